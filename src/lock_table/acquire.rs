@@ -1,0 +1,270 @@
+//! Taking a key: one compare-and-swap, or the long way round.
+#![allow(unsafe_code)]
+
+use core::ptr::NonNull;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Fairness;
+use super::index::{Leaf, RawTable, Walk};
+use super::monitor::{Cancelled, Entered, Left, Monitor};
+use crate::reclaim::Pin;
+use crate::sync::{Ordering, Parker};
+use crate::wait::{Notify, Signal, Spin, Waiter, Wakeup};
+use crate::word::{Entry, Mode, SlotWord};
+
+/// A place in the queue of a key's monitor, which it keeps alive [M1]. It must be spent: by
+/// [`RawTable::cancel`], or by holding the key.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Ticket {
+    pub(super) hash: u64,
+    monitor: NonNull<Monitor>,
+    pub(super) waiter: Arc<Waiter>,
+}
+
+// SAFETY: a monitor may be used from any thread, and so may the waiter.
+unsafe impl Send for Ticket {}
+// SAFETY: as above; a shared ticket gives access to neither.
+unsafe impl Sync for Ticket {}
+
+impl Ticket {
+    pub(super) fn monitor(&self) -> &Monitor {
+        // SAFETY: while its waiter is queued, or holds the key without having released it, the monitor
+        // is not retired [M1].
+        unsafe { self.monitor.as_ref() }
+    }
+}
+
+/// How an attempt ended.
+#[must_use]
+pub(super) enum Acquired {
+    Holds,
+    Busy,
+    Queued(Ticket),
+}
+
+/// What to do about a key that is taken.
+pub(super) enum Patience<'a> {
+    /// Give up.
+    None,
+    /// Spin if it may help, then queue with the notification that this makes.
+    Queue {
+        spin: Spin,
+        notify: &'a mut dyn FnMut() -> Notify,
+    },
+}
+
+impl Patience<'_> {
+    /// Spins once; `false` if there is no more patience for that.
+    fn spin(&mut self) -> bool {
+        match self {
+            Patience::None => false,
+            Patience::Queue { spin, .. } => spin.spin(),
+        }
+    }
+}
+
+impl RawTable {
+    #[inline]
+    pub(super) fn lock(&self, hash: u64, mode: Mode) {
+        if !self.claim_root(hash, mode) {
+            self.lock_slow(hash, mode, None);
+        }
+    }
+
+    #[inline]
+    pub(super) fn try_lock(&self, hash: u64, mode: Mode) -> bool {
+        self.claim_root(hash, mode) || self.try_lock_slow(hash, mode)
+    }
+
+    /// Without a deadline, as [`lock`](Self::lock).
+    pub(super) fn lock_until(&self, hash: u64, mode: Mode, deadline: Option<Instant>) -> bool {
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return self.try_lock(hash, mode);
+        }
+        self.claim_root(hash, mode) || self.lock_slow(hash, mode, deadline)
+    }
+
+    #[inline(always)]
+    fn claim_root(&self, hash: u64, mode: Mode) -> bool {
+        // Acquire: from the last unlock in this slot, and by its release sequence from all before [S2].
+        // Relaxed on failure: the slow path looks again.
+        self.root_slot(hash)
+            .compare_exchange(
+                SlotWord::EMPTY.bits(),
+                SlotWord::inline(hash, mode).bits(),
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            )
+            .is_ok()
+    }
+
+    #[cold]
+    fn try_lock_slow(&self, hash: u64, mode: Mode) -> bool {
+        matches!(self.acquire(hash, mode, Patience::None), Acquired::Holds)
+    }
+
+    /// Blocks until the key is held (`true`) or `deadline` has passed.
+    #[cold]
+    fn lock_slow(&self, hash: u64, mode: Mode, deadline: Option<Instant>) -> bool {
+        let mut parker = None;
+        let mut notify = || {
+            let (own, unparker) = Parker::new();
+            parker = Some(own);
+            Notify::Thread(unparker)
+        };
+        let spin = match self.fairness {
+            Fairness::Eventual => Spin::new(),
+            Fairness::Fifo => Spin::none(),
+        };
+        match self.acquire(
+            hash,
+            mode,
+            Patience::Queue {
+                spin,
+                notify: &mut notify,
+            },
+        ) {
+            Acquired::Holds => true,
+            Acquired::Busy => false,
+            Acquired::Queued(ticket) => {
+                let parker = parker.expect("made when the ticket was");
+                self.wait(ticket, &parker, deadline)
+            }
+        }
+    }
+
+    pub(super) fn acquire(&self, hash: u64, mode: Mode, mut patience: Patience<'_>) -> Acquired {
+        let mut walk = Walk::new(self, hash);
+        loop {
+            match walk.leaf() {
+                Leaf::Empty => {
+                    if walk.claim(mode) {
+                        return Acquired::Holds;
+                    }
+                }
+                Leaf::Other(word) => {
+                    if walk.expand(word, word.hash_beside(hash), mode) {
+                        return Acquired::Holds;
+                    }
+                }
+                Leaf::Own(word) if mode.admits(word.mode()) => {
+                    if !word.is_full() {
+                        if walk.join(word) {
+                            return Acquired::Holds;
+                        }
+                    } else {
+                        let monitor = Box::new(Monitor::held(hash, word.readers() + 1));
+                        if walk.inflate(word, monitor).is_ok() {
+                            self.statistics.inflations.increment();
+                            return Acquired::Holds;
+                        }
+                    }
+                }
+                Leaf::Own(word) => {
+                    if patience.spin() {
+                        walk.unpin();
+                        continue;
+                    }
+                    let Patience::Queue { notify, .. } = &mut patience else {
+                        return Acquired::Busy;
+                    };
+                    let waiter = Arc::new(Waiter::new(mode, notify()));
+                    let monitor =
+                        Box::new(Monitor::waited_for(hash, word.readers(), waiter.clone()));
+                    if let Ok(monitor) = walk.inflate(word, monitor) {
+                        self.statistics.inflations.increment();
+                        return self.queued(hash, monitor, waiter);
+                    }
+                }
+                Leaf::Monitor(word) => {
+                    let monitor = walk.monitor(word);
+                    if monitor.hash() != hash {
+                        if walk.expand(word, monitor.hash(), mode) {
+                            return Acquired::Holds;
+                        }
+                        continue;
+                    }
+                    if monitor.peek().enter(mode) == Entry::Refuse && patience.spin() {
+                        walk.unpin();
+                        continue;
+                    }
+                    let entered = match &mut patience {
+                        Patience::None => monitor.enter(mode, None),
+                        Patience::Queue { notify, .. } => monitor.enter(mode, Some(*notify)),
+                    };
+                    match entered {
+                        Entered::Holds => return Acquired::Holds,
+                        Entered::Busy => return Acquired::Busy,
+                        Entered::Queued(waiter) => return self.queued(hash, monitor, waiter),
+                        Entered::Dead => walk = self.unlink(hash, word, walk),
+                    }
+                }
+            }
+        }
+    }
+
+    fn queued(&self, hash: u64, monitor: &Monitor, waiter: Arc<Waiter>) -> Acquired {
+        self.statistics.waits.increment();
+        Acquired::Queued(Ticket {
+            hash,
+            monitor: NonNull::from(monitor),
+            waiter,
+        })
+    }
+
+    /// Looks at what a queued waiter was told. Returns whether it holds the key.
+    pub(super) fn check(&self, ticket: &Ticket) -> bool {
+        match ticket.waiter.signal() {
+            Signal::Granted => true,
+            Signal::Waiting => false,
+            Signal::Woken => {
+                let mut wakeup = Wakeup::default();
+                let holds = ticket.monitor().look(&ticket.waiter, &mut wakeup);
+                wakeup.run();
+                holds
+            }
+        }
+    }
+
+    /// Waits until the key is held (`true`) or `deadline` has passed.
+    fn wait(&self, ticket: Ticket, parker: &Parker, deadline: Option<Instant>) -> bool {
+        while !self.check(&ticket) {
+            match deadline {
+                None => parker.park(),
+                Some(deadline) => {
+                    if !parker.park_until(deadline) {
+                        return self.cancel(ticket);
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    /// Leaves the queue, or returns `true` if the key was granted before.
+    pub(super) fn cancel(&self, ticket: Ticket) -> bool {
+        // Before anything that lets go of the monitor [M2].
+        let pin = self.domain.pin();
+        match ticket.monitor().cancel(&ticket.waiter) {
+            Cancelled::Granted => true,
+            Cancelled::Left(left) => {
+                let word = SlotWord::monitor(ticket.monitor.as_ptr().expose_provenance());
+                self.settle(ticket.hash, word, left, pin);
+                false
+            }
+        }
+    }
+
+    /// Does what leaving a monitor owes.
+    pub(super) fn settle(&self, hash: u64, monitor: SlotWord, left: Left, pin: Pin) {
+        match left {
+            Left::Dead => drop(self.unlink(hash, monitor, Walk::pinned(self, hash, pin))),
+            Left::Notify(wakeup) => {
+                drop(pin);
+                wakeup.run();
+            }
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! How child arrays go: frozen slot by slot, then replaced in their parent by what is left.
+#![allow(unsafe_code)]
+
+use super::index::{Child, FAN, RawTable, Walk, child_at, child_ref};
+use crate::reclaim::Pin;
+use crate::sync::tuning::fold_now;
+use crate::sync::{AtomicU64, Ordering, fence};
+use crate::word::{Kind, SlotWord};
+
+impl RawTable {
+    /// Folds the children on the way to `hash`, deepest first, as long as they are empty or hold one
+    /// inline word that may go up. Whoever emptied a slot below the root calls it [F3].
+    pub(super) fn prune(&self, walk: Walk<'_>, hash: u64) {
+        let mut walk = walk;
+        let mut fold_single = None;
+        loop {
+            let Some((slot, child)) = walk.parent() else {
+                return;
+            };
+            // SeqCst: of two that each empty a slot and then look at the other's, one sees the
+            // other's gone. Pairs with itself [F3].
+            fence(Ordering::SeqCst);
+            // SAFETY: loaded under the pin of this walk.
+            let slots = &unsafe { child_ref(child, walk.pin()) }.slots;
+            let foldable = match occupancy(slots) {
+                Occupancy::Empty => true,
+                Occupancy::Single => *fold_single.get_or_insert_with(|| fold_now(hash)),
+                Occupancy::More => false,
+            };
+            if !foldable {
+                return;
+            }
+            // SAFETY: in the root or in a child that the pin keeps [S5].
+            let slot = unsafe { &*slot };
+            self.fold(walk.pin(), slot, child);
+            if !walk.deepest_child() {
+                return;
+            }
+        }
+    }
+
+    /// Replaces the child `word` in `parent` by nothing, by the one word left in it, or by a copy.
+    /// Any thread may do it, and any number at once: one wins.
+    pub(super) fn fold(&self, pin: &Pin, parent: &AtomicU64, word: SlotWord) {
+        // SAFETY: the caller loaded `word` under `pin`.
+        let child = unsafe { child_ref(word, pin) };
+        let words: [SlotWord; FAN] = core::array::from_fn(|i| freeze(&child.slots[i]));
+        let mut left = words.iter().copied().filter(|w| *w != SlotWord::EMPTY);
+        let (new, copy) = match (left.next(), left.next()) {
+            (None, _) => (SlotWord::EMPTY, None),
+            // A child means other index bits one level up.
+            (Some(single), None) if single.kind() != Kind::Child => (single, None),
+            _ => {
+                let copy = Box::into_raw(Box::new(Child {
+                    slots: core::array::from_fn(|i| AtomicU64::new(words[i].bits())),
+                }));
+                (SlotWord::child(copy.expose_provenance()), Some(copy))
+            }
+        };
+        // Release: passes on the history of every slot, acquired by `freeze` [F2].
+        // Relaxed on failure: somebody else has folded it, or froze the parent too; the caller walks again.
+        let won = parent
+            .compare_exchange(
+                word.bits(),
+                new.bits(),
+                Ordering::Release,
+                Ordering::Relaxed,
+            )
+            .is_ok();
+        if won {
+            // SAFETY: unlinked by this compare-and-swap and no other, because a word is not put back
+            // while a pin could confuse it with itself [S5].
+            unsafe { pin.retire(child_at(word)) };
+        } else if let Some(copy) = copy {
+            // SAFETY: made above and never published.
+            drop(unsafe { Box::from_raw(copy) });
+        }
+    }
+}
+
+/// Makes `slot` final and returns what it held.
+fn freeze(slot: &AtomicU64) -> SlotWord {
+    loop {
+        // Acquire: a slot that another thread froze has a history too [F2].
+        let word = SlotWord::from_bits(slot.load(Ordering::Acquire));
+        if word.is_frozen() {
+            return word.thawed();
+        }
+        // Acquire: an equal word may be a later one than was loaded [F2].
+        // Relaxed on failure: it is loaded again.
+        let frozen = slot.compare_exchange(
+            word.bits(),
+            word.frozen().bits(),
+            Ordering::Acquire,
+            Ordering::Relaxed,
+        );
+        if frozen.is_ok() {
+            return word;
+        }
+    }
+}
+
+enum Occupancy {
+    Empty,
+    /// One inline word.
+    Single,
+    More,
+}
+
+fn occupancy(slots: &[AtomicU64; FAN]) -> Occupancy {
+    let mut seen = Occupancy::Empty;
+    for slot in slots {
+        // Relaxed: a hint; the fence before it gives what order it needs [F3].
+        let word = SlotWord::from_bits(slot.load(Ordering::Relaxed));
+        if word == SlotWord::EMPTY {
+            continue;
+        }
+        if word.kind() != Kind::Inline || matches!(seen, Occupancy::Single) {
+            return Occupancy::More;
+        }
+        seen = Occupancy::Single;
+    }
+    seen
+}

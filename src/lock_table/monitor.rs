@@ -1,0 +1,297 @@
+//! The lock of a key that somebody waits for: a state word and a queue.
+//!
+//! A monitor knows nothing of the index. What it cannot do alone (unlink itself, notify) it gives
+//! back to its caller as a debt.
+#![allow(unsafe_code)]
+
+use std::sync::Arc;
+
+use super::Fairness;
+use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::wait::{Notify, Queue, Signal, Waiter, Wakeup};
+use crate::word::{Entry, Mode, Queued, Release, State};
+
+#[derive(Debug)]
+#[repr(align(8))]
+pub(super) struct Monitor {
+    hash: u64,
+    state: AtomicU64,
+    queue: Mutex<Queue>,
+}
+
+/// What became of somebody who wanted in.
+#[must_use]
+pub(super) enum Entered {
+    Holds,
+    /// The monitor is dead: unlink it and start again.
+    Dead,
+    Busy,
+    Queued(Arc<Waiter>),
+}
+
+/// What somebody who left owes.
+#[must_use]
+pub(super) enum Left {
+    Notify(Wakeup),
+    /// The monitor died: unlink it.
+    Dead,
+}
+
+/// What became of a waiter that gave up.
+#[must_use]
+pub(super) enum Cancelled {
+    /// Too late: it holds the key.
+    Granted,
+    Left(Left),
+}
+
+impl Monitor {
+    /// A monitor for a key that is held by `readers` (0: exclusively) and that nobody waits for.
+    pub(super) fn held(hash: u64, readers: u64) -> Self {
+        Monitor {
+            hash,
+            state: AtomicU64::new(State::held_by(readers).bits()),
+            queue: Mutex::new(Queue::new()),
+        }
+    }
+
+    /// As [`held`](Self::held), and `waiter` waits.
+    pub(super) fn waited_for(hash: u64, readers: u64, waiter: Arc<Waiter>) -> Self {
+        let mut queue = Queue::new();
+        queue.push(waiter);
+        let state = State::held_by(readers).with_queue(queue.queued());
+        Monitor {
+            hash,
+            state: AtomicU64::new(state.bits()),
+            queue: Mutex::new(queue),
+        }
+    }
+
+    pub(super) fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// The state, to look at.
+    pub(super) fn peek(&self) -> State {
+        // Relaxed: nothing follows from it but whether to spin or what to report.
+        State::from_bits(self.state.load(Ordering::Relaxed))
+    }
+
+    fn load(&self) -> State {
+        // Relaxed: the compare-and-swap that follows decides, and orders.
+        State::from_bits(self.state.load(Ordering::Relaxed))
+    }
+
+    fn cas(&self, old: State, new: State, success: Ordering) -> bool {
+        // Relaxed on failure: it is loaded again.
+        self.state
+            .compare_exchange(old.bits(), new.bits(), success, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// Takes the key if it is free, or else joins the queue, to be told by what `notify` makes;
+    /// without it, gives up.
+    pub(super) fn enter(&self, mode: Mode, notify: Option<&mut dyn FnMut() -> Notify>) -> Entered {
+        if let Some(entered) = self.try_enter(mode) {
+            return entered;
+        }
+        let Some(notify) = notify else {
+            return Entered::Busy;
+        };
+        // Made before the mutex is taken: it allocates.
+        let waiter = Arc::new(Waiter::new(mode, notify()));
+        let mut queue = self.queue.lock();
+        loop {
+            if let Some(entered) = self.try_enter(mode) {
+                return entered;
+            }
+            let state = self.load();
+            let next = state.with_queue(match (queue.queued(), mode) {
+                (Queued::Writers, _) | (_, Mode::Exclusive) => Queued::Writers,
+                _ => Queued::Readers,
+            });
+            // Refused in `state`, or else look again: between the refusal and the mark nobody left
+            // who did not see it [M4].
+            if state.enter(mode) != Entry::Refuse {
+                continue;
+            }
+            // Relaxed: the mark carries nothing; the queue goes by its mutex.
+            if next == state || self.cas(state, next, Ordering::Relaxed) {
+                queue.push(waiter.clone());
+                return Entered::Queued(waiter);
+            }
+        }
+    }
+
+    /// One round of taking what is free: `None` if it is not.
+    fn try_enter(&self, mode: Mode) -> Option<Entered> {
+        loop {
+            // Acquire: who finds the monitor dead unlinks it, and so passes on what its last holder
+            // released [M3].
+            let state = State::from_bits(self.state.load(Ordering::Acquire));
+            match state.enter(mode) {
+                Entry::Dead => return Some(Entered::Dead),
+                Entry::Refuse => return None,
+                Entry::Admit(next) => {
+                    // Acquire: from every release of this key, also those after the load [S3].
+                    if self.cas(state, next, Ordering::Acquire) {
+                        return Some(Entered::Holds);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A woken waiter looks. Returns whether it holds the key now; otherwise it waits on. Only for
+    /// a waiter in this queue or granted.
+    pub(super) fn look(&self, waiter: &Waiter, wakeup: &mut Wakeup) -> bool {
+        let mut queue = self.queue.lock();
+        if waiter.signal() == Signal::Granted {
+            return true;
+        }
+        debug_assert!(queue.is_head(waiter), "only the head is woken");
+        loop {
+            let state = self.load();
+            if state.fits(waiter.mode()) {
+                if self.admit_run(state, &mut queue, Some(waiter), wakeup) {
+                    return true;
+                }
+                continue;
+            }
+            // The signal first: from the compare-and-swap on, a release may wake it again, though
+            // not before this mutex is free.
+            waiter.set_signal(Signal::Waiting);
+            // Relaxed: it says no more than that a release must wake the head again. If the key
+            // came free meanwhile, it fails [M5].
+            if self.cas(state, state.not_woken(), Ordering::Relaxed) {
+                return false;
+            }
+        }
+    }
+
+    /// Lets the run at the head of the queue hold the key, which fits them in `state`.
+    fn admit_run(
+        &self,
+        state: State,
+        queue: &mut Queue,
+        me: Option<&Waiter>,
+        wakeup: &mut Wakeup,
+    ) -> bool {
+        let run = queue.run();
+        let next = state
+            .new_head()
+            .with_holders(run.0, run.1)
+            .with_queue(queue.queued_behind(run));
+        // Acquire: those admitted follow every release of this key [S3]; they get it by their
+        // signal, or by this mutex [M6].
+        let admitted = self.cas(state, next, Ordering::Acquire);
+        if admitted {
+            queue.grant(run.1, me, wakeup);
+        }
+        admitted
+    }
+
+    /// A holder leaves. Pinned: the monitor may die the moment the state says so [M2].
+    pub(super) fn release(&self, mode: Mode, fairness: Fairness) -> Left {
+        let strict = fairness == Fairness::Fifo;
+        let mut queue = None;
+        let mut wakeup = Wakeup::default();
+        loop {
+            let state = self.load();
+            debug_assert!(
+                !state.is_dead() && state.mode() == Some(mode),
+                "a hold that is not there"
+            );
+            match state.release(mode, strict) {
+                Release::Leave(next) => {
+                    // Release: what this holder did comes before the next holder, and before the
+                    // death of the monitor [M3].
+                    if self.cas(state, next, Ordering::Release) {
+                        break;
+                    }
+                }
+                Release::Die => {
+                    // Release: a helper that finds it dead passes this holder's work on. Acquire: so does
+                    // this thread with that of readers that left before [M3].
+                    if self.cas(state, State::DEAD, Ordering::AcqRel) {
+                        return Left::Dead;
+                    }
+                }
+                // The rest is for the queue to say: look again under its mutex.
+                _ if queue.is_none() => queue = Some(self.queue.lock()),
+                Release::Wake(next) => {
+                    // Release: as when leaving [M3].
+                    if self.cas(state, next, Ordering::Release) {
+                        queue.as_mut().expect("locked above").wake_head(&mut wakeup);
+                        break;
+                    }
+                }
+                Release::HandOver => {
+                    let queue = queue.as_mut().expect("locked above");
+                    let run = queue.run();
+                    let next = state
+                        .released(mode)
+                        .new_head()
+                        .with_holders(run.0, run.1)
+                        .with_queue(queue.queued_behind(run));
+                    // Acquire: those who get the key follow every reader that left before this one,
+                    // and what it did itself, by their signal [M6].
+                    if self.cas(state, next, Ordering::Acquire) {
+                        queue.grant(run.1, None, &mut wakeup);
+                        break;
+                    }
+                }
+            }
+        }
+        drop(queue);
+        Left::Notify(wakeup)
+    }
+
+    /// A waiter gives up. Pinned: without it, nothing may keep the monitor [M2].
+    pub(super) fn cancel(&self, waiter: &Waiter) -> Cancelled {
+        let mut wakeup = Wakeup::default();
+        let mut queue = self.queue.lock();
+        if waiter.signal() == Signal::Granted {
+            return Cancelled::Granted;
+        }
+        let was_head = queue.is_head(waiter);
+        // SAFETY: not granted, so still in the queue [W2].
+        drop(unsafe { queue.remove(waiter) });
+        loop {
+            let state = self.load();
+            let marked = state.with_queue(queue.queued());
+            if queue.queued() == Queued::Nobody && !state.is_held() {
+                // Acquire: it passes on the work of those who left, by unlinking [M3].
+                if self.cas(state, State::DEAD, Ordering::Acquire) {
+                    return Cancelled::Left(Left::Dead);
+                }
+                continue;
+            }
+            if !was_head || queue.queued() == Queued::Nobody {
+                // Relaxed: the mark carries nothing.
+                if marked == state || self.cas(state, marked, Ordering::Relaxed) {
+                    break;
+                }
+                continue;
+            }
+            // There is a new head. It is owed what the old one was: admission if it fits.
+            let head = queue.head().expect("somebody waits").mode();
+            if head == Mode::Shared && state.fits(Mode::Shared) {
+                if self.admit_run(state, &mut queue, None, &mut wakeup) {
+                    break;
+                }
+            } else if state.is_held() {
+                // Relaxed: the next release wakes the new head [M5].
+                if self.cas(state, marked.not_woken(), Ordering::Relaxed) {
+                    break;
+                }
+            } else if marked == state || self.cas(state, marked, Ordering::Relaxed) {
+                // Relaxed: the mark carries nothing. Free, so the old head had been woken: the new one is instead [M5].
+                queue.wake_head(&mut wakeup);
+                break;
+            }
+        }
+        drop(queue);
+        Cancelled::Left(Left::Notify(wakeup))
+    }
+}

@@ -1,0 +1,53 @@
+//! The facade of a loom model.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+pub(crate) use loom::cell::UnsafeCell;
+pub(crate) use loom::hint::spin_loop;
+pub(crate) use loom::sync::MutexGuard;
+pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, fence};
+pub(crate) use loom::thread::yield_now;
+
+/// loom's mutex with `parking_lot`'s signature: a model that panics fails, so poison is no news.
+#[derive(Debug)]
+pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+
+impl<T> Mutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Mutex(loom::sync::Mutex::new(value))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        self.0.lock().unwrap()
+    }
+}
+
+/// loom's `Notify` and not its `park`, whose token does not survive other uses in a model.
+#[derive(Debug)]
+pub(crate) struct Parker(Arc<loom::sync::Notify>);
+
+#[derive(Clone, Debug)]
+pub(crate) struct Unparker(Arc<loom::sync::Notify>);
+
+impl Parker {
+    pub(crate) fn new() -> (Self, Unparker) {
+        let notify = Arc::new(loom::sync::Notify::new());
+        (Parker(notify.clone()), Unparker(notify))
+    }
+
+    pub(crate) fn park(&self) {
+        self.0.wait();
+    }
+
+    /// There is no clock in a model: every deadline has passed.
+    pub(crate) fn park_until(&self, _: Instant) -> bool {
+        false
+    }
+}
+
+impl Unparker {
+    pub(crate) fn unpark(&self) {
+        self.0.notify();
+    }
+}

@@ -1,0 +1,48 @@
+//! The one place that names an implementation of atomics, cells, mutexes and parking.
+//!
+//! | cfg | what stands behind the names |
+//! |---|---|
+//! | none | `core`'s atomics, `parking_lot`'s mutex, `std`'s parking |
+//! | `latchwork_noise` | the same, and a random yield before one access in eight |
+//! | `latchwork_loom` | loom: every interleaving and every allowed reordering of small models |
+//! | `latchwork_shuttle` | shuttle: many random interleavings of larger ones |
+
+pub(crate) mod tuning;
+
+#[cfg(latchwork_loom)]
+#[path = "loom.rs"]
+mod imp;
+#[cfg(latchwork_shuttle)]
+#[path = "shuttle.rs"]
+mod imp;
+#[cfg(not(any(latchwork_loom, latchwork_shuttle)))]
+#[path = "std.rs"]
+mod imp;
+
+#[cfg(latchwork_noise)]
+mod noise;
+
+#[cfg(all(latchwork_loom, latchwork_shuttle))]
+compile_error!("latchwork_loom and latchwork_shuttle exclude each other");
+
+pub(crate) use core::sync::atomic::Ordering;
+pub(crate) use imp::{
+    AtomicU32, AtomicU64, Mutex, Parker, Unparker, UnsafeCell, fence, spin_loop, yield_now,
+};
+
+/// A monotone event counter that no algorithm reads: the same plain atomic under every checker,
+/// so that counting adds no scheduling points.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(core::sync::atomic::AtomicU64);
+
+impl Counter {
+    pub(crate) fn increment(&self) {
+        // Relaxed: a statistic, it orders nothing.
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        // Relaxed: as above.
+        self.0.load(Ordering::Relaxed)
+    }
+}

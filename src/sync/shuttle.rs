@@ -1,0 +1,61 @@
+//! The facade of a shuttle test: logic under many schedules, sequentially consistent.
+
+use std::time::Instant;
+
+pub(crate) use shuttle::hint::spin_loop;
+pub(crate) use shuttle::sync::MutexGuard;
+pub(crate) use shuttle::sync::atomic::{AtomicU32, AtomicU64, fence};
+pub(crate) use shuttle::thread::yield_now;
+
+#[derive(Debug)]
+pub(crate) struct UnsafeCell<T>(core::cell::UnsafeCell<T>);
+
+impl<T> UnsafeCell<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        UnsafeCell(core::cell::UnsafeCell::new(value))
+    }
+
+    pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+        f(self.0.get())
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Mutex<T>(shuttle::sync::Mutex<T>);
+
+impl<T> Mutex<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Mutex(shuttle::sync::Mutex::new(value))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        self.0.lock().unwrap()
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Parker(());
+
+#[derive(Clone, Debug)]
+pub(crate) struct Unparker(shuttle::thread::Thread);
+
+impl Parker {
+    pub(crate) fn new() -> (Self, Unparker) {
+        (Parker(()), Unparker(shuttle::thread::current()))
+    }
+
+    pub(crate) fn park(&self) {
+        shuttle::thread::park();
+    }
+
+    /// There is no clock under shuttle: every deadline has passed.
+    pub(crate) fn park_until(&self, _: Instant) -> bool {
+        false
+    }
+}
+
+impl Unparker {
+    pub(crate) fn unpark(&self) {
+        self.0.unpark();
+    }
+}

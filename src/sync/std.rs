@@ -1,0 +1,65 @@
+//! The facade of a real build.
+
+use std::time::Instant;
+
+#[cfg(not(latchwork_noise))]
+pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64, fence};
+#[cfg(not(latchwork_noise))]
+pub(crate) use parking_lot::Mutex;
+
+#[cfg(latchwork_noise)]
+pub(crate) use super::noise::{AtomicU32, AtomicU64, Mutex, fence};
+
+pub(crate) use core::hint::spin_loop;
+pub(crate) use parking_lot::MutexGuard;
+pub(crate) use std::thread::yield_now;
+
+/// A cell whose accesses loom can see. Here it is `core`'s.
+#[derive(Debug)]
+pub(crate) struct UnsafeCell<T>(core::cell::UnsafeCell<T>);
+
+impl<T> UnsafeCell<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        UnsafeCell(core::cell::UnsafeCell::new(value))
+    }
+
+    #[inline(always)]
+    pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+        f(self.0.get())
+    }
+}
+
+/// Parks the thread that made it.
+#[derive(Debug)]
+pub(crate) struct Parker(());
+
+/// Ends one present or future park of a thread.
+#[derive(Clone, Debug)]
+pub(crate) struct Unparker(std::thread::Thread);
+
+impl Parker {
+    pub(crate) fn new() -> (Self, Unparker) {
+        (Parker(()), Unparker(std::thread::current()))
+    }
+
+    /// Blocks until unparked; may return early.
+    pub(crate) fn park(&self) {
+        std::thread::park();
+    }
+
+    /// As `park`, but returns `false` at once when `deadline` has passed.
+    pub(crate) fn park_until(&self, deadline: Instant) -> bool {
+        let now = Instant::now();
+        if now >= deadline {
+            return false;
+        }
+        std::thread::park_timeout(deadline - now);
+        true
+    }
+}
+
+impl Unparker {
+    pub(crate) fn unpark(&self) {
+        self.0.unpark();
+    }
+}

@@ -1,0 +1,49 @@
+//! Every constant that shrinks under a checker, so that small models reach every branch.
+
+const CHECKED: bool = cfg!(any(latchwork_loom, latchwork_shuttle));
+
+/// log2 of the slots of a child array. Sixteen slots of 8 bytes cost about 46 bytes a held lock
+/// when a table is crowded; 64 would cost about 123.
+pub(crate) const FAN_BITS: u32 = if CHECKED { 1 } else { 4 };
+
+/// log2 of the fewest root slots. With as many index bits as a slot word has state bits, the index
+/// and the word together are the whole hash. A checked table has one slot, so that all keys meet.
+pub(crate) const MIN_ROOT_BITS: u32 = if CHECKED { 0 } else { crate::word::STATE_BITS };
+
+/// log2 of the most root slots (512 MiB): a hint beyond it is a hint too far.
+pub(crate) const MAX_ROOT_BITS: u32 = if CHECKED { 0 } else { 26 };
+
+/// Locks that a table expects to be held at once when nobody says.
+pub(crate) const DEFAULT_CONCURRENCY: usize = 2048;
+
+/// Shared holders that a slot word counts by itself.
+pub(crate) const MAX_INLINE_READERS: u64 = if CHECKED { 3 } else { 127 };
+
+/// Releases that may pass over the oldest waiter before one hands it the lock.
+/// Not found by measurement: throughput is flat from 16 up (benchmark `contended`).
+pub(crate) const MAX_BYPASSES: u64 = if CHECKED { 1 } else { 64 };
+
+/// Rounds of [`crate::wait::Spin`] before a waiter queues. A model that spins proves nothing more
+/// than one that does not, and takes for ever.
+pub(crate) const SPIN_ROUNDS: u32 = if CHECKED { 0 } else { 16 };
+
+/// Whether an unlock that leaves one word in a child array folds it into its parent now.
+/// Always would allocate and free on each collision of two keys; never would let a long-held key
+/// sink deeper with every key that it ever met. Under a checker the key decides, so that
+/// each model has the one or the other and replays the same.
+#[cfg(any(latchwork_loom, latchwork_shuttle))]
+pub(crate) fn fold_now(hash: u64) -> bool {
+    hash >> 63 != 0
+}
+
+#[cfg(not(any(latchwork_loom, latchwork_shuttle)))]
+pub(crate) fn fold_now(_hash: u64) -> bool {
+    use core::cell::Cell;
+    thread_local! {
+        static UNLOCKS: Cell<u32> = const { Cell::new(0) };
+    }
+    UNLOCKS.with(|unlocks| {
+        unlocks.set(unlocks.get().wrapping_add(1));
+        unlocks.get() % 64 == 0
+    })
+}

@@ -1,0 +1,254 @@
+//! A first-in, first-out list of waiters, linked through the waiters themselves.
+//!
+//! The list owns one reference to each waiter in it. Adding, removing from the middle and taking
+//! the head are O(1); nothing is allocated beyond the waiter.
+#![allow(unsafe_code)]
+
+use core::ptr::NonNull;
+use std::sync::Arc;
+
+use super::waiter::{Notify, Signal, Waiter};
+use crate::word::{Mode, Queued};
+
+/// The part of a waiter that belongs to the queue's mutex [W1].
+#[derive(Debug)]
+pub(super) struct Links {
+    prev: Option<NonNull<Waiter>>,
+    next: Option<NonNull<Waiter>>,
+    notify: Option<Notify>,
+}
+
+impl Links {
+    pub(super) fn new(notify: Notify) -> Self {
+        Links {
+            prev: None,
+            next: None,
+            notify: Some(notify),
+        }
+    }
+}
+
+/// Calls `f` with the links of `waiter`.
+///
+/// # Safety
+/// `waiter` is alive, and the caller has its links to itself [W1].
+unsafe fn links<R>(waiter: NonNull<Waiter>, f: impl FnOnce(&mut Links) -> R) -> R {
+    // SAFETY: alive, by the caller's contract.
+    let waiter = unsafe { waiter.as_ref() };
+    waiter.links.with_mut(|links| {
+        // SAFETY: exclusive, by the caller's contract; `f` cannot reach this waiter's links again,
+        // because nothing that runs inside it calls this function.
+        f(unsafe { &mut *links })
+    })
+}
+
+#[derive(Debug)]
+pub(crate) struct Queue {
+    head: Option<NonNull<Waiter>>,
+    tail: Option<NonNull<Waiter>>,
+    /// Waiters for exclusive.
+    writers: usize,
+}
+
+// SAFETY: the queue owns references to waiters, whose links it alone touches [W1]; the rest of a
+// waiter is an atomic and plain data, and a notification may be used on any thread.
+unsafe impl Send for Queue {}
+
+impl Queue {
+    pub(crate) fn new() -> Self {
+        Queue {
+            head: None,
+            tail: None,
+            writers: 0,
+        }
+    }
+
+    pub(crate) fn queued(&self) -> Queued {
+        match (self.head, self.writers) {
+            (None, _) => Queued::Nobody,
+            (Some(_), 0) => Queued::Readers,
+            (Some(_), _) => Queued::Writers,
+        }
+    }
+
+    pub(crate) fn head(&self) -> Option<&Waiter> {
+        // SAFETY: a linked waiter is alive, because the queue owns a reference to it; it cannot be
+        // unlinked while the queue is borrowed.
+        self.head.map(|head| unsafe { &*head.as_ptr() })
+    }
+
+    pub(crate) fn is_head(&self, waiter: &Waiter) -> bool {
+        self.head == Some(NonNull::from(waiter))
+    }
+
+    pub(crate) fn push(&mut self, waiter: Arc<Waiter>) {
+        self.writers += usize::from(waiter.mode() == Mode::Exclusive);
+        // The queue's reference; `unlink` takes it back.
+        let node = NonNull::from(&*waiter);
+        core::mem::forget(waiter);
+        let tail = self.tail.replace(node);
+        // SAFETY: the node is alive by the reference above and in no other list, so its links are
+        // this queue's [W1].
+        unsafe { links(node, |l| l.prev = tail) };
+        match tail {
+            // SAFETY: linked nodes are alive and theirs are this queue's links [W1].
+            Some(tail) => unsafe { links(tail, |l| l.next = Some(node)) },
+            None => self.head = Some(node),
+        }
+    }
+
+    /// Takes a waiter out of the list.
+    ///
+    /// # Safety
+    /// `node` is linked in this queue.
+    unsafe fn unlink(&mut self, node: NonNull<Waiter>) -> Arc<Waiter> {
+        // SAFETY: linked, so alive and this queue's [W1].
+        let (prev, next) = unsafe { links(node, |l| (l.prev.take(), l.next.take())) };
+        match prev {
+            // SAFETY: linked, as above.
+            Some(prev) => unsafe { links(prev, |l| l.next = next) },
+            None => self.head = next,
+        }
+        match next {
+            // SAFETY: linked, as above.
+            Some(next) => unsafe { links(next, |l| l.prev = prev) },
+            None => self.tail = prev,
+        }
+        // SAFETY: the reference that `push` forgot; it is taken back once, because the node is
+        // linked no more.
+        let waiter = unsafe { Arc::from_raw(node.as_ptr()) };
+        self.writers -= usize::from(waiter.mode() == Mode::Exclusive);
+        waiter
+    }
+
+    /// Takes out a waiter that has not been granted the key.
+    ///
+    /// # Safety
+    /// `waiter` is in this queue.
+    pub(crate) unsafe fn remove(&mut self, waiter: &Waiter) -> Arc<Waiter> {
+        // SAFETY: linked, by the caller's contract.
+        unsafe { self.unlink(NonNull::from(waiter)) }
+    }
+
+    /// The waiters that may hold the key at once: the head, and if it reads, all readers that
+    /// directly follow it. Returns their mode and number; 0 when nobody waits.
+    pub(crate) fn run(&self) -> (Mode, u64) {
+        let Some(head) = self.head() else {
+            return (Mode::Shared, 0);
+        };
+        if head.mode() == Mode::Exclusive {
+            return (Mode::Exclusive, 1);
+        }
+        let mut n = 0;
+        let mut next = self.head;
+        while let Some(node) = next {
+            // SAFETY: linked, so alive.
+            if unsafe { node.as_ref() }.mode() == Mode::Exclusive {
+                break;
+            }
+            n += 1;
+            // SAFETY: linked, so this queue's [W1].
+            next = unsafe { links(node, |l| l.next) };
+        }
+        (Mode::Shared, n)
+    }
+
+    /// What [`queued`](Self::queued) will say once the run is out.
+    pub(crate) fn queued_behind(&self, run: (Mode, u64)) -> Queued {
+        let writers = self.writers - usize::from(run.0 == Mode::Exclusive && run.1 > 0);
+        let mut last = self.head;
+        let mut left = run.1;
+        while left > 0 {
+            // SAFETY: linked, so this queue's [W1].
+            last = last.and_then(|node| unsafe { links(node, |l| l.next) });
+            left -= 1;
+        }
+        match (last, writers) {
+            (None, _) => Queued::Nobody,
+            (Some(_), 0) => Queued::Readers,
+            (Some(_), _) => Queued::Writers,
+        }
+    }
+
+    /// Takes the first `n` waiters out, tells them that they hold the key, and adds those to
+    /// `wakeup` that are not `me`.
+    pub(crate) fn grant(&mut self, n: u64, me: Option<&Waiter>, wakeup: &mut Wakeup) {
+        for _ in 0..n {
+            let head = self.head.expect("a run is no longer than its queue");
+            // SAFETY: the head is linked.
+            let waiter = unsafe { self.unlink(head) };
+            waiter.set_signal(Signal::Granted);
+            if !me.is_some_and(|me| core::ptr::eq(me, &*waiter)) {
+                wakeup.add(waiter);
+            }
+        }
+    }
+
+    /// Tells the head to look, and adds it to `wakeup`.
+    pub(crate) fn wake_head(&mut self, wakeup: &mut Wakeup) {
+        let head = self.head.expect("the state says that somebody waits");
+        // SAFETY: the head is linked, so alive.
+        unsafe { head.as_ref() }.set_signal(Signal::Woken);
+        // SAFETY: linked, so this queue's [W1].
+        wakeup.look = unsafe { links(head, |l| l.notify.as_mut().map(Notify::again)) };
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        // Only a forgotten future leaves a waiter behind.
+        while let Some(head) = self.head {
+            // SAFETY: the head is linked.
+            drop(unsafe { self.unlink(head) });
+        }
+    }
+}
+
+/// Who is to be notified once the mutex and the pin are released [W3].
+#[derive(Debug, Default)]
+#[must_use]
+pub(crate) struct Wakeup {
+    look: Option<Notify>,
+    /// Granted waiters, linked through `next`, newest first: they are out of their queue, and
+    /// their links are this list's [W1].
+    granted: Option<NonNull<Waiter>>,
+}
+
+impl Wakeup {
+    fn add(&mut self, waiter: Arc<Waiter>) {
+        let node = NonNull::from(&*waiter);
+        core::mem::forget(waiter);
+        let rest = self.granted.replace(node);
+        // SAFETY: alive by the reference just forgotten, and popped into this list [W1].
+        unsafe { links(node, |l| l.next = rest) };
+    }
+
+    /// Notifies all of them.
+    pub(crate) fn run(mut self) {
+        if let Some(look) = self.look.take() {
+            look.notify();
+        }
+        while let Some(notify) = self.pop() {
+            notify.notify();
+        }
+    }
+
+    fn pop(&mut self) -> Option<Notify> {
+        let node = self.granted?;
+        // SAFETY: in this list, so alive and its links are ours [W1].
+        let (next, notify) = unsafe { links(node, |l| (l.next.take(), l.notify.take())) };
+        self.granted = next;
+        // SAFETY: the reference that `add` forgot, taken back once.
+        drop(unsafe { Arc::from_raw(node.as_ptr()) });
+        notify
+    }
+}
+
+impl Drop for Wakeup {
+    fn drop(&mut self) {
+        // A notification panicked: the others are still owed theirs.
+        while let Some(notify) = self.pop() {
+            notify.notify();
+        }
+    }
+}

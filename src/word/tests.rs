@@ -1,0 +1,151 @@
+//! Exhaustive tests of the packed words.
+
+use super::*;
+use crate::sync::tuning::{MAX_BYPASSES, MAX_INLINE_READERS};
+
+const HASHES: [u64; 6] = [0, 1, 0x3ff, 0x400, 0x0123_4567_89ab_cdef, u64::MAX];
+
+#[test]
+fn slot_word_keeps_hash_bits_in_place() {
+    for hash in HASHES {
+        for mode in [Mode::Shared, Mode::Exclusive] {
+            let word = SlotWord::inline(hash, mode);
+            assert_eq!(word.kind(), Kind::Inline);
+            assert_eq!(word.mode(), mode);
+            assert!(word.names(hash));
+            assert_eq!(word.hash_beside(hash), hash);
+            assert!(!word.names(hash ^ (1 << STATE_BITS)), "another key");
+            assert!(!word.is_frozen());
+            assert_eq!(word.frozen().thawed(), word);
+            assert!(word.frozen().is_frozen());
+            assert_ne!(word, SlotWord::EMPTY);
+        }
+    }
+}
+
+#[test]
+fn slot_word_counts_readers_up_and_down() {
+    let hash = u64::MAX;
+    let mut word = SlotWord::inline(hash, Mode::Shared);
+    for n in 1..MAX_INLINE_READERS {
+        assert_eq!(word.readers(), n);
+        assert!(!word.is_full() && word.names(hash) && word.mode() == Mode::Shared);
+        word = word.with_reader();
+    }
+    assert!(word.is_full() && word.names(hash) && !word.is_frozen());
+    for n in (1..MAX_INLINE_READERS).rev() {
+        word = word.without_holder();
+        assert_eq!(word.readers(), n);
+    }
+    assert_eq!(word.without_holder(), SlotWord::EMPTY);
+    let exclusive = SlotWord::inline(hash, Mode::Exclusive);
+    assert_eq!(exclusive.without_holder(), SlotWord::EMPTY);
+}
+
+#[test]
+fn slot_word_gives_addresses_back() {
+    for address in [8, 0x7fff_ffff_fff8, 1 << 46] {
+        for (word, kind) in [
+            (SlotWord::monitor(address), Kind::Monitor),
+            (SlotWord::child(address), Kind::Child),
+        ] {
+            assert_eq!((word.kind(), word.address()), (kind, address));
+            assert_eq!(word.frozen().address(), address);
+            assert_eq!(word.frozen().kind(), kind);
+        }
+    }
+}
+
+/// Every state that holders and a queue can make together.
+fn states() -> Vec<State> {
+    let mut all = Vec::new();
+    for readers in 0..4 {
+        for queue in [Queued::Nobody, Queued::Readers, Queued::Writers] {
+            let held = State::held_by(readers).with_queue(queue);
+            all.push(held);
+            // Free, for a woken head: what a release leaves behind.
+            let mut state = held;
+            while let Release::Wake(next) | Release::Leave(next) =
+                state.release(state.mode().unwrap(), false)
+            {
+                all.push(next);
+                if !next.is_held() {
+                    all.push(next.with_holders(Mode::Exclusive, 1));
+                    all.push(next.with_holders(Mode::Shared, 1));
+                    break;
+                }
+                state = next;
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn state_admits_whom_it_fits_and_no_more() {
+    assert_eq!(State::DEAD.enter(Mode::Shared), Entry::Dead);
+    assert_eq!(State::DEAD.enter(Mode::Exclusive), Entry::Dead);
+    for state in states() {
+        for mode in [Mode::Shared, Mode::Exclusive] {
+            match state.enter(mode) {
+                Entry::Dead => panic!("{state:?} is not dead"),
+                Entry::Admit(next) => {
+                    assert!(
+                        state.mode().is_none_or(|held| held.admits(mode)),
+                        "{state:?}"
+                    );
+                    assert_eq!(next.mode(), Some(mode));
+                    assert_eq!(next.released(mode), state, "leaving undoes entering");
+                }
+                Entry::Refuse => {
+                    let writer_ahead = state != state.with_queue(Queued::Readers)
+                        && state == state.with_queue(Queued::Writers);
+                    let held = state.mode().is_some_and(|held| !held.admits(mode));
+                    assert!(held || (mode == Mode::Shared && writer_ahead), "{state:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn state_release_never_forgets_a_waiter() {
+    for state in states().into_iter().filter(|s| s.is_held()) {
+        let mode = state.mode().unwrap();
+        let queued = state != state.with_queue(Queued::Nobody);
+        match state.release(mode, false) {
+            Release::Leave(next) => assert!(next.is_held() || next.is_woken(), "{state:?}"),
+            Release::Die => assert!(!queued && state.released(mode).mode().is_none()),
+            Release::Wake(next) => assert!(queued && !next.is_held() && next.is_woken()),
+            Release::HandOver => assert!(queued && state.bypass_spent()),
+        }
+        if state.readers() < 2 {
+            let strict = state.release(mode, true);
+            assert_eq!(strict == Release::HandOver, queued, "{state:?}");
+        }
+    }
+}
+
+#[test]
+fn state_counts_bypasses_up_to_the_limit() {
+    let mut state = State::held_by(0).with_queue(Queued::Writers);
+    let mut bypasses = 0;
+    loop {
+        match state.release(Mode::Exclusive, false) {
+            Release::Wake(next) | Release::Leave(next) => {
+                bypasses += 1;
+                state = next.with_holders(Mode::Exclusive, 1);
+            }
+            Release::HandOver => break,
+            Release::Die => panic!("somebody waits"),
+        }
+    }
+    assert_eq!(bypasses, MAX_BYPASSES);
+    assert!(!state.new_head().bypass_spent(), "a new head starts afresh");
+}
+
+#[test]
+#[should_panic(expected = "more shared holders")]
+fn state_refuses_to_overflow() {
+    let _ = State::held_by((1 << 48) - 1).with_holders(Mode::Shared, 1);
+}
