@@ -51,9 +51,7 @@ impl RawTable {
             // A child means other index bits one level up.
             (Some(single), None) if single.kind() != Kind::Child => (single, None),
             _ => {
-                let copy = Box::into_raw(Box::new(Child {
-                    slots: core::array::from_fn(|i| AtomicU64::new(words[i].bits())),
-                }));
+                let copy = Box::into_raw(Box::new(Child::new(|i| words[i])));
                 (SlotWord::child(copy.expose_provenance()), Some(copy))
             }
         };

@@ -8,7 +8,7 @@ use super::monitor::Monitor;
 use super::{Fairness, Statistics};
 use crate::reclaim::{Domain, Pin};
 use crate::sync::tuning::{FAN_BITS, MAX_ROOT_BITS, MIN_ROOT_BITS};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Canary, Ordering};
 use crate::word::{Kind, Mode, STATE_BITS, SlotWord};
 
 pub(super) const FAN: usize = 1 << FAN_BITS;
@@ -18,6 +18,16 @@ pub(super) const FAN: usize = 1 << FAN_BITS;
 #[repr(align(8))]
 pub(super) struct Child {
     pub(super) slots: [AtomicU64; FAN],
+    pub(super) canary: Canary,
+}
+
+impl Child {
+    pub(super) fn new(word: impl Fn(usize) -> SlotWord) -> Self {
+        Child {
+            slots: core::array::from_fn(|i| AtomicU64::new(word(i).bits())),
+            canary: Canary::new(),
+        }
+    }
 }
 
 /// A lock table of hashes.
@@ -105,8 +115,11 @@ pub(super) fn monitor_at(word: SlotWord) -> *mut Monitor {
 /// # Safety
 /// `word` was loaded from a slot of this table under `_pin`, or under a mutable borrow.
 pub(super) unsafe fn child_ref<'p>(word: SlotWord, _pin: &'p Pin) -> &'p Child {
-    // SAFETY: linked when it was loaded and retired after it was unlinked, so alive under the pin [S5].
-    unsafe { &*child_at(word) }
+    // SAFETY: linked when it was loaded and retired after it was unlinked, so alive under the pin
+    // [S5].
+    let child = unsafe { &*child_at(word) };
+    child.canary.check();
+    child
 }
 
 /// What stands in the slot of a key.
@@ -271,17 +284,15 @@ impl<'t> Walk<'t> {
     pub(super) fn expand(&self, word: SlotWord, other: u64, mode: Mode) -> bool {
         let theirs = self.table.child_index(other, self.depth);
         let ours = self.table.child_index(self.hash, self.depth);
-        let child = Box::into_raw(Box::new(Child {
-            slots: core::array::from_fn(|i| {
-                AtomicU64::new(if i == theirs {
-                    word.bits()
-                } else if i == ours {
-                    SlotWord::inline(self.hash, mode).bits()
-                } else {
-                    0
-                })
-            }),
-        }));
+        let child = Box::into_raw(Box::new(Child::new(|i| {
+            if i == theirs {
+                word
+            } else if i == ours {
+                SlotWord::inline(self.hash, mode)
+            } else {
+                SlotWord::EMPTY
+            }
+        })));
         // Release: publishes the child, and the word's history with it [S2].
         // Acquire: the lock that goes in follows all that was released in this slot, also if an equal
         // word came back since the load [S3].

@@ -37,6 +37,16 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
         locked.then(|| SharedGuard::new(&self.raw, hash))
     }
 
+    /// Gives back a hold whose guard was forgotten.
+    #[doc(hidden)]
+    pub fn force_unlock<Q>(&self, key: &Q, mode: Mode)
+    where
+        K: Borrow<Q>,
+        Q: Hash + ?Sized,
+    {
+        self.raw.unlock(self.hash(key), mode);
+    }
+
     /// Pushes this thread's garbage out, three times over, so that it is freed inside the model.
     #[cfg(latchwork_loom)]
     #[doc(hidden)]

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::Fairness;
-use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::sync::{AtomicU64, Canary, Mutex, Ordering};
 use crate::wait::{Notify, Queue, Signal, Waiter, Wakeup};
 use crate::word::{Entry, Mode, Queued, Release, State};
 
@@ -17,6 +17,7 @@ pub(super) struct Monitor {
     hash: u64,
     state: AtomicU64,
     queue: Mutex<Queue>,
+    canary: Canary,
 }
 
 /// What became of somebody who wanted in.
@@ -52,6 +53,7 @@ impl Monitor {
             hash,
             state: AtomicU64::new(State::held_by(readers).bits()),
             queue: Mutex::new(Queue::new()),
+            canary: Canary::new(),
         }
     }
 
@@ -64,10 +66,12 @@ impl Monitor {
             hash,
             state: AtomicU64::new(state.bits()),
             queue: Mutex::new(queue),
+            canary: Canary::new(),
         }
     }
 
     pub(super) fn hash(&self) -> u64 {
+        self.canary.check();
         self.hash
     }
 
@@ -234,9 +238,10 @@ impl Monitor {
                         .new_head()
                         .with_holders(run.0, run.1)
                         .with_queue(queue.queued_behind(run));
-                    // Acquire: those who get the key follow every reader that left before this one,
-                    // and what it did itself, by their signal [M6].
-                    if self.cas(state, next, Ordering::Acquire) {
+                    // Acquire: those who get the key follow every reader that left before this one, and
+                    // this one itself, by their signal [M6]. Release: so does a reader that joins
+                    // them and knows nothing but the state [M3].
+                    if self.cas(state, next, Ordering::AcqRel) {
                         queue.grant(run.1, None, &mut wakeup);
                         break;
                     }
@@ -244,6 +249,8 @@ impl Monitor {
             }
         }
         drop(queue);
+        // Unlocking touched it last.
+        self.canary.check();
         Left::Notify(wakeup)
     }
 
@@ -292,6 +299,8 @@ impl Monitor {
             }
         }
         drop(queue);
+        // Unlocking touched it last.
+        self.canary.check();
         Cancelled::Left(Left::Notify(wakeup))
     }
 }

@@ -19,12 +19,14 @@ mod imp;
 #[path = "std.rs"]
 mod imp;
 
+mod canary;
 #[cfg(latchwork_noise)]
 mod noise;
 
 #[cfg(all(latchwork_loom, latchwork_shuttle))]
 compile_error!("latchwork_loom and latchwork_shuttle exclude each other");
 
+pub(crate) use canary::Canary;
 pub(crate) use core::sync::atomic::Ordering;
 pub(crate) use imp::{
     AtomicU32, AtomicU64, Mutex, Parker, Unparker, UnsafeCell, fence, spin_loop, yield_now,

@@ -11,7 +11,6 @@ pub(crate) use parking_lot::Mutex;
 pub(crate) use super::noise::{AtomicU32, AtomicU64, Mutex, fence};
 
 pub(crate) use core::hint::spin_loop;
-pub(crate) use parking_lot::MutexGuard;
 pub(crate) use std::thread::yield_now;
 
 /// A cell whose accesses loom can see. Here it is `core`'s.
