@@ -1,1 +1,17 @@
-//! Workloads and peers for the benchmarks of `latchwork`.
+//! What the benchmarks of `latchwork` share: the peers, the workloads, and the way two of them are compared.
+//!
+//! Two programs use it. The criterion benches under `benches/` are for working on the code: `cargo bench`. The binary
+//! `report` measures the figures that the documentation quotes, each as a ratio to a baseline that ran in the same
+//! process and in turn with it: `cargo run --release -p latchwork-bench --bin report`.
+//!
+//! Three rules keep a comparison fair:
+//! - Both sides run the same loop, which is generic over [`peers::KeyLock`] and written once, in [`workload`].
+//! - Both sides hash alike where the peer lets us choose: the same type of hasher with the same seed.
+//! - Where a peer has several calls that would do, the fastest counts.
+
+pub mod heap;
+pub mod machine;
+pub mod peers;
+pub mod ratio;
+pub mod throughput;
+pub mod workload;

@@ -1,0 +1,99 @@
+//! Measures every figure that the documentation quotes and prints them as Markdown.
+//!
+//! ```text
+//! cargo run --release -p latchwork-bench --bin report -- [--quick] [--only NAME] [--write FILE]
+//! ```
+
+mod questions;
+mod render;
+mod row;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use latchwork_bench::heap::CountingAllocator;
+use latchwork_bench::ratio::Plan;
+
+use crate::questions::ALL;
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+const USAGE: &str = "\
+usage: report [--quick] [--only NAME] [--write FILE]
+  --quick       fewer and shorter rounds, for a look in passing
+  --only NAME   one question only; an unknown name lists them
+  --write FILE  also write the report to FILE; not with --only";
+
+/// What the command line asks for.
+#[derive(Debug, Default)]
+struct Options {
+    quick: bool,
+    only: Option<String>,
+    write: Option<PathBuf>,
+}
+
+impl Options {
+    fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut options = Self::default();
+        while let Some(argument) = arguments.next() {
+            let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
+            match argument.as_str() {
+                "--quick" => options.quick = true,
+                "--only" => options.only = Some(value()?),
+                "--write" => options.write = Some(value()?.into()),
+                _ => return Err(format!("{argument} is not an option")),
+            }
+        }
+        if options.only.is_some() && options.write.is_some() {
+            return Err("a report in part is not worth keeping".to_owned());
+        }
+        Ok(options)
+    }
+}
+
+fn run() -> Result<(), String> {
+    let options =
+        Options::parse(std::env::args().skip(1)).map_err(|error| format!("{error}\n{USAGE}"))?;
+    let chosen: Vec<_> = ALL
+        .iter()
+        .filter(|question| {
+            options
+                .only
+                .as_deref()
+                .is_none_or(|only| only == question.name)
+        })
+        .collect();
+    if chosen.is_empty() {
+        let names: Vec<_> = ALL.iter().map(|question| question.name).collect();
+        return Err(format!("the questions are: {}", names.join(", ")));
+    }
+    let plan = if options.quick {
+        Plan::QUICK
+    } else {
+        Plan::FULL
+    };
+    let mut answers = Vec::new();
+    for question in chosen {
+        eprintln!("measuring: {}", question.name);
+        answers.push((question, (question.measure)(plan)));
+    }
+    let report = render::report(&answers, options.quick);
+    println!("{report}");
+    match options.write {
+        Some(file) => {
+            std::fs::write(&file, report).map_err(|error| format!("{}: {error}", file.display()))
+        }
+        None => Ok(()),
+    }
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! What do a million held locks cost, in bytes and for somebody who locks one more?
+
+use std::time::Instant;
+
+use keyed_lock::sync::KeyedLock;
+use latchwork::{ExclusiveGuard, LockTable, RandomState};
+use latchwork_bench::heap::growth;
+use latchwork_bench::peers::{Exclusive, KeyLock, Lockmap};
+use latchwork_bench::ratio::{Comparison, Contender, Plan, compare, timed};
+use latchwork_bench::workload::{distinct_keys, each_key};
+use lockable::LockPool;
+use lockmap::LockMap;
+
+use super::Question;
+use super::uncontended::over;
+use crate::row::Row;
+
+pub(super) const QUESTION: Question = Question {
+    name: "crowded",
+    title: "A million locks held",
+    prose: "One thread holds 1,000,000 random keys and locks and unlocks another one. *Repeated* is one key over and \
+            over in each run, and a new key for each run: its path through the index is in the cache. *Random* goes \
+            over a million other keys, and most of the time is cache misses. The baseline of both is an empty table of \
+            default size under the same keys. `concurrency(1_000_000)` tells the builder what is coming, and spends \
+            the memory of the root beforehand. Heap bytes are what the allocator was asked for and not given back, \
+            with garbage that waits for reclamation, without the allocator's own overhead, and without the guards.",
+    measure,
+};
+
+const HELD: usize = 1_000_000;
+
+fn measure(plan: Plan) -> Vec<Row> {
+    let held = distinct_keys(HELD, 21);
+    let others = distinct_keys(HELD, 22);
+    let mut rows = Vec::new();
+    for (name, bound, concurrency) in [
+        ("default", 6.0, None),
+        ("`concurrency(1_000_000)`", 3.0, Some(HELD)),
+    ] {
+        let hasher = RandomState::default();
+        let builder = LockTable::<u64>::builder().hasher(hasher.clone());
+        let ((table, root), root_heap) = growth(|| {
+            let table = match concurrency {
+                Some(expected) => builder.concurrency(expected).build(),
+                None => builder.build(),
+            };
+            let root = table.stats().index_bytes;
+            (table, root)
+        });
+        let start = Instant::now();
+        let (guards, heap) = hold_all(&held, |key| table.lock(key));
+        let each = start.elapsed().as_secs_f64() * 1e9 / HELD as f64;
+        let index = table.stats().index_bytes;
+        // The root counts where it was made for the occasion.
+        let (root, root_heap) = if concurrency.is_some() {
+            (0, root_heap)
+        } else {
+            (root, 0)
+        };
+        rows.push(
+            Row::exact_bytes(
+                &format!("{name}: index bytes for each lock"),
+                per_lock(index - root),
+            )
+            .at_most(64.0)
+            .with_context(format!("first lock of each: {each:.0} ns")),
+        );
+        let heap = (heap + root_heap).max(0) as usize;
+        rows.push(Row::exact_bytes(
+            &format!("{name}: heap bytes for each lock"),
+            per_lock(heap),
+        ));
+        let empty = LockTable::with_hasher(hasher);
+        let repeated = another(plan, &others, &Exclusive(&table), &Exclusive(&empty));
+        let what = format!("{name}: another key, repeated");
+        rows.push(
+            Row::time(&what, "an empty table", &repeated)
+                .at_most(bound)
+                .against_itself(),
+        );
+        let random = compare(plan, || {
+            (
+                over(plan, &others, Exclusive(&table)),
+                over(plan, &others, Exclusive(&empty)),
+            )
+        });
+        let what = format!("{name}: other keys, random");
+        rows.push(Row::time(&what, "an empty table", &random).against_itself());
+        if concurrency.is_none() {
+            rows.push(beside_lockmap(plan, &held, &others, &table));
+        }
+        drop(guards);
+        let left = table
+            .stats()
+            .index_bytes
+            .saturating_sub(empty.stats().index_bytes);
+        if concurrency.is_none() {
+            let what = format!("{name}: index bytes left after all were unlocked, together");
+            rows.push(Row::exact_bytes(&what, left as f64));
+        }
+    }
+    rows.push(Row::exact_bytes("a guard", size_of::<ExclusiveGuard<'_>>() as f64).at_most(32.0));
+    rows.extend(peers_heap(&held));
+    rows
+}
+
+fn per_lock(bytes: usize) -> f64 {
+    bytes as f64 / HELD as f64
+}
+
+/// Locks all of `keys` and returns the guards, with the heap bytes that this took beside the guards themselves.
+fn hold_all<'k, G>(keys: &'k [u64], lock: impl FnMut(&'k u64) -> G) -> (Vec<G>, i64) {
+    let mut guards = Vec::with_capacity(keys.len());
+    let ((), heap) = growth(|| guards.extend(keys.iter().map(lock)));
+    (guards, heap)
+}
+
+/// Compares locking one more key, a new one for each run.
+fn another<A: KeyLock<u64>, B: KeyLock<u64>>(
+    plan: Plan,
+    keys: &[u64],
+    subject: &A,
+    baseline: &B,
+) -> Comparison {
+    fn one_at_a_time<'a, L: KeyLock<u64>>(
+        plan: Plan,
+        keys: &'a [u64],
+        locks: &'a L,
+    ) -> Contender<'a> {
+        let mut keys = keys.iter().cycle();
+        timed(plan.span, move |times| {
+            let key = *keys.next().expect("a cycle does not end");
+            each_key(locks, &[key; 64], times);
+        })
+    }
+    compare(plan, || {
+        (
+            one_at_a_time(plan, keys, subject),
+            one_at_a_time(plan, keys, baseline),
+        )
+    })
+}
+
+/// The same with as many entries of a `lockmap` held.
+fn beside_lockmap(plan: Plan, held: &[u64], others: &[u64], table: &LockTable<u64>) -> Row {
+    let peer = Lockmap::new();
+    let _entries: Vec<_> = held.iter().map(|&key| peer.0.entry(key)).collect();
+    let result = another(plan, others, &Exclusive(table), &peer);
+    Row::time(
+        "default: another key, repeated",
+        "lockmap with a million entries held",
+        &result,
+    )
+}
+
+/// Heap bytes for each held key of the crates that keep an entry for each.
+fn peers_heap(held: &[u64]) -> [Row; 3] {
+    let row = |name: &str, heap: i64, guard: usize| {
+        Row::exact_bytes(
+            &format!("{name}: heap bytes for each lock"),
+            per_lock(heap.max(0) as usize),
+        )
+        .with_context(format!("guard {guard} B"))
+    };
+    let peer = LockMap::<u64, ()>::new();
+    let (guards, heap) = hold_all(held, |&key| peer.entry(key));
+    let lockmap = row("lockmap", heap, element_size(&guards));
+    drop(guards);
+    let peer = KeyedLock::<u64>::new();
+    let (guards, heap) = hold_all(held, |&key| peer.lock(key));
+    let keyed = row("keyed-lock", heap, element_size(&guards));
+    drop(guards);
+    let peer = LockPool::<u64>::new();
+    let (guards, heap) = hold_all(held, |&key| peer.try_lock(key));
+    let lockable = row("lockable", heap, element_size(&guards));
+    drop(guards);
+    [lockmap, keyed, lockable]
+}
+
+fn element_size<T>(_: &[T]) -> usize {
+    size_of::<T>()
+}

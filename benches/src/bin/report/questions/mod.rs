@@ -1,0 +1,36 @@
+//! The questions that the report answers, one file each.
+
+mod ageing;
+mod contended;
+mod crates;
+mod crowded;
+mod many_keys;
+mod readers;
+mod scaling;
+mod uncontended;
+
+use latchwork_bench::ratio::Plan;
+
+use crate::row::Row;
+
+/// A section of the report.
+pub(crate) struct Question {
+    /// What `--only` calls it.
+    pub(crate) name: &'static str,
+    pub(crate) title: &'static str,
+    /// What is measured, and how to read it.
+    pub(crate) prose: &'static str,
+    pub(crate) measure: fn(Plan) -> Vec<Row>,
+}
+
+/// Every question, in the order of the report.
+pub(crate) const ALL: &[Question] = &[
+    uncontended::QUESTION,
+    crates::QUESTION,
+    many_keys::QUESTION,
+    crowded::QUESTION,
+    ageing::QUESTION,
+    contended::QUESTION,
+    scaling::QUESTION,
+    readers::QUESTION,
+];

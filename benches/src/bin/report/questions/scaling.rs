@@ -1,0 +1,97 @@
+//! Do two threads that lock different keys do twice the work of one?
+
+use std::ops::RangeInclusive;
+use std::sync::atomic::AtomicU64;
+
+use crossbeam_utils::CachePadded;
+use latchwork::{LockTable, RandomState};
+use latchwork_bench::peers::{Exclusive, KeyLock, Lockmap, PaddedMutexes};
+use latchwork_bench::ratio::{Plan, Quartiles};
+use latchwork_bench::throughput;
+use latchwork_bench::workload::{KEYS, distinct_keys, own_counter, until};
+
+use super::Question;
+use crate::row::Row;
+
+pub(super) const QUESTION: Question = Question {
+    name: "scaling",
+    title: "Two threads, different keys",
+    prose: "Two threads that lock keys of their own, against one of them alone. Each round also runs the control: two \
+            threads that each add to a counter on a cache line of their own, which should do exactly twice what one \
+            does; where they do not do 1.9 to 2.1 times as much, the machine was disturbed, and the round says nothing of the lock table \
+            and is left out. With *one key each* the two keys are new in every round. With *1,024 keys each* both \
+            threads write all over the same array of slots, eight slots to a cache line: lines travel between the \
+            cores although no key is shared, which an array of padded mutexes avoids at sixteen times the memory.",
+    measure,
+};
+
+/// What the control must reach for a round to count. More than twice is as wrong as too little: then it was one
+/// thread alone that the machine held up.
+const CONTROL: RangeInclusive<f64> = 1.9..=2.1;
+
+/// Two threads' keys.
+type Keys = [Vec<u64>; 2];
+
+fn measure(plan: Plan) -> Vec<Row> {
+    let hasher = RandomState::default();
+    let mutexes = PaddedMutexes::<KEYS>::new(hasher.clone());
+    let table = Exclusive(LockTable::with_hasher(hasher));
+    let lockmap = Lockmap::new();
+    let one_each = |round: u64| [distinct_keys(1, 2 * round), distinct_keys(1, 2 * round + 1)];
+    let many_each = |round: u64| {
+        [
+            distinct_keys(1024, 2 * round),
+            distinct_keys(1024, 2 * round + 1),
+        ]
+    };
+    vec![
+        scaling(plan, "one key each", &table, one_each).at_least(1.8),
+        scaling(plan, "one key each: padded `Mutex`", &mutexes, one_each),
+        scaling(plan, "one key each: lockmap", &lockmap, one_each),
+        scaling(plan, "1,024 keys each", &table, many_each),
+        scaling(plan, "1,024 keys each: padded `Mutex`", &mutexes, many_each),
+        scaling(plan, "1,024 keys each: lockmap", &lockmap, many_each),
+    ]
+}
+
+/// Runs rounds until there are enough to believe, or three times as many were tried.
+fn scaling<L: KeyLock<u64>>(plan: Plan, what: &str, locks: &L, keys: impl Fn(u64) -> Keys) -> Row {
+    let counters: [CachePadded<AtomicU64>; 2] = Default::default();
+    let mut believed = Vec::new();
+    let mut tried = 0;
+    while believed.len() < plan.rounds && tried < 3 * plan.rounds {
+        let keys = keys(tried as u64);
+        let locked = |threads| {
+            let work = |index: usize, stop: &_| until(locks, &keys[index], stop);
+            throughput::run(threads, plan.crowd_span, work).rate()
+        };
+        let counted = |threads| {
+            let work = |index: usize, stop: &_| own_counter(&counters[index], stop);
+            throughput::run(threads, plan.crowd_span, work).rate()
+        };
+        // The control's runs stand around the subject's: what disturbs those disturbs the control too.
+        let (control, subject) = if tried % 2 == 0 {
+            let (control, subject) = (counted(1), locked(1));
+            let subject = locked(2) / subject;
+            (counted(2) / control, subject)
+        } else {
+            let (control, subject) = (counted(2), locked(2));
+            let subject = subject / locked(1);
+            (control / counted(1), subject)
+        };
+        if CONTROL.contains(&control) {
+            believed.push((subject, control));
+        }
+        tried += 1;
+    }
+    let control = Quartiles::of(believed.iter().map(|round| round.1))
+        .map_or_else(String::new, |control| {
+            format!("control {:.2}, ", control.median)
+        });
+    let context = format!("{control}{} of {tried} rounds believed", believed.len());
+    Row::scaling(
+        what,
+        Quartiles::of(believed.iter().map(|round| round.0)),
+        context,
+    )
+}

@@ -1,0 +1,175 @@
+//! Turns measured rows into the Markdown of the report.
+
+use std::fmt::Write as _;
+
+use latchwork_bench::machine::{Machine, today, version_of};
+use latchwork_bench::ratio::Plan;
+
+use crate::questions::Question;
+use crate::row::{Row, Target};
+
+const PEERS: [&str; 6] = [
+    "criterion",
+    "dashmap",
+    "keyed-lock",
+    "lockable",
+    "lockmap",
+    "parking_lot",
+];
+
+/// Renders the whole report.
+pub(crate) fn report(answers: &[(&Question, Vec<Row>)], quick: bool) -> String {
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let _ = head(&mut text, quick);
+    let rows = || answers.iter().flat_map(|(_, rows)| rows);
+    let _ = summary(&mut text, rows().collect());
+    for (question, rows) in answers {
+        let _ = section(&mut text, question, rows);
+    }
+    text
+}
+
+fn head(text: &mut String, quick: bool) -> std::fmt::Result {
+    let machine = Machine::here();
+    let plan = if quick { Plan::QUICK } else { Plan::FULL };
+    let arguments = if quick { " --quick" } else { "" };
+    writeln!(text, "# Report of the benchmarks\n")?;
+    writeln!(
+        text,
+        "Written by `cargo run --release -p latchwork-bench --bin report --{arguments} --write benches/REPORT.md`; \
+         edit the generator, not this file.\n"
+    )?;
+    writeln!(text, "| | |\n|---|---|")?;
+    writeln!(text, "| date | {} |", today())?;
+    writeln!(text, "| processor | {} |", machine.cpu)?;
+    writeln!(text, "| cores | {} |", machine.cores)?;
+    writeln!(text, "| system | {} |", machine.system)?;
+    writeln!(text, "| compiler | {} |", machine.rustc)?;
+    let versions: Vec<_> = PEERS
+        .iter()
+        .filter(|&&peer| peer != "criterion")
+        .filter_map(|peer| Some(format!("{peer} {}", version_of(peer)?)))
+        .collect();
+    writeln!(text, "| peers | {} |\n", versions.join(", "))?;
+    writeln!(
+        text,
+        "Each ratio is ours divided by the baseline's, both measured in one process and in turn: {rounds} rounds, \
+         {rebuilds} times over with everything built anew, a run lasting {span} ms on one thread and {crowd} ms on \
+         several. The ratio is the median over all rounds, with the quartiles beside it. The last column gives the \
+         median results themselves, ours first: they are context, not evidence, for the same program runs two or \
+         three times slower a minute later on a shared machine. Targets were set before anything was measured; a \
+         row without one is information.\n",
+        rounds = plan.rounds,
+        rebuilds = plan.rebuilds,
+        span = plan.span.as_millis(),
+        crowd = plan.crowd_span.as_millis(),
+    )
+}
+
+/// What was not reached, and where a peer is the better choice.
+fn summary(text: &mut String, rows: Vec<&Row>) -> std::fmt::Result {
+    let judged: Vec<_> = rows.iter().filter(|row| row.reached().is_some()).collect();
+    let missed: Vec<_> = judged
+        .iter()
+        .filter(|row| row.reached() == Some(false))
+        .collect();
+    let lost: Vec<_> = rows.iter().filter(|row| row.is_lost()).collect();
+    writeln!(text, "## Where it falls short\n")?;
+    writeln!(
+        text,
+        "{} of {} targets are reached.",
+        judged.len() - missed.len(),
+        judged.len()
+    )?;
+    for row in missed {
+        writeln!(
+            text,
+            "- Missed: {}: {}, target {}.",
+            name(row),
+            median(row),
+            target(row)
+        )?;
+    }
+    if lost.is_empty() {
+        writeln!(text, "\nNo baseline or peer was clearly faster in any row.")?;
+    } else {
+        writeln!(
+            text,
+            "\nThe other side was faster in at least three quarters of the rounds here:"
+        )?;
+    }
+    for row in lost {
+        writeln!(text, "- {}: {}.", name(row), median(row))?;
+    }
+    writeln!(text)
+}
+
+fn section(text: &mut String, question: &Question, rows: &[Row]) -> std::fmt::Result {
+    writeln!(text, "## {}\n\n{}\n", question.title, question.prose)?;
+    writeln!(
+        text,
+        "| what | against | target | median | quartiles | reached | medians of both |"
+    )?;
+    writeln!(text, "|---|---|---|---|---|---|---|")?;
+    for row in rows {
+        let reached = match row.reached() {
+            None => "",
+            Some(true) => "yes",
+            Some(false) => "**no**",
+        };
+        writeln!(
+            text,
+            "| {} | {} | {} | {} | {} | {reached} | {} |",
+            row.what,
+            row.against,
+            target(row),
+            median(row),
+            quartiles(row),
+            row.context,
+        )?;
+    }
+    writeln!(text)
+}
+
+fn name(row: &Row) -> String {
+    if row.against.is_empty() {
+        row.what.clone()
+    } else {
+        format!("{}, against {}", row.what, row.against)
+    }
+}
+
+fn target(row: &Row) -> String {
+    match row.target {
+        None => String::new(),
+        Some(Target::AtMost(bound)) => format!("≤ {}{}", number(bound), row.unit),
+        Some(Target::AtLeast(bound)) => format!("≥ {}{}", number(bound), row.unit),
+    }
+}
+
+fn median(row: &Row) -> String {
+    row.value.map_or_else(
+        || "not measured".to_owned(),
+        |value| format!("{}{}", number(value.median), row.unit),
+    )
+}
+
+fn quartiles(row: &Row) -> String {
+    match row.value {
+        Some(value) if value.lower < value.upper => {
+            format!("{} to {}", number(value.lower), number(value.upper))
+        }
+        _ => String::new(),
+    }
+}
+
+/// Two decimals for ratios, one or none for what is larger.
+fn number(value: f64) -> String {
+    let decimals = match value.abs() {
+        size if size >= 100.0 => 0,
+        size if size >= 10.0 => 1,
+        _ => 2,
+    };
+    format!("{value:.decimals$}")
+}

@@ -1,0 +1,143 @@
+//! One line of the report: what was measured, against what, and whether that is good enough.
+
+use latchwork_bench::ratio::{Comparison, Quartiles};
+
+/// A bound that was set before the measurement.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Target {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+impl Target {
+    fn is_met_by(self, value: f64) -> bool {
+        match self {
+            Self::AtMost(bound) => value <= bound,
+            Self::AtLeast(bound) => value >= bound,
+        }
+    }
+}
+
+/// What the number means to somebody who wants to know whether another crate is the better choice.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Sense {
+    /// Time of ours divided by time of a peer's.
+    Time,
+    /// Throughput of ours divided by throughput of a peer's.
+    Throughput,
+    /// No peer is involved.
+    Alone,
+}
+
+/// One measured figure.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    pub(crate) what: String,
+    pub(crate) against: String,
+    pub(crate) unit: &'static str,
+    pub(crate) sense: Sense,
+    pub(crate) target: Option<Target>,
+    /// `None` if nothing measured could be believed.
+    pub(crate) value: Option<Quartiles>,
+    pub(crate) context: String,
+}
+
+impl Row {
+    fn new(what: &str, against: &str, sense: Sense) -> Self {
+        Self {
+            what: what.to_owned(),
+            against: against.to_owned(),
+            unit: "",
+            sense,
+            target: None,
+            value: None,
+            context: String::new(),
+        }
+    }
+
+    /// A ratio of times, smaller is better.
+    pub(crate) fn time(what: &str, against: &str, result: &Comparison) -> Self {
+        Self {
+            value: Some(result.ratio),
+            context: format!("{:.1} / {:.1} ns", result.subject, result.baseline),
+            ..Self::new(what, against, Sense::Time)
+        }
+    }
+
+    /// A ratio of throughputs, greater is better.
+    pub(crate) fn throughput(what: &str, against: &str, result: &Comparison) -> Self {
+        let (subject, baseline) = (result.subject / 1e6, result.baseline / 1e6);
+        Self {
+            value: Some(result.ratio),
+            context: format!("{subject:.1} / {baseline:.1} million a second"),
+            ..Self::new(what, against, Sense::Throughput)
+        }
+    }
+
+    /// How many times what one thread does two threads do.
+    pub(crate) fn scaling(what: &str, value: Option<Quartiles>, context: String) -> Self {
+        Self {
+            value,
+            context,
+            ..Self::new(what, "one thread", Sense::Alone)
+        }
+    }
+
+    /// A number of bytes.
+    pub(crate) fn bytes(what: &str, against: &str, value: Quartiles) -> Self {
+        Self {
+            value: Some(value),
+            unit: " B",
+            ..Self::new(what, against, Sense::Alone)
+        }
+    }
+
+    /// A number of bytes that is the same in every run.
+    pub(crate) fn exact_bytes(what: &str, value: f64) -> Self {
+        let value = Quartiles {
+            lower: value,
+            median: value,
+            upper: value,
+        };
+        Self::bytes(what, "", value)
+    }
+
+    pub(crate) fn at_most(mut self, bound: f64) -> Self {
+        self.target = Some(Target::AtMost(bound));
+        self
+    }
+
+    pub(crate) fn at_least(mut self, bound: f64) -> Self {
+        self.target = Some(Target::AtLeast(bound));
+        self
+    }
+
+    /// Says that the baseline is the table itself in another state, not something to choose instead.
+    pub(crate) fn against_itself(mut self) -> Self {
+        self.sense = Sense::Alone;
+        self
+    }
+
+    pub(crate) fn with_context(mut self, context: String) -> Self {
+        self.context = context;
+        self
+    }
+
+    /// Whether the target is reached; `None` without a target.
+    pub(crate) fn reached(&self) -> Option<bool> {
+        let target = self.target?;
+        Some(
+            self.value
+                .is_some_and(|value| target.is_met_by(value.median)),
+        )
+    }
+
+    /// Whether a peer did clearly better: three quarters of the rounds agree.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.value.is_some_and(|value| match self.sense {
+            Sense::Time => value.lower > 1.0,
+            Sense::Throughput => value.upper < 1.0,
+            Sense::Alone => false,
+        })
+    }
+}

@@ -1,0 +1,67 @@
+//! An allocator that counts the bytes in use, for the figures about memory.
+//!
+//! Counting is off unless somebody is looking: two more atomic operations for each allocation would be charged to
+//! exactly those peers that allocate.
+#![allow(unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+static COUNTING: AtomicBool = AtomicBool::new(false);
+static BYTES: AtomicI64 = AtomicI64::new(0);
+
+/// The system's allocator, counting while [`growth`] runs.
+#[derive(Debug, Default)]
+pub struct CountingAllocator;
+
+fn add(bytes: i64) {
+    // Relaxed: a sum; only the thread that asks for it reads it, after its own work or a join.
+    if COUNTING.load(Ordering::Relaxed) {
+        BYTES.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+fn size(layout: Layout) -> i64 {
+    // A layout is at most isize::MAX bytes.
+    layout.size() as i64
+}
+
+// SAFETY: every method hands its arguments to `System` unchanged and returns what that returns, so `System`'s own
+// guarantees hold; counting neither allocates nor unwinds.
+unsafe impl GlobalAlloc for CountingAllocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        add(size(layout));
+        // SAFETY: the caller keeps the contract of `alloc`, which is the same there.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        add(size(layout));
+        // SAFETY: as for `alloc`.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        add(new_size as i64 - size(layout));
+        // SAFETY: the caller keeps the contract of `realloc`; the block came from `System`, as every block here does.
+        unsafe { System.realloc(block, layout, new_size) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        add(-size(layout));
+        // SAFETY: as for `realloc`.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+/// Runs `work` and returns its result with the bytes that it allocated and did not free.
+///
+/// They are the sizes that were asked for, without the allocator's own overhead. Counts nothing unless
+/// [`CountingAllocator`] is the global allocator; blocks of other threads count too, and calls must not overlap.
+pub fn growth<T>(work: impl FnOnce() -> T) -> (T, i64) {
+    BYTES.store(0, Ordering::Relaxed);
+    COUNTING.store(true, Ordering::Relaxed);
+    let result = work();
+    COUNTING.store(false, Ordering::Relaxed);
+    (result, BYTES.load(Ordering::Relaxed))
+}

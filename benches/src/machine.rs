@@ -1,0 +1,115 @@
+//! What a report says of the machine, the compiler and the crates it ran with; never its name.
+
+use std::fs;
+use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The workspace's lock file, as this crate was built.
+const LOCK_FILE: &str = include_str!("../../Cargo.lock");
+
+/// The machine that a report was measured on.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// The processor's model, as it calls itself.
+    pub cpu: String,
+    /// How many threads run at once.
+    pub cores: usize,
+    /// The operating system and its kernel.
+    pub system: String,
+    /// The compiler that built the report.
+    pub rustc: &'static str,
+}
+
+impl Machine {
+    /// Describes the machine that this runs on.
+    #[must_use]
+    pub fn here() -> Self {
+        let cpu = field("/proc/cpuinfo", "model name", ':');
+        let distribution = field("/etc/os-release", "PRETTY_NAME", '=');
+        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        // What follows the first dash names a build, not a version.
+        let kernel = kernel.trim().split('-').next().unwrap_or_default();
+        let os = distribution.unwrap_or_else(|| std::env::consts::OS.to_owned());
+        Self {
+            cpu: format!(
+                "{} ({})",
+                cpu.as_deref().unwrap_or("unknown"),
+                std::env::consts::ARCH
+            ),
+            cores: thread::available_parallelism().map_or(1, usize::from),
+            system: if kernel.is_empty() {
+                os
+            } else {
+                format!("{os}, kernel {kernel}")
+            },
+            rustc: env!("BENCH_RUSTC"),
+        }
+    }
+}
+
+/// Reads the first line of `file` that starts with `name`, and returns what follows the separator.
+fn field(file: &str, name: &str, separator: char) -> Option<String> {
+    let text = fs::read_to_string(file).ok()?;
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    let (_, value) = line.split_once(separator)?;
+    Some(value.trim().trim_matches('"').to_owned())
+}
+
+/// Returns the version of `package` that this was built with.
+#[must_use]
+pub fn version_of(package: &str) -> Option<&'static str> {
+    let name = format!("name = \"{package}\"");
+    let mut lines = LOCK_FILE.lines().skip_while(|line| *line != name);
+    lines
+        .nth(1)?
+        .strip_prefix("version = \"")?
+        .strip_suffix('"')
+}
+
+/// Returns today's date in UTC, year first.
+#[must_use]
+pub fn today() -> String {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let (year, month, day) = civil(since.as_secs() / 86_400);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
+/// Turns days since 1970-01-01 into year, month and day of the Gregorian calendar.
+fn civil(days: u64) -> (u64, u64, u64) {
+    let leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let (mut year, mut left) = (1970, days);
+    while left >= 365 + u64::from(leap(year)) {
+        left -= 365 + u64::from(leap(year));
+        year += 1;
+    }
+    let february = 28 + u64::from(leap(year));
+    let mut month = 1;
+    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
+        if left < length {
+            break;
+        }
+        left -= length;
+        month += 1;
+    }
+    (year, month, left + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_become_dates() {
+        assert_eq!(civil(0), (1970, 1, 1));
+        assert_eq!(civil(11_016), (2000, 2, 29));
+        assert_eq!(civil(20_453), (2025, 12, 31));
+    }
+
+    #[test]
+    fn versions_come_from_the_lock_file() {
+        assert!(version_of("lockmap").is_some_and(|version| version.starts_with("0.2.")));
+        assert_eq!(version_of("no such crate"), None);
+    }
+}
