@@ -1,0 +1,168 @@
+#!/usr/bin/env bash
+# Everything that has to pass, in the order in which it fails fastest. CI runs this and nothing else.
+#
+#   ci/test.sh            all steps
+#   ci/test.sh STEP...    these
+#   ci/test.sh --list     what there is
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+exec </dev/null
+
+steps=(format lint rules test counts noise doc loom shuttle fuzz)
+declare -A about=(
+    [format]="rustfmt, in all three workspaces"
+    [lint]="clippy without warnings, in all three workspaces"
+    [rules]="protocols, citations, SAFETY comments, reasons of orderings, list of argued mutants"
+    [test]="unit, integration and documentation tests, unoptimised"
+    [counts]="allocations and atomic operations, optimised, one test at a time"
+    [noise]="threads against an oracle, with random yields before atomic accesses"
+    [doc]="the documentation, without warnings"
+    [loom]="models: every interleaving within a bound, on a repaired loom"
+    [shuttle]="models of more threads: many random interleavings"
+    [fuzz]="replay of the fuzz corpora and a smoke run with fixed seeds"
+)
+
+# Installs what a bare machine lacks.
+need() {
+    command -v "$1" >/dev/null && return
+    if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then
+        echo "test.sh: '$1' is needed; install it and run this again" >&2
+        return 1
+    fi
+    echo "test.sh: installing ${*:2}"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq >/dev/null
+    apt-get install -y -qq --no-install-recommends "${@:2}" >/dev/null
+}
+
+# Runs `cargo test` with the arguments given. Fails where not one test ran: a filter that matches nothing, a
+# cfg that compiles a file away and a target that is gone all look like success to cargo.
+run_tests() {
+    local log passed
+    log=$(mktemp)
+    cargo test "$@" | tee "$log"
+    passed=$(awk '/^test result: ok\./ { n += $4 } END { print n + 0 }' "$log")
+    rm -f "$log"
+    if [[ $passed == 0 ]]; then
+        echo "test.sh: no test ran in: cargo test $*" >&2
+        return 1
+    fi
+    echo "$passed tests passed"
+}
+
+# cargo cannot read the manifest in loom-tests before the patched loom is there.
+in_loom_tests() { (cd loom-tests && "$@"); }
+
+step_format() {
+    cargo fmt --all --check
+    in_loom_tests cargo fmt --check
+    if [[ -f fuzz/Cargo.toml ]]; then
+        (cd fuzz && cargo fmt --check)
+    fi
+}
+
+step_lint() {
+    cargo clippy --workspace --all-targets -- -D warnings
+    local log
+    log=$(mktemp)
+    # What clippy denies there are the models; the crate itself, under loom's cfg, is only a dependency.
+    in_loom_tests cargo clippy --release --all-targets -- -D warnings 2>&1 | tee "$log"
+    if grep -q '^warning: `latchwork`' "$log"; then
+        echo "test.sh: the crate has warnings under --cfg latchwork_loom" >&2
+        return 1
+    fi
+    rm -f "$log"
+    if [[ -f fuzz/Cargo.toml ]]; then
+        cargo clippy --manifest-path fuzz/Cargo.toml --no-default-features --release --all-targets -- -D warnings
+    fi
+}
+
+step_rules() {
+    ci/rule_tags --self-test
+    ci/rule_tags
+    if python3 -c 'import tomllib' 2>/dev/null; then
+        ci/ordering_mutants --self-test
+        ci/ordering_mutants --list | tail -n 1
+    else
+        echo "test.sh: the list of argued mutants needs Python 3.11, and is not checked here"
+    fi
+}
+
+step_test() { run_tests --workspace; }
+
+step_counts() { run_tests --release --test counts -- --test-threads=1; }
+
+step_noise() {
+    RUSTFLAGS="--cfg latchwork_noise -D warnings" run_tests --release --target-dir target/noise --test stress
+}
+
+step_doc() { RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps; }
+
+step_loom() { in_loom_tests run_tests --release; }
+
+step_shuttle() {
+    local file tests=()
+    for file in tests/shuttle*.rs; do
+        [[ -f $file ]] && tests+=(--test "$(basename "$file" .rs)")
+    done
+    if [[ ${#tests[@]} == 0 ]]; then
+        echo "there are no tests for shuttle"
+        return
+    fi
+    RUSTFLAGS="--cfg latchwork_shuttle -D warnings" \
+        run_tests --release --target-dir target/shuttle "${tests[@]}"
+}
+
+step_fuzz() {
+    if [[ ! -f fuzz/Cargo.toml ]]; then
+        echo "there are no fuzz targets"
+        return
+    fi
+    run_tests --manifest-path fuzz/Cargo.toml --no-default-features --release
+}
+
+if [[ ${1-} == --list ]]; then
+    for step in "${steps[@]}"; do
+        printf '%-8s %s\n' "$step" "${about[$step]}"
+    done
+    exit
+fi
+if [[ $# -gt 0 ]]; then
+    for step in "$@"; do
+        if [[ -z ${about[$step]-} ]]; then
+            echo "test.sh: there is no step '$step'; ci/test.sh --list names them" >&2
+            exit 2
+        fi
+    done
+    steps=("$@")
+fi
+
+current=preparation
+taken=()
+finish() {
+    local status=$?
+    [[ ${#taken[@]} == 0 ]] || printf '\nseconds: %s; total %d\n' "${taken[*]}" "$SECONDS"
+    if [[ $status == 0 ]]; then
+        echo "test.sh: passed"
+    else
+        echo "test.sh: FAILED in $current" >&2
+    fi
+}
+trap finish EXIT
+
+if ! command -v cargo >/dev/null; then
+    echo "test.sh: a Rust toolchain is needed: https://rustup.rs" >&2
+    exit 1
+fi
+need cc gcc libc6-dev
+need python3 python3
+need patch patch
+ci/loom-patched.sh
+
+for step in "${steps[@]}"; do
+    current=$step
+    printf '\n=== %s: %s\n' "$step" "${about[$step]}"
+    start=$SECONDS
+    "step_$step"
+    taken+=("$step $((SECONDS - start))")
+done
