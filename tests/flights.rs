@@ -320,7 +320,7 @@ fn a_single_lost_update_is_found_and_named() {
     let cells = totals::Cells::new(&dataset);
     for _ in 0..3 {
         for flight in &dataset.flights {
-            cells.add(flight, work::Work::calibrated(0));
+            cells.add(flight, work::Work::nanos(0));
         }
     }
     assert_eq!(cells.tally().check(&expected, &dataset), Ok(()));

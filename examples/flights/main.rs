@@ -165,7 +165,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     let mut replay = Replay {
         dataset: &dataset,
         pool: &pool,
-        work: Work::calibrated(cli.work),
+        work: Work::nanos(cli.work),
         passes: 1,
         progress: &progress,
     };

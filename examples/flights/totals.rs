@@ -188,7 +188,7 @@ impl Cells {
         let before_flown = flown.map(|cell| (cell.miles.load(Relaxed), cell.flights.load(Relaxed)));
         let before_departures = departures.load(Relaxed);
         let before_arrivals = arrivals.load(Relaxed);
-        work.spin();
+        work.spend();
         if let (Some(cell), Some((miles, flights))) = (flown, before_flown) {
             cell.miles
                 .store(miles + u64::from(flight.distance), Relaxed);

@@ -1,44 +1,27 @@
 //! The time that a step spends while it holds its locks.
 
-use std::hint::black_box;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// Time to spend inside a step, as a number of turns of a loop.
+/// A time to spend inside each step.
 ///
-/// The loop is calibrated once instead of watching the clock in each step: a clock reading is
-/// coarse against a few hundred nanoseconds, and would let a thread that was descheduled off its
-/// work.
+/// It is spent watching the clock, and so lasts as long as asked, and up to one reading of the
+/// clock longer, whatever else runs on the core. A loop calibrated beforehand would not: on a
+/// machine whose cores are shared, its speed differs by a factor of two from one second to the next.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Work {
-    turns: u64,
-}
+pub(crate) struct Work(Duration);
 
 impl Work {
-    /// Work that takes about `nanos` nanoseconds on an idle core.
-    pub(crate) fn calibrated(nanos: u64) -> Self {
-        const TRIAL: Work = Work { turns: 20_000 };
-        if nanos == 0 {
-            return Self { turns: 0 };
-        }
-        // The best of several trials: whatever disturbs one only makes it slower.
-        let best = (0..50)
-            .map(|_| {
-                let began = Instant::now();
-                TRIAL.spin();
-                began.elapsed().as_secs_f64() * 1e9
-            })
-            .fold(f64::INFINITY, f64::min);
-        let turn = best / TRIAL.turns as f64;
-        Self {
-            turns: ((nanos as f64 / turn).round() as u64).max(1),
-        }
+    pub(crate) fn nanos(nanos: u64) -> Self {
+        Self(Duration::from_nanos(nanos))
     }
 
-    /// Spends the time.
+    /// Spends the time; no time costs nothing, not even a look at the clock.
     #[inline]
-    pub(crate) fn spin(self) {
-        for turn in 0..self.turns {
-            black_box(turn);
+    pub(crate) fn spend(self) {
+        if self.0.is_zero() {
+            return;
         }
+        let start = Instant::now();
+        while start.elapsed() < self.0 {}
     }
 }
