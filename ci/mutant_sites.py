@@ -60,12 +60,22 @@ def source_files(root, only):
 
 def ordering_mutants(source):
     """Each ordering of a file weakened by one step, each fence deleted."""
+    yield from sorted([*_weakened(source), *_fences(source)], key=lambda mutant: mutant.start)
+
+
+def _fences(source):
+    # `fence(SeqCst)`, and what wraps one: `store_load_fence()`.
+    for m in re.finditer(r"(?<!fn )\b(?:\w+::)*\w*fence\(\s*(?:(?:\w+::)*\w+)?\s*\)", source.code):
+        if not source.in_tests(m.start()):
+            yield _mutant(source, normal(m.group()), "delete", m.start(), m.end(), "()")
+
+
+def _weakened(source):
     for site in source.orderings:
         start, end = site.extent
         call = site.call.split("::")[-1]
         text = normal(source.code[start:end])
-        if call in ("fence", "compiler_fence"):
-            yield _mutant(source, site, text, "delete", start, end, "()")
+        if call.endswith("fence"):
             continue
         takes_two = call.startswith(("compare_exchange", "fetch_update", "try_update"))
         is_failure = takes_two and site.index == 1
@@ -75,7 +85,8 @@ def ordering_mutants(source):
             weaker = WEAKER.get(site.word, [])
         for word in weaker:
             mutation = f"{'failure ' if is_failure else ''}{site.word} -> {word}"
-            yield _mutant(source, site, text, mutation, site.start, site.start + len(site.word), _like(site, source, word))
+            end_of_word = site.start + len(site.word)
+            yield _mutant(source, text, mutation, site.start, end_of_word, _like(site, source, word))
 
 
 def _like(site, source, word):
@@ -84,13 +95,12 @@ def _like(site, source, word):
     return word if has_path else f"::core::sync::atomic::Ordering::{word}"
 
 
-def _mutant(source, site, text, mutation, start, end, replacement):
-    line = source.line_of(site.start)
-    function = source.function_at(site.start)
+def _mutant(source, text, mutation, start, end, replacement):
+    line, function = source.line_of(start), source.function_at(start)
     return Mutant(source.path, function, text, mutation, line, start, end, replacement)
 
 
-def semantic_mutants(root, files):
+def semantic_mutants(root, only):
     """The committed changes of logic: `old` becomes `new`. `old` must stand in its file exactly once."""
     path = Path(root, SEMANTIC)
     if not path.exists():
@@ -101,9 +111,9 @@ def semantic_mutants(root, files):
         if name in names:
             raise ListError(f"{SEMANTIC}: {name!r} is there twice")
         names.add(name)
-        if file not in files:
-            if not Path(root, file).is_file():
-                raise ListError(f"{SEMANTIC}: {name!r} is for {file}, which does not exist")
+        if not Path(root, file).is_file():
+            raise ListError(f"{SEMANTIC}: {name!r} is for {file}, which does not exist")
+        if only and file not in only:
             continue
         source = Source(file, Path(root, file).read_text())
         # Any run of blanks matches any other, so that rustfmt may move the code.
@@ -116,11 +126,11 @@ def semantic_mutants(root, files):
         yield Mutant(file, function, name, "semantic", line, start, end, new.strip())
 
 
-def all_mutants(root, files):
+def all_mutants(root, only):
     mutants = []
-    for file in files:
+    for file in source_files(root, only):
         mutants += ordering_mutants(Source(file, Path(root, file).read_text()))
-    mutants += semantic_mutants(root, files)
+    mutants += semantic_mutants(root, only)
     counted = {}
     for mutant in mutants:
         same = mutant.key[:4]
@@ -128,7 +138,7 @@ def all_mutants(root, files):
     return mutants
 
 
-def allowed(root, files, mutants):
+def allowed(root, only, mutants):
     """Reasons by mutant, and complaints about entries that fit none."""
     path = Path(root, ALLOWED)
     reasons, complaints = {}, []
@@ -141,8 +151,7 @@ def allowed(root, files, mutants):
             complaints.append(f"{ALLOWED}: a reason of fewer than {SHORTEST_REASON} characters for {describe(key)}")
         if key in reasons:
             complaints.append(f"{ALLOWED}: twice: {describe(key)}")
-        gone = not Path(root, key[0]).is_file()
-        if gone or (key[0] in files and key not in known):
+        if key not in known and (not only or key[0] in only):
             complaints.append(f"{ALLOWED}: stale, nothing in the code fits it: {describe(key)}")
         reasons[key] = reason
     return reasons, complaints
