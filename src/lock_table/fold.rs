@@ -4,7 +4,7 @@
 use super::index::{Child, FAN, RawTable, Walk, child_at, child_ref};
 use crate::reclaim::Pin;
 use crate::sync::tuning::fold_now;
-use crate::sync::{AtomicU64, Ordering, fence};
+use crate::sync::{AtomicU64, Ordering, store_load_fence};
 use crate::word::{Kind, SlotWord};
 
 impl RawTable {
@@ -17,9 +17,9 @@ impl RawTable {
             let Some((slot, child)) = walk.parent() else {
                 return;
             };
-            // SeqCst: of two that each empty a slot and then look at the other's, one sees the
-            // other's gone. Pairs with itself [F3].
-            fence(Ordering::SeqCst);
+            // Of two that each empty a slot and then look at the other's, one sees the other's gone
+            // [F3].
+            store_load_fence();
             // SAFETY: loaded under the pin of this walk.
             let slots = &unsafe { child_ref(child, walk.pin()) }.slots;
             let foldable = match occupancy(slots) {

@@ -14,65 +14,136 @@ const INLINE_KEYS: usize = 8;
 
 type Key = (u64, Mode);
 
-/// Distinct keys in ascending order of identity.
-#[derive(Clone)]
-enum Keys {
-    Few([Key; INLINE_KEYS], u8),
-    Many(Vec<Key>),
+/// Distinct keys in ascending order of identity: up to eight in place, more in a vector.
+struct Keys {
+    ids: [u64; INLINE_KEYS],
+    modes: [Mode; INLINE_KEYS],
+    len: usize,
+    /// All keys, if there are more than eight; otherwise empty.
+    many: Vec<Key>,
 }
 
 impl Keys {
-    /// Collects, sorts, and keeps of equal keys the stronger mode. Nothing is locked yet, so that a
-    /// hasher or an iterator that panics leaves nothing held.
     #[inline]
-    fn collect(keys: impl Iterator<Item = Key>) -> Self {
-        let mut few = [(0, Mode::Shared); INLINE_KEYS];
-        let mut len = 0;
-        let mut keys = keys;
-        while let Some(key) = keys.next() {
-            if len == INLINE_KEYS {
-                return Self::collect_many(&few, key, keys);
-            }
-            // Insertion sort: a handful of keys, and each is in cache.
-            let mut at = len;
-            while at > 0 && few[at - 1].0 > key.0 {
-                at -= 1;
-            }
-            if at > 0 && few[at - 1].0 == key.0 {
-                few[at - 1].1 = few[at - 1].1.max(key.1);
-                continue;
-            }
-            few.copy_within(at..len, at + 1);
-            few[at] = key;
-            len += 1;
+    const fn new() -> Self {
+        Keys {
+            ids: [0; INLINE_KEYS],
+            modes: [Mode::Shared; INLINE_KEYS],
+            len: 0,
+            many: Vec::new(),
         }
-        Keys::Few(few, len as u8)
+    }
+
+    /// Collects `keys` into an empty `self`, sorts them, and keeps of equal ones the stronger mode. It is
+    /// filled in place: to move what was written word by word stalls (benchmark `lock_all`).
+    #[inline]
+    fn fill(&mut self, keys: impl Iterator<Item = Key>) {
+        let mut keys = keys;
+        let mut repeats = false;
+        while let Some(key) = keys.next() {
+            if self.len == INLINE_KEYS {
+                return self.fill_slow(key, keys);
+            }
+            (self.ids[self.len], self.modes[self.len]) = key;
+            // Hashes come in no order, so a sort that branches on them mispredicts every other time.
+            // This one exchanges by conditional moves, all the way down.
+            for i in (0..self.len).rev() {
+                let (low, high) = (self.ids[i], self.ids[i + 1]);
+                let (low_mode, high_mode) = (self.modes[i], self.modes[i + 1]);
+                let exchange = low > high;
+                repeats |= low == high;
+                self.ids[i] = if exchange { high } else { low };
+                self.ids[i + 1] = if exchange { low } else { high };
+                self.modes[i] = if exchange { high_mode } else { low_mode };
+                self.modes[i + 1] = if exchange { low_mode } else { high_mode };
+            }
+            self.len += 1;
+        }
+        if repeats {
+            self.drop_repeats();
+        }
     }
 
     #[cold]
-    fn collect_many(few: &[Key], key: Key, rest: impl Iterator<Item = Key>) -> Self {
-        let mut many = Vec::with_capacity(few.len() + 1 + rest.size_hint().0);
-        many.extend_from_slice(few);
-        many.push(key);
-        many.extend(rest);
-        many.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
-        many.dedup_by_key(|key| key.0);
-        Keys::Many(many)
+    fn drop_repeats(&mut self) {
+        let len = core::mem::take(&mut self.len);
+        for i in 0..len {
+            self.insert((self.ids[i], self.modes[i]));
+        }
+    }
+
+    /// More than eight are given, which may repeat: those in `self`, `key` and `rest`.
+    #[cold]
+    fn fill_slow(&mut self, key: Key, rest: impl Iterator<Item = Key>) {
+        self.drop_repeats();
+        let mut rest = core::iter::once(key).chain(rest);
+        while let Some(key) = rest.next() {
+            if !self.insert(key) {
+                let mut many: Vec<Key> = self.iter().collect();
+                many.push(key);
+                many.extend(rest);
+                many.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
+                many.dedup_by_key(|key| key.0);
+                self.many = many;
+                return;
+            }
+        }
+    }
+
+    /// Inserts a key in its place among distinct ones; `false` if there are eight others.
+    fn insert(&mut self, (id, mode): Key) -> bool {
+        let at = self.ids[..self.len].partition_point(|&other| other < id);
+        if at < self.len && self.ids[at] == id {
+            self.modes[at] = self.modes[at].max(mode);
+            return true;
+        }
+        if self.len == INLINE_KEYS {
+            return false;
+        }
+        self.ids.copy_within(at..self.len, at + 1);
+        self.modes.copy_within(at..self.len, at + 1);
+        (self.ids[at], self.modes[at]) = (id, mode);
+        self.len += 1;
+        true
     }
 
     #[inline]
-    fn as_slice(&self) -> &[Key] {
-        match self {
-            Keys::Few(keys, len) => &keys[..usize::from(*len).min(INLINE_KEYS)],
-            Keys::Many(keys) => keys,
+    fn len(&self) -> usize {
+        if self.many.is_empty() {
+            self.len
+        } else {
+            self.many.len()
+        }
+    }
+
+    #[inline]
+    fn get(&self, i: usize) -> Key {
+        if self.many.is_empty() {
+            (self.ids[i], self.modes[i])
+        } else {
+            self.many[i]
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = Key> {
+        (0..self.len()).map(|i| self.get(i))
+    }
+
+    fn mode(&self, id: u64) -> Option<Mode> {
+        // A few are found faster one by one, many by halves.
+        if self.many.is_empty() {
+            let at = self.ids[..self.len].iter().position(|&other| other == id)?;
+            Some(self.modes[at])
+        } else {
+            let at = self.many.binary_search_by_key(&id, |key| key.0).ok()?;
+            Some(self.many[at].1)
         }
     }
 }
 
 /// Several keys held at once, given back together when dropped.
 ///
-/// Returned by [`LockTable::lock_all`] and its try and timed forms. A set is at most 160 bytes and
-/// holds up to eight keys without allocating.
+/// Returned by [`LockTable::lock_all`] and its try and timed forms. A set is 128 bytes and up to eight keys without allocating.
 ///
 /// # Examples
 /// ```
@@ -87,12 +158,14 @@ impl Keys {
 pub struct LockSet<'t, K: ?Sized, S = RandomState> {
     table: &'t LockTable<K, S>,
     keys: Keys,
+    /// How many of the keys are locked: all, once the set is handed out.
+    locked: usize,
 }
 
 impl<'t, K: ?Sized, S> LockSet<'t, K, S> {
     /// Returns the number of distinct keys held.
     pub fn len(&self) -> usize {
-        self.keys.as_slice().len()
+        self.locked
     }
 
     /// Returns whether no key is held.
@@ -107,10 +180,7 @@ impl<'t, K: ?Sized, S> LockSet<'t, K, S> {
         Q: Hash + ?Sized,
         S: BuildHasher,
     {
-        let hash = self.table.hash(key);
-        let keys = self.keys.as_slice();
-        let at = keys.binary_search_by_key(&hash, |key| key.0).ok()?;
-        Some(keys[at].1)
+        self.keys.mode(self.table.hash(key))
     }
 
     /// Returns whether the set holds `key`, in either mode.
@@ -124,10 +194,49 @@ impl<'t, K: ?Sized, S> LockSet<'t, K, S> {
     }
 }
 
+impl<'t, K: ?Sized, S: BuildHasher> LockSet<'t, K, S> {
+    #[inline]
+    fn empty(table: &'t LockTable<K, S>) -> Self {
+        LockSet {
+            table,
+            keys: Keys::new(),
+            locked: 0,
+        }
+    }
+
+    /// Locks `keys` one after the other by `lock`, until it refuses one: then the set is to be
+    /// dropped, which gives back what it has [L2].
+    #[inline]
+    fn lock_each<'q, Q>(
+        &mut self,
+        keys: impl IntoIterator<Item = (&'q Q, Mode)>,
+        lock: impl Fn(u64, Mode) -> bool,
+    ) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Hash + ?Sized + 'q,
+    {
+        let table = self.table;
+        // Nothing is locked yet: a hasher or an iterator that panics leaves nothing held [L2].
+        let keys = keys.into_iter();
+        self.keys
+            .fill(keys.map(|(key, mode)| (table.hash(key), mode)));
+        for i in 0..self.keys.len() {
+            let (hash, mode) = self.keys.get(i);
+            if !lock(hash, mode) {
+                return false;
+            }
+            self.locked += 1;
+        }
+        true
+    }
+}
+
 impl<K: ?Sized, S> Drop for LockSet<'_, K, S> {
     #[inline]
     fn drop(&mut self) {
-        for &(hash, mode) in self.keys.as_slice().iter().rev() {
+        for i in (0..self.locked).rev() {
+            let (hash, mode) = self.keys.get(i);
             self.table.raw.unlock(hash, mode);
         }
     }
@@ -135,23 +244,14 @@ impl<K: ?Sized, S> Drop for LockSet<'_, K, S> {
 
 impl<K: ?Sized, S> fmt::Debug for LockSet<'_, K, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let keys = self.keys.as_slice().iter();
+        let keys = self.keys.iter();
         f.debug_map()
-            .entries(keys.map(|&(hash, mode)| (super::KeyId(hash), mode)))
+            .entries(keys.map(|(hash, mode)| (super::KeyId(hash), mode)))
             .finish()
     }
 }
 
 impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
-    #[inline]
-    fn keys<'q, Q>(&self, keys: impl IntoIterator<Item = (&'q Q, Mode)>) -> Keys
-    where
-        K: Borrow<Q>,
-        Q: Hash + ?Sized + 'q,
-    {
-        Keys::collect(keys.into_iter().map(|(key, mode)| (self.hash(key), mode)))
-    }
-
     /// Locks all of `keys`, each in its mode.
     ///
     /// A key that is given twice, or two keys of one identity, are locked once, in the stronger
@@ -185,11 +285,12 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
         K: Borrow<Q>,
         Q: Hash + ?Sized + 'q,
     {
-        let keys = self.keys(keys);
-        for &(hash, mode) in keys.as_slice() {
+        let mut set = LockSet::empty(self);
+        set.lock_each(keys, |hash, mode| {
             self.raw.lock(hash, mode);
-        }
-        LockSet { table: self, keys }
+            true
+        });
+        set
     }
 
     /// Locks all of `keys` if none has to be waited for, or none.
@@ -218,7 +319,9 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
         K: Borrow<Q>,
         Q: Hash + ?Sized + 'q,
     {
-        self.all_or_nothing(self.keys(keys), |hash, mode| self.raw.try_lock(hash, mode))
+        let mut set = LockSet::empty(self);
+        set.lock_each(keys, |hash, mode| self.raw.try_lock(hash, mode))
+            .then_some(set)
     }
 
     /// Locks all of `keys` within `timeout`, or none.
@@ -250,25 +353,8 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
         Q: Hash + ?Sized + 'q,
     {
         let deadline: Option<Instant> = deadline(timeout);
-        self.all_or_nothing(self.keys(keys), |hash, mode| {
-            self.raw.lock_until(hash, mode, deadline)
-        })
-    }
-
-    #[inline]
-    fn all_or_nothing(
-        &self,
-        keys: Keys,
-        lock: impl Fn(u64, Mode) -> bool,
-    ) -> Option<LockSet<'_, K, S>> {
-        for (n, &(hash, mode)) in keys.as_slice().iter().enumerate() {
-            if !lock(hash, mode) {
-                for &(hash, mode) in keys.as_slice()[..n].iter().rev() {
-                    self.raw.unlock(hash, mode);
-                }
-                return None;
-            }
-        }
-        Some(LockSet { table: self, keys })
+        let mut set = LockSet::empty(self);
+        set.lock_each(keys, |hash, mode| self.raw.lock_until(hash, mode, deadline))
+            .then_some(set)
     }
 }

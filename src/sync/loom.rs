@@ -6,8 +6,13 @@ use std::time::Instant;
 pub(crate) use loom::cell::UnsafeCell;
 pub(crate) use loom::hint::spin_loop;
 pub(crate) use loom::sync::MutexGuard;
-pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, fence};
+pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64};
 pub(crate) use loom::thread::yield_now;
+
+pub(crate) fn store_load_fence() {
+    // SeqCst: pairs with itself in the other thread.
+    loom::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
+}
 
 /// loom's mutex with `parking_lot`'s signature: a model that panics fails, so poison is no news.
 #[derive(Debug)]

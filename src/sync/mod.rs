@@ -29,7 +29,8 @@ compile_error!("latchwork_loom and latchwork_shuttle exclude each other");
 pub(crate) use canary::Canary;
 pub(crate) use core::sync::atomic::Ordering;
 pub(crate) use imp::{
-    AtomicU32, AtomicU64, Mutex, Parker, Unparker, UnsafeCell, fence, spin_loop, yield_now,
+    AtomicU32, AtomicU64, Mutex, Parker, Unparker, UnsafeCell, spin_loop, store_load_fence,
+    yield_now,
 };
 
 /// A monotone event counter that no algorithm reads: the same plain atomic under every checker,

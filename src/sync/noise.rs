@@ -25,11 +25,6 @@ fn noise() {
     });
 }
 
-pub(crate) fn fence(order: Ordering) {
-    noise();
-    atomic::fence(order);
-}
-
 macro_rules! noisy {
     ($name:ident, $int:ty) => {
         #[derive(Debug)]

@@ -4,8 +4,13 @@ use std::time::Instant;
 
 pub(crate) use shuttle::hint::spin_loop;
 pub(crate) use shuttle::sync::MutexGuard;
-pub(crate) use shuttle::sync::atomic::{AtomicU32, AtomicU64, fence};
+pub(crate) use shuttle::sync::atomic::{AtomicU32, AtomicU64};
 pub(crate) use shuttle::thread::yield_now;
+
+pub(crate) fn store_load_fence() {
+    // SeqCst: pairs with itself in the other thread.
+    shuttle::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
+}
 
 #[derive(Debug)]
 pub(crate) struct UnsafeCell<T>(core::cell::UnsafeCell<T>);

@@ -3,15 +3,31 @@
 use std::time::Instant;
 
 #[cfg(not(latchwork_noise))]
-pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64, fence};
+pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64};
 #[cfg(not(latchwork_noise))]
 pub(crate) use parking_lot::Mutex;
 
 #[cfg(latchwork_noise)]
-pub(crate) use super::noise::{AtomicU32, AtomicU64, Mutex, fence};
+pub(crate) use super::noise::{AtomicU32, AtomicU64, Mutex};
 
 pub(crate) use core::hint::spin_loop;
 pub(crate) use std::thread::yield_now;
+
+/// Orders the caller's last compare-and-swap before its next load, in the one order that all such
+/// fences share (store buffering).
+#[inline(always)]
+pub(crate) fn store_load_fence() {
+    use core::sync::atomic::{Ordering, compiler_fence, fence};
+    if cfg!(any(target_arch = "x86", target_arch = "x86_64")) {
+        // SeqCst: here a compare-and-swap is a full barrier by itself (Intel SDM vol. 3, 9.2.3.9;
+        // AMD APM vol. 2, 7.2), so that only the compiler is left to stop. An `mfence` costs as
+        // much as the compare-and-swap.
+        compiler_fence(Ordering::SeqCst);
+    } else {
+        // SeqCst: pairs with itself in the other thread.
+        fence(Ordering::SeqCst);
+    }
+}
 
 /// A cell whose accesses loom can see. Here it is `core`'s.
 #[derive(Debug)]
