@@ -1,0 +1,40 @@
+//! Bytes become calls of a lock table, and calls have only one right outcome.
+//!
+//! [`one_thread`] compares every call with the reference that the property tests use;
+//! [`two_threads`] lets two threads run their calls at once under an oracle that sees two
+//! holders that should exclude each other.
+//!
+//! ```text
+//! cargo +nightly fuzz run one_thread -- -max_total_time=60 -max_len=512
+//! cargo test --manifest-path fuzz/Cargo.toml --no-default-features --release
+//! ```
+//! The second replays the corpora on stable. `-s none` runs several times as many inputs in the
+//! first, since most of what it looks for the reference finds without a sanitizer.
+
+#[path = "../../tests/common/mod.rs"]
+#[allow(missing_docs, reason = "the integration tests' own helpers")]
+mod common;
+mod input;
+mod threads;
+
+pub use common::reference::Tally;
+pub use common::{Rng, watchdog};
+use input::Input;
+
+/// Runs the calls that `data` stands for, one after the other.
+///
+/// # Panics
+/// If the table departs from the reference.
+pub fn one_thread(data: &[u8]) -> Tally {
+    let input = Input::decode(data);
+    common::reference::run(input.place, input.fairness, &input.ops)
+}
+
+/// Runs the calls that `data` stands for in two threads, half of them in each. Returns how many
+/// locks were granted.
+///
+/// # Panics
+/// If two holders exclude each other, or if anything is left behind.
+pub fn two_threads(data: &[u8]) -> u64 {
+    threads::run(&Input::decode(data))
+}
