@@ -33,7 +33,7 @@ fn smoke(n: u64) -> impl Iterator<Item = Vec<u8>> {
     (0..n).map(|seed| {
         let mut rng = Rng::new(seed);
         let len = rng.below(512);
-        (0..len).map(|_| rng.next() as u8).collect()
+        (0..len).map(|_| rng.draw() as u8).collect()
     })
 }
 
@@ -48,7 +48,7 @@ fn run(inputs: impl Iterator<Item = Vec<u8>>) {
         total.most_monitors = total.most_monitors.max(tally.most_monitors);
     }
     println!("{total:?}");
-    assert!(total.granted > 100 && total.refused > 100, "{total:?}");
+    assert!(total.granted > 10 && total.refused > 10, "{total:?}");
     assert!(
         total.most_children_bytes > 0 && total.most_monitors > 0,
         "{total:?}"
