@@ -269,3 +269,24 @@ fn a_dead_monitor_empties_a_child() {
             finish(world, [other])
         });
 }
+
+/// Somebody looks at the whole table while it grows and shrinks.
+#[test]
+fn looking_at_a_table_that_grows() {
+    Model::new("count what is held while a child and a monitor come and go")
+        .rules("[S2] [S5]")
+        .outcomes(&["1 w0", "1 w1", "2 w0", "2 w1"])
+        .check(|| {
+            let world = World::new();
+            let guard = world.lock(A);
+            let others = [
+                spawn(&world, |w| w.exclusive(B)),
+                spawn(&world, |w| {
+                    w.exclusive_or_cancel(A);
+                }),
+            ];
+            world.note(world.table.held());
+            drop(guard);
+            finish(world, others)
+        });
+}

@@ -10,8 +10,7 @@ use crate::word::{Kind, SlotWord};
 impl RawTable {
     /// Folds the children on the way to `hash`, deepest first, as long as they are empty or hold one
     /// inline word that may go up. Whoever emptied a slot below the root calls it [F3].
-    pub(super) fn prune(&self, walk: Walk<'_>, hash: u64) {
-        let mut walk = walk;
+    pub(super) fn prune(&self, walk: &mut Walk<'_>, hash: u64) {
         let mut fold_single = None;
         loop {
             let Some((slot, child)) = walk.parent() else {

@@ -198,33 +198,43 @@ impl<'t> Walk<'t> {
 
     /// Goes on to the slot where the key is or would be, and says what stands there. Helps to
     /// replace an array that is frozen on the way.
+    #[inline]
     pub(super) fn leaf(&mut self) -> Leaf {
         loop {
-            // Acquire: children and monitors are read through the word, and an unlocker that finds its
-            // word moved continues from it. Pairs with the Release of every transition [S2].
+            // Acquire: children and monitors are read through the word, and an unlocker that finds
+            // its word moved continues from it. Pairs with the Release of every transition [S2].
             let word = SlotWord::from_bits(self.slot().load(Ordering::Acquire));
             if word.is_frozen() {
                 self.help_fold();
                 continue;
             }
-            match word.kind() {
-                Kind::Empty => return Leaf::Empty,
-                Kind::Inline if word.names(self.hash) => return Leaf::Own(word),
-                Kind::Inline => return Leaf::Other(word),
-                // What a word points to is safe to follow only if the word is loaded under the
-                // pin [S5]: pin, and look again.
-                _ if self.pin.is_none() => self.pin = Some(self.table.domain.pin()),
-                Kind::Monitor => return Leaf::Monitor(word),
-                Kind::Child => {
-                    let index = self.table.child_index(self.hash, self.depth);
-                    // SAFETY: loaded under this walk's pin, which was there before the load.
-                    let child = unsafe { child_ref(word, self.pin()) };
-                    let slot: *const AtomicU64 = &child.slots[index];
-                    self.parent = Some((self.slot, word));
-                    self.slot = slot;
-                    self.depth += 1;
-                }
+            let kind = word.kind();
+            if kind == Kind::Empty {
+                return Leaf::Empty;
             }
+            if kind == Kind::Inline {
+                return if word.names(self.hash) {
+                    Leaf::Own(word)
+                } else {
+                    Leaf::Other(word)
+                };
+            }
+            // What a word points to is safe to follow only if the word is loaded under the pin
+            // [S5]: pin, and look again.
+            let Some(pin) = &self.pin else {
+                self.pin = Some(self.table.domain.pin());
+                continue;
+            };
+            if kind == Kind::Monitor {
+                return Leaf::Monitor(word);
+            }
+            let index = self.table.child_index(self.hash, self.depth);
+            // SAFETY: loaded under this walk's pin, which was there before the load.
+            let child = unsafe { child_ref(word, pin) };
+            let slot: *const AtomicU64 = &child.slots[index];
+            self.parent = Some((self.slot, word));
+            self.slot = slot;
+            self.depth += 1;
         }
     }
 
@@ -236,6 +246,7 @@ impl<'t> Walk<'t> {
         self.parent.is_some()
     }
 
+    #[cold]
     fn help_fold(&mut self) {
         let (slot, child) = self.parent.expect("only slots of children freeze");
         // SAFETY: the parent slot is in the root or in a child, which the pin keeps [S5].

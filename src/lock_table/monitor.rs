@@ -77,6 +77,7 @@ impl Monitor {
 
     /// The state, to look at.
     pub(super) fn peek(&self) -> State {
+        self.canary.check();
         // Relaxed: nothing follows from it but whether to spin or what to report.
         State::from_bits(self.state.load(Ordering::Relaxed))
     }

@@ -31,7 +31,7 @@ impl RawTable {
                     debug_assert_eq!(word.mode(), mode, "held in another mode");
                     if walk.leave(word) {
                         if word.without_holder() == SlotWord::EMPTY {
-                            self.prune(walk, hash);
+                            self.prune(&mut walk, hash);
                         }
                         return;
                     }
@@ -58,7 +58,7 @@ impl RawTable {
                 // SAFETY: unlinked by this compare-and-swap and no other: a dead monitor is not
                 // linked again, and its address is not used again while the walk is pinned [M2].
                 unsafe { walk.pin().retire(monitor_at(monitor)) };
-                self.prune(walk, hash);
+                self.prune(&mut walk, hash);
                 return Walk::new(self, hash);
             }
         }

@@ -1,5 +1,6 @@
 //! The facade of a shuttle test: logic under many schedules, sequentially consistent.
 
+use std::sync::PoisonError;
 use std::time::Instant;
 
 pub(crate) use shuttle::hint::spin_loop;
@@ -34,7 +35,8 @@ impl<T> Mutex<T> {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-        self.0.lock().unwrap()
+        // Poison is no news: the queue is whole whenever its mutex is unlocked.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

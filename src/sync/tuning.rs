@@ -44,6 +44,6 @@ pub(crate) fn fold_now(_hash: u64) -> bool {
     }
     UNLOCKS.with(|unlocks| {
         unlocks.set(unlocks.get().wrapping_add(1));
-        unlocks.get() % 64 == 0
+        unlocks.get() % 256 == 0
     })
 }
