@@ -56,10 +56,13 @@ fn the_table_of_keys_that_cannot_be_sent_is_used_from_two_threads() {
     let table: LockTable<Rc<u8>> = LockTable::new();
     std::thread::scope(|scope| {
         let guard = table.lock(&Rc::new(1));
-        scope.spawn(|| {
-            assert!(table.try_lock(&Rc::new(1)).is_none());
-            assert!(table.try_lock(&Rc::new(2)).is_some());
-        });
+        scope
+            .spawn(|| {
+                assert!(table.try_lock(&Rc::new(1)).is_none());
+                assert!(table.try_lock(&Rc::new(2)).is_some());
+            })
+            .join()
+            .expect("the table may be used there");
         scope
             .spawn(move || drop(guard))
             .join()
