@@ -34,7 +34,10 @@ mod lock_table;
 
 pub use hash::{KeyHasher, RandomState};
 pub use lock_table::{
-    ExclusiveGuard, Fairness, KeyId, LockSet, LockTable, LockTableBuilder, SharedGuard, TableStats,
+    ExclusiveGuard, Fairness, FencingToken, KeyId, LockAllFuture, LockFuture, LockInfo, LockSet,
+    LockTable, LockTableBuilder, OwnedExclusiveGuard, OwnedLockAllFuture, OwnedLockFuture,
+    OwnedLockSet, OwnedSharedGuard, OwnedSharedLockFuture, SharedGuard, SharedLockFuture,
+    TableStats, WaiterInfo,
 };
 pub use word::Mode;
 

@@ -48,10 +48,10 @@ pub(super) enum Acquired {
 pub(super) enum Patience<'a> {
     /// Give up.
     None,
-    /// Spin if it may help, then queue with the notification that this makes.
+    /// Spin if it may help, then queue with the waiter that this gives, the same each time.
     Queue {
         spin: Spin,
-        notify: &'a mut dyn FnMut() -> Notify,
+        waiter: &'a mut dyn FnMut() -> Arc<Waiter>,
     },
 }
 
@@ -108,28 +108,30 @@ impl RawTable {
     /// Blocks until the key is held (`true`) or `deadline` has passed.
     #[cold]
     fn lock_slow(&self, hash: u64, mode: Mode, deadline: Option<Instant>) -> bool {
-        let mut parker = None;
-        let mut notify = || {
-            let (own, unparker) = Parker::new();
-            parker = Some(own);
-            Notify::Thread(unparker)
+        let mut made: Option<(Parker, Arc<Waiter>)> = None;
+        let mut waiter = || {
+            let (_, waiter) = made.get_or_insert_with(|| {
+                let (parker, unparker) = Parker::new();
+                (
+                    parker,
+                    Arc::new(Waiter::new(mode, Notify::Thread(unparker))),
+                )
+            });
+            waiter.clone()
         };
         let spin = match self.fairness {
             Fairness::Eventual => Spin::new(),
             Fairness::Fifo => Spin::none(),
         };
-        match self.acquire(
-            hash,
-            mode,
-            Patience::Queue {
-                spin,
-                notify: &mut notify,
-            },
-        ) {
+        let patience = Patience::Queue {
+            spin,
+            waiter: &mut waiter,
+        };
+        match self.acquire(hash, mode, patience) {
             Acquired::Holds => true,
             Acquired::Busy => false,
             Acquired::Queued(ticket) => {
-                let parker = parker.expect("made when the ticket was");
+                let (parker, _) = made.expect("made when the ticket was");
                 self.wait(ticket, &parker, deadline)
             }
         }
@@ -167,10 +169,10 @@ impl RawTable {
                         walk.unpin();
                         continue;
                     }
-                    let Patience::Queue { notify, .. } = &mut patience else {
+                    let Patience::Queue { waiter, .. } = &mut patience else {
                         return Acquired::Busy;
                     };
-                    let waiter = Arc::new(Waiter::new(mode, notify()));
+                    let waiter = waiter();
                     let monitor =
                         Box::new(Monitor::waited_for(hash, word.readers(), waiter.clone()));
                     if let Ok(monitor) = walk.inflate(word, monitor) {
@@ -192,7 +194,7 @@ impl RawTable {
                     }
                     let entered = match &mut patience {
                         Patience::None => monitor.enter(mode, None),
-                        Patience::Queue { notify, .. } => monitor.enter(mode, Some(*notify)),
+                        Patience::Queue { waiter, .. } => monitor.enter(mode, Some(*waiter)),
                     };
                     match entered {
                         Entered::Holds => return Acquired::Holds,
@@ -214,23 +216,37 @@ impl RawTable {
         })
     }
 
-    /// Looks at what a queued waiter was told. Returns whether it holds the key.
-    pub(super) fn check(&self, ticket: &Ticket) -> bool {
+    /// Looks at what a queued waiter was told, and leaves `renewal` with it if it waits on. Returns
+    /// whether it holds the key.
+    pub(super) fn check(&self, ticket: &Ticket, renewal: &mut Option<Notify>) -> bool {
         match ticket.waiter.signal() {
-            Signal::Granted => true,
-            Signal::Waiting => false,
-            Signal::Woken => {
+            Signal::Granted => self.waited(ticket),
+            Signal::Waiting if renewal.is_none() => return false,
+            Signal::Waiting | Signal::Woken => {
                 let mut wakeup = Wakeup::default();
-                let holds = ticket.monitor().look(&ticket.waiter, &mut wakeup);
+                let monitor = ticket.monitor();
+                if !monitor.look(&ticket.waiter, renewal, &mut wakeup) {
+                    return false;
+                }
+                self.waited(ticket);
+                // The key is held and no guard knows it yet, should a waker panic.
+                let undo = Undo(self, ticket);
                 wakeup.run();
-                holds
+                core::mem::forget(undo);
             }
         }
+        true
+    }
+
+    fn waited(&self, ticket: &Ticket) {
+        self.statistics
+            .longest_wait
+            .raise(ticket.waiter.since().elapsed());
     }
 
     /// Waits until the key is held (`true`) or `deadline` has passed.
     fn wait(&self, ticket: Ticket, parker: &Parker, deadline: Option<Instant>) -> bool {
-        while !self.check(&ticket) {
+        while !self.check(&ticket, &mut None) {
             match deadline {
                 None => parker.park(),
                 Some(deadline) => {
@@ -257,6 +273,14 @@ impl RawTable {
         }
     }
 
+    /// Leaves the queue for good, whatever has been granted.
+    pub(super) fn abandon(&self, ticket: Ticket) {
+        let (hash, mode) = (ticket.hash, ticket.waiter.mode());
+        if self.cancel(ticket) {
+            self.unlock(hash, mode);
+        }
+    }
+
     /// Does what leaving a monitor owes.
     pub(super) fn settle(&self, hash: u64, monitor: SlotWord, left: Left, pin: Pin) {
         match left {
@@ -266,5 +290,14 @@ impl RawTable {
                 wakeup.run();
             }
         }
+    }
+}
+
+/// Gives back a key that nobody got to know of.
+struct Undo<'a>(&'a RawTable, &'a Ticket);
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        self.0.unlock(self.1.hash, self.1.waiter.mode());
     }
 }

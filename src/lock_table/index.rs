@@ -4,6 +4,8 @@
 //! compare-and-swap of one slot.
 #![allow(unsafe_code)]
 
+use std::sync::OnceLock;
+
 use super::monitor::Monitor;
 use super::{Fairness, Statistics};
 use crate::reclaim::{Domain, Pin};
@@ -38,6 +40,8 @@ pub(crate) struct RawTable {
     pub(super) fairness: Fairness,
     pub(super) domain: Domain,
     pub(super) statistics: Statistics,
+    /// One counter for each root slot, made when somebody first asks for a token.
+    tokens: OnceLock<Box<[AtomicU64]>>,
 }
 
 impl RawTable {
@@ -54,6 +58,7 @@ impl RawTable {
             fairness,
             domain,
             statistics: Statistics::default(),
+            tokens: OnceLock::new(),
         }
     }
 
@@ -66,6 +71,22 @@ impl RawTable {
         let index = hash as usize & (self.root.len() - 1);
         // SAFETY: the length is a power of two and at least 1, so the mask is below it.
         unsafe { self.root.get_unchecked(index) }
+    }
+
+    /// The next token of all keys of this key's root slot.
+    pub(super) fn token(&self, hash: u64) -> u64 {
+        let tokens = self
+            .tokens
+            .get_or_init(|| self.root.iter().map(|_| AtomicU64::new(0)).collect());
+        let index = hash as usize & (self.root.len() - 1);
+        // Relaxed: holders of one key come one after the other, and later values of one atomic are
+        // greater; that the holders do is for the lock to say [S2].
+        tokens[index].fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Bytes of the token counters, if there are any.
+    pub(super) fn token_bytes(&self) -> usize {
+        self.tokens.get().map_or(0, |tokens| size_of_val(&**tokens))
     }
 
     fn child_index(&self, hash: u64, depth: u32) -> usize {
@@ -288,6 +309,27 @@ impl<'t> Walk<'t> {
     pub(super) fn leave(&self, word: SlotWord) -> bool {
         // Release: what the holder did comes before the next claim, which acquires it [S2].
         self.cas(word, word.without_holder(), Ordering::Release)
+    }
+
+    /// Makes the key's own exclusive word one of one reader.
+    pub(super) fn downgrade(&self, word: SlotWord) -> bool {
+        // Release: what the holder wrote comes before what the readers that join it read [S2].
+        self.cas(
+            word,
+            SlotWord::inline(self.hash, Mode::Shared),
+            Ordering::Release,
+        )
+    }
+
+    /// Makes the key's own word of one reader exclusive.
+    pub(super) fn upgrade(&self, word: SlotWord) -> bool {
+        // Acquire: what other readers did before they left comes before what this holder writes,
+        // and an equal word may be a later one [S3].
+        self.cas(
+            word,
+            SlotWord::inline(self.hash, Mode::Exclusive),
+            Ordering::Acquire,
+        )
     }
 
     /// Puts a child in the place of another key's word (whose hash is `other`), with that word in

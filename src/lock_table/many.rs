@@ -2,227 +2,62 @@
 
 use core::borrow::Borrow;
 use core::fmt;
+use core::future::Future;
 use core::hash::{BuildHasher, Hash};
-use std::time::{Duration, Instant};
+use core::pin::Pin;
+use core::task::{Context, Poll};
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::{LockTable, deadline};
+use super::future::Acquiring;
+use super::index::RawTable;
+use super::keys::{Key, Keys};
+use super::{FencingToken, LockTable, deadline};
 use crate::RandomState;
 use crate::word::Mode;
 
-/// Keys that a set holds without allocating.
-const INLINE_KEYS: usize = 8;
-
-type Key = (u64, Mode);
-
-/// Distinct keys in ascending order of identity: up to eight in place, more in a vector.
-struct Keys {
-    ids: [u64; INLINE_KEYS],
-    modes: [Mode; INLINE_KEYS],
-    len: usize,
-    /// All keys, if there are more than eight; otherwise empty.
-    many: Vec<Key>,
-}
-
-impl Keys {
-    #[inline]
-    const fn new() -> Self {
-        Keys {
-            ids: [0; INLINE_KEYS],
-            modes: [Mode::Shared; INLINE_KEYS],
-            len: 0,
-            many: Vec::new(),
-        }
-    }
-
-    /// Collects `keys` into an empty `self`, sorts them, and keeps of equal ones the stronger mode. It is
-    /// filled in place: to move what was written word by word stalls (benchmark `lock_all`).
-    #[inline]
-    fn fill(&mut self, keys: impl Iterator<Item = Key>) {
-        let mut keys = keys;
-        let mut repeats = false;
-        while let Some(key) = keys.next() {
-            if self.len == INLINE_KEYS {
-                return self.fill_slow(key, keys);
-            }
-            (self.ids[self.len], self.modes[self.len]) = key;
-            // Hashes come in no order, so a sort that branches on them mispredicts every other time.
-            // This one exchanges by conditional moves, all the way down.
-            for i in (0..self.len).rev() {
-                let (low, high) = (self.ids[i], self.ids[i + 1]);
-                let (low_mode, high_mode) = (self.modes[i], self.modes[i + 1]);
-                let exchange = low > high;
-                repeats |= low == high;
-                self.ids[i] = if exchange { high } else { low };
-                self.ids[i + 1] = if exchange { low } else { high };
-                self.modes[i] = if exchange { high_mode } else { low_mode };
-                self.modes[i + 1] = if exchange { low_mode } else { high_mode };
-            }
-            self.len += 1;
-        }
-        if repeats {
-            self.drop_repeats();
-        }
-    }
-
-    #[cold]
-    fn drop_repeats(&mut self) {
-        let len = core::mem::take(&mut self.len);
-        for i in 0..len {
-            self.insert((self.ids[i], self.modes[i]));
-        }
-    }
-
-    /// More than eight are given, which may repeat: those in `self`, `key` and `rest`.
-    #[cold]
-    fn fill_slow(&mut self, key: Key, rest: impl Iterator<Item = Key>) {
-        self.drop_repeats();
-        let mut rest = core::iter::once(key).chain(rest);
-        while let Some(key) = rest.next() {
-            if !self.insert(key) {
-                let mut many: Vec<Key> = self.iter().collect();
-                many.push(key);
-                many.extend(rest);
-                many.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
-                many.dedup_by_key(|key| key.0);
-                self.many = many;
-                return;
-            }
-        }
-    }
-
-    /// Inserts a key in its place among distinct ones; `false` if there are eight others.
-    fn insert(&mut self, (id, mode): Key) -> bool {
-        let at = self.ids[..self.len].partition_point(|&other| other < id);
-        if at < self.len && self.ids[at] == id {
-            self.modes[at] = self.modes[at].max(mode);
-            return true;
-        }
-        if self.len == INLINE_KEYS {
-            return false;
-        }
-        self.ids.copy_within(at..self.len, at + 1);
-        self.modes.copy_within(at..self.len, at + 1);
-        (self.ids[at], self.modes[at]) = (id, mode);
-        self.len += 1;
-        true
-    }
-
-    #[inline]
-    fn len(&self) -> usize {
-        if self.many.is_empty() {
-            self.len
-        } else {
-            self.many.len()
-        }
-    }
-
-    #[inline]
-    fn get(&self, i: usize) -> Key {
-        if self.many.is_empty() {
-            (self.ids[i], self.modes[i])
-        } else {
-            self.many[i]
-        }
-    }
-
-    fn iter(&self) -> impl Iterator<Item = Key> {
-        (0..self.len()).map(|i| self.get(i))
-    }
-
-    fn mode(&self, id: u64) -> Option<Mode> {
-        // A few are found faster one by one, many by halves.
-        if self.many.is_empty() {
-            let at = self.ids[..self.len].iter().position(|&other| other == id)?;
-            Some(self.modes[at])
-        } else {
-            let at = self.many.binary_search_by_key(&id, |key| key.0).ok()?;
-            Some(self.many[at].1)
-        }
-    }
-}
-
-/// Several keys held at once, given back together when dropped.
-///
-/// Returned by [`LockTable::lock_all`] and its try and timed forms. A set is 128 bytes and up to eight keys without allocating.
-///
-/// # Examples
-/// ```
-/// use latchwork::{LockTable, Mode};
-/// let table: LockTable<str> = LockTable::new();
-/// let set = table.lock_all([("a", Mode::Exclusive), ("b", Mode::Shared)]);
-/// assert_eq!(set.len(), 2);
-/// assert!(set.contains("a"));
-/// assert_eq!(set.mode("b"), Some(Mode::Shared));
-/// ```
-#[must_use = "the keys are given back at once if the set is not used"]
-pub struct LockSet<'t, K: ?Sized, S = RandomState> {
-    table: &'t LockTable<K, S>,
+/// Keys, and how many of them are locked: all, once a set is handed out.
+struct Held {
     keys: Keys,
-    /// How many of the keys are locked: all, once the set is handed out.
     locked: usize,
 }
 
-impl<'t, K: ?Sized, S> LockSet<'t, K, S> {
-    /// Returns the number of distinct keys held.
-    pub fn len(&self) -> usize {
-        self.locked
-    }
-
-    /// Returns whether no key is held.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Returns how the set holds `key`, or `None` if it does not.
-    pub fn mode<Q>(&self, key: &Q) -> Option<Mode>
-    where
-        K: Borrow<Q>,
-        Q: Hash + ?Sized,
-        S: BuildHasher,
-    {
-        self.keys.mode(self.table.hash(key))
-    }
-
-    /// Returns whether the set holds `key`, in either mode.
-    pub fn contains<Q>(&self, key: &Q) -> bool
-    where
-        K: Borrow<Q>,
-        Q: Hash + ?Sized,
-        S: BuildHasher,
-    {
-        self.mode(key).is_some()
-    }
-}
-
-impl<'t, K: ?Sized, S: BuildHasher> LockSet<'t, K, S> {
+impl Held {
     #[inline]
-    fn empty(table: &'t LockTable<K, S>) -> Self {
-        LockSet {
-            table,
+    const fn none() -> Self {
+        Held {
             keys: Keys::new(),
             locked: 0,
         }
     }
 
-    /// Locks `keys` one after the other by `lock`, until it refuses one: then the set is to be
-    /// dropped, which gives back what it has [L2].
+    /// Takes `keys` in, to be locked. A hasher or an iterator that panics leaves nothing held [L2].
     #[inline]
-    fn lock_each<'q, Q>(
+    fn take_in<'q, K, Q, S>(
         &mut self,
+        table: &LockTable<K, S>,
         keys: impl IntoIterator<Item = (&'q Q, Mode)>,
-        lock: impl Fn(u64, Mode) -> bool,
-    ) -> bool
-    where
-        K: Borrow<Q>,
+    ) where
+        K: Borrow<Q> + ?Sized,
         Q: Hash + ?Sized + 'q,
+        S: BuildHasher,
     {
-        let table = self.table;
-        // Nothing is locked yet: a hasher or an iterator that panics leaves nothing held [L2].
         let keys = keys.into_iter();
         self.keys
             .fill(keys.map(|(key, mode)| (table.hash(key), mode)));
-        for i in 0..self.keys.len() {
-            let (hash, mode) = self.keys.get(i);
+    }
+
+    /// The next key to be locked.
+    #[inline]
+    fn next(&self) -> Option<Key> {
+        (self.locked < self.keys.len()).then(|| self.keys.get(self.locked))
+    }
+
+    /// Locks one key after the other by `lock`, until it refuses one; then what is locked is to be
+    /// given back [L2].
+    #[inline]
+    fn lock_each(&mut self, lock: impl Fn(u64, Mode) -> bool) -> bool {
+        while let Some((hash, mode)) = self.next() {
             if !lock(hash, mode) {
                 return false;
             }
@@ -230,26 +65,228 @@ impl<'t, K: ?Sized, S: BuildHasher> LockSet<'t, K, S> {
         }
         true
     }
-}
 
-impl<K: ?Sized, S> Drop for LockSet<'_, K, S> {
     #[inline]
-    fn drop(&mut self) {
-        for i in (0..self.locked).rev() {
-            let (hash, mode) = self.keys.get(i);
-            self.table.raw.unlock(hash, mode);
+    fn unlock_all(&mut self, table: &RawTable) {
+        while self.locked > 0 {
+            // Counted first: should a waker panic, the rest is given back as this goes.
+            self.locked -= 1;
+            let (hash, mode) = self.keys.get(self.locked);
+            table.unlock(hash, mode);
         }
     }
-}
 
-impl<K: ?Sized, S> fmt::Debug for LockSet<'_, K, S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let keys = self.keys.iter();
-        f.debug_map()
-            .entries(keys.map(|(hash, mode)| (super::KeyId(hash), mode)))
-            .finish()
+    fn mode(&self, hash: u64) -> Option<Mode> {
+        Some(self.keys.get(self.keys.find(hash)?).1)
+    }
+
+    fn unlock(&mut self, table: &RawTable, hash: u64) -> bool {
+        let Some(i) = self.keys.find(hash) else {
+            return false;
+        };
+        let (_, mode) = self.keys.get(i);
+        self.keys.remove(i);
+        self.locked -= 1;
+        table.unlock(hash, mode);
+        true
     }
 }
+
+/// Several keys held at once, given back together when dropped.
+///
+/// Returned by [`LockTable::lock_all`] and its try, timed and async forms. Up to eight keys allocate
+/// nothing.
+///
+/// # Examples
+/// ```
+/// use latchwork::{LockTable, Mode};
+/// let table: LockTable<str> = LockTable::new();
+/// let mut set = table.lock_all([("a", Mode::Exclusive), ("b", Mode::Shared)]);
+/// assert_eq!(set.len(), 2);
+/// assert!(set.contains("a"));
+/// assert_eq!(set.mode("b"), Some(Mode::Shared));
+/// assert!(set.unlock("a")); // the others stay
+/// assert_eq!(table.held(), 1);
+/// ```
+#[must_use = "the keys are given back at once if the set is not used"]
+pub struct LockSet<'t, K: ?Sized, S = RandomState> {
+    table: &'t LockTable<K, S>,
+    held: Held,
+}
+
+/// A [`LockSet`] that owns a share of its table, and so borrows nothing.
+///
+/// Returned by [`LockTable::lock_all_owned`] and its async form.
+///
+/// # Examples
+/// ```
+/// use latchwork::{LockTable, Mode};
+/// use std::sync::Arc;
+/// let table: Arc<LockTable<str>> = Arc::default();
+/// let set = table.lock_all_owned([("a", Mode::Exclusive), ("b", Mode::Shared)]);
+/// std::thread::spawn(move || drop(set)).join().unwrap();
+/// assert_eq!(table.held(), 0);
+/// ```
+#[must_use = "the keys are given back at once if the set is not used"]
+pub struct OwnedLockSet<K: ?Sized, S = RandomState> {
+    table: Arc<LockTable<K, S>>,
+    held: Held,
+}
+
+macro_rules! set {
+    ($name:ident, [$($generics:tt)*], $type:ty) => {
+        impl<$($generics)*> $type {
+            /// Returns the number of distinct keys held.
+            pub fn len(&self) -> usize {
+                self.held.locked
+            }
+
+            /// Returns whether no key is held.
+            pub fn is_empty(&self) -> bool {
+                self.len() == 0
+            }
+
+            /// Returns how the set holds `key`, or `None` if it does not.
+            pub fn mode<Q>(&self, key: &Q) -> Option<Mode>
+            where
+                K: Borrow<Q>,
+                Q: Hash + ?Sized,
+                S: BuildHasher,
+            {
+                self.held.mode(self.table.hash(key))
+            }
+
+            /// Returns whether the set holds `key`, in either mode.
+            pub fn contains<Q>(&self, key: &Q) -> bool
+            where
+                K: Borrow<Q>,
+                Q: Hash + ?Sized,
+                S: BuildHasher,
+            {
+                self.mode(key).is_some()
+            }
+
+            /// Returns a number greater than every token taken before for `key`, or `None` if the
+            /// set does not hold it exclusively. See
+            /// [`ExclusiveGuard::token`](super::ExclusiveGuard::token).
+            pub fn token<Q>(&self, key: &Q) -> Option<FencingToken>
+            where
+                K: Borrow<Q>,
+                Q: Hash + ?Sized,
+                S: BuildHasher,
+            {
+                let hash = self.table.hash(key);
+                (self.held.mode(hash) == Some(Mode::Exclusive))
+                    .then(|| FencingToken(self.table.raw.token(hash)))
+            }
+
+            /// Gives one key back and keeps the others. Returns whether the set held it.
+            pub fn unlock<Q>(&mut self, key: &Q) -> bool
+            where
+                K: Borrow<Q>,
+                Q: Hash + ?Sized,
+                S: BuildHasher,
+            {
+                let hash = self.table.hash(key);
+                self.held.unlock(&self.table.raw, hash)
+            }
+        }
+
+        impl<$($generics)*> Drop for $type {
+            #[inline]
+            fn drop(&mut self) {
+                self.held.unlock_all(&self.table.raw);
+            }
+        }
+
+        impl<$($generics)*> fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let keys = self.held.keys.iter().take(self.held.locked);
+                f.debug_map()
+                    .entries(keys.map(|(hash, mode)| (super::KeyId(hash), mode)))
+                    .finish()
+            }
+        }
+    };
+}
+set!(LockSet, ['t, K: ?Sized, S], LockSet<'t, K, S>);
+set!(OwnedLockSet, [K: ?Sized, S], OwnedLockSet<K, S>);
+
+/// Locks several keys, one after the other. Returned by [`LockTable::lock_all_async`].
+///
+/// # Examples
+/// ```
+/// use latchwork::{LockTable, Mode};
+/// let table: LockTable<u64> = LockTable::new();
+/// let keys = [(&1, Mode::Exclusive), (&2, Mode::Shared)];
+/// let set = pollster::block_on(table.lock_all_async(keys));
+/// assert_eq!(set.len(), 2);
+/// ```
+#[must_use = "a future does nothing until it is polled"]
+pub struct LockAllFuture<'t, K: ?Sized, S = RandomState> {
+    /// Gone when the future is done.
+    set: Option<LockSet<'t, K, S>>,
+    acquiring: Acquiring,
+}
+
+/// Locks several keys and borrows nothing. Returned by [`LockTable::lock_all_async_owned`].
+///
+/// # Examples
+/// ```
+/// use latchwork::{LockTable, Mode};
+/// let table: std::sync::Arc<LockTable<u64>> = Default::default();
+/// let keys = [(&1, Mode::Exclusive), (&2, Mode::Shared)];
+/// let set = pollster::block_on(table.lock_all_async_owned(keys));
+/// assert_eq!(set.len(), 2);
+/// ```
+#[must_use = "a future does nothing until it is polled"]
+pub struct OwnedLockAllFuture<K: ?Sized, S = RandomState> {
+    /// Gone when the future is done.
+    set: Option<OwnedLockSet<K, S>>,
+    acquiring: Acquiring,
+}
+
+macro_rules! future {
+    ($name:ident, [$($generics:tt)*], $type:ty, $set:ty) => {
+        // Nothing in it is pinned: a waiter has its own place in memory.
+        impl<$($generics)*> Unpin for $type {}
+
+        impl<$($generics)*> Future for $type {
+            type Output = $set;
+
+            fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<$set> {
+                let this = &mut *self;
+                let set = this.set.as_mut().expect("polled after it was ready");
+                while let Some((hash, mode)) = set.held.next() {
+                    match this.acquiring.poll(&set.table.raw, hash, mode, cx) {
+                        Poll::Ready(()) => set.held.locked += 1,
+                        Poll::Pending => return Poll::Pending,
+                    }
+                }
+                Poll::Ready(this.set.take().expect("there a moment ago"))
+            }
+        }
+
+        impl<$($generics)*> Drop for $type {
+            fn drop(&mut self) {
+                // What the set has is given back as it goes, after this.
+                if let Some(set) = &self.set {
+                    self.acquiring.abandon(&set.table.raw);
+                }
+            }
+        }
+
+        impl<$($generics)*> fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($name))
+                    .field("set", &self.set)
+                    .finish_non_exhaustive()
+            }
+        }
+    };
+}
+future!(LockAllFuture, ['t, K: ?Sized, S], LockAllFuture<'t, K, S>, LockSet<'t, K, S>);
+future!(OwnedLockAllFuture, [K: ?Sized, S], OwnedLockAllFuture<K, S>, OwnedLockSet<K, S>);
 
 impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     /// Locks all of `keys`, each in its mode.
@@ -258,12 +295,12 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     /// mode. No keys are an empty set. Up to eight keys allocate nothing.
     ///
     /// # Blocking
-    /// Until all are held. They are taken in ascending order of [`KeyId`](super::KeyId), each kept while
-    /// the next is waited for.
+    /// Until all are held. They are taken in ascending order of [`KeyId`](super::KeyId), each kept
+    /// while the next is waited for.
     ///
     /// # Deadlocks
-    /// Callers that hold nothing else of this table never deadlock, because all take keys in one order. A
-    /// caller that already holds one of the keys waits for itself.
+    /// Callers that hold nothing else of this table never deadlock, because all take keys in one
+    /// order. A caller that already holds one of the keys waits for itself.
     ///
     /// # Panics
     /// If the hasher or the iterator panics; nothing is held then.
@@ -285,8 +322,9 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
         K: Borrow<Q>,
         Q: Hash + ?Sized + 'q,
     {
-        let mut set = LockSet::empty(self);
-        set.lock_each(keys, |hash, mode| {
+        let mut set = self.set();
+        set.held.take_in(self, keys);
+        set.held.lock_each(|hash, mode| {
             self.raw.lock(hash, mode);
             true
         });
@@ -319,8 +357,10 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
         K: Borrow<Q>,
         Q: Hash + ?Sized + 'q,
     {
-        let mut set = LockSet::empty(self);
-        set.lock_each(keys, |hash, mode| self.raw.try_lock(hash, mode))
+        let mut set = self.set();
+        set.held.take_in(self, keys);
+        set.held
+            .lock_each(|hash, mode| self.raw.try_lock(hash, mode))
             .then_some(set)
     }
 
@@ -352,9 +392,87 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
         K: Borrow<Q>,
         Q: Hash + ?Sized + 'q,
     {
-        let deadline: Option<Instant> = deadline(timeout);
-        let mut set = LockSet::empty(self);
-        set.lock_each(keys, |hash, mode| self.raw.lock_until(hash, mode, deadline))
+        let deadline = deadline(timeout);
+        let mut set = self.set();
+        set.held.take_in(self, keys);
+        set.held
+            .lock_each(|hash, mode| self.raw.lock_until(hash, mode, deadline))
             .then_some(set)
+    }
+
+    /// Locks all of `keys` without blocking the thread. See [`lock_all`](Self::lock_all).
+    ///
+    /// Keys are hashed now and not borrowed by the future, which locks them as it is polled.
+    ///
+    /// # Cancel safety
+    /// A future that is dropped gives back all that it has locked and its place in the queue.
+    pub fn lock_all_async<'q, Q>(
+        &self,
+        keys: impl IntoIterator<Item = (&'q Q, Mode)>,
+    ) -> LockAllFuture<'_, K, S>
+    where
+        K: Borrow<Q>,
+        Q: Hash + ?Sized + 'q,
+    {
+        let mut set = self.set();
+        set.held.take_in(self, keys);
+        LockAllFuture {
+            set: Some(set),
+            acquiring: Acquiring::default(),
+        }
+    }
+
+    /// As [`lock_all`](Self::lock_all), with a set that owns a share of the table.
+    pub fn lock_all_owned<'q, Q>(
+        self: &Arc<Self>,
+        keys: impl IntoIterator<Item = (&'q Q, Mode)>,
+    ) -> OwnedLockSet<K, S>
+    where
+        K: Borrow<Q>,
+        Q: Hash + ?Sized + 'q,
+    {
+        let mut set = self.owned_set();
+        set.held.take_in(self, keys);
+        set.held.lock_each(|hash, mode| {
+            self.raw.lock(hash, mode);
+            true
+        });
+        set
+    }
+
+    /// As [`lock_all_async`](Self::lock_all_async), with a future and a set that own a share of
+    /// the table.
+    ///
+    /// # Cancel safety
+    /// The same.
+    pub fn lock_all_async_owned<'q, Q>(
+        self: &Arc<Self>,
+        keys: impl IntoIterator<Item = (&'q Q, Mode)>,
+    ) -> OwnedLockAllFuture<K, S>
+    where
+        K: Borrow<Q>,
+        Q: Hash + ?Sized + 'q,
+    {
+        let mut set = self.owned_set();
+        set.held.take_in(self, keys);
+        OwnedLockAllFuture {
+            set: Some(set),
+            acquiring: Acquiring::default(),
+        }
+    }
+
+    #[inline]
+    fn set(&self) -> LockSet<'_, K, S> {
+        LockSet {
+            table: self,
+            held: Held::none(),
+        }
+    }
+
+    fn owned_set(self: &Arc<Self>) -> OwnedLockSet<K, S> {
+        OwnedLockSet {
+            table: self.clone(),
+            held: Held::none(),
+        }
     }
 }

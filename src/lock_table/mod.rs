@@ -8,9 +8,12 @@
 mod acquire;
 mod builder;
 mod fold;
+mod future;
 mod guard;
+mod handle;
 mod index;
 mod inspect;
+mod keys;
 mod many;
 #[cfg(any(latchwork_loom, latchwork_shuttle))]
 mod model;
@@ -21,12 +24,15 @@ use core::borrow::Borrow;
 use core::fmt;
 use core::hash::{BuildHasher, Hash};
 use core::marker::PhantomData;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use builder::{Fairness, LockTableBuilder};
-pub use guard::{ExclusiveGuard, SharedGuard};
+pub use future::{LockFuture, OwnedLockFuture, OwnedSharedLockFuture, SharedLockFuture};
+pub use guard::{ExclusiveGuard, OwnedExclusiveGuard, OwnedSharedGuard, SharedGuard};
 use index::RawTable;
-pub use many::LockSet;
+pub use inspect::{LockInfo, WaiterInfo};
+pub use many::{LockAllFuture, LockSet, OwnedLockAllFuture, OwnedLockSet};
 
 use crate::RandomState;
 use crate::sync::Counter;
@@ -131,6 +137,32 @@ impl fmt::Debug for KeyId {
     }
 }
 
+/// A number that grows with each holder of a key that takes one. Returned by
+/// [`ExclusiveGuard::token`].
+///
+/// # Examples
+/// ```
+/// let table: latchwork::LockTable<str> = latchwork::LockTable::new();
+/// let first = table.lock("a").token();
+/// let second = table.lock("a").token();
+/// assert!(first < second);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FencingToken(u64);
+
+impl FencingToken {
+    /// Returns the token as a number, at least 1.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for FencingToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
 /// What a table has done and what it occupies. Returned by [`LockTable::stats`].
 ///
 /// # Examples
@@ -146,7 +178,11 @@ pub struct TableStats {
     pub waits: u64,
     /// Times that a key's lock outgrew its slot, since the table was made.
     pub inflations: u64,
-    /// Bytes of the root, the child arrays and the monitors that are linked now.
+    /// The longest that somebody has waited who got the key, since the table was made.
+    pub longest_wait: Duration,
+    /// Waiters that are queued now.
+    pub waiting: usize,
+    /// Bytes of the root, the child arrays, the monitors and the token counters, now.
     pub index_bytes: usize,
     /// Keys that have outgrown their slot now.
     pub monitors: usize,
@@ -156,6 +192,7 @@ pub struct TableStats {
 struct Statistics {
     waits: Counter,
     inflations: Counter,
+    longest_wait: Counter,
 }
 
 impl<K: ?Sized> LockTable<K> {
@@ -189,6 +226,29 @@ impl<K: ?Sized, S> LockTable<K, S> {
     /// time in proportion to the size of the table.
     pub fn held(&self) -> usize {
         self.raw.held()
+    }
+
+    /// Returns the keys that are held or waited for, with their waiters in the order in which they
+    /// will be granted.
+    ///
+    /// Keys are given by identity, in no order. It is for looking at a program from outside; each
+    /// key that is waited for has its queue locked while its waiters are copied.
+    ///
+    /// Weakly consistent, and as slow, as [`held`](Self::held).
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::{LockTable, Mode};
+    /// let table: LockTable<str> = LockTable::new();
+    /// let guard = table.lock("a");
+    /// let all = table.inspect();
+    /// assert_eq!(all[0].key_id, table.key_id("a"));
+    /// assert_eq!((all[0].mode, all[0].holders), (Some(Mode::Exclusive), 1));
+    /// assert!(all[0].waiters.is_empty());
+    /// # drop(guard);
+    /// ```
+    pub fn inspect(&self) -> Vec<LockInfo> {
+        self.raw.inspect()
     }
 
     /// Returns what the table has done and what it occupies.
@@ -421,6 +481,121 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
         let hash = self.hash(key);
         let locked = self.raw.lock_until(hash, Mode::Shared, Some(instant));
         locked.then(|| SharedGuard::new(&self.raw, hash))
+    }
+}
+
+impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
+    /// Locks `key` exclusively without blocking the thread.
+    ///
+    /// The key is hashed now and not borrowed by the future. Nothing happens until the future is polled;
+    /// a free key is then locked at once, without a spin and without an allocation. Tasks and
+    /// threads wait in one queue, and any executor will do.
+    ///
+    /// A future that has been granted the key holds it, whether it is polled or not; one that is
+    /// queued and never polled holds up those behind it. Poll it, or drop it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future at any point leaves nothing behind: it gives up its place in the queue,
+    /// and passes on the key if it was granted.
+    ///
+    /// # Panics
+    /// The future panics if it is polled after it was ready.
+    ///
+    /// # Examples
+    /// ```
+    /// # pollster::block_on(async {
+    /// let table: latchwork::LockTable<str> = latchwork::LockTable::new();
+    /// let guard = table.lock_async("user:9").await;
+    /// # drop(guard);
+    /// # });
+    /// ```
+    #[inline]
+    pub fn lock_async<Q>(&self, key: &Q) -> LockFuture<'_>
+    where
+        K: Borrow<Q>,
+        Q: Hash + ?Sized,
+    {
+        LockFuture::new(&self.raw, self.hash(key))
+    }
+
+    /// Locks `key` shared without blocking the thread. See [`lock_async`](Self::lock_async).
+    #[inline]
+    pub fn lock_shared_async<Q>(&self, key: &Q) -> SharedLockFuture<'_>
+    where
+        K: Borrow<Q>,
+        Q: Hash + ?Sized,
+    {
+        SharedLockFuture::new(&self.raw, self.hash(key))
+    }
+
+    /// As [`lock`](Self::lock), with a guard that owns a share of the table.
+    pub fn lock_owned<Q>(self: &Arc<Self>, key: &Q) -> OwnedExclusiveGuard<K, S>
+    where
+        K: Borrow<Q>,
+        Q: Hash + ?Sized,
+    {
+        let hash = self.hash(key);
+        self.raw.lock(hash, Mode::Exclusive);
+        OwnedExclusiveGuard::new(self.clone(), hash)
+    }
+
+    /// As [`lock_shared`](Self::lock_shared), with a guard that owns a share of the table.
+    pub fn lock_shared_owned<Q>(self: &Arc<Self>, key: &Q) -> OwnedSharedGuard<K, S>
+    where
+        K: Borrow<Q>,
+        Q: Hash + ?Sized,
+    {
+        let hash = self.hash(key);
+        self.raw.lock(hash, Mode::Shared);
+        OwnedSharedGuard::new(self.clone(), hash)
+    }
+
+    /// As [`try_lock`](Self::try_lock), with a guard that owns a share of the table.
+    pub fn try_lock_owned<Q>(self: &Arc<Self>, key: &Q) -> Option<OwnedExclusiveGuard<K, S>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + ?Sized,
+    {
+        let hash = self.hash(key);
+        let locked = self.raw.try_lock(hash, Mode::Exclusive);
+        locked.then(|| OwnedExclusiveGuard::new(self.clone(), hash))
+    }
+
+    /// As [`try_lock_shared`](Self::try_lock_shared), with a guard that owns a share of the table.
+    pub fn try_lock_shared_owned<Q>(self: &Arc<Self>, key: &Q) -> Option<OwnedSharedGuard<K, S>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + ?Sized,
+    {
+        let hash = self.hash(key);
+        let locked = self.raw.try_lock(hash, Mode::Shared);
+        locked.then(|| OwnedSharedGuard::new(self.clone(), hash))
+    }
+
+    /// As [`lock_async`](Self::lock_async), with a future and a guard that own a share of the
+    /// table.
+    ///
+    /// # Cancel safety
+    /// The same.
+    pub fn lock_async_owned<Q>(self: &Arc<Self>, key: &Q) -> OwnedLockFuture<K, S>
+    where
+        K: Borrow<Q>,
+        Q: Hash + ?Sized,
+    {
+        OwnedLockFuture::new(self.clone(), self.hash(key))
+    }
+
+    /// As [`lock_shared_async`](Self::lock_shared_async), with a future and a guard that own a
+    /// share of the table.
+    ///
+    /// # Cancel safety
+    /// The same.
+    pub fn lock_shared_async_owned<Q>(self: &Arc<Self>, key: &Q) -> OwnedSharedLockFuture<K, S>
+    where
+        K: Borrow<Q>,
+        Q: Hash + ?Sized,
+    {
+        OwnedSharedLockFuture::new(self.clone(), self.hash(key))
     }
 }
 

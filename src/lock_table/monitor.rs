@@ -94,17 +94,21 @@ impl Monitor {
             .is_ok()
     }
 
-    /// Takes the key if it is free, or else joins the queue, to be told by what `notify` makes;
-    /// without it, gives up.
-    pub(super) fn enter(&self, mode: Mode, notify: Option<&mut dyn FnMut() -> Notify>) -> Entered {
+    /// Takes the key if it is free, or else joins the queue with what `waiter` gives; without it,
+    /// gives up.
+    pub(super) fn enter(
+        &self,
+        mode: Mode,
+        waiter: Option<&mut dyn FnMut() -> Arc<Waiter>>,
+    ) -> Entered {
         if let Some(entered) = self.try_enter(mode) {
             return entered;
         }
-        let Some(notify) = notify else {
+        let Some(waiter) = waiter else {
             return Entered::Busy;
         };
-        // Made before the mutex is taken: it allocates.
-        let waiter = Arc::new(Waiter::new(mode, notify()));
+        // Before the mutex is taken: it may allocate.
+        let waiter = waiter();
         let mut queue = self.queue.lock();
         loop {
             if let Some(entered) = self.try_enter(mode) {
@@ -147,31 +151,39 @@ impl Monitor {
         }
     }
 
-    /// A woken waiter looks. Returns whether it holds the key now; otherwise it waits on. Only for
-    /// a waiter in this queue or granted.
-    pub(super) fn look(&self, waiter: &Waiter, wakeup: &mut Wakeup) -> bool {
+    /// A waiter looks at its signal, and at the key if it was woken. Returns whether it holds the key
+    /// now; otherwise it waits on, to be told by `renewal` if there is one, which is exchanged for
+    /// the notification that it had. Only for a waiter in this queue or granted.
+    pub(super) fn look(
+        &self,
+        waiter: &Waiter,
+        renewal: &mut Option<Notify>,
+        wakeup: &mut Wakeup,
+    ) -> bool {
         let mut queue = self.queue.lock();
-        if waiter.signal() == Signal::Granted {
-            return true;
-        }
-        debug_assert!(queue.is_head(waiter), "only the head is woken");
         loop {
+            match waiter.signal() {
+                Signal::Granted => return true,
+                Signal::Waiting => break,
+                Signal::Woken => {}
+            }
+            debug_assert!(queue.is_head(waiter), "only the head is woken");
             let state = self.load();
             if state.fits(waiter.mode()) {
                 if self.admit_run(state, &mut queue, Some(waiter), wakeup) {
                     return true;
                 }
-                continue;
-            }
-            // The signal first: from the compare-and-swap on, a release may wake it again, though
-            // not before this mutex is free.
-            waiter.set_signal(Signal::Waiting);
-            // Relaxed: it says no more than that a release must wake the head again. If the key
-            // came free meanwhile, it fails [M5].
-            if self.cas(state, state.not_woken(), Ordering::Relaxed) {
-                return false;
+            } else if self.cas(state, state.not_woken(), Ordering::Relaxed) {
+                // Relaxed: it says no more than that a release must wake the head again. If the key
+                // came free meanwhile, it fails [M5].
+                waiter.set_signal(Signal::Waiting);
             }
         }
+        if let Some(notify) = renewal.take() {
+            // SAFETY: not granted, so still in the queue [W2].
+            *renewal = unsafe { queue.renew(waiter, notify) };
+        }
+        false
     }
 
     /// Lets the run at the head of the queue hold the key, which fits them in `state`.
@@ -253,6 +265,71 @@ impl Monitor {
         // Unlocking touched it last.
         self.canary.check();
         Left::Notify(wakeup)
+    }
+
+    /// The exclusive holder reads from now on, and with it the readers at the head of the queue.
+    pub(super) fn downgrade(&self) -> Wakeup {
+        let mut wakeup = Wakeup::default();
+        let mut queue = None;
+        loop {
+            let state = self.load();
+            debug_assert_eq!(
+                state.mode(),
+                Some(Mode::Exclusive),
+                "a hold that is not there"
+            );
+            let shared = state.downgraded();
+            if !state.is_queued() {
+                // Release: what the holder wrote comes before what the readers that join it read [M3].
+                if self.cas(state, shared, Ordering::Release) {
+                    break;
+                }
+                continue;
+            }
+            // Whom to let in is for the queue to say: look again under its mutex.
+            let Some(queue) = &mut queue else {
+                queue = Some(self.queue.lock());
+                continue;
+            };
+            let run = queue.run();
+            let (next, run) = match run.0 {
+                Mode::Exclusive => (shared, (Mode::Shared, 0)),
+                Mode::Shared => (
+                    shared
+                        .new_head()
+                        .with_holders(run.0, run.1)
+                        .with_queue(queue.queued_behind(run)),
+                    run,
+                ),
+            };
+            // Release: as above, also for those who learn of it by their signal [M6].
+            if self.cas(state, next, Ordering::Release) {
+                queue.grant(run.1, None, &mut wakeup);
+                break;
+            }
+        }
+        drop(queue);
+        wakeup
+    }
+
+    /// The one reader becomes the exclusive holder. Returns `false` if there are others.
+    pub(super) fn try_upgrade(&self) -> bool {
+        loop {
+            let state = self.load();
+            let Some(next) = state.upgraded() else {
+                return false;
+            };
+            // Acquire: what other readers did before they left comes before what this holder
+            // writes [S3].
+            if self.cas(state, next, Ordering::Acquire) {
+                return true;
+            }
+        }
+    }
+
+    /// Calls `f` with each waiter, from the head on, under the mutex.
+    pub(super) fn for_each_waiter(&self, f: impl FnMut(&Waiter)) {
+        self.queue.lock().for_each(f);
     }
 
     /// A waiter gives up. Pinned: without it, nothing may keep the monitor [M2].

@@ -1,6 +1,7 @@
 //! Giving a key back.
 #![allow(unsafe_code)]
 
+use super::Fairness;
 use super::index::{Leaf, RawTable, Walk, monitor_at};
 use crate::sync::Ordering;
 use crate::word::{Mode, SlotWord};
@@ -18,12 +19,17 @@ impl RawTable {
             Ordering::Relaxed,
         );
         if unlocked.is_err() {
-            self.unlock_slow(hash, mode);
+            self.unlock_slow(hash, mode, self.fairness);
         }
     }
 
+    /// Gives back one hold, to the head of the queue if there is one.
+    pub(super) fn unlock_fair(&self, hash: u64, mode: Mode) {
+        self.unlock_slow(hash, mode, Fairness::Fifo);
+    }
+
     #[cold]
-    fn unlock_slow(&self, hash: u64, mode: Mode) {
+    fn unlock_slow(&self, hash: u64, mode: Mode, fairness: Fairness) {
         let mut walk = Walk::new(self, hash);
         loop {
             match walk.leaf() {
@@ -39,10 +45,58 @@ impl RawTable {
                 Leaf::Monitor(word) => {
                     let monitor = walk.monitor(word);
                     debug_assert_eq!(monitor.hash(), hash, "the key is held");
-                    let left = monitor.release(mode, self.fairness);
+                    let left = monitor.release(mode, fairness);
                     self.settle(hash, word, left, walk.into_pin());
                     return;
                 }
+                Leaf::Empty | Leaf::Other(_) => unreachable!("a held key has its word [S1]"),
+            }
+        }
+    }
+
+    /// Whether somebody is queued for a key that the caller holds.
+    pub(super) fn is_waited_for(&self, hash: u64) -> bool {
+        let mut walk = Walk::new(self, hash);
+        match walk.leaf() {
+            Leaf::Monitor(word) => walk.monitor(word).peek().is_queued(),
+            _ => false,
+        }
+    }
+
+    /// Makes the caller's exclusive hold a shared one, and lets the readers in that are queued
+    /// before any writer.
+    pub(super) fn downgrade(&self, hash: u64) {
+        let mut walk = Walk::new(self, hash);
+        loop {
+            match walk.leaf() {
+                Leaf::Own(word) => {
+                    if walk.downgrade(word) {
+                        return;
+                    }
+                }
+                Leaf::Monitor(word) => {
+                    let wakeup = walk.monitor(word).downgrade();
+                    drop(walk);
+                    wakeup.run();
+                    return;
+                }
+                Leaf::Empty | Leaf::Other(_) => unreachable!("a held key has its word [S1]"),
+            }
+        }
+    }
+
+    /// Makes the caller's shared hold an exclusive one, unless others share it.
+    pub(super) fn try_upgrade(&self, hash: u64) -> bool {
+        let mut walk = Walk::new(self, hash);
+        loop {
+            match walk.leaf() {
+                Leaf::Own(word) if word.readers() > 1 => return false,
+                Leaf::Own(word) => {
+                    if walk.upgrade(word) {
+                        return true;
+                    }
+                }
+                Leaf::Monitor(word) => return walk.monitor(word).try_upgrade(),
                 Leaf::Empty | Leaf::Other(_) => unreachable!("a held key has its word [S1]"),
             }
         }

@@ -44,6 +44,13 @@ impl Counter {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Raises it to `value` nanoseconds if it is below.
+    pub(crate) fn raise(&self, value: core::time::Duration) {
+        let nanos = u64::try_from(value.as_nanos()).unwrap_or(u64::MAX);
+        // Relaxed: as above.
+        self.0.fetch_max(nanos, Ordering::Relaxed);
+    }
+
     pub(crate) fn get(&self) -> u64 {
         // Relaxed: as above.
         self.0.load(Ordering::Relaxed)

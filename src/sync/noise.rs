@@ -46,6 +46,11 @@ macro_rules! noisy {
                 self.0.store(value, order);
             }
 
+            pub(crate) fn fetch_add(&self, value: $int, order: Ordering) -> $int {
+                noise();
+                self.0.fetch_add(value, order)
+            }
+
             pub(crate) fn compare_exchange(
                 &self,
                 current: $int,

@@ -184,13 +184,33 @@ impl Queue {
         }
     }
 
+    /// Gives `waiter` another notification, and returns the one that it had.
+    ///
+    /// # Safety
+    /// `waiter` is in this queue.
+    pub(crate) unsafe fn renew(&mut self, waiter: &Waiter, notify: Notify) -> Option<Notify> {
+        // SAFETY: linked, by the caller's contract, so this queue's [W1].
+        unsafe { links(NonNull::from(waiter), |l| l.notify.replace(notify)) }
+    }
+
+    /// Calls `f` with each waiter, from the head on.
+    pub(crate) fn for_each(&self, mut f: impl FnMut(&Waiter)) {
+        let mut next = self.head;
+        while let Some(node) = next {
+            // SAFETY: linked, so alive while the queue is borrowed.
+            f(unsafe { node.as_ref() });
+            // SAFETY: linked, so this queue's [W1].
+            next = unsafe { links(node, |l| l.next) };
+        }
+    }
+
     /// Tells the head to look, and adds it to `wakeup`.
     pub(crate) fn wake_head(&mut self, wakeup: &mut Wakeup) {
         let head = self.head.expect("the state says that somebody waits");
         // SAFETY: the head is linked, so alive.
         unsafe { head.as_ref() }.set_signal(Signal::Woken);
         // SAFETY: linked, so this queue's [W1].
-        wakeup.look = unsafe { links(head, |l| l.notify.as_mut().map(Notify::again)) };
+        wakeup.look = unsafe { links(head, |l| Notify::for_one_use(&mut l.notify)) };
     }
 }
 

@@ -1,5 +1,8 @@
 //! One thread or task that waits.
 
+use std::task::Waker;
+use std::time::Instant;
+
 use super::queue::Links;
 use crate::sync::{AtomicU32, Ordering, Unparker, UnsafeCell};
 use crate::word::Mode;
@@ -19,19 +22,24 @@ pub(crate) enum Signal {
 #[derive(Debug)]
 pub(crate) enum Notify {
     Thread(Unparker),
+    /// Used up by one notification: the task brings a new one when it looks.
+    Task(Waker),
 }
 
 impl Notify {
     pub(super) fn notify(self) {
         match self {
             Notify::Thread(unparker) => unparker.unpark(),
+            Notify::Task(waker) => waker.wake(),
         }
     }
 
-    /// A notification for now, while this one stays for later.
-    pub(super) fn again(&mut self) -> Notify {
-        match self {
-            Notify::Thread(unparker) => Notify::Thread(unparker.clone()),
+    /// Takes a notification out of `slot` for one use, under the queue's mutex. A thread's stays there too; a
+    /// task's does not, because to clone a waker is to run user code.
+    pub(super) fn for_one_use(slot: &mut Option<Notify>) -> Option<Notify> {
+        match slot {
+            Some(Notify::Thread(unparker)) => Some(Notify::Thread(unparker.clone())),
+            _ => slot.take(),
         }
     }
 }
@@ -39,6 +47,7 @@ impl Notify {
 #[derive(Debug)]
 pub(crate) struct Waiter {
     mode: Mode,
+    since: Instant,
     signal: AtomicU32,
     pub(super) links: UnsafeCell<Links>,
 }
@@ -47,6 +56,7 @@ impl Waiter {
     pub(crate) fn new(mode: Mode, notify: Notify) -> Self {
         Waiter {
             mode,
+            since: Instant::now(),
             signal: AtomicU32::new(Signal::Waiting as u32),
             links: UnsafeCell::new(Links::new(notify)),
         }
@@ -54,6 +64,11 @@ impl Waiter {
 
     pub(crate) fn mode(&self) -> Mode {
         self.mode
+    }
+
+    /// When it began to wait.
+    pub(crate) fn since(&self) -> Instant {
+        self.since
     }
 
     pub(crate) fn signal(&self) -> Signal {

@@ -126,6 +126,15 @@ impl State {
         self.0 / ONE_READER
     }
 
+    /// How many hold the key.
+    pub(crate) const fn holders(self) -> u64 {
+        if self.0 & EXCLUSIVE != 0 {
+            1
+        } else {
+            self.readers()
+        }
+    }
+
     /// Whether the next release hands the key over instead of leaving it to whoever comes first.
     pub(crate) const fn bypass_spent(self) -> bool {
         (self.0 & BYPASS_MASK) / ONE_BYPASS >= MAX_BYPASSES
@@ -159,6 +168,25 @@ impl State {
             Mode::Exclusive => State(self.0 - EXCLUSIVE),
             Mode::Shared => State(self.0 - ONE_READER),
         }
+    }
+
+    /// This state when its exclusive holder reads from now on.
+    pub(crate) const fn downgraded(self) -> Self {
+        State((self.0 & !EXCLUSIVE) + ONE_READER)
+    }
+
+    /// This state when its one reader is exclusive from now on; `None` if there are others.
+    pub(crate) const fn upgraded(self) -> Option<Self> {
+        if self.readers() == 1 {
+            Some(State((self.0 - ONE_READER) | EXCLUSIVE))
+        } else {
+            None
+        }
+    }
+
+    /// Whether somebody is queued.
+    pub(crate) const fn is_queued(self) -> bool {
+        self.0 & QUEUED != 0
     }
 
     /// What somebody who is not in the queue may do. A reader stands back for a queued writer, or

@@ -1,0 +1,198 @@
+//! Waiting for a key without a thread.
+
+use core::fmt;
+use core::future::Future;
+use core::pin::Pin;
+use core::task::{Context, Poll};
+use std::sync::Arc;
+
+use super::acquire::{Acquired, Patience, Ticket};
+use super::guard::{ExclusiveGuard, OwnedExclusiveGuard, OwnedSharedGuard, SharedGuard};
+use super::handle::Handle;
+use super::index::RawTable;
+use super::{KeyId, LockTable};
+use crate::RandomState;
+use crate::wait::{Notify, Spin, Waiter};
+use crate::word::Mode;
+
+/// One key on its way to being held by a task.
+#[derive(Debug, Default)]
+pub(super) struct Acquiring {
+    ticket: Option<Ticket>,
+}
+
+impl Acquiring {
+    /// Ready when the key is held; not to be called after that, unless for another key.
+    pub(super) fn poll(
+        &mut self,
+        table: &RawTable,
+        hash: u64,
+        mode: Mode,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        // The ticket is out while it is checked: should a waker panic, it is spent.
+        let Some(ticket) = self.ticket.take() else {
+            return self.start(table, hash, mode, cx);
+        };
+        let mut renewal = Some(Notify::Task(cx.waker().clone()));
+        if table.check(&ticket, &mut renewal) {
+            return Poll::Ready(());
+        }
+        self.ticket = Some(ticket);
+        // A waker that is no longer wanted goes last: it is user code [W3].
+        drop(renewal);
+        Poll::Pending
+    }
+
+    fn start(&mut self, table: &RawTable, hash: u64, mode: Mode, cx: &mut Context<'_>) -> Poll<()> {
+        if table.try_lock(hash, mode) {
+            return Poll::Ready(());
+        }
+        // Made before anything is pinned or locked: to clone a waker is to run user code [W3].
+        let waiter = Arc::new(Waiter::new(mode, Notify::Task(cx.waker().clone())));
+        let patience = Patience::Queue {
+            spin: Spin::none(),
+            waiter: &mut || waiter.clone(),
+        };
+        match table.acquire(hash, mode, patience) {
+            Acquired::Queued(ticket) => {
+                self.ticket = Some(ticket);
+                Poll::Pending
+            }
+            Acquired::Holds => Poll::Ready(()),
+            Acquired::Busy => unreachable!("it has the patience to queue"),
+        }
+    }
+
+    /// Gives the place in the queue up, and the key if it was granted.
+    pub(super) fn abandon(&mut self, table: &RawTable) {
+        if let Some(ticket) = self.ticket.take() {
+            table.abandon(ticket);
+        }
+    }
+}
+
+struct Locking<T: Handle> {
+    /// Gone when the future is done.
+    table: Option<T>,
+    hash: u64,
+    mode: Mode,
+    acquiring: Acquiring,
+}
+
+impl<T: Handle> Locking<T> {
+    fn new(table: T, hash: u64, mode: Mode) -> Self {
+        Locking {
+            table: Some(table),
+            hash,
+            mode,
+            acquiring: Acquiring::default(),
+        }
+    }
+
+    #[inline]
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(T, u64)> {
+        let table = self.table.as_ref().expect("polled after it was ready");
+        match self.acquiring.poll(table.raw(), self.hash, self.mode, cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(()) => {
+                let table = self.table.take().expect("there a moment ago");
+                Poll::Ready((table, self.hash))
+            }
+        }
+    }
+}
+
+impl<T: Handle> Drop for Locking<T> {
+    fn drop(&mut self) {
+        if let Some(table) = &self.table {
+            self.acquiring.abandon(table.raw());
+        }
+    }
+}
+
+macro_rules! future {
+    ($(#[$doc:meta])* $name:ident[$($params:tt)*], [$($generics:tt)*], $type:ty, $handle:ty, $guard:ty, $mode:expr) => {
+        $(#[$doc])*
+        #[must_use = "a future does nothing until it is polled"]
+        pub struct $name<$($params)*>(Locking<$handle>);
+
+        impl<$($generics)*> $type {
+            pub(super) fn new(table: $handle, hash: u64) -> Self {
+                $name(Locking::new(table, hash, $mode))
+            }
+        }
+
+        // Nothing in it is pinned: a waiter has its own place in memory.
+        impl<$($generics)*> Unpin for $type {}
+
+        impl<$($generics)*> Future for $type {
+            type Output = $guard;
+
+            #[inline]
+            fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<$guard> {
+                self.0.poll(cx).map(|(table, hash)| <$guard>::new(table, hash))
+            }
+        }
+
+        impl<$($generics)*> fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($name))
+                    .field("key_id", &KeyId(self.0.hash))
+                    .field("queued", &self.0.acquiring.ticket.is_some())
+                    .finish_non_exhaustive()
+            }
+        }
+    };
+}
+
+future! {
+    /// Locks a key exclusively. Returned by [`LockTable::lock_async`], which has the details.
+    ///
+    /// # Examples
+    /// ```
+
+    /// let table: latchwork::LockTable<u64> = latchwork::LockTable::new();
+    /// let guard = pollster::block_on(table.lock_async(&1));
+    /// # drop(guard);
+    /// ```
+    LockFuture['t], ['t], LockFuture<'t>, &'t RawTable, ExclusiveGuard<'t>, Mode::Exclusive
+}
+future! {
+    /// Locks a key shared. Returned by [`LockTable::lock_shared_async`].
+    ///
+    /// # Examples
+    /// ```
+
+    /// let table: latchwork::LockTable<u64> = latchwork::LockTable::new();
+    /// let guard = pollster::block_on(table.lock_shared_async(&1));
+    /// # drop(guard);
+    /// ```
+    SharedLockFuture['t], ['t], SharedLockFuture<'t>, &'t RawTable, SharedGuard<'t>, Mode::Shared
+}
+future! {
+    /// Locks a key exclusively and borrows nothing. Returned by [`LockTable::lock_async_owned`].
+    ///
+    /// # Examples
+    /// ```
+
+    /// let table: std::sync::Arc<latchwork::LockTable<u64>> = Default::default();
+    /// let guard = pollster::block_on(table.lock_async_owned(&1));
+    /// # drop(guard);
+    /// ```
+    OwnedLockFuture[K: ?Sized, S = RandomState], [K: ?Sized, S], OwnedLockFuture<K, S>, Arc<LockTable<K, S>>,
+    OwnedExclusiveGuard<K, S>, Mode::Exclusive
+}
+future! {
+    /// Locks a key shared and borrows nothing. Returned by [`LockTable::lock_shared_async_owned`].
+    ///
+    /// # Examples
+    /// ```
+
+    /// let table: std::sync::Arc<latchwork::LockTable<u64>> = Default::default();
+    /// let guard = pollster::block_on(table.lock_shared_async_owned(&1));
+    /// # drop(guard);
+    /// ```
+    OwnedSharedLockFuture[K: ?Sized, S = RandomState], [K: ?Sized, S], OwnedSharedLockFuture<K, S>, Arc<LockTable<K, S>>,
+    OwnedSharedGuard<K, S>, Mode::Shared
+}
