@@ -88,7 +88,7 @@ fn measure(plan: Plan) -> Vec<Row> {
         let what = format!("{name}: other keys, random");
         rows.push(Row::time(&what, "an empty table", &random).against_itself());
         if concurrency.is_none() {
-            rows.push(beside_lockmap(plan, &held, &others, &table));
+            rows.extend(beside_lockmap(plan, &held, &others, &table));
         }
         drop(guards);
         let left = table
@@ -165,15 +165,21 @@ fn onward<'a, L: KeyLock<u64> + 'a>(plan: Plan, keys: &'a [u64], locks: L) -> Co
 }
 
 /// The same with as many entries of a `lockmap` held.
-fn beside_lockmap(plan: Plan, held: &[u64], others: &[u64], table: &LockTable<u64>) -> Row {
+fn beside_lockmap(plan: Plan, held: &[u64], others: &[u64], table: &LockTable<u64>) -> [Row; 2] {
+    let against = "lockmap with a million entries held";
     let peer = Lockmap::new();
     let _entries: Vec<_> = held.iter().map(|&key| peer.0.entry(key)).collect();
-    let result = another(plan, others, &Exclusive(table), &peer);
-    Row::time(
-        "default: another key, repeated",
-        "lockmap with a million entries held",
-        &result,
-    )
+    let repeated = another(plan, others, &Exclusive(table), &peer);
+    let random = compare(plan, || {
+        (
+            onward(plan, others, Exclusive(table)),
+            onward(plan, others, &peer),
+        )
+    });
+    [
+        Row::time("default: another key, repeated", against, &repeated),
+        Row::time("default: other keys, random", against, &random),
+    ]
 }
 
 /// Heap bytes for each held key of the crates that keep an entry for each.
