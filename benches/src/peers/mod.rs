@@ -16,6 +16,13 @@ pub trait KeyLock<K: Copy>: Sync {
     fn hold<R>(&self, key: K, body: impl FnOnce() -> R) -> R;
 }
 
+impl<K: Copy, L: KeyLock<K>> KeyLock<K> for &L {
+    #[inline]
+    fn hold<R>(&self, key: K, body: impl FnOnce() -> R) -> R {
+        L::hold(self, key, body)
+    }
+}
+
 /// Something of which three keys can be locked together without a danger of deadlock.
 pub trait HoldThree: Sync {
     /// Runs `body` while all of `keys` are locked. They may repeat.

@@ -8,8 +8,7 @@ use latchwork_bench::ratio::Plan;
 use crate::questions::Question;
 use crate::row::{Row, Target};
 
-const PEERS: [&str; 6] = [
-    "criterion",
+const PEERS: [&str; 5] = [
     "dashmap",
     "keyed-lock",
     "lockable",
@@ -48,7 +47,6 @@ fn head(text: &mut String, quick: bool) -> std::fmt::Result {
     writeln!(text, "| compiler | {} |", machine.rustc)?;
     let versions: Vec<_> = PEERS
         .iter()
-        .filter(|&&peer| peer != "criterion")
         .filter_map(|peer| Some(format!("{peer} {}", version_of(peer)?)))
         .collect();
     writeln!(text, "| peers | {} |\n", versions.join(", "))?;
@@ -56,7 +54,7 @@ fn head(text: &mut String, quick: bool) -> std::fmt::Result {
         text,
         "Each ratio is ours divided by the baseline's, both measured in one process and in turn: {rounds} rounds, \
          {rebuilds} times over with everything built anew, a run lasting {span} ms on one thread and {crowd} ms on \
-         several. The ratio is the median over all rounds, with the quartiles beside it. The last column gives the \
+         several; of a run on one thread the fastest quarter counts. The ratio is the median over all rounds, with the quartiles beside it. The last column gives the \
          median results themselves, ours first: they are context, not evidence, for the same program runs two or \
          three times slower a minute later on a shared machine. Targets were set before anything was measured; a \
          row without one is information.\n",
@@ -109,7 +107,7 @@ fn section(text: &mut String, question: &Question, rows: &[Row]) -> std::fmt::Re
     writeln!(text, "## {}\n\n{}\n", question.title, question.prose)?;
     writeln!(
         text,
-        "| what | against | target | median | quartiles | reached | medians of both |"
+        "| what | against | target | median | quartiles | reached | context |"
     )?;
     writeln!(text, "|---|---|---|---|---|---|---|")?;
     for row in rows {

@@ -1,5 +1,7 @@
 //! What do a million held locks cost, in bytes and for somebody who locks one more?
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Instant;
 
 use keyed_lock::sync::KeyedLock;
@@ -12,7 +14,6 @@ use lockable::LockPool;
 use lockmap::LockMap;
 
 use super::Question;
-use super::uncontended::over;
 use crate::row::Row;
 
 pub(super) const QUESTION: Question = Question {
@@ -80,14 +81,14 @@ fn measure(plan: Plan) -> Vec<Row> {
         );
         let random = compare(plan, || {
             (
-                over(plan, &others, Exclusive(&table)),
-                over(plan, &others, Exclusive(&empty)),
+                onward(plan, &others, Exclusive(&table)),
+                onward(plan, &others, Exclusive(&empty)),
             )
         });
         let what = format!("{name}: other keys, random");
         rows.push(Row::time(&what, "an empty table", &random).against_itself());
         if concurrency.is_none() {
-            rows.push(beside_lockmap(plan, &held, &others, &table));
+            rows.extend(beside_lockmap(plan, &held, &others, &table));
         }
         drop(guards);
         let left = table
@@ -115,7 +116,7 @@ fn hold_all<'k, G>(keys: &'k [u64], lock: impl FnMut(&'k u64) -> G) -> (Vec<G>, 
     (guards, heap)
 }
 
-/// Compares locking one more key, a new one for each run.
+/// Compares locking one more key: a new one for each run, the same one for both.
 fn another<A: KeyLock<u64>, B: KeyLock<u64>>(
     plan: Plan,
     keys: &[u64],
@@ -127,13 +128,20 @@ fn another<A: KeyLock<u64>, B: KeyLock<u64>>(
         keys: &'a [u64],
         locks: &'a L,
     ) -> Contender<'a> {
+        let key = Rc::new(Cell::new(keys[0]));
+        let own = key.clone();
+        let mut run = timed(plan.span, move |times| {
+            each_key(locks, &[own.get(); 64], times);
+        });
         let mut keys = keys.iter().cycle();
-        timed(plan.span, move |times| {
-            let key = *keys.next().expect("a cycle does not end");
-            each_key(locks, &[key; 64], times);
+        Box::new(move || {
+            key.set(*keys.next().expect("a cycle does not end"));
+            run()
         })
     }
+    let mut keys = keys.chunks(plan.rounds + 1);
     compare(plan, || {
+        let keys = keys.next().expect("a million keys are enough");
         (
             one_at_a_time(plan, keys, subject),
             one_at_a_time(plan, keys, baseline),
@@ -141,16 +149,37 @@ fn another<A: KeyLock<u64>, B: KeyLock<u64>>(
     })
 }
 
+/// A contender that locks `keys` in order and goes on where it stopped, so that it finds none in the cache.
+fn onward<'a, L: KeyLock<u64> + 'a>(plan: Plan, keys: &'a [u64], locks: L) -> Contender<'a> {
+    let mut at = 0;
+    timed(plan.span, move |times| {
+        let end = at + times as usize;
+        let (from, to) = if end <= keys.len() {
+            (at, end)
+        } else {
+            (0, keys.len().min(times as usize))
+        };
+        each_key(&locks, &keys[from..to], times);
+        at = to;
+    })
+}
+
 /// The same with as many entries of a `lockmap` held.
-fn beside_lockmap(plan: Plan, held: &[u64], others: &[u64], table: &LockTable<u64>) -> Row {
+fn beside_lockmap(plan: Plan, held: &[u64], others: &[u64], table: &LockTable<u64>) -> [Row; 2] {
+    let against = "lockmap with a million entries held";
     let peer = Lockmap::new();
     let _entries: Vec<_> = held.iter().map(|&key| peer.0.entry(key)).collect();
-    let result = another(plan, others, &Exclusive(table), &peer);
-    Row::time(
-        "default: another key, repeated",
-        "lockmap with a million entries held",
-        &result,
-    )
+    let repeated = another(plan, others, &Exclusive(table), &peer);
+    let random = compare(plan, || {
+        (
+            onward(plan, others, Exclusive(table)),
+            onward(plan, others, &peer),
+        )
+    });
+    [
+        Row::time("default: another key, repeated", against, &repeated),
+        Row::time("default: other keys, random", against, &random),
+    ]
 }
 
 /// Heap bytes for each held key of the crates that keep an entry for each.
