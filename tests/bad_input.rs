@@ -354,3 +354,36 @@ fn more_keys_than_anybody_needs() {
         assert_as_new(&table, fresh);
     }
 }
+
+#[test]
+fn many_keys_each_more_than_once() {
+    let _dog = watchdog("many_keys_each_more_than_once");
+    let (table, fresh) = table(Place::Above(12));
+    let (shared, exclusive) = (Mode::Shared, Mode::Exclusive);
+    for distinct in [2, 7, 8, 9, 20, 300] {
+        // Odd keys are wanted in both modes, even ones shared only; the repeats are far apart.
+        for (first, second) in [(shared, exclusive), (exclusive, shared)] {
+            let mode = |key: u64, mode| if key % 2 == 0 { shared } else { mode };
+            let ask: Vec<(u64, Mode)> = (0..distinct)
+                .map(|key| (key, mode(key, first)))
+                .chain((0..distinct).rev().map(|key| (key, mode(key, second))))
+                .collect();
+            let ask = || ask.iter().map(|(key, mode)| (key, *mode));
+            let check = |set: Option<LockSet<'_, u64, Place>>| {
+                let set = set.expect("a set does not wait for itself");
+                assert_eq!(
+                    (set.len(), table.held()),
+                    (distinct as usize, distinct as usize)
+                );
+                for key in 0..distinct {
+                    assert_eq!(set.mode(&key), Some(mode(key, exclusive)));
+                    assert_eq!(table.mode(&key), Some(mode(key, exclusive)));
+                }
+            };
+            check(Some(table.lock_all(ask())));
+            check(table.try_lock_all(ask()));
+            check(table.try_lock_all_for(ask(), Duration::ZERO));
+            assert_as_new(&table, fresh);
+        }
+    }
+}

@@ -3,7 +3,7 @@
 mod common;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Barrier, Mutex, PoisonError};
 use std::thread;
 
 use common::{until_waits, watchdog};
@@ -96,6 +96,25 @@ fn fifo_hands_over_and_lets_nobody_barge() {
             assert_eq!(barged, (false, false), "somebody came in before the waiter");
             assert_eq!(mode, Some(Mode::Exclusive));
         });
+    }
+}
+
+#[test]
+fn readers_that_follow_each_other_come_in_together() {
+    let _dog = watchdog("readers_that_follow_each_other_come_in_together");
+    for fairness in POLICIES {
+        let table = table(fairness);
+        let together = Barrier::new(STREAM as usize);
+        let guard = table.lock(&1);
+        thread::scope(|scope| {
+            for waiters in 1..=STREAM {
+                // Each stays until all are there, which no order of turns would ever bring about.
+                scope.spawn(|| lock(&table, Mode::Shared, || _ = together.wait()));
+                until_waits(&table, waiters);
+            }
+            drop(guard);
+        });
+        assert_eq!(table.held(), 0);
     }
 }
 

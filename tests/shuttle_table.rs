@@ -11,6 +11,7 @@
 
 mod common;
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -156,9 +157,22 @@ impl World {
         let mode = [Mode::Exclusive, Mode::Shared][rng.gen_range(0..2)];
         let other = self.keys[rng.gen_range(0..self.keys.len())];
         match work {
-            Work::Mixed => match rng.gen_range(0..7) {
+            Work::Mixed => match rng.gen_range(0..8) {
                 call @ 0..=2 => self.one(call, key, mode),
                 call @ 3..=5 => self.set(call - 3, &[(key, mode), (other, Mode::Exclusive)]),
+                6 => {
+                    // Whoever panics with a lock in hand lets go of it.
+                    let caught = catch_unwind(AssertUnwindSafe(|| {
+                        let _guard = self.table.lock(&key);
+                        self.cell(key).hold(Mode::Exclusive);
+                        resume_unwind(Box::new(()))
+                    }));
+                    assert!(
+                        caught.is_err_and(|cause| cause.is::<()>()),
+                        "the oracle failed"
+                    );
+                    1
+                }
                 _ => {
                     // Looking is taking no part: whatever it sees, the try is what counts.
                     let _ = (self.table.mode(&key), self.table.held());

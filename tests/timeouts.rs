@@ -3,11 +3,12 @@
 
 mod common;
 
+use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::hashers::Place;
-use common::{assert_as_new, table, until_waits, watchdog};
+use common::{Rng, assert_as_new, table, until_waits, watchdog};
 use latchwork::{Fairness, LockTable, Mode};
 
 /// Nanoseconds: over before the call looks, after it has looked, and while it is queued.
@@ -130,4 +131,63 @@ fn a_million_waiters_that_gave_up() {
         waits >= CALLS / 4,
         "too few calls came as far as the queue: {waits}"
     );
+}
+
+#[test]
+fn a_waiter_behind_one_that_gives_up_is_not_forgotten() {
+    let _dog = watchdog("a_waiter_behind_one_that_gives_up_is_not_forgotten");
+    const ROUNDS: u64 = 2_000;
+    // The holder leaves at about the time at which another gives up. Nobody else comes, so that who
+    // stays gets the key from one of these two, or never.
+    for fairness in [Fairness::Eventual, Fairness::Fifo] {
+        let table = LockTable::<u64>::builder().fairness(fairness).build();
+        let fresh = table.stats().index_bytes;
+        let barrier = Barrier::new(3);
+        let rounds = |seed: u64, each: &dyn Fn(&mut Rng)| {
+            let mut rng = Rng::new(seed);
+            for _ in 0..ROUNDS {
+                barrier.wait();
+                each(&mut rng);
+                barrier.wait();
+            }
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                rounds(1, &|rng| {
+                    let patience = Duration::from_micros(rng.below(300));
+                    if rng.one_in(2) {
+                        drop(table.try_lock_for(&1, patience));
+                    } else {
+                        drop(table.try_lock_shared_for(&1, patience));
+                    }
+                });
+            });
+            scope.spawn(|| {
+                rounds(2, &|rng| {
+                    if rng.one_in(2) {
+                        drop(table.lock(&1));
+                    } else {
+                        drop(table.lock_shared(&1));
+                    }
+                });
+            });
+            let mut rng = Rng::new(3);
+            for _ in 0..ROUNDS {
+                let (mut writer, mut reader) = (None, None);
+                if rng.one_in(2) {
+                    writer = Some(table.lock(&1));
+                } else {
+                    reader = Some(table.lock_shared(&1));
+                }
+                barrier.wait();
+                for _ in 0..rng.below(30) {
+                    thread::yield_now();
+                }
+                drop((writer, reader));
+                barrier.wait();
+            }
+        });
+        println!("{fairness:?}: {:?}", table.stats());
+        assert_as_new(&table, fresh);
+    }
 }
