@@ -14,7 +14,7 @@ const POLICIES: [Fairness; 2] = [Fairness::Eventual, Fairness::Fifo];
 /// nobody reaches by chance, and far above the table's own.
 const BYPASSES: u64 = 1_000;
 /// Locks that the one in danger of starving must get while the others keep coming.
-const TURNS: u64 = 100;
+const TURNS: u64 = 40;
 /// Threads that keep coming.
 const STREAM: u64 = 4;
 
