@@ -102,12 +102,23 @@ impl RawTable {
 
     #[cold]
     fn try_lock_slow(&self, hash: u64, mode: Mode) -> bool {
+        self.lock_below(hash, mode) || self.try_lock_slower(hash, mode)
+    }
+
+    #[cold]
+    fn try_lock_slower(&self, hash: u64, mode: Mode) -> bool {
         matches!(self.acquire(hash, mode, Patience::None), Acquired::Holds)
     }
 
     /// Blocks until the key is held (`true`) or `deadline` has passed.
     #[cold]
     fn lock_slow(&self, hash: u64, mode: Mode, deadline: Option<Instant>) -> bool {
+        self.lock_below(hash, mode) || self.lock_slower(hash, mode, deadline)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn lock_slower(&self, hash: u64, mode: Mode, deadline: Option<Instant>) -> bool {
         let mut made: Option<(Parker, Arc<Waiter>)> = None;
         let mut waiter = || {
             let (_, waiter) = made.get_or_insert_with(|| {

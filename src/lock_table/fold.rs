@@ -97,6 +97,12 @@ fn freeze(slot: &AtomicU64) -> SlotWord {
     }
 }
 
+/// Whether `child` has more in it than might fold.
+#[inline]
+pub(super) fn is_crowded(child: &Child) -> bool {
+    matches!(occupancy(&child.slots), Occupancy::More)
+}
+
 enum Occupancy {
     Empty,
     /// One inline word.

@@ -22,3 +22,10 @@ impl<K: ?Sized, S> Handle for Arc<LockTable<K, S>> {
         &self.raw
     }
 }
+
+impl<K: ?Sized, S> Handle for &LockTable<K, S> {
+    #[inline(always)]
+    fn raw(&self) -> &RawTable {
+        &self.raw
+    }
+}

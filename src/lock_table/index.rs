@@ -89,7 +89,8 @@ impl RawTable {
         self.tokens.get().map_or(0, |tokens| size_of_val(&**tokens))
     }
 
-    fn child_index(&self, hash: u64, depth: u32) -> usize {
+    #[inline]
+    pub(super) fn child_index(&self, hash: u64, depth: u32) -> usize {
         // Two keys that share a slot differ in a bit above those used so far, so the walk of a key
         // ends before the bits do [S4].
         (hash >> (self.child_shift + FAN_BITS * depth)) as usize & (FAN - 1)
@@ -135,7 +136,7 @@ pub(super) fn monitor_at(word: SlotWord) -> *mut Monitor {
 ///
 /// # Safety
 /// `word` was loaded from a slot of this table under `_pin`, or under a mutable borrow.
-pub(super) unsafe fn child_ref<'p>(word: SlotWord, _pin: &'p Pin) -> &'p Child {
+pub(super) unsafe fn child_ref(word: SlotWord, _pin: &Pin) -> &Child {
     // SAFETY: linked when it was loaded and retired after it was unlinked, so alive under the pin
     // [S5].
     let child = unsafe { &*child_at(word) };

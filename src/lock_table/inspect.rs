@@ -108,7 +108,8 @@ impl RawTable {
             inflations: self.statistics.inflations.get(),
             longest_wait: Duration::from_nanos(self.statistics.longest_wait.get()),
             waiting: 0,
-            index_bytes: size_of_val(self.root()) + self.token_bytes(),
+            index_bytes: size_of_val(self.root()),
+            token_bytes: self.token_bytes(),
             monitors: 0,
         };
         self.visit(|found| match found {

@@ -122,21 +122,48 @@ impl Keys {
         (0..self.len()).map(|i| self.get(i))
     }
 
-    /// Takes the key at `i` out.
-    pub(super) fn remove(&mut self, i: usize) {
+    /// Takes out the last key.
+    #[inline]
+    pub(super) fn pop(&mut self) -> Option<Key> {
+        if !self.many.is_empty() {
+            return self.pop_many();
+        }
+        self.len = self.len.checked_sub(1)?;
+        Some((self.ids[self.len], self.modes[self.len]))
+    }
+
+    #[cold]
+    fn pop_many(&mut self) -> Option<Key> {
+        let last = self.many.pop();
+        if self.many.is_empty() {
+            self.len = 0;
+        }
+        last
+    }
+
+    /// Takes out the key `id`, if it is there.
+    pub(super) fn remove(&mut self, id: u64) -> Option<Mode> {
+        let i = self.find(id)?;
+        let (_, mode) = self.get(i);
         if self.many.is_empty() {
             self.ids.copy_within(i + 1..self.len, i);
             self.modes.copy_within(i + 1..self.len, i);
             self.len -= 1;
-            return;
+        } else {
+            self.many.remove(i);
+            if self.many.is_empty() {
+                self.len = 0;
+            }
         }
-        self.many.remove(i);
-        if self.many.is_empty() {
-            self.len = 0;
-        }
+        Some(mode)
     }
 
-    pub(super) fn find(&self, id: u64) -> Option<usize> {
+    /// How the key `id` is to be held, if it is there.
+    pub(super) fn mode(&self, id: u64) -> Option<Mode> {
+        Some(self.get(self.find(id)?).1)
+    }
+
+    fn find(&self, id: u64) -> Option<usize> {
         // A few are found faster one by one, many by halves.
         if self.many.is_empty() {
             self.ids[..self.len].iter().position(|&other| other == id)

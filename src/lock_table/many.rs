@@ -10,86 +10,47 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::future::Acquiring;
+use super::handle::Handle;
 use super::index::RawTable;
 use super::keys::{Key, Keys};
 use super::{FencingToken, LockTable, deadline};
 use crate::RandomState;
 use crate::word::Mode;
 
-/// Keys, and how many of them are locked: all, once a set is handed out.
-struct Held {
-    keys: Keys,
-    locked: usize,
+/// The first keys of a set that is being locked; given back if it comes to nothing.
+struct Locked<'a> {
+    table: &'a RawTable,
+    keys: &'a Keys,
+    first: usize,
 }
 
-impl Held {
-    #[inline]
-    const fn none() -> Self {
-        Held {
-            keys: Keys::new(),
-            locked: 0,
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        for i in (0..self.first).rev() {
+            let (hash, mode) = self.keys.get(i);
+            self.table.unlock(hash, mode);
         }
     }
+}
 
-    /// Takes `keys` in, to be locked. A hasher or an iterator that panics leaves nothing held [L2].
-    #[inline]
-    fn take_in<'q, K, Q, S>(
-        &mut self,
-        table: &LockTable<K, S>,
-        keys: impl IntoIterator<Item = (&'q Q, Mode)>,
-    ) where
-        K: Borrow<Q> + ?Sized,
-        Q: Hash + ?Sized + 'q,
-        S: BuildHasher,
-    {
-        let keys = keys.into_iter();
-        self.keys
-            .fill(keys.map(|(key, mode)| (table.hash(key), mode)));
-    }
-
-    /// The next key to be locked.
-    #[inline]
-    fn next(&self) -> Option<Key> {
-        (self.locked < self.keys.len()).then(|| self.keys.get(self.locked))
-    }
-
-    /// Locks one key after the other by `lock`, until it refuses one; then what is locked is to be
-    /// given back [L2].
-    #[inline]
-    fn lock_each(&mut self, lock: impl Fn(u64, Mode) -> bool) -> bool {
-        while let Some((hash, mode)) = self.next() {
-            if !lock(hash, mode) {
-                return false;
-            }
-            self.locked += 1;
-        }
-        true
-    }
-
-    #[inline]
-    fn unlock_all(&mut self, table: &RawTable) {
-        while self.locked > 0 {
-            // Counted first: should a waker panic, the rest is given back as this goes.
-            self.locked -= 1;
-            let (hash, mode) = self.keys.get(self.locked);
-            table.unlock(hash, mode);
-        }
-    }
-
-    fn mode(&self, hash: u64) -> Option<Mode> {
-        Some(self.keys.get(self.keys.find(hash)?).1)
-    }
-
-    fn unlock(&mut self, table: &RawTable, hash: u64) -> bool {
-        let Some(i) = self.keys.find(hash) else {
+/// Locks one key after the other by `lock`, until it refuses one: then what is locked is given
+/// back, as it is if it panics [L2].
+#[inline]
+fn lock_each(table: &RawTable, keys: &Keys, lock: impl Fn(u64, Mode) -> bool) -> bool {
+    let mut locked = Locked {
+        table,
+        keys,
+        first: 0,
+    };
+    for i in 0..keys.len() {
+        let (hash, mode) = keys.get(i);
+        if !lock(hash, mode) {
             return false;
-        };
-        let (_, mode) = self.keys.get(i);
-        self.keys.remove(i);
-        self.locked -= 1;
-        table.unlock(hash, mode);
-        true
+        }
+        locked.first += 1;
     }
+    core::mem::forget(locked);
+    true
 }
 
 /// Several keys held at once, given back together when dropped.
@@ -111,7 +72,8 @@ impl Held {
 #[must_use = "the keys are given back at once if the set is not used"]
 pub struct LockSet<'t, K: ?Sized, S = RandomState> {
     table: &'t LockTable<K, S>,
-    held: Held,
+    /// All are locked.
+    keys: Keys,
 }
 
 /// A [`LockSet`] that owns a share of its table, and so borrows nothing.
@@ -130,7 +92,8 @@ pub struct LockSet<'t, K: ?Sized, S = RandomState> {
 #[must_use = "the keys are given back at once if the set is not used"]
 pub struct OwnedLockSet<K: ?Sized, S = RandomState> {
     table: Arc<LockTable<K, S>>,
-    held: Held,
+    /// All are locked.
+    keys: Keys,
 }
 
 macro_rules! set {
@@ -138,7 +101,7 @@ macro_rules! set {
         impl<$($generics)*> $type {
             /// Returns the number of distinct keys held.
             pub fn len(&self) -> usize {
-                self.held.locked
+                self.keys.len()
             }
 
             /// Returns whether no key is held.
@@ -153,7 +116,7 @@ macro_rules! set {
                 Q: Hash + ?Sized,
                 S: BuildHasher,
             {
-                self.held.mode(self.table.hash(key))
+                self.keys.mode(self.table.hash(key))
             }
 
             /// Returns whether the set holds `key`, in either mode.
@@ -176,7 +139,7 @@ macro_rules! set {
                 S: BuildHasher,
             {
                 let hash = self.table.hash(key);
-                (self.held.mode(hash) == Some(Mode::Exclusive))
+                (self.keys.mode(hash) == Some(Mode::Exclusive))
                     .then(|| FencingToken(self.table.raw.token(hash)))
             }
 
@@ -188,20 +151,29 @@ macro_rules! set {
                 S: BuildHasher,
             {
                 let hash = self.table.hash(key);
-                self.held.unlock(&self.table.raw, hash)
+                match self.keys.remove(hash) {
+                    Some(mode) => {
+                        self.table.raw.unlock(hash, mode);
+                        true
+                    }
+                    None => false,
+                }
             }
         }
 
         impl<$($generics)*> Drop for $type {
             #[inline]
             fn drop(&mut self) {
-                self.held.unlock_all(&self.table.raw);
+                // Taken out first: should a waker panic, dropping goes on with the rest.
+                while let Some((hash, mode)) = self.keys.pop() {
+                    self.table.raw.unlock(hash, mode);
+                }
             }
         }
 
         impl<$($generics)*> fmt::Debug for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let keys = self.held.keys.iter().take(self.held.locked);
+                let keys = self.keys.iter();
                 f.debug_map()
                     .entries(keys.map(|(hash, mode)| (super::KeyId(hash), mode)))
                     .finish()
@@ -223,11 +195,7 @@ set!(OwnedLockSet, [K: ?Sized, S], OwnedLockSet<K, S>);
 /// assert_eq!(set.len(), 2);
 /// ```
 #[must_use = "a future does nothing until it is polled"]
-pub struct LockAllFuture<'t, K: ?Sized, S = RandomState> {
-    /// Gone when the future is done.
-    set: Option<LockSet<'t, K, S>>,
-    acquiring: Acquiring,
-}
+pub struct LockAllFuture<'t, K: ?Sized, S = RandomState>(LockingAll<&'t LockTable<K, S>>);
 
 /// Locks several keys and borrows nothing. Returned by [`LockTable::lock_all_async_owned`].
 ///
@@ -240,53 +208,82 @@ pub struct LockAllFuture<'t, K: ?Sized, S = RandomState> {
 /// assert_eq!(set.len(), 2);
 /// ```
 #[must_use = "a future does nothing until it is polled"]
-pub struct OwnedLockAllFuture<K: ?Sized, S = RandomState> {
+pub struct OwnedLockAllFuture<K: ?Sized, S = RandomState>(LockingAll<Arc<LockTable<K, S>>>);
+
+struct LockingAll<T: Handle> {
     /// Gone when the future is done.
-    set: Option<OwnedLockSet<K, S>>,
+    table: Option<T>,
+    keys: Keys,
+    /// How many of the keys are locked, the first ones.
+    locked: usize,
     acquiring: Acquiring,
 }
 
+impl<T: Handle> LockingAll<T> {
+    fn new(table: T, keys: Keys) -> Self {
+        LockingAll {
+            table: Some(table),
+            keys,
+            locked: 0,
+            acquiring: Acquiring::default(),
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(T, Keys)> {
+        let table = self.table.as_ref().expect("polled after it was ready");
+        while self.locked < self.keys.len() {
+            let (hash, mode) = self.keys.get(self.locked);
+            match self.acquiring.poll(table.raw(), hash, mode, cx) {
+                Poll::Ready(()) => self.locked += 1,
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        self.locked = 0;
+        let keys = core::mem::replace(&mut self.keys, Keys::new());
+        let table = self.table.take().expect("there a moment ago");
+        Poll::Ready((table, keys))
+    }
+}
+
+impl<T: Handle> Drop for LockingAll<T> {
+    fn drop(&mut self) {
+        if let Some(table) = &self.table {
+            // Goes after the place in the queue, also if a waker panics there [L2].
+            let _locked = Locked {
+                table: table.raw(),
+                keys: &self.keys,
+                first: self.locked,
+            };
+            self.acquiring.abandon(table.raw());
+        }
+    }
+}
+
 macro_rules! future {
-    ($name:ident, [$($generics:tt)*], $type:ty, $set:ty) => {
+    ($name:ident, [$($generics:tt)*], $type:ty, $set:ident, $set_type:ty) => {
         // Nothing in it is pinned: a waiter has its own place in memory.
         impl<$($generics)*> Unpin for $type {}
 
         impl<$($generics)*> Future for $type {
-            type Output = $set;
+            type Output = $set_type;
 
-            fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<$set> {
-                let this = &mut *self;
-                let set = this.set.as_mut().expect("polled after it was ready");
-                while let Some((hash, mode)) = set.held.next() {
-                    match this.acquiring.poll(&set.table.raw, hash, mode, cx) {
-                        Poll::Ready(()) => set.held.locked += 1,
-                        Poll::Pending => return Poll::Pending,
-                    }
-                }
-                Poll::Ready(this.set.take().expect("there a moment ago"))
-            }
-        }
-
-        impl<$($generics)*> Drop for $type {
-            fn drop(&mut self) {
-                // What the set has is given back as it goes, after this.
-                if let Some(set) = &self.set {
-                    self.acquiring.abandon(&set.table.raw);
-                }
+            fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<$set_type> {
+                self.0.poll(cx).map(|(table, keys)| $set { table, keys })
             }
         }
 
         impl<$($generics)*> fmt::Debug for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.debug_struct(stringify!($name))
-                    .field("set", &self.set)
+                    .field("keys", &self.0.keys.len())
+                    .field("locked", &self.0.locked)
                     .finish_non_exhaustive()
             }
         }
     };
 }
-future!(LockAllFuture, ['t, K: ?Sized, S], LockAllFuture<'t, K, S>, LockSet<'t, K, S>);
-future!(OwnedLockAllFuture, [K: ?Sized, S], OwnedLockAllFuture<K, S>, OwnedLockSet<K, S>);
+future!(LockAllFuture, ['t, K: ?Sized, S], LockAllFuture<'t, K, S>, LockSet, LockSet<'t, K, S>);
+future!(OwnedLockAllFuture, [K: ?Sized, S], OwnedLockAllFuture<K, S>, OwnedLockSet, OwnedLockSet<K, S>);
 
 impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     /// Locks all of `keys`, each in its mode.
@@ -322,13 +319,17 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
         K: Borrow<Q>,
         Q: Hash + ?Sized + 'q,
     {
-        let mut set = self.set();
-        set.held.take_in(self, keys);
-        set.held.lock_each(|hash, mode| {
+        let mut sorted = Keys::new();
+        sorted.fill(self.hashes(keys));
+        lock_each(&self.raw, &sorted, |hash, mode| {
             self.raw.lock(hash, mode);
             true
         });
-        set
+        // The keys move last: what was written word by word is read at once only now.
+        LockSet {
+            table: self,
+            keys: sorted,
+        }
     }
 
     /// Locks all of `keys` if none has to be waited for, or none.
@@ -357,11 +358,15 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
         K: Borrow<Q>,
         Q: Hash + ?Sized + 'q,
     {
-        let mut set = self.set();
-        set.held.take_in(self, keys);
-        set.held
-            .lock_each(|hash, mode| self.raw.try_lock(hash, mode))
-            .then_some(set)
+        let mut sorted = Keys::new();
+        sorted.fill(self.hashes(keys));
+        lock_each(&self.raw, &sorted, |hash, mode| {
+            self.raw.try_lock(hash, mode)
+        })
+        .then(|| LockSet {
+            table: self,
+            keys: sorted,
+        })
     }
 
     /// Locks all of `keys` within `timeout`, or none.
@@ -393,11 +398,15 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
         Q: Hash + ?Sized + 'q,
     {
         let deadline = deadline(timeout);
-        let mut set = self.set();
-        set.held.take_in(self, keys);
-        set.held
-            .lock_each(|hash, mode| self.raw.lock_until(hash, mode, deadline))
-            .then_some(set)
+        let mut sorted = Keys::new();
+        sorted.fill(self.hashes(keys));
+        lock_each(&self.raw, &sorted, |hash, mode| {
+            self.raw.lock_until(hash, mode, deadline)
+        })
+        .then(|| LockSet {
+            table: self,
+            keys: sorted,
+        })
     }
 
     /// Locks all of `keys` without blocking the thread. See [`lock_all`](Self::lock_all).
@@ -414,12 +423,9 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
         K: Borrow<Q>,
         Q: Hash + ?Sized + 'q,
     {
-        let mut set = self.set();
-        set.held.take_in(self, keys);
-        LockAllFuture {
-            set: Some(set),
-            acquiring: Acquiring::default(),
-        }
+        let mut sorted = Keys::new();
+        sorted.fill(self.hashes(keys));
+        LockAllFuture(LockingAll::new(self, sorted))
     }
 
     /// As [`lock_all`](Self::lock_all), with a set that owns a share of the table.
@@ -431,13 +437,11 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
         K: Borrow<Q>,
         Q: Hash + ?Sized + 'q,
     {
-        let mut set = self.owned_set();
-        set.held.take_in(self, keys);
-        set.held.lock_each(|hash, mode| {
-            self.raw.lock(hash, mode);
-            true
-        });
-        set
+        let LockSet { keys, .. } = &mut self.lock_all(keys);
+        OwnedLockSet {
+            table: self.clone(),
+            keys: core::mem::replace(keys, Keys::new()),
+        }
     }
 
     /// As [`lock_all_async`](Self::lock_all_async), with a future and a set that own a share of
@@ -453,26 +457,21 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
         K: Borrow<Q>,
         Q: Hash + ?Sized + 'q,
     {
-        let mut set = self.owned_set();
-        set.held.take_in(self, keys);
-        OwnedLockAllFuture {
-            set: Some(set),
-            acquiring: Acquiring::default(),
-        }
+        let mut sorted = Keys::new();
+        sorted.fill(self.hashes(keys));
+        OwnedLockAllFuture(LockingAll::new(self.clone(), sorted))
     }
 
+    /// A hasher or an iterator that panics does so before anything is locked [L2].
     #[inline]
-    fn set(&self) -> LockSet<'_, K, S> {
-        LockSet {
-            table: self,
-            held: Held::none(),
-        }
-    }
-
-    fn owned_set(self: &Arc<Self>) -> OwnedLockSet<K, S> {
-        OwnedLockSet {
-            table: self.clone(),
-            held: Held::none(),
-        }
+    fn hashes<'q, Q>(
+        &self,
+        keys: impl IntoIterator<Item = (&'q Q, Mode)>,
+    ) -> impl Iterator<Item = Key>
+    where
+        K: Borrow<Q>,
+        Q: Hash + ?Sized + 'q,
+    {
+        keys.into_iter().map(|(key, mode)| (self.hash(key), mode))
     }
 }

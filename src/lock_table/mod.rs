@@ -7,6 +7,7 @@
 
 mod acquire;
 mod builder;
+mod descent;
 mod fold;
 mod future;
 mod guard;
@@ -182,8 +183,10 @@ pub struct TableStats {
     pub longest_wait: Duration,
     /// Waiters that are queued now.
     pub waiting: usize,
-    /// Bytes of the root, the child arrays, the monitors and the token counters, now.
+    /// Bytes of the root, the child arrays and the monitors that are linked now.
     pub index_bytes: usize,
+    /// Bytes of the counters behind [`ExclusiveGuard::token`]: none until the first is taken.
+    pub token_bytes: usize,
     /// Keys that have outgrown their slot now.
     pub monitors: usize,
 }

@@ -173,9 +173,9 @@ impl Monitor {
                 if self.admit_run(state, &mut queue, Some(waiter), wakeup) {
                     return true;
                 }
+            // Relaxed: it says no more than that a release must wake the head again. If the key came
+            // free meanwhile, it fails [M5].
             } else if self.cas(state, state.not_woken(), Ordering::Relaxed) {
-                // Relaxed: it says no more than that a release must wake the head again. If the key
-                // came free meanwhile, it fails [M5].
                 waiter.set_signal(Signal::Waiting);
             }
         }

@@ -19,17 +19,25 @@ impl RawTable {
             Ordering::Relaxed,
         );
         if unlocked.is_err() {
-            self.unlock_slow(hash, mode, self.fairness);
+            self.unlock_slow(hash, mode);
         }
     }
 
     /// Gives back one hold, to the head of the queue if there is one.
     pub(super) fn unlock_fair(&self, hash: u64, mode: Mode) {
-        self.unlock_slow(hash, mode, Fairness::Fifo);
+        self.unlock_slower(hash, mode, Fairness::Fifo);
     }
 
     #[cold]
-    fn unlock_slow(&self, hash: u64, mode: Mode, fairness: Fairness) {
+    fn unlock_slow(&self, hash: u64, mode: Mode) {
+        if !self.unlock_below(hash, mode) {
+            self.unlock_slower(hash, mode, self.fairness);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn unlock_slower(&self, hash: u64, mode: Mode, fairness: Fairness) {
         let mut walk = Walk::new(self, hash);
         loop {
             match walk.leaf() {

@@ -50,6 +50,12 @@ pub(crate) struct Queue {
     writers: usize,
 }
 
+// SAFETY: links are touched by one thread at a time [W1]; what is in them, a notification, may be
+// used and dropped on any thread; the rest of a waiter is an atomic and plain data.
+unsafe impl Send for Waiter {}
+// SAFETY: as above.
+unsafe impl Sync for Waiter {}
+
 // SAFETY: the queue owns references to waiters, whose links it alone touches [W1]; the rest of a
 // waiter is an atomic and plain data, and a notification may be used on any thread.
 unsafe impl Send for Queue {}

@@ -1,0 +1,350 @@
+//! Tasks in the queue: polled, woken, given another waker, dropped.
+
+mod common;
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+
+use common::{A, B, World, finish, spawn};
+use latchwork::Mode::{Exclusive, Shared};
+use latchwork_loom_tests::Model;
+use loom::sync::Notify;
+
+/// A waker that ends one wait of its model thread.
+struct Alarm(Notify);
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        self.0.notify();
+    }
+}
+
+fn alarm() -> (Arc<Alarm>, Waker) {
+    let alarm = Arc::new(Alarm(Notify::new()));
+    (alarm.clone(), Waker::from(alarm))
+}
+
+fn poll<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
+    pin!(future).poll(&mut Context::from_waker(waker))
+}
+
+fn block_on<F: Future + Unpin>(mut future: F) -> F::Output {
+    let (alarm, waker) = alarm();
+    loop {
+        if let Poll::Ready(output) = poll(&mut future, &waker) {
+            return output;
+        }
+        alarm.0.wait();
+    }
+}
+
+fn exclusive(world: &World, key: u64) {
+    let guard = block_on(world.table.lock_async(&key));
+    world.write(key);
+    drop(guard);
+}
+
+/// Polls once and drops the future if that was not enough. Returns `y` or `n`.
+fn exclusive_or_drop(world: &World, key: u64) -> char {
+    let (_, waker) = alarm();
+    let mut future = world.table.lock_async(&key);
+    match poll(&mut future, &waker) {
+        Poll::Ready(guard) => {
+            world.write(key);
+            drop(guard);
+            'y'
+        }
+        Poll::Pending => 'n',
+    }
+}
+
+#[test]
+fn a_task_is_woken() {
+    Model::new("a task against a thread that holds")
+        .rules("[M5] [W2] [W4]")
+        .preemptions(Some(3))
+        .outcomes(&["w0", "w1"])
+        .check(|| {
+            let world = World::new();
+            let guard = world.lock(A);
+            let other = spawn(&world, |w| exclusive(w, A));
+            world.write(A);
+            drop(guard);
+            finish(world, [other])
+        });
+}
+
+#[test]
+fn a_task_is_handed_the_key() {
+    Model::new("a task against a thread that hands over")
+        .rules("[M6] [W2]")
+        .preemptions(Some(3))
+        .outcomes(&["w0", "w1"])
+        .check(|| {
+            let world = World::fifo();
+            let guard = world.lock(A);
+            let other = spawn(&world, |w| exclusive(w, A));
+            world.write(A);
+            drop(guard);
+            finish(world, [other])
+        });
+}
+
+#[test]
+fn a_task_and_a_thread_wait() {
+    Model::new("a task and a thread wait, another barges")
+        .rules("[M5] [M6] [W4]")
+        .outcomes(&["n w0", "n w1", "n w2", "y w0", "y w1", "y w2"])
+        .check(|| {
+            let world = World::new();
+            let guard = world.lock(A);
+            let others = [
+                spawn(&world, |w| exclusive(w, A)),
+                spawn(&world, |w| w.exclusive(A)),
+            ];
+            drop(guard);
+            world.note(world.try_exclusive(A));
+            finish(world, others)
+        });
+}
+
+/// Only the last waker is listened to.
+#[test]
+fn the_last_waker_counts() {
+    Model::new("a task is polled with one waker and then with another")
+        .rules("[W4]")
+        .outcomes(&["n w0", "n w1", "y w0", "y w1"])
+        .check(|| {
+            let world = World::new();
+            let guard = world.lock(A);
+            let other = spawn(&world, |w| {
+                let mut future = w.table.lock_async(&A);
+                let (_deaf, old) = alarm();
+                let guard = match poll(&mut future, &old) {
+                    Poll::Ready(guard) => guard,
+                    Poll::Pending => block_on(future),
+                };
+                w.write(A);
+                drop(guard);
+            });
+            world.write(A);
+            drop(guard);
+            world.note(world.try_exclusive(A));
+            finish(world, [other])
+        });
+}
+
+#[test]
+fn a_future_is_dropped_as_the_key_comes_free() {
+    Model::new("drop of a queued or woken future against release")
+        .rules("[M2] [M9]")
+        .preemptions(Some(3))
+        .outcomes(&["n w1", "y w0"])
+        .check(|| {
+            let world = World::new();
+            let guard = world.lock(A);
+            let other = spawn(&world, |w| w.note(exclusive_or_drop(w, A)));
+            drop(guard);
+            finish(world, [other])
+        });
+}
+
+/// A granted future passes the key on to the thread behind it.
+#[test]
+fn a_granted_future_is_dropped() {
+    Model::new("drop of a granted future before a waiter")
+        .rules("[M6] [M9]")
+        .outcomes(&["n w1", "n w2", "y w0", "y w1"])
+        .check(|| {
+            let world = World::fifo();
+            let guard = world.lock(A);
+            let others = [
+                spawn(&world, |w| w.note(exclusive_or_drop(w, A))),
+                spawn(&world, |w| w.exclusive(A)),
+            ];
+            world.write(A);
+            drop(guard);
+            finish(world, others)
+        });
+}
+
+#[test]
+fn a_set_is_dropped_halfway() {
+    Model::new("a set of two keys is polled once and dropped")
+        .rules("[L2] [M9]")
+        .outcomes(&["all n w0", "all y w0", "half n w1", "half y w1"])
+        .check(|| {
+            let world = World::new();
+            let guard = world.lock(B);
+            let other = spawn(&world, |w| {
+                let (_, waker) = alarm();
+                let mut future = w.table.lock_all_async([(&A, Exclusive), (&B, Exclusive)]);
+                match poll(&mut future, &waker) {
+                    Poll::Ready(set) => {
+                        w.write(A);
+                        w.write(B);
+                        drop(set);
+                        w.note("all");
+                    }
+                    Poll::Pending => w.note("half"),
+                }
+            });
+            world.write(B);
+            drop(guard);
+            world.note(world.try_exclusive(A));
+            finish(world, [other])
+        });
+}
+
+#[test]
+fn downgrade_lets_the_reader_in() {
+    Model::new("downgrade against a queued reader")
+        .rules("[M10]")
+        .outcomes(&["1 w0", "1 w1"])
+        .check(|| {
+            let world = World::new();
+            let guard = world.lock(A);
+            let other = spawn(&world, |w| w.note(w.shared(A)));
+            world.write(A);
+            let guard = guard.downgrade();
+            world.read(A);
+            // Nothing but the downgrade may let the reader in.
+            other.join().unwrap();
+            drop(guard);
+            world.outcome()
+        });
+}
+
+#[test]
+fn downgrade_before_a_writer() {
+    Model::new("downgrade against a queued writer and a reader")
+        .rules("[M10] [M8]")
+        .outcomes(&["1 w0", "1 w1", "1 w2", "2 w0", "2 w1", "2 w2"])
+        .check(|| {
+            let world = World::new();
+            let guard = world.lock(A);
+            let others = [
+                spawn(&world, |w| w.exclusive(A)),
+                spawn(&world, |w| w.note(w.shared(A))),
+            ];
+            world.write(A);
+            let guard = guard.downgrade();
+            world.read(A);
+            drop(guard);
+            finish(world, others)
+        });
+}
+
+#[test]
+fn one_of_two_upgrades() {
+    Model::new("two readers that upgrade")
+        .rules("[M11]")
+        .outcomes(&["no no w0", "no up w0", "up up w0", "up up w1"])
+        .check(|| {
+            let world = World::new();
+            let upgrade = |w: &World| match w.table.lock_shared(&A).try_upgrade() {
+                Ok(guard) => {
+                    w.write(A);
+                    drop(guard);
+                    w.note("up");
+                }
+                Err(guard) => {
+                    w.read(A);
+                    drop(guard);
+                    w.note("no");
+                }
+            };
+            let other = spawn(&world, upgrade);
+            upgrade(&world);
+            finish(world, [other])
+        });
+}
+
+#[test]
+fn upgrade_before_a_queued_writer() {
+    Model::new("a reader upgrades before a queued writer")
+        .rules("[M11]")
+        .outcomes(&["n up w0", "n up w1", "no y w0", "no y w1", "up y w0", "up y w1"])
+        .check(|| {
+            let world = World::new();
+            let guard = world.table.lock_shared(&A);
+            let others = [
+                spawn(&world, |w| w.exclusive(A)),
+                spawn(&world, |w| w.note(w.try_shared(A))),
+            ];
+            match guard.try_upgrade() {
+                Ok(guard) => {
+                    world.write(A);
+                    drop(guard);
+                    world.note("up");
+                }
+                Err(guard) => {
+                    drop(guard);
+                    world.note("no");
+                }
+            }
+            finish(world, others)
+        });
+}
+
+#[test]
+fn tokens_grow() {
+    Model::new("tokens of two holders")
+        .rules("[T1]")
+        .outcomes(&["true true w0", "true true w1"])
+        .check(|| {
+            let world = World::new();
+            let take = |w: &World| {
+                let guard = w.lock(A);
+                let n = w.write(A);
+                // The n-th holder takes the n-th token.
+                w.note(guard.token().get() == n);
+                drop(guard);
+            };
+            let other = spawn(&world, take);
+            take(&world);
+            finish(world, [other])
+        });
+}
+
+/// The holder hands over and comes back.
+#[test]
+fn bump_gives_way() {
+    Model::new("bump against a waiter")
+        .rules("[M6] [M7]")
+        .outcomes(&["w0", "w1", "w2"])
+        .check(|| {
+            let world = World::new();
+            let mut guard = world.lock(A);
+            let other = spawn(&world, |w| w.exclusive(A));
+            world.write(A);
+            latchwork::ExclusiveGuard::bump(&mut guard);
+            world.write(A);
+            drop(guard);
+            finish(world, [other])
+        });
+}
+
+#[test]
+fn a_set_of_both_modes_as_a_task() {
+    Model::new("a set as a task against a set as a thread")
+        .rules("[L1]")
+        .outcomes(&["w0", "w1"])
+        .check(|| {
+            let world = World::new();
+            let other = spawn(&world, |w| {
+                let keys = [(&B, Exclusive), (&A, Shared)];
+                let set = block_on(w.table.lock_all_async(keys));
+                w.write(B);
+                w.read(A);
+                drop(set);
+            });
+            let set = world.table.lock_all([(&A, Exclusive), (&B, Shared)]);
+            world.write(A);
+            world.read(B);
+            drop(set);
+            finish(world, [other])
+        });
+}
