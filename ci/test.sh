@@ -62,7 +62,7 @@ step_format() {
 }
 
 step_lint() {
-    cargo clippy --workspace --all-targets -- -D warnings
+    cargo clippy --workspace --all-targets --all-features -- -D warnings
     local log
     log=$(mktemp)
     # What clippy denies there are the models; the crate itself, under loom's cfg, is only a dependency.
@@ -88,12 +88,15 @@ step_rules() {
     fi
 }
 
-step_test() { run_tests --workspace; }
+step_test() {
+    run_tests --workspace
+    run_tests -p latchwork --all-features --test observe
+}
 
 step_counts() { run_tests --release --test counts -- --test-threads=1; }
 
 step_noise() {
-    RUSTFLAGS="--cfg latchwork_noise -D warnings" run_tests --release --target-dir target/noise --test stress
+    RUSTFLAGS="--cfg latchwork_noise -D warnings" run_tests --release --target-dir target/noise --test stress --test timeouts
 }
 
 step_doc() { RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps; }

@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::Fairness;
 use super::index::{Leaf, RawTable, Walk};
 use super::monitor::{Cancelled, Entered, Left, Monitor};
+use super::observe::Wait;
 use crate::reclaim::Pin;
 use crate::sync::{Ordering, Parker};
 use crate::wait::{Notify, Signal, Spin, Waiter, Wakeup};
@@ -142,8 +143,13 @@ impl RawTable {
             Acquired::Holds => true,
             Acquired::Busy => false,
             Acquired::Queued(ticket) => {
-                let (parker, _) = made.expect("made when the ticket was");
-                self.wait(ticket, &parker, deadline)
+                let (parker, waiter) = made.expect("made when the ticket was");
+                let mut queued = Pending(self, Some(ticket));
+                let wait = Wait::begin(hash, &waiter);
+                wait.run(|| match queued.1.take() {
+                    Some(ticket) => self.wait(ticket, &parker, deadline),
+                    None => unreachable!("put there above"),
+                })
             }
         }
     }
@@ -230,29 +236,23 @@ impl RawTable {
     /// Looks at what a queued waiter was told, and leaves `renewal` with it if it waits on. Returns
     /// whether it holds the key.
     pub(super) fn check(&self, ticket: &Ticket, renewal: &mut Option<Notify>) -> bool {
-        match ticket.waiter.signal() {
-            Signal::Granted => self.waited(ticket),
-            Signal::Waiting if renewal.is_none() => return false,
+        let mut wakeup = Wakeup::default();
+        let holds = match ticket.waiter.signal() {
+            Signal::Granted => true,
+            Signal::Waiting if renewal.is_none() => false,
             Signal::Waiting | Signal::Woken => {
-                let mut wakeup = Wakeup::default();
                 let monitor = ticket.monitor();
-                if !monitor.look(&ticket.waiter, renewal, &mut wakeup) {
-                    return false;
-                }
-                self.waited(ticket);
-                // The key is held and no guard knows it yet, should a waker panic.
-                let undo = Undo(self, ticket);
-                wakeup.run();
-                core::mem::forget(undo);
+                monitor.look(&ticket.waiter, renewal, &mut wakeup)
             }
+        };
+        if holds {
+            // No guard knows of the hold yet, should a waker or a recorder panic.
+            let undo = Undo(self, ticket);
+            wakeup.run();
+            self.observe_waited(&ticket.waiter);
+            core::mem::forget(undo);
         }
-        true
-    }
-
-    fn waited(&self, ticket: &Ticket) {
-        self.statistics
-            .longest_wait
-            .raise(ticket.waiter.since().elapsed());
+        holds
     }
 
     /// Waits until the key is held (`true`) or `deadline` has passed.
@@ -279,6 +279,7 @@ impl RawTable {
             Cancelled::Left(left) => {
                 let word = SlotWord::monitor(ticket.monitor.as_ptr().expose_provenance());
                 self.settle(ticket.hash, word, left, pin);
+                self.observe_gave_up();
                 false
             }
         }
@@ -300,6 +301,17 @@ impl RawTable {
                 drop(pin);
                 wakeup.run();
             }
+        }
+    }
+}
+
+/// A place in a queue that is given up should a subscriber panic.
+struct Pending<'a>(&'a RawTable, Option<Ticket>);
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.1.take() {
+            self.0.abandon(ticket);
         }
     }
 }

@@ -10,6 +10,7 @@ use super::acquire::{Acquired, Patience, Ticket};
 use super::guard::{ExclusiveGuard, OwnedExclusiveGuard, OwnedSharedGuard, SharedGuard};
 use super::handle::Handle;
 use super::index::RawTable;
+use super::observe::Wait;
 use super::{KeyId, LockTable};
 use crate::RandomState;
 use crate::wait::{Notify, Spin, Waiter};
@@ -19,6 +20,7 @@ use crate::word::Mode;
 #[derive(Debug, Default)]
 pub(super) struct Acquiring {
     ticket: Option<Ticket>,
+    wait: Option<Wait>,
 }
 
 impl Acquiring {
@@ -36,6 +38,7 @@ impl Acquiring {
         };
         let mut renewal = Some(Notify::Task(cx.waker().clone()));
         if table.check(&ticket, &mut renewal) {
+            self.wait = None;
             return Poll::Ready(());
         }
         self.ticket = Some(ticket);
@@ -57,6 +60,7 @@ impl Acquiring {
         match table.acquire(hash, mode, patience) {
             Acquired::Queued(ticket) => {
                 self.ticket = Some(ticket);
+                self.wait = Some(Wait::begin(hash, &waiter));
                 Poll::Pending
             }
             Acquired::Holds => Poll::Ready(()),

@@ -19,6 +19,7 @@ mod many;
 #[cfg(any(latchwork_loom, latchwork_shuttle))]
 mod model;
 mod monitor;
+mod observe;
 mod release;
 
 use core::borrow::Borrow;

@@ -1,0 +1,58 @@
+//! What the rest of the program may learn of a wait: statistics, metrics, spans.
+//!
+//! A recorder or a subscriber is user code. It runs while nothing is pinned and no mutex is held,
+//! and only for those who have queued: nothing of it is on the way of an uncontended lock.
+
+use super::index::RawTable;
+use crate::wait::Waiter;
+
+/// One wait, from the moment that its waiter is queued. Feature `tracing`: a span at debug level,
+/// which closes with the wait.
+#[derive(Debug)]
+pub(super) struct Wait {
+    #[cfg(feature = "tracing")]
+    span: tracing::Span,
+}
+
+impl Wait {
+    pub(super) fn begin(hash: u64, waiter: &Waiter) -> Self {
+        #[cfg(feature = "tracing")]
+        let span = tracing::debug_span!(
+            "latchwork.lock.wait",
+            key = %super::KeyId(hash),
+            mode = ?waiter.mode(),
+        );
+        #[cfg(not(feature = "tracing"))]
+        let _ = (hash, waiter);
+        Wait {
+            #[cfg(feature = "tracing")]
+            span,
+        }
+    }
+
+    /// Runs what a thread does until it holds the key or gives up.
+    pub(super) fn run<R>(self, wait: impl FnOnce() -> R) -> R {
+        #[cfg(feature = "tracing")]
+        let _entered = self.span.enter();
+        wait()
+    }
+}
+
+impl RawTable {
+    /// A waiter has got the key.
+    pub(super) fn observe_waited(&self, waiter: &Waiter) {
+        let waited = waiter.since().elapsed();
+        self.statistics.longest_wait.raise(waited);
+        #[cfg(feature = "metrics")]
+        {
+            metrics::counter!("latchwork_lock_waits_total").increment(1);
+            metrics::histogram!("latchwork_lock_wait_seconds").record(waited);
+        }
+    }
+
+    /// A waiter has given up.
+    pub(super) fn observe_gave_up(&self) {
+        #[cfg(feature = "metrics")]
+        metrics::counter!("latchwork_lock_gave_up_total").increment(1);
+    }
+}
