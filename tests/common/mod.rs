@@ -1,4 +1,5 @@
-//! What the integration tests share: a watchdog, hashers that misbehave, a generator of numbers.
+//! What the integration tests share: a watchdog, hashers and wakers that misbehave, a generator of
+//! numbers.
 #![allow(
     dead_code,
     unreachable_pub,
@@ -7,6 +8,7 @@
 
 pub mod hashers;
 pub mod reference;
+pub mod tasks;
 
 use std::hash::BuildHasher;
 use std::io::Write as _;
