@@ -1,0 +1,135 @@
+//! The small examples as their readers meet them: they succeed, and print what they promise.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// An example beside this test. `cargo test` builds both; with `--test examples` it builds the test
+/// alone, and this is the example as it was built last.
+fn example(name: &str) -> Command {
+    let test = std::env::current_exe().expect("the test has a path");
+    let profile = test.parent().and_then(Path::parent).expect("…/deps/test");
+    let file = format!("{name}{}", std::env::consts::EXE_SUFFIX);
+    let example = profile.join("examples").join(file);
+    assert!(
+        example.is_file(),
+        "{} is not built: run `cargo test`, or `cargo build --example {name}` for this profile",
+        example.display()
+    );
+    Command::new(example)
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("the examples write UTF-8")
+}
+
+/// What the example printed, after a run that must succeed and have nothing to complain of.
+fn printed(command: &mut Command) -> String {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.output().expect("the example starts");
+    assert!(status.success(), "{status}: {}", text(&stderr));
+    assert_eq!(text(&stderr), "");
+    text(&stdout).to_owned()
+}
+
+/// The number that stands before `what` on a line of its own.
+fn number(printed: &str, what: &str) -> usize {
+    let number = printed
+        .lines()
+        .find_map(|line| line.trim_start().strip_suffix(what)?.trim().parse().ok());
+    number.unwrap_or_else(|| panic!("no number of{what} in:\n{printed}"))
+}
+
+#[test]
+fn single_flight_fills_each_key_once() {
+    let printed = printed(&mut example("single_flight"));
+    let fills = number(&printed, " fills");
+    let hits = number(&printed, " hits at the first look");
+    let late_hits = number(&printed, " hits at the second look, under the lock");
+    assert_eq!(number(&printed, " requests for 8 keys"), 400);
+    assert_eq!(fills, 8);
+    assert_eq!(fills + hits + late_hits, 400);
+    assert!(hits >= 200, "the second round finds everything: {printed}");
+}
+
+#[test]
+fn walk_reports_a_busy_file_and_comes_back_to_it() {
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("walk-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&place);
+    fs::create_dir_all(place.join("deep/er")).expect("the target directory is writable");
+    for (name, lines) in [("a.txt", 3), ("deep/b ü.txt", 2), ("deep/er/c.txt", 0)] {
+        fs::write(place.join(name), "line\n".repeat(lines)).expect("the directory is writable");
+    }
+    let printed = printed(example("walk").arg(&place));
+    fs::remove_dir_all(&place).expect("the directory is ours");
+
+    for walker in 1..=4 {
+        // On a busy machine there may be others; the first file is always among them.
+        let line = format!("walker {walker}: a.txt was busy, done now");
+        assert!(printed.lines().any(|l| l == line), "{line}\n{printed}");
+    }
+    assert!(printed.contains("3 files, 4 walkers, 12 visits"));
+    assert!(printed.contains("20 lines counted, 0 visits failed"));
+}
+
+#[test]
+fn walk_takes_its_own_source_and_an_empty_directory() {
+    let own = printed(&mut example("walk"));
+    assert!(own.contains("walker 4: "), "{own}");
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("none-{}", std::process::id()));
+    fs::create_dir_all(&place).expect("the target directory is writable");
+    let empty = printed(example("walk").arg(&place));
+    fs::remove_dir_all(&place).expect("the directory is ours");
+    assert!(empty.contains("0 files, 4 walkers, 0 visits"), "{empty}");
+}
+
+#[test]
+fn walk_refuses_what_it_cannot_walk_in_one_line() {
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let missing = place.join("no such directory");
+    let file = std::env::current_exe().expect("the test has a path");
+    for path in [missing.as_path(), &file, Path::new("")] {
+        let output = example("walk").arg(path).output().expect("it starts");
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(output.stdout.is_empty());
+        assert_eq!(said.lines().count(), 1, "{said}");
+        let start = format!("walk: {}: ", path.display());
+        assert!(said.starts_with(&start), "{said}");
+    }
+    let output = example("walk").args(["a", "b"]).output().expect("starts");
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(text(&output.stderr), "walk: give one directory, or none\n");
+}
+
+#[test]
+fn job_queue_refuses_the_late_write() {
+    let printed = printed(&mut example("job_queue"));
+    let cut_off = "worker 0 is cut off in job 1 of anvil";
+    assert_eq!(printed.lines().next(), Some(cut_off));
+    let refusal = printed
+        .lines()
+        .find_map(|line| line.strip_prefix("worker 0 is refused: token "))
+        .expect("the late write is shown");
+    let (token, newer) = refusal.split_once(" is older than ").expect("two tokens");
+    let newer = newer.split(',').next().expect("a token");
+    let [token, newer] = [token, newer].map(|n| n.parse::<u64>().expect("a token is a number"));
+    assert!(token < newer, "{refusal}");
+    for customer in ["anvil", "bobbin", "cobalt"] {
+        let line = format!("{customer:<8}  250 jobs    31375 owed");
+        assert!(printed.lines().any(|l| l == line), "{line}\n{printed}");
+    }
+    let done: usize = (1..=4)
+        .map(|worker| {
+            let start = format!("worker {worker} did ");
+            let mut done = printed.lines().filter_map(|l| l.strip_prefix(&start));
+            let done = done.next().and_then(|l| l.strip_suffix(" jobs"));
+            done.expect("a line for each worker").parse::<usize>()
+        })
+        .map(|done| done.expect("a number"))
+        .sum();
+    assert_eq!(done, 750);
+}
