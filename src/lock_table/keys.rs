@@ -37,19 +37,19 @@ impl Keys {
             if self.len == INLINE_KEYS {
                 return self.fill_slow(key, keys);
             }
-            (self.ids[self.len], self.modes[self.len]) = key;
             // Hashes come in no order, so a sort that branches on them mispredicts every other time.
-            // This one exchanges by conditional moves, all the way down.
-            for i in (0..self.len).rev() {
-                let (low, high) = (self.ids[i], self.ids[i + 1]);
-                let (low_mode, high_mode) = (self.modes[i], self.modes[i + 1]);
-                let exchange = low > high;
-                repeats |= low == high;
-                self.ids[i] = if exchange { high } else { low };
-                self.ids[i + 1] = if exchange { low } else { high };
-                self.modes[i] = if exchange { high_mode } else { low_mode };
-                self.modes[i + 1] = if exchange { low_mode } else { high_mode };
+            // This one carries the greater key on by conditional moves, all the way up.
+            let (mut id, mut mode) = key;
+            for i in 0..self.len {
+                let (other, other_mode) = (self.ids[i], self.modes[i]);
+                let exchange = other > id;
+                repeats |= other == id;
+                self.ids[i] = if exchange { id } else { other };
+                self.modes[i] = if exchange { mode } else { other_mode };
+                id = if exchange { other } else { id };
+                mode = if exchange { other_mode } else { mode };
             }
+            (self.ids[self.len], self.modes[self.len]) = (id, mode);
             self.len += 1;
         }
         if repeats {

@@ -1,6 +1,8 @@
 //! `lock-all`: the keys of a flight through [`LockTable::lock_all`], which picks the order and
 //! stores nothing for a key that nobody holds.
 
+use std::hash::{BuildHasherDefault, Hash, Hasher};
+
 use latchwork::{LockTable, Mode};
 
 use super::Strategy;
@@ -12,17 +14,49 @@ use crate::work::Work;
 ///
 /// A typed key rather than a bare number or the name: aircraft 2 and origin 2 are different things,
 /// and with a number they would share a lock; a name would be hashed again on every step although
-/// the program knows its id, as one whose records have primary keys does. An enum with a derived
-/// `Hash` keeps the kinds apart and says so where it is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// the program knows its id, as one whose records have primary keys does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Key {
     Aircraft(AircraftId),
     Origin(OriginId),
     Destination(DestinationId),
 }
 
+impl Hash for Key {
+    /// Each key is one number of its own.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let (kind, id) = match self {
+            Key::Aircraft(id) => (0, id.0),
+            Key::Origin(id) => (1, id.0),
+            Key::Destination(id) => (2, id.0),
+        };
+        state.write_u64(kind << 32 | u64::from(id));
+    }
+}
+
+/// A hasher for keys that are numbers: it maps each 64-bit number to another, so that no two keys ever
+/// share a lock, and spreads neighbours. Multiplication by an odd number and rotation can both be undone.
+#[derive(Default)]
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("a key is one number");
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // Knuth's multiplier, 2^64 over the golden ratio: the high bits come out mixed, and the
+        // rotation puts them where the table looks first.
+        self.0 = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 pub(super) struct LockAll {
-    table: LockTable<Key>,
+    table: LockTable<Key, BuildHasherDefault<Spread>>,
     totals: Cells,
 }
 
@@ -32,7 +66,7 @@ impl Strategy for LockAll {
 
     fn new(dataset: &Dataset) -> Self {
         Self {
-            table: LockTable::new(),
+            table: LockTable::default(),
             totals: Cells::new(dataset),
         }
     }
