@@ -1,16 +1,17 @@
-//! An allocator that counts the bytes in use, for the figures about memory.
+//! An allocator that counts the bytes in use and the allocations, for the figures about memory.
 //!
 //! Counting is off unless somebody is looking: two more atomic operations for each allocation would be charged to
 //! exactly those peers that allocate.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 static COUNTING: AtomicBool = AtomicBool::new(false);
 static BYTES: AtomicI64 = AtomicI64::new(0);
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
-/// The system's allocator, counting while [`growth`] runs.
+/// The system's allocator, counting while [`growth`] or [`allocations`] runs.
 #[derive(Debug, Default)]
 pub struct CountingAllocator;
 
@@ -18,6 +19,9 @@ fn add(bytes: i64) {
     // Relaxed: a sum; only the thread that asks for it reads it, after its own work or a join.
     if COUNTING.load(Ordering::Relaxed) {
         BYTES.fetch_add(bytes, Ordering::Relaxed);
+        if bytes > 0 {
+            ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -64,4 +68,11 @@ pub fn growth<T>(work: impl FnOnce() -> T) -> (T, i64) {
     let result = work();
     COUNTING.store(false, Ordering::Relaxed);
     (result, BYTES.load(Ordering::Relaxed))
+}
+
+/// Runs `work` and returns how often it allocated, or made a block larger. See [`growth`].
+pub fn allocations(work: impl FnOnce()) -> u64 {
+    ALLOCATIONS.store(0, Ordering::Relaxed);
+    growth(work);
+    ALLOCATIONS.load(Ordering::Relaxed)
 }

@@ -13,5 +13,6 @@ pub mod heap;
 pub mod machine;
 pub mod peers;
 pub mod ratio;
+pub mod tasks;
 pub mod throughput;
 pub mod workload;

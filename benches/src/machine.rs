@@ -55,9 +55,19 @@ fn field(file: &str, name: &str, separator: char) -> Option<String> {
     Some(value.trim().trim_matches('"').to_owned())
 }
 
-/// Returns the version of `package` that this was built with.
+/// Returns the version of `package` that this was built with: of several, the one that this crate names.
 #[must_use]
 pub fn version_of(package: &str) -> Option<&'static str> {
+    let ours = concat!("name = \"", env!("CARGO_PKG_NAME"), "\"");
+    let named = format!(" \"{package} ");
+    // A dependency of which there are several versions is listed with its own.
+    let mut dependencies = LOCK_FILE
+        .lines()
+        .skip_while(|line| *line != ours)
+        .take_while(|line| !line.is_empty());
+    if let Some(version) = dependencies.find_map(|line| line.strip_prefix(&named)) {
+        return version.strip_suffix("\",");
+    }
     let name = format!("name = \"{package}\"");
     let mut lines = LOCK_FILE.lines().skip_while(|line| *line != name);
     lines
@@ -110,6 +120,8 @@ mod tests {
     #[test]
     fn versions_come_from_the_lock_file() {
         assert!(version_of("lockmap").is_some_and(|version| version.starts_with("0.2.")));
+        // Another dependency brings an older one.
+        assert!(version_of("dashmap").is_some_and(|version| version.starts_with("6.")));
         assert_eq!(version_of("no such crate"), None);
     }
 }

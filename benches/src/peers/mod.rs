@@ -1,10 +1,12 @@
 //! The lock table and what it is compared with, behind two traits, so that one loop measures all of them.
 
 mod crates;
+mod one;
 mod striped;
 mod table;
 
 pub use crates::{Dash, Keyed, Lockmap, Pool, TryPool};
+pub use one::{OneMutex, OneTokioMutex};
 pub use striped::{PaddedMutexes, PaddedRwLocks, Striped, TryThree};
 pub use table::{Exclusive, Shared, TryAll};
 
@@ -67,6 +69,8 @@ mod tests {
         excludes(&Keyed::new());
         excludes(&Pool::new());
         excludes(&Dash::new());
+        excludes(&OneMutex::default());
+        excludes(&OneTokioMutex::default());
     }
 
     #[test]

@@ -8,12 +8,13 @@ use latchwork_bench::ratio::Plan;
 use crate::questions::Question;
 use crate::row::{Row, Target};
 
-const PEERS: [&str; 5] = [
+const PEERS: [&str; 6] = [
     "dashmap",
     "keyed-lock",
     "lockable",
     "lockmap",
     "parking_lot",
+    "tokio",
 ];
 
 /// Renders the whole report.

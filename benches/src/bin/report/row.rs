@@ -94,12 +94,29 @@ impl Row {
 
     /// A number of bytes that is the same in every run.
     pub(crate) fn exact_bytes(what: &str, value: f64) -> Self {
-        let value = Quartiles {
-            lower: value,
-            median: value,
-            upper: value,
-        };
-        Self::bytes(what, "", value)
+        Self::exact(what, value, " B")
+    }
+
+    /// A number of things that is the same in every run.
+    pub(crate) fn exact(what: &str, value: f64, unit: &'static str) -> Self {
+        Self {
+            value: Some(Quartiles {
+                lower: value,
+                median: value,
+                upper: value,
+            }),
+            unit,
+            ..Self::new(what, "", Sense::Alone)
+        }
+    }
+
+    /// A number of times a bound that theory gives, smaller is better.
+    pub(crate) fn times(what: &str, against: &str, value: Quartiles, context: String) -> Self {
+        Self {
+            value: Some(value),
+            context,
+            ..Self::new(what, against, Sense::Alone)
+        }
     }
 
     pub(crate) fn at_most(mut self, bound: f64) -> Self {

@@ -1,10 +1,12 @@
 //! The questions that the report answers, one file each.
 
 mod ageing;
+mod asynchronous;
 mod contended;
 mod crates;
 mod crowded;
 mod many_keys;
+mod one_key;
 mod readers;
 mod scaling;
 mod uncontended;
@@ -33,4 +35,5 @@ pub(crate) const ALL: &[Question] = &[
     contended::QUESTION,
     scaling::QUESTION,
     readers::QUESTION,
+    asynchronous::QUESTION,
 ];

@@ -1,0 +1,29 @@
+//! One lock for all keys: what a key that everybody wants is compared with.
+
+use crossbeam_utils::CachePadded;
+
+use super::KeyLock;
+
+/// One `parking_lot::Mutex`.
+#[derive(Debug, Default)]
+pub struct OneMutex(pub CachePadded<parking_lot::Mutex<()>>);
+
+/// One `tokio::sync::Mutex`, for threads by `blocking_lock`. It is first come, first served.
+#[derive(Debug, Default)]
+pub struct OneTokioMutex(pub CachePadded<tokio::sync::Mutex<()>>);
+
+impl<K: Copy> KeyLock<K> for OneMutex {
+    #[inline]
+    fn hold<R>(&self, _: K, body: impl FnOnce() -> R) -> R {
+        let _guard = self.0.lock();
+        body()
+    }
+}
+
+impl<K: Copy> KeyLock<K> for OneTokioMutex {
+    #[inline]
+    fn hold<R>(&self, _: K, body: impl FnOnce() -> R) -> R {
+        let _guard = self.0.blocking_lock();
+        body()
+    }
+}
