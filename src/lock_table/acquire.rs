@@ -12,7 +12,7 @@ use super::observe::Wait;
 use crate::reclaim::Pin;
 use crate::sync::{Ordering, Parker};
 use crate::wait::{Notify, Signal, Spin, Waiter, Wakeup};
-use crate::word::{Entry, Mode, SlotWord};
+use crate::word::{Entry, Kind, Mode, SlotWord};
 
 /// A place in the queue of a key's monitor, which it keeps alive [M1]. It must be spent: by
 /// [`RawTable::cancel`], or by holding the key.
@@ -85,6 +85,18 @@ impl RawTable {
             return self.try_lock(hash, mode);
         }
         self.claim_root(hash, mode) || self.lock_slow(hash, mode, deadline)
+    }
+
+    /// Whether one look at the root slot says that `mode` would have to wait: a hint.
+    #[inline]
+    pub(super) fn is_taken(&self, hash: u64, mode: Mode) -> bool {
+        // Relaxed: nothing is followed, and nothing depends on it but the order of two attempts.
+        let word = SlotWord::from_bits(self.root_slot(hash).load(Ordering::Relaxed));
+        match word.kind() {
+            Kind::Empty | Kind::Child => false,
+            Kind::Inline => word.names(hash) && !word.mode().admits(mode),
+            Kind::Monitor => true,
+        }
     }
 
     #[inline(always)]
@@ -247,12 +259,20 @@ impl RawTable {
         };
         if holds {
             // No guard knows of the hold yet, should a waker or a recorder panic.
-            let undo = Undo(self, ticket);
+            let undo = Undo(self, ticket.hash, ticket.waiter.mode());
             wakeup.run();
             self.observe_waited(&ticket.waiter);
             core::mem::forget(undo);
         }
         holds
+    }
+
+    /// Drops what was needed to wait for a key that is held now, wakers among it, which are user
+    /// code; should one panic, no guard will ever know of the hold.
+    pub(super) fn holding<T>(&self, hash: u64, mode: Mode, waited_with: T) {
+        let undo = Undo(self, hash, mode);
+        drop(waited_with);
+        core::mem::forget(undo);
     }
 
     /// Waits until the key is held (`true`) or `deadline` has passed.
@@ -317,10 +337,10 @@ impl Drop for Pending<'_> {
 }
 
 /// Gives back a key that nobody got to know of.
-struct Undo<'a>(&'a RawTable, &'a Ticket);
+struct Undo<'a>(&'a RawTable, u64, Mode);
 
 impl Drop for Undo<'_> {
     fn drop(&mut self) {
-        self.0.unlock(self.1.hash, self.1.waiter.mode());
+        self.0.unlock(self.1, self.2);
     }
 }

@@ -1,7 +1,9 @@
 //! Waiting for a key without a thread.
 
+use core::borrow::Borrow;
 use core::fmt;
 use core::future::Future;
+use core::hash::{BuildHasher, Hash};
 use core::pin::Pin;
 use core::task::{Context, Poll};
 use std::sync::Arc;
@@ -13,7 +15,7 @@ use super::index::RawTable;
 use super::observe::Wait;
 use super::{KeyId, LockTable};
 use crate::RandomState;
-use crate::wait::{Notify, Spin, Waiter};
+use crate::wait::{Notify, Signal, Spin, Waiter};
 use crate::word::Mode;
 
 /// One key on its way to being held by a task.
@@ -32,13 +34,19 @@ impl Acquiring {
         mode: Mode,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
-        // The ticket is out while it is checked: should a waker panic, it is spent.
-        let Some(ticket) = self.ticket.take() else {
+        if self.ticket.is_none() {
             return self.start(table, hash, mode, cx);
+        }
+        // Cloned while the ticket is in: to clone a waker is to run user code, which may panic.
+        // Whoever has been granted the key needs none.
+        let mut renewal = match &self.ticket {
+            Some(ticket) if ticket.waiter.signal() == Signal::Granted => None,
+            _ => Some(Notify::Task(cx.waker().clone())),
         };
-        let mut renewal = Some(Notify::Task(cx.waker().clone()));
+        // The ticket is out while it is checked: should a waker panic, it is spent.
+        let ticket = self.ticket.take().expect("there a moment ago");
         if table.check(&ticket, &mut renewal) {
-            self.wait = None;
+            table.holding(hash, mode, (self.wait.take(), renewal, ticket));
             return Poll::Ready(());
         }
         self.ticket = Some(ticket);
@@ -48,7 +56,8 @@ impl Acquiring {
     }
 
     fn start(&mut self, table: &RawTable, hash: u64, mode: Mode, cx: &mut Context<'_>) -> Poll<()> {
-        if table.try_lock(hash, mode) {
+        // Tried first without a waiter, which costs an allocation; not tried in vain.
+        if !table.is_taken(hash, mode) && table.try_lock(hash, mode) {
             return Poll::Ready(());
         }
         // Made before anything is pinned or locked: to clone a waker is to run user code [W3].
@@ -63,7 +72,10 @@ impl Acquiring {
                 self.wait = Some(Wait::begin(hash, &waiter));
                 Poll::Pending
             }
-            Acquired::Holds => Poll::Ready(()),
+            Acquired::Holds => {
+                table.holding(hash, mode, waiter);
+                Poll::Ready(())
+            }
             Acquired::Busy => unreachable!("it has the patience to queue"),
         }
     }
@@ -199,4 +211,49 @@ future! {
     /// ```
     OwnedSharedLockFuture[K: ?Sized, S = RandomState], [K: ?Sized, S], OwnedSharedLockFuture<K, S>, Arc<LockTable<K, S>>,
     OwnedSharedGuard<K, S>, Mode::Shared
+}
+
+impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
+    /// Locks `key` exclusively without blocking the thread.
+    ///
+    /// The key is hashed now and not borrowed by the future. Nothing happens until the future is polled;
+    /// a free key is then locked at once, without a spin and without an allocation. Tasks and
+    /// threads wait in one queue, and any executor will do.
+    ///
+    /// A future that has been granted the key holds it, whether it is polled or not; one that is
+    /// queued and never polled holds up those behind it. Poll it, or drop it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future at any point leaves nothing behind: it gives up its place in the queue,
+    /// and passes on the key if it was granted.
+    ///
+    /// # Panics
+    /// The future panics if it is polled after it was ready.
+    ///
+    /// # Examples
+    /// ```
+    /// # pollster::block_on(async {
+    /// let table: latchwork::LockTable<str> = latchwork::LockTable::new();
+    /// let guard = table.lock_async("user:9").await;
+    /// # drop(guard);
+    /// # });
+    /// ```
+    #[inline]
+    pub fn lock_async<Q>(&self, key: &Q) -> LockFuture<'_>
+    where
+        K: Borrow<Q>,
+        Q: Hash + ?Sized,
+    {
+        LockFuture::new(&self.raw, self.hash(key))
+    }
+
+    /// Locks `key` shared without blocking the thread. See [`lock_async`](Self::lock_async).
+    #[inline]
+    pub fn lock_shared_async<Q>(&self, key: &Q) -> SharedLockFuture<'_>
+    where
+        K: Borrow<Q>,
+        Q: Hash + ?Sized,
+    {
+        SharedLockFuture::new(&self.raw, self.hash(key))
+    }
 }

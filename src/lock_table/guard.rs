@@ -169,9 +169,10 @@ macro_rules! exclusive {
             /// # Memory ordering
             /// What was done under the exclusive hold comes before what they do.
             pub fn downgrade(self) -> $shared_type {
-                let hold = self.into_hold();
-                hold.table.raw().downgrade(hold.hash);
-                $shared(hold)
+                // The guard first: it gives the key back, should a waker panic.
+                let shared = $shared(self.into_hold());
+                shared.0.table.raw().downgrade(shared.0.hash);
+                shared
             }
 
             /// Returns a number greater than every token taken before for this key.

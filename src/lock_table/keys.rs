@@ -122,25 +122,6 @@ impl Keys {
         (0..self.len()).map(|i| self.get(i))
     }
 
-    /// Takes out the last key.
-    #[inline]
-    pub(super) fn pop(&mut self) -> Option<Key> {
-        if !self.many.is_empty() {
-            return self.pop_many();
-        }
-        self.len = self.len.checked_sub(1)?;
-        Some((self.ids[self.len], self.modes[self.len]))
-    }
-
-    #[cold]
-    fn pop_many(&mut self) -> Option<Key> {
-        let last = self.many.pop();
-        if self.many.is_empty() {
-            self.len = 0;
-        }
-        last
-    }
-
     /// Takes out the key `id`, if it is there.
     pub(super) fn remove(&mut self, id: u64) -> Option<Mode> {
         let i = self.find(id)?;

@@ -1,0 +1,184 @@
+//! Several keys held at once.
+
+use core::borrow::Borrow;
+use core::fmt;
+use core::hash::{BuildHasher, Hash};
+use std::sync::Arc;
+
+use super::index::RawTable;
+use super::keys::Keys;
+use super::{FencingToken, LockTable};
+use crate::RandomState;
+use crate::word::Mode;
+
+/// The first keys of a set, given back from the last on when this goes.
+pub(super) struct Locked<'a> {
+    pub(super) table: &'a RawTable,
+    pub(super) keys: &'a Keys,
+    pub(super) first: usize,
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        while let Some(last) = self.first.checked_sub(1) {
+            self.first = last;
+            let (hash, mode) = self.keys.get(last);
+            // Goes as well if a waker panics, which ends this loop.
+            let rest = Locked { ..*self };
+            self.table.unlock(hash, mode);
+            core::mem::forget(rest);
+        }
+    }
+}
+
+/// Locks one key after the other by `lock`, until it refuses one: then what is locked is given
+/// back, as it is if it panics [L2].
+#[inline]
+pub(super) fn lock_each(table: &RawTable, keys: &Keys, lock: impl Fn(u64, Mode) -> bool) -> bool {
+    let mut locked = Locked {
+        table,
+        keys,
+        first: 0,
+    };
+    for i in 0..keys.len() {
+        let (hash, mode) = keys.get(i);
+        if !lock(hash, mode) {
+            return false;
+        }
+        locked.first += 1;
+    }
+    core::mem::forget(locked);
+    true
+}
+
+/// Several keys held at once, given back together when dropped.
+///
+/// Returned by [`LockTable::lock_all`] and its try, timed and async forms. Up to eight keys allocate
+/// nothing.
+///
+/// # Examples
+/// ```
+/// use latchwork::{LockTable, Mode};
+/// let table: LockTable<str> = LockTable::new();
+/// let mut set = table.lock_all([("a", Mode::Exclusive), ("b", Mode::Shared)]);
+/// assert_eq!(set.len(), 2);
+/// assert!(set.contains("a"));
+/// assert_eq!(set.mode("b"), Some(Mode::Shared));
+/// assert!(set.unlock("a")); // the others stay
+/// assert_eq!(table.held(), 1);
+/// ```
+#[must_use = "the keys are given back at once if the set is not used"]
+pub struct LockSet<'t, K: ?Sized, S = RandomState> {
+    pub(super) table: &'t LockTable<K, S>,
+    /// All are locked.
+    pub(super) keys: Keys,
+}
+
+/// A [`LockSet`] that owns a share of its table, and so borrows nothing.
+///
+/// Returned by [`LockTable::lock_all_owned`] and its async form.
+///
+/// # Examples
+/// ```
+/// use latchwork::{LockTable, Mode};
+/// use std::sync::Arc;
+/// let table: Arc<LockTable<str>> = Arc::default();
+/// let set = table.lock_all_owned([("a", Mode::Exclusive), ("b", Mode::Shared)]);
+/// std::thread::spawn(move || drop(set)).join().unwrap();
+/// assert_eq!(table.held(), 0);
+/// ```
+#[must_use = "the keys are given back at once if the set is not used"]
+pub struct OwnedLockSet<K: ?Sized, S = RandomState> {
+    pub(super) table: Arc<LockTable<K, S>>,
+    /// All are locked.
+    pub(super) keys: Keys,
+}
+
+macro_rules! set {
+    ($name:ident, [$($generics:tt)*], $type:ty) => {
+        impl<$($generics)*> $type {
+            /// Returns the number of distinct keys held.
+            pub fn len(&self) -> usize {
+                self.keys.len()
+            }
+
+            /// Returns whether no key is held.
+            pub fn is_empty(&self) -> bool {
+                self.len() == 0
+            }
+
+            /// Returns how the set holds `key`, or `None` if it does not.
+            pub fn mode<Q>(&self, key: &Q) -> Option<Mode>
+            where
+                K: Borrow<Q>,
+                Q: Hash + ?Sized,
+                S: BuildHasher,
+            {
+                self.keys.mode(self.table.hash(key))
+            }
+
+            /// Returns whether the set holds `key`, in either mode.
+            pub fn contains<Q>(&self, key: &Q) -> bool
+            where
+                K: Borrow<Q>,
+                Q: Hash + ?Sized,
+                S: BuildHasher,
+            {
+                self.mode(key).is_some()
+            }
+
+            /// Returns a number greater than every token taken before for `key`, or `None` if the
+            /// set does not hold it exclusively. See
+            /// [`ExclusiveGuard::token`](super::ExclusiveGuard::token).
+            pub fn token<Q>(&self, key: &Q) -> Option<FencingToken>
+            where
+                K: Borrow<Q>,
+                Q: Hash + ?Sized,
+                S: BuildHasher,
+            {
+                let hash = self.table.hash(key);
+                (self.keys.mode(hash) == Some(Mode::Exclusive))
+                    .then(|| FencingToken(self.table.raw.token(hash)))
+            }
+
+            /// Gives one key back and keeps the others. Returns whether the set held it.
+            pub fn unlock<Q>(&mut self, key: &Q) -> bool
+            where
+                K: Borrow<Q>,
+                Q: Hash + ?Sized,
+                S: BuildHasher,
+            {
+                let hash = self.table.hash(key);
+                match self.keys.remove(hash) {
+                    Some(mode) => {
+                        self.table.raw.unlock(hash, mode);
+                        true
+                    }
+                    None => false,
+                }
+            }
+        }
+
+        impl<$($generics)*> Drop for $type {
+            #[inline]
+            fn drop(&mut self) {
+                drop(Locked {
+                    table: &self.table.raw,
+                    keys: &self.keys,
+                    first: self.keys.len(),
+                });
+            }
+        }
+
+        impl<$($generics)*> fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let keys = self.keys.iter();
+                f.debug_map()
+                    .entries(keys.map(|(hash, mode)| (super::KeyId(hash), mode)))
+                    .finish()
+            }
+        }
+    };
+}
+set!(LockSet, ['t, K: ?Sized, S], LockSet<'t, K, S>);
+set!(OwnedLockSet, [K: ?Sized, S], OwnedLockSet<K, S>);
