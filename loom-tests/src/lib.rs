@@ -170,13 +170,13 @@ impl Model {
     /// # Panics
     ///
     /// Where nothing was noticed, or something else than [`because`](Self::because) names.
-    pub fn must_fail<T: ToString, F: Fn() -> T + Send + Sync + 'static>(self, model: F) {
+    pub fn must_fail<T: ToString>(self, model: impl Fn() -> T + Send + Sync + 'static) {
         if twin::is_wanted_here(&self.name) {
             twin::announce(&self.name);
             self.search(model);
             twin::survive();
         }
-        let noticed = twin::run(&self.name, &self.title(), &twin::test_name::<F>());
+        let noticed = twin::run(&self.name, &self.title());
         match noticed.and_then(|failure| failure.judge(self.because.as_deref())) {
             Ok(what) => {
                 let _ = writeln!(

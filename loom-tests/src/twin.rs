@@ -24,24 +24,8 @@ pub(crate) fn survive() -> ! {
     std::process::exit(0)
 }
 
-/// The test that runs now, as the test harness knows it. `F` is a closure written in that test.
-pub(crate) fn test_name<F>() -> String {
-    match std::thread::current().name() {
-        // With a single test thread the harness runs tests on the main thread and leaves its name
-        // alone.
-        None | Some("main") => {
-            let path = std::any::type_name::<F>();
-            let path = path.split("::{{closure}}").next().unwrap_or(path);
-            path.split_once("::")
-                .map_or(path, |(_crate, test)| test)
-                .to_owned()
-        }
-        Some(name) => name.to_owned(),
-    }
-}
-
-/// Searches the twin `model` of `test` in a child process.
-pub(crate) fn run(model: &str, title: &str, test: &str) -> Result<Failure, String> {
+/// Searches the twin `model` of the test that runs now in a child process.
+pub(crate) fn run(model: &str, title: &str) -> Result<Failure, String> {
     if std::env::var_os(WANTED).is_some() {
         // The child passes by the other twins of the same test; their failure here would be
         // mistaken for the wanted one.
@@ -50,6 +34,9 @@ pub(crate) fn run(model: &str, title: &str, test: &str) -> Result<Failure, Strin
                 .to_owned(),
         );
     }
+    // The test harness names each thread after its test.
+    let thread = std::thread::current();
+    let test = thread.name().ok_or("is not called by a test")?;
     let exe =
         std::env::current_exe().map_err(|error| format!("has no path to its own test: {error}"))?;
     let child = Command::new(exe)
