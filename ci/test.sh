@@ -82,7 +82,7 @@ step_rules() {
     ci/rule_tags
     if python3 -c 'import tomllib' 2>/dev/null; then
         ci/ordering_mutants --self-test
-        ci/ordering_mutants --list | tail -n 1
+        ci/ordering_mutants --list | sed -n '/^ordering_mutants:/,$p'
     else
         echo "test.sh: the list of argued mutants needs Python 3.11, and is not checked here"
     fi
