@@ -16,6 +16,15 @@ pub(super) struct Keys {
     many: Vec<Key>,
 }
 
+/// Puts two keys in order, without a branch.
+#[inline(always)]
+fn exchange(low: &mut Key, high: &mut Key) {
+    let ((a, a_mode), (b, b_mode)) = (*low, *high);
+    let exchange = a > b;
+    *low = if exchange { (b, b_mode) } else { (a, a_mode) };
+    *high = if exchange { (a, a_mode) } else { (b, b_mode) };
+}
+
 impl Keys {
     #[inline]
     pub(super) const fn new() -> Self {
@@ -27,38 +36,58 @@ impl Keys {
         }
     }
 
-    /// Collects `keys` into an empty `self`, sorts them, and keeps of equal ones the stronger mode. It is
-    /// filled in place: to move what was written word by word stalls (benchmark `lock_all`).
-    #[inline]
+    /// Collects `keys` into an empty `self`, sorts them, and keeps of equal ones the stronger mode.
+    /// It is filled in place, and in its caller: to move what was written word by word stalls
+    /// (benchmark `lock_all`).
+    ///
+    /// Hashes come in no order, so a sort that branches on them mispredicts every other time. This
+    /// one exchanges by conditional moves; the first three keys, mostly all, in registers.
+    #[inline(always)]
     pub(super) fn fill(&mut self, keys: impl Iterator<Item = Key>) {
         let mut keys = keys;
-        let mut repeats = false;
-        while let Some(key) = keys.next() {
+        let Some(mut a) = keys.next() else {
+            return;
+        };
+        let Some(mut b) = keys.next() else {
+            return self.append(a);
+        };
+        exchange(&mut a, &mut b);
+        let mut repeats = a.0 == b.0;
+        if let Some(mut c) = keys.next() {
+            exchange(&mut b, &mut c);
+            exchange(&mut a, &mut b);
+            repeats = a.0 == b.0 || b.0 == c.0;
+            (self.ids[2], self.modes[2]) = c;
+            self.len = 1;
+        }
+        (self.ids[0], self.modes[0]) = a;
+        (self.ids[1], self.modes[1]) = b;
+        self.len += 2;
+        while let Some(mut key) = keys.next() {
             if self.len == INLINE_KEYS {
                 return self.fill_slow(key, keys);
             }
-            // Hashes come in no order, so a sort that branches on them mispredicts every other time.
-            // This one carries the greater key on by conditional moves, all the way up.
-            let (mut id, mut mode) = key;
             for i in 0..self.len {
-                let (other, other_mode) = (self.ids[i], self.modes[i]);
-                let exchange = other > id;
-                repeats |= other == id;
-                self.ids[i] = if exchange { id } else { other };
-                self.modes[i] = if exchange { mode } else { other_mode };
-                id = if exchange { other } else { id };
-                mode = if exchange { other_mode } else { mode };
+                let mut other = (self.ids[i], self.modes[i]);
+                exchange(&mut other, &mut key);
+                repeats |= other.0 == key.0;
+                (self.ids[i], self.modes[i]) = other;
             }
-            (self.ids[self.len], self.modes[self.len]) = (id, mode);
-            self.len += 1;
+            self.append(key);
         }
         if repeats {
             self.drop_repeats();
         }
     }
 
+    #[inline]
+    fn append(&mut self, key: Key) {
+        (self.ids[self.len], self.modes[self.len]) = key;
+        self.len += 1;
+    }
+
     #[cold]
-    pub(super) fn drop_repeats(&mut self) {
+    fn drop_repeats(&mut self) {
         let len = core::mem::take(&mut self.len);
         for i in 0..len {
             self.insert((self.ids[i], self.modes[i]));
@@ -67,7 +96,7 @@ impl Keys {
 
     /// More than eight are given, which may repeat: those in `self`, `key` and `rest`.
     #[cold]
-    pub(super) fn fill_slow(&mut self, key: Key, rest: impl Iterator<Item = Key>) {
+    fn fill_slow(&mut self, key: Key, rest: impl Iterator<Item = Key>) {
         self.drop_repeats();
         let mut rest = core::iter::once(key).chain(rest);
         while let Some(key) = rest.next() {

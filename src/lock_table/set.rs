@@ -18,22 +18,41 @@ pub(super) struct Locked<'a> {
     pub(super) first: usize,
 }
 
+impl Locked<'_> {
+    #[inline]
+    fn unlock_last(&mut self) {
+        self.first -= 1;
+        let (hash, mode) = self.keys.get(self.first);
+        self.table.unlock(hash, mode);
+    }
+}
+
 impl Drop for Locked<'_> {
+    #[inline]
     fn drop(&mut self) {
-        while let Some(last) = self.first.checked_sub(1) {
-            self.first = last;
-            let (hash, mode) = self.keys.get(last);
-            // Goes as well if a waker panics, which ends this loop.
-            let rest = Locked { ..*self };
-            self.table.unlock(hash, mode);
-            core::mem::forget(rest);
+        let rest = Rest(self);
+        while rest.0.first > 0 {
+            rest.0.unlock_last();
+        }
+        core::mem::forget(rest);
+    }
+}
+
+/// What is left to give back when a waker has panicked.
+struct Rest<'a, 'b>(&'b mut Locked<'a>);
+
+impl Drop for Rest<'_, '_> {
+    #[cold]
+    fn drop(&mut self) {
+        while self.0.first > 0 {
+            self.0.unlock_last();
         }
     }
 }
 
 /// Locks one key after the other by `lock`, until it refuses one: then what is locked is given
 /// back, as it is if it panics [L2].
-#[inline]
+#[inline(always)]
 pub(super) fn lock_each(table: &RawTable, keys: &Keys, lock: impl Fn(u64, Mode) -> bool) -> bool {
     let mut locked = Locked {
         table,
