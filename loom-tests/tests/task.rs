@@ -266,7 +266,9 @@ fn one_of_two_upgrades() {
 fn upgrade_before_a_queued_writer() {
     Model::new("a reader upgrades before a queued writer")
         .rules("[M11]")
-        .outcomes(&["n up w0", "n up w1", "no y w0", "no y w1", "up y w0", "up y w1"])
+        .outcomes(&[
+            "n up w0", "n up w1", "no y w0", "no y w1", "up y w0", "up y w1",
+        ])
         .check(|| {
             let world = World::new();
             let guard = world.table.lock_shared(&A);

@@ -228,7 +228,9 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     /// and passes on the key if it was granted.
     ///
     /// # Panics
-    /// The future panics if it is polled after it was ready.
+    /// The future panics if it is polled after it was ready. A waker that panics loses no key: the panic
+    /// comes out of the call that used it (an unlock, say), after the key was passed on. If two of
+    /// one grant panic, the process aborts.
     ///
     /// # Examples
     /// ```
