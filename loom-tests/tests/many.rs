@@ -19,10 +19,9 @@ fn sets_in_opposite_orders() {
                 w.write(B);
                 drop(set);
             });
-            let set = world
-                .table
-                .lock_all([(&B, Exclusive), (&A, Shared), (&A, Exclusive)]);
-            assert_eq!(set.len(), 2);
+            // No key repeats: a set with repeats is put in order another way.
+            // No key repeats: a set with repeats is put in order another way.
+            let set = world.table.lock_all([(&B, Exclusive), (&A, Exclusive)]);
             world.write(A);
             world.write(B);
             drop(set);
@@ -48,6 +47,29 @@ fn all_or_nothing() {
                 None => world.note("nothing"),
             }
             assert_eq!(world.try_exclusive(A), 'y', "given back");
+            finish(world, [other])
+        });
+}
+
+#[test]
+fn sets_with_repeats_in_opposite_orders() {
+    Model::new("two sets of the same keys, one with a repeat")
+        .rules("[L1]")
+        .outcomes(&["w0", "w1"])
+        .check(|| {
+            let world = World::new();
+            let other = spawn(&world, |w| {
+                let set = w.table.lock_all([(&A, Exclusive), (&B, Exclusive)]);
+                w.write(A);
+                w.write(B);
+                drop(set);
+            });
+            let keys = [(&B, Exclusive), (&A, Shared), (&A, Exclusive)];
+            let set = world.table.lock_all(keys);
+            assert_eq!(set.len(), 2);
+            world.write(A);
+            world.write(B);
+            drop(set);
             finish(world, [other])
         });
 }
