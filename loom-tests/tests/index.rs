@@ -290,3 +290,23 @@ fn looking_at_a_table_that_grows() {
             finish(world, others)
         });
 }
+
+/// Three keys on two levels, all left at once.
+#[test]
+fn the_last_of_three_folds() {
+    Model::new("three keys leave two levels at once")
+        .rules("[F3]")
+        .outcomes(&["w0"])
+        .check(|| {
+            let world = World::new();
+            for key in [A | FOLDS, B | FOLDS, C | FOLDS] {
+                world.hold_shared(key, 1);
+            }
+            let others = [
+                spawn(&world, |w| w.give_back(A | FOLDS, 1)),
+                spawn(&world, |w| w.give_back(B | FOLDS, 1)),
+            ];
+            world.give_back(C | FOLDS, 1);
+            finish(world, others)
+        });
+}

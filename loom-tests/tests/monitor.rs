@@ -357,3 +357,47 @@ fn death_against_a_newcomer() {
             finish(world, [other])
         });
 }
+
+/// With the last queued writer the mark goes that holds readers back, wherever in the queue it was.
+#[test]
+fn the_last_writer_takes_its_mark_along() {
+    Model::new("a reader is not refused once the only writer gave up")
+        .rules("[M8] [M9]")
+        .outcomes(&["w1", "w2"])
+        .check(|| {
+            let world = World::new();
+            world.hold_shared(A, 1);
+            let writer = spawn(&world, |w| {
+                w.exclusive_or_cancel(A);
+            });
+            let reader = spawn(&world, |w| {
+                w.shared(A);
+            });
+            writer.join().unwrap();
+            assert_eq!(world.try_shared(A), 'y');
+            world.give_back(A, 1);
+            finish(world, [reader])
+        });
+}
+
+/// The key comes free without the mutex while a woken head gives up and another waits.
+#[test]
+fn barger_canceller_waiter() {
+    Model::new("one barges twice, one gives up, one waits")
+        .rules("[M5] [M9]")
+        .outcomes(&["w0", "w1", "w2"])
+        .check(|| {
+            let world = World::new();
+            let guard = world.lock(A);
+            let others = [
+                spawn(&world, |w| {
+                    w.exclusive_or_cancel(A);
+                }),
+                spawn(&world, |w| w.exclusive(A)),
+            ];
+            drop(guard);
+            world.try_exclusive(A);
+            world.try_exclusive(A);
+            finish(world, others)
+        });
+}

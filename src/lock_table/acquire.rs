@@ -57,11 +57,15 @@ pub(super) enum Patience<'a> {
 }
 
 impl Patience<'_> {
-    /// Spins once; `false` if there is no more patience for that.
-    fn spin(&mut self) -> bool {
+    /// Gives up the pin and spins once; `false` if there is no more patience for that.
+    fn spin(&mut self, walk: &mut Walk<'_>) -> bool {
         match self {
-            Patience::None => false,
-            Patience::Queue { spin, .. } => spin.spin(),
+            Patience::Queue { spin, .. } if spin.may_spin() => {
+                walk.unpin();
+                spin.spin();
+                true
+            }
+            _ => false,
         }
     }
 }
@@ -158,10 +162,14 @@ impl RawTable {
                 let (parker, waiter) = made.expect("made when the ticket was");
                 let mut queued = Pending(self, Some(ticket));
                 let wait = Wait::begin(hash, &waiter);
-                wait.run(|| match queued.1.take() {
-                    Some(ticket) => self.wait(ticket, &parker, deadline),
-                    None => unreachable!("put there above"),
-                })
+                let Some(ticket) = queued.1.take() else {
+                    unreachable!("put there above")
+                };
+                let holds = self.wait(ticket, &parker, deadline);
+                if holds {
+                    self.holding(hash, mode, wait);
+                }
+                holds
             }
         }
     }
@@ -194,8 +202,7 @@ impl RawTable {
                     }
                 }
                 Leaf::Own(word) => {
-                    if patience.spin() {
-                        walk.unpin();
+                    if patience.spin(&mut walk) {
                         continue;
                     }
                     let Patience::Queue { waiter, .. } = &mut patience else {
@@ -217,10 +224,11 @@ impl RawTable {
                         }
                         continue;
                     }
-                    if monitor.peek().enter(mode) == Entry::Refuse && patience.spin() {
-                        walk.unpin();
+                    let refused = monitor.peek().enter(mode) == Entry::Refuse;
+                    if refused && patience.spin(&mut walk) {
                         continue;
                     }
+                    let monitor = walk.monitor(word);
                     let entered = match &mut patience {
                         Patience::None => monitor.enter(mode, None),
                         Patience::Queue { waiter, .. } => monitor.enter(mode, Some(*waiter)),

@@ -92,7 +92,18 @@ struct Relock<'a>(&'a RawTable, u64, Mode);
 
 impl Drop for Relock<'_> {
     fn drop(&mut self) {
+        // A guard waits for this hold: to go on without it would be to have two.
+        let abort = AbortOnUnwind;
         self.0.lock(self.1, self.2);
+        core::mem::forget(abort);
+    }
+}
+
+struct AbortOnUnwind;
+
+impl Drop for AbortOnUnwind {
+    fn drop(&mut self) {
+        std::process::abort();
     }
 }
 
@@ -130,6 +141,11 @@ macro_rules! guard {
             ///
             /// # Blocking
             /// Until the key can be had again.
+            ///
+            /// # Panics
+            /// If a waker does that is used to give the key away; the guard holds it again then. If
+            /// one does that is used as the key is taken again, the process aborts, because the
+            /// guard would be without its lock.
             pub fn bump(guard: &mut Self) {
                 let (table, hash) = (guard.0.table.raw(), guard.0.hash);
                 if table.is_waited_for(hash) {

@@ -333,7 +333,7 @@ impl Monitor {
     }
 
     /// A waiter gives up. Pinned: without it, nothing may keep the monitor [M2].
-    pub(super) fn cancel(&self, waiter: &Waiter) -> Cancelled {
+    pub(super) fn cancel(&self, waiter: &Arc<Waiter>) -> Cancelled {
         let mut wakeup = Wakeup::default();
         let mut queue = self.queue.lock();
         if waiter.signal() == Signal::Granted {

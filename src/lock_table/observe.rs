@@ -11,7 +11,7 @@ use crate::wait::Waiter;
 #[derive(Debug)]
 pub(super) struct Wait {
     #[cfg(feature = "tracing")]
-    span: tracing::Span,
+    _span: tracing::Span,
 }
 
 impl Wait {
@@ -26,15 +26,8 @@ impl Wait {
         let _ = (hash, waiter);
         Wait {
             #[cfg(feature = "tracing")]
-            span,
+            _span: span,
         }
-    }
-
-    /// Runs what a thread does until it holds the key or gives up.
-    pub(super) fn run<R>(self, wait: impl FnOnce() -> R) -> R {
-        #[cfg(feature = "tracing")]
-        let _entered = self.span.enter();
-        wait()
     }
 }
 

@@ -1,6 +1,6 @@
 //! A pin, and where retired objects wait.
 //!
-//! Three domains share these names. A real build uses crossbeam-epoch's default collector. Under
+//! Three domains share these names. A real build has one collector of its own. Under
 //! loom a model chooses between a bin that frees at the end of an execution (exhaustive models of our own
 //! algorithm) and a collector of its own (models of reclamation). Under shuttle all tasks share
 //! one OS thread, so each pin registers with the table's own collector.
@@ -8,6 +8,18 @@
 
 #[cfg(not(any(latchwork_loom, latchwork_shuttle)))]
 mod imp {
+    use std::sync::LazyLock;
+
+    use crossbeam_epoch::{Collector, LocalHandle};
+
+    /// Our own, and not the one that all users of crossbeam-epoch share: to pin is to run what is
+    /// deferred, which there may be anybody's code, and what we retire would wait for anybody's pins.
+    static COLLECTOR: LazyLock<Collector> = LazyLock::new(Collector::new);
+
+    thread_local! {
+        static HANDLE: LocalHandle = COLLECTOR.register();
+    }
+
     #[derive(Debug, Default)]
     pub(crate) struct Domain(());
 
@@ -16,7 +28,9 @@ mod imp {
     impl Domain {
         #[inline]
         pub(crate) fn pin(&self) -> Pin {
-            Pin(crossbeam_epoch::pin())
+            // A thread that is being torn down may have lost its handle: it gets another.
+            let pinned = HANDLE.try_with(LocalHandle::pin);
+            Pin(pinned.unwrap_or_else(|_| COLLECTOR.register().pin()))
         }
     }
 

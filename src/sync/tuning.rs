@@ -37,13 +37,21 @@ pub(crate) fn fold_now(hash: u64) -> bool {
 }
 
 #[cfg(not(any(latchwork_loom, latchwork_shuttle)))]
-pub(crate) fn fold_now(_hash: u64) -> bool {
+pub(crate) fn fold_now(hash: u64) -> bool {
     use core::cell::Cell;
     thread_local! {
         static UNLOCKS: Cell<u32> = const { Cell::new(0) };
     }
-    UNLOCKS.with(|unlocks| {
-        unlocks.set(unlocks.get().wrapping_add(1));
-        unlocks.get() % 256 == 0
-    })
+    // A thread that is being torn down folds: it will have no later turn.
+    UNLOCKS
+        .try_with(|unlocks| {
+            // Threads begin at different turns, so that short-lived ones fold too.
+            let turn = match unlocks.get() {
+                0 => (hash >> 32) as u32 | 1,
+                turn => turn.wrapping_add(1),
+            };
+            unlocks.set(turn);
+            turn % 256 == 0
+        })
+        .unwrap_or(true)
 }

@@ -42,6 +42,11 @@ unsafe fn links<R>(waiter: NonNull<Waiter>, f: impl FnOnce(&mut Links) -> R) -> 
     })
 }
 
+/// Gives one reference away as an address, for `Arc::from_raw` to take back.
+fn into_node(waiter: Arc<Waiter>) -> NonNull<Waiter> {
+    NonNull::new(Arc::into_raw(waiter).cast_mut()).expect("a reference is not null")
+}
+
 #[derive(Debug)]
 pub(crate) struct Queue {
     head: Option<NonNull<Waiter>>,
@@ -84,14 +89,13 @@ impl Queue {
     }
 
     pub(crate) fn is_head(&self, waiter: &Waiter) -> bool {
-        self.head == Some(NonNull::from(waiter))
+        self.head().is_some_and(|head| core::ptr::eq(head, waiter))
     }
 
     pub(crate) fn push(&mut self, waiter: Arc<Waiter>) {
         self.writers += usize::from(waiter.mode() == Mode::Exclusive);
         // The queue's reference; `unlink` takes it back.
-        let node = NonNull::from(&*waiter);
-        core::mem::forget(waiter);
+        let node = into_node(waiter);
         let tail = self.tail.replace(node);
         // SAFETY: the node is alive by the reference above and in no other list, so its links are
         // this queue's [W1].
@@ -131,9 +135,11 @@ impl Queue {
     ///
     /// # Safety
     /// `waiter` is in this queue.
-    pub(crate) unsafe fn remove(&mut self, waiter: &Waiter) -> Arc<Waiter> {
+    pub(crate) unsafe fn remove(&mut self, waiter: &Arc<Waiter>) -> Arc<Waiter> {
+        // The address as `Arc` knows it, which reaches the counts beside the waiter.
+        let node = NonNull::new(Arc::as_ptr(waiter).cast_mut()).expect("a reference is not null");
         // SAFETY: linked, by the caller's contract.
-        unsafe { self.unlink(NonNull::from(waiter)) }
+        unsafe { self.unlink(node) }
     }
 
     /// The waiters that may hold the key at once: the head, and if it reads, all readers that
@@ -242,8 +248,7 @@ pub(crate) struct Wakeup {
 
 impl Wakeup {
     fn add(&mut self, waiter: Arc<Waiter>) {
-        let node = NonNull::from(&*waiter);
-        core::mem::forget(waiter);
+        let node = into_node(waiter);
         let rest = self.granted.replace(node);
         // SAFETY: alive by the reference just forgotten, and popped into this list [W1].
         unsafe { links(node, |l| l.next = rest) };

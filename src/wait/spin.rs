@@ -21,11 +21,13 @@ impl Spin {
         Spin(SPIN_ROUNDS)
     }
 
-    /// Waits a little and returns `true`, or `false` when it is time to queue.
-    pub(crate) fn spin(&mut self) -> bool {
-        if self.0 >= SPIN_ROUNDS {
-            return false;
-        }
+    /// Whether it is not yet time to queue.
+    pub(crate) fn may_spin(&self) -> bool {
+        self.0 < SPIN_ROUNDS
+    }
+
+    /// Waits a little. Not while pinned.
+    pub(crate) fn spin(&mut self) {
         if self.0 < PAUSE_ROUNDS {
             for _ in 0..1 << self.0 {
                 spin_loop();
@@ -34,6 +36,5 @@ impl Spin {
             yield_now();
         }
         self.0 += 1;
-        true
     }
 }
