@@ -350,3 +350,24 @@ fn a_set_of_both_modes_as_a_task() {
             finish(world, [other])
         });
 }
+
+/// A reader that joins a monitor without having waited learns of the writes by the state alone.
+#[test]
+fn downgrade_in_a_monitor_without_waiters() {
+    Model::new("downgrade in a monitor that a waiter has left, then a reader")
+        .rules("[M10] [M3]")
+        .outcomes(&["n w1", "y w0", "y w1"])
+        .check(|| {
+            let world = World::new();
+            let guard = world.lock(A);
+            let other = spawn(&world, |w| {
+                w.exclusive_or_cancel(A);
+                w.note(w.try_shared(A));
+            });
+            world.write(A);
+            let guard = guard.downgrade();
+            world.read(A);
+            drop(guard);
+            finish(world, [other])
+        });
+}
