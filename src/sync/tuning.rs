@@ -20,7 +20,7 @@ pub(crate) const DEFAULT_CONCURRENCY: usize = 2048;
 pub(crate) const MAX_INLINE_READERS: u64 = if CHECKED { 3 } else { 127 };
 
 /// Releases that may pass over the oldest waiter before one hands it the lock.
-/// Not found by measurement: throughput is flat from 16 up (benchmark `contended`).
+/// Not found by measurement.
 pub(crate) const MAX_BYPASSES: u64 = if CHECKED { 2 } else { 64 };
 
 /// Rounds of [`crate::wait::Spin`] before a waiter queues. A model that spins proves nothing more
