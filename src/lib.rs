@@ -32,6 +32,15 @@ mod wait;
 mod hash;
 mod lock_table;
 
+mod cell;
+
+#[cfg(latchwork_loom)]
+#[doc(hidden)]
+pub use cell::model;
+pub use cell::{
+    Changed, Conflict, OwnedSnapshot, ParseVersionError, ReadPin, RetryPolicy, Snapshot,
+    SnapshotRef, Stats, UpdateError, Version, VersionedCell, flush, pin, stats,
+};
 pub use hash::{KeyHasher, RandomState};
 pub use lock_table::{
     ExclusiveGuard, Fairness, FencingToken, KeyId, LockAllFuture, LockFuture, LockInfo, LockSet,

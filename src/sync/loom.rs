@@ -6,10 +6,16 @@ use std::time::Instant;
 pub(crate) use loom::cell::UnsafeCell;
 pub(crate) use loom::hint::spin_loop;
 pub(crate) use loom::sync::MutexGuard;
-pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64};
+pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64};
 pub(crate) use loom::thread::yield_now;
+pub(crate) use loom::thread_local;
 
 pub(crate) fn store_load_fence() {
+    // SeqCst: pairs with itself in the other thread.
+    loom::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
+}
+
+pub(crate) fn full_fence() {
     // SeqCst: pairs with itself in the other thread.
     loom::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
 }
@@ -56,3 +62,15 @@ impl Unparker {
         self.0.notify();
     }
 }
+
+/// Declares a static of one execution, made at its first use.
+macro_rules! global {
+    (static $name:ident: $ty:ty = $init:expr;) => {
+        loom::lazy_static! { static ref $name: $ty = $init; }
+    };
+    // Of what can be made at compile time, where it can.
+    (const $name:ident: $ty:ty = $init:expr;) => {
+        loom::lazy_static! { static ref $name: $ty = $init; }
+    };
+}
+pub(crate) use global;

@@ -29,8 +29,8 @@ compile_error!("latchwork_loom and latchwork_shuttle exclude each other");
 pub(crate) use canary::Canary;
 pub(crate) use core::sync::atomic::Ordering;
 pub(crate) use imp::{
-    AtomicU32, AtomicU64, Mutex, Parker, Unparker, UnsafeCell, spin_loop, store_load_fence,
-    yield_now,
+    AtomicPtr, AtomicU32, AtomicU64, Mutex, Parker, Unparker, UnsafeCell, full_fence, global,
+    spin_loop, store_load_fence, thread_local, yield_now,
 };
 
 /// A monotone event counter that no algorithm reads: the same plain atomic under every checker,
@@ -49,6 +49,12 @@ impl Counter {
         let nanos = u64::try_from(value.as_nanos()).unwrap_or(u64::MAX);
         // Relaxed: as above.
         self.0.fetch_max(nanos, Ordering::Relaxed);
+    }
+
+    /// Says what it is now. Only one thread does.
+    pub(crate) fn set(&self, value: u64) {
+        // Relaxed: as above.
+        self.0.store(value, Ordering::Relaxed);
     }
 
     pub(crate) fn get(&self) -> u64 {

@@ -51,6 +51,11 @@ macro_rules! noisy {
                 self.0.fetch_add(value, order)
             }
 
+            pub(crate) fn fetch_sub(&self, value: $int, order: Ordering) -> $int {
+                noise();
+                self.0.fetch_sub(value, order)
+            }
+
             pub(crate) fn compare_exchange(
                 &self,
                 current: $int,
@@ -66,6 +71,31 @@ macro_rules! noisy {
 }
 noisy!(AtomicU32, u32);
 noisy!(AtomicU64, u64);
+
+#[derive(Debug)]
+pub(crate) struct AtomicPtr<T>(atomic::AtomicPtr<T>);
+
+impl<T> AtomicPtr<T> {
+    pub(crate) const fn new(value: *mut T) -> Self {
+        AtomicPtr(atomic::AtomicPtr::new(value))
+    }
+
+    pub(crate) fn load(&self, order: Ordering) -> *mut T {
+        noise();
+        self.0.load(order)
+    }
+
+    pub(crate) fn compare_exchange(
+        &self,
+        current: *mut T,
+        new: *mut T,
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<*mut T, *mut T> {
+        noise();
+        self.0.compare_exchange(current, new, success, failure)
+    }
+}
 
 #[derive(Debug)]
 pub(crate) struct Mutex<T>(parking_lot::Mutex<T>);

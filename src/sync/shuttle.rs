@@ -5,10 +5,16 @@ use std::time::Instant;
 
 pub(crate) use shuttle::hint::spin_loop;
 pub(crate) use shuttle::sync::MutexGuard;
-pub(crate) use shuttle::sync::atomic::{AtomicU32, AtomicU64};
+pub(crate) use shuttle::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64};
 pub(crate) use shuttle::thread::yield_now;
+pub(crate) use shuttle::thread_local;
 
 pub(crate) fn store_load_fence() {
+    // SeqCst: pairs with itself in the other thread.
+    shuttle::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
+}
+
+pub(crate) fn full_fence() {
     // SeqCst: pairs with itself in the other thread.
     shuttle::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
 }
@@ -21,8 +27,16 @@ impl<T> UnsafeCell<T> {
         UnsafeCell(core::cell::UnsafeCell::new(value))
     }
 
+    pub(crate) fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
+        f(self.0.get())
+    }
+
     pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
         f(self.0.get())
+    }
+
+    pub(crate) fn into_inner(self) -> T {
+        self.0.into_inner()
     }
 }
 
@@ -66,3 +80,15 @@ impl Unparker {
         self.0.unpark();
     }
 }
+
+/// Declares a static of one execution, made at its first use.
+macro_rules! global {
+    (static $name:ident: $ty:ty = $init:expr;) => {
+        shuttle::lazy_static! { static ref $name: $ty = $init; }
+    };
+    // Of what can be made at compile time, where it can.
+    (const $name:ident: $ty:ty = $init:expr;) => {
+        shuttle::lazy_static! { static ref $name: $ty = $init; }
+    };
+}
+pub(crate) use global;

@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 #[cfg(not(latchwork_noise))]
-pub(crate) use core::sync::atomic::{AtomicU32, AtomicU64};
+pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64};
 #[cfg(not(latchwork_noise))]
 pub(crate) use parking_lot::Mutex;
 
 #[cfg(latchwork_noise)]
-pub(crate) use super::noise::{AtomicU32, AtomicU64, Mutex};
+pub(crate) use super::noise::{AtomicPtr, AtomicU32, AtomicU64, Mutex};
 
 pub(crate) use core::hint::spin_loop;
 pub(crate) use std::thread::yield_now;
@@ -29,6 +29,13 @@ pub(crate) fn store_load_fence() {
     }
 }
 
+/// Orders what the caller has loaded or stored before its next load, in the one order that all
+/// fences share.
+pub(crate) fn full_fence() {
+    // SeqCst: pairs with itself, and with `store_load_fence`, in the other thread.
+    core::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
+}
+
 /// A cell whose accesses loom can see. Here it is `core`'s.
 #[derive(Debug)]
 pub(crate) struct UnsafeCell<T>(core::cell::UnsafeCell<T>);
@@ -39,8 +46,17 @@ impl<T> UnsafeCell<T> {
     }
 
     #[inline(always)]
+    pub(crate) fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
+        f(self.0.get())
+    }
+
+    #[inline(always)]
     pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
         f(self.0.get())
+    }
+
+    pub(crate) fn into_inner(self) -> T {
+        self.0.into_inner()
     }
 }
 
@@ -78,3 +94,17 @@ impl Unparker {
         self.0.unpark();
     }
 }
+
+pub(crate) use std::thread_local;
+
+/// Declares a static that is made at its first use.
+macro_rules! global {
+    (static $name:ident: $ty:ty = $init:expr;) => {
+        static $name: std::sync::LazyLock<$ty> = std::sync::LazyLock::new(|| $init);
+    };
+    // Of what can be made at compile time, where it can.
+    (const $name:ident: $ty:ty = $init:expr;) => {
+        static $name: $ty = $init;
+    };
+}
+pub(crate) use global;

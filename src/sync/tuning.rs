@@ -27,6 +27,20 @@ pub(crate) const MAX_BYPASSES: u64 = if CHECKED { 2 } else { 64 };
 /// than one that does not, and takes for ever.
 pub(crate) const SPIN_ROUNDS: u32 = if CHECKED { 0 } else { 16 };
 
+/// Objects that a thread retires before it looks whether older ones may be used again.
+pub(crate) const GARBAGE_BATCH: usize = if CHECKED { 1 } else { 256 };
+
+/// Objects that wait for pins before their thread lets others run (they may have the pins). Eight
+/// threads on two cores then leave megabytes where they left hundreds.
+pub(crate) const GARBAGE_LIMIT: usize = if CHECKED { 64 } else { 8192 };
+
+/// Objects that a write releases before it begins, of those that may be: more than it retires, and few
+/// enough not to be felt.
+pub(crate) const RELEASES_PER_WRITE: usize = if CHECKED { 1 } else { 2 };
+
+/// Queues that those who wait for cells are spread over.
+pub(crate) const WAITER_SHARDS: usize = if CHECKED { 1 } else { 64 };
+
 /// Whether an unlock that leaves one word in a child array folds it into its parent now.
 /// Always would allocate and free on each collision of two keys; never would let a long-held key
 /// sink deeper with every key that it ever met. Under a checker the key decides, so that

@@ -27,7 +27,7 @@ pub(crate) enum Notify {
 }
 
 impl Notify {
-    pub(super) fn notify(self) {
+    pub(crate) fn notify(self) {
         match self {
             Notify::Thread(unparker) => unparker.unpark(),
             Notify::Task(waker) => waker.wake(),

@@ -1,0 +1,257 @@
+//! Cells on real crossbeam-epoch: nothing is dropped or used again under a reader, and everything is
+//! dropped once.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use latchwork::{OwnedSnapshot, VersionedCell, model};
+use latchwork_loom_tests::Model;
+use loom::cell::UnsafeCell;
+use loom::thread;
+
+/// What all the values of one execution share.
+struct Values {
+    // A destructor writes its cell, readers read it: at once, it is a race that loom reports.
+    alive: [UnsafeCell<bool>; 4],
+    // Relaxed everywhere: loom runs one thread at a time, and it is not part of the model.
+    drops: [AtomicUsize; 4],
+}
+
+// SAFETY: loom checks the cells; that is what they are for.
+unsafe impl Send for Values {}
+// SAFETY: as above.
+unsafe impl Sync for Values {}
+
+struct Value(usize, Arc<Values>);
+
+thread_local! {
+    // loom runs all threads of a model on one OS thread. What is left when an execution is over was
+    // forgotten; less than nothing was dropped twice.
+    static LIVE: Cell<isize> = const { Cell::new(0) };
+}
+
+impl Values {
+    /// Begins an execution that reclaims.
+    fn reclaiming() -> Arc<Self> {
+        model::reclaim_in_model();
+        Self::new()
+    }
+
+    /// Begins an execution that keeps what is replaced.
+    fn new() -> Arc<Self> {
+        assert_eq!(
+            LIVE.get(),
+            0,
+            "values that the execution before did not drop once each"
+        );
+        Arc::new(Values {
+            alive: core::array::from_fn(|_| UnsafeCell::new(true)),
+            drops: Default::default(),
+        })
+    }
+
+    fn value(self: &Arc<Self>, n: usize) -> Value {
+        LIVE.set(LIVE.get() + 1);
+        Value(n, self.clone())
+    }
+
+    /// How often each of the first `n` values has been dropped.
+    fn drops(&self, n: usize) -> String {
+        let drops = self.drops[..n].iter().map(|d| d.load(Ordering::Relaxed));
+        drops.map(|n| n.to_string()).collect()
+    }
+}
+
+impl Value {
+    fn look(&self) -> usize {
+        // SAFETY: loom stops the model if the destructor runs at the same time.
+        let alive = self.1.alive[self.0].with(|alive| unsafe { *alive });
+        assert!(alive, "dropped under a reader");
+        self.0
+    }
+}
+
+impl Drop for Value {
+    fn drop(&mut self) {
+        // SAFETY: as in `look`.
+        self.1.alive[self.0].with_mut(|alive| unsafe { *alive = false });
+        self.1.drops[self.0].fetch_add(1, Ordering::Relaxed);
+        LIVE.set(LIVE.get() - 1);
+    }
+}
+
+/// A writer that replaces `writes` values and reclaims what it can, beside a reader.
+fn read_beside(writes: usize, read: impl FnOnce(&VersionedCell<Value>) -> usize) -> String {
+    let values = Values::reclaiming();
+    let cell = Arc::new(VersionedCell::new(values.value(0)));
+    let writer = thread::spawn({
+        let (cell, values) = (cell.clone(), values.clone());
+        move || {
+            for n in 1..=writes {
+                cell.set(values.value(n));
+            }
+            latchwork::flush();
+        }
+    });
+    let seen = read(&cell);
+    writer.join().unwrap();
+    format!("saw {seen}, then {}", values.drops(writes + 1))
+}
+
+#[test]
+fn a_reader_keeps_what_it_reads() {
+    Model::new("a reader beside a writer that reclaims")
+        .rules("[R1] [R2]")
+        .preemptions(Some(1))
+        .outcomes(&[
+            "saw 0, then 00",
+            "saw 0, then 10",
+            "saw 1, then 00",
+            "saw 1, then 10",
+        ])
+        .check(|| read_beside(1, |cell| cell.read().look()));
+}
+
+/// The second write may use the memory of the first value again.
+#[test]
+fn a_reader_keeps_it_through_two_writes() {
+    Model::new("a reader beside a writer that uses memory again")
+        .rules("[R1] [R2] [R4]")
+        .preemptions(Some(1))
+        .outcomes(&[
+            "saw 0, then 000",
+            "saw 0, then 100",
+            "saw 0, then 110",
+            "saw 1, then 000",
+            "saw 2, then 000",
+            "saw 2, then 110",
+        ])
+        .check(|| {
+            read_beside(2, |cell| {
+                let snapshot = cell.read();
+                let seen = snapshot.look();
+                assert_eq!(snapshot.version().get(), seen as u64, "another node");
+                assert_eq!(snapshot.look(), seen);
+                seen
+            })
+        });
+}
+
+/// What the models above rely on: a reader that uses its value after the pin is found out.
+#[test]
+fn a_reader_that_unpins_early_is_found() {
+    Model::new("a reader that unpins early")
+        .rules("[R1]")
+        .preemptions(Some(1))
+        .because("Causality violation")
+        .must_fail(|| {
+            read_beside(1, |cell| {
+                let (n, values) = {
+                    let snapshot = cell.read();
+                    (snapshot.0, snapshot.1.clone())
+                };
+                // As if it still had the value: a destructor that runs now is a race.
+                std::mem::ManuallyDrop::new(Value(n, values)).look()
+            })
+        });
+}
+
+/// Takes an owned snapshot beside `other`, which ends the cell's share of the value. Whoever is last
+/// drops the cell, which loom's `Arc` makes it see.
+fn own_beside(
+    other: impl FnOnce(loom::sync::Arc<VersionedCell<Value>>, &Arc<Values>) + 'static,
+    read: impl FnOnce(OwnedSnapshot<Value>) + 'static,
+) -> String {
+    let values = Values::reclaiming();
+    let cell = loom::sync::Arc::new(VersionedCell::new(values.value(0)));
+    let reader = thread::spawn({
+        let cell = cell.clone();
+        move || {
+            let snapshot = cell.read_owned();
+            drop(cell);
+            read(snapshot);
+        }
+    });
+    other(cell, &values);
+    latchwork::flush();
+    reader.join().unwrap();
+    values.drops(2)
+}
+
+#[test]
+fn an_owned_snapshot_outlives_its_cell() {
+    Model::new("an owned snapshot beside the end of its cell")
+        .rules("[R3]")
+        .preemptions(Some(1))
+        .outcomes(&["10"])
+        .check(|| {
+            own_beside(
+                |cell, _| drop(cell),
+                |snapshot| assert_eq!(snapshot.look(), 0),
+            )
+        });
+}
+
+#[test]
+fn an_owned_snapshot_outlives_a_write() {
+    Model::new("an owned snapshot beside a write that reclaims")
+        .rules("[R3]")
+        .preemptions(Some(1))
+        .outcomes(&["01", "11"])
+        .check(|| {
+            own_beside(
+                |cell, values| {
+                    cell.set(values.value(1));
+                },
+                |snapshot| assert_eq!(snapshot.look() as u64, snapshot.version().get()),
+            )
+        });
+}
+
+/// Neither the cell nor a pin is left: two snapshots, and the last of them drops the value.
+#[test]
+fn two_owned_snapshots_are_dropped() {
+    Model::new("two owned snapshots of a value go at once")
+        .rules("[R3]")
+        .preemptions(None)
+        .outcomes(&["0 1", "2 1"])
+        .check(|| {
+            let values = Values::new();
+            let cell = VersionedCell::new(values.value(0));
+            let (a, b) = (cell.read_owned(), cell.read_owned());
+            drop(cell);
+            let other = thread::spawn(move || {
+                a.look();
+            });
+            // Takes the value out if it is the last.
+            let own = match b.into_value() {
+                Ok(value) => value.look(),
+                Err(snapshot) => 2 + snapshot.look(),
+            };
+            other.join().unwrap();
+            format!("{own} {}", values.drops(1))
+        });
+}
+
+/// Its value may be dropped by the other thread, or at the end of the execution.
+#[test]
+fn a_thread_that_ends_leaves_its_garbage() {
+    Model::new("a thread writes and ends, another flushes")
+        .rules("[R5]")
+        .preemptions(Some(1))
+        .outcomes(&["0", "1"])
+        .check(|| {
+            let values = Values::reclaiming();
+            let cell = Arc::new(VersionedCell::new(values.value(0)));
+            let writer = thread::spawn({
+                let (cell, value) = (cell.clone(), values.value(1));
+                move || {
+                    cell.set(value);
+                }
+            });
+            writer.join().unwrap();
+            latchwork::flush();
+            values.drops(1)
+        });
+}

@@ -1,0 +1,207 @@
+//! A value with a version: [`VersionedCell`].
+//!
+//! A cell is one word, the address of a node with the value and its version. To read is to pin and to load
+//! the word; to write is to replace the node by a compare-and-swap. PROTOCOL.md beside this file has
+//! the steps and the rules that are cited here in brackets.
+
+mod clock;
+mod head;
+#[cfg(latchwork_loom)]
+pub mod model;
+mod node;
+mod owned;
+mod policy;
+mod read;
+mod stats;
+mod version;
+mod wait;
+mod waiters;
+mod write;
+
+use core::fmt;
+
+use head::{Head, Word};
+use node::Node;
+pub use owned::OwnedSnapshot;
+pub use policy::{Conflict, RetryPolicy, UpdateError};
+pub use read::{ReadPin, Snapshot, SnapshotRef, pin};
+pub use stats::{Stats, flush, stats};
+pub use version::{ParseVersionError, Version};
+pub use wait::Changed;
+
+use crate::reclaim;
+
+/// A value that many threads read while some replace it, with a [`Version`] that counts the writes.
+///
+/// A reader gets the value as it was at one moment and keeps it for as long as it likes; it waits for nobody,
+/// and nobody waits for it. A writer replaces the whole value. Optimistic writers say which version
+/// they have read, and fail if somebody wrote in between.
+///
+/// | | what it does to shared memory |
+/// |---|---|
+/// | [`read`](Self::read) | pins (a store to this thread's own line) and loads |
+/// | [`read_in`](Self::read_in) | loads |
+/// | [`read_owned`](Self::read_owned) | as `read`, and two atomic additions to a count that all its readers share |
+/// | any write | replaces a pointer by a compare-and-swap, and stamps what it put there |
+///
+/// # Which to use
+/// Values that are read far more often than written, and values that must be read without waiting. A few words that
+/// are only added to are better served by an atomic, and a value that is mostly *written* by a
+/// `parking_lot::Mutex`. If you need no version and no conditional writes, and readers hold on to values for long,
+/// `arc-swap` serves as well.
+///
+/// # Progress
+/// Reads are wait-free: one load, never a retry. Writes are lock-free: a writer retries only because
+/// another has written.
+///
+/// # Memory
+/// A replaced value is dropped later and on any thread that writes cells, once no [`Snapshot`] and no
+/// [`ReadPin`] that was there at its replacement is left. What waits is in [`stats`](crate::stats());
+/// [`flush`](crate::flush) drops what can be dropped now. A thread that stops writing keeps up to about 200 replaced values
+/// until it writes again, flushes or ends. The memory of dropped values is kept by the thread that replaced them,
+/// for its next writes.
+///
+/// # Memory ordering
+/// A read synchronises with the write whose value it returns, and each write with the one before.
+///
+/// # In a static
+/// A cell allocates its first value, so it needs a [`LazyLock`](std::sync::LazyLock):
+///
+/// ```
+/// use std::sync::LazyLock;
+/// use latchwork::VersionedCell;
+///
+/// static CONFIG: LazyLock<VersionedCell<String>> = LazyLock::new(|| VersionedCell::new(String::new()));
+/// CONFIG.set("a = 1".to_owned());
+/// assert_eq!(*CONFIG.read(), "a = 1");
+/// ```
+///
+/// # Examples
+/// ```
+/// use latchwork::VersionedCell;
+///
+/// let cell = VersionedCell::new(vec![1, 2]);
+/// let snapshot = cell.read();
+/// let version = cell.compare_and_set(snapshot.version(), vec![1, 2, 3]).expect("nobody else writes");
+///
+/// // Another who read the same version comes too late, and gets the value back.
+/// let conflict = cell.compare_and_set(snapshot.version(), vec![0]).unwrap_err();
+/// assert_eq!((conflict.current, conflict.value), (version, vec![0]));
+///
+/// assert_eq!(*snapshot, [1, 2]); // what was read stays
+/// ```
+pub struct VersionedCell<T: Send + Sync + 'static> {
+    head: Head<T>,
+}
+
+impl<T: Send + Sync + 'static> VersionedCell<T> {
+    /// Makes a cell with this value, at [`Version::FIRST`].
+    ///
+    /// # Examples
+    /// ```
+    /// let cell = latchwork::VersionedCell::new(1);
+    /// assert_eq!(cell.version(), latchwork::Version::FIRST);
+    /// ```
+    pub fn new(value: T) -> Self {
+        Self::at(Version::FIRST, value)
+    }
+
+    /// Makes a cell with this value at a given version: one that goes on where another
+    /// left off, say before a restart, so that no version is used twice.
+    ///
+    /// # Panics
+    /// If the version is above [`Version::MAX_INITIAL`]: too few would be left.
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::{Version, VersionedCell};
+    /// let cell = VersionedCell::with_version("restored", Version::new(41));
+    /// assert_eq!(cell.set("new"), Version::new(42));
+    /// ```
+    pub fn with_version(value: T, version: Version) -> Self {
+        assert!(
+            version <= Version::MAX_INITIAL,
+            "version {version} leaves fewer than 2^63 writes"
+        );
+        Self::at(version, value)
+    }
+
+    fn at(version: Version, value: T) -> Self {
+        let node = reclaim::with(|local| local.allocate(Node::first(version, value)));
+        VersionedCell {
+            head: Head::new(node),
+        }
+    }
+
+    /// Returns the value, unless somebody has an owned snapshot of it: then that.
+    ///
+    /// # Errors
+    /// An [`OwnedSnapshot`] of the value, if there is another.
+    ///
+    /// # Examples
+    /// ```
+    /// let cell = latchwork::VersionedCell::new("a".to_owned());
+    /// assert_eq!(cell.into_inner().unwrap(), "a");
+    ///
+    /// let cell = latchwork::VersionedCell::new("a".to_owned());
+    /// let snapshot = cell.read_owned();
+    /// assert_eq!(*cell.into_inner().unwrap_err(), "a");
+    /// # drop(snapshot);
+    /// ```
+    pub fn into_inner(self) -> Result<T, OwnedSnapshot<T>> {
+        OwnedSnapshot::of_cell(self).into_value()
+    }
+
+    /// Lets the caller change the value in place, which counts as a write. `None` while
+    /// somebody has an owned snapshot of it.
+    ///
+    /// # Examples
+    /// ```
+    /// let mut cell = latchwork::VersionedCell::new(1);
+    /// *cell.get_mut().expect("nobody shares it") += 1;
+    /// assert_eq!((cell.get(), cell.version().get()), (2, 1));
+    /// ```
+    pub fn get_mut(&mut self) -> Option<&mut T> {
+        self.node_mut().get_mut()
+    }
+
+    /// Returns a clone of the value. The value is pinned while it is cloned.
+    ///
+    /// # Examples
+    /// ```
+    /// assert_eq!(latchwork::VersionedCell::new(7).get(), 7);
+    /// ```
+    pub fn get(&self) -> T
+    where
+        T: Clone,
+    {
+        self.read().clone()
+    }
+
+    /// Where waiters find each other: no other cell is there while this one is borrowed.
+    fn address(&self) -> usize {
+        core::ptr::from_ref(self).addr()
+    }
+}
+
+impl<T: Send + Sync + 'static + Default> Default for VersionedCell<T> {
+    fn default() -> Self {
+        Self::new(T::default())
+    }
+}
+
+impl<T: Send + Sync + 'static> From<T> for VersionedCell<T> {
+    fn from(value: T) -> Self {
+        Self::new(value)
+    }
+}
+
+impl<T: Send + Sync + 'static + fmt::Debug> fmt::Debug for VersionedCell<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let snapshot = self.read();
+        f.debug_struct("VersionedCell")
+            .field("version", &snapshot.version().get())
+            .field("value", &*snapshot)
+            .finish()
+    }
+}

@@ -1,0 +1,42 @@
+//! What a model needs and a user must not have.
+#![allow(unsafe_code)]
+
+use super::read::pin_cells;
+use super::{VersionedCell, clock};
+use crate::reclaim;
+
+/// A moment between writes: what a snapshot is taken at.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct Moment(u64);
+
+impl Moment {
+    /// Advances the clock.
+    #[doc(hidden)]
+    pub fn take() -> Self {
+        Moment(clock::advance())
+    }
+}
+
+/// Reclaims inside this execution. Before the first use of a cell.
+#[doc(hidden)]
+pub fn reclaim_in_model() {
+    reclaim::reclaim_in_model();
+}
+
+impl<T: Send + Sync + 'static> VersionedCell<T> {
+    /// Shows `f` the value at a moment.
+    #[doc(hidden)]
+    pub fn at_moment<R>(&self, moment: Moment, f: impl FnOnce(&T) -> R) -> R {
+        let _pin = pin_cells();
+        let mut node = self.load().node();
+        loop {
+            // SAFETY: models that take moments reclaim nothing.
+            let current = unsafe { node.as_ref() };
+            match current.prev() {
+                Some(prev) if current.stamp() > moment.0 => node = prev,
+                _ => return f(current.value()),
+            }
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Values that outlive their cell without holding a pin.
+#![allow(unsafe_code)]
+
+use core::fmt;
+use core::ops::Deref;
+use core::ptr::NonNull;
+
+use super::read::{fmt_snapshot, pin_cells};
+use super::{Node, Version, VersionedCell};
+use crate::reclaim;
+
+/// A value as it was when it was read, shared with its cell.
+///
+/// It holds back nothing but its own value: use it for what is kept for long, sent to other
+/// threads, or held across an `.await`. It costs two atomic additions to one count, which all owned snapshots of
+/// that value share, so that many threads that take one at once wait for each other's cache line.
+///
+/// # Examples
+/// ```
+/// let cell = latchwork::VersionedCell::new("a".to_owned());
+/// let snapshot = cell.read_owned();
+/// drop(cell);
+/// let length = std::thread::spawn(move || snapshot.len()).join().unwrap();
+/// assert_eq!(length, 1);
+/// ```
+pub struct OwnedSnapshot<T: Send + Sync + 'static>(NonNull<Node<T>>);
+
+// SAFETY: it shares a `T` between threads, and whoever is last drops it: as `Arc`.
+unsafe impl<T: Send + Sync + 'static> Send for OwnedSnapshot<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send + Sync + 'static> Sync for OwnedSnapshot<T> {}
+
+impl<T: Send + Sync + 'static> VersionedCell<T> {
+    /// Returns the current value, kept without a pin.
+    ///
+    /// Costs two atomic additions more than [`read`](Self::read), one now and one when the snapshot goes.
+    ///
+    /// # Panics
+    /// Never; but the process aborts if 2³¹ snapshots of one value are leaked.
+    ///
+    /// # Examples
+    /// ```
+    /// let cell = latchwork::VersionedCell::new(1);
+    /// let snapshot = cell.read_owned();
+    /// cell.set(2);
+    /// assert_eq!((*snapshot, snapshot.version().get()), (1, 0));
+    /// ```
+    pub fn read_owned(&self) -> OwnedSnapshot<T> {
+        OwnedSnapshot::of(self.current(&pin_cells()))
+    }
+
+    pub(super) fn node_mut(&mut self) -> &mut Node<T> {
+        // SAFETY: the current node is the cell's, and nobody else reads the cell while it is borrowed exclusively;
+        // owned snapshots read only what `Node` lets nobody write while they exist [R3].
+        unsafe { self.load().node().as_mut() }
+    }
+}
+
+impl<T: Send + Sync + 'static> Drop for VersionedCell<T> {
+    fn drop(&mut self) {
+        // Gives up the cell's share of its node: nobody can read it through the cell any more.
+        drop(OwnedSnapshot(self.load().node()));
+    }
+}
+
+impl<T: Send + Sync + 'static> OwnedSnapshot<T> {
+    /// Takes a share of a node that the caller may use.
+    pub(super) fn of(node: &Node<T>) -> Self {
+        node.share();
+        OwnedSnapshot(NonNull::from(node))
+    }
+
+    /// Takes the share that the cell has.
+    pub(super) fn of_cell(cell: VersionedCell<T>) -> Self {
+        let node = cell.load().node();
+        core::mem::forget(cell);
+        OwnedSnapshot(node)
+    }
+
+    fn node(&self) -> &Node<T> {
+        // SAFETY: alive, by the share [R3].
+        unsafe { self.0.as_ref() }
+    }
+
+    /// Returns the version of the value.
+    pub fn version(&self) -> Version {
+        self.node().version()
+    }
+
+    /// Returns the value if nobody else shares it, and the snapshot if somebody does.
+    ///
+    /// # Errors
+    /// The snapshot, if the cell still has the value or there are other snapshots of it, or if the
+    /// value was replaced and its time to be dropped has not come.
+    ///
+    /// # Examples
+    /// ```
+    /// let cell = latchwork::VersionedCell::new("a".to_owned());
+    /// let snapshot = cell.read_owned();
+    /// let snapshot = snapshot.into_value().unwrap_err(); // the cell has it
+    /// drop(cell);
+    /// assert_eq!(snapshot.into_value().unwrap(), "a");
+    /// ```
+    pub fn into_value(self) -> Result<T, Self> {
+        if !self.node().is_unshared() {
+            return Err(self);
+        }
+        let node = self.0;
+        core::mem::forget(self);
+        // SAFETY: the only share was ours, so that nobody else can reach the node [R3].
+        let node = reclaim::with(|local| unsafe { local.take_back(node) });
+        Ok(node.into_value())
+    }
+}
+
+impl<T: Send + Sync + 'static> Clone for OwnedSnapshot<T> {
+    fn clone(&self) -> Self {
+        Self::of(self.node())
+    }
+}
+
+impl<T: Send + Sync + 'static> Drop for OwnedSnapshot<T> {
+    fn drop(&mut self) {
+        // SAFETY: one share of the node was ours, and is given up here [R3].
+        reclaim::with(|local| unsafe { local.release_now(self.0, Node::<T>::KIND) });
+    }
+}
+
+impl<T: Send + Sync + 'static> Deref for OwnedSnapshot<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.node().value()
+    }
+}
+
+impl<T: Send + Sync + 'static + fmt::Debug> fmt::Debug for OwnedSnapshot<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt_snapshot("OwnedSnapshot", self.version(), &**self, f)
+    }
+}

@@ -1,0 +1,167 @@
+//! How often to try, and why a write did not happen.
+
+use core::error::Error;
+use core::fmt;
+use core::num::NonZeroU32;
+use std::time::{Duration, Instant};
+
+use super::Version;
+
+/// How long [`VersionedCell::try_update`](crate::VersionedCell::try_update) goes on.
+///
+/// The first attempt is always made, also when the deadline is past.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use latchwork::RetryPolicy;
+/// let policy = RetryPolicy::attempts(8).or_timeout(Duration::from_millis(5));
+/// # let _ = policy;
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RetryPolicy {
+    attempts: Option<NonZeroU32>,
+    deadline: Option<Instant>,
+}
+
+impl RetryPolicy {
+    /// Tries for ever. The same as [`default`](Default::default).
+    pub fn forever() -> Self {
+        Self::default()
+    }
+
+    /// Tries at most this many times.
+    ///
+    /// # Panics
+    /// If it is 0.
+    pub fn attempts(attempts: u32) -> Self {
+        Self::default().or_attempts(attempts)
+    }
+
+    /// Tries until a moment.
+    pub fn deadline(deadline: Instant) -> Self {
+        Self::default().or_deadline(deadline)
+    }
+
+    /// Tries for as long as this, from now on. A time too long to be told is for ever.
+    pub fn timeout(timeout: Duration) -> Self {
+        Self::default().or_timeout(timeout)
+    }
+
+    /// Stops also after this many attempts.
+    ///
+    /// # Panics
+    /// If it is 0.
+    pub fn or_attempts(mut self, attempts: u32) -> Self {
+        let attempts = NonZeroU32::new(attempts).expect("an update needs at least one attempt");
+        self.attempts = Some(self.attempts.map_or(attempts, |a| a.min(attempts)));
+        self
+    }
+
+    /// Stops also at a moment.
+    pub fn or_deadline(mut self, deadline: Instant) -> Self {
+        self.deadline = Some(self.deadline.map_or(deadline, |d| d.min(deadline)));
+        self
+    }
+
+    /// Stops also this long after now.
+    pub fn or_timeout(self, timeout: Duration) -> Self {
+        match Instant::now().checked_add(timeout) {
+            Some(deadline) => self.or_deadline(deadline),
+            None => self,
+        }
+    }
+
+    /// Whether there is to be another attempt after so many.
+    pub(super) fn after<E>(&self, attempts: u32) -> Result<(), UpdateError<E>> {
+        if self.attempts.is_some_and(|most| attempts >= most.get()) {
+            return Err(UpdateError::Contended);
+        }
+        if self.deadline.is_some_and(|d| Instant::now() >= d) {
+            return Err(UpdateError::TimedOut);
+        }
+        Ok(())
+    }
+}
+
+/// Why [`VersionedCell::try_update`](crate::VersionedCell::try_update) did not write.
+///
+/// # Examples
+/// ```
+/// use latchwork::UpdateError;
+/// let error: UpdateError<&str> = UpdateError::Aborted("no funds");
+/// assert_eq!(error.to_string(), "the update was aborted: no funds");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum UpdateError<E> {
+    /// Others wrote in between in each of the attempts that were allowed.
+    Contended,
+    /// The deadline passed.
+    TimedOut,
+    /// The closure said so.
+    Aborted(E),
+}
+
+impl<E: fmt::Display> fmt::Display for UpdateError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            UpdateError::Contended => f.write_str("others wrote in between in every attempt"),
+            UpdateError::TimedOut => f.write_str("the deadline of the update passed"),
+            UpdateError::Aborted(error) => write!(f, "the update was aborted: {error}"),
+        }
+    }
+}
+
+impl<E: Error + 'static> Error for UpdateError<E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            UpdateError::Aborted(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// A conditional write found another version than it expected. It gives the value back.
+///
+/// # Examples
+/// ```
+/// use latchwork::{Version, VersionedCell};
+/// let cell = VersionedCell::new(0);
+/// cell.set(1);
+/// let conflict = cell.compare_and_set(Version::FIRST, 2).unwrap_err();
+/// assert_eq!(conflict.to_string(), "expected version 0, but the current one is 1");
+/// assert_eq!(conflict.value, 2);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Conflict<T> {
+    /// What the caller had read.
+    pub expected: Version,
+    /// What the cell had when the write failed.
+    pub current: Version,
+    /// What was to be written.
+    pub value: T,
+}
+
+impl<T> fmt::Debug for Conflict<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Conflict")
+            .field("expected", &self.expected)
+            .field("current", &self.current)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Display for Conflict<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Conflict {
+            expected, current, ..
+        } = self;
+        write!(
+            f,
+            "expected version {expected}, but the current one is {current}"
+        )
+    }
+}
+
+impl<T> Error for Conflict<T> {}

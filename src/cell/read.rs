@@ -1,0 +1,264 @@
+//! Reading a cell under a pin.
+#![allow(unsafe_code)]
+
+use core::fmt;
+use core::ops::Deref;
+use core::ptr::NonNull;
+
+use super::{Node, OwnedSnapshot, Version, VersionedCell, Word};
+use crate::reclaim::{self, CellPin};
+
+impl<T: Send + Sync + 'static> VersionedCell<T> {
+    /// Returns the current value, and keeps it.
+    ///
+    /// One load of the cell after the pin: never a retry, and no waiting for writers. The snapshot pins its thread, so that
+    /// *no* value that any thread replaces meanwhile is dropped before it goes: keep it briefly,
+    /// or use [`read_owned`](Self::read_owned).
+    ///
+    /// # Examples
+    /// ```
+    /// let cell = latchwork::VersionedCell::new("a".to_owned());
+    /// let snapshot = cell.read();
+    /// cell.set("b".to_owned());
+    /// assert_eq!((snapshot.as_str(), cell.read().as_str()), ("a", "b"));
+    /// ```
+    #[inline]
+    pub fn read(&self) -> Snapshot<'_, T> {
+        let pin = pin_cells();
+        let node = NonNull::from(self.current(&pin));
+        Snapshot::of(self, node, pin)
+    }
+
+    /// Returns the current value, kept by a pin that the caller has: reads that come in numbers
+    /// share its cost.
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::VersionedCell;
+    /// let cells: Vec<_> = (1..=10).map(VersionedCell::new).collect();
+    /// let pin = latchwork::pin();
+    /// let sum: i32 = cells.iter().map(|cell| *cell.read_in(&pin)).sum();
+    /// assert_eq!(sum, 55); // each value as it was when it was read; not all at one moment
+    /// ```
+    #[inline]
+    pub fn read_in<'p>(&'p self, pin: &'p ReadPin) -> SnapshotRef<'p, T> {
+        SnapshotRef(self.current(&pin.0))
+    }
+
+    /// Returns the current version.
+    ///
+    /// # Examples
+    /// ```
+    /// let cell = latchwork::VersionedCell::new(1);
+    /// cell.set(2);
+    /// assert_eq!(cell.version().get(), 1);
+    /// ```
+    #[inline]
+    pub fn version(&self) -> Version {
+        self.current(&pin_cells()).version()
+    }
+
+    /// The current node.
+    #[inline(always)]
+    pub(super) fn current<'p>(&'p self, pin: &'p CellPin) -> &'p Node<T> {
+        self.at_pin(pin, self.load())
+    }
+
+    /// The node of a word that was loaded under `pin`.
+    #[inline(always)]
+    pub(super) fn at_pin<'p>(&'p self, _: &'p CellPin, seen: Word<T>) -> &'p Node<T> {
+        // SAFETY: loaded under the pin, which outlives the reference [R1].
+        unsafe { seen.node().as_ref() }.settled()
+    }
+
+    #[inline(always)]
+    pub(super) fn load(&self) -> Word<T> {
+        self.head.load()
+    }
+}
+
+#[inline]
+pub(super) fn pin_cells() -> CellPin {
+    reclaim::with(reclaim::Local::pin)
+}
+
+/// Pins this thread for reads of cells, until the pin is dropped.
+///
+/// Pins nest. While one is there, no value that is replaced on any thread is dropped: keep it briefly, and
+/// not while waiting. To pin may do a little of the work that others have deferred; destructors
+/// of values are not run by it.
+///
+/// # Examples
+/// ```
+/// let cell = latchwork::VersionedCell::new(1);
+/// let pin = latchwork::pin();
+/// assert_eq!(*cell.read_in(&pin) + *cell.read_in(&pin), 2);
+/// ```
+pub fn pin() -> ReadPin {
+    ReadPin(pin_cells())
+}
+
+/// Keeps what is read with [`VersionedCell::read_in`]. Made by [`pin`]; stays on its thread.
+///
+/// # Examples
+/// ```compile_fail,E0277
+/// let pin = latchwork::pin();
+/// std::thread::spawn(move || drop(pin)); // a pin is not `Send`
+/// ```
+/// ```
+/// let pin = latchwork::pin();
+/// std::thread::scope(|s| { s.spawn(|| drop(latchwork::pin())); }); // another thread has its own
+/// drop(pin);
+/// ```
+pub struct ReadPin(CellPin);
+
+impl fmt::Debug for ReadPin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadPin").finish_non_exhaustive()
+    }
+}
+
+/// A value as it was when it was read. It pins its thread; see [`VersionedCell::read`].
+///
+/// # Examples
+/// ```
+/// let cell = latchwork::VersionedCell::new(vec![1]);
+/// let snapshot = cell.read();
+/// assert_eq!((snapshot.len(), snapshot.version().get()), (1, 0));
+/// ```
+pub struct Snapshot<'c, T: Send + Sync + 'static> {
+    node: NonNull<Node<T>>,
+    // The node is alive as long as this is [R1].
+    _pin: CellPin,
+    _cell: &'c VersionedCell<T>,
+}
+
+// SAFETY: others may look at the value; the pin stays where it is.
+unsafe impl<T: Send + Sync + 'static> Sync for Snapshot<'_, T> {}
+
+impl<T: Send + Sync + 'static> Snapshot<'_, T> {
+    #[inline]
+    fn node(&self) -> &Node<T> {
+        // SAFETY: it was loaded under the pin, which is as old as `self` [R1].
+        unsafe { self.node.as_ref() }
+    }
+
+    /// Returns the version of the value.
+    #[inline]
+    pub fn version(&self) -> Version {
+        self.node().version()
+    }
+
+    /// Returns the same value, kept without a pin. See [`VersionedCell::read_owned`].
+    ///
+    /// # Examples
+    /// ```
+    /// let cell = latchwork::VersionedCell::new("a");
+    /// let owned = cell.read().to_owned();
+    /// assert_eq!(std::thread::spawn(move || *owned).join().unwrap(), "a");
+    /// ```
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "the trait would clone the value"
+    )]
+    pub fn to_owned(&self) -> OwnedSnapshot<T> {
+        OwnedSnapshot::of(self.node())
+    }
+
+    /// A snapshot of `node`, which was the current one under `pin`.
+    pub(super) fn of(
+        cell: &VersionedCell<T>,
+        node: NonNull<Node<T>>,
+        pin: CellPin,
+    ) -> Snapshot<'_, T> {
+        Snapshot {
+            node,
+            _pin: pin,
+            _cell: cell,
+        }
+    }
+}
+
+impl<T: Send + Sync + 'static> Deref for Snapshot<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        self.node().value()
+    }
+}
+
+impl<T: Send + Sync + 'static + fmt::Debug> fmt::Debug for Snapshot<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt_snapshot("Snapshot", self.version(), &**self, f)
+    }
+}
+
+/// A value as it was when it was read, kept by a [`ReadPin`].
+///
+/// # Examples
+/// ```
+/// let cell = latchwork::VersionedCell::new(1);
+/// let pin = latchwork::pin();
+/// let snapshot = cell.read_in(&pin);
+/// assert_eq!((*snapshot, snapshot.version()), (1, latchwork::Version::FIRST));
+/// ```
+pub struct SnapshotRef<'p, T: Send + Sync + 'static>(&'p Node<T>);
+
+impl<T: Send + Sync + 'static> Clone for SnapshotRef<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: Send + Sync + 'static> Copy for SnapshotRef<'_, T> {}
+
+impl<'p, T: Send + Sync + 'static> SnapshotRef<'p, T> {
+    /// Returns the version of the value.
+    #[inline]
+    pub fn version(self) -> Version {
+        self.0.version()
+    }
+
+    /// Returns the value, for as long as the pin lives.
+    #[inline]
+    pub fn get(self) -> &'p T {
+        self.0.value()
+    }
+
+    /// Returns the same value, kept without a pin. See [`VersionedCell::read_owned`].
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "the trait would clone the value"
+    )]
+    pub fn to_owned(self) -> OwnedSnapshot<T> {
+        OwnedSnapshot::of(self.0)
+    }
+}
+
+impl<T: Send + Sync + 'static> Deref for SnapshotRef<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        self.0.value()
+    }
+}
+
+impl<T: Send + Sync + 'static + fmt::Debug> fmt::Debug for SnapshotRef<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt_snapshot("SnapshotRef", self.version(), &**self, f)
+    }
+}
+
+pub(super) fn fmt_snapshot(
+    name: &str,
+    version: Version,
+    value: &dyn fmt::Debug,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    f.debug_struct(name)
+        .field("version", &version.get())
+        .field("value", value)
+        .finish()
+}

@@ -1,0 +1,108 @@
+//! The version of a cell's value.
+
+use core::fmt;
+use core::num::IntErrorKind;
+use core::str::FromStr;
+
+/// Counts the committed writes of one [`VersionedCell`](crate::VersionedCell).
+///
+/// Each write adds one, and no number is used twice, so a version is an entity tag: as text it
+/// is the decimal number, which [`FromStr`] reads back. Versions of different cells have nothing to
+/// do with each other. With the feature `serde` it is serialised as the number.
+///
+/// # Examples
+/// ```
+/// use latchwork::{Version, VersionedCell};
+///
+/// let cell = VersionedCell::new("a");
+/// let before = cell.version();
+/// let after = cell.set("b");
+/// assert!(after > before);
+/// assert_eq!(after.to_string().parse::<Version>(), Ok(after));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(transparent))]
+pub struct Version(u64);
+
+impl Version {
+    /// The version of a cell that was never written since it was made.
+    pub const FIRST: Version = Version(0);
+
+    /// The greatest version that [`VersionedCell::with_version`](crate::VersionedCell::with_version)
+    /// takes. From here on 2⁶³ writes are left: 292 years of one each nanosecond.
+    pub const MAX_INITIAL: Version = Version(u64::MAX >> 1);
+
+    /// Returns the version with this number.
+    pub const fn new(number: u64) -> Self {
+        Version(number)
+    }
+
+    /// Returns its number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) fn next(self) -> Self {
+        Version(self.0.wrapping_add(1))
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl From<Version> for u64 {
+    fn from(version: Version) -> u64 {
+        version.0
+    }
+}
+
+/// Why a text is not a [`Version`].
+///
+/// # Examples
+/// ```
+/// let error = "v7".parse::<latchwork::Version>().unwrap_err();
+/// assert_eq!(error.to_string(), "a version is a decimal number, without a sign");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParseVersionError(Problem);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Problem {
+    NotANumber,
+    TooGreat,
+}
+
+impl fmt::Display for ParseVersionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Problem::NotANumber => "a version is a decimal number, without a sign",
+            Problem::TooGreat => "a version has at most 64 bits",
+        })
+    }
+}
+
+impl core::error::Error for ParseVersionError {}
+
+impl FromStr for Version {
+    type Err = ParseVersionError;
+
+    /// Reads what [`Display`](fmt::Display) writes: decimal digits and nothing else.
+    ///
+    /// # Errors
+    /// If there is anything else, or the number has more than 64 bits.
+    fn from_str(text: &str) -> Result<Self, ParseVersionError> {
+        if text.starts_with('+') {
+            return Err(ParseVersionError(Problem::NotANumber));
+        }
+        text.parse().map(Version).map_err(|error| {
+            ParseVersionError(match error.kind() {
+                IntErrorKind::PosOverflow => Problem::TooGreat,
+                _ => Problem::NotANumber,
+            })
+        })
+    }
+}

@@ -1,0 +1,204 @@
+//! Waiting for a write.
+
+use core::fmt;
+use core::future::Future;
+use core::pin::Pin;
+use core::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use super::read::pin_cells;
+use super::waiters::{self, Ticket};
+use super::{Version, VersionedCell};
+use crate::sync::Parker;
+use crate::wait::Notify;
+
+impl<T: Send + Sync + 'static> VersionedCell<T> {
+    /// Waits until the version is another than `seen`, and returns it.
+    ///
+    /// Returns at once if it is another already, also if `seen` is not a version of this cell. Writers pay
+    /// for this only while somebody waits. Writes in between are not told apart: compare the versions.
+    ///
+    /// # Blocking
+    /// Until somebody writes.
+    ///
+    /// # Examples
+    /// ```
+    /// let cell = latchwork::VersionedCell::new(0);
+    /// let seen = cell.version();
+    /// std::thread::scope(|s| {
+    ///     s.spawn(|| cell.set(1));
+    ///     assert!(cell.wait_changed(seen) > seen);
+    /// });
+    /// ```
+    pub fn wait_changed(&self, seen: Version) -> Version {
+        self.wait_until(seen, None)
+            .unwrap_or_else(|| unreachable!("there is no deadline"))
+    }
+
+    /// As [`wait_changed`](Self::wait_changed), but returns `None` if nothing is written for that long.
+    ///
+    /// A time too long to be told is for ever.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// let cell = latchwork::VersionedCell::new(0);
+    /// assert_eq!(cell.wait_changed_for(cell.version(), Duration::from_millis(1)), None);
+    /// ```
+    pub fn wait_changed_for(&self, seen: Version, timeout: Duration) -> Option<Version> {
+        self.wait_until(seen, Instant::now().checked_add(timeout))
+    }
+
+    fn wait_until(&self, seen: Version, deadline: Option<Instant>) -> Option<Version> {
+        let (parker, unparker) = Parker::new();
+        let mut place = match self.enlist(seen, Notify::Thread(unparker)) {
+            Ok(place) => place,
+            Err(version) => return Some(version),
+        };
+        loop {
+            let in_time = match deadline {
+                None => {
+                    parker.park();
+                    true
+                }
+                Some(deadline) => parker.park_until(deadline),
+            };
+            let version = self.version();
+            if version != seen {
+                place.leave();
+                return Some(version);
+            }
+            if !in_time {
+                place.leave();
+                return None;
+            }
+        }
+    }
+
+    /// A future that is ready once the version is another than `seen`, with that version.
+    ///
+    /// # Cancel safety
+    /// A future that is dropped leaves nothing behind.
+    ///
+    /// # Examples
+    /// ```
+    /// # pollster::block_on(async {
+    /// let cell = latchwork::VersionedCell::new(0);
+    /// let seen = cell.version();
+    /// cell.set(1);
+    /// assert_eq!(cell.changed(seen).await.get(), 1);
+    /// # })
+    /// ```
+    pub fn changed(&self, seen: Version) -> Changed<'_, T> {
+        Changed {
+            cell: self,
+            seen,
+            waiting: None,
+        }
+    }
+
+    /// Puts a waiter into the queue, or returns the version that it does not have to wait for [C5].
+    fn enlist(&self, seen: Version, notify: Notify) -> Result<Place, Version> {
+        let enlisted = waiters::enlist(self.address(), seen, notify, || {
+            let _pin = pin_cells();
+            loop {
+                let word = self.load();
+                let version = self.version();
+                if version != seen {
+                    return Err(version);
+                }
+                if self.head.mark(word).is_ok() {
+                    return Ok(());
+                }
+            }
+        });
+        // The notification is dropped here, after the mutex is released.
+        enlisted
+            .map(|t| Place(Some(t)))
+            .map_err(|(version, _)| version)
+    }
+}
+
+/// A place in a queue, given up when it is dropped.
+struct Place(Option<Ticket>);
+
+impl Place {
+    fn leave(&mut self) {
+        if let Some(ticket) = self.0.take() {
+            waiters::leave(ticket);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// Waits for a write. Made by [`VersionedCell::changed`].
+///
+/// # Examples
+/// ```
+/// use latchwork::VersionedCell;
+///
+/// async fn follow(cell: &VersionedCell<u32>) {
+///     let mut seen = cell.version();
+///     while cell.get() < 3 {
+///         seen = cell.changed(seen).await;
+///     }
+/// }
+/// let cell = VersionedCell::new(0);
+/// std::thread::scope(|s| {
+///     s.spawn(|| (1..=3).for_each(|n| drop(cell.set(n))));
+///     pollster::block_on(follow(&cell));
+/// });
+/// ```
+#[must_use = "futures do nothing unless polled"]
+pub struct Changed<'c, T: Send + Sync + 'static> {
+    cell: &'c VersionedCell<T>,
+    seen: Version,
+    waiting: Option<(Place, Waker)>,
+}
+
+impl<T: Send + Sync + 'static> Future for Changed<'_, T> {
+    type Output = Version;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Version> {
+        let version = self.cell.version();
+        if version != self.seen {
+            self.waiting = None;
+            return Poll::Ready(version);
+        }
+        let waker = context.waker();
+        if let Some((Place(Some(ticket)), known)) = &mut self.waiting {
+            if known.will_wake(waker) {
+                return Poll::Pending;
+            }
+            let renewed = waiters::renew(*ticket, Notify::Task(waker.clone()));
+            if renewed.is_ok() {
+                *known = waker.clone();
+                return Poll::Pending;
+            }
+        }
+        match self.cell.enlist(self.seen, Notify::Task(waker.clone())) {
+            Ok(place) => {
+                self.waiting = Some((place, waker.clone()));
+                Poll::Pending
+            }
+            Err(version) => {
+                self.waiting = None;
+                Poll::Ready(version)
+            }
+        }
+    }
+}
+
+impl<T: Send + Sync + 'static> fmt::Debug for Changed<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Changed")
+            .field("seen", &self.seen)
+            .field("is_waiting", &self.waiting.is_some())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,258 @@
+//! What one thread keeps of the domain of cells: its membership, its garbage, its free nodes.
+#![allow(unsafe_code)]
+
+use core::alloc::Layout;
+use core::cell::{Cell, RefCell};
+use core::ptr::NonNull;
+use std::sync::Arc;
+
+use super::limbo::{Kind, Limbo, Retired};
+use super::nodes::Nodes;
+use super::participant::{CellPin, Participant};
+use super::shared::{Census, Record, Shared};
+use super::{BATCH, Epochs, LIMIT, RELEASES};
+use crate::sync::{global, thread_local, yield_now};
+
+#[derive(Default)]
+pub(super) struct Domain {
+    // Dropped first, under a checker: it may still hold what threads left behind.
+    epochs: Epochs,
+    shared: Arc<Shared>,
+}
+
+global! {
+    static DOMAIN: Domain = Domain::default();
+}
+
+thread_local! {
+    static LOCAL: Local = Local::new();
+}
+
+pub(crate) struct Local {
+    limbo: RefCell<Limbo>,
+    nodes: Nodes,
+    /// How many objects `limbo` has when it is to be turned next.
+    turn_at: Cell<usize>,
+    /// Something is to be done before the next write.
+    has_chores: Cell<bool>,
+    /// Too much waits for pins: others should run, and unpin [R6].
+    owes_way: Cell<bool>,
+    /// Objects are being released further up this stack.
+    releasing: Cell<bool>,
+    record: Arc<Record>,
+    shared: Arc<Shared>,
+    participant: Participant,
+}
+
+/// Calls `f` with what this thread keeps. A thread that is being torn down may have lost it: then `f`
+/// gets one for itself, whose garbage is left to others at once.
+#[inline]
+pub(crate) fn with<R>(f: impl FnOnce(&Local) -> R) -> R {
+    let mut f = Some(f);
+    let kept = LOCAL.try_with(|local| f.take().map(|f| f(local)));
+    match (kept, f) {
+        (Ok(Some(result)), _) => result,
+        (_, Some(f)) => with_one_for_itself(f),
+        _ => unreachable!("it was called or is still here"),
+    }
+}
+
+#[cold]
+fn with_one_for_itself<R>(f: impl FnOnce(&Local) -> R) -> R {
+    f(&Local::new())
+}
+
+/// What waits in all threads.
+pub(crate) fn census() -> Census {
+    DOMAIN.shared.census()
+}
+
+/// Reclaims inside this execution of a model. Before the first use of a cell.
+#[cfg(latchwork_loom)]
+pub(crate) fn reclaim_in_model() {
+    DOMAIN.epochs.reclaim();
+}
+
+impl Local {
+    #[cold]
+    fn new() -> Self {
+        Local {
+            limbo: RefCell::default(),
+            nodes: Nodes::default(),
+            turn_at: Cell::new(BATCH),
+            has_chores: Cell::new(false),
+            owes_way: Cell::new(false),
+            releasing: Cell::new(false),
+            record: DOMAIN.shared.enrol(),
+            shared: DOMAIN.shared.clone(),
+            participant: DOMAIN.epochs.register(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn pin(&self) -> CellPin {
+        self.participant.pin()
+    }
+
+    /// Moves `object` into memory of its own.
+    #[inline]
+    pub(crate) fn allocate<N>(&self, object: N) -> NonNull<N> {
+        const { assert!(size_of::<N>() > 0) };
+        let memory = self.nodes.take(Layout::new::<N>()).cast::<N>();
+        // SAFETY: fresh memory of this layout.
+        unsafe { memory.write(object) };
+        memory
+    }
+
+    /// Moves an object out of the memory that [`allocate`](Self::allocate) put it into.
+    ///
+    /// # Safety
+    /// `object` came from `allocate`, on any thread, and nobody else can reach it.
+    #[inline]
+    pub(crate) unsafe fn take_back<N>(&self, object: NonNull<N>) -> N {
+        // SAFETY: whole, and not read again.
+        let taken = unsafe { object.read() };
+        // SAFETY: it came from `take` with this layout.
+        unsafe { self.nodes.put(object.cast(), Layout::new::<N>()) };
+        taken
+    }
+
+    /// Gives up one share of `object` now. May run user code.
+    ///
+    /// # Safety
+    /// `object` came from `allocate`, is of this kind, and the share is the caller's.
+    pub(crate) unsafe fn release_now<N: Send>(&self, object: NonNull<N>, kind: &'static Kind) {
+        let object = object.cast();
+        // SAFETY: the caller's contract.
+        unsafe { self.release(&Retired { object, kind }) };
+    }
+
+    /// Releases `object` by `kind` once nobody can see it. Runs no user code.
+    ///
+    /// # Safety
+    /// `object` came from `allocate`, is of this kind, is unlinked, and is retired this once; `pin` is this
+    /// thread's [R1].
+    #[inline]
+    pub(crate) unsafe fn retire<N: Send>(
+        &self,
+        pin: &CellPin,
+        object: NonNull<N>,
+        kind: &'static Kind,
+    ) {
+        let mut limbo = self.limbo.borrow_mut();
+        let object = object.cast();
+        limbo.push(Retired { object, kind });
+        let len = limbo.len();
+        self.record.objects.set(len as u64);
+        self.record.bytes.set(limbo.bytes() as u64);
+        if len >= self.turn_at.get() {
+            self.turn(&mut limbo, pin);
+        }
+    }
+
+    #[cold]
+    fn turn(&self, limbo: &mut Limbo, pin: &CellPin) {
+        limbo.turn(pin);
+        self.shared.adopt(&mut limbo.due);
+        let len = limbo.len();
+        // The more waits, the less often it is worth a look.
+        self.turn_at.set(len + BATCH.max(len / 16));
+        if len > LIMIT {
+            self.owes_way.set(true);
+        }
+        if len > LIMIT || !limbo.due.is_empty() {
+            self.has_chores.set(true);
+        }
+        self.record.objects.set(len as u64);
+        self.record.bytes.set(limbo.bytes() as u64);
+        self.shared.note_since(&self.record, limbo.since());
+    }
+
+    /// Does a little of what has piled up, before a write begins. May run user code: destructors.
+    #[inline]
+    pub(crate) fn tidy(&self) {
+        if self.has_chores.get() {
+            self.tidy_slow();
+        }
+    }
+
+    #[inline(never)]
+    fn tidy_slow(&self) {
+        if self.owes_way.take() && !self.participant.is_pinned() {
+            yield_now();
+            let pin = self.pin();
+            self.turn(&mut self.limbo.borrow_mut(), &pin);
+            self.owes_way.set(false);
+        }
+        self.release_due(RELEASES);
+    }
+
+    /// Releases at most `n` objects that are due.
+    fn release_due(&self, n: usize) {
+        // A destructor that writes a cell comes by here: what it left to do is done by its caller.
+        if self.releasing.replace(true) {
+            return;
+        }
+        let _done = Done(&self.releasing);
+        for _ in 0..n {
+            let Some(retired) = self.limbo.borrow_mut().due.pop() else {
+                self.has_chores.set(false);
+                return;
+            };
+            // SAFETY: what is due has had its grace period [R2].
+            unsafe { self.release(&retired) };
+        }
+    }
+
+    /// # Safety
+    /// As for [`Retired::release`].
+    unsafe fn release(&self, retired: &Retired) {
+        let mut memory = Memory(self, Some(retired));
+        // SAFETY: the caller's contract.
+        if !unsafe { retired.release() } {
+            memory.1 = None;
+        }
+    }
+
+    /// Reclaims whatever no pin holds back, of this thread and of those that have ended.
+    pub(crate) fn flush(&self) {
+        // A ticket's period needs two epochs, and one more for what was retired behind the ticket.
+        for _ in 0..4 {
+            let pin = self.pin();
+            self.turn(&mut self.limbo.borrow_mut(), &pin);
+        }
+        self.release_due(usize::MAX);
+    }
+}
+
+/// Says, also when a destructor panics, that nobody releases any more.
+struct Done<'a>(&'a Cell<bool>);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
+
+/// The memory of an object that is being released: kept for other nodes, also when its destructor
+/// panics.
+struct Memory<'a>(&'a Local, Option<&'a Retired>);
+
+impl Drop for Memory<'_> {
+    fn drop(&mut self) {
+        if let Some(retired) = self.1 {
+            // SAFETY: released, so the memory is ours.
+            unsafe { self.0.nodes.put(retired.object, retired.kind.layout) };
+        }
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        let limbo = self.limbo.get_mut();
+        if !limbo.is_empty() {
+            limbo.abandon(&self.participant.pin(), &self.shared);
+        }
+        self.shared.strike_off(&self.record);
+    }
+}

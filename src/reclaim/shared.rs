@@ -1,0 +1,116 @@
+//! What threads leave behind when they end, and what each has waiting.
+#![allow(unsafe_code)]
+
+use core::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::limbo::Retired;
+use crate::sync::{Counter, Mutex};
+
+/// Shared by all threads that use cells.
+#[derive(Debug)]
+pub(super) struct Shared {
+    orphans: Mutex<Vec<Retired>>,
+    has_orphans: AtomicBool,
+    // Plain, under a checker too: no algorithm reads it.
+    records: parking_lot::Mutex<Vec<Arc<Record>>>,
+    born: Instant,
+}
+
+/// What one thread has waiting.
+#[derive(Debug, Default)]
+pub(super) struct Record {
+    pub(super) objects: Counter,
+    pub(super) bytes: Counter,
+    /// Nanoseconds from the birth of `Shared` to the moment from which on the oldest objects wait; 0 if none do.
+    since: Counter,
+}
+
+/// What [`crate::stats`] says of reclamation.
+#[derive(Debug, Default)]
+pub(crate) struct Census {
+    pub(crate) objects: u64,
+    pub(crate) bytes: u64,
+    pub(crate) oldest: Option<Duration>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Shared {
+            orphans: Mutex::new(Vec::new()),
+            has_orphans: AtomicBool::new(false),
+            records: Default::default(),
+            born: Instant::now(),
+        }
+    }
+}
+
+impl Shared {
+    /// A record that [`census`](Self::census) reads for as long as the caller keeps it.
+    pub(super) fn enrol(&self) -> Arc<Record> {
+        let record = Arc::new(Record::default());
+        self.records.lock().push(record.clone());
+        record
+    }
+
+    pub(super) fn strike_off(&self, record: &Arc<Record>) {
+        self.records.lock().retain(|r| !Arc::ptr_eq(r, record));
+    }
+
+    pub(super) fn note_since(&self, record: &Record, since: Option<Instant>) {
+        let nanos = since.map_or(0, |since| (since - self.born).as_nanos().max(1));
+        record.since.set(u64::try_from(nanos).unwrap_or(u64::MAX));
+    }
+
+    pub(super) fn census(&self) -> Census {
+        let now = self.born.elapsed();
+        let mut census = Census::default();
+        for record in self.records.lock().iter() {
+            census.objects += record.objects.get();
+            census.bytes += record.bytes.get();
+            let since = record.since.get();
+            if since != 0 {
+                let age = now.saturating_sub(Duration::from_nanos(since));
+                census.oldest = census.oldest.max(Some(age));
+            }
+        }
+        let orphans = self.orphans.lock();
+        census.objects += orphans.len() as u64;
+        census.bytes += orphans.iter().map(Retired::bytes).sum::<u64>();
+        census
+    }
+
+    /// Takes objects whose grace period is over, for others to release [R5].
+    pub(super) fn orphan(&self, objects: Vec<Retired>) {
+        self.orphans.lock().extend(objects);
+        // Relaxed: a hint; the mutex orders the rest.
+        self.has_orphans.store(true, Ordering::Relaxed);
+    }
+
+    /// Moves the orphans, if there are any, into `due`.
+    pub(super) fn adopt(&self, due: &mut Vec<Retired>) {
+        // Relaxed: as above.
+        if !self.has_orphans.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut orphans = self.orphans.lock();
+        // Relaxed: as above.
+        self.has_orphans.store(false, Ordering::Relaxed);
+        due.append(&mut orphans);
+    }
+}
+
+impl Drop for Shared {
+    /// Only under a checker: in a real build it is never dropped.
+    fn drop(&mut self) {
+        for retired in self.orphans.lock().drain(..) {
+            // SAFETY: `orphan` is given objects whose grace period is over.
+            let released = unsafe { retired.release() };
+            if released {
+                // SAFETY: the memory is ours now.
+                unsafe { super::nodes::give_back(retired.object, retired.kind.layout) };
+            }
+        }
+    }
+}
