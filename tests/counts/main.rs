@@ -15,6 +15,7 @@
     reason = "a global allocator that counts, and ptrace; both unsafe by nature"
 )]
 
+mod cells;
 mod decode;
 mod heap;
 mod steps;
