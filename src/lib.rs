@@ -33,13 +33,16 @@ mod hash;
 mod lock_table;
 
 mod cell;
+mod txn;
+
+mod stats;
 
 #[cfg(latchwork_loom)]
 #[doc(hidden)]
 pub use cell::model;
 pub use cell::{
     Changed, Conflict, OwnedSnapshot, ParseVersionError, ReadPin, RetryPolicy, Snapshot,
-    SnapshotRef, Stats, UpdateError, Version, VersionedCell, flush, pin, stats,
+    SnapshotRef, UpdateError, Version, VersionedCell, pin,
 };
 pub use hash::{KeyHasher, RandomState};
 pub use lock_table::{
@@ -47,6 +50,11 @@ pub use lock_table::{
     LockTable, LockTableBuilder, OwnedExclusiveGuard, OwnedLockAllFuture, OwnedLockFuture,
     OwnedLockSet, OwnedSharedGuard, OwnedSharedLockFuture, SharedGuard, SharedLockFuture,
     TableStats, WaiterInfo,
+};
+pub use stats::{Stats, flush, stats};
+pub use txn::{
+    Abort, AbortReasons, LabelStats, RunAsync, Transaction, Tx, TxAbort, TxError, View, atomically,
+    snapshot,
 };
 pub use word::Mode;
 

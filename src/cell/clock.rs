@@ -7,9 +7,6 @@ use crossbeam_utils::CachePadded;
 
 use crate::sync::{AtomicU64, Ordering, global};
 
-/// The stamp of a node whose moment nobody has asked for yet.
-pub(super) const UNSET: u64 = 0;
-
 /// The first moment: of it are the first nodes of cells.
 pub(super) const FIRST: u64 = 1;
 
@@ -19,14 +16,13 @@ global! {
 
 /// The current moment.
 #[inline]
-pub(super) fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     // Acquire: who reads a moment comes after the snapshot that began it [C4].
     CLOCK.load(Ordering::Acquire)
 }
 
 /// Begins the next moment, and returns the one that has ended.
-#[cfg(latchwork_loom)]
-pub(super) fn advance() -> u64 {
+pub(crate) fn advance() -> u64 {
     let ended = now();
     // AcqRel: as the load in `now`, and its partner. Acquire on failure: another snapshot has advanced
     // it, which serves as well [C4].

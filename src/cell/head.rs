@@ -3,39 +3,33 @@
 
 use core::ptr::NonNull;
 
-use super::node::Node;
+use super::node::Header;
 use crate::sync::{AtomicPtr, Ordering};
 
 /// Somebody waits for a write: whoever replaces this word wakes them.
 const WAITED: usize = 1;
 
 /// A value of the word.
-pub(super) struct Word<T>(NonNull<Node<T>>);
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Word(NonNull<Header>);
 
-impl<T> Clone for Word<T> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-impl<T> Copy for Word<T> {}
-
-impl<T> Word<T> {
+impl Word {
     #[inline(always)]
-    fn from_raw(raw: *mut Node<T>) -> Self {
+    fn from_raw(raw: *mut Header) -> Self {
         debug_assert!(!raw.is_null());
         // SAFETY: a cell always has a node.
         Word(unsafe { NonNull::new_unchecked(raw) })
     }
 
     #[inline(always)]
-    pub(super) fn node(self) -> NonNull<Node<T>> {
+    pub(crate) fn node(self) -> NonNull<Header> {
         let address = self.0.as_ptr().map_addr(|address| address & !WAITED);
         // SAFETY: without its mark it is still the address of a node.
         unsafe { NonNull::new_unchecked(address) }
     }
 
     #[inline(always)]
-    pub(super) fn is_waited(self) -> bool {
+    pub(crate) fn is_waited(self) -> bool {
         self.0.as_ptr().addr() & WAITED != 0
     }
 
@@ -46,28 +40,52 @@ impl<T> Word<T> {
 
 /// The word itself. Changed by compare-and-swap only: a publication heads a release sequence that
 /// marks continue [C2].
-pub(super) struct Head<T>(AtomicPtr<Node<T>>);
+pub(crate) struct Head(AtomicPtr<Header>);
 
-impl<T> Head<T> {
-    pub(super) fn new(node: NonNull<Node<T>>) -> Self {
+impl Head {
+    pub(crate) fn new(node: NonNull<Header>) -> Self {
         Head(AtomicPtr::new(node.as_ptr()))
     }
 
+    /// Where waiters find each other: no other head is there while this one is borrowed.
     #[inline(always)]
-    pub(super) fn load(&self) -> Word<T> {
+    pub(crate) fn address(&self) -> usize {
+        core::ptr::from_ref(self).addr()
+    }
+
+    #[inline(always)]
+    pub(crate) fn load(&self) -> Word {
         // Acquire: the node is whole. Pairs with the Release in `replace` [C1].
         Word::from_raw(self.0.load(Ordering::Acquire))
     }
 
     /// Puts `node` in the place of `seen`, and takes the mark off.
     #[inline]
-    pub(super) fn replace(&self, seen: Word<T>, node: NonNull<Node<T>>) -> Result<(), Word<T>> {
+    pub(crate) fn replace(&self, seen: Word, node: NonNull<Header>) -> Result<(), Word> {
+        self.exchange(seen, Word(node))
+    }
+
+    /// Puts `node` in the place of `seen`, and leaves the mark.
+    pub(crate) fn replace_marked(&self, seen: Word, node: NonNull<Header>) -> Result<(), Word> {
+        let word = Word(node);
+        self.exchange(
+            seen,
+            if seen.is_waited() {
+                word.waited()
+            } else {
+                word
+            },
+        )
+    }
+
+    #[inline(always)]
+    fn exchange(&self, seen: Word, next: Word) -> Result<(), Word> {
         // AcqRel: Release publishes the node [C1]; Acquire comes after whoever set the mark, and has so put
         // himself into the queue that the caller looks into now [C5].
         // Acquire on failure: as in `load`.
         let replaced = self.0.compare_exchange(
             seen.0.as_ptr(),
-            node.as_ptr(),
+            next.0.as_ptr(),
             Ordering::AcqRel,
             Ordering::Acquire,
         );
@@ -75,7 +93,7 @@ impl<T> Head<T> {
     }
 
     /// Sets the mark, if the word is still `seen`.
-    pub(super) fn mark(&self, seen: Word<T>) -> Result<(), Word<T>> {
+    pub(crate) fn mark(&self, seen: Word) -> Result<(), Word> {
         if seen.is_waited() {
             return Ok(());
         }

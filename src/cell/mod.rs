@@ -4,30 +4,34 @@
 //! the word; to write is to replace the node by a compare-and-swap. PROTOCOL.md beside this file has
 //! the steps and the rules that are cited here in brackets.
 
-mod clock;
+pub(crate) mod clock;
 mod head;
 #[cfg(latchwork_loom)]
 pub mod model;
 mod node;
 mod owned;
+mod owner;
+mod patience;
 mod policy;
 mod read;
-mod stats;
 mod version;
-mod wait;
-mod waiters;
+pub(crate) mod wait;
+pub(crate) mod waiters;
+mod when;
 mod write;
 
 use core::fmt;
+use core::marker::PhantomData;
 
-use head::{Head, Word};
-use node::Node;
+pub(crate) use head::{Head, Word};
+pub(crate) use node::{Current, Header, Node, NodeRef, Owned};
 pub use owned::OwnedSnapshot;
+pub(crate) use owner::{Owner, Rank, Status};
 pub use policy::{Conflict, RetryPolicy, UpdateError};
 pub use read::{ReadPin, Snapshot, SnapshotRef, pin};
-pub use stats::{Stats, flush, stats};
 pub use version::{ParseVersionError, Version};
 pub use wait::Changed;
+pub(crate) use when::When;
 
 use crate::reclaim;
 
@@ -91,7 +95,8 @@ use crate::reclaim;
 /// assert_eq!(*snapshot, [1, 2]); // what was read stays
 /// ```
 pub struct VersionedCell<T: Send + Sync + 'static> {
-    head: Head<T>,
+    head: Head,
+    value: PhantomData<T>,
 }
 
 impl<T: Send + Sync + 'static> VersionedCell<T> {
@@ -129,8 +134,14 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     fn at(version: Version, value: T) -> Self {
         let node = reclaim::with(|local| local.allocate(Node::first(version, value)));
         VersionedCell {
-            head: Head::new(node),
+            head: Head::new(node.cast()),
+            value: PhantomData,
         }
+    }
+
+    #[inline(always)]
+    pub(crate) fn head(&self) -> &Head {
+        &self.head
     }
 
     /// Returns the value, unless somebody has an owned snapshot of it: then that.
@@ -162,7 +173,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// assert_eq!((cell.get(), cell.version().get()), (2, 1));
     /// ```
     pub fn get_mut(&mut self) -> Option<&mut T> {
-        self.node_mut().get_mut()
+        self.value_mut()
     }
 
     /// Returns a clone of the value. The value is pinned while it is cloned.
@@ -176,11 +187,6 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         T: Clone,
     {
         self.read().clone()
-    }
-
-    /// Where waiters find each other: no other cell is there while this one is borrowed.
-    fn address(&self) -> usize {
-        core::ptr::from_ref(self).addr()
     }
 }
 

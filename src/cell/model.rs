@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::read::pin_cells;
-use super::{VersionedCell, clock};
+use super::{NodeRef, VersionedCell, clock};
 use crate::reclaim;
 
 /// A moment between writes: what a snapshot is taken at.
@@ -28,14 +28,19 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// Shows `f` the value at a moment.
     #[doc(hidden)]
     pub fn at_moment<R>(&self, moment: Moment, f: impl FnOnce(&T) -> R) -> R {
-        let _pin = pin_cells();
-        let mut node = self.load().node();
+        let pin = pin_cells();
+        let mut node = self.current(&pin);
         loop {
-            // SAFETY: models that take moments reclaim nothing.
-            let current = unsafe { node.as_ref() };
-            match current.prev() {
-                Some(prev) if current.stamp() > moment.0 => node = prev,
-                _ => return f(current.value()),
+            let stamp = node
+                .header()
+                .when()
+                .as_stamp()
+                .expect("a current node is stamped");
+            match node.header().prev() {
+                // SAFETY: models that take moments reclaim nothing.
+                Some(prev) if stamp > moment.0 => node = unsafe { NodeRef::new(prev) },
+                // SAFETY: the cell's node, which has a value.
+                _ => return f(unsafe { node.value() }),
             }
         }
     }

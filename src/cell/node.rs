@@ -4,120 +4,141 @@
 //! | field | written | read |
 //! |---|---|---|
 //! | `version`, `prev`, `value` | before the node is published, and never after [C1] | under a pin or with a share |
-//! | `stamp` | once, from unset, by whoever needs it first [C4] | the same |
+//! | `when` | from unset or owned to a stamp, by whoever needs it first [C4] | the same |
 //! | `shares` | by owned snapshots and by whoever releases the node [R3] | the same |
 //!
 //! # Orderings
-//! `stamp`: publishes nothing but itself; see [C4]. `shares`: as the count of `std::sync::Arc`.
+//! `when`: publishes nothing but itself; see [C4]. `shares`: as the count of `std::sync::Arc`.
 #![allow(unsafe_code)]
 
+use core::marker::PhantomData;
+use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 
 use super::clock;
+use super::owner::{Owner, Status};
 use super::version::Version;
+use super::when::When;
 use crate::reclaim::Kind;
 use crate::sync::{AtomicU32, AtomicU64, Canary, Ordering, UnsafeCell};
 
-pub(super) struct Node<T> {
-    stamp: AtomicU64,
+/// What a node is, whatever its value.
+#[repr(C)]
+pub(crate) struct Header {
+    when: AtomicU64,
     /// One for the cell, until the node is released, and one for each owned snapshot.
     shares: AtomicU32,
     canary: Canary,
-    written: UnsafeCell<Written<T>>,
+    written: UnsafeCell<Written>,
 }
 
-struct Written<T> {
+struct Written {
     version: Version,
-    #[cfg_attr(not(latchwork_loom), allow(dead_code, reason = "for `snapshot`"))]
-    prev: *mut Node<T>,
-    value: T,
+    prev: *mut Header,
+}
+
+/// A header and a value behind it, so that the address of one is the address of the other.
+#[repr(C)]
+pub(crate) struct Node<T> {
+    header: Header,
+    value: UnsafeCell<MaybeUninit<T>>,
 }
 
 // SAFETY: it hands out `&T` to any thread, and whoever releases it drops the `T`; `prev` is an address
 // that is followed under a pin only [R1].
 unsafe impl<T: Send + Sync> Send for Node<T> {}
-// SAFETY: as above; nothing writes the node while it is shared but through atomics [C1].
+// SAFETY: as above; nothing writes the node while it is shared but through atomics [C1] [X2].
 unsafe impl<T: Send + Sync> Sync for Node<T> {}
+// SAFETY: as above.
+unsafe impl Send for Header {}
+// SAFETY: as above.
+unsafe impl Sync for Header {}
 
 /// More shares than this are a leak in a loop, and end the process before the count overflows.
 const MAX_SHARES: u32 = u32::MAX >> 1;
 
-impl<T: Send + Sync + 'static> Node<T> {
-    /// How a node is released once it was retired.
-    pub(super) const KIND: &'static Kind = {
-        // SAFETY: `release` gives up the one share that a retired node has of itself.
-        &unsafe { Kind::of::<Self>(Self::release) }
-    };
-
-    /// The first node of a cell: every snapshot sees it, there being nothing older.
-    pub(super) fn first(version: Version, value: T) -> Self {
-        Self::with_stamp(clock::FIRST, version, core::ptr::null_mut(), value)
-    }
-
-    /// A node to be put in the place of `prev`.
-    pub(super) fn after(prev: NonNull<Self>, version: Version, value: T) -> Self {
-        Self::with_stamp(clock::UNSET, version, prev.as_ptr(), value)
-    }
-
-    fn with_stamp(stamp: u64, version: Version, prev: *mut Self, value: T) -> Self {
-        Node {
-            stamp: AtomicU64::new(stamp),
+impl Header {
+    #[inline]
+    fn new(when: When, version: Version, prev: *mut Header) -> Self {
+        Header {
+            when: AtomicU64::new(when.bits()),
             shares: AtomicU32::new(1),
             canary: Canary::new(),
-            written: UnsafeCell::new(Written {
-                version,
-                prev,
-                value,
-            }),
+            written: UnsafeCell::new(Written { version, prev }),
         }
     }
 
     #[inline(always)]
-    fn written(&self) -> &Written<T> {
+    fn written(&self) -> &Written {
         self.canary.check();
         // SAFETY: nothing writes it while it can be reached through a shared reference [C1].
         self.written.with(|written| unsafe { &*written })
     }
 
     #[inline(always)]
-    pub(super) fn version(&self) -> Version {
+    pub(crate) fn version(&self) -> Version {
         self.written().version
     }
 
-    #[inline(always)]
-    pub(super) fn value(&self) -> &T {
-        &self.written().value
-    }
-
-    /// The node that it replaced; `None` for the first.
-    #[cfg(latchwork_loom)]
-    pub(super) fn prev(&self) -> Option<NonNull<Self>> {
+    /// The node that it replaced, or is to replace; `None` for the first.
+    #[inline]
+    pub(crate) fn prev(&self) -> Option<NonNull<Header>> {
         NonNull::new(self.written().prev)
     }
 
-    pub(super) fn into_value(self) -> T {
-        let Node { written, .. } = self;
-        written.into_inner().value
+    #[inline(always)]
+    pub(crate) fn when(&self) -> When {
+        // Acquire: a snapshot that was taken before the stamp was set comes before who reads it [C4]; an owner is whole [X1].
+        When::from_bits(self.when.load(Ordering::Acquire))
     }
 
-    /// The value, for a write in place: the node becomes the first one of a new cell with the next
-    /// version. `None` while an owned snapshot shares it.
-    pub(super) fn get_mut(&mut self) -> Option<&mut T> {
-        if !self.is_unshared() {
-            return None;
+    /// Stamps the node that the caller has just published [C4].
+    #[inline]
+    pub(crate) fn stamp_published(&self) {
+        crate::sync::store_load_fence();
+        self.set_stamp(When::UNSET, clock::now());
+    }
+
+    /// Stamps an unstamped node that the caller has found.
+    #[cold]
+    pub(super) fn stamp_found(&self) -> u64 {
+        // The caller has seen the node: whoever takes the clock from now on sees it too [C4].
+        crate::sync::full_fence();
+        self.set_stamp(When::UNSET, clock::now())
+    }
+
+    /// Puts a stamp in the place of `from`, unless somebody has.
+    #[inline]
+    pub(crate) fn set_stamp(&self, from: When, stamp: u64) -> u64 {
+        // AcqRel: as the load in `when`, and its partner. Acquire on failure: the same [C4].
+        let set = self.when.compare_exchange(
+            from.bits(),
+            When::stamp(stamp).bits(),
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+        match set {
+            Ok(_) => stamp,
+            Err(bits) => When::from_bits(bits).as_stamp().unwrap_or(stamp),
         }
-        self.stamp = AtomicU64::new(clock::FIRST);
-        self.written.with_mut(|written| {
-            // SAFETY: the node is borrowed exclusively, and nobody shares it.
-            let written = unsafe { &mut *written };
-            written.version = written.version.next();
-            written.prev = core::ptr::null_mut();
-            Some(&mut written.value)
-        })
+    }
+
+    /// The owner of the node says when it was written.
+    #[inline]
+    pub(crate) fn set_when(&self, when: When) {
+        // Release: whoever finds the stamp comes after the commit, as if he had found it by the status [X2].
+        self.when.store(when.bits(), Ordering::Release);
+    }
+
+    /// Makes a node that is not published yet one that is put upon `base`.
+    #[inline]
+    pub(crate) fn place(&mut self, when: When, base: NodeRef<'_>) {
+        *self = Header::new(when, base.version().next(), base.0.as_ptr());
     }
 
     /// Whether the caller's share is the only one. Nobody can add one then: to do so takes a share, or a
     /// pin from before the node was retired [R3].
+    #[inline]
     pub(super) fn is_unshared(&self) -> bool {
         // Acquire: what other sharers did with the value comes before what the caller does. Pairs
         // with the Release in `give_up_share` [R3].
@@ -134,6 +155,7 @@ impl<T: Send + Sync + 'static> Node<T> {
     }
 
     /// `true`: it was the last, and the caller owns the node.
+    #[inline]
     fn give_up_share(&self) -> bool {
         if self.is_unshared() {
             return true;
@@ -147,58 +169,239 @@ impl<T: Send + Sync + 'static> Node<T> {
         self.shares.load(Ordering::Acquire);
         true
     }
+}
+
+impl<T: Send + Sync + 'static> Node<T> {
+    /// How a node is released once it was retired.
+    pub(crate) const KIND: &'static Kind = {
+        // SAFETY: `release` gives up the one share that a retired node has of itself.
+        &unsafe { Kind::of::<Self>(Self::release) }
+    };
+
+    /// The first node of a cell: every snapshot sees it, there being nothing older.
+    pub(super) fn first(version: Version, value: T) -> Self {
+        let when = When::stamp(clock::FIRST);
+        Self::new(Header::new(when, version, core::ptr::null_mut()), value)
+    }
+
+    /// A node to be put in the place of `prev`.
+    pub(super) fn after(prev: NodeRef<'_>, value: T) -> Self {
+        let version = prev.version().next();
+        Self::new(Header::new(When::UNSET, version, prev.0.as_ptr()), value)
+    }
+
+    /// A node to be [placed](Header::place).
+    #[inline]
+    pub(crate) fn draft(value: T) -> Self {
+        let header = Header::new(When::UNSET, Version::FIRST, core::ptr::null_mut());
+        Self::new(header, value)
+    }
+
+    /// A node without a value, that keeps others from replacing `base` until `owner` is decided.
+    pub(crate) fn claim(base: NodeRef<'_>, owner: &Owner) -> Self {
+        let when = When::claim(core::ptr::from_ref(owner).expose_provenance());
+        Node {
+            header: Header::new(when, base.version(), base.0.as_ptr()),
+            value: UnsafeCell::new(MaybeUninit::uninit()),
+        }
+    }
+
+    #[inline]
+    fn new(header: Header, value: T) -> Self {
+        Node {
+            header,
+            value: UnsafeCell::new(MaybeUninit::new(value)),
+        }
+    }
+
+    /// # Safety
+    /// It is no claim.
+    pub(super) unsafe fn into_value(self) -> T {
+        let Node { value, .. } = self;
+        // SAFETY: what is no claim has a value, by the caller's contract.
+        unsafe { value.into_inner().assume_init() }
+    }
+
+    /// The value, for a write in place: the node becomes the first one of a new cell with the next
+    /// version. `None` while an owned snapshot shares it.
+    ///
+    /// # Safety
+    /// It is no claim.
+    pub(super) unsafe fn get_mut(&mut self) -> Option<&mut T> {
+        if !self.header.is_unshared() {
+            return None;
+        }
+        let version = self.header.version().next();
+        let when = When::stamp(clock::FIRST);
+        self.header = Header::new(when, version, core::ptr::null_mut());
+        self.value.with_mut(|value| {
+            // SAFETY: the node is borrowed exclusively, and nobody shares it.
+            let value = unsafe { &mut *value };
+            // SAFETY: what is no claim has a value, by the caller's contract.
+            Some(unsafe { value.assume_init_mut() })
+        })
+    }
 
     /// # Safety
     /// `object` is a node with a share that the caller gives up.
     unsafe fn release(object: NonNull<u8>) -> bool {
         let node = object.cast::<Self>();
         // SAFETY: alive, by the share.
-        let last = unsafe { node.as_ref() }.give_up_share();
+        let header = unsafe { &node.as_ref().header };
+        let last = header.give_up_share();
         if last {
-            // SAFETY: nobody else can reach it.
-            unsafe { node.drop_in_place() };
+            let is_claim = header.when().is_claim();
+            // SAFETY: nobody else can reach it. What is left of a node whose value has gone is plain memory.
+            let Node { header, value } = unsafe { node.read() };
+            drop(header);
+            if !is_claim {
+                // SAFETY: what is no claim has a value.
+                drop(unsafe { value.into_inner().assume_init() });
+            }
         }
         last
     }
+}
 
-    /// Stamps the node that the caller has just published [C4].
-    #[inline]
-    pub(super) fn stamp_published(&self) {
-        crate::sync::store_load_fence();
-        self.set_stamp();
+/// A node that is alive for `'p`: by a pin, or by a share. Its address reaches the value too.
+pub(crate) struct NodeRef<'p>(NonNull<Header>, PhantomData<&'p Header>);
+
+impl Clone for NodeRef<'_> {
+    fn clone(&self) -> Self {
+        *self
     }
+}
+impl Copy for NodeRef<'_> {}
 
-    /// The node as readers may see it: on one side of each snapshot [C4].
+impl PartialEq for NodeRef<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+/// What a cell has, seen through the node in its head.
+#[derive(Clone, Copy)]
+pub(crate) enum Current<'p> {
+    /// The node has the value.
+    Settled(NodeRef<'p>),
+    /// The node is that of a transaction that is undecided.
+    Owned(Owned<'p>),
+}
+
+/// A node of a transaction that is undecided.
+#[derive(Clone, Copy)]
+pub(crate) struct Owned<'p> {
+    node: NodeRef<'p>,
+    /// The node that has the value until the owner commits.
+    pub(crate) base: NodeRef<'p>,
+    pub(crate) owner: &'p Owner,
+}
+
+impl<'p> Current<'p> {
+    /// The node that has the value now, for whoever will act upon it: a transaction that is about to replace it
+    /// looks again at what it has read before it commits [X3].
     #[inline(always)]
-    pub(super) fn settled(&self) -> &Self {
-        self.stamp();
-        self
+    pub(crate) fn settle(self) -> NodeRef<'p> {
+        match self {
+            Current::Settled(node) => node,
+            Current::Owned(owned) => owned.settle(),
+        }
+    }
+}
+
+impl<'p> Owned<'p> {
+    #[cold]
+    #[inline(never)]
+    fn settle(self) -> NodeRef<'p> {
+        if self.owner.doubt().is_decided() {
+            return self.node.current().settle();
+        }
+        self.base
+    }
+}
+
+impl<'p> NodeRef<'p> {
+    /// # Safety
+    /// `node` is alive for `'p`, and so is whatever node and owner a pin from before it was loaded would
+    /// protect [R1] [X1].
+    #[inline(always)]
+    pub(crate) unsafe fn new(node: NonNull<Header>) -> Self {
+        NodeRef(node, PhantomData)
     }
 
-    /// The moment at which the node was published, by the clock that snapshots advance.
-    #[inline]
-    pub(super) fn stamp(&self) -> u64 {
-        // Acquire: a snapshot that was taken before the stamp was set comes before who reads it [C4].
-        match self.stamp.load(Ordering::Acquire) {
-            clock::UNSET => self.stamp_slow(),
-            stamp => stamp,
+    #[inline(always)]
+    pub(crate) fn header(self) -> &'p Header {
+        // SAFETY: alive, by the contract of `new`.
+        unsafe { self.0.as_ref() }
+    }
+
+    #[inline(always)]
+    pub(crate) fn as_ptr(self) -> NonNull<Header> {
+        self.0
+    }
+
+    #[inline(always)]
+    pub(crate) fn version(self) -> Version {
+        self.header().version()
+    }
+
+    /// # Safety
+    /// The node is a `Node<T>`, and has a value.
+    #[inline(always)]
+    pub(crate) unsafe fn value<T>(self) -> &'p T {
+        // SAFETY: alive, and a `Node<T>` by the caller's contract.
+        let node = unsafe { self.0.cast::<Node<T>>().as_ref() };
+        node.value.with(|value| {
+            // SAFETY: nothing writes it while it can be reached through a shared reference [C1].
+            let value = unsafe { &*value };
+            // SAFETY: it has one, by the caller's contract.
+            unsafe { value.assume_init_ref() }
+        })
+    }
+
+    /// What the cell has, if this is the node in its head: the value as readers may see it, on one
+    /// side of each snapshot [C4].
+    #[inline(always)]
+    pub(crate) fn current(self) -> Current<'p> {
+        if self.header().when().as_stamp().is_some() {
+            return Current::Settled(self);
         }
+        self.current_slow()
     }
 
     #[cold]
-    fn stamp_slow(&self) -> u64 {
-        // The caller has seen the node: whoever takes the clock from now on sees it too [C4].
-        crate::sync::full_fence();
-        self.set_stamp()
+    #[inline(never)]
+    fn current_slow(self) -> Current<'p> {
+        let header = self.header();
+        let when = header.when();
+        let Some(address) = when.as_owner() else {
+            if when == When::UNSET {
+                header.stamp_found();
+            }
+            return Current::Settled(self);
+        };
+        // SAFETY: an owner is retired after every node of its own has been unlinked or stamped [X1], so
+        // that whoever was pinned before it found the node finds it alive.
+        let owner = unsafe { &*core::ptr::with_exposed_provenance::<Owner>(address) };
+        match owner.status() {
+            Status::Committed(stamp) if !when.is_claim() => {
+                header.set_stamp(when, stamp);
+                Current::Settled(self)
+            }
+            Status::Committed(_) | Status::Aborted => Current::Settled(self.under()),
+            Status::Undecided(_) | Status::Prepared(_) => Current::Owned(Owned {
+                node: self,
+                base: self.under(),
+                owner,
+            }),
+        }
     }
 
-    #[inline]
-    fn set_stamp(&self) -> u64 {
-        let now = clock::now();
-        // AcqRel: as the load in `stamp`, and its partner. Acquire on failure: the same [C4].
-        let set =
-            self.stamp
-                .compare_exchange(clock::UNSET, now, Ordering::AcqRel, Ordering::Acquire);
-        set.err().unwrap_or(now)
+    /// The node that an owned one is put upon.
+    fn under(self) -> NodeRef<'p> {
+        let prev = self.header().prev();
+        // SAFETY: it is retired only once the owned node is committed, or is itself replaced: after any pin
+        // under which the owned node was found in the head [X1].
+        unsafe { NodeRef::new(prev.expect("an owned node is put upon another")) }
     }
 }

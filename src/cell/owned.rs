@@ -2,11 +2,12 @@
 #![allow(unsafe_code)]
 
 use core::fmt;
+use core::marker::PhantomData;
 use core::ops::Deref;
 use core::ptr::NonNull;
 
 use super::read::{fmt_snapshot, pin_cells};
-use super::{Node, Version, VersionedCell};
+use super::{Header, Node, NodeRef, Version, VersionedCell};
 use crate::reclaim;
 
 /// A value as it was when it was read, shared with its cell.
@@ -23,7 +24,7 @@ use crate::reclaim;
 /// let length = std::thread::spawn(move || snapshot.len()).join().unwrap();
 /// assert_eq!(length, 1);
 /// ```
-pub struct OwnedSnapshot<T: Send + Sync + 'static>(NonNull<Node<T>>);
+pub struct OwnedSnapshot<T: Send + Sync + 'static>(NonNull<Header>, PhantomData<T>);
 
 // SAFETY: it shares a `T` between threads, and whoever is last drops it: as `Arc`.
 unsafe impl<T: Send + Sync + 'static> Send for OwnedSnapshot<T> {}
@@ -49,37 +50,41 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         OwnedSnapshot::of(self.current(&pin_cells()))
     }
 
-    pub(super) fn node_mut(&mut self) -> &mut Node<T> {
+    /// The value, for a write in place.
+    pub(super) fn value_mut(&mut self) -> Option<&mut T> {
+        let mut node = self.load().node().cast::<Node<T>>();
         // SAFETY: the current node is the cell's, and nobody else reads the cell while it is borrowed exclusively;
         // owned snapshots read only what `Node` lets nobody write while they exist [R3].
-        unsafe { self.load().node().as_mut() }
+        let node = unsafe { node.as_mut() };
+        // SAFETY: no transaction touches the cell now, so that its node has a value.
+        unsafe { node.get_mut() }
     }
 }
 
 impl<T: Send + Sync + 'static> Drop for VersionedCell<T> {
     fn drop(&mut self) {
         // Gives up the cell's share of its node: nobody can read it through the cell any more.
-        drop(OwnedSnapshot(self.load().node()));
+        drop(OwnedSnapshot::<T>(self.load().node(), PhantomData));
     }
 }
 
 impl<T: Send + Sync + 'static> OwnedSnapshot<T> {
     /// Takes a share of a node that the caller may use.
-    pub(super) fn of(node: &Node<T>) -> Self {
-        node.share();
-        OwnedSnapshot(NonNull::from(node))
+    pub(super) fn of(node: NodeRef<'_>) -> Self {
+        node.header().share();
+        OwnedSnapshot(node.as_ptr(), PhantomData)
     }
 
     /// Takes the share that the cell has.
     pub(super) fn of_cell(cell: VersionedCell<T>) -> Self {
         let node = cell.load().node();
         core::mem::forget(cell);
-        OwnedSnapshot(node)
+        OwnedSnapshot(node, PhantomData)
     }
 
-    fn node(&self) -> &Node<T> {
+    fn node(&self) -> NodeRef<'_> {
         // SAFETY: alive, by the share [R3].
-        unsafe { self.0.as_ref() }
+        unsafe { NodeRef::new(self.0) }
     }
 
     /// Returns the version of the value.
@@ -102,14 +107,15 @@ impl<T: Send + Sync + 'static> OwnedSnapshot<T> {
     /// assert_eq!(snapshot.into_value().unwrap(), "a");
     /// ```
     pub fn into_value(self) -> Result<T, Self> {
-        if !self.node().is_unshared() {
+        if !self.node().header().is_unshared() {
             return Err(self);
         }
-        let node = self.0;
+        let node = self.0.cast::<Node<T>>();
         core::mem::forget(self);
         // SAFETY: the only share was ours, so that nobody else can reach the node [R3].
         let node = reclaim::with(|local| unsafe { local.take_back(node) });
-        Ok(node.into_value())
+        // SAFETY: it was in a cell of `T`, and so is no claim.
+        Ok(unsafe { node.into_value() })
     }
 }
 
@@ -122,7 +128,7 @@ impl<T: Send + Sync + 'static> Clone for OwnedSnapshot<T> {
 impl<T: Send + Sync + 'static> Drop for OwnedSnapshot<T> {
     fn drop(&mut self) {
         // SAFETY: one share of the node was ours, and is given up here [R3].
-        reclaim::with(|local| unsafe { local.release_now(self.0, Node::<T>::KIND) });
+        reclaim::with(|local| unsafe { local.release_now(self.0.cast(), Node::<T>::KIND) });
     }
 }
 
@@ -130,7 +136,8 @@ impl<T: Send + Sync + 'static> Deref for OwnedSnapshot<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        self.node().value()
+        // SAFETY: it was in a cell of `T`, and has a value.
+        unsafe { self.node().value() }
     }
 }
 

@@ -2,10 +2,11 @@
 #![allow(unsafe_code)]
 
 use core::fmt;
+use core::marker::PhantomData;
 use core::ops::Deref;
 use core::ptr::NonNull;
 
-use super::{Node, OwnedSnapshot, Version, VersionedCell, Word};
+use super::{Current, Header, NodeRef, OwnedSnapshot, Version, VersionedCell, Word};
 use crate::reclaim::{self, CellPin};
 
 impl<T: Send + Sync + 'static> VersionedCell<T> {
@@ -25,7 +26,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     #[inline]
     pub fn read(&self) -> Snapshot<'_, T> {
         let pin = pin_cells();
-        let node = NonNull::from(self.current(&pin));
+        let node = self.current(&pin).as_ptr();
         Snapshot::of(self, node, pin)
     }
 
@@ -42,7 +43,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// ```
     #[inline]
     pub fn read_in<'p>(&'p self, pin: &'p ReadPin) -> SnapshotRef<'p, T> {
-        SnapshotRef(self.current(&pin.0))
+        SnapshotRef(self.current(&pin.0), PhantomData)
     }
 
     /// Returns the current version.
@@ -58,21 +59,21 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         self.current(&pin_cells()).version()
     }
 
-    /// The current node.
+    /// The node that has the value.
     #[inline(always)]
-    pub(super) fn current<'p>(&'p self, pin: &'p CellPin) -> &'p Node<T> {
-        self.at_pin(pin, self.load())
+    pub(super) fn current<'p>(&'p self, pin: &'p CellPin) -> NodeRef<'p> {
+        self.current_at(pin, self.load()).settle()
     }
 
-    /// The node of a word that was loaded under `pin`.
+    /// What the cell has, if `seen` was loaded under `pin`.
     #[inline(always)]
-    pub(super) fn at_pin<'p>(&'p self, _: &'p CellPin, seen: Word<T>) -> &'p Node<T> {
-        // SAFETY: loaded under the pin, which outlives the reference [R1].
-        unsafe { seen.node().as_ref() }.settled()
+    pub(super) fn current_at<'p>(&'p self, _: &'p CellPin, seen: Word) -> Current<'p> {
+        // SAFETY: loaded under the pin, which outlives the reference [R1] [X1].
+        unsafe { NodeRef::new(seen.node()) }.current()
     }
 
     #[inline(always)]
-    pub(super) fn load(&self) -> Word<T> {
+    pub(super) fn load(&self) -> Word {
         self.head.load()
     }
 }
@@ -127,7 +128,7 @@ impl fmt::Debug for ReadPin {
 /// assert_eq!((snapshot.len(), snapshot.version().get()), (1, 0));
 /// ```
 pub struct Snapshot<'c, T: Send + Sync + 'static> {
-    node: NonNull<Node<T>>,
+    node: NonNull<Header>,
     // The node is alive as long as this is [R1].
     _pin: CellPin,
     _cell: &'c VersionedCell<T>,
@@ -138,9 +139,9 @@ unsafe impl<T: Send + Sync + 'static> Sync for Snapshot<'_, T> {}
 
 impl<T: Send + Sync + 'static> Snapshot<'_, T> {
     #[inline]
-    fn node(&self) -> &Node<T> {
+    fn node(&self) -> NodeRef<'_> {
         // SAFETY: it was loaded under the pin, which is as old as `self` [R1].
-        unsafe { self.node.as_ref() }
+        unsafe { NodeRef::new(self.node) }
     }
 
     /// Returns the version of the value.
@@ -168,7 +169,7 @@ impl<T: Send + Sync + 'static> Snapshot<'_, T> {
     /// A snapshot of `node`, which was the current one under `pin`.
     pub(super) fn of(
         cell: &VersionedCell<T>,
-        node: NonNull<Node<T>>,
+        node: NonNull<Header>,
         pin: CellPin,
     ) -> Snapshot<'_, T> {
         Snapshot {
@@ -184,7 +185,8 @@ impl<T: Send + Sync + 'static> Deref for Snapshot<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        self.node().value()
+        // SAFETY: the cell's node, which has a value.
+        unsafe { self.node().value() }
     }
 }
 
@@ -203,7 +205,12 @@ impl<T: Send + Sync + 'static + fmt::Debug> fmt::Debug for Snapshot<'_, T> {
 /// let snapshot = cell.read_in(&pin);
 /// assert_eq!((*snapshot, snapshot.version()), (1, latchwork::Version::FIRST));
 /// ```
-pub struct SnapshotRef<'p, T: Send + Sync + 'static>(&'p Node<T>);
+pub struct SnapshotRef<'p, T: Send + Sync + 'static>(NodeRef<'p>, PhantomData<&'p T>);
+
+// SAFETY: others may look at the value; the pin stays where it is, and outlives `'p`.
+unsafe impl<T: Send + Sync + 'static> Send for SnapshotRef<'_, T> {}
+// SAFETY: as above.
+unsafe impl<T: Send + Sync + 'static> Sync for SnapshotRef<'_, T> {}
 
 impl<T: Send + Sync + 'static> Clone for SnapshotRef<'_, T> {
     fn clone(&self) -> Self {
@@ -223,7 +230,8 @@ impl<'p, T: Send + Sync + 'static> SnapshotRef<'p, T> {
     /// Returns the value, for as long as the pin lives.
     #[inline]
     pub fn get(self) -> &'p T {
-        self.0.value()
+        // SAFETY: a node of a cell of `T` that has a value.
+        unsafe { self.0.value() }
     }
 
     /// Returns the same value, kept without a pin. See [`VersionedCell::read_owned`].
@@ -241,7 +249,7 @@ impl<T: Send + Sync + 'static> Deref for SnapshotRef<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        self.0.value()
+        self.get()
     }
 }
 

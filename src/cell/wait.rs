@@ -1,4 +1,5 @@
 //! Waiting for a write.
+#![allow(unsafe_code)]
 
 use core::fmt;
 use core::future::Future;
@@ -6,10 +7,10 @@ use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use super::read::pin_cells;
 use super::waiters::{self, Ticket};
-use super::{Version, VersionedCell};
-use crate::sync::Parker;
+use super::{Current, Head, NodeRef, Owned, Version, VersionedCell, Word};
+use crate::reclaim;
+use crate::sync::{Parker, full_fence};
 use crate::wait::Notify;
 
 impl<T: Send + Sync + 'static> VersionedCell<T> {
@@ -51,7 +52,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
 
     fn wait_until(&self, seen: Version, deadline: Option<Instant>) -> Option<Version> {
         let (parker, unparker) = Parker::new();
-        let mut place = match self.enlist(seen, Notify::Thread(unparker)) {
+        let mut place = match enlist(&self.head, seen, Notify::Thread(unparker)) {
             Ok(place) => place,
             Err(version) => return Some(version),
         };
@@ -96,31 +97,48 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
             waiting: None,
         }
     }
+}
 
-    /// Puts a waiter into the queue, or returns the version that it does not have to wait for [C5].
-    fn enlist(&self, seen: Version, notify: Notify) -> Result<Place, Version> {
-        let enlisted = waiters::enlist(self.address(), seen, notify, || {
-            let _pin = pin_cells();
+/// Puts a waiter for another version than `seen` into the queue of a cell, or returns the version that it does not
+/// have to wait for [C5].
+pub(crate) fn enlist(head: &Head, seen: Version, notify: Notify) -> Result<Place, Version> {
+    let enlisted = waiters::enlist(head.address(), seen, notify, || {
+        reclaim::with(|local| {
+            let _pin = local.pin();
+            // SAFETY: loaded under the pin [R1] [X1].
+            let current = |word: Word| unsafe { NodeRef::new(word.node()) }.current();
             loop {
-                let word = self.load();
-                let version = self.version();
-                if version != seen {
-                    return Err(version);
+                let word = head.load();
+                if let Current::Owned(Owned { owner, .. }) = current(word) {
+                    assert!(
+                        !owner.is_of(local.thread()),
+                        "a cell that a transaction of this thread owns is waited for inside its closure"
+                    );
                 }
-                if self.head.mark(word).is_ok() {
-                    return Ok(());
+                let version = current(word).settle().version();
+                if version == seen && head.mark(word).is_err() {
+                    continue;
                 }
+                // A transaction that owns the cell commits without touching the word: it looks for the
+                // mark afterwards, and so does the caller for the commit [C5].
+                full_fence();
+                let version = current(word).settle().version();
+                return if version == seen {
+                    Ok(())
+                } else {
+                    Err(version)
+                };
             }
-        });
-        // The notification is dropped here, after the mutex is released.
-        enlisted
-            .map(|t| Place(Some(t)))
-            .map_err(|(version, _)| version)
-    }
+        })
+    });
+    // The notification is dropped here, after the mutex is released.
+    enlisted
+        .map(|t| Place(Some(t)))
+        .map_err(|(version, _)| version)
 }
 
 /// A place in a queue, given up when it is dropped.
-struct Place(Option<Ticket>);
+pub(crate) struct Place(Option<Ticket>);
 
 impl Place {
     fn leave(&mut self) {
@@ -181,7 +199,7 @@ impl<T: Send + Sync + 'static> Future for Changed<'_, T> {
                 return Poll::Pending;
             }
         }
-        match self.cell.enlist(self.seen, Notify::Task(waker.clone())) {
+        match enlist(&self.cell.head, self.seen, Notify::Task(waker.clone())) {
             Ok(place) => {
                 self.waiting = Some((place, waker.clone()));
                 Poll::Pending

@@ -14,7 +14,7 @@ use crate::wait::Notify;
 
 /// Names one waiter of one cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Ticket {
+pub(crate) struct Ticket {
     cell: usize,
     number: u64,
 }
@@ -47,7 +47,7 @@ fn shard(cell: usize) -> &'static Mutex<Shard> {
 
 /// Adds a waiter for a write after `version`, unless `mark` finds that there has been one. `mark` runs under the
 /// mutex, and leaves the mark in the cell's word [C5].
-pub(super) fn enlist<E>(
+pub(crate) fn enlist<E>(
     cell: usize,
     version: Version,
     notify: Notify,
@@ -65,7 +65,7 @@ pub(super) fn enlist<E>(
 }
 
 /// Gives a waiter another notification, and returns the one that it had. `Err`: it was woken.
-pub(super) fn renew(ticket: Ticket, notify: Notify) -> Result<Notify, Notify> {
+pub(crate) fn renew(ticket: Ticket, notify: Notify) -> Result<Notify, Notify> {
     match shard(ticket.cell).lock().waiting.get_mut(&ticket) {
         Some(waiting) => Ok(core::mem::replace(&mut waiting.notify, notify)),
         None => Err(notify),
@@ -73,7 +73,7 @@ pub(super) fn renew(ticket: Ticket, notify: Notify) -> Result<Notify, Notify> {
 }
 
 /// Takes a waiter out, if it was not woken.
-pub(super) fn leave(ticket: Ticket) {
+pub(crate) fn leave(ticket: Ticket) {
     // The notification is dropped after the mutex is released: a waker's destructor is user code.
     let left = shard(ticket.cell).lock().waiting.remove(&ticket);
     drop(left);
@@ -81,7 +81,7 @@ pub(super) fn leave(ticket: Ticket) {
 
 /// Wakes all who wait for a version before `written`.
 #[cold]
-pub(super) fn wake(cell: usize, written: Version) {
+pub(crate) fn wake(cell: usize, written: Version) {
     let all = Ticket { cell, number: 0 }..=Ticket {
         cell,
         number: u64::MAX,

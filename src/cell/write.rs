@@ -3,23 +3,30 @@
 
 use core::ptr::NonNull;
 
-use crossbeam_utils::Backoff;
-
+use super::patience::{Lost, Patience};
 use super::{
-    Conflict, Node, RetryPolicy, Snapshot, UpdateError, Version, VersionedCell, Word, waiters,
+    Conflict, Current, Header, Node, NodeRef, Owned, RetryPolicy, Snapshot, UpdateError, Version,
+    VersionedCell, Word, waiters,
 };
 use crate::reclaim::{self, CellPin, Local};
 
 /// A write that happened.
 #[must_use]
-struct Written<T> {
+struct Written {
     version: Version,
-    old: NonNull<Node<T>>,
+    old: NonNull<Header>,
     is_waited: bool,
 }
 
 impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// Replaces the value, and returns the version of the new one.
+    ///
+    /// # Blocking
+    /// No write waits for another; each waits, all of them alike, while a transaction that has had to climb its ladder owns the
+    /// cell.
+    ///
+    /// # Panics
+    /// All writes panic inside the closure of a transaction that owns the cell: use the transaction.
     ///
     /// # Examples
     /// ```
@@ -28,7 +35,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// assert_eq!((cell.get(), cell.version()), (2, version));
     /// ```
     pub fn set(&self, value: T) -> Version {
-        self.write(|local, pin| self.replace(local, pin, value))
+        self.replace(value, |written, _| written.version)
     }
 
     /// Replaces the value, and returns the old one, which pins this thread.
@@ -39,14 +46,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// assert_eq!(*cell.swap("b"), "a");
     /// ```
     pub fn swap(&self, value: T) -> Snapshot<'_, T> {
-        reclaim::with(|local| {
-            local.tidy();
-            let pin = local.pin();
-            let written = self.replace(local, &pin, value);
-            let old = Snapshot::of(self, written.old, pin);
-            self.tell(&written);
-            old
-        })
+        self.replace(value, |written, pin| Snapshot::of(self, written.old, pin))
     }
 
     /// Replaces the value if its version is `expected`, and returns the version of the new one.
@@ -64,25 +64,35 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// assert_eq!(cell.get(), 2);
     /// ```
     pub fn compare_and_set(&self, expected: Version, value: T) -> Result<Version, Conflict<T>> {
-        self.try_write(|local, pin| {
-            let mut value = value;
-            let mut seen = self.load();
-            loop {
-                let current = self.at_pin(pin, seen).version();
-                if current != expected {
+        let mut patience = Patience::new();
+        let mut kept = Some(value);
+        loop {
+            let attempt = self.attempt(|local, pin| {
+                let seen = self.load();
+                let node = self.current_at(pin, seen).settle();
+                let value = kept.take().expect("an attempt gives the value back");
+                if node.version() != expected {
+                    return Err((value, Err(node.version())));
+                }
+                // Fails at the same version if somebody has begun to wait for it [C3].
+                self.publish(local, pin, &patience, seen, Some(node), value)
+                    .map_err(|(value, lost)| (value, Ok(lost)))
+            });
+            match attempt {
+                Ok(version) => return Ok(version),
+                Err((value, Err(current))) => {
                     return Err(Conflict {
                         expected,
                         current,
                         value,
                     });
                 }
-                // Fails once more at the same version if somebody has begun to wait for it.
-                (value, seen) = match self.publish(local, pin, seen, value) {
-                    Ok(written) => return Ok(written),
-                    Err(lost) => lost,
-                };
+                Err((value, Ok(lost))) => {
+                    kept = Some(value);
+                    patience.step_back(lost);
+                }
             }
-        })
+        }
     }
 
     /// Replaces the value by what `f` makes of it, and returns the version of the new one.
@@ -136,39 +146,59 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         policy: &RetryPolicy,
         mut f: impl FnMut(&T) -> Result<T, E>,
     ) -> Result<Version, UpdateError<E>> {
-        let backoff = Backoff::new();
+        let mut patience = Patience::new();
         let mut attempts = 0;
         loop {
-            let attempt = self.try_write(|local, pin| {
+            let attempt = self.attempt(|local, pin| {
                 let seen = self.load();
-                let value = f(self.at_pin(pin, seen).value());
-                let value = value.map_err(|e| Some(UpdateError::Aborted(e)))?;
-                self.publish(local, pin, seen, value).map_err(|_| None)
+                let node = self.current_at(pin, seen).settle();
+                // SAFETY: the cell's node, which has a value.
+                let value = f(unsafe { node.value() }).map_err(Err)?;
+                self.publish(local, pin, &patience, seen, Some(node), value)
+                    .map_err(|(_, lost)| Ok(lost))
             });
-            match attempt {
+            let lost = match attempt {
                 Ok(version) => return Ok(version),
-                Err(Some(error)) => return Err(error),
-                Err(None) => attempts += 1,
-            }
+                Err(Err(error)) => return Err(UpdateError::Aborted(error)),
+                Err(Ok(lost)) => lost,
+            };
+            attempts += 1;
             policy.after(attempts)?;
-            backoff.snooze();
+            patience.step_back(lost);
         }
     }
 
-    /// One write: what is due first, then `f`, pinned, then whoever waits.
-    fn write(&self, f: impl FnOnce(&Local, &CellPin) -> Written<T>) -> Version {
-        let written =
-            self.try_write(|local, pin| Ok::<_, core::convert::Infallible>(f(local, pin)));
-        match written {
-            Ok(version) => version,
-            Err(never) => match never {},
-        }
-    }
-
+    /// Puts `value` in, whatever is there.
     #[inline]
-    fn try_write<E>(
+    fn replace<'c, R>(&'c self, value: T, f: impl FnOnce(&Written, CellPin) -> R) -> R {
+        let mut patience = Patience::new();
+        let mut kept = Some(value);
+        reclaim::with(|local| {
+            local.tidy();
+            loop {
+                let pin = local.pin();
+                let value = kept.take().expect("an attempt gives the value back");
+                match self.publish(local, &pin, &patience, self.load(), None, value) {
+                    Ok(written) => {
+                        let result = f(&written, pin);
+                        self.tell(&written);
+                        return result;
+                    }
+                    Err((value, lost)) => {
+                        drop(pin);
+                        kept = Some(value);
+                        patience.step_back(lost);
+                    }
+                }
+            }
+        })
+    }
+
+    /// One attempt: what is due first, then `f`, pinned, then whoever waits.
+    #[inline]
+    fn attempt<E>(
         &self,
-        f: impl FnOnce(&Local, &CellPin) -> Result<Written<T>, E>,
+        f: impl FnOnce(&Local, &CellPin) -> Result<Written, E>,
     ) -> Result<Version, E> {
         reclaim::with(|local| {
             local.tidy();
@@ -181,58 +211,63 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         })
     }
 
-    /// Puts `value` in, whatever is there.
-    fn replace(&self, local: &Local, pin: &CellPin, value: T) -> Written<T> {
-        let backoff = Backoff::new();
-        let (mut value, mut seen) = (value, self.load());
-        loop {
-            (value, seen) = match self.publish(local, pin, seen, value) {
-                Ok(written) => return written,
-                Err(lost) => lost,
-            };
-            backoff.spin();
-        }
-    }
-
-    /// Puts a node with `value` in the place of `seen`, or gives the value back with what is there
-    /// instead. `seen` was loaded under `pin`.
+    /// Puts a node with `value` in the place of `seen`, or gives the value back. `seen` was loaded
+    /// under `pin`. What the cell has must be `relied_on`, if the value was made of that: a transaction that owned the cell
+    /// may have committed since [C2].
     #[inline]
     fn publish(
         &self,
         local: &Local,
         pin: &CellPin,
-        seen: Word<T>,
+        patience: &Patience,
+        seen: Word,
+        relied_on: Option<NodeRef<'_>>,
         value: T,
-    ) -> Result<Written<T>, (T, Word<T>)> {
-        // Stamped before it is covered: its stamp could not be told afterwards [C4].
-        let version = self.at_pin(pin, seen).version().next();
-        let node = local.allocate(Node::after(seen.node(), version, value));
-        match self.head.replace(seen, node) {
-            Ok(()) => {
-                // SAFETY: published by this thread, under the pin [R1].
-                unsafe { node.as_ref() }.stamp_published();
-                // SAFETY: unlinked by this compare-and-swap and no other [C2], under this thread's
-                // pin; every node of this type is of this kind.
-                unsafe { local.retire(pin, seen.node(), Node::<T>::KIND) };
-                Ok(Written {
-                    version,
-                    old: seen.node(),
-                    is_waited: seen.is_waited(),
-                })
+    ) -> Result<Written, (T, Lost)> {
+        // What it stands upon is stamped before it is covered: its stamp could not be told afterwards [C4].
+        let base = loop {
+            match self.current_at(pin, seen) {
+                Current::Settled(node) => break node,
+                Current::Owned(Owned { owner, .. }) => {
+                    if let Err(lost) = patience.meet(owner, local.thread()) {
+                        return Err((value, lost));
+                    }
+                }
             }
-            Err(newer) => {
-                // SAFETY: it was not published, so that it is ours.
-                let unused = unsafe { local.take_back(node) };
-                Err((unused.into_value(), newer))
-            }
+        };
+        if relied_on.is_some_and(|node| node != base) {
+            return Err((value, Lost::Moved));
         }
+        let node = local.allocate(Node::after(base, value));
+        if self.head.replace(seen, node.cast()).is_err() {
+            // SAFETY: it was not published, so that it is ours.
+            let unused = unsafe { local.take_back(node) };
+            // SAFETY: it was made with a value.
+            return Err((unsafe { unused.into_value() }, Lost::Moved));
+        }
+        // SAFETY: published by this thread, under the pin [R1].
+        let header = unsafe { node.cast::<Header>().as_ref() };
+        header.stamp_published();
+        // SAFETY: superseded by this compare-and-swap and no other [C2], under this thread's pin; every
+        // node of this cell is of this kind.
+        unsafe { local.retire(pin, base.as_ptr().cast(), Node::<T>::KIND) };
+        if seen.node() != base.as_ptr() {
+            // The node of a transaction that was aborted, or a claim of one that is done.
+            // SAFETY: unlinked by this compare-and-swap and no other; as above.
+            unsafe { local.retire(pin, seen.node().cast(), Node::<T>::KIND) };
+        }
+        Ok(Written {
+            version: header.version(),
+            old: base.as_ptr(),
+            is_waited: seen.is_waited(),
+        })
     }
 
     /// Wakes those who wait for a version before `written`.
     #[inline]
-    fn tell(&self, written: &Written<T>) {
+    fn tell(&self, written: &Written) {
         if written.is_waited {
-            waiters::wake(self.address(), written.version);
+            waiters::wake(self.head.address(), written.version);
         }
     }
 }

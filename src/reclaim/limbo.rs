@@ -49,6 +49,7 @@ impl Retired {
     ///
     /// # Safety
     /// Its grace period is over [R2].
+    #[inline]
     pub(super) unsafe fn release(&self) -> bool {
         // SAFETY: `Kind::of` vouches for the function, the caller for the time.
         unsafe { (self.kind.release)(self.object) }

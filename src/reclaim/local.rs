@@ -10,7 +10,7 @@ use super::limbo::{Kind, Limbo, Retired};
 use super::nodes::Nodes;
 use super::participant::{CellPin, Participant};
 use super::shared::{Census, Record, Shared};
-use super::{BATCH, Epochs, LIMIT, RELEASES};
+use super::{BATCH, Epochs, LIMIT, RELEASES_PER_RETIRE};
 use crate::sync::{global, thread_local, yield_now};
 
 #[derive(Default)]
@@ -37,6 +37,8 @@ pub(crate) struct Local {
     has_chores: Cell<bool>,
     /// Too much waits for pins: others should run, and unpin [R6].
     owes_way: Cell<bool>,
+    /// Objects that the next write is to release, of those that are due.
+    debt: Cell<usize>,
     /// Objects are being released further up this stack.
     releasing: Cell<bool>,
     record: Arc<Record>,
@@ -46,14 +48,12 @@ pub(crate) struct Local {
 
 /// Calls `f` with what this thread keeps. A thread that is being torn down may have lost it: then `f`
 /// gets one for itself, whose garbage is left to others at once.
-#[inline]
+#[inline(always)]
 pub(crate) fn with<R>(f: impl FnOnce(&Local) -> R) -> R {
-    let mut f = Some(f);
-    let kept = LOCAL.try_with(|local| f.take().map(|f| f(local)));
-    match (kept, f) {
-        (Ok(Some(result)), _) => result,
-        (_, Some(f)) => with_one_for_itself(f),
-        _ => unreachable!("it was called or is still here"),
+    match LOCAL.try_with(|local| NonNull::from(local)) {
+        // SAFETY: it is there until the thread ends, which it cannot do inside `f`.
+        Ok(local) => f(unsafe { local.as_ref() }),
+        Err(_) => with_one_for_itself(f),
     }
 }
 
@@ -82,6 +82,7 @@ impl Local {
             turn_at: Cell::new(BATCH),
             has_chores: Cell::new(false),
             owes_way: Cell::new(false),
+            debt: Cell::new(0),
             releasing: Cell::new(false),
             record: DOMAIN.shared.enrol(),
             shared: DOMAIN.shared.clone(),
@@ -121,27 +122,26 @@ impl Local {
     ///
     /// # Safety
     /// `object` came from `allocate`, is of this kind, and the share is the caller's.
-    pub(crate) unsafe fn release_now<N: Send>(&self, object: NonNull<N>, kind: &'static Kind) {
-        let object = object.cast();
+    pub(crate) unsafe fn release_now(&self, object: NonNull<u8>, kind: &'static Kind) {
         // SAFETY: the caller's contract.
         unsafe { self.release(&Retired { object, kind }) };
+    }
+
+    /// A name for this thread, that no other living thread has.
+    pub(crate) fn thread(&self) -> usize {
+        core::ptr::from_ref(self).addr()
     }
 
     /// Releases `object` by `kind` once nobody can see it. Runs no user code.
     ///
     /// # Safety
-    /// `object` came from `allocate`, is of this kind, is unlinked, and is retired this once; `pin` is this
+    /// `object` came from `allocate`, is of this kind and may change threads, is unlinked, and is retired this once; `pin` is this
     /// thread's [R1].
     #[inline]
-    pub(crate) unsafe fn retire<N: Send>(
-        &self,
-        pin: &CellPin,
-        object: NonNull<N>,
-        kind: &'static Kind,
-    ) {
+    pub(crate) unsafe fn retire(&self, pin: &CellPin, object: NonNull<u8>, kind: &'static Kind) {
         let mut limbo = self.limbo.borrow_mut();
-        let object = object.cast();
         limbo.push(Retired { object, kind });
+        self.debt.set(self.debt.get() + RELEASES_PER_RETIRE);
         let len = limbo.len();
         self.record.objects.set(len as u64);
         self.record.bytes.set(limbo.bytes() as u64);
@@ -184,7 +184,7 @@ impl Local {
             self.turn(&mut self.limbo.borrow_mut(), &pin);
             self.owes_way.set(false);
         }
-        self.release_due(RELEASES);
+        self.release_due(self.debt.take());
     }
 
     /// Releases at most `n` objects that are due.

@@ -25,6 +25,4 @@ pub(crate) use participant::CellPin;
 use participant::Epochs;
 pub(crate) use pin::{Domain, Pin};
 
-use crate::sync::tuning::{
-    GARBAGE_BATCH as BATCH, GARBAGE_LIMIT as LIMIT, RELEASES_PER_WRITE as RELEASES,
-};
+use crate::sync::tuning::{GARBAGE_BATCH as BATCH, GARBAGE_LIMIT as LIMIT, RELEASES_PER_RETIRE};

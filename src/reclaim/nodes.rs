@@ -34,6 +34,7 @@ struct Class {
 pub(super) struct Nodes([Class; CLASSES]);
 
 /// The class of `layout`, unless it is one that is not kept.
+#[inline]
 fn class(layout: Layout) -> Option<usize> {
     let class = layout.size().div_ceil(GRAIN).max(1) - 1;
     (class < CLASSES && layout.align() <= GRAIN).then_some(class)

@@ -15,7 +15,16 @@ pub(crate) fn store_load_fence() {
     loom::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
 }
 
+pub(crate) fn nap() {
+    yield_now();
+}
+
 pub(crate) fn full_fence() {
+    // SeqCst: pairs with itself in the other thread.
+    loom::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
+}
+
+pub(crate) fn load_load_fence() {
     // SeqCst: pairs with itself in the other thread.
     loom::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
 }

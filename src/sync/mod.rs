@@ -30,7 +30,7 @@ pub(crate) use canary::Canary;
 pub(crate) use core::sync::atomic::Ordering;
 pub(crate) use imp::{
     AtomicPtr, AtomicU32, AtomicU64, Mutex, Parker, Unparker, UnsafeCell, full_fence, global,
-    spin_loop, store_load_fence, thread_local, yield_now,
+    load_load_fence, nap, spin_loop, store_load_fence, thread_local, yield_now,
 };
 
 /// A monotone event counter that no algorithm reads: the same plain atomic under every checker,
@@ -39,6 +39,10 @@ pub(crate) use imp::{
 pub(crate) struct Counter(core::sync::atomic::AtomicU64);
 
 impl Counter {
+    pub(crate) const fn new() -> Self {
+        Counter(core::sync::atomic::AtomicU64::new(0))
+    }
+
     pub(crate) fn increment(&self) {
         // Relaxed: a statistic, it orders nothing.
         self.0.fetch_add(1, Ordering::Relaxed);
@@ -52,6 +56,7 @@ impl Counter {
     }
 
     /// Says what it is now. Only one thread does.
+    #[inline]
     pub(crate) fn set(&self, value: u64) {
         // Relaxed: as above.
         self.0.store(value, Ordering::Relaxed);

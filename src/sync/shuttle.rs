@@ -14,7 +14,16 @@ pub(crate) fn store_load_fence() {
     shuttle::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
 }
 
+pub(crate) fn nap() {
+    yield_now();
+}
+
 pub(crate) fn full_fence() {
+    // SeqCst: pairs with itself in the other thread.
+    shuttle::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
+}
+
+pub(crate) fn load_load_fence() {
     // SeqCst: pairs with itself in the other thread.
     shuttle::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
 }

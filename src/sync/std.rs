@@ -29,6 +29,25 @@ pub(crate) fn store_load_fence() {
     }
 }
 
+/// Orders the loads before it and those after it, in the one order that all fences share.
+#[inline(always)]
+pub(crate) fn load_load_fence() {
+    use core::sync::atomic::{Ordering, compiler_fence, fence};
+    if cfg!(any(target_arch = "x86", target_arch = "x86_64")) {
+        // SeqCst: here loads are not reordered, and all cores see stores in one order (Intel SDM vol. 3,
+        // 9.2.3.2 and 9.2.3.7).
+        compiler_fence(Ordering::SeqCst);
+    } else {
+        // SeqCst: two readers agree on the order of two writes.
+        fence(Ordering::SeqCst);
+    }
+}
+
+/// Sleeps for about as long as it takes to be scheduled again.
+pub(crate) fn nap() {
+    std::thread::sleep(core::time::Duration::from_micros(50));
+}
+
 /// Orders what the caller has loaded or stored before its next load, in the one order that all
 /// fences share.
 pub(crate) fn full_fence() {

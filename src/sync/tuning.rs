@@ -34,12 +34,33 @@ pub(crate) const GARBAGE_BATCH: usize = if CHECKED { 1 } else { 256 };
 /// threads on two cores then leave megabytes where they left hundreds.
 pub(crate) const GARBAGE_LIMIT: usize = if CHECKED { 64 } else { 8192 };
 
-/// Objects that a write releases before it begins, of those that may be: more than it retires, and few
-/// enough not to be felt.
-pub(crate) const RELEASES_PER_WRITE: usize = if CHECKED { 1 } else { 2 };
+/// Objects that a write releases before it begins, of those that may be, for each that was retired since the last
+/// time: more than one, so that nothing piles up, and few enough not to be felt.
+pub(crate) const RELEASES_PER_RETIRE: usize = 2;
 
 /// Queues that those who wait for cells are spread over.
 pub(crate) const WAITER_SHARDS: usize = if CHECKED { 1 } else { 64 };
+
+/// Times that a writer steps back for a transaction that owns the cell, before it aborts it. A commit that
+/// runs is over long before; one whose thread does not run may take a time slice.
+/// Not found by measurement.
+pub(crate) const PATIENCE: u32 = if CHECKED { 0 } else { 8 };
+
+/// Times that it yields for one that it may not abort, before it sleeps instead.
+/// Not found by measurement.
+pub(crate) const NAP_AFTER: u32 = 64;
+
+/// Losses after which a transaction has an age and owns the cells that it lost at. CCSTM has 3 and 30.
+pub(crate) const OWN_BEATEN_AFTER: u32 = if CHECKED { 1 } else { 3 };
+
+/// Losses after which it owns each cell as it meets it.
+pub(crate) const OWN_ALL_AFTER: u32 = if CHECKED { 2 } else { 8 };
+
+/// Times that readers and snapshots may have a commit look again at what it has read before the attempt counts as lost.
+pub(crate) const MAX_PUSHES: u32 = if CHECKED { 1 } else { 16 };
+
+/// Cells up to which a transaction looks through all that it has read, at each read.
+pub(crate) const LINEAR_CELLS: usize = if CHECKED { 2 } else { 16 };
 
 /// Whether an unlock that leaves one word in a child array folds it into its parent now.
 /// Always would allocate and free on each collision of two keys; never would let a long-held key

@@ -1,14 +1,16 @@
-//! What the rest of the program may learn of cells.
+//! What the rest of the program may learn of cells and transactions.
 
 use std::time::Duration;
 
 use crate::reclaim;
+use crate::txn::{self, AbortReasons, LabelStats};
 
-/// What waits to be reclaimed. Made by [`stats`]; weakly consistent while threads write.
+/// What waits to be reclaimed, and how transactions end. Made by [`stats`]; weakly consistent while threads
+/// write.
 ///
 /// # Examples
 /// See [`stats`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
     /// Replaced values that have not been dropped because a pin may still show them to a reader, or because nobody has looked
@@ -23,9 +25,13 @@ pub struct Stats {
     /// To pin takes no clock, so that a pin is seen by what it holds back, and only once a
     /// thread has replaced 64 values or has called [`flush`].
     pub oldest_pin: Option<Duration>,
+    /// Attempts of transactions that were lost, by reason.
+    pub aborts: AbortReasons,
+    /// How the transactions that have a [label](crate::Transaction::label) have ended, in the order of the labels.
+    pub labels: Vec<LabelStats>,
 }
 
-/// Returns what waits to be reclaimed in all threads.
+/// Returns what waits to be reclaimed, and how transactions have ended, in all threads.
 ///
 /// # Examples
 /// ```
@@ -47,6 +53,8 @@ pub fn stats() -> Stats {
         garbage: usize::try_from(census.objects).unwrap_or(usize::MAX),
         garbage_bytes: usize::try_from(census.bytes).unwrap_or(usize::MAX),
         oldest_pin: census.oldest,
+        aborts: txn::stats::aborts(),
+        labels: txn::stats::labels(),
     }
 }
 

@@ -1,0 +1,205 @@
+//! A transaction as the cells that it has touched see it: its status, and who may end it.
+//!
+//! # Word
+//! | status | bits 0-1 | bits 2-63 |
+//! |---|---|---|
+//! | undecided | 0 | floor: it will be stamped no earlier |
+//! | prepared | 1 | the stamp that it will have if what it has read still stands |
+//! | committed | 2 | its stamp |
+//! | aborted | 3 | 0 |
+//!
+//! Changed by compare-and-swap only; committed and aborted are final.
+
+#![allow(unsafe_code)]
+
+use core::ptr::NonNull;
+
+use crate::reclaim::Kind;
+use crate::sync::{AtomicU64, Canary, Ordering};
+
+/// The packed word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Status {
+    Undecided(u64),
+    Prepared(u64),
+    Committed(u64),
+    Aborted,
+}
+
+impl Status {
+    #[inline]
+    fn from_bits(bits: u64) -> Self {
+        match bits & 3 {
+            0 => Status::Undecided(bits >> 2),
+            1 => Status::Prepared(bits >> 2),
+            2 => Status::Committed(bits >> 2),
+            _ => Status::Aborted,
+        }
+    }
+
+    #[inline]
+    fn bits(self) -> u64 {
+        match self {
+            Status::Undecided(floor) => floor << 2,
+            Status::Prepared(stamp) => stamp << 2 | 1,
+            Status::Committed(stamp) => stamp << 2 | 2,
+            Status::Aborted => 3,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is_decided(self) -> bool {
+        matches!(self, Status::Committed(_) | Status::Aborted)
+    }
+}
+
+/// Who goes first where two transactions want one cell: the lesser. Ranked transactions are on the ladder
+/// and have an age; the others have none and give way to all who do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Rank(u64);
+
+impl Rank {
+    pub(crate) const NONE: Rank = Rank(u64::MAX);
+
+    /// The lower, the elder.
+    pub(crate) fn of_age(age: u64) -> Self {
+        Rank(age)
+    }
+
+    #[inline]
+    pub(crate) fn is_ranked(self) -> bool {
+        self != Self::NONE
+    }
+}
+
+/// One attempt of one transaction.
+#[repr(align(16))]
+#[derive(Debug)]
+pub(crate) struct Owner {
+    status: AtomicU64,
+    rank: Rank,
+    /// Names the thread that runs it, among those alive.
+    thread: usize,
+    canary: Canary,
+}
+
+impl Owner {
+    pub(crate) const KIND: &'static Kind = {
+        // SAFETY: a retired owner is nobody's, and dropping it is all there is to do.
+        &unsafe { Kind::of::<Self>(Self::release) }
+    };
+
+    /// # Safety
+    /// `object` is an owner that nobody can reach.
+    unsafe fn release(object: NonNull<u8>) -> bool {
+        // SAFETY: the caller's contract.
+        unsafe { object.cast::<Self>().drop_in_place() };
+        true
+    }
+
+    #[inline]
+    pub(crate) fn new(rank: Rank, thread: usize) -> Self {
+        Owner {
+            status: AtomicU64::new(Status::Undecided(0).bits()),
+            rank,
+            thread,
+            canary: Canary::new(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn rank(&self) -> Rank {
+        self.canary.check();
+        self.rank
+    }
+
+    pub(crate) fn is_of(&self, thread: usize) -> bool {
+        self.canary.check();
+        self.thread == thread
+    }
+
+    #[inline]
+    pub(crate) fn status(&self) -> Status {
+        self.canary.check();
+        // Acquire: what a committed transaction wrote is there. Pairs with the Release in `change`
+        // [X2].
+        Status::from_bits(self.status.load(Ordering::Acquire))
+    }
+
+    /// Changes the status, unless it is another by now: then that.
+    #[inline]
+    pub(crate) fn change(&self, from: Status, to: Status) -> Result<(), Status> {
+        self.canary.check();
+        // AcqRel: Release publishes what the owner has written [X2]; Acquire comes after the snapshot that raised the
+        // floor [X5]. Acquire on failure: as in `status`.
+        let changed = self.status.compare_exchange(
+            from.bits(),
+            to.bits(),
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+        changed.map(drop).map_err(Status::from_bits)
+    }
+
+    /// Has the transaction look again at what it has read if it has looked already, and returns what it is then. One
+    /// attempt is enough: whatever else it has become since, it has yet to look, or is decided [X3].
+    pub(crate) fn doubt(&self) -> Status {
+        let status = self.status();
+        let Status::Prepared(stamp) = status else {
+            return status;
+        };
+        match self.change(status, Status::Undecided(stamp)) {
+            Ok(()) => Status::Undecided(stamp),
+            Err(now) => now,
+        }
+    }
+
+    /// Has the transaction commit after `moment` if it is undecided, and returns what it is then [X5].
+    pub(crate) fn postpone(&self, moment: u64) -> Status {
+        let mut status = self.status();
+        loop {
+            match status {
+                Status::Undecided(at) | Status::Prepared(at) if at <= moment => {
+                    let later = Status::Undecided(moment + 1);
+                    match self.change(status, later) {
+                        Ok(()) => return later,
+                        Err(now) => status = now,
+                    }
+                }
+                _ => return status,
+            }
+        }
+    }
+
+    /// Aborts the transaction if it is undecided, and returns what it is then.
+    pub(crate) fn kill(&self) -> Status {
+        let mut status = self.status();
+        while !status.is_decided() {
+            status = match self.change(status, Status::Aborted) {
+                Ok(()) => Status::Aborted,
+                Err(now) => now,
+            };
+        }
+        status
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_its_bits() {
+        let all = [
+            Status::Undecided(0),
+            Status::Undecided(7),
+            Status::Prepared(7),
+            Status::Committed(u64::MAX >> 2),
+            Status::Aborted,
+        ];
+        for status in all {
+            assert_eq!(Status::from_bits(status.bits()), status);
+        }
+        assert!(Rank::of_age(0) < Rank::of_age(1) && Rank::of_age(1) < Rank::NONE);
+    }
+}

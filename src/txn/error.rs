@@ -1,0 +1,142 @@
+//! Why a transaction ends without a commit.
+
+use core::error::Error;
+use core::fmt;
+
+/// The current attempt of a transaction is over: return it from the closure, with `?`.
+///
+/// A closure that ignores it runs on, but what it does is not committed.
+///
+/// # Examples
+/// ```
+/// use latchwork::{VersionedCell, atomically};
+/// let cell = VersionedCell::new(1);
+/// let n = atomically(|tx| Ok(*tx.read(&cell)?)); // `?` passes an `Abort` on
+/// assert_eq!(n, 1);
+/// ```
+#[derive(Debug)]
+#[must_use = "an attempt that has failed is to end: return this"]
+pub struct Abort(pub(super) ());
+
+impl fmt::Display for Abort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("this attempt of the transaction is over")
+    }
+}
+
+impl Error for Abort {}
+
+/// What the closure of [`Transaction::try_run`](crate::Transaction::try_run) ends with when it does not commit: the attempt is over, or the
+/// transaction is, for a reason of the caller's.
+///
+/// # Examples
+/// See [`Transaction::try_run`](crate::Transaction::try_run).
+#[derive(Debug)]
+pub enum TxAbort<E> {
+    /// The attempt is over; the transaction may be tried again.
+    Attempt(Abort),
+    /// The transaction is to end with this error.
+    Transaction(E),
+}
+
+impl<E> From<Abort> for TxAbort<E> {
+    fn from(abort: Abort) -> Self {
+        TxAbort::Attempt(abort)
+    }
+}
+
+/// How often attempts were lost, and to what.
+///
+/// # Examples
+/// See [`TxError`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AbortReasons {
+    /// Something that was read had been written by others.
+    pub read_conflicts: u64,
+    /// Something that was to be written after it had been read had been written by others.
+    pub write_conflicts: u64,
+    /// Another transaction, or a write of one cell, that had waited long enough went first.
+    pub overtaken: u64,
+}
+
+impl AbortReasons {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.read_conflicts + self.write_conflicts + self.overtaken
+    }
+}
+
+impl fmt::Display for AbortReasons {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let AbortReasons {
+            read_conflicts,
+            write_conflicts,
+            overtaken,
+        } = self;
+        write!(
+            f,
+            "{read_conflicts} read conflicts, {write_conflicts} write conflicts, overtaken {overtaken} times"
+        )
+    }
+}
+
+/// Why a transaction did not commit.
+///
+/// # Examples
+/// ```
+/// use latchwork::{Transaction, TxError, VersionedCell};
+///
+/// let cell = VersionedCell::new(0);
+/// let result = Transaction::builder().max_attempts(3).run(|tx| {
+///     let n = *tx.read(&cell)?;
+///     cell.set(n + 1); // somebody always writes in between
+///     tx.set(&cell, n)
+/// });
+/// let Err(TxError::Contended { attempts, reasons }) = result else { panic!() };
+/// assert_eq!((attempts, reasons.total()), (3, 3));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TxError<E = core::convert::Infallible> {
+    /// As many attempts as were allowed were lost to others.
+    Contended {
+        /// How many.
+        attempts: u32,
+        /// To what.
+        reasons: AbortReasons,
+    },
+    /// The deadline passed after an attempt was lost, or while the transaction waited for a change.
+    TimedOut,
+    /// The closure said so.
+    Aborted(E),
+    /// The closure asked to wait for a change of what it had read, and had read nothing.
+    RetryWithoutReads,
+}
+
+impl<E: fmt::Display> fmt::Display for TxError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TxError::Contended { attempts, reasons } => {
+                write!(
+                    f,
+                    "all {attempts} attempts of the transaction were lost: {reasons}"
+                )
+            }
+            TxError::TimedOut => f.write_str("the deadline of the transaction passed"),
+            TxError::Aborted(error) => write!(f, "the transaction was aborted: {error}"),
+            TxError::RetryWithoutReads => {
+                f.write_str("a transaction that has read nothing would wait for a change for ever")
+            }
+        }
+    }
+}
+
+impl<E: Error + 'static> Error for TxError<E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            TxError::Aborted(error) => Some(error),
+            _ => None,
+        }
+    }
+}

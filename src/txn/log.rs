@@ -1,0 +1,133 @@
+//! What one attempt has read and is to write.
+//!
+//! It is kept from one attempt of a thread to the next, and so names cells and nodes by address; each
+//! address is good for as long as the attempt that has put it there.
+#![allow(unsafe_code)]
+
+use core::cell::Cell;
+use core::ptr::NonNull;
+use std::collections::HashMap;
+
+use foldhash::fast::FixedState;
+
+use super::commit::Aftermath;
+use crate::cell::{Head, Header};
+use crate::reclaim::Kind;
+use crate::sync::tuning::LINEAR_CELLS;
+
+/// One cell.
+pub(super) struct Entry {
+    pub(super) head: NonNull<Head>,
+    pub(super) kind: &'static Kind,
+    /// The node that the attempt relies on; `None` if it was only written.
+    pub(super) seen: Option<NonNull<Header>>,
+    /// The attempt's own node, with a value, that is not in the cell yet.
+    pub(super) write: Option<NonNull<Header>>,
+    /// The attempt's own node in the cell, and the one that it was put upon.
+    pub(super) put: Option<(NonNull<Header>, NonNull<Header>)>,
+}
+
+impl Entry {
+    /// Whether others may change the cell before the commit.
+    #[inline]
+    pub(super) fn is_exposed(&self) -> bool {
+        self.seen.is_some() && self.put.is_none()
+    }
+
+    pub(super) fn address(&self) -> usize {
+        self.head.addr().get()
+    }
+}
+
+/// In the order of first access; found by address, from some size on through an index.
+#[derive(Default)]
+pub(super) struct Log {
+    pub(super) entries: Vec<Entry>,
+    index: HashMap<usize, u32, FixedState>,
+    /// What entries were to write before they were given something else, and what keeps those values alive.
+    pub(super) undo: Vec<(u32, Option<NonNull<Header>>)>,
+    /// Where writes go, while they are put there.
+    pub(super) order: Vec<u32>,
+    pub(super) aftermath: Aftermath,
+}
+
+impl Log {
+    #[inline]
+    pub(super) fn find(&self, head: &Head) -> Option<usize> {
+        let head = NonNull::from(head);
+        if self.entries.len() <= LINEAR_CELLS {
+            // The last is the likeliest.
+            return self.entries.iter().rposition(|e| e.head == head);
+        }
+        self.index.get(&head.addr().get()).map(|i| *i as usize)
+    }
+
+    /// Adds an entry for a cell that has none.
+    #[inline(always)]
+    pub(super) fn push(
+        &mut self,
+        head: &Head,
+        kind: &'static Kind,
+        seen: Option<NonNull<Header>>,
+    ) -> usize {
+        let i = self.entries.len();
+        if i >= LINEAR_CELLS {
+            self.push_to_index(i, head);
+        }
+        if i == self.entries.capacity() {
+            self.grow();
+        }
+        // Written where it stays: made elsewhere and moved, it costs more than all the rest of a read.
+        self.entries.spare_capacity_mut()[0].write(Entry {
+            head: NonNull::from(head),
+            kind,
+            seen,
+            write: None,
+            put: None,
+        });
+        // SAFETY: it was just written.
+        unsafe { self.entries.set_len(i + 1) };
+        i
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        self.entries.reserve(LINEAR_CELLS);
+    }
+
+    #[cold]
+    fn push_to_index(&mut self, i: usize, head: &Head) {
+        if i == LINEAR_CELLS {
+            let before = self.entries.iter().enumerate();
+            self.index
+                .extend(before.map(|(i, e)| (e.address(), i as u32)));
+        }
+        self.index.insert(head.address(), i as u32);
+    }
+
+    /// An empty log, which this thread may have used before.
+    #[inline]
+    pub(super) fn take() -> Box<Self> {
+        KEPT.try_with(Cell::take).ok().flatten().unwrap_or_default()
+    }
+
+    /// Keeps the log for the thread's next attempt.
+    #[inline]
+    pub(super) fn put_away(mut self: Box<Self>) {
+        if self.entries.capacity() > KEPT_CELLS {
+            return;
+        }
+        if self.entries.len() > LINEAR_CELLS {
+            self.index.clear();
+        }
+        self.entries.clear();
+        let _ = KEPT.try_with(|kept| kept.set(Some(self)));
+    }
+}
+
+/// A log of more cells is not kept.
+const KEPT_CELLS: usize = 1024;
+
+thread_local! {
+    static KEPT: Cell<Option<Box<Log>>> = const { Cell::new(None) };
+}

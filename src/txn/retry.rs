@@ -1,0 +1,59 @@
+//! Waiting until something that an attempt has read changes.
+
+use std::time::Instant;
+
+use super::attempt::Attempt;
+use crate::cell::wait::{Place, enlist};
+use crate::sync::Parker;
+use crate::wait::Notify;
+
+/// Places in the queues of all cells that an attempt has read. Given up when dropped.
+#[derive(Default)]
+pub(super) struct Places(#[allow(dead_code, reason = "its drop gives them up")] Vec<Place>);
+
+impl Attempt<'_> {
+    pub(super) fn has_read(&self) -> bool {
+        self.log.entries.iter().any(|entry| entry.seen.is_some())
+    }
+
+    /// Joins the queues of all cells that were read; `None` if one has changed already. After the roll-back, and pinned
+    /// still: a cell may be part of a value that goes with the pin [X8].
+    pub(super) fn enlist(&self, mut notify: impl FnMut() -> Notify) -> Option<Places> {
+        let mut places = Vec::with_capacity(self.log.entries.len());
+        for i in 0..self.log.entries.len() {
+            if let Some(seen) = self.log.entries[i].seen {
+                let version = self.node(seen).version();
+                places.push(enlist(self.head(i), version, notify()).ok()?);
+            }
+        }
+        Some(Places(places))
+    }
+}
+
+/// A thread that waits for a change.
+pub(super) struct Sleeper {
+    parker: Parker,
+    unparker: crate::sync::Unparker,
+}
+
+impl Sleeper {
+    pub(super) fn new() -> Self {
+        let (parker, unparker) = Parker::new();
+        Sleeper { parker, unparker }
+    }
+
+    pub(super) fn notify(&self) -> Notify {
+        Notify::Thread(self.unparker.clone())
+    }
+
+    /// `false`: the deadline has passed.
+    pub(super) fn sleep(&self, deadline: Option<Instant>) -> bool {
+        match deadline {
+            None => {
+                self.parker.park();
+                true
+            }
+            Some(deadline) => self.parker.park_until(deadline),
+        }
+    }
+}

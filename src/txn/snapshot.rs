@@ -1,0 +1,81 @@
+//! One instant over any number of cells.
+#![allow(unsafe_code)]
+
+use core::fmt;
+use core::marker::PhantomData;
+
+use crate::cell::{Current, NodeRef, VersionedCell, clock};
+use crate::reclaim::{self, CellPin};
+
+/// Shows a closure any number of cells as they were at one instant, that of the call.
+///
+/// It never fails, never starts again, and waits for nobody. A transaction that is about to commit
+/// when the snapshot finds it commits later.
+///
+/// # Examples
+/// ```
+/// use latchwork::{VersionedCell, snapshot};
+/// let accounts: Vec<_> = [10, 20, 30].map(VersionedCell::new).into();
+/// let total: i64 = snapshot(|s| accounts.iter().map(|c| *s.read(c)).sum());
+/// assert_eq!(total, 60);
+/// ```
+pub fn snapshot<'env, R>(f: impl for<'t> FnOnce(&View<'t, 'env>) -> R) -> R {
+    // Pinned before the clock is advanced: what is replaced after the moment is retired after the pin [X5].
+    let pin = reclaim::with(reclaim::Local::pin);
+    let view = View {
+        moment: clock::advance(),
+        _pin: pin,
+        scope: PhantomData,
+        env: PhantomData,
+    };
+    f(&view)
+}
+
+/// Cells as they were at one instant. See [`snapshot`].
+///
+/// # Examples
+/// See [`snapshot`].
+pub struct View<'t, 'env: 't> {
+    moment: u64,
+    _pin: CellPin,
+    scope: PhantomData<&'t mut &'t ()>,
+    env: PhantomData<&'env mut &'env ()>,
+}
+
+impl<'t, 'env: 't> View<'t, 'env> {
+    /// Returns the value that the cell had. A cell that was made later shows its first value.
+    ///
+    /// # Examples
+    /// See [`snapshot`].
+    pub fn read<T: Send + Sync + 'static>(&self, cell: &'t VersionedCell<T>) -> &'t T {
+        let mut node = self.newest(cell);
+        loop {
+            let stamp = node.header().when().as_stamp();
+            let stamp = stamp.expect("a node that was current is stamped");
+            match node.header().prev() {
+                // SAFETY: it is retired after the node on it was stamped, and so after the moment and the pin [X5].
+                Some(prev) if stamp > self.moment => node = unsafe { NodeRef::new(prev) },
+                // SAFETY: a node of the cell that was current.
+                _ => return unsafe { node.value() },
+            }
+        }
+    }
+
+    /// The node that is current, or was when a transaction put its own upon it that commits after the moment.
+    fn newest<T: Send + Sync + 'static>(&self, cell: &'t VersionedCell<T>) -> NodeRef<'t> {
+        loop {
+            // SAFETY: loaded under the pin, which lives as long as the view [R1] [X1].
+            match unsafe { NodeRef::new(cell.head().load().node()) }.current() {
+                Current::Settled(node) => return node,
+                Current::Owned(owned) if owned.owner.postpone(self.moment).is_decided() => {}
+                Current::Owned(owned) => return owned.base,
+            }
+        }
+    }
+}
+
+impl fmt::Debug for View<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View").finish_non_exhaustive()
+    }
+}
