@@ -318,7 +318,14 @@ fn a_snapshot_beside_a_transaction_and_a_writer() {
         Model::new(name)
             .rules("[X5]")
             .preemptions(Some(2))
-            .outcomes(&["?"])
+            .outcomes(&[
+                "c0 s0,0,0 11010",
+                "c0 s0,10,10 11010",
+                "c0 s1,10,10 11010",
+                "c1 s0,0,0 11111",
+                "c1 s1,0,0 11111",
+                "c1 s1,11,11 11111",
+            ])
             .check(move || {
                 let world = World::new();
                 let copier = spawn(&world, |w| {
