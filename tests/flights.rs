@@ -50,7 +50,8 @@ fn every_strategy_arrives_at_the_right_totals() {
     let results: Value =
         serde_json::from_slice(&fs::read(&json).expect("written")).expect("the results are JSON");
     assert_eq!(results["totals"], expected);
-    assert_eq!(names(&results), ["mutex", "ordered", "lock-all"]);
+    let all = ["mutex", "ordered", "rwlock", "lock-all", "cells"];
+    assert_eq!(names(&results), all);
     for (key, value) in [
         ("flights", 5_000),
         ("threads", 4),
@@ -139,6 +140,10 @@ fn the_chosen_strategies_run_and_the_baseline_always_does() {
             &["mutex", "lock-all"],
         ),
         (&["--strategy", "ordered,ordered"], &["mutex", "ordered"]),
+        (
+            &["--strategy", "cells,rwlock"],
+            &["mutex", "rwlock", "cells"],
+        ),
         (&["--strategy", "mutex"], &["mutex"]),
     ] {
         assert_eq!(
@@ -242,9 +247,16 @@ fn a_bad_command_line_is_refused() {
         (&["--repeat", "0"], "--repeat"),
         (&["--passes", "0"], "--passes"),
         (&["--work", "soon"], "--work"),
-        (&["--strategy", "hope"], "mutex, ordered, lock-all"),
+        (
+            &["--strategy", "hope"],
+            "mutex, ordered, rwlock, lock-all, cells",
+        ),
         (&["--strategy", "mutex,hope"], "'hope'"),
-        (&["--strategy", ""], "mutex, ordered, lock-all"),
+        (
+            &["--strategy", ""],
+            "mutex, ordered, rwlock, lock-all, cells",
+        ),
+        (&["--audit=often"], "often"),
         (&["--colour"], "--colour"),
         (&["second.csv"], "second.csv"),
     ] {

@@ -5,10 +5,12 @@
 //! process and in turn with it: `cargo run --release -p latchwork-bench --bin report`.
 //!
 //! Three rules keep a comparison fair:
-//! - Both sides run the same loop, which is generic over [`peers::KeyLock`] and written once, in [`workload`].
+//! - Both sides run the same loop, written once: in [`workload`] generic over [`peers::KeyLock`], in [`cells`] over what
+//!   can be read and updated.
 //! - Both sides hash alike where the peer lets us choose: the same type of hasher with the same seed.
 //! - Where a peer has several calls that would do, the fastest counts.
 
+pub mod cells;
 pub mod heap;
 pub mod machine;
 pub mod peers;

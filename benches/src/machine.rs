@@ -47,6 +47,18 @@ impl Machine {
     }
 }
 
+/// Returns the most memory that this process ever had, in KiB.
+///
+/// # Panics
+/// If the system does not say so where Linux does.
+#[must_use]
+pub fn most_memory_kib() -> u64 {
+    let most = field("/proc/self/status", "VmHWM", ':');
+    let kib = most.as_deref().and_then(|most| most.strip_suffix(" kB"));
+    let kib = kib.and_then(|kib| kib.parse().ok());
+    kib.expect("the system counts memory as Linux does")
+}
+
 /// Reads the first line of `file` that starts with `name`, and returns what follows the separator.
 fn field(file: &str, name: &str, separator: char) -> Option<String> {
     let text = fs::read_to_string(file).ok()?;

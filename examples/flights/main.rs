@@ -1,8 +1,9 @@
-//! Replays a year of flights in parallel, each flight one atomic step on two or three keys, and
-//! compares ways to lock.
+//! Replays a year of flights in parallel, each flight one step on two or three keys, and compares
+//! ways to make that step.
 //!
 //! A flight adds to its aircraft (miles and flights), its origin (departures) and its destination
-//! (arrivals). Every strategy has to arrive at the totals of a sequential run, to the last mile.
+//! (arrivals). Every strategy has to arrive at the totals of a sequential run, to the last mile;
+//! with `--audit`, somebody looks meanwhile whether as many flights have departed as arrived.
 //! Run it with `cargo run --release --example flights`, and with `-- --help` for the options.
 
 use std::io::{self, Write};
@@ -14,14 +15,16 @@ use clap::Parser;
 use clap::builder::{PossibleValue, PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use audit::Audits;
 use data::MAX_STEPS;
 use json::JsonFile;
-use measure::{Replay, Round, SAMPLE_EVERY};
+use measure::{Replay, Round, SAMPLE_EVERY, Watch};
 use report::{Report, Totals};
-use strategy::{ALL, BASELINE, Entry};
+use strategy::{ALL, BASELINE, Entry, Steps};
 use totals::Tally;
 use work::Work;
 
+mod audit;
 mod data;
 mod json;
 mod measure;
@@ -33,7 +36,7 @@ mod work;
 /// The shipped data, relative to the package.
 const SHIPPED: &str = "examples/data/nycflights13.csv.gz";
 
-/// Replays flights in parallel, each an atomic step on its aircraft, origin and destination.
+/// Replays flights in parallel, each a step on its aircraft, origin and destination.
 ///
 /// Every strategy replays all flights in each round and must arrive at exactly the totals of a
 /// sequential run; a wrong total is exit code 1. Bad input is one line on stderr and exit code 2.
@@ -64,9 +67,17 @@ struct Cli {
     #[arg(long, value_name = "N", value_parser = count(1_000_000))]
     passes: Option<usize>,
 
-    /// Nanoseconds of work inside each step, while its locks are held
+    /// Nanoseconds of work inside each step, while its locks, if any, are held
     #[arg(long, value_name = "NS", default_value_t = 0, value_parser = nanoseconds())]
     work: u64,
+
+    /// Meanwhile add up the totals: departures must equal arrivals
+    ///
+    /// One more thread does so again and again, under the locks of the strategy, and the table shows
+    /// how often, and in how many audits the sums did not agree. With `cells` some do not, for its
+    /// steps are not atomic; with the others that is exit code 1.
+    #[arg(long)]
+    audit: bool,
 
     /// Also write all results to this file, which appears only when everything has succeeded
     #[arg(long, value_name = "FILE")]
@@ -167,6 +178,11 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         pool: &pool,
         work: Work::nanos(cli.work),
         passes: 1,
+        watch: if cli.audit {
+            Watch::Audited
+        } else {
+            Watch::Unaudited
+        },
         progress: &progress,
     };
     replay.passes = passes(cli.passes, &replay)?;
@@ -187,6 +203,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         work_ns: cli.work,
         passes: replay.passes,
         repeat: cli.repeat,
+        audited: cli.audit,
         sample_every: SAMPLE_EVERY,
         clock_ns: measure::clock_cost_ns(),
         baseline: BASELINE.name,
@@ -251,10 +268,24 @@ fn rounds(
             let result = (chosen[i].replay)(replay);
             let checked = result.tally.check(expected, replay.dataset);
             checked.map_err(|wrong| Failure::wrong_total(format!("{name}: {wrong}")))?;
+            check_audits(chosen[i], result.audits)?;
             rounds[i].push(result);
         }
     }
     Ok(rounds)
+}
+
+/// An atomic step is never seen half done.
+fn check_audits(entry: &Entry, audits: Option<Audits>) -> Result<(), Failure> {
+    match (entry.steps, audits) {
+        (Steps::Atomic, Some(Audits { made, disagreed })) if disagreed > 0 => {
+            Err(Failure::wrong_total(format!(
+                "{}: departures did not equal arrivals in {disagreed} of {made} audits",
+                entry.name
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// On stderr, and only if that is a terminal.

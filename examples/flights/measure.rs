@@ -8,6 +8,7 @@ use indicatif::ProgressBar;
 use parking_lot::Mutex;
 use rayon::prelude::*;
 
+use crate::audit::{self, Audits};
 use crate::data::{Dataset, Flight};
 use crate::strategy::Strategy;
 use crate::totals::Tally;
@@ -25,6 +26,13 @@ const CHUNK: usize = 64 * SAMPLE_EVERY;
 /// nothing, and on a machine with other work a thread can need longer than that to get a core.
 const ROUND: Duration = Duration::from_millis(100);
 
+/// Whether somebody adds up the totals meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Watch {
+    Unaudited,
+    Audited,
+}
+
 /// What a run is given.
 #[derive(Debug)]
 pub(crate) struct Replay<'a> {
@@ -33,6 +41,7 @@ pub(crate) struct Replay<'a> {
     pub(crate) work: Work,
     /// How often all flights are replayed in one round.
     pub(crate) passes: usize,
+    pub(crate) watch: Watch,
     pub(crate) progress: &'a ProgressBar,
 }
 
@@ -41,6 +50,8 @@ pub(crate) struct Replay<'a> {
 pub(crate) struct Round {
     pub(crate) elapsed: Duration,
     pub(crate) waits: u64,
+    /// `None` if it was not audited.
+    pub(crate) audits: Option<Audits>,
     /// Nanoseconds of the steps that were timed.
     pub(crate) steps: Histogram<u64>,
     pub(crate) tally: Tally,
@@ -91,30 +102,40 @@ pub(crate) fn replay<S: Strategy>(run: &Replay<'_>) -> Round {
 
     let chunks: Vec<&[Flight]> = run.dataset.flights.chunks(CHUNK).collect();
     let all = (0..run.passes * chunks.len()).into_par_iter();
-    let start = Instant::now();
-    run.pool.install(|| {
-        all.for_each(|i| {
-            let chunk = chunks[i % chunks.len()];
-            let thread = rayon::current_thread_index().expect("the pool runs the chunks");
-            let recorder = &mut *recorders[thread].lock();
-            for group in chunk.chunks(SAMPLE_EVERY) {
-                // A group is never empty, so there is always a first step, and that one is timed.
-                let (timed, rest) = group.split_first().expect("chunks() yields no empty slice");
-                let began = Instant::now();
-                recorder.waits += strategy.step(timed, run.work);
-                let nanos = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-                recorder
-                    .steps
-                    .record(nanos)
-                    .expect("a histogram that resizes takes any value");
-                for flight in rest {
-                    recorder.waits += strategy.step(flight, run.work);
+    let all_flights = || {
+        let start = Instant::now();
+        run.pool.install(|| {
+            all.for_each(|i| {
+                let chunk = chunks[i % chunks.len()];
+                let thread = rayon::current_thread_index().expect("the pool runs the chunks");
+                let recorder = &mut *recorders[thread].lock();
+                for group in chunk.chunks(SAMPLE_EVERY) {
+                    // A group is never empty, so there is always a first step, and that one is timed.
+                    let (timed, rest) =
+                        group.split_first().expect("chunks() yields no empty slice");
+                    let began = Instant::now();
+                    recorder.waits += strategy.step(timed, run.work);
+                    let nanos = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+                    recorder
+                        .steps
+                        .record(nanos)
+                        .expect("a histogram that resizes takes any value");
+                    for flight in rest {
+                        recorder.waits += strategy.step(flight, run.work);
+                    }
                 }
-            }
-            run.progress.inc(chunk.len() as u64);
+                run.progress.inc(chunk.len() as u64);
+            });
         });
-    });
-    let elapsed = start.elapsed();
+        start.elapsed()
+    };
+    let (elapsed, audits) = match run.watch {
+        Watch::Unaudited => (all_flights(), None),
+        Watch::Audited => {
+            let (elapsed, audits) = audit::beside(|| strategy.audit(), all_flights);
+            (elapsed, Some(audits))
+        }
+    };
 
     let mut waits = strategy.other_waits();
     let mut steps = histogram();
@@ -128,6 +149,7 @@ pub(crate) fn replay<S: Strategy>(run: &Replay<'_>) -> Round {
     Round {
         elapsed,
         waits,
+        audits,
         steps,
         tally: strategy.tally(),
     }

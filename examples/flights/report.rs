@@ -6,6 +6,7 @@ use comfy_table::{CellAlignment, Table, TableComponent, presets};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::audit::Audits;
 use crate::data::Dataset;
 use crate::measure::{Round, SAMPLE_EVERY, histogram};
 use crate::totals::Tally;
@@ -23,6 +24,7 @@ pub(crate) struct Report {
     /// How often each round replayed all flights.
     pub(crate) passes: usize,
     pub(crate) repeat: usize,
+    pub(crate) audited: bool,
     /// Every how many steps one was timed.
     pub(crate) sample_every: usize,
     /// What reading the clock adds to each step that was timed, at the least.
@@ -43,6 +45,8 @@ pub(crate) struct Summary {
     ratio: f64,
     /// Median of the rounds.
     waits: u64,
+    /// Those of all rounds; `None` if none was made.
+    audits: Option<Audits>,
     /// The timed steps of all rounds.
     step_ns: Steps,
     rounds: Vec<RoundSummary>,
@@ -64,6 +68,7 @@ struct RoundSummary {
     flights_per_second: f64,
     ratio: f64,
     waits: u64,
+    audits: Option<Audits>,
 }
 
 /// The totals by name.
@@ -122,6 +127,7 @@ pub(crate) fn summarise(
                 flights_per_second: steps as f64 / seconds,
                 ratio: base.elapsed.as_secs_f64() / seconds,
                 waits: round.waits,
+                audits: round.audits,
             }
         })
         .collect();
@@ -131,6 +137,7 @@ pub(crate) fn summarise(
         flights_per_second: median_of(|r| r.flights_per_second),
         ratio: median_of(|r| r.ratio),
         waits: median_of(|r| r.waits as f64).round() as u64,
+        audits: rounds.iter().map(|r| r.audits).sum(),
         step_ns: Steps::of(&times),
         rounds,
     }
@@ -164,9 +171,15 @@ pub(crate) fn table(report: &Report) -> String {
     table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
     table.remove_style(TableComponent::HorizontalLines);
     table.remove_style(TableComponent::MiddleIntersections);
-    table.set_header(HEADER);
+    let audit_header = ["audits", "disagreed"].into_iter();
+    let audit_header = audit_header.filter(|_| report.audited);
+    table.set_header(HEADER.into_iter().chain(audit_header));
     for summary in &report.strategies {
-        table.add_row([
+        let audits = summary
+            .audits
+            .into_iter()
+            .flat_map(|of| [of.made, of.disagreed]);
+        let row = [
             summary.name.to_owned(),
             grouped(summary.flights_per_second.round() as u64),
             format!("{:.2}", summary.ratio),
@@ -174,7 +187,8 @@ pub(crate) fn table(report: &Report) -> String {
             grouped(summary.step_ns.p99),
             grouped(summary.step_ns.p99_9),
             grouped(summary.waits),
-        ]);
+        ];
+        table.add_row(row.into_iter().chain(audits.map(grouped)));
     }
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
@@ -190,9 +204,11 @@ flights/s  median of the rounds
 ratio      to {baseline} in the same round, median of the rounds
 p50 ...    nanoseconds a step, from before its first lock to after its last unlock;
            one step in {SAMPLE_EVERY} is timed, reading the clock adds {clock} ns or more
-waits      median of the rounds; for a mutex, how often it was not free at once, for
-           lock-all, how often a thread queued (after it had spun for a while)
-",
+waits      median of the rounds; for a mutex or rwlock, how often it was not free at once,
+           for lock-all, how often a thread queued (after it had spun for a while), for
+           cells, how often an update was made again because another thread had written
+{audits}",
+        audits = if report.audited { AUDITS } else { "" },
         file = report.file,
         flights = counted(report.flights, "flight", "flights"),
         aircraft = counted(report.aircraft, "aircraft", "aircraft"),
@@ -216,6 +232,11 @@ const HEADER: [&str; 7] = [
     "p99.9 ns",
     "waits",
 ];
+
+const AUDITS: &str = "\
+audits     how often the totals were added up meanwhile, in all rounds
+disagreed  in how many the departures did not equal the arrivals
+";
 
 fn counted(n: usize, one: &str, many: &str) -> String {
     format!("{} {}", grouped(n as u64), if n == 1 { one } else { many })

@@ -22,6 +22,19 @@ pub(crate) struct Flown {
     pub(crate) flights: u64,
 }
 
+/// What an audit adds up. Every flight is one departure and one arrival.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sums {
+    pub(crate) departures: u64,
+    pub(crate) arrivals: u64,
+}
+
+impl Sums {
+    pub(crate) fn agree(self) -> bool {
+        self.departures == self.arrivals
+    }
+}
+
 /// Plain totals, by id.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Tally {
@@ -196,6 +209,15 @@ impl Cells {
         }
         departures.store(before_departures + 1, Relaxed);
         arrivals.store(before_arrivals + 1, Relaxed);
+    }
+
+    /// Adds up departures and arrivals. The caller holds the locks of all airports.
+    pub(crate) fn sums(&self) -> Sums {
+        let sum = |cells: &[CachePadded<AtomicU64>]| cells.iter().map(|c| c.load(Relaxed)).sum();
+        Sums {
+            departures: sum(&self.departures),
+            arrivals: sum(&self.arrivals),
+        }
     }
 
     /// Reads all totals, after the threads that wrote them were joined.

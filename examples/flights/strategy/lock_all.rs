@@ -5,9 +5,9 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use latchwork::{LockTable, Mode};
 
-use super::Strategy;
+use super::{Steps, Strategy};
 use crate::data::{AircraftId, Dataset, DestinationId, Flight, OriginId};
-use crate::totals::{Cells, Tally};
+use crate::totals::{Cells, Sums, Tally};
 use crate::work::Work;
 
 /// What a flight locks.
@@ -55,18 +55,26 @@ impl Hasher for Spread {
     }
 }
 
-pub(super) struct LockAll {
+pub(crate) struct LockAll {
     table: LockTable<Key, BuildHasherDefault<Spread>>,
+    /// What an audit locks.
+    airports: Box<[Key]>,
     totals: Cells,
 }
 
 impl Strategy for LockAll {
     const NAME: &'static str = "lock-all";
     const ABOUT: &'static str = "LockTable::lock_all over the keys of the flight";
+    const STEPS: Steps = Steps::Atomic;
 
     fn new(dataset: &Dataset) -> Self {
+        // No more airports than flights, and those were checked to fit.
+        let origins = (0..dataset.origins.len()).map(|id| Key::Origin(OriginId(id as u32)));
+        let destinations = 0..dataset.destinations.len();
+        let destinations = destinations.map(|id| Key::Destination(DestinationId(id as u32)));
         Self {
             table: LockTable::default(),
+            airports: origins.chain(destinations).collect(),
             totals: Cells::new(dataset),
         }
     }
@@ -91,6 +99,12 @@ impl Strategy for LockAll {
     /// The table counts for itself; it was made for this run, so all of its waits are of this run.
     fn other_waits(&self) -> u64 {
         self.table.stats().waits
+    }
+
+    fn audit(&self) -> Sums {
+        let shared = self.airports.iter().map(|key| (key, Mode::Shared));
+        let _locks = self.table.lock_all(shared);
+        self.totals.sums()
     }
 
     fn tally(&self) -> Tally {

@@ -3,12 +3,12 @@
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::Strategy;
+use super::{Steps, Strategy};
 use crate::data::{Dataset, Flight};
-use crate::totals::{Cells, Tally};
+use crate::totals::{Cells, Sums, Tally};
 use crate::work::Work;
 
-pub(super) struct GlobalMutex {
+pub(crate) struct GlobalMutex {
     lock: Mutex<()>,
     totals: Cells,
 }
@@ -16,6 +16,7 @@ pub(super) struct GlobalMutex {
 impl Strategy for GlobalMutex {
     const NAME: &'static str = "mutex";
     const ABOUT: &'static str = "one parking_lot mutex around all totals: the baseline, always run";
+    const STEPS: Steps = Steps::Atomic;
 
     fn new(dataset: &Dataset) -> Self {
         Self {
@@ -29,6 +30,11 @@ impl Strategy for GlobalMutex {
         let _guard = lock_counting(&self.lock, &mut waits);
         self.totals.add(flight, work);
         waits
+    }
+
+    fn audit(&self) -> Sums {
+        let _guard = self.lock.lock();
+        self.totals.sums()
     }
 
     fn tally(&self) -> Tally {

@@ -1,7 +1,7 @@
 //! Measures every figure that the documentation quotes and prints them as Markdown.
 //!
 //! ```text
-//! cargo run --release -p latchwork-bench --bin report -- [--quick] [--only NAME] [--write FILE]
+//! cargo run --release -p latchwork-bench --bin report -- [--quick] [--only NAME [--add FILE]] [--write FILE]
 //! ```
 
 mod questions;
@@ -14,15 +14,16 @@ use std::process::ExitCode;
 use latchwork_bench::heap::CountingAllocator;
 use latchwork_bench::ratio::Plan;
 
-use crate::questions::ALL;
+use crate::questions::{ALL, cells::crowd};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 const USAGE: &str = "\
-usage: report [--quick] [--only NAME] [--write FILE]
+usage: report [--quick] [--only NAME [--add FILE]] [--write FILE]
   --quick       fewer and shorter rounds, for a look in passing
   --only NAME   one question only; an unknown name lists them
+  --add FILE    also put the answer into the report in FILE, marked as measured apart
   --write FILE  also write the report to FILE; not with --only";
 
 /// What the command line asks for.
@@ -30,6 +31,7 @@ usage: report [--quick] [--only NAME] [--write FILE]
 struct Options {
     quick: bool,
     only: Option<String>,
+    add: Option<PathBuf>,
     write: Option<PathBuf>,
 }
 
@@ -41,6 +43,7 @@ impl Options {
             match argument.as_str() {
                 "--quick" => options.quick = true,
                 "--only" => options.only = Some(value()?),
+                "--add" => options.add = Some(value()?.into()),
                 "--write" => options.write = Some(value()?.into()),
                 _ => return Err(format!("{argument} is not an option")),
             }
@@ -48,13 +51,20 @@ impl Options {
         if options.only.is_some() && options.write.is_some() {
             return Err("a report in part is not worth keeping".to_owned());
         }
+        if options.add.is_some() && (options.only.is_none() || options.quick) {
+            return Err("--add goes with --only, and not with --quick".to_owned());
+        }
         Ok(options)
     }
 }
 
 fn run() -> Result<(), String> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some((crowd::OPTION, of)) = arguments.split_first().map(|(a, of)| (a.as_str(), of)) {
+        return crowd::one_run(of);
+    }
     let options =
-        Options::parse(std::env::args().skip(1)).map_err(|error| format!("{error}\n{USAGE}"))?;
+        Options::parse(arguments.into_iter()).map_err(|error| format!("{error}\n{USAGE}"))?;
     let chosen: Vec<_> = ALL
         .iter()
         .filter(|question| {
@@ -80,12 +90,16 @@ fn run() -> Result<(), String> {
     }
     let report = render::report(&answers, options.quick);
     println!("{report}");
-    match options.write {
-        Some(file) => {
-            std::fs::write(&file, report).map_err(|error| format!("{}: {error}", file.display()))
+    let (file, text) = match (&options.write, &options.add) {
+        (Some(file), _) => (file, Ok(report)),
+        (None, Some(file)) => {
+            let old = std::fs::read_to_string(file);
+            (file, old.map(|old| render::added(old, &answers)))
         }
-        None => Ok(()),
-    }
+        (None, None) => return Ok(()),
+    };
+    text.and_then(|text| std::fs::write(file, text))
+        .map_err(|error| format!("{}: {error}", file.display()))
 }
 
 fn main() -> ExitCode {

@@ -8,7 +8,10 @@ use latchwork_bench::ratio::Plan;
 use crate::questions::Question;
 use crate::row::{Row, Target};
 
-const PEERS: [&str; 6] = [
+const PEERS: [&str; 9] = [
+    "arc-swap",
+    "crossbeam-epoch",
+    "crossbeam-utils",
     "dashmap",
     "keyed-lock",
     "lockable",
@@ -30,6 +33,50 @@ pub(crate) fn report(answers: &[(&Question, Vec<Row>)], quick: bool) -> String {
     text
 }
 
+/// Puts answers into a report that was written before, each in the place of its section or at the end, and says of
+/// each that it was measured apart.
+pub(crate) fn added(mut report: String, answers: &[(&Question, Vec<Row>)]) -> String {
+    for (question, rows) in answers {
+        let mut new = String::new();
+        let _ = section(&mut new, question, rows);
+        let _ = apart(&mut new, question, rows);
+        let heading = format!("## {}\n", question.title);
+        let start = report.find(&heading).unwrap_or(report.len());
+        let end = report[start..]
+            .find("\n## ")
+            .filter(|_| start < report.len());
+        let end = end.map_or(report.len(), |length| start + length + 1);
+        report.replace_range(start..end, &new);
+    }
+    report
+}
+
+/// What the head and the summary of a report would say of one section.
+fn apart(text: &mut String, question: &Question, rows: &[Row]) -> std::fmt::Result {
+    let machine = Machine::here();
+    let judged = rows.iter().filter(|row| row.reached().is_some()).count();
+    let reached = rows.iter().filter(|row| row.reached() == Some(true));
+    writeln!(
+        text,
+        "Measured apart on {} by the same program with `--only {} --add benches/REPORT.md` (the whole report does it too): \
+         {}, {} cores, {}; {}. {} of {judged} targets are reached; the count at the top leaves them out.\n",
+        today(),
+        question.name,
+        machine.cpu,
+        machine.cores,
+        machine.rustc,
+        peers(),
+        reached.count(),
+    )
+}
+
+fn peers() -> String {
+    let versions = PEERS
+        .iter()
+        .filter_map(|peer| Some(format!("{peer} {}", version_of(peer)?)));
+    versions.collect::<Vec<_>>().join(", ")
+}
+
 fn head(text: &mut String, quick: bool) -> std::fmt::Result {
     let machine = Machine::here();
     let plan = if quick { Plan::QUICK } else { Plan::FULL };
@@ -46,11 +93,7 @@ fn head(text: &mut String, quick: bool) -> std::fmt::Result {
     writeln!(text, "| cores | {} |", machine.cores)?;
     writeln!(text, "| system | {} |", machine.system)?;
     writeln!(text, "| compiler | {} |", machine.rustc)?;
-    let versions: Vec<_> = PEERS
-        .iter()
-        .filter_map(|peer| Some(format!("{peer} {}", version_of(peer)?)))
-        .collect();
-    writeln!(text, "| peers | {} |\n", versions.join(", "))?;
+    writeln!(text, "| peers | {} |\n", peers())?;
     writeln!(
         text,
         "Each ratio is ours divided by the baseline's, both measured in one process and in turn: {rounds} rounds, \

@@ -92,6 +92,15 @@ impl Row {
         }
     }
 
+    /// Some memory.
+    pub(crate) fn mebibytes(what: &str, value: Quartiles) -> Self {
+        Self {
+            value: Some(value),
+            unit: " MiB",
+            ..Self::new(what, "", Sense::Alone)
+        }
+    }
+
     /// A number of bytes that is the same in every run.
     pub(crate) fn exact_bytes(what: &str, value: f64) -> Self {
         Self::exact(what, value, " B")
@@ -129,7 +138,8 @@ impl Row {
         self
     }
 
-    /// Says that the baseline is the table itself in another state, not something to choose instead.
+    /// Says that this is no choice between ours and theirs: the baseline is the table itself in another state, or the
+    /// subject is nothing that could be chosen.
     pub(crate) fn against_itself(mut self) -> Self {
         self.sense = Sense::Alone;
         self

@@ -2,6 +2,7 @@
 
 mod ageing;
 mod asynchronous;
+pub(crate) mod cells;
 mod contended;
 mod crates;
 mod crowded;
@@ -36,4 +37,8 @@ pub(crate) const ALL: &[Question] = &[
     scaling::QUESTION,
     readers::QUESTION,
     asynchronous::QUESTION,
+    cells::alone::QUESTION,
+    cells::apart::QUESTION,
+    cells::crowd::QUESTION,
+    cells::plain::QUESTION,
 ];

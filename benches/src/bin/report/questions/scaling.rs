@@ -54,29 +54,34 @@ fn measure(plan: Plan) -> Vec<Row> {
     ]
 }
 
-/// Runs rounds until there are enough to believe, or three times as many were tried.
 fn scaling<L: KeyLock<u64>>(plan: Plan, what: &str, locks: &L, keys: impl Fn(u64) -> Keys) -> Row {
+    believed(plan, what, |round, threads| {
+        let keys = keys(round);
+        let work = |index: usize, stop: &_| until(locks, &keys[index], stop);
+        throughput::run(threads, plan.crowd_span, work).rate()
+    })
+}
+
+/// Runs rounds until there are enough to believe, or three times as many were tried. `rate` is told the round, and
+/// on how many threads to work.
+pub(super) fn believed(plan: Plan, what: &str, rate: impl Fn(u64, usize) -> f64) -> Row {
     let counters: [CachePadded<AtomicU64>; 2] = Default::default();
     let mut believed = Vec::new();
     let mut tried = 0;
     while believed.len() < plan.rounds && tried < 3 * plan.rounds {
-        let keys = keys(tried as u64);
-        let locked = |threads| {
-            let work = |index: usize, stop: &_| until(locks, &keys[index], stop);
-            throughput::run(threads, plan.crowd_span, work).rate()
-        };
+        let subject = |threads| rate(tried as u64, threads);
         let counted = |threads| {
             let work = |index: usize, stop: &_| own_counter(&counters[index], stop);
             throughput::run(threads, plan.crowd_span, work).rate()
         };
         // The control's runs stand around the subject's: what disturbs those disturbs the control too.
         let (control, subject) = if tried % 2 == 0 {
-            let (control, subject) = (counted(1), locked(1));
-            let subject = locked(2) / subject;
+            let (control, one) = (counted(1), subject(1));
+            let subject = subject(2) / one;
             (counted(2) / control, subject)
         } else {
-            let (control, subject) = (counted(2), locked(2));
-            let subject = subject / locked(1);
+            let (control, two) = (counted(2), subject(2));
+            let subject = two / subject(1);
             (control / counted(1), subject)
         };
         if CONTROL.contains(&control) {

@@ -2,14 +2,25 @@
 
 use crate::data::{Dataset, Flight};
 use crate::measure::{Replay, Round, replay};
-use crate::totals::Tally;
+use crate::totals::{Sums, Tally};
 use crate::work::Work;
 
-mod lock_all;
-mod mutex;
-mod ordered;
+pub(crate) mod cells;
+pub(crate) mod lock_all;
+pub(crate) mod mutex;
+pub(crate) mod ordered;
+pub(crate) mod rwlock;
 
-/// A way to make each flight one atomic step.
+/// What others may see of a step that is being done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Steps {
+    /// Nothing: an audit that does not agree is a bug.
+    Atomic,
+    /// Some of its totals with the flight and some without.
+    Apart,
+}
+
+/// A way to add each flight to its totals, in one atomic step or in several.
 ///
 /// A strategy owns its totals, so that one which keeps them elsewhere than in
 /// [`Cells`](crate::totals::Cells) fits too.
@@ -18,6 +29,8 @@ pub(crate) trait Strategy: Sync + Sized {
     const NAME: &'static str;
     /// One line for `--help`.
     const ABOUT: &'static str;
+    /// Whether audits must agree.
+    const STEPS: Steps;
 
     /// All totals zero.
     fn new(dataset: &Dataset) -> Self;
@@ -31,6 +44,9 @@ pub(crate) trait Strategy: Sync + Sized {
         0
     }
 
+    /// Adds up departures and arrivals while other threads are in steps.
+    fn audit(&self) -> Sums;
+
     /// The totals after all steps.
     fn tally(&self) -> Tally;
 }
@@ -40,6 +56,7 @@ pub(crate) trait Strategy: Sync + Sized {
 pub(crate) struct Entry {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
+    pub(crate) steps: Steps,
     pub(crate) replay: fn(&Replay<'_>) -> Round,
 }
 
@@ -48,6 +65,7 @@ impl Entry {
         Self {
             name: S::NAME,
             about: S::ABOUT,
+            steps: S::STEPS,
             replay: replay::<S>,
         }
     }
@@ -60,5 +78,7 @@ pub(crate) static BASELINE: &Entry = &ALL[0];
 pub(crate) static ALL: &[Entry] = &[
     Entry::of::<mutex::GlobalMutex>(),
     Entry::of::<ordered::OrderedMutexes>(),
+    Entry::of::<rwlock::RwLocks>(),
     Entry::of::<lock_all::LockAll>(),
+    Entry::of::<cells::VersionedCells>(),
 ];

@@ -1,0 +1,87 @@
+//! One thread reads and replaces a value that nobody else uses: the cell, and what else would do.
+
+mod settings;
+
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use criterion::Criterion;
+use crossbeam_utils::atomic::AtomicCell;
+use latchwork::VersionedCell;
+use latchwork_bench::cells::{
+    ByHand, Cached, LoadFull, Pair, Pinned, Seqlock, Shared, Value, conditional_writes, reads,
+    updates, writes,
+};
+
+/// Measures each of these, which do as many operations as they are told.
+fn over(criterion: &mut Criterion, name: &str, contenders: &[(&str, &dyn Fn(u64))]) {
+    let mut group = criterion.benchmark_group(name);
+    for (name, run) in contenders {
+        group.bench_function(*name, |bencher| {
+            bencher.iter_custom(|times| {
+                let start = Instant::now();
+                run(times);
+                start.elapsed()
+            });
+        });
+    }
+    group.finish();
+}
+
+fn word(criterion: &mut Criterion) {
+    let cell = &VersionedCell::new(u64::FIRST);
+    let swap = &ArcSwap::from_pointee(u64::FIRST);
+    let by_hand = &ByHand::new(u64::FIRST);
+    let lock = &std::sync::RwLock::new(u64::FIRST);
+    let other_lock = &parking_lot::RwLock::new(u64::FIRST);
+    let read: &[(&str, &dyn Fn(u64))] = &[
+        ("read", &|times| reads(cell, times)),
+        ("read_in", &|times| reads(Pinned::of(cell), times)),
+        ("read_owned", &|times| reads(Shared(cell), times)),
+        ("arc_swap, load", &|times| reads(swap, times)),
+        ("arc_swap, load_full", &|times| reads(LoadFull(swap), times)),
+        ("arc_swap, Cache", &|times| reads(Cached::of(swap), times)),
+        ("epoch by hand", &|times| reads(by_hand, times)),
+        ("std RwLock", &|times| reads(lock, times)),
+        ("parking_lot RwLock", &|times| reads(other_lock, times)),
+    ];
+    over(criterion, "cells: read a u64", read);
+    let update: &[(&str, &dyn Fn(u64))] = &[
+        ("update", &|times| updates(cell, times)),
+        ("arc_swap, rcu", &|times| updates(swap, times)),
+        ("epoch by hand", &|times| updates(by_hand, times)),
+        ("std RwLock", &|times| updates(lock, times)),
+        ("parking_lot RwLock", &|times| updates(other_lock, times)),
+    ];
+    over(criterion, "cells: update a u64", update);
+    let conditional: &[(&str, &dyn Fn(u64))] = &[
+        ("compare_and_set", &|times| conditional_writes(cell, times)),
+        ("epoch by hand", &|times| conditional_writes(by_hand, times)),
+    ];
+    over(criterion, "cells: write a u64 if unchanged", conditional);
+}
+
+fn pair(criterion: &mut Criterion) {
+    let cell = &VersionedCell::new(Pair::FIRST);
+    let seqlock = &Seqlock::new(Pair::FIRST);
+    let atomic = &AtomicCell::new(Pair::FIRST);
+    let read: &[(&str, &dyn Fn(u64))] = &[
+        ("read_in", &|times| reads(Pinned::of(cell), times)),
+        ("words under a version", &|times| reads(seqlock, times)),
+        ("AtomicCell", &|times| reads(atomic, times)),
+    ];
+    over(criterion, "cells: read two words", read);
+    let write: &[(&str, &dyn Fn(u64))] = &[
+        ("set", &|times| writes(cell, times)),
+        ("words under a version", &|times| writes(seqlock, times)),
+        ("AtomicCell", &|times| writes(atomic, times)),
+    ];
+    over(criterion, "cells: write two words", write);
+}
+
+fn main() {
+    let mut criterion = settings::criterion();
+    word(&mut criterion);
+    pair(&mut criterion);
+    criterion.final_summary();
+}

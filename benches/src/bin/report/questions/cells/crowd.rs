@@ -1,0 +1,140 @@
+//! What do more threads than cores leave behind that replace values without a pause?
+//!
+//! The high-water mark of memory is one of a process, and what one contender leaves would be another's
+//! gain: each run is a process of its own, which is this program told so on its command line.
+
+use std::process::Command;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use crossbeam_utils::CachePadded;
+use latchwork::VersionedCell;
+use latchwork_bench::cells::{ByHand, Read, Update, Value, updates_until};
+use latchwork_bench::machine;
+use latchwork_bench::ratio::{Plan, Quartiles};
+use latchwork_bench::throughput;
+
+use super::super::Question;
+use super::{BY_HAND, RCU};
+use crate::row::Row;
+
+pub(in super::super) const QUESTION: Question = Question {
+    name: "cells-crowd",
+    title: "Cells: more threads than cores",
+    prose: "8 threads update without a pause for 3 seconds, each a cell of its own on a cache line of its own, or \
+            all the same one. Each run is a process of its own, and the memory is how much its high-water mark grew \
+            between the first update and the last. A thread that is not running may be pinned, and keeps everybody's \
+            garbage until it runs again. All updates are counted in the end: none is lost.",
+    measure,
+};
+
+/// The option that makes this program one run.
+pub(crate) const OPTION: &str = "--crowd";
+
+const THREADS: usize = 8;
+const OURS: &str = "`update`";
+const CONTENDERS: [&str; 3] = [OURS, RCU, BY_HAND];
+
+/// What one run found out.
+#[derive(Clone, Copy)]
+struct Crowd {
+    rate: f64,
+    grown_mib: f64,
+}
+
+fn measure(plan: Plan) -> Vec<Row> {
+    let full = plan.rounds == Plan::FULL.rounds;
+    let (rounds, span) = if full { (3, 3000) } else { (1, 500) };
+    let mut rows = Vec::new();
+    for (shape, cells) in [("each its own cell", THREADS), ("one cell", 1)] {
+        let mut runs = CONTENDERS.map(|_| Vec::new());
+        for round in 0..rounds {
+            for turn in 0..CONTENDERS.len() {
+                let which = (round + turn) % CONTENDERS.len();
+                runs[which].push(in_a_process(CONTENDERS[which], cells, span));
+            }
+        }
+        let [ours, rcu, by_hand] = &runs;
+        for (what, runs) in CONTENDERS.iter().zip(&runs) {
+            let what = format!("8 threads, {shape}, {what}: memory");
+            let grown = quartiles(runs.iter().map(|run| run.grown_mib));
+            let row = Row::mebibytes(&what, grown);
+            rows.push(if what.contains(OURS) {
+                row.at_most(64.0)
+            } else {
+                row
+            });
+        }
+        let what = format!("8 threads, {shape}, {OURS}");
+        rows.push(rates(&what, ours, RCU, rcu).at_least(0.5));
+        rows.push(rates(&what, ours, BY_HAND, by_hand));
+    }
+    rows
+}
+
+fn rates(what: &str, ours: &[Crowd], against: &str, theirs: &[Crowd]) -> Row {
+    let rates = |runs: &[Crowd]| runs.iter().map(|run| run.rate).collect::<Vec<_>>();
+    let (ours, theirs) = (rates(ours), rates(theirs));
+    let result = latchwork_bench::ratio::Comparison {
+        ratio: quartiles(ours.iter().zip(&theirs).map(|(ours, theirs)| ours / theirs)),
+        subject: quartiles(ours.iter().copied()).median,
+        baseline: quartiles(theirs.iter().copied()).median,
+    };
+    Row::throughput(what, against, &result)
+}
+
+fn quartiles(values: impl Iterator<Item = f64>) -> Quartiles {
+    Quartiles::of(values).expect("there is a round")
+}
+
+fn in_a_process(contender: &str, cells: usize, millis: u64) -> Crowd {
+    let program = std::env::current_exe().expect("a program knows where it is");
+    let output = Command::new(program)
+        .args([OPTION, contender, &cells.to_string(), &millis.to_string()])
+        .output()
+        .expect("the program starts once more");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let numbers: Vec<f64> = said
+        .split_whitespace()
+        .filter_map(|n| n.parse().ok())
+        .collect();
+    let &[rate, grown_mib] = numbers.as_slice() else {
+        panic!("a run failed: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    Crowd { rate, grown_mib }
+}
+
+/// Does one run, as told by what follows [`OPTION`], and prints updates a second and mebibytes.
+pub(crate) fn one_run(arguments: &[String]) -> Result<(), String> {
+    let [contender, cells, millis] = arguments else {
+        return Err(format!("{OPTION} is for this program itself"));
+    };
+    let number = |text: &str| text.parse::<u64>().map_err(|e| format!("{text}: {e}"));
+    let (cells, span) = (number(cells)?, Duration::from_millis(number(millis)?));
+    let Crowd { rate, grown_mib } = match contender.as_str() {
+        OURS => crowd(cells, span, || VersionedCell::new(u64::FIRST)),
+        RCU => crowd(cells, span, || ArcSwap::from_pointee(u64::FIRST)),
+        BY_HAND => crowd(cells, span, || ByHand::new(u64::FIRST)),
+        _ => return Err(format!("{contender} is no contender")),
+    };
+    println!("{rate} {grown_mib}");
+    Ok(())
+}
+
+fn crowd<C: Update>(cells: u64, span: Duration, cell: impl Fn() -> C) -> Crowd
+where
+    for<'c> &'c C: Read<u64>,
+{
+    let cells: Vec<_> = (0..cells).map(|_| CachePadded::new(cell())).collect();
+    let before = machine::most_memory_kib();
+    let run = throughput::run(THREADS, span, |index, stop| {
+        updates_until(&*cells[index % cells.len()], stop)
+    });
+    let grown = machine::most_memory_kib() - before;
+    let counted: u64 = cells.iter().map(|cell| (&mut &**cell).read()).sum();
+    assert_eq!(counted, run.done, "an update is lost");
+    Crowd {
+        rate: run.rate(),
+        grown_mib: grown as f64 / 1024.0,
+    }
+}

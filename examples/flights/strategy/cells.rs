@@ -1,0 +1,88 @@
+//! `cells`: each total a [`VersionedCell`], updated alone. No update is lost and no reader waits,
+//! but a flight is two or three writes, and others see the first before the last: every total is
+//! right in the end, and in between the departures run ahead of the arrivals.
+
+use crossbeam_utils::CachePadded;
+use latchwork::VersionedCell;
+
+use super::{Steps, Strategy};
+use crate::data::{Dataset, Flight};
+use crate::totals::{Flown, Sums, Tally, zeroed};
+use crate::work::Work;
+
+type Counts = Box<[CachePadded<VersionedCell<u64>>]>;
+
+pub(crate) struct VersionedCells {
+    aircraft: Box<[CachePadded<VersionedCell<Flown>>]>,
+    departures: Counts,
+    arrivals: Counts,
+}
+
+impl VersionedCells {
+    /// The first half of a step.
+    pub(crate) fn depart(&self, flight: &Flight) -> u64 {
+        let flown = flight.aircraft.map_or(0, |id| {
+            update(&self.aircraft[id.0 as usize], |flown| Flown {
+                miles: flown.miles + u64::from(flight.distance),
+                flights: flown.flights + 1,
+            })
+        });
+        flown + update(&self.departures[flight.origin.0 as usize], |n| n + 1)
+    }
+
+    /// The second half.
+    pub(crate) fn arrive(&self, flight: &Flight) -> u64 {
+        update(&self.arrivals[flight.destination.0 as usize], |n| n + 1)
+    }
+}
+
+impl Strategy for VersionedCells {
+    const NAME: &'static str = "cells";
+    const ABOUT: &'static str =
+        "one VersionedCell for each total, updated alone: a step is not atomic";
+    const STEPS: Steps = Steps::Apart;
+
+    fn new(dataset: &Dataset) -> Self {
+        Self {
+            aircraft: zeroed(dataset.aircraft.len()),
+            departures: zeroed(dataset.origins.len()),
+            arrivals: zeroed(dataset.destinations.len()),
+        }
+    }
+
+    /// The work is done between departure and arrival; nothing is locked meanwhile.
+    fn step(&self, flight: &Flight, work: Work) -> u64 {
+        let retries = self.depart(flight);
+        work.spend();
+        retries + self.arrive(flight)
+    }
+
+    /// Waits for nobody, and each total is one that there was, but they are not of one moment.
+    fn audit(&self) -> Sums {
+        let pin = latchwork::pin();
+        let sum = |cells: &Counts| cells.iter().map(|cell| *cell.read_in(&pin)).sum();
+        Sums {
+            departures: sum(&self.departures),
+            arrivals: sum(&self.arrivals),
+        }
+    }
+
+    fn tally(&self) -> Tally {
+        let counts = |cells: &Counts| cells.iter().map(|cell| cell.get()).collect();
+        Tally {
+            aircraft: self.aircraft.iter().map(|cell| cell.get()).collect(),
+            departures: counts(&self.departures),
+            arrivals: counts(&self.arrivals),
+        }
+    }
+}
+
+/// Updates, and returns how often that had to be done again because another thread had written.
+fn update<T: Send + Sync + 'static>(cell: &VersionedCell<T>, change: impl Fn(&T) -> T) -> u64 {
+    let mut calls = 0;
+    cell.update(|value| {
+        calls += 1;
+        change(value)
+    });
+    calls - 1
+}

@@ -1,0 +1,213 @@
+//! Audits of the `flights` example: an atomic step is never seen half done, and one that is not is.
+
+use std::fs;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::thread;
+
+use serde_json::Value;
+
+use audit::Audits;
+use data::Dataset;
+use strategy::cells::VersionedCells;
+use strategy::lock_all::LockAll;
+use strategy::mutex::GlobalMutex;
+use strategy::ordered::OrderedMutexes;
+use strategy::rwlock::RwLocks;
+use strategy::{Steps, Strategy};
+use support::{HEADER, Place, flights, generated, results, stderr};
+use totals::{Sums, Tally};
+use work::Work;
+
+#[allow(dead_code)]
+#[path = "flights/support.rs"]
+mod support;
+
+#[path = "../examples/flights/audit.rs"]
+mod audit;
+#[allow(dead_code)]
+#[path = "../examples/flights/data.rs"]
+mod data;
+#[allow(dead_code)]
+#[path = "../examples/flights/measure.rs"]
+mod measure;
+#[allow(dead_code)]
+#[path = "../examples/flights/strategy/mod.rs"]
+mod strategy;
+#[allow(dead_code)]
+#[path = "../examples/flights/totals.rs"]
+mod totals;
+#[path = "../examples/flights/work.rs"]
+mod work;
+
+fn few_flights() -> Dataset {
+    let place = Place::new();
+    let rows = "N1,EWR,IAH,1400\nN2,JFK,MIA,1089\nNA,EWR,MIA,7\n";
+    let file = place.file("flights.csv", format!("{HEADER}{rows}"));
+    data::read(&file).expect("the file is good")
+}
+
+fn sums(departures: u64, arrivals: u64) -> Sums {
+    Sums {
+        departures,
+        arrivals,
+    }
+}
+
+#[test]
+fn half_a_flight_shows_in_an_audit_of_cells() {
+    let dataset = few_flights();
+    let cells = VersionedCells::new(&dataset);
+    for (n, flight) in (1..).zip(&dataset.flights) {
+        assert_eq!(cells.depart(flight), 0, "nobody else writes");
+        assert_eq!(cells.audit(), sums(n, n - 1));
+        assert!(!cells.audit().agree());
+        assert_eq!(cells.arrive(flight), 0, "nobody else writes");
+        assert_eq!(cells.audit(), sums(n, n));
+        assert!(cells.audit().agree());
+    }
+    let expected = Tally::sequential(&dataset);
+    assert_eq!(cells.tally().check(&expected, &dataset), Ok(()));
+}
+
+#[test]
+fn an_audit_that_does_not_agree_is_counted() {
+    let dataset = few_flights();
+    let cells = VersionedCells::new(&dataset);
+    let begun = AtomicU64::new(0);
+    let audit = || {
+        begun.fetch_add(1, Relaxed);
+        cells.audit()
+    };
+    // Two more have begun, so that the first of them has ended.
+    let wait_for_an_audit = || {
+        let before = begun.load(Relaxed);
+        while begun.load(Relaxed) < before + 2 {
+            thread::yield_now();
+        }
+    };
+    let ((), audits) = audit::beside(audit, || {
+        wait_for_an_audit();
+        cells.depart(&dataset.flights[0]);
+        wait_for_an_audit();
+        cells.arrive(&dataset.flights[0]);
+    });
+    assert_eq!(audits.made, begun.load(Relaxed));
+    let Audits { made, disagreed } = audits;
+    assert!(0 < disagreed && disagreed < made, "{audits:?}");
+}
+
+#[test]
+fn work_that_is_over_at_once_is_audited_still() {
+    let (result, audits) = audit::beside(|| sums(3, 3), || "done");
+    assert_eq!(result, "done");
+    assert!(audits.made > 0 && audits.disagreed == 0, "{audits:?}");
+}
+
+#[test]
+#[should_panic(expected = "the work went wrong")]
+fn work_that_panics_does_not_leave_an_auditor() {
+    audit::beside(|| sums(0, 0), || panic!("the work went wrong"));
+}
+
+#[test]
+fn no_audit_sees_half_an_atomic_step() {
+    fn holds<S: Strategy>() {
+        assert_eq!(S::STEPS, Steps::Atomic, "{}", S::NAME);
+        let dataset = few_flights();
+        let strategy = S::new(&dataset);
+        let stop = AtomicBool::new(false);
+        let passes = AtomicU64::new(0);
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !stop.load(Relaxed) {
+                        for flight in &dataset.flights {
+                            strategy.step(flight, Work::nanos(500));
+                        }
+                        passes.fetch_add(1, Relaxed);
+                    }
+                });
+            }
+            let mut moved = 0;
+            let mut last = sums(0, 0);
+            // Audits that found the totals as they were before say nothing.
+            while moved < 100 {
+                let sums = strategy.audit();
+                if !sums.agree() {
+                    stop.store(true, Relaxed);
+                    panic!("{}: {sums:?}", S::NAME);
+                }
+                moved += u64::from(sums != last);
+                last = sums;
+                thread::yield_now();
+            }
+            stop.store(true, Relaxed);
+        });
+        let expected = Tally::sequential(&dataset).times(passes.into_inner() as usize);
+        assert_eq!(strategy.tally().check(&expected, &dataset), Ok(()));
+    }
+    holds::<GlobalMutex>();
+    holds::<OrderedMutexes>();
+    holds::<RwLocks>();
+    holds::<LockAll>();
+    assert_eq!(VersionedCells::STEPS, Steps::Apart);
+}
+
+#[test]
+fn an_audited_run_says_so_and_arrives_at_the_same_totals() {
+    let place = Place::new();
+    let (csv, expected) = generated(500);
+    let file = place.file("flights.csv", csv);
+    let json = place.0.join("audited.json");
+    let mut run = flights();
+    run.args([
+        "--audit",
+        "--threads",
+        "2",
+        "--repeat",
+        "3",
+        "--passes",
+        "1",
+    ]);
+    let output = run.arg("--json").arg(&json).arg(&file).output();
+    let output = output.expect("the example starts");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let results = fs::read(&json).expect("the results were written");
+    let results: Value = serde_json::from_slice(&results).expect("the results are JSON");
+    assert_eq!(results["totals"], expected);
+    assert_eq!(results["audited"], true);
+    for strategy in results["strategies"].as_array().expect("an array") {
+        let name = &strategy["name"];
+        let rounds = strategy["rounds"].as_array().expect("an array");
+        let of = |what: &str| {
+            let count = |of: &Value| of["audits"][what].as_u64().expect("a count");
+            let each: Vec<u64> = rounds.iter().map(count).collect();
+            assert_eq!(each.iter().sum::<u64>(), count(strategy), "{name}: {what}");
+            each
+        };
+        assert!(of("made").iter().all(|&made| made > 0), "{name}");
+        if *name != VersionedCells::NAME {
+            assert_eq!(of("disagreed"), [0; 3], "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_run_is_audited_only_if_asked() {
+    let place = Place::new();
+    let file = place.file("one.csv", format!("{HEADER}N1,EWR,IAH,1400\n"));
+    let results = results(&place, &file, &["--strategy", "cells"]);
+    assert_eq!(results["audited"], false);
+    let cells = &results["strategies"][1];
+    assert!(cells["audits"].is_null() && cells["rounds"][0]["audits"].is_null());
+    for (option, said) in [(None, false), (Some("--audit"), true)] {
+        let mut run = flights();
+        run.args(["--repeat", "1"]).args(option).arg(&file);
+        let output = run.output().expect("the example starts");
+        assert!(output.status.success(), "{}", stderr(&output));
+        let table = String::from_utf8(output.stdout).expect("the table is UTF-8");
+        for word in ["audits", "disagreed"] {
+            assert_eq!(table.contains(word), said, "{option:?}: {table}");
+        }
+    }
+}
