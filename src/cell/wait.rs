@@ -100,10 +100,11 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// Puts a waiter into the queue, or returns the version that it does not have to wait for [C5].
     fn enlist(&self, seen: Version, notify: Notify) -> Result<Place, Version> {
         let enlisted = waiters::enlist(self.address(), seen, notify, || {
-            let _pin = pin_cells();
+            let pin = pin_cells();
             loop {
+                // One load for both: the word that is marked has to be that of this version [C5].
                 let word = self.load();
-                let version = self.version();
+                let version = self.at_pin(&pin, word).version();
                 if version != seen {
                     return Err(version);
                 }

@@ -137,18 +137,27 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         mut f: impl FnMut(&T) -> Result<T, E>,
     ) -> Result<Version, UpdateError<E>> {
         let backoff = Backoff::new();
-        let mut attempts = 0;
+        let mut attempts = 0_u32;
         loop {
             let attempt = self.try_write(|local, pin| {
-                let seen = self.load();
+                let mut seen = self.load();
                 let value = f(self.at_pin(pin, seen).value());
-                let value = value.map_err(|e| Some(UpdateError::Aborted(e)))?;
-                self.publish(local, pin, seen, value).map_err(|_| None)
+                let mut value = value.map_err(|e| Some(UpdateError::Aborted(e)))?;
+                loop {
+                    match self.publish(local, pin, seen, value) {
+                        Ok(written) => return Ok(written),
+                        // Somebody has begun to wait, and nobody has written [C3].
+                        Err((back, marked)) if marked.node() == seen.node() => {
+                            (value, seen) = (back, marked);
+                        }
+                        Err(_) => return Err(None),
+                    }
+                }
             });
             match attempt {
                 Ok(version) => return Ok(version),
                 Err(Some(error)) => return Err(error),
-                Err(None) => attempts += 1,
+                Err(None) => attempts = attempts.saturating_add(1),
             }
             policy.after(attempts)?;
             backoff.snooze();
