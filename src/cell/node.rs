@@ -101,27 +101,22 @@ impl<T: Send + Sync + 'static> Node<T> {
     }
 
     /// The value, for a write in place: the node becomes the first one of a new cell with the next
-    /// version. `None` while an owned snapshot shares it.
-    pub(super) fn get_mut(&mut self) -> Option<&mut T> {
-        if !self.is_unshared() {
-            return None;
-        }
+    /// version. The caller has made sure that nobody shares it.
+    pub(super) fn write_in_place(&mut self) -> &mut T {
         self.stamp = AtomicU64::new(clock::FIRST);
         self.written.with_mut(|written| {
             // SAFETY: the node is borrowed exclusively, and nobody shares it.
             let written = unsafe { &mut *written };
             written.version = written.version.next();
             written.prev = core::ptr::null_mut();
-            Some(&mut written.value)
+            &mut written.value
         })
     }
 
     /// Whether the caller's share is the only one. Nobody can add one then: to do so takes a share, or a
     /// pin from before the node was retired [R3].
     pub(super) fn is_unshared(&self) -> bool {
-        // Acquire: what other sharers did with the value comes before what the caller does. Pairs
-        // with the Release in `give_up_share` [R3].
-        self.shares.load(Ordering::Acquire) == 1
+        is_one(&self.shares)
     }
 
     /// Takes a share for an owned snapshot. Under a pin, or from a share.
@@ -133,27 +128,13 @@ impl<T: Send + Sync + 'static> Node<T> {
         }
     }
 
-    /// `true`: it was the last, and the caller owns the node.
-    fn give_up_share(&self) -> bool {
-        if self.is_unshared() {
-            return true;
-        }
-        // Release: what this sharer did with the value comes before its end. Pairs with the
-        // Acquire in `is_unshared` and below [R3].
-        if self.shares.fetch_sub(1, Ordering::Release) != 1 {
-            return false;
-        }
-        // Acquire: as in `is_unshared`. A load and not a fence, so that it can be weakened alone.
-        self.shares.load(Ordering::Acquire);
-        true
-    }
-
     /// # Safety
     /// `object` is a node with a share that the caller gives up.
     unsafe fn release(object: NonNull<u8>) -> bool {
         let node = object.cast::<Self>();
-        // SAFETY: alive, by the share.
-        let last = unsafe { node.as_ref() }.give_up_share();
+        // SAFETY: alive, by the share. Only the count is borrowed: another may free the node while
+        // `give_up` returns.
+        let last = give_up(unsafe { &(*node.as_ptr()).shares });
         if last {
             // SAFETY: nobody else can reach it.
             unsafe { node.drop_in_place() };
@@ -201,4 +182,25 @@ impl<T: Send + Sync + 'static> Node<T> {
                 .compare_exchange(clock::UNSET, now, Ordering::AcqRel, Ordering::Acquire);
         set.err().unwrap_or(now)
     }
+}
+
+fn is_one(shares: &AtomicU32) -> bool {
+    // Acquire: what other sharers did with the value comes before what the caller does. Pairs
+    // with the Release in `give_up` [R3].
+    shares.load(Ordering::Acquire) == 1
+}
+
+/// Gives up a share. `true`: it was the last, and the caller owns the node.
+fn give_up(shares: &AtomicU32) -> bool {
+    if is_one(shares) {
+        return true;
+    }
+    // Release: what this sharer did with the value comes before its end. Pairs with the
+    // Acquire in `is_one` and below [R3].
+    if shares.fetch_sub(1, Ordering::Release) != 1 {
+        return false;
+    }
+    // Acquire: as in `is_one`. A load and not a fence, so that it can be weakened alone.
+    shares.load(Ordering::Acquire);
+    true
 }

@@ -3,6 +3,7 @@
 
 use core::fmt;
 use core::ops::Deref;
+use core::panic::{RefUnwindSafe, UnwindSafe};
 use core::ptr::NonNull;
 
 use super::read::{fmt_snapshot, pin_cells};
@@ -30,6 +31,10 @@ unsafe impl<T: Send + Sync + 'static> Send for OwnedSnapshot<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send + Sync + 'static> Sync for OwnedSnapshot<T> {}
 
+// It shows a value and lets nobody change it, again as `Arc`.
+impl<T: Send + Sync + 'static + RefUnwindSafe> UnwindSafe for OwnedSnapshot<T> {}
+impl<T: Send + Sync + 'static + RefUnwindSafe> RefUnwindSafe for OwnedSnapshot<T> {}
+
 impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// Returns the current value, kept without a pin.
     ///
@@ -46,13 +51,22 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// assert_eq!((*snapshot, snapshot.version().get()), (1, 0));
     /// ```
     pub fn read_owned(&self) -> OwnedSnapshot<T> {
-        OwnedSnapshot::of(self.current(&pin_cells()))
+        let pin = pin_cells();
+        let node = self.current_node(&pin);
+        // SAFETY: loaded under the pin [R1].
+        unsafe { OwnedSnapshot::of(node) }
     }
 
-    pub(super) fn node_mut(&mut self) -> &mut Node<T> {
-        // SAFETY: the current node is the cell's, and nobody else reads the cell while it is borrowed exclusively;
-        // owned snapshots read only what `Node` lets nobody write while they exist [R3].
-        unsafe { self.load().node().as_mut() }
+    /// The current node, if no owned snapshot shares it.
+    pub(super) fn unshared_node(&mut self) -> Option<&mut Node<T>> {
+        let mut node = self.load().node();
+        // Looked at through a shared reference: others may be using the node and its count.
+        // SAFETY: the current node is the cell's, and alive.
+        if !unsafe { node.as_ref() }.is_unshared() {
+            return None;
+        }
+        // SAFETY: nobody shares it, and nobody else reads the cell while it is borrowed exclusively [R3].
+        Some(unsafe { node.as_mut() })
     }
 }
 
@@ -64,10 +78,15 @@ impl<T: Send + Sync + 'static> Drop for VersionedCell<T> {
 }
 
 impl<T: Send + Sync + 'static> OwnedSnapshot<T> {
-    /// Takes a share of a node that the caller may use.
-    pub(super) fn of(node: &Node<T>) -> Self {
-        node.share();
-        OwnedSnapshot(NonNull::from(node))
+    /// Takes a share of a node. The address is that of the cell's word, and not one taken from a
+    /// reference: whoever is last frees the memory through it.
+    ///
+    /// # Safety
+    /// The caller may use the node: under a pin, or by a share.
+    pub(super) unsafe fn of(node: NonNull<Node<T>>) -> Self {
+        // SAFETY: the caller's contract.
+        unsafe { node.as_ref() }.share();
+        OwnedSnapshot(node)
     }
 
     /// Takes the share that the cell has.
@@ -115,7 +134,8 @@ impl<T: Send + Sync + 'static> OwnedSnapshot<T> {
 
 impl<T: Send + Sync + 'static> Clone for OwnedSnapshot<T> {
     fn clone(&self) -> Self {
-        Self::of(self.node())
+        // SAFETY: alive, by the share [R3].
+        unsafe { Self::of(self.0) }
     }
 }
 

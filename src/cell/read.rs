@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use core::fmt;
+use core::marker::PhantomData;
 use core::ops::Deref;
 use core::ptr::NonNull;
 
@@ -25,7 +26,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     #[inline]
     pub fn read(&self) -> Snapshot<'_, T> {
         let pin = pin_cells();
-        let node = NonNull::from(self.current(&pin));
+        let node = self.current_node(&pin);
         Snapshot::of(self, node, pin)
     }
 
@@ -42,7 +43,10 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// ```
     #[inline]
     pub fn read_in<'p>(&'p self, pin: &'p ReadPin) -> SnapshotRef<'p, T> {
-        SnapshotRef(self.current(&pin.0))
+        SnapshotRef {
+            node: self.current_node(&pin.0),
+            _pin: PhantomData,
+        }
     }
 
     /// Returns the current version.
@@ -55,13 +59,15 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// ```
     #[inline]
     pub fn version(&self) -> Version {
-        self.current(&pin_cells()).version()
+        self.at_pin(&pin_cells(), self.load()).version()
     }
 
-    /// The current node.
+    /// The address of the current node, which readers may see now.
     #[inline(always)]
-    pub(super) fn current<'p>(&'p self, pin: &'p CellPin) -> &'p Node<T> {
-        self.at_pin(pin, self.load())
+    pub(super) fn current_node(&self, pin: &CellPin) -> NonNull<Node<T>> {
+        let seen = self.load();
+        self.at_pin(pin, seen);
+        seen.node()
     }
 
     /// The node of a word that was loaded under `pin`.
@@ -162,7 +168,8 @@ impl<T: Send + Sync + 'static> Snapshot<'_, T> {
         reason = "the trait would clone the value"
     )]
     pub fn to_owned(&self) -> OwnedSnapshot<T> {
-        OwnedSnapshot::of(self.node())
+        // SAFETY: it was loaded under the pin [R1].
+        unsafe { OwnedSnapshot::of(self.node) }
     }
 
     /// A snapshot of `node`, which was the current one under `pin`.
@@ -203,7 +210,16 @@ impl<T: Send + Sync + 'static + fmt::Debug> fmt::Debug for Snapshot<'_, T> {
 /// let snapshot = cell.read_in(&pin);
 /// assert_eq!((*snapshot, snapshot.version()), (1, latchwork::Version::FIRST));
 /// ```
-pub struct SnapshotRef<'p, T: Send + Sync + 'static>(&'p Node<T>);
+pub struct SnapshotRef<'p, T: Send + Sync + 'static> {
+    node: NonNull<Node<T>>,
+    // The pin and the cell are borrowed as long as this is [R1].
+    _pin: PhantomData<&'p Node<T>>,
+}
+
+// SAFETY: a reference to the node, in effect; its pin stays where it is, and is borrowed.
+unsafe impl<T: Send + Sync + 'static> Send for SnapshotRef<'_, T> {}
+// SAFETY: as above.
+unsafe impl<T: Send + Sync + 'static> Sync for SnapshotRef<'_, T> {}
 
 impl<T: Send + Sync + 'static> Clone for SnapshotRef<'_, T> {
     fn clone(&self) -> Self {
@@ -217,13 +233,19 @@ impl<'p, T: Send + Sync + 'static> SnapshotRef<'p, T> {
     /// Returns the version of the value.
     #[inline]
     pub fn version(self) -> Version {
-        self.0.version()
+        self.node().version()
     }
 
     /// Returns the value, for as long as the pin lives.
     #[inline]
     pub fn get(self) -> &'p T {
-        self.0.value()
+        self.node().value()
+    }
+
+    #[inline]
+    fn node(self) -> &'p Node<T> {
+        // SAFETY: it was loaded under the pin, which is borrowed as long as `'p` [R1].
+        unsafe { self.node.as_ref() }
     }
 
     /// Returns the same value, kept without a pin. See [`VersionedCell::read_owned`].
@@ -232,7 +254,8 @@ impl<'p, T: Send + Sync + 'static> SnapshotRef<'p, T> {
         reason = "the trait would clone the value"
     )]
     pub fn to_owned(self) -> OwnedSnapshot<T> {
-        OwnedSnapshot::of(self.0)
+        // SAFETY: as in `node`.
+        unsafe { OwnedSnapshot::of(self.node) }
     }
 }
 
@@ -241,7 +264,7 @@ impl<T: Send + Sync + 'static> Deref for SnapshotRef<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        self.0.value()
+        self.get()
     }
 }
 
