@@ -158,6 +158,7 @@ impl Limbo {
         all.append(&mut self.waiting);
         all.append(&mut self.due);
         let shared = shared.clone();
+        shared.await_orphans();
         // SAFETY: retired objects may change hands, and so may their list.
         unsafe { pin.after_grace(move || shared.orphan(all)) };
         pin.advance();

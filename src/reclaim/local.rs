@@ -178,7 +178,8 @@ impl Local {
 
     #[inline(never)]
     fn tidy_slow(&self) {
-        if self.owes_way.take() && !self.participant.is_pinned() {
+        // Owed until a write finds this thread unpinned.
+        if self.owes_way.get() && !self.participant.is_pinned() {
             yield_now();
             let pin = self.pin();
             self.turn(&mut self.limbo.borrow_mut(), &pin);
@@ -196,7 +197,7 @@ impl Local {
         let _done = Done(&self.releasing);
         for _ in 0..n {
             let Some(retired) = self.limbo.borrow_mut().due.pop() else {
-                self.has_chores.set(false);
+                self.has_chores.set(self.owes_way.get());
                 return;
             };
             // SAFETY: what is due has had its grace period [R2].
@@ -216,11 +217,22 @@ impl Local {
 
     /// Reclaims whatever no pin holds back, of this thread and of those that have ended.
     pub(crate) fn flush(&self) {
-        // A ticket's period needs two epochs, and one more for what was retired behind the ticket.
-        for _ in 0..4 {
+        // Each turn runs but a few of what all threads have deferred. So on while it helps: a ticket's period
+        // needs two epochs, and one more for what was retired behind the ticket; the tickets of others
+        // may stand before it.
+        let (mut least, mut in_vain) = (usize::MAX, 0);
+        while in_vain < 4 + self.shared.threads() / 4 {
             let pin = self.pin();
-            self.turn(&mut self.limbo.borrow_mut(), &pin);
+            let mut limbo = self.limbo.borrow_mut();
+            self.turn(&mut limbo, &pin);
+            let left = limbo.len() + self.shared.leaving();
+            if left == 0 {
+                break;
+            }
+            in_vain = if left < least { 0 } else { in_vain + 1 };
+            least = least.min(left);
         }
+        self.shared.adopt(&mut self.limbo.borrow_mut().due);
         self.release_due(usize::MAX);
     }
 }
