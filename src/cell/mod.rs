@@ -59,8 +59,11 @@ use crate::reclaim;
 /// A replaced value is dropped later and on any thread that writes cells, once no [`Snapshot`] and no
 /// [`ReadPin`] that was there at its replacement is left. What waits is in [`stats`](crate::stats());
 /// [`flush`](crate::flush) drops what can be dropped now. A thread that stops writing keeps up to about 500 replaced values (more, if
-/// pins have held back more) until it writes again, flushes or ends. The memory of dropped values is kept by the thread that replaced them,
+/// pins have held back more) until it writes again, flushes or ends. The memory of dropped values is kept by the thread that drops them,
 /// for its next writes.
+///
+/// A write begins by dropping up to two values that are due, of any cell and type: hold no lock that a
+/// destructor takes. If one panics, so does the write, before it has happened.
 ///
 /// # Memory ordering
 /// A read synchronises with the write whose value it returns, and each write with the one before.
