@@ -90,13 +90,13 @@ step_rules() {
 
 step_test() {
     run_tests --workspace
-    run_tests -p latchwork --all-features --test observe
+    run_tests -p latchwork --all-features --test observe --test version_serde
 }
 
 step_counts() { run_tests --release --test counts -- --test-threads=1; }
 
 step_noise() {
-    RUSTFLAGS="--cfg latchwork_noise -D warnings" run_tests --release --target-dir target/noise --test stress --test timeouts
+    RUSTFLAGS="--cfg latchwork_noise -D warnings" run_tests --release --target-dir target/noise --test stress --test stress_cell --test timeouts
 }
 
 step_doc() { RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps; }

@@ -23,7 +23,7 @@ pub struct Stats {
     /// no value waits.
     ///
     /// To pin takes no clock, so that a pin is seen by what it holds back, and only once a
-    /// thread has replaced 64 values or has called [`flush`].
+    /// thread has replaced 256 values or has called [`flush`].
     pub oldest_pin: Option<Duration>,
     /// Attempts of transactions that were lost, by reason.
     pub aborts: AbortReasons,
@@ -60,7 +60,8 @@ pub fn stats() -> Stats {
 
 /// Drops every replaced value that no pin holds back, of this thread and of threads that have ended.
 ///
-/// Values that a *living* other thread has replaced are dropped by that thread. Destructors run here.
+/// Values that a *living* other thread has replaced are dropped by that thread. Destructors run here; if one of
+/// them calls this, it drops nothing more from within.
 ///
 /// # Panics
 /// If a destructor does; the other values are dropped by later calls.

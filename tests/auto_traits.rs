@@ -1,11 +1,15 @@
 //! Which types may cross threads: where they soundly can, and not otherwise.
 
 use std::cell::Cell;
+use std::error::Error;
+use std::hash::Hash;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
 
 use latchwork::{
-    ExclusiveGuard, Fairness, KeyId, LockSet, LockTable, LockTableBuilder, Mode, RandomState,
-    SharedGuard, TableStats,
+    Changed, Conflict, ExclusiveGuard, Fairness, KeyId, LockSet, LockTable, LockTableBuilder, Mode,
+    OwnedSnapshot, ParseVersionError, RandomState, ReadPin, RetryPolicy, SharedGuard, Snapshot,
+    SnapshotRef, Stats, TableStats, UpdateError, Version, VersionedCell,
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
@@ -39,7 +43,7 @@ assert_not_impl_any!(LockSet<'static, u64, SendOnly>: Send, Sync);
 assert_not_impl_any!(LockSet<'static, u64, Neither>: Send, Sync);
 
 // Values.
-assert_impl_all!(KeyId: Send, Sync, Copy, Eq, std::hash::Hash);
+assert_impl_all!(KeyId: Send, Sync, Copy, Eq, Hash);
 assert_impl_all!(Mode: Send, Sync, Copy, Ord);
 assert_impl_all!(Fairness: Send, Sync, Copy, Eq, Default);
 assert_impl_all!(TableStats: Send, Sync, Clone);
@@ -50,6 +54,52 @@ assert_not_impl_any!(ExclusiveGuard<'static>: Clone, Copy);
 assert_not_impl_any!(SharedGuard<'static>: Clone, Copy);
 assert_not_impl_any!(LockSet<'static, u64, RandomState>: Clone, Copy);
 assert_not_impl_any!(LockTable<u64>: Clone);
+
+// A cell takes only values that may be shared and sent, so the cell may be both.
+assert_impl_all!(VersionedCell<String>: Send, Sync, Unpin, UnwindSafe, RefUnwindSafe, Default, From<String>);
+assert_not_impl_any!(VersionedCell<String>: Clone);
+
+// A pin belongs to its thread: one that were dropped on another would unpin that.
+assert_not_impl_any!(ReadPin: Send, Sync, Clone);
+// So a snapshot stays too, but others may look at it.
+assert_impl_all!(Snapshot<'static, String>: Sync);
+assert_not_impl_any!(Snapshot<'static, String>: Send, Clone);
+// This one only borrows the pin, which its thread keeps meanwhile.
+assert_impl_all!(SnapshotRef<'static, String>: Send, Sync, Copy);
+
+// As `Arc`.
+assert_impl_all!(OwnedSnapshot<String>: Send, Sync, Clone, Unpin, UnwindSafe, RefUnwindSafe);
+assert_not_impl_any!(OwnedSnapshot<String>: Copy);
+
+// An executor may move it between its threads, and need not pin it.
+assert_impl_all!(Changed<'static, String>: Send, Sync, Unpin, Future<Output = Version>);
+assert_not_impl_any!(Changed<'static, String>: Clone);
+
+// What is returned is as good as what is in it.
+assert_impl_all!(Version: Send, Sync, Copy, Ord, Hash, Default);
+assert_impl_all!(Stats: Send, Sync, Clone, Eq, Default);
+assert_impl_all!(RetryPolicy: Send, Sync, Copy, Eq, Default);
+assert_impl_all!(ParseVersionError: Send, Sync, Clone, Eq, Error);
+assert_impl_all!(Conflict<String>: Send, Sync, Clone, Eq, Error);
+assert_impl_all!(Conflict<Rc<u8>>: Clone, Error);
+assert_not_impl_any!(Conflict<Rc<u8>>: Send, Sync);
+assert_not_impl_any!(Conflict<SendOnly>: Sync);
+assert_impl_all!(UpdateError<std::fmt::Error>: Send, Sync, Copy, Eq, Error);
+assert_not_impl_any!(UpdateError<Rc<u8>>: Send, Sync, Error);
+
+/// Whoever has the pin reads, and lends what it has read to another thread.
+#[test]
+fn what_a_pin_keeps_is_lent_to_another_thread() {
+    let cell = VersionedCell::new("a".to_owned());
+    let pin = latchwork::pin();
+    let (lent, snapshot) = (cell.read_in(&pin), cell.read());
+    cell.set("b".to_owned());
+    std::thread::scope(|scope| {
+        let owned = scope.spawn(|| (lent.get().as_str(), snapshot.to_owned(), lent.to_owned()));
+        let (text, first, second) = owned.join().expect("it may be looked at there");
+        assert_eq!((text, first.as_str(), second.as_str()), ("a", "a", "a"));
+    });
+}
 
 #[test]
 fn the_table_of_keys_that_cannot_be_sent_is_used_from_two_threads() {

@@ -107,6 +107,12 @@ fn versions_are_written_and_read() {
         let error = wrong.parse::<Version>().unwrap_err().to_string();
         assert!(error.starts_with("a version "), "{wrong:?}: {error}");
     }
+    // Too long, and no number at all.
+    let error = "99999999999999999999999_".parse::<Version>().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "a version is a decimal number, without a sign"
+    );
     assert!(version(2) < version(10));
 }
 
@@ -140,6 +146,21 @@ fn an_update_that_is_aborted_or_lost_writes_nothing() {
     assert_eq!(cell.get(), 0);
     // And one that is past does not keep the first attempt from succeeding.
     assert!(cell.try_update(&past, |n| Ok::<_, ()>(n + 1)).is_ok());
+}
+
+/// Somebody begins to wait between an attempt's read and its write, which changes the word: nobody
+/// has written, so the only attempt is not lost.
+#[test]
+fn a_waiter_takes_no_attempt_from_an_update() {
+    let cell = VersionedCell::new(0);
+    let mut calls = 0;
+    let updated = cell.try_update(&RetryPolicy::attempts(1), |n| {
+        calls += 1;
+        let unchanged = cell.wait_changed_for(cell.version(), Duration::ZERO);
+        assert_eq!(unchanged, None);
+        Ok::<_, ()>(n + 1)
+    });
+    assert_eq!((updated, calls), (Ok(version(1)), 1));
 }
 
 #[test]

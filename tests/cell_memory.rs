@@ -126,6 +126,81 @@ fn values_of_threads_that_have_ended_are_dropped_once() {
     count.drops_all_but(1);
 }
 
+/// Far more threads end behind one pin than one step of reclamation takes up. Once the pin is gone, one call
+/// drops what they left, as it says.
+#[test]
+fn one_flush_drops_what_many_threads_left() {
+    let _turn = turn();
+    let _dog = watchdog("one_flush_drops_what_many_threads_left");
+    let count = Count::default();
+    let cell = Arc::new(VersionedCell::new(count.value()));
+    let reader = cell.read();
+    for _ in 0..400 {
+        let (cell, count) = (cell.clone(), count.clone());
+        thread::spawn(move || {
+            for _ in 0..3 {
+                cell.set(count.value());
+            }
+        })
+        .join()
+        .unwrap();
+    }
+    drop(reader);
+    latchwork::flush();
+    let (made, dropped) = (count.0.0.load(Relaxed), count.0.1.load(Relaxed));
+    assert_eq!((made, dropped), (1201, 1200), "{:?}", latchwork::stats());
+}
+
+/// Values of any size and alignment lie where their type may, and come back whole.
+#[test]
+fn values_of_any_size_and_alignment() {
+    #[repr(align(16))]
+    struct Align16([u8; 16]);
+    #[repr(align(32))]
+    struct Align32([u8; 1]);
+    #[repr(align(4096))]
+    struct Align4096([u8; 1]);
+    #[repr(align(32))]
+    struct Empty32([u8; 0]);
+
+    /// Writes values made of one byte, and looks at each way to read them.
+    fn check<T: Send + Sync + 'static>(make: fn(u8) -> T, byte: fn(&T) -> Option<u8>) {
+        let mut cell = VersionedCell::new(make(0));
+        let mut owned = Vec::new();
+        for n in 1..=255 {
+            assert_eq!((&raw const *cell.read()).addr() % align_of::<T>(), 0);
+            assert!([None, Some(n - 1)].contains(&byte(&cell.read())));
+            owned.push((n - 1, cell.read_owned()));
+            cell.set(make(n));
+            if n % 32 == 0 {
+                latchwork::flush();
+                owned.drain(..16);
+            }
+        }
+        for (n, snapshot) in owned {
+            assert!([None, Some(n)].contains(&byte(&snapshot)));
+        }
+        *cell.get_mut().expect("nobody shares it") = make(7);
+        let Ok(last) = cell.into_inner() else {
+            unreachable!("nobody shares it")
+        };
+        assert!([None, Some(7)].contains(&byte(&last)));
+    }
+
+    let _turn = turn();
+    check(|_| (), |()| None);
+    check(|_| Empty32([]), |e| e.0.first().copied());
+    check(|n| n, |n| Some(*n));
+    check(|n| Align16([n; 16]), |a| Some(a.0[15]));
+    check(|n| Align32([n]), |a| Some(a.0[0]));
+    check(|n| Align4096([n]), |a| Some(a.0[0]));
+    check(|n| [n; 300], |a| a.last().copied());
+    // A write moves its value a few times: unoptimised, twenty of these do not fit a usual stack.
+    let large = || check(|n| [n; 100_000], |a| a.last().copied());
+    let roomy = thread::Builder::new().stack_size(64 << 20);
+    roomy.spawn(large).unwrap().join().unwrap();
+}
+
 /// Thread-local destructors that use cells, after the crate's own may have run.
 #[test]
 fn thread_local_destructors_use_cells() {

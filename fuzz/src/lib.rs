@@ -1,8 +1,9 @@
-//! Bytes become calls of a lock table, and calls have only one right outcome.
+//! Bytes become calls of a lock table or of cells, and calls have only one right outcome.
 //!
 //! [`one_thread`] compares every call with the reference that the property tests use;
 //! [`two_threads`] lets two threads run their calls at once under an oracle that sees two
-//! holders that should exclude each other.
+//! holders that should exclude each other. [`cells`] compares every call with a model, and counts what was
+//! dropped; [`version`] reads texts.
 //!
 //! ```text
 //! cargo +nightly fuzz run one_thread -- -max_total_time=60 -max_len=512
@@ -11,12 +12,14 @@
 //! The second replays the corpora on stable. `-s none` runs several times as many inputs in the
 //! first, since most of what it looks for the reference finds without a sanitizer.
 
+mod cells;
 #[path = "../../tests/common/mod.rs"]
 #[allow(missing_docs, reason = "the integration tests' own helpers")]
 mod common;
 mod input;
 mod threads;
 
+pub use cells::CellTally;
 pub use common::reference::Tally;
 pub use common::{Rng, watchdog};
 use input::Input;
@@ -37,4 +40,20 @@ pub fn one_thread(data: &[u8]) -> Tally {
 /// If two holders exclude each other, or if anything is left behind.
 pub fn two_threads(data: &[u8]) -> u64 {
     threads::run(&Input::decode(data))
+}
+
+/// Runs the calls that `data` stands for on a few cells.
+///
+/// # Panics
+/// If a cell departs from the model, or a value is not dropped once.
+pub fn cells(data: &[u8]) -> CellTally {
+    cells::run(data)
+}
+
+/// Reads `data` as a version. Returns whether it is one.
+///
+/// # Panics
+/// If that is wrong.
+pub fn version(data: &[u8]) -> bool {
+    cells::version(data)
 }

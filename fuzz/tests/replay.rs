@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
-use latchwork_fuzz::{Rng, Tally, one_thread, two_threads, watchdog};
+use latchwork_fuzz::{CellTally, Rng, Tally, cells, one_thread, two_threads, version, watchdog};
 
 /// The inputs of the corpus `name`, in a stable order.
 fn corpus(name: &str) -> Vec<Vec<u8>> {
@@ -80,4 +81,62 @@ fn a_smoke_of_two_threads() {
     let _dog = watchdog("a_smoke_of_two_threads");
     let granted: u64 = smoke(2_000).map(|input| two_threads(&input)).sum();
     assert!(granted > 2_000, "{granted}");
+}
+
+/// Runs `inputs` and asserts that each kind of outcome comes up. Tests that do take turns: each expects all of its
+/// values back at once, which another's pin would prevent.
+fn run_cells(inputs: impl Iterator<Item = Vec<u8>>) {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut total = CellTally::default();
+    inputs.for_each(|input| total.add(cells(&input)));
+    println!("{total:?}");
+    let CellTally {
+        written,
+        refused,
+        woken,
+        shared,
+        moved,
+        ..
+    } = total;
+    assert!(
+        written.min(refused).min(woken).min(shared).min(moved) > 10,
+        "{total:?}"
+    );
+}
+
+#[test]
+fn the_corpus_of_cells() {
+    let _dog = watchdog("the_corpus_of_cells");
+    run_cells(corpus("cells").into_iter());
+}
+
+#[test]
+fn a_smoke_of_cells() {
+    let _dog = watchdog("a_smoke_of_cells");
+    run_cells(smoke(10_000));
+}
+
+#[test]
+fn the_corpus_of_versions() {
+    let right = corpus("version").iter().filter(|t| version(t)).count();
+    assert!(right >= 8, "{right}");
+}
+
+/// Digits mostly, around as many as there may be.
+#[test]
+fn a_smoke_of_versions() {
+    let text = |seed: u64| {
+        let mut rng = Rng::new(seed);
+        let len = rng.below(24);
+        let byte = |_| match rng.below(60) {
+            0 => b"+- _.x\xC3"[rng.below(7) as usize],
+            1..=9 => b'0',
+            10..=19 => b'1',
+            _ => b'0' + rng.below(10) as u8,
+        };
+        (0..len).map(byte).collect::<Vec<_>>()
+    };
+    let right = (0..100_000).filter(|seed| version(&text(*seed))).count();
+    assert!((20_000..90_000).contains(&right), "{right}");
 }

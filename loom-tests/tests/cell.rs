@@ -334,3 +334,26 @@ fn a_waiter_gives_up_as_it_is_woken() {
             world.outcome([gives_up, waits])
         });
 }
+
+/// A version that is waited for before anybody has read it: the write that makes it the current one takes a mark
+/// off, and the waiter needs one of its own.
+#[test]
+fn a_waiter_for_what_is_not_written_yet() {
+    Model::new("one waits for a version to come and to go, two writes")
+        .rules("[C5]")
+        .preemptions(None)
+        .outcomes(&["0", "2"])
+        .check(|| {
+            let world = World::new();
+            let marked = world
+                .x
+                .wait_changed_for(Version::FIRST, Duration::from_secs(1));
+            assert_eq!(marked, None);
+            let writer = spawn(&world, |w| {
+                w.x.set(both(1));
+                w.x.set(both(2));
+            });
+            world.note(world.x.wait_changed(Version::new(1)));
+            world.outcome([writer])
+        });
+}

@@ -121,7 +121,6 @@ fn a_reader_keeps_it_through_two_writes() {
         .preemptions(Some(1))
         .outcomes(&[
             "saw 0, then 000",
-            "saw 0, then 100",
             "saw 0, then 110",
             "saw 1, then 000",
             "saw 2, then 000",

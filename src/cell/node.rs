@@ -140,9 +140,7 @@ impl Header {
     /// pin from before the node was retired [R3].
     #[inline]
     pub(super) fn is_unshared(&self) -> bool {
-        // Acquire: what other sharers did with the value comes before what the caller does. Pairs
-        // with the Release in `give_up_share` [R3].
-        self.shares.load(Ordering::Acquire) == 1
+        is_one(&self.shares)
     }
 
     /// Takes a share for an owned snapshot. Under a pin, or from a share.
@@ -153,22 +151,29 @@ impl Header {
             std::process::abort();
         }
     }
+}
 
-    /// `true`: it was the last, and the caller owns the node.
-    #[inline]
-    fn give_up_share(&self) -> bool {
-        if self.is_unshared() {
-            return true;
-        }
-        // Release: what this sharer did with the value comes before its end. Pairs with the
-        // Acquire in `is_unshared` and below [R3].
-        if self.shares.fetch_sub(1, Ordering::Release) != 1 {
-            return false;
-        }
-        // Acquire: as in `is_unshared`. A load and not a fence, so that it can be weakened alone.
-        self.shares.load(Ordering::Acquire);
-        true
+#[inline]
+fn is_one(shares: &AtomicU32) -> bool {
+    // Acquire: what other sharers did with the value comes before what the caller does. Pairs
+    // with the Release in `give_up` [R3].
+    shares.load(Ordering::Acquire) == 1
+}
+
+/// Gives up a share. `true`: it was the last, and the caller owns the node.
+#[inline]
+fn give_up(shares: &AtomicU32) -> bool {
+    if is_one(shares) {
+        return true;
     }
+    // Release: what this sharer did with the value comes before its end. Pairs with the
+    // Acquire in `is_one` and below [R3].
+    if shares.fetch_sub(1, Ordering::Release) != 1 {
+        return false;
+    }
+    // Acquire: as in `is_one`. A load and not a fence, so that it can be weakened alone.
+    shares.load(Ordering::Acquire);
+    true
 }
 
 impl<T: Send + Sync + 'static> Node<T> {
@@ -223,22 +228,19 @@ impl<T: Send + Sync + 'static> Node<T> {
     }
 
     /// The value, for a write in place: the node becomes the first one of a new cell with the next
-    /// version. `None` while an owned snapshot shares it.
+    /// version.
     ///
     /// # Safety
     /// It is no claim.
-    pub(super) unsafe fn get_mut(&mut self) -> Option<&mut T> {
-        if !self.header.is_unshared() {
-            return None;
-        }
+    pub(super) unsafe fn write_in_place(&mut self) -> &mut T {
         let version = self.header.version().next();
         let when = When::stamp(clock::FIRST);
         self.header = Header::new(when, version, core::ptr::null_mut());
         self.value.with_mut(|value| {
-            // SAFETY: the node is borrowed exclusively, and nobody shares it.
+            // SAFETY: the node is borrowed exclusively.
             let value = unsafe { &mut *value };
             // SAFETY: what is no claim has a value, by the caller's contract.
-            Some(unsafe { value.assume_init_mut() })
+            unsafe { value.assume_init_mut() }
         })
     }
 
@@ -246,11 +248,12 @@ impl<T: Send + Sync + 'static> Node<T> {
     /// `object` is a node with a share that the caller gives up.
     unsafe fn release(object: NonNull<u8>) -> bool {
         let node = object.cast::<Self>();
-        // SAFETY: alive, by the share.
-        let header = unsafe { &node.as_ref().header };
-        let last = header.give_up_share();
+        // SAFETY: alive, by the share. Only the count is borrowed: another may free the node while
+        // `give_up` returns.
+        let last = give_up(unsafe { &(*node.as_ptr()).header.shares });
         if last {
-            let is_claim = header.when().is_claim();
+            // SAFETY: nobody else can reach it.
+            let is_claim = unsafe { node.as_ref() }.header.when().is_claim();
             // SAFETY: nobody else can reach it. What is left of a node whose value has gone is plain memory.
             let Node { header, value } = unsafe { node.read() };
             drop(header);

@@ -4,6 +4,7 @@
 use core::fmt;
 use core::marker::PhantomData;
 use core::ops::Deref;
+use core::panic::{RefUnwindSafe, UnwindSafe};
 use core::ptr::NonNull;
 
 use super::read::{fmt_snapshot, pin_cells};
@@ -31,6 +32,10 @@ unsafe impl<T: Send + Sync + 'static> Send for OwnedSnapshot<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send + Sync + 'static> Sync for OwnedSnapshot<T> {}
 
+// It shows a value and lets nobody change it, again as `Arc`.
+impl<T: Send + Sync + 'static + RefUnwindSafe> UnwindSafe for OwnedSnapshot<T> {}
+impl<T: Send + Sync + 'static + RefUnwindSafe> RefUnwindSafe for OwnedSnapshot<T> {}
+
 impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// Returns the current value, kept without a pin.
     ///
@@ -50,14 +55,18 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         OwnedSnapshot::of(self.current(&pin_cells()))
     }
 
-    /// The value, for a write in place.
+    /// The value, for a write in place, if no owned snapshot shares it.
     pub(super) fn value_mut(&mut self) -> Option<&mut T> {
-        let mut node = self.load().node().cast::<Node<T>>();
-        // SAFETY: the current node is the cell's, and nobody else reads the cell while it is borrowed exclusively;
-        // owned snapshots read only what `Node` lets nobody write while they exist [R3].
-        let node = unsafe { node.as_mut() };
+        let node = self.load().node();
+        // Looked at through a shared reference: others may be using the node and its count.
+        // SAFETY: the current node is the cell's, and alive.
+        if !unsafe { node.as_ref() }.is_unshared() {
+            return None;
+        }
+        // SAFETY: nobody shares it, and nobody else reads the cell while it is borrowed exclusively [R3].
+        let node = unsafe { node.cast::<Node<T>>().as_mut() };
         // SAFETY: no transaction touches the cell now, so that its node has a value.
-        unsafe { node.get_mut() }
+        Some(unsafe { node.write_in_place() })
     }
 }
 

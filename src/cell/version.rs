@@ -95,7 +95,8 @@ impl FromStr for Version {
     /// # Errors
     /// If there is anything else, or the number has more than 64 bits.
     fn from_str(text: &str) -> Result<Self, ParseVersionError> {
-        if text.starts_with('+') {
+        // Looked at whole: the number is read only as far as it fits.
+        if !text.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(ParseVersionError(Problem::NotANumber));
         }
         text.parse().map(Version).map_err(|error| {

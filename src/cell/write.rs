@@ -74,7 +74,6 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
                 if node.version() != expected {
                     return Err((value, Err(node.version())));
                 }
-                // Fails at the same version if somebody has begun to wait for it [C3].
                 self.publish(local, pin, &patience, seen, Some(node), value)
                     .map_err(|(value, lost)| (value, Ok(lost)))
             });
@@ -147,7 +146,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         mut f: impl FnMut(&T) -> Result<T, E>,
     ) -> Result<Version, UpdateError<E>> {
         let mut patience = Patience::new();
-        let mut attempts = 0;
+        let mut attempts = 0_u32;
         loop {
             let attempt = self.attempt(|local, pin| {
                 let seen = self.load();
@@ -162,7 +161,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
                 Err(Err(error)) => return Err(UpdateError::Aborted(error)),
                 Err(Ok(lost)) => lost,
             };
-            attempts += 1;
+            attempts = attempts.saturating_add(1);
             policy.after(attempts)?;
             patience.step_back(lost);
         }
@@ -224,27 +223,33 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         relied_on: Option<NodeRef<'_>>,
         value: T,
     ) -> Result<Written, (T, Lost)> {
-        // What it stands upon is stamped before it is covered: its stamp could not be told afterwards [C4].
-        let base = loop {
-            match self.current_at(pin, seen) {
-                Current::Settled(node) => break node,
-                Current::Owned(Owned { owner, .. }) => {
-                    if let Err(lost) = patience.meet(owner, local.thread()) {
-                        return Err((value, lost));
-                    }
-                }
+        let (mut seen, mut value) = (seen, value);
+        let (seen, base, node) = loop {
+            // What it stands upon is stamped before it is covered: its stamp could not be told afterwards [C4].
+            let base = match self.current_at(pin, seen) {
+                Current::Settled(node) => node,
+                Current::Owned(Owned { owner, .. }) => match patience.meet(owner, local.thread()) {
+                    Ok(()) => continue,
+                    Err(lost) => return Err((value, lost)),
+                },
+            };
+            if relied_on.is_some_and(|node| node != base) {
+                return Err((value, Lost::Moved));
             }
-        };
-        if relied_on.is_some_and(|node| node != base) {
-            return Err((value, Lost::Moved));
-        }
-        let node = local.allocate(Node::after(base, value));
-        if self.head.replace(seen, node.cast()).is_err() {
+            let node = local.allocate(Node::after(base, value));
+            let Err(newer) = self.head.replace(seen, node.cast()) else {
+                break (seen, base, node);
+            };
             // SAFETY: it was not published, so that it is ours.
             let unused = unsafe { local.take_back(node) };
             // SAFETY: it was made with a value.
-            return Err((unsafe { unused.into_value() }, Lost::Moved));
-        }
+            value = unsafe { unused.into_value() };
+            // Somebody may have begun to wait, and nobody have written [C3].
+            if newer.node() != seen.node() {
+                return Err((value, Lost::Moved));
+            }
+            seen = newer;
+        };
         // SAFETY: published by this thread, under the pin [R1].
         let header = unsafe { node.cast::<Header>().as_ref() };
         header.stamp_published();

@@ -76,15 +76,62 @@ impl Ticket {
     }
 }
 
+/// Objects, and how many bytes they have without what their values own.
+#[derive(Debug, Default)]
+pub(super) struct Stage {
+    objects: Vec<Retired>,
+    bytes: usize,
+}
+
+impl Stage {
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    #[inline]
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    #[inline]
+    fn push(&mut self, retired: Retired) {
+        self.bytes += retired.kind.layout.size();
+        self.objects.push(retired);
+    }
+
+    #[inline]
+    pub(super) fn pop(&mut self) -> Option<Retired> {
+        let retired = self.objects.pop()?;
+        self.bytes -= retired.kind.layout.size();
+        Some(retired)
+    }
+
+    /// Takes in all that `other` has.
+    fn take_in(&mut self, other: &mut Self) {
+        if self.objects.is_empty() {
+            core::mem::swap(self, other);
+        } else {
+            self.bytes += core::mem::take(&mut other.bytes);
+            self.objects.append(&mut other.objects);
+        }
+    }
+
+    /// Gives memory back after a burst.
+    fn shrink(&mut self) {
+        if self.objects.capacity() > 4 * super::LIMIT && self.len() < super::LIMIT {
+            self.objects.shrink_to(super::LIMIT);
+        }
+    }
+}
+
 /// Three stages: `fresh` (retired), `waiting` (retired before the ticket was issued), `due` (the
 /// ticket's grace period is over).
 #[derive(Debug, Default)]
 pub(super) struct Limbo {
-    fresh: Vec<Retired>,
-    waiting: Vec<Retired>,
-    pub(super) due: Vec<Retired>,
-    fresh_bytes: usize,
-    waiting_bytes: usize,
+    fresh: Stage,
+    waiting: Stage,
+    pub(super) due: Stage,
     ticket: Option<(Arc<Ticket>, Instant)>,
 }
 
@@ -95,10 +142,10 @@ impl Limbo {
         self.fresh.len() + self.waiting.len()
     }
 
-    /// Their bytes, without what their values own.
+    /// Their bytes.
     #[inline]
     pub(super) fn bytes(&self) -> usize {
-        self.fresh_bytes + self.waiting_bytes
+        self.fresh.bytes() + self.waiting.bytes()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -112,16 +159,21 @@ impl Limbo {
 
     #[inline]
     pub(super) fn push(&mut self, retired: Retired) {
-        self.fresh_bytes += retired.kind.layout.size();
         self.fresh.push(retired);
+    }
+
+    /// Takes in objects that nobody can see any more.
+    pub(super) fn adopt(&mut self, objects: impl IntoIterator<Item = Retired>) {
+        for retired in objects {
+            self.due.push(retired);
+        }
     }
 
     /// Moves objects on by a stage where that is due.
     pub(super) fn turn(&mut self, pin: &CellPin) {
         self.collect();
-        if self.ticket.is_none() && !self.fresh.is_empty() {
-            core::mem::swap(&mut self.fresh, &mut self.waiting);
-            self.waiting_bytes = core::mem::take(&mut self.fresh_bytes);
+        if self.ticket.is_none() && self.fresh.len() > 0 {
+            self.waiting.take_in(&mut self.fresh);
             let ticket = Arc::new(Ticket(AtomicU32::new(PENDING)));
             let punched = ticket.clone();
             // SAFETY: a ticket may be punched by any thread.
@@ -138,29 +190,21 @@ impl Limbo {
             return;
         }
         self.ticket = None;
-        self.waiting_bytes = 0;
-        if self.due.is_empty() {
-            core::mem::swap(&mut self.due, &mut self.waiting);
-        } else {
-            self.due.append(&mut self.waiting);
-        }
-        for stage in [&mut self.waiting, &mut self.fresh] {
-            // After a burst.
-            if stage.capacity() > 4 * super::LIMIT && stage.len() < super::LIMIT {
-                stage.shrink_to(super::LIMIT);
-            }
-        }
+        self.due.take_in(&mut self.waiting);
+        self.waiting.shrink();
+        self.fresh.shrink();
     }
 
     /// The thread ends: once nobody can see the objects, others release them [R5].
     pub(super) fn abandon(&mut self, pin: &CellPin, shared: &Arc<Shared>) {
         self.ticket = None;
         let mut all = core::mem::take(&mut self.fresh);
-        all.append(&mut self.waiting);
-        all.append(&mut self.due);
+        all.take_in(&mut self.waiting);
+        all.take_in(&mut self.due);
         let shared = shared.clone();
+        shared.await_orphans();
         // SAFETY: retired objects may change hands, and so may their list.
-        unsafe { pin.after_grace(move || shared.orphan(all)) };
+        unsafe { pin.after_grace(move || shared.orphan(all.objects)) };
         pin.advance();
     }
 }

@@ -10,7 +10,7 @@ use super::limbo::{Kind, Limbo, Retired};
 use super::nodes::Nodes;
 use super::participant::{CellPin, Participant};
 use super::shared::{Census, Record, Shared};
-use super::{BATCH, Epochs, LIMIT, RELEASES_PER_RETIRE};
+use super::{BATCH, BATCH_BYTES, Epochs, LIMIT, RELEASES_PER_RETIRE};
 use crate::sync::{global, thread_local, yield_now};
 
 #[derive(Default)]
@@ -33,6 +33,8 @@ pub(crate) struct Local {
     nodes: Nodes,
     /// How many objects `limbo` has when it is to be turned next.
     turn_at: Cell<usize>,
+    /// The same, in bytes.
+    turn_at_bytes: Cell<usize>,
     /// Something is to be done before the next write.
     has_chores: Cell<bool>,
     /// Too much waits for pins: others should run, and unpin [R6].
@@ -80,6 +82,7 @@ impl Local {
             limbo: RefCell::default(),
             nodes: Nodes::default(),
             turn_at: Cell::new(BATCH),
+            turn_at_bytes: Cell::new(BATCH_BYTES),
             has_chores: Cell::new(false),
             owes_way: Cell::new(false),
             debt: Cell::new(0),
@@ -142,10 +145,8 @@ impl Local {
         let mut limbo = self.limbo.borrow_mut();
         limbo.push(Retired { object, kind });
         self.debt.set(self.debt.get() + RELEASES_PER_RETIRE);
-        let len = limbo.len();
-        self.record.objects.set(len as u64);
-        self.record.bytes.set(limbo.bytes() as u64);
-        if len >= self.turn_at.get() {
+        self.record.note(&limbo);
+        if limbo.len() >= self.turn_at.get() || limbo.bytes() >= self.turn_at_bytes.get() {
             self.turn(&mut limbo, pin);
         }
     }
@@ -153,18 +154,19 @@ impl Local {
     #[cold]
     fn turn(&self, limbo: &mut Limbo, pin: &CellPin) {
         limbo.turn(pin);
-        self.shared.adopt(&mut limbo.due);
+        self.shared.adopt(limbo);
         let len = limbo.len();
         // The more waits, the less often it is worth a look.
         self.turn_at.set(len + BATCH.max(len / 16));
+        let bytes = limbo.bytes();
+        self.turn_at_bytes.set(bytes + BATCH_BYTES.max(bytes / 16));
         if len > LIMIT {
             self.owes_way.set(true);
         }
-        if len > LIMIT || !limbo.due.is_empty() {
+        if len > LIMIT || limbo.due.len() > 0 {
             self.has_chores.set(true);
         }
-        self.record.objects.set(len as u64);
-        self.record.bytes.set(limbo.bytes() as u64);
+        self.record.note(limbo);
         self.shared.note_since(&self.record, limbo.since());
     }
 
@@ -178,7 +180,8 @@ impl Local {
 
     #[inline(never)]
     fn tidy_slow(&self) {
-        if self.owes_way.take() && !self.participant.is_pinned() {
+        // Owed until a write finds this thread unpinned.
+        if self.owes_way.get() && !self.participant.is_pinned() {
             yield_now();
             let pin = self.pin();
             self.turn(&mut self.limbo.borrow_mut(), &pin);
@@ -195,13 +198,20 @@ impl Local {
         }
         let _done = Done(&self.releasing);
         for _ in 0..n {
-            let Some(retired) = self.limbo.borrow_mut().due.pop() else {
-                self.has_chores.set(false);
+            let Some(retired) = self.next_due() else {
+                self.has_chores.set(self.owes_way.get());
                 return;
             };
             // SAFETY: what is due has had its grace period [R2].
             unsafe { self.release(&retired) };
         }
+    }
+
+    fn next_due(&self) -> Option<Retired> {
+        let mut limbo = self.limbo.borrow_mut();
+        let retired = limbo.due.pop()?;
+        self.record.note(&limbo);
+        Some(retired)
     }
 
     /// # Safety
@@ -216,11 +226,22 @@ impl Local {
 
     /// Reclaims whatever no pin holds back, of this thread and of those that have ended.
     pub(crate) fn flush(&self) {
-        // A ticket's period needs two epochs, and one more for what was retired behind the ticket.
-        for _ in 0..4 {
+        // Each turn runs but a few of what all threads have deferred. So on while it helps: a ticket's period
+        // needs two epochs, and one more for what was retired behind the ticket; the tickets of others
+        // may stand before it.
+        let (mut least, mut in_vain) = (usize::MAX, 0);
+        while in_vain < 4 + self.shared.threads() / 4 {
             let pin = self.pin();
-            self.turn(&mut self.limbo.borrow_mut(), &pin);
+            let mut limbo = self.limbo.borrow_mut();
+            self.turn(&mut limbo, &pin);
+            let left = limbo.len() + self.shared.leaving();
+            if left == 0 {
+                break;
+            }
+            in_vain = if left < least { 0 } else { in_vain + 1 };
+            least = least.min(left);
         }
+        self.shared.adopt(&mut self.limbo.borrow_mut());
         self.release_due(usize::MAX);
     }
 }

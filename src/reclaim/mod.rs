@@ -25,4 +25,7 @@ pub(crate) use participant::CellPin;
 use participant::Epochs;
 pub(crate) use pin::{Domain, Pin};
 
-use crate::sync::tuning::{GARBAGE_BATCH as BATCH, GARBAGE_LIMIT as LIMIT, RELEASES_PER_RETIRE};
+use crate::sync::tuning::{
+    GARBAGE_BATCH as BATCH, GARBAGE_BATCH_BYTES as BATCH_BYTES, GARBAGE_LIMIT as LIMIT,
+    RELEASES_PER_RETIRE,
+};

@@ -5,24 +5,33 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::limbo::Retired;
+use super::limbo::{Limbo, Retired};
 use crate::sync::{Counter, Mutex};
 
 /// Shared by all threads that use cells.
 #[derive(Debug)]
 pub(super) struct Shared {
-    orphans: Mutex<Vec<Retired>>,
+    orphans: Mutex<Orphans>,
     has_orphans: AtomicBool,
     // Plain, under a checker too: no algorithm reads it.
     records: parking_lot::Mutex<Vec<Arc<Record>>>,
     born: Instant,
 }
 
+/// What threads that have ended have left.
+#[derive(Debug, Default)]
+struct Orphans {
+    /// Nobody can see them any more.
+    objects: Vec<Retired>,
+    /// How many threads have ended whose objects still wait for pins.
+    leaving: usize,
+}
+
 /// What one thread has waiting.
 #[derive(Debug, Default)]
 pub(super) struct Record {
-    pub(super) objects: Counter,
-    pub(super) bytes: Counter,
+    objects: Counter,
+    bytes: Counter,
     /// Nanoseconds from the birth of `Shared` to the moment from which on the oldest objects wait; 0 if none do.
     since: Counter,
 }
@@ -38,11 +47,19 @@ pub(crate) struct Census {
 impl Default for Shared {
     fn default() -> Self {
         Shared {
-            orphans: Mutex::new(Vec::new()),
+            orphans: Mutex::new(Orphans::default()),
             has_orphans: AtomicBool::new(false),
             records: Default::default(),
             born: Instant::now(),
         }
+    }
+}
+
+impl Record {
+    #[inline]
+    pub(super) fn note(&self, limbo: &Limbo) {
+        self.objects.set((limbo.len() + limbo.due.len()) as u64);
+        self.bytes.set((limbo.bytes() + limbo.due.bytes()) as u64);
     }
 }
 
@@ -76,35 +93,52 @@ impl Shared {
             }
         }
         let orphans = self.orphans.lock();
-        census.objects += orphans.len() as u64;
-        census.bytes += orphans.iter().map(Retired::bytes).sum::<u64>();
+        census.objects += orphans.objects.len() as u64;
+        census.bytes += orphans.objects.iter().map(Retired::bytes).sum::<u64>();
         census
+    }
+
+    /// Says that [`orphan`](Self::orphan) will be called once more.
+    pub(super) fn await_orphans(&self) {
+        self.orphans.lock().leaving += 1;
+    }
+
+    /// How many calls of [`orphan`](Self::orphan) are to come.
+    pub(super) fn leaving(&self) -> usize {
+        self.orphans.lock().leaving
+    }
+
+    /// How many threads use cells.
+    pub(super) fn threads(&self) -> usize {
+        self.records.lock().len()
     }
 
     /// Takes objects whose grace period is over, for others to release [R5].
     pub(super) fn orphan(&self, objects: Vec<Retired>) {
-        self.orphans.lock().extend(objects);
+        let mut orphans = self.orphans.lock();
+        orphans.objects.extend(objects);
+        orphans.leaving -= 1;
         // Relaxed: a hint; the mutex orders the rest.
         self.has_orphans.store(true, Ordering::Relaxed);
     }
 
-    /// Moves the orphans, if there are any, into `due`.
-    pub(super) fn adopt(&self, due: &mut Vec<Retired>) {
-        // Relaxed: as above.
+    /// Moves the orphans, if there are any, to where `limbo` has what is due.
+    pub(super) fn adopt(&self, limbo: &mut Limbo) {
+        // Relaxed: a hint; the mutex orders the rest.
         if !self.has_orphans.load(Ordering::Relaxed) {
             return;
         }
         let mut orphans = self.orphans.lock();
         // Relaxed: as above.
         self.has_orphans.store(false, Ordering::Relaxed);
-        due.append(&mut orphans);
+        limbo.adopt(orphans.objects.drain(..));
     }
 }
 
 impl Drop for Shared {
     /// Only under a checker: in a real build it is never dropped.
     fn drop(&mut self) {
-        for retired in self.orphans.lock().drain(..) {
+        for retired in core::mem::take(&mut self.orphans.lock().objects) {
             // SAFETY: `orphan` is given objects whose grace period is over.
             let released = unsafe { retired.release() };
             if released {

@@ -30,6 +30,9 @@ pub(crate) const SPIN_ROUNDS: u32 = if CHECKED { 0 } else { 16 };
 /// Objects that a thread retires before it looks whether older ones may be used again.
 pub(crate) const GARBAGE_BATCH: usize = if CHECKED { 1 } else { 256 };
 
+/// Bytes after which it looks too, however few the objects are.
+pub(crate) const GARBAGE_BATCH_BYTES: usize = 1 << 20;
+
 /// Objects that wait for pins before their thread lets others run (they may have the pins). Eight
 /// threads on two cores then leave megabytes where they left hundreds.
 pub(crate) const GARBAGE_LIMIT: usize = if CHECKED { 64 } else { 8192 };
