@@ -169,7 +169,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
 
     /// Puts `value` in, whatever is there.
     #[inline]
-    fn replace<'c, R>(&'c self, value: T, f: impl FnOnce(&Written, CellPin) -> R) -> R {
+    fn replace<R>(&self, value: T, f: impl FnOnce(&Written, CellPin) -> R) -> R {
         let mut patience = Patience::new();
         let mut kept = Some(value);
         reclaim::with(|local| {

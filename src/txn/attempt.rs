@@ -273,7 +273,7 @@ impl<'t> Attempt<'t> {
                 break (node.cast::<Header>(), base.as_ptr());
             }
             // SAFETY: it was not published, so that it is ours.
-            drop(unsafe { self.local.take_back(node) });
+            let _unused = unsafe { self.local.take_back(node) };
         };
         let i = found.unwrap_or_else(|| self.log.push(head, Node::<T>::KIND, None));
         let entry = &mut self.log.entries[i];

@@ -298,13 +298,10 @@ impl Drop for Attempt<'_> {
         if self.owner.is_some() || !self.log.undo.is_empty() {
             self.roll_back();
         }
-        // SAFETY: neither is used again.
-        let (pin, mut log) = unsafe {
-            (
-                ManuallyDrop::take(&mut self.pin),
-                ManuallyDrop::take(&mut self.log),
-            )
-        };
+        // SAFETY: it is not used again.
+        let pin = unsafe { ManuallyDrop::take(&mut self.pin) };
+        // SAFETY: as above.
+        let mut log = unsafe { ManuallyDrop::take(&mut self.log) };
         drop(pin);
         if !log.aftermath.is_empty() {
             core::mem::take(&mut log.aftermath).settle(self.local);
