@@ -280,7 +280,7 @@ pub struct RunAsync<'env, R, F> {
     f: F,
     ladder: Ladder,
     places: Option<Places>,
-    env: PhantomData<fn(&'env ()) -> (&'env (), R)>,
+    env: PhantomData<(&'env mut &'env (), fn() -> R)>,
 }
 
 // The closure is never pinned.
