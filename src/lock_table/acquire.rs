@@ -147,12 +147,13 @@ impl RawTable {
             });
             waiter.clone()
         };
-        let spin = match self.fairness {
-            Fairness::Eventual => Spin::new(),
-            Fairness::Fifo => Spin::none(),
+        // Who must queue in the order of coming spins in the queue, on a word that is its own.
+        let (before, queued) = match self.fairness {
+            Fairness::Eventual => (Spin::new(), Spin::none()),
+            Fairness::Fifo => (Spin::none(), Spin::new()),
         };
         let patience = Patience::Queue {
-            spin,
+            spin: before,
             waiter: &mut waiter,
         };
         match self.acquire(hash, mode, patience) {
@@ -160,12 +161,12 @@ impl RawTable {
             Acquired::Busy => false,
             Acquired::Queued(ticket) => {
                 let (parker, waiter) = made.expect("made when the ticket was");
-                let mut queued = Pending(self, Some(ticket));
+                let mut pending = Pending(self, Some(ticket));
                 let wait = Wait::begin(hash, &waiter);
-                let Some(ticket) = queued.1.take() else {
+                let Some(ticket) = pending.1.take() else {
                     unreachable!("put there above")
                 };
-                let holds = self.wait(ticket, &parker, deadline);
+                let holds = self.wait(ticket, &parker, queued, deadline);
                 if holds {
                     self.holding(hash, mode, wait);
                 }
@@ -283,9 +284,19 @@ impl RawTable {
         core::mem::forget(undo);
     }
 
-    /// Waits until the key is held (`true`) or `deadline` has passed.
-    fn wait(&self, ticket: Ticket, parker: &Parker, deadline: Option<Instant>) -> bool {
+    /// Waits until the key is held (`true`) or `deadline` has passed; `spin`s before it sleeps.
+    fn wait(
+        &self,
+        ticket: Ticket,
+        parker: &Parker,
+        mut spin: Spin,
+        deadline: Option<Instant>,
+    ) -> bool {
         while !self.check(&ticket, &mut None) {
+            if spin.may_spin() {
+                spin.spin();
+                continue;
+            }
             match deadline {
                 None => parker.park(),
                 Some(deadline) => {
