@@ -180,7 +180,8 @@ pub struct TableStats {
     pub waits: u64,
     /// Times that a key's lock outgrew its slot, since the table was made.
     pub inflations: u64,
-    /// The longest that somebody has waited who got the key, since the table was made.
+    /// The longest that somebody has waited who got the key, since the table was made; by the
+    /// processor's time-stamp counter where there is one.
     pub longest_wait: Duration,
     /// Waiters that are queued now.
     pub waiting: usize,
@@ -196,7 +197,10 @@ pub struct TableStats {
 struct Statistics {
     waits: Counter,
     inflations: Counter,
+    /// Nanoseconds.
     longest_wait: Counter,
+    /// The same wait, by the cheaper clock.
+    longest_ticks: Counter,
 }
 
 impl<K: ?Sized> LockTable<K> {

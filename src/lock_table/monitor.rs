@@ -27,14 +27,14 @@ pub(super) enum Entered {
     /// The monitor is dead: unlink it and start again.
     Dead,
     Busy,
-    Queued(Arc<Waiter>),
+    Queued,
 }
 
-/// What somebody who left owes.
+/// What somebody who left owes, beside notifying.
 #[must_use]
 pub(super) enum Left {
-    Notify(Wakeup),
-    /// The monitor died: unlink it.
+    Alive,
+    /// The monitor died: unlink it. There is nobody to notify.
     Dead,
 }
 
@@ -126,8 +126,8 @@ impl Monitor {
             }
             // Relaxed: the mark carries nothing; the queue goes by its mutex.
             if next == state || self.cas(state, next, Ordering::Relaxed) {
-                queue.push(waiter.clone());
-                return Entered::Queued(waiter);
+                queue.push(waiter);
+                return Entered::Queued;
             }
         }
     }
@@ -209,10 +209,9 @@ impl Monitor {
     }
 
     /// A holder leaves. Pinned: the monitor may die the moment the state says so [M2].
-    pub(super) fn release(&self, mode: Mode, fairness: Fairness) -> Left {
+    pub(super) fn release(&self, mode: Mode, fairness: Fairness, wakeup: &mut Wakeup) -> Left {
         let strict = fairness == Fairness::Fifo;
         let mut queue = None;
-        let mut wakeup = Wakeup::default();
         loop {
             let state = self.load();
             debug_assert!(
@@ -239,7 +238,7 @@ impl Monitor {
                 Release::Wake(next) => {
                     // Release: as when leaving [M3].
                     if self.cas(state, next, Ordering::Release) {
-                        queue.as_mut().expect("locked above").wake_head(&mut wakeup);
+                        queue.as_mut().expect("locked above").wake_head(wakeup);
                         break;
                     }
                 }
@@ -255,7 +254,7 @@ impl Monitor {
                     // this one itself, by their signal [M6]. Release: so does a reader that joins
                     // them and knows nothing but the state [M3].
                     if self.cas(state, next, Ordering::AcqRel) {
-                        queue.grant(run.1, None, &mut wakeup);
+                        queue.grant(run.1, None, wakeup);
                         break;
                     }
                 }
@@ -264,7 +263,7 @@ impl Monitor {
         drop(queue);
         // Unlocking touched it last.
         self.canary.check();
-        Left::Notify(wakeup)
+        Left::Alive
     }
 
     /// The exclusive holder reads from now on, and with it the readers at the head of the queue.
@@ -333,8 +332,7 @@ impl Monitor {
     }
 
     /// A waiter gives up. Pinned: without it, nothing may keep the monitor [M2].
-    pub(super) fn cancel(&self, waiter: &Arc<Waiter>) -> Cancelled {
-        let mut wakeup = Wakeup::default();
+    pub(super) fn cancel(&self, waiter: &Arc<Waiter>, wakeup: &mut Wakeup) -> Cancelled {
         let mut queue = self.queue.lock();
         if waiter.signal() == Signal::Granted {
             return Cancelled::Granted;
@@ -362,7 +360,7 @@ impl Monitor {
             // There is a new head. It is owed what the old one was: admission if it fits.
             let head = queue.head().expect("somebody waits").mode();
             if head == Mode::Shared && state.fits(Mode::Shared) {
-                if self.admit_run(state, &mut queue, None, &mut wakeup) {
+                if self.admit_run(state, &mut queue, None, wakeup) {
                     break;
                 }
             } else if state.is_held() {
@@ -372,13 +370,13 @@ impl Monitor {
                 }
             } else if marked == state || self.cas(state, marked, Ordering::Relaxed) {
                 // Relaxed: the mark carries nothing. Free, so the old head had been woken: the new one is instead [M5].
-                queue.wake_head(&mut wakeup);
+                queue.wake_head(wakeup);
                 break;
             }
         }
         drop(queue);
         // Unlocking touched it last.
         self.canary.check();
-        Cancelled::Left(Left::Notify(wakeup))
+        Cancelled::Left(Left::Alive)
     }
 }

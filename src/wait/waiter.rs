@@ -1,10 +1,9 @@
 //! One thread or task that waits.
 
 use std::task::Waker;
-use std::time::Instant;
 
 use super::queue::Links;
-use crate::sync::{AtomicU32, Ordering, Unparker, UnsafeCell};
+use crate::sync::{AtomicU32, Moment, Ordering, Unparker, UnsafeCell};
 use crate::word::Mode;
 
 /// What a waiter was told.
@@ -47,19 +46,30 @@ impl Notify {
 #[derive(Debug)]
 pub(crate) struct Waiter {
     mode: Mode,
-    since: Instant,
+    since: Moment,
     signal: AtomicU32,
     pub(super) links: UnsafeCell<Links>,
 }
 
 impl Waiter {
-    pub(crate) fn new(mode: Mode, notify: Notify) -> Self {
+    pub(super) fn new(mode: Mode, notify: Notify) -> Self {
         Waiter {
             mode,
-            since: Instant::now(),
+            since: Moment::now(),
             signal: AtomicU32::new(Signal::Waiting as u32),
             links: UnsafeCell::new(Links::new(notify)),
         }
+    }
+
+    /// As [`new`](Self::new), in the place of one that nobody else has.
+    #[cfg(not(any(latchwork_loom, latchwork_shuttle)))]
+    pub(super) fn renew(&mut self, mode: Mode, notify: Notify) {
+        // One after the other, because to build it elsewhere and to move it costs more than all the rest.
+        self.mode = mode;
+        self.since = Moment::now();
+        // Relaxed: nobody else has it.
+        self.signal.store(Signal::Waiting as u32, Ordering::Relaxed);
+        self.links.get_mut().notify_by(Some(notify));
     }
 
     pub(crate) fn mode(&self) -> Mode {
@@ -67,7 +77,7 @@ impl Waiter {
     }
 
     /// When it began to wait.
-    pub(crate) fn since(&self) -> Instant {
+    pub(crate) fn since(&self) -> Moment {
         self.since
     }
 
