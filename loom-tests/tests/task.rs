@@ -170,6 +170,30 @@ fn a_granted_future_is_dropped() {
         });
 }
 
+/// A writer behind those who are let in keeps its mark, which holds newcomers back.
+#[test]
+fn a_writer_behind_the_run_keeps_its_mark() {
+    Model::new("a reader is handed the key before a queued writer as another reader tries")
+        .rules("[M8]")
+        .outcomes(&["n w2"])
+        .check(|| {
+            let world = World::fifo();
+            let guard = world.lock(A);
+            let (_deaf, waker) = alarm();
+            let mut reader = world.table.lock_shared_async(&A);
+            let mut writer = world.table.lock_async(&A);
+            assert!(poll(&mut reader, &waker).is_pending());
+            assert!(poll(&mut writer, &waker).is_pending());
+            let other = spawn(&world, |w| w.note(w.try_shared(A)));
+            drop(guard);
+            // One holds the key or the other, and the writer waits as long as the reader holds it.
+            other.join().unwrap();
+            drop(block_on(reader));
+            drop(block_on(writer));
+            world.outcome()
+        });
+}
+
 #[test]
 fn a_set_is_dropped_halfway() {
     Model::new("a set of two keys is polled once and dropped")

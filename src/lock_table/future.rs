@@ -49,7 +49,7 @@ impl Acquiring {
                 drop(renewal);
                 return Poll::Pending;
             }
-            // The ticket is out before that, and before `wakeup` is used: should a waker panic, it is spent.
+            // Taken out before a waker is dropped or used: should that panic, it is spent.
             let ticket = self.ticket.take().expect("there a moment ago");
             table.holding(hash, mode, || drop(renewal));
             table.got(ticket, &mut self.wait, &mut wakeup);
@@ -61,7 +61,7 @@ impl Acquiring {
     }
 
     fn start(&mut self, table: &RawTable, hash: u64, mode: Mode, cx: &mut Context<'_>) -> Poll<()> {
-        // Tried first without a waiter, which costs an allocation; not tried in vain.
+        // Tried first without a waiter; not tried in vain.
         if !table.is_taken(hash, mode) && table.try_lock(hash, mode) {
             return Poll::Ready(());
         }

@@ -127,28 +127,34 @@ impl Monitor {
             // Relaxed: the mark carries nothing; the queue goes by its mutex.
             if next == state || self.cas(state, next, Ordering::Relaxed) {
                 queue.push(waiter);
-                return Entered::Queued;
+                break;
             }
         }
+        drop(queue);
+        // Unlocking touched it last.
+        self.canary.check();
+        Entered::Queued
     }
 
     /// One round of taking what is free: `None` if it is not.
     fn try_enter(&self, mode: Mode) -> Option<Entered> {
-        loop {
+        let entered = loop {
             // Acquire: who finds the monitor dead unlinks it, and so passes on what its last holder
             // released [M3].
             let state = State::from_bits(self.state.load(Ordering::Acquire));
             match state.enter(mode) {
-                Entry::Dead => return Some(Entered::Dead),
-                Entry::Refuse => return None,
+                Entry::Dead => break Some(Entered::Dead),
+                Entry::Refuse => break None,
                 Entry::Admit(next) => {
                     // Acquire: from every release of this key, also those after the load [S3].
                     if self.cas(state, next, Ordering::Acquire) {
-                        return Some(Entered::Holds);
+                        break Some(Entered::Holds);
                     }
                 }
             }
-        }
+        };
+        self.canary.check();
+        entered
     }
 
     /// A waiter looks at its signal, and at the key if it was woken. Returns whether it holds the key
@@ -183,6 +189,9 @@ impl Monitor {
             // SAFETY: not granted, so still in the queue [W2].
             *renewal = unsafe { queue.renew(waiter, notify) };
         }
+        drop(queue);
+        // Unlocking touched it last.
+        self.canary.check();
         false
     }
 
