@@ -164,3 +164,33 @@ fn tokens_grow() {
             finish(world, [other])
         });
 }
+
+/// The other reader leaves a monitor, and what it read comes before what the upgraded holder writes.
+#[test]
+fn upgrade_in_a_monitor() {
+    Model::new("upgrade in a monitor as the other reader leaves")
+        .rules("[M11] [S3]")
+        .outcomes(&["no w0", "up w0"])
+        .check(|| {
+            let world = World::new();
+            world.hold_shared(A, 4);
+            world.give_back(A, 3);
+            let guard = world.table.lock_shared(&A);
+            let other = spawn(&world, |w| {
+                w.read(A);
+                w.give_back(A, 1);
+            });
+            match guard.try_upgrade() {
+                Ok(guard) => {
+                    world.write(A);
+                    drop(guard);
+                    world.note("up");
+                }
+                Err(guard) => {
+                    drop(guard);
+                    world.note("no");
+                }
+            }
+            finish(world, [other])
+        });
+}
