@@ -10,7 +10,7 @@ use super::monitor::Monitor;
 use super::{Fairness, Statistics};
 use crate::reclaim::{Domain, Pin};
 use crate::sync::tuning::{FAN_BITS, MAX_ROOT_BITS, MIN_ROOT_BITS};
-use crate::sync::{AtomicU64, Canary, Clock, Ordering};
+use crate::sync::{AtomicU64, Canary, Ordering};
 use crate::word::{Kind, Mode, STATE_BITS, SlotWord};
 
 pub(super) const FAN: usize = 1 << FAN_BITS;
@@ -47,7 +47,6 @@ pub(crate) struct RawTable {
 impl RawTable {
     /// `concurrency` is the number of locks expected to be held at once: the root gets two slots for each.
     pub(super) fn new(concurrency: usize, fairness: Fairness, domain: Domain) -> Self {
-        Clock::start();
         let wanted = concurrency.saturating_mul(2).max(2).ilog2()
             + u32::from(!concurrency.saturating_mul(2).max(2).is_power_of_two());
         let bits = wanted.clamp(MIN_ROOT_BITS, MAX_ROOT_BITS);

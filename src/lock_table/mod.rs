@@ -180,8 +180,8 @@ pub struct TableStats {
     pub waits: u64,
     /// Times that a key's lock outgrew its slot, since the table was made.
     pub inflations: u64,
-    /// The longest that somebody has waited who got the key, since the table was made; by the
-    /// processor's time-stamp counter where there is one.
+    /// The longest that somebody has waited who got the key, since the table was made, give or take
+    /// some microseconds.
     pub longest_wait: Duration,
     /// Waiters that are queued now.
     pub waiting: usize,
@@ -199,8 +199,6 @@ struct Statistics {
     inflations: Counter,
     /// Nanoseconds.
     longest_wait: Counter,
-    /// The same wait, by the cheaper clock.
-    longest_ticks: Counter,
 }
 
 impl<K: ?Sized> LockTable<K> {

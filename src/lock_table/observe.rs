@@ -4,7 +4,7 @@
 //! and only for those who have queued: nothing of it is on the way of an uncontended lock.
 
 use super::index::RawTable;
-use crate::sync::Clock;
+use crate::sync::recently;
 use crate::wait::Waiter;
 use crate::word::Mode;
 
@@ -36,17 +36,13 @@ impl Wait {
 impl RawTable {
     /// A waiter has got the key.
     pub(super) fn observe_waited(&self, waiter: &Waiter) {
-        let waited = waiter.since().elapsed();
-        if self.statistics.longest_ticks.raise(waited.get()) {
-            let waited = Clock::read().duration(waited).as_nanos();
-            let waited = u64::try_from(waited).unwrap_or(u64::MAX);
-            self.statistics.longest_wait.raise(waited);
-        }
+        let waited = recently().saturating_sub(waiter.since());
+        self.statistics.longest_wait.raise(waited);
         #[cfg(feature = "metrics")]
         {
             metrics::counter!("latchwork_lock_waits_total").increment(1);
             metrics::histogram!("latchwork_lock_wait_seconds")
-                .record(Clock::read().duration(waited));
+                .record(core::time::Duration::from_nanos(waited));
         }
     }
 

@@ -28,7 +28,7 @@ mod noise;
 compile_error!("latchwork_loom and latchwork_shuttle exclude each other");
 
 pub(crate) use canary::Canary;
-pub(crate) use clock::{Clock, Moment};
+pub(crate) use clock::recently;
 pub(crate) use core::sync::atomic::Ordering;
 pub(crate) use imp::{
     AtomicU32, AtomicU64, Mutex, Parker, Unparker, UnsafeCell, spin_loop, store_load_fence,
@@ -46,11 +46,13 @@ impl Counter {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Raises it to `value` if it is below. Returns whether it was.
-    pub(crate) fn raise(&self, value: u64) -> bool {
+    /// Raises it to `value` if it is below.
+    pub(crate) fn raise(&self, value: u64) {
         // Looked at first, because it is hardly ever raised.
         // Relaxed: as above, both.
-        self.get() < value && self.0.fetch_max(value, Ordering::Relaxed) < value
+        if self.get() < value {
+            self.0.fetch_max(value, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn get(&self) -> u64 {

@@ -3,7 +3,7 @@
 use std::task::Waker;
 
 use super::queue::Links;
-use crate::sync::{AtomicU32, Moment, Ordering, Unparker, UnsafeCell};
+use crate::sync::{AtomicU32, Ordering, Unparker, UnsafeCell, recently};
 use crate::word::Mode;
 
 /// What a waiter was told.
@@ -46,7 +46,7 @@ impl Notify {
 #[derive(Debug)]
 pub(crate) struct Waiter {
     mode: Mode,
-    since: Moment,
+    since: u64,
     signal: AtomicU32,
     pub(super) links: UnsafeCell<Links>,
 }
@@ -55,7 +55,7 @@ impl Waiter {
     pub(super) fn new(mode: Mode, notify: Notify) -> Self {
         Waiter {
             mode,
-            since: Moment::now(),
+            since: recently(),
             signal: AtomicU32::new(Signal::Waiting as u32),
             links: UnsafeCell::new(Links::new(notify)),
         }
@@ -66,7 +66,7 @@ impl Waiter {
     pub(super) fn renew(&mut self, mode: Mode, notify: Notify) {
         // One after the other, because to build it elsewhere and to move it costs more than all the rest.
         self.mode = mode;
-        self.since = Moment::now();
+        self.since = recently();
         // Relaxed: nobody else has it.
         self.signal.store(Signal::Waiting as u32, Ordering::Relaxed);
         self.links.get_mut().notify_by(Some(notify));
@@ -76,8 +76,8 @@ impl Waiter {
         self.mode
     }
 
-    /// When it began to wait.
-    pub(crate) fn since(&self) -> Moment {
+    /// When it began to wait, by [`recently`].
+    pub(crate) fn since(&self) -> u64 {
         self.since
     }
 
