@@ -30,7 +30,9 @@ pub(super) const QUESTION: Question = Question {
             locks done). By the clock, a thread that the system does not run for a while makes everybody behind it \
             wait; counted in the locks that others had meanwhile, only the queue matters. After each run eight \
             threads only give way to each other and look at the clock for as long: their largest pause is what the \
-            machine does to a wait without any lock, in the same rotations, and the faster the lock, the more of them. *A million futures*: each is created, polled once and dropped while another holds the key; counted is \
+            scheduler does to threads that give way, without any lock, and it is given in the rotations of that run. \
+            The waiters of `Fifo` give way before they sleep, and have such pauses; tokio's sleep at once, and need \
+            not have them. A pause is as long whatever the lock: the shorter a rotation, the more of them it is. *A million futures*: each is created, polled once and dropped while another holds the key; counted is \
             what the table says of its waiters, and the bytes that the heap grew by, with what waits for its epoch to be freed.",
     measure,
 };

@@ -170,7 +170,7 @@ fn back_and_forth<'a, L: KeyLock<u64> + 'a>(plan: Plan, locks: L) -> Contender<'
 }
 
 /// The longest that one of as many threads, which give way to each other and look at the clock, did not get to look:
-/// what the machine does to a wait, whatever the lock.
+/// what the scheduler does to threads that give way, whatever the lock.
 fn pause(span: Duration) -> Duration {
     let work = || {
         let start = Instant::now();
