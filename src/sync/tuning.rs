@@ -23,7 +23,7 @@ pub(crate) const MAX_INLINE_READERS: u64 = if CHECKED { 3 } else { 127 };
 /// Not found by measurement.
 pub(crate) const MAX_BYPASSES: u64 = if CHECKED { 2 } else { 64 };
 
-/// Rounds of [`crate::wait::Spin`] before a waiter queues. A model that spins proves nothing more
+/// Rounds of [`crate::wait::Spin`] before a waiter queues or sleeps. A model that spins proves nothing more
 /// than one that does not, and takes for ever.
 pub(crate) const SPIN_ROUNDS: u32 = if CHECKED { 0 } else { 16 };
 
