@@ -130,13 +130,14 @@ impl Owner {
     #[inline]
     pub(crate) fn change(&self, from: Status, to: Status) -> Result<(), Status> {
         self.canary.check();
-        // AcqRel: Release publishes what the owner has written [X2]; Acquire comes after the snapshot that raised the
-        // floor [X5]. Acquire on failure: as in `status`.
+        // Release: publishes what the owner has written [X2], and what a snapshot had advanced when it raised the floor [X5]. What
+        // the status was, the caller has learnt by `status`.
+        // Relaxed on failure: whoever acts on what it is now loads it again.
         let changed = self.status.compare_exchange(
             from.bits(),
             to.bits(),
-            Ordering::AcqRel,
-            Ordering::Acquire,
+            Ordering::Release,
+            Ordering::Relaxed,
         );
         changed.map(drop).map_err(Status::from_bits)
     }
