@@ -62,6 +62,9 @@ pub(crate) const OWN_ALL_AFTER: u32 = if CHECKED { 2 } else { 8 };
 /// Times that readers and snapshots may have a commit look again at what it has read before the attempt counts as lost.
 pub(crate) const MAX_PUSHES: u32 = if CHECKED { 1 } else { 16 };
 
+/// Attempts of a thread whose owners are allocated and retired together.
+pub(crate) const OWNERS: usize = if CHECKED { 1 } else { 8 };
+
 /// Cells up to which a transaction looks through all that it has read, at each read.
 pub(crate) const LINEAR_CELLS: usize = if CHECKED { 2 } else { 16 };
 
