@@ -158,6 +158,28 @@ fn a_read_and_two_writes() {
         });
 }
 
+/// A reader who has seen a write, and not the transaction that read what was there before, must not see that
+/// transaction later.
+#[test]
+fn a_reader_between_validation_and_commit() {
+    Model::new("a transaction, a writer of what it reads, and a reader of both")
+        .rules("[X3]")
+        .preemptions(Some(2))
+        .outcomes(&["x0 y0 11010", "x0 y0 11111", "x0 y10 11010", "x1 y0 11111", "x1 y10 11010", "x1 y11 11111"])
+        .check(|| {
+            let world = World::new();
+            let copier = spawn(&world, |w| {
+                w.copy();
+            });
+            let reader = spawn(&world, |w| {
+                let (x, y) = atomically(|tx| Ok((*tx.read(&w.x)?, *tx.read(&w.y)?)));
+                w.note(format!("x{x} y{y}"));
+            });
+            world.x.set(1);
+            world.outcome([copier, reader])
+        });
+}
+
 #[test]
 fn a_transfer_against_a_write() {
     Model::new("a transaction and a write of one of its cells")

@@ -80,14 +80,13 @@ impl Head {
 
     #[inline(always)]
     fn exchange(&self, seen: Word, next: Word) -> Result<(), Word> {
-        // AcqRel: Release publishes the node [C1]; Acquire comes after whoever set the mark, and has so put
-        // himself into the queue that the caller looks into now [C5].
-        // Acquire on failure: as in `load`.
+        // Release: publishes the node [C1].
+        // Relaxed on failure: whoever goes on with what is there instead loads it again, or has used its node before.
         let replaced = self.0.compare_exchange(
             seen.0.as_ptr(),
             next.0.as_ptr(),
-            Ordering::AcqRel,
-            Ordering::Acquire,
+            Ordering::Release,
+            Ordering::Relaxed,
         );
         replaced.map(drop).map_err(Word::from_raw)
     }
@@ -97,13 +96,14 @@ impl Head {
         if seen.is_waited() {
             return Ok(());
         }
-        // Release: pairs with the Acquire in `replace` [C5].
-        // Acquire on failure: as in `load`.
+        // Relaxed: the mutex of the queue, under which the mark is set and which a writer takes after it has found
+        // it, orders the rest; a writer that had been through the mutex before would not find it [C5].
+        // Relaxed on failure: as above.
         let marked = self.0.compare_exchange(
             seen.0.as_ptr(),
             seen.waited().0.as_ptr(),
-            Ordering::Release,
-            Ordering::Acquire,
+            Ordering::Relaxed,
+            Ordering::Relaxed,
         );
         marked.map(drop).map_err(Word::from_raw)
     }

@@ -110,11 +110,12 @@ impl Header {
     /// Puts a stamp in the place of `from`, unless somebody has.
     #[inline]
     pub(crate) fn set_stamp(&self, from: When, stamp: u64) -> u64 {
-        // AcqRel: as the load in `when`, and its partner. Acquire on failure: the same [C4].
+        // Relaxed: the fence before it, that of the caller or of the commit, is the partner of the load in `when` [C4].
+        // Acquire on failure: as that load.
         let set = self.when.compare_exchange(
             from.bits(),
             When::stamp(stamp).bits(),
-            Ordering::AcqRel,
+            Ordering::Relaxed,
             Ordering::Acquire,
         );
         match set {
@@ -126,8 +127,9 @@ impl Header {
     /// The owner of the node says when it was written.
     #[inline]
     pub(crate) fn set_when(&self, when: When) {
-        // Release: whoever finds the stamp comes after the commit, as if he had found it by the status [X2].
-        self.when.store(when.bits(), Ordering::Release);
+        // Relaxed: whoever finds the stamp comes after the commit, as if he had found it by the status, because of the fence
+        // that is between the commit and this [X2].
+        self.when.store(when.bits(), Ordering::Relaxed);
     }
 
     /// Makes a node that is not published yet one that is put upon `base`.
@@ -402,6 +404,9 @@ impl<'p> NodeRef<'p> {
         // SAFETY: an owner is retired after every node of its own has been unlinked or stamped [X1], so
         // that whoever was pinned before it found the node finds it alive.
         let owner = unsafe { &*core::ptr::with_exposed_provenance::<Owner>(address) };
+        // What the caller has read before comes before the status: an owner that it finds undecided will not
+        // overlook it [X3].
+        crate::sync::load_load_fence();
         match owner.status() {
             Status::Committed(stamp) if !when.is_claim() => {
                 header.set_stamp(when, stamp);

@@ -130,6 +130,9 @@ impl<'t> Attempt<'t> {
         if self.ladder.owns(head) {
             return self.claim(cell, found);
         }
+        // What was read before comes before this: a transaction that has not put its node here yet will not overlook
+        // it [X3].
+        load_load_fence();
         let node = self.current_at_moment(head);
         let seen = Some(node.as_ptr());
         let i = match found {
