@@ -304,6 +304,8 @@ impl<'t, 'env: 't> Tx<'t, 'env> {
         f: impl FnOnce(&mut Self) -> Result<R, E>,
         g: impl FnOnce(&mut Self) -> Result<R, E>,
     ) -> Result<R, E> {
+        // An `Abort` that was ignored before is not to be taken for one of `f`.
+        self.attempt.check_running()?;
         let before = self.attempt.log.undo.len();
         let result = f(self);
         if self.attempt.outlook != Outlook::Retry {

@@ -184,7 +184,10 @@ impl Transaction {
             let result = f(&mut tx);
             let attempt = &mut tx.attempt;
             let ended = match result {
-                Ok(result) if attempt.commit().is_ok() => Some(Ok(result)),
+                Ok(result) if attempt.commit().is_ok() => {
+                    stats::count_commit(self.label);
+                    return Some(Ok(result));
+                }
                 // What the closure relied on was so at one moment.
                 Err(TxAbort::Transaction(error)) if attempt.outlook == Outlook::Running => {
                     attempt.roll_back();
@@ -195,7 +198,7 @@ impl Transaction {
                     None
                 }
             };
-            stats::count(self.label, attempt.outlook);
+            stats::count_end(self.label, attempt.outlook);
             ended
         })
     }
@@ -270,6 +273,9 @@ impl Attempt<'_> {
     }
 }
 
+/// Invariant in what the closure borrows.
+type Env<'env, R> = fn(&'env ()) -> (&'env (), R);
+
 /// A transaction that runs when it is polled. Made by [`Transaction::run_async`].
 ///
 /// # Examples
@@ -280,7 +286,7 @@ pub struct RunAsync<'env, R, F> {
     f: F,
     ladder: Ladder,
     places: Option<Places>,
-    env: PhantomData<fn(&'env ()) -> (&'env (), R)>,
+    env: PhantomData<Env<'env, R>>,
 }
 
 // The closure is never pinned.
