@@ -323,9 +323,10 @@ impl<'p> Current<'p> {
 }
 
 impl<'p> Owned<'p> {
+    /// As [`Current::settle`].
     #[cold]
     #[inline(never)]
-    fn settle(self) -> NodeRef<'p> {
+    pub(crate) fn settle(self) -> NodeRef<'p> {
         if self.owner.doubt().is_decided() {
             return self.node.current().settle();
         }
