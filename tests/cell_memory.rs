@@ -333,8 +333,8 @@ fn a_stalled_reader_shows() {
         }
         thread::sleep(Duration::from_millis(20));
         let stats = latchwork::stats();
-        assert!(stats.garbage >= 19_900, "{stats:?}");
-        assert!(stats.garbage_bytes >= 64 * 19_900, "{stats:?}");
+        assert!(stats.garbage >= 18_000, "{stats:?}");
+        assert!(stats.garbage_bytes >= 64 * 18_000, "{stats:?}");
         assert!(
             stats.oldest_pin > Some(Duration::from_millis(20)),
             "{stats:?}"

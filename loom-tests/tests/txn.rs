@@ -165,7 +165,14 @@ fn a_reader_between_validation_and_commit() {
     Model::new("a transaction, a writer of what it reads, and a reader of both")
         .rules("[X3]")
         .preemptions(Some(2))
-        .outcomes(&["x0 y0 11010", "x0 y0 11111", "x0 y10 11010", "x1 y0 11111", "x1 y10 11010", "x1 y11 11111"])
+        .outcomes(&[
+            "x0 y0 11010",
+            "x0 y0 11111",
+            "x0 y10 11010",
+            "x1 y0 11111",
+            "x1 y10 11010",
+            "x1 y11 11111",
+        ])
         .check(|| {
             let world = World::new();
             let copier = spawn(&world, |w| {

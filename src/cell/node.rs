@@ -96,7 +96,7 @@ impl Header {
     #[inline]
     pub(crate) fn stamp_published(&self) {
         crate::sync::store_load_fence();
-        self.set_stamp(When::UNSET, clock::now());
+        self.stamp_now();
     }
 
     /// Stamps an unstamped node that the caller has found.
@@ -104,7 +104,16 @@ impl Header {
     pub(super) fn stamp_found(&self) -> u64 {
         // The caller has seen the node: whoever takes the clock from now on sees it too [C4].
         crate::sync::full_fence();
-        self.set_stamp(When::UNSET, clock::now())
+        self.stamp_now()
+    }
+
+    #[inline]
+    fn stamp_now(&self) -> u64 {
+        let now = clock::now();
+        // Whoever is missed by what the caller, or who finds the stamp, reads from now on reads no
+        // earlier clock [C4].
+        crate::sync::load_load_fence();
+        self.set_stamp(When::UNSET, now)
     }
 
     /// Puts a stamp in the place of `from`, unless somebody has.
@@ -316,9 +325,10 @@ impl<'p> Current<'p> {
 }
 
 impl<'p> Owned<'p> {
+    /// As [`Current::settle`].
     #[cold]
     #[inline(never)]
-    fn settle(self) -> NodeRef<'p> {
+    pub(crate) fn settle(self) -> NodeRef<'p> {
         if self.owner.doubt().is_decided() {
             return self.node.settle();
         }

@@ -95,7 +95,7 @@ impl RetryPolicy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UpdateError<E> {
-    /// Others wrote in between in each of the attempts that were allowed.
+    /// Others wrote in between, or owned the cell, in each of the attempts that were allowed.
     Contended,
     /// The deadline passed.
     TimedOut,

@@ -82,12 +82,24 @@ pub(crate) fn leave(ticket: Ticket) {
 /// Wakes all who wait for a version before `written`.
 #[cold]
 pub(crate) fn wake(cell: usize, written: Version) {
-    let all = Ticket { cell, number: 0 }..=Ticket {
-        cell,
-        number: u64::MAX,
-    };
-    let mut woken = Woken(Vec::new());
-    {
+    let mut woken = Woken::default();
+    woken.take_out(cell, written);
+    woken.run();
+}
+
+/// Notifications to be used, each once, also if one panics.
+#[derive(Default)]
+pub(crate) struct Woken(Vec<Notify>);
+
+impl Woken {
+    /// Takes all out of their queue who wait for a version before `written`. While the cell is there: later, its address
+    /// may be that of another. Runs no user code.
+    #[cold]
+    pub(crate) fn take_out(&mut self, cell: usize, written: Version) {
+        let all = Ticket { cell, number: 0 }..=Ticket {
+            cell,
+            number: u64::MAX,
+        };
         let mut shard = shard(cell).lock();
         let late: Vec<Ticket> = shard
             .waiting
@@ -96,19 +108,16 @@ pub(crate) fn wake(cell: usize, written: Version) {
             .map(|(ticket, _)| *ticket)
             .collect();
         for ticket in late.iter().rev() {
-            woken
-                .0
+            self.0
                 .extend(shard.waiting.remove(ticket).map(|w| w.notify));
         }
     }
-    woken.run();
-}
 
-/// Notifications to be used, each once, also if one panics.
-struct Woken(Vec<Notify>);
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 
-impl Woken {
-    fn run(&mut self) {
+    pub(crate) fn run(&mut self) {
         while let Some(notify) = self.0.pop() {
             notify.notify();
         }

@@ -121,7 +121,8 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// As [`update`](Self::update), but stops when the policy or the closure says so.
     ///
     /// # Errors
-    /// [`UpdateError::Contended`] after as many attempts as the policy allows, each lost to another write;
+    /// [`UpdateError::Contended`] after as many attempts as the policy allows, each lost to another write, or to a transaction
+    /// that owned the cell;
     /// [`UpdateError::TimedOut`] when an attempt was lost and the deadline is past;
     /// [`UpdateError::Aborted`] with what `f` returned.
     ///

@@ -232,7 +232,6 @@ impl<'t> Attempt<'t> {
     /// Looks whether every other cell still has what was read: then all of it was so when the newest was read.
     #[inline]
     fn look_through(&mut self, newest: usize) -> Result<(), Abort> {
-        load_load_fence();
         for i in 0..self.log.entries.len() {
             if i == newest || !self.log.entries[i].is_exposed() || self.still_has(i) {
                 continue;

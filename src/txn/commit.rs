@@ -8,9 +8,8 @@ use super::attempt::Attempt;
 use super::error::Abort;
 use super::ladder::Loss;
 use super::log::{Entry, Log};
-use crate::cell::{
-    Current, Head, Header, NodeRef, Owned, Owner, Status, Version, When, clock, waiters,
-};
+use crate::cell::waiters::Woken;
+use crate::cell::{Current, Head, Header, NodeRef, Owned, Owner, Status, When, clock};
 use crate::reclaim::{Kind, Local};
 use crate::sync::store_load_fence;
 use crate::sync::tuning::MAX_PUSHES;
@@ -18,8 +17,9 @@ use crate::sync::tuning::MAX_PUSHES;
 /// What is left to do once the attempt is unpinned.
 #[derive(Default)]
 pub(super) struct Aftermath {
-    /// Cells that somebody waits for, and the versions that they have now.
-    pub(super) wakes: Vec<(usize, Version)>,
+    /// Those who have waited for what was committed. Out of their queues already: once the attempt is unpinned, a cell
+    /// inside a value may be gone, and another lie there [X8].
+    pub(super) woken: Woken,
     /// Values that were not written, to be dropped.
     pub(super) unused: Vec<(NonNull<Header>, &'static Kind)>,
 }
@@ -63,8 +63,9 @@ impl<'t> Attempt<'t> {
         // SAFETY: superseded by this compare-and-swap and no other [C2].
         unsafe { self.local.retire(&self.pin, base.cast(), entry.kind) };
         if is_waited {
-            let waited = (entry.address(), header.version());
-            self.log.aftermath.wakes.push(waited);
+            let address = entry.address();
+            let woken = &mut self.log.aftermath.woken;
+            woken.take_out(address, header.version());
         }
         self.forget_replaced(1);
         Ok(())
@@ -229,8 +230,8 @@ impl<'t> Attempt<'t> {
             header.set_when(When::stamp(stamp));
             let (head, kind) = (self.head(i), self.log.entries[i].kind);
             if head.load().is_waited() {
-                let waited = (head.address(), header.version());
-                self.log.aftermath.wakes.push(waited);
+                let woken = &mut self.log.aftermath.woken;
+                woken.take_out(head.address(), header.version());
             }
             // SAFETY: superseded by the commit, which is this thread's; the node on it is stamped, so that nobody who
             // pins from now on comes here [X7].
@@ -322,18 +323,37 @@ impl Drop for Attempt<'_> {
 impl Aftermath {
     #[inline]
     fn is_empty(&self) -> bool {
-        self.unused.is_empty() && self.wakes.is_empty()
+        self.unused.is_empty() && self.woken.is_empty()
     }
 
-    /// Runs user code: destructors and wakers.
+    /// Runs user code: wakers and destructors, all of them, also if one panics.
     #[cold]
     pub(super) fn settle(self, local: &Local) {
-        for (node, kind) in self.unused {
+        let Aftermath { mut woken, unused } = self;
+        let mut unused = Unused { unused, local };
+        // If one of either panics, the rest follows as the panic passes.
+        woken.run();
+        unused.release();
+    }
+}
+
+/// Values to be dropped, each once, also if a destructor panics.
+struct Unused<'a> {
+    unused: Vec<(NonNull<Header>, &'static Kind)>,
+    local: &'a Local,
+}
+
+impl Unused<'_> {
+    fn release(&mut self) {
+        while let Some((node, kind)) = self.unused.pop() {
             // SAFETY: never published, so that its one share is ours.
-            unsafe { local.release_now(node.cast(), kind) };
+            unsafe { self.local.release_now(node.cast(), kind) };
         }
-        for (cell, version) in self.wakes {
-            waiters::wake(cell, version);
-        }
+    }
+}
+
+impl Drop for Unused<'_> {
+    fn drop(&mut self) {
+        self.release();
     }
 }

@@ -40,6 +40,10 @@ use crate::cell::{Version, VersionedCell};
 /// If the closure does: then every cell is as it was. If the closure asks to wait for a change and has read nothing.
 /// Inside the closure, to write or wait for a cell directly, or in another transaction, if this one owns it.
 ///
+/// # Deadlock
+/// A closure that writes cells directly, or runs another transaction, may wait there for a transaction of another thread that has climbed
+/// its ladder. If that one wants what this one owns, or its closure does the same, both wait for ever: use one transaction.
+///
 /// # Memory ordering
 /// A transaction synchronises with those whose writes it has read, and with all that committed before it began.
 ///
@@ -304,6 +308,8 @@ impl<'t, 'env: 't> Tx<'t, 'env> {
         f: impl FnOnce(&mut Self) -> Result<R, E>,
         g: impl FnOnce(&mut Self) -> Result<R, E>,
     ) -> Result<R, E> {
+        // An `Abort` that was ignored before is not to be taken for one of `f`.
+        self.attempt.check_running()?;
         let before = self.attempt.log.undo.len();
         let result = f(self);
         if self.attempt.outlook != Outlook::Retry {

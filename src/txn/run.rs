@@ -184,7 +184,10 @@ impl Transaction {
             let result = f(&mut tx);
             let attempt = &mut tx.attempt;
             let ended = match result {
-                Ok(result) if attempt.commit().is_ok() => Some(Ok(result)),
+                Ok(result) if attempt.commit().is_ok() => {
+                    stats::count_commit(self.label);
+                    return Some(Ok(result));
+                }
                 // What the closure relied on was so at one moment.
                 Err(TxAbort::Transaction(error)) if attempt.outlook == Outlook::Running => {
                     attempt.roll_back();
@@ -195,7 +198,7 @@ impl Transaction {
                     None
                 }
             };
-            stats::count(self.label, attempt.outlook);
+            stats::count_end(self.label, attempt.outlook);
             ended
         })
     }

@@ -77,13 +77,14 @@ impl<'t, 'env: 't> View<'t, 'env> {
 
     /// The node that is current, or was when a transaction put its own upon it that commits after the moment.
     fn newest(&self, head: &Head) -> NodeRef<'t> {
-        loop {
-            // SAFETY: loaded under the pin, which lives as long as the view [R1] [X1].
-            match unsafe { NodeRef::new(head.load().node()) }.current() {
-                Current::Settled(node) => return node,
-                Current::Owned(owned) if owned.owner.postpone(self.moment).is_decided() => {}
-                Current::Owned(owned) => return owned.base,
+        // SAFETY: loaded under the pin, which lives as long as the view [R1] [X1].
+        match unsafe { NodeRef::new(head.load().node()) }.current() {
+            Current::Settled(node) => node,
+            // What the head has now instead was put there after the moment: one load is enough.
+            Current::Owned(owned) if owned.owner.postpone(self.moment).is_decided() => {
+                owned.settle()
             }
+            Current::Owned(owned) => owned.base,
         }
     }
 }

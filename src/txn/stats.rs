@@ -48,33 +48,37 @@ pub struct LabelStats {
     pub aborts: AbortReasons,
 }
 
-/// An attempt is over.
+/// An attempt has committed.
 #[inline]
-pub(super) fn count(label: Option<&'static str>, outlook: Outlook) {
-    if label.is_some() || outlook != Outlook::Running {
-        count_slow(label, outlook);
+pub(super) fn count_commit(label: Option<&'static str>) {
+    if let Some(label) = label {
+        count_by_label(label, |stats| stats.commits += 1);
+    }
+}
+
+/// An attempt is over, and has not committed.
+#[cold]
+pub(super) fn count_end(label: Option<&'static str>, outlook: Outlook) {
+    let Outlook::Lost(loss, _) = outlook else {
+        return;
+    };
+    match loss {
+        Loss::Read => &TOTALS.read_conflicts,
+        Loss::Write => &TOTALS.write_conflicts,
+        Loss::Overtaken => &TOTALS.overtaken,
+    }
+    .increment();
+    if let Some(label) = label {
+        count_by_label(label, |stats| stats.aborts.count(loss));
     }
 }
 
 #[cold]
-fn count_slow(label: Option<&'static str>, outlook: Outlook) {
-    if let Outlook::Lost(loss, _) = outlook {
-        match loss {
-            Loss::Read => &TOTALS.read_conflicts,
-            Loss::Write => &TOTALS.write_conflicts,
-            Loss::Overtaken => &TOTALS.overtaken,
-        }
-        .increment();
-    }
-    let Some(label) = label else { return };
+fn count_by_label(label: &'static str, count: impl FnOnce(&mut LabelStats)) {
     let mut labels = LABELS.lock();
     let stats = labels.entry(label).or_default();
     stats.label = label;
-    match outlook {
-        Outlook::Running => stats.commits += 1,
-        Outlook::Lost(loss, _) => stats.aborts.count(loss),
-        Outlook::Retry => {}
-    }
+    count(stats);
 }
 
 /// Attempts lost, of all transactions.

@@ -1,0 +1,211 @@
+//! Transactions whose closures, destructors and wakers do what they should not.
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::task::{Context, Poll, Wake, Waker};
+
+use latchwork::{Transaction, TxError, Version, VersionedCell, atomically};
+
+/// Counts how often it is woken, and panics if it is to.
+#[derive(Default)]
+struct Bell {
+    rung: AtomicU32,
+    breaks: bool,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.rung.fetch_add(1, Relaxed);
+        if self.breaks {
+            resume_unwind(Box::new("the bell broke"));
+        }
+    }
+}
+
+/// A value whose destructor does something.
+struct OnDrop<F: Fn() + Send + Sync + 'static>(F);
+
+impl<F: Fn() + Send + Sync + 'static> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+type Act = OnDrop<Box<dyn Fn() + Send + Sync>>;
+
+fn act(f: impl Fn() + Send + Sync + 'static) -> Act {
+    OnDrop(Box::new(f))
+}
+
+#[test]
+fn a_retry_that_is_ignored_is_not_forgotten_by_or_else() {
+    let (a, b) = (VersionedCell::new(0), VersionedCell::new(0));
+    let mut attempts = 0;
+    let result = Transaction::builder()
+        .deadline(std::time::Instant::now())
+        .run(|tx| {
+            attempts += 1;
+            tx.read(&a)?;
+            let _ = tx.retry::<()>();
+            tx.or_else(|tx| tx.set(&b, 1), |tx| tx.set(&b, 2))
+        });
+    assert_eq!((result, attempts, b.get()), (Err(TxError::TimedOut), 1, 0));
+}
+
+#[test]
+fn a_destructor_that_panics_keeps_nobody_asleep() {
+    let cell = VersionedCell::new(0);
+    let other = VersionedCell::new(act(|| ()));
+    let bell = Arc::new(Bell::default());
+    let waker = Waker::from(bell.clone());
+    let mut changed = pin!(cell.changed(cell.version()));
+    assert!(
+        changed
+            .as_mut()
+            .poll(&mut Context::from_waker(&waker))
+            .is_pending()
+    );
+
+    let dropped = Arc::new(AtomicU32::new(0));
+    let panics = catch_unwind(AssertUnwindSafe(|| {
+        atomically(|tx| {
+            tx.set(&cell, 1)?;
+            for _ in 0..2 {
+                let dropped = dropped.clone();
+                let breaks = act(move || {
+                    if dropped.fetch_add(1, Relaxed) == 0 {
+                        resume_unwind(Box::new("a destructor"));
+                    }
+                });
+                tx.set(&other, breaks)?;
+            }
+            tx.set(&other, act(|| ()))
+        });
+    }));
+    assert!(panics.is_err());
+    assert_eq!(cell.get(), 1);
+    // The others are dropped still, and whoever waits is woken.
+    assert_eq!(dropped.load(Relaxed), 2);
+    assert_eq!(bell.rung.load(Relaxed), 1);
+}
+
+#[test]
+fn a_waker_that_panics_keeps_nobody_else_asleep() {
+    let cells = [0, 0].map(VersionedCell::new);
+    let bells = [0, 1].map(|_| {
+        Arc::new(Bell {
+            breaks: true,
+            ..Bell::default()
+        })
+    });
+    let wakers = bells.clone().map(Waker::from);
+    let mut waiting = Vec::new();
+    for (cell, waker) in cells.iter().zip(&wakers) {
+        let mut changed = Box::pin(cell.changed(Version::FIRST));
+        assert!(
+            changed
+                .as_mut()
+                .poll(&mut Context::from_waker(waker))
+                .is_pending()
+        );
+        waiting.push(changed);
+    }
+    // The second panics while the first passes: that would end the process.
+    let second = Arc::new(Bell::default());
+    let waker = Waker::from(second.clone());
+    assert!(
+        waiting[1]
+            .as_mut()
+            .poll(&mut Context::from_waker(&waker))
+            .is_pending()
+    );
+    let panics = catch_unwind(AssertUnwindSafe(|| {
+        atomically(|tx| {
+            tx.set(&cells[0], 1)?;
+            tx.set(&cells[1], 1)
+        });
+    }));
+    assert!(panics.is_err());
+    assert_eq!(bells[0].rung.load(Relaxed), 1);
+    assert_eq!(second.rung.load(Relaxed), 1);
+}
+
+/// A cell inside a value goes with the value, and another may come to lie where it was, before the transaction that
+/// has written it is quite over. Who waits for the new one is not woken in the old one's name, and forgotten.
+#[test]
+fn a_commit_wakes_nobody_who_waits_for_a_later_cell_at_the_same_address() {
+    struct Outer(VersionedCell<Option<Act>>);
+    static OUTER: std::sync::LazyLock<VersionedCell<Outer>> =
+        std::sync::LazyLock::new(|| VersionedCell::new(Outer(VersionedCell::new(None))));
+    static BELL: std::sync::LazyLock<Arc<Bell>> = std::sync::LazyLock::new(Arc::default);
+
+    fn poll(outer: &Outer, waker: &Waker) -> Poll<Version> {
+        let changed = outer.0.changed(Version::FIRST);
+        let mut changed = std::mem::ManuallyDrop::new(changed);
+        // It stays in the queue.
+        std::pin::Pin::new(&mut *changed).poll(&mut Context::from_waker(waker))
+    }
+
+    let address = OUTER.read_in(&latchwork::pin()).0.address_of();
+    // Leaves the mark.
+    let _ = poll(&OUTER.read_in(&latchwork::pin()), Waker::noop());
+    let replaced = act(move || {
+        // The old cell goes, and its memory is used again.
+        OUTER.set(Outer(VersionedCell::new(None)));
+        for _ in 0..64 {
+            latchwork::flush();
+            OUTER.set(Outer(VersionedCell::new(None)));
+            if OUTER.read_in(&latchwork::pin()).0.address_of() == address {
+                break;
+            }
+        }
+        let pin = latchwork::pin();
+        let outer = OUTER.read_in(&pin);
+        assert_eq!(
+            outer.0.address_of(),
+            address,
+            "the address was not used again"
+        );
+        assert!(poll(&outer, &Waker::from(BELL.clone())).is_pending());
+    });
+    let mut replaced = Some(replaced);
+    atomically(|tx| {
+        let inner = &tx.read(&OUTER)?.0;
+        tx.set(inner, replaced.take())?;
+        tx.set(inner, None)?;
+        // Two cells, so that an owner commits.
+        tx.version(&OUTER).map(drop)
+    });
+    let before = BELL.rung.load(Relaxed);
+    OUTER.read_in(&latchwork::pin()).0.set(None);
+    assert_eq!((before, BELL.rung.load(Relaxed)), (0, 1));
+}
+
+trait Address {
+    fn address_of(&self) -> usize;
+}
+
+impl<T> Address for T {
+    fn address_of(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+}
+
+#[test]
+fn what_its_closure_aborts_is_not_counted_as_a_commit() {
+    let cell = VersionedCell::new(0);
+    let result = Transaction::builder().label("unhappy").try_run(|tx| {
+        tx.set(&cell, 1)?;
+        tx.abort::<(), _>("no")
+    });
+    assert_eq!(result, Err(TxError::Aborted("no")));
+    let labels = latchwork::stats().labels;
+    let commits = labels
+        .iter()
+        .find(|l| l.label == "unhappy")
+        .map(|l| l.commits);
+    assert_eq!(commits.unwrap_or(0), 0);
+}
