@@ -1,8 +1,11 @@
-//! In-process concurrency control: locks by key at the price of a bare mutex.
+//! In-process concurrency control.
 //!
-//! [`LockTable`] locks any key of a type without registering it first, and stores nothing for a
-//! key that nobody holds or waits for. An uncontended lock and unlock is one compare-and-swap
-//! each: no allocation, no fence, no second look-up.
+//! | | for |
+//! |---|---|
+//! | [`LockTable`] | locks by key: any key of a type, without registering it, at the price of a bare mutex |
+//! | [`VersionedCell`] | a value that is read without waiting and replaced as a whole, with a version for optimistic writes |
+//! | [`atomically`], [`Transaction`] | changing several cells at one moment, and waiting for what they say |
+//! | [`snapshot`] | reading any number of cells at one instant, without a retry |
 //!
 //! ```
 //! use latchwork::{LockTable, Mode};
@@ -16,7 +19,19 @@
 //! assert_eq!(table.held(), 0);
 //! ```
 //!
-//! How it works, and why it is right, stands in `src/lock_table/PROTOCOL.md`; each rule there
+//! ```
+//! use latchwork::{VersionedCell, atomically, snapshot};
+//!
+//! let accounts = [100, 0].map(VersionedCell::new);
+//! atomically(|tx| {
+//!     tx.update(&accounts[0], |balance| balance - 30)?;
+//!     tx.update(&accounts[1], |balance| balance + 30)
+//! });
+//! let total: i32 = snapshot(|s| accounts.iter().map(|account| *s.read(account)).sum());
+//! assert_eq!(total, 100);
+//! ```
+//!
+//! How it works, and why it is right, stands in the `PROTOCOL.md` of each folder of the source; each rule there
 //! names the model or test that checks it.
 
 #[cfg(not(target_has_atomic = "64"))]

@@ -318,7 +318,7 @@ impl<'p> Owned<'p> {
     #[inline(never)]
     fn settle(self) -> NodeRef<'p> {
         if self.owner.doubt().is_decided() {
-            return self.node.current().settle();
+            return self.node.settle();
         }
         self.base
     }
@@ -361,6 +361,21 @@ impl<'p> NodeRef<'p> {
             // SAFETY: it has one, by the caller's contract.
             unsafe { value.assume_init_ref() }
         })
+    }
+
+    /// The node that has the value now, if this is the one in the head. See [`Current::settle`].
+    #[inline(always)]
+    pub(crate) fn settle(self) -> NodeRef<'p> {
+        if self.header().when().as_stamp().is_some() {
+            return self;
+        }
+        self.settle_slow()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn settle_slow(self) -> NodeRef<'p> {
+        self.current_slow().settle()
     }
 
     /// What the cell has, if this is the node in its head: the value as readers may see it, on one

@@ -6,7 +6,7 @@ use core::marker::PhantomData;
 use core::ops::Deref;
 use core::ptr::NonNull;
 
-use super::{Current, Header, NodeRef, OwnedSnapshot, Version, VersionedCell, Word};
+use super::{Header, NodeRef, OwnedSnapshot, Version, VersionedCell, Word};
 use crate::reclaim::{self, CellPin};
 
 impl<T: Send + Sync + 'static> VersionedCell<T> {
@@ -62,14 +62,14 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// The node that has the value.
     #[inline(always)]
     pub(super) fn current<'p>(&'p self, pin: &'p CellPin) -> NodeRef<'p> {
-        self.current_at(pin, self.load()).settle()
+        self.at_pin(pin, self.load()).settle()
     }
 
-    /// What the cell has, if `seen` was loaded under `pin`.
+    /// The node of a word that was loaded under `pin`.
     #[inline(always)]
-    pub(super) fn current_at<'p>(&'p self, _: &'p CellPin, seen: Word) -> Current<'p> {
+    pub(super) fn at_pin<'p>(&'p self, _: &'p CellPin, seen: Word) -> NodeRef<'p> {
         // SAFETY: loaded under the pin, which outlives the reference [R1] [X1].
-        unsafe { NodeRef::new(seen.node()) }.current()
+        unsafe { NodeRef::new(seen.node()) }
     }
 
     #[inline(always)]

@@ -106,23 +106,23 @@ pub(crate) fn enlist(head: &Head, seen: Version, notify: Notify) -> Result<Place
         reclaim::with(|local| {
             let _pin = local.pin();
             // SAFETY: loaded under the pin [R1] [X1].
-            let current = |word: Word| unsafe { NodeRef::new(word.node()) }.current();
+            let node = |word: Word| unsafe { NodeRef::new(word.node()) };
             loop {
                 let word = head.load();
-                if let Current::Owned(Owned { owner, .. }) = current(word) {
+                if let Current::Owned(Owned { owner, .. }) = node(word).current() {
                     assert!(
                         !owner.is_of(local.thread()),
                         "a cell that a transaction of this thread owns is waited for inside its closure"
                     );
                 }
-                let version = current(word).settle().version();
+                let version = node(word).settle().version();
                 if version == seen && head.mark(word).is_err() {
                     continue;
                 }
                 // A transaction that owns the cell commits without touching the word: it looks for the
                 // mark afterwards, and so does the caller for the commit [C5].
                 full_fence();
-                let version = current(word).settle().version();
+                let version = node(word).settle().version();
                 return if version == seen {
                     Ok(())
                 } else {

@@ -69,7 +69,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         loop {
             let attempt = self.attempt(|local, pin| {
                 let seen = self.load();
-                let node = self.current_at(pin, seen).settle();
+                let node = self.at_pin(pin, seen).settle();
                 let value = kept.take().expect("an attempt gives the value back");
                 if node.version() != expected {
                     return Err((value, Err(node.version())));
@@ -150,7 +150,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         loop {
             let attempt = self.attempt(|local, pin| {
                 let seen = self.load();
-                let node = self.current_at(pin, seen).settle();
+                let node = self.at_pin(pin, seen).settle();
                 // SAFETY: the cell's node, which has a value.
                 let value = f(unsafe { node.value() }).map_err(Err)?;
                 self.publish(local, pin, &patience, seen, Some(node), value)
@@ -226,7 +226,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         let (mut seen, mut value) = (seen, value);
         let (seen, base, node) = loop {
             // What it stands upon is stamped before it is covered: its stamp could not be told afterwards [C4].
-            let base = match self.current_at(pin, seen) {
+            let base = match self.at_pin(pin, seen).current() {
                 Current::Settled(node) => node,
                 Current::Owned(Owned { owner, .. }) => match patience.meet(owner, local.thread()) {
                     Ok(()) => continue,

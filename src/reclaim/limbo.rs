@@ -1,11 +1,11 @@
 //! What one thread has retired, until nobody can see it any more.
 #![allow(unsafe_code)]
 
-use core::alloc::Layout;
 use core::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::nodes::Shape;
 use super::participant::CellPin;
 use super::shared::Shared;
 use crate::sync::{AtomicU32, Ordering};
@@ -13,7 +13,7 @@ use crate::sync::{AtomicU32, Ordering};
 /// How the retired objects of one type are released.
 #[derive(Debug)]
 pub(crate) struct Kind {
-    pub(super) layout: Layout,
+    pub(super) shape: Shape,
     /// Gives up the share that the retired object had of itself. `true`: it was the last, and what
     /// is left is memory. May run user code.
     release: unsafe fn(NonNull<u8>) -> bool,
@@ -24,7 +24,7 @@ impl Kind {
     /// `release` is right for objects of type `N` that were retired.
     pub(crate) const unsafe fn of<N>(release: unsafe fn(NonNull<u8>) -> bool) -> Self {
         Kind {
-            layout: Layout::new::<N>(),
+            shape: Shape::of::<N>(),
             release,
         }
     }
@@ -42,7 +42,7 @@ unsafe impl Send for Retired {}
 
 impl Retired {
     pub(super) fn bytes(&self) -> u64 {
-        self.kind.layout.size() as u64
+        self.kind.shape.layout.size() as u64
     }
 
     /// `true`: the memory is the caller's.
@@ -96,14 +96,14 @@ impl Stage {
 
     #[inline]
     fn push(&mut self, retired: Retired) {
-        self.bytes += retired.kind.layout.size();
+        self.bytes += retired.kind.shape.layout.size();
         self.objects.push(retired);
     }
 
     #[inline]
     pub(super) fn pop(&mut self) -> Option<Retired> {
         let retired = self.objects.pop()?;
-        self.bytes -= retired.kind.layout.size();
+        self.bytes -= retired.kind.shape.layout.size();
         Some(retired)
     }
 

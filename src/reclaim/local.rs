@@ -7,7 +7,7 @@ use core::ptr::NonNull;
 use std::sync::Arc;
 
 use super::limbo::{Kind, Limbo, Retired};
-use super::nodes::Nodes;
+use super::nodes::{Nodes, Shape};
 use super::participant::{CellPin, Participant};
 use super::shared::{Census, Record, Shared};
 use super::{BATCH, BATCH_BYTES, Epochs, LIMIT, RELEASES_PER_RETIRE};
@@ -117,7 +117,7 @@ impl Local {
         // SAFETY: whole, and not read again.
         let taken = unsafe { object.read() };
         // SAFETY: it came from `take` with this layout.
-        unsafe { self.nodes.put(object.cast(), Layout::new::<N>()) };
+        unsafe { self.nodes.put(object.cast(), &const { Shape::of::<N>() }) };
         taken
     }
 
@@ -263,7 +263,7 @@ impl Drop for Memory<'_> {
     fn drop(&mut self) {
         if let Some(retired) = self.1 {
             // SAFETY: released, so the memory is ours.
-            unsafe { self.0.nodes.put(retired.object, retired.kind.layout) };
+            unsafe { self.0.nodes.put(retired.object, &retired.kind.shape) };
         }
     }
 }

@@ -35,9 +35,39 @@ pub(super) struct Nodes([Class; CLASSES]);
 
 /// The class of `layout`, unless it is one that is not kept.
 #[inline]
-fn class(layout: Layout) -> Option<usize> {
-    let class = layout.size().div_ceil(GRAIN).max(1) - 1;
-    (class < CLASSES && layout.align() <= GRAIN).then_some(class)
+const fn class(layout: Layout) -> Option<usize> {
+    let grains = layout.size().div_ceil(GRAIN);
+    let class = grains.saturating_sub(1);
+    if class < CLASSES && layout.align() <= GRAIN {
+        Some(class)
+    } else {
+        None
+    }
+}
+
+/// A layout, and what is to be known of it for [`Nodes::put`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    pub(super) layout: Layout,
+    class: Option<usize>,
+    /// How many a thread keeps.
+    kept: usize,
+}
+
+impl Shape {
+    pub(super) const fn of<N>() -> Self {
+        let layout = Layout::new::<N>();
+        let class = class(layout);
+        let kept = match class {
+            Some(class) => KEPT_BYTES / ((class + 1) * GRAIN),
+            None => 0,
+        };
+        Shape {
+            layout,
+            class,
+            kept,
+        }
+    }
 }
 
 fn layout_of(class: usize) -> Layout {
@@ -83,12 +113,13 @@ impl Nodes {
     /// `memory` came from [`take`](Self::take) with the same layout, on any thread, and nobody
     /// uses it any more.
     #[inline]
-    pub(super) unsafe fn put(&self, memory: NonNull<u8>, layout: Layout) {
-        let kept = class(layout)
-            .filter(|&class| (self.0[class].len.get() + 1) * (class + 1) * GRAIN <= KEPT_BYTES);
+    pub(super) unsafe fn put(&self, memory: NonNull<u8>, shape: &Shape) {
+        let kept = shape
+            .class
+            .filter(|class| self.0[*class].len.get() < shape.kept);
         let Some(class) = kept else {
             // SAFETY: the caller's contract.
-            return unsafe { give_back(memory, layout) };
+            return unsafe { give_back(memory, shape.layout) };
         };
         let list = &self.0[class];
         let free = memory.cast::<Free>();

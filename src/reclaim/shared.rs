@@ -143,7 +143,7 @@ impl Drop for Shared {
             let released = unsafe { retired.release() };
             if released {
                 // SAFETY: the memory is ours now.
-                unsafe { super::nodes::give_back(retired.object, retired.kind.layout) };
+                unsafe { super::nodes::give_back(retired.object, retired.kind.shape.layout) };
             }
         }
     }

@@ -168,8 +168,18 @@ impl<'t> Attempt<'t> {
     }
 
     /// What a cell has, and had at the moment at which the attempt reads: who owns it now will commit later.
-    #[inline]
+    #[inline(always)]
     fn current_at_moment(&self, head: &Head) -> NodeRef<'t> {
+        let node = self.node(head.load().node());
+        if node.header().when().as_stamp().is_some() {
+            return node;
+        }
+        self.current_at_moment_slow(head)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn current_at_moment_slow(&self, head: &Head) -> NodeRef<'t> {
         match (self.current(head), self.moment) {
             (Current::Settled(node), _) => node,
             (current @ Current::Owned(_), None) => current.settle(),

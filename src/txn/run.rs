@@ -280,8 +280,11 @@ pub struct RunAsync<'env, R, F> {
     f: F,
     ladder: Ladder,
     places: Option<Places>,
-    env: PhantomData<fn(&'env ()) -> (&'env (), R)>,
+    env: PhantomData<Invariant<'env, R>>,
 }
+
+/// Neither longer nor shorter, as in `Tx`; and the result is only made.
+type Invariant<'env, R> = (&'env mut &'env (), fn() -> R);
 
 // The closure is never pinned.
 impl<R, F> Unpin for RunAsync<'_, R, F> {}

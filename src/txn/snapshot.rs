@@ -4,7 +4,7 @@
 use core::fmt;
 use core::marker::PhantomData;
 
-use crate::cell::{Current, NodeRef, VersionedCell, clock};
+use crate::cell::{Current, Head, NodeRef, VersionedCell, clock};
 use crate::reclaim::{self, CellPin};
 
 /// Shows a closure any number of cells as they were at one instant, that of the call.
@@ -47,25 +47,39 @@ impl<'t, 'env: 't> View<'t, 'env> {
     ///
     /// # Examples
     /// See [`snapshot`].
+    #[inline]
     pub fn read<T: Send + Sync + 'static>(&self, cell: &'t VersionedCell<T>) -> &'t T {
-        let mut node = self.newest(cell);
+        // SAFETY: loaded under the pin, which lives as long as the view [R1] [X1].
+        let node = unsafe { NodeRef::new(cell.head().load().node()) };
+        let node = match node.header().when().as_stamp() {
+            Some(stamp) if stamp <= self.moment => node,
+            _ => self.older(cell.head()),
+        };
+        // SAFETY: a node of the cell that was current, and so has a value.
+        unsafe { node.value() }
+    }
+
+    /// The newest node stamped no later than the moment.
+    #[cold]
+    #[inline(never)]
+    fn older(&self, head: &Head) -> NodeRef<'t> {
+        let mut node = self.newest(head);
         loop {
             let stamp = node.header().when().as_stamp();
             let stamp = stamp.expect("a node that was current is stamped");
             match node.header().prev() {
                 // SAFETY: it is retired after the node on it was stamped, and so after the moment and the pin [X5].
                 Some(prev) if stamp > self.moment => node = unsafe { NodeRef::new(prev) },
-                // SAFETY: a node of the cell that was current.
-                _ => return unsafe { node.value() },
+                _ => return node,
             }
         }
     }
 
     /// The node that is current, or was when a transaction put its own upon it that commits after the moment.
-    fn newest<T: Send + Sync + 'static>(&self, cell: &'t VersionedCell<T>) -> NodeRef<'t> {
+    fn newest(&self, head: &Head) -> NodeRef<'t> {
         loop {
             // SAFETY: loaded under the pin, which lives as long as the view [R1] [X1].
-            match unsafe { NodeRef::new(cell.head().load().node()) }.current() {
+            match unsafe { NodeRef::new(head.load().node()) }.current() {
                 Current::Settled(node) => return node,
                 Current::Owned(owned) if owned.owner.postpone(self.moment).is_decided() => {}
                 Current::Owned(owned) => return owned.base,
