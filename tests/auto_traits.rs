@@ -101,6 +101,18 @@ fn what_a_pin_keeps_is_lent_to_another_thread() {
     });
 }
 
+// Transactions: what says how is a value; an attempt and a view keep a pin, and stay.
+assert_impl_all!(latchwork::Transaction: Send, Sync, Copy, Default);
+assert_impl_all!(latchwork::Abort: Send, Sync, std::error::Error);
+assert_impl_all!(latchwork::TxError<std::io::Error>: Send, Sync, std::error::Error);
+assert_impl_all!(latchwork::TxAbort<u8>: Send, Sync);
+assert_impl_all!(latchwork::AbortReasons: Send, Sync, Copy, Eq);
+assert_impl_all!(latchwork::LabelStats: Send, Sync, Copy, Eq);
+assert_not_impl_any!(latchwork::Tx<'static, 'static>: Send, Sync, Clone);
+assert_not_impl_any!(latchwork::View<'static, 'static>: Send, Clone);
+assert_impl_all!(latchwork::RunAsync<'static, Rc<u8>, fn()>: Send, Unpin);
+assert_not_impl_any!(latchwork::RunAsync<'static, u8, Rc<u8>>: Send);
+
 #[test]
 fn the_table_of_keys_that_cannot_be_sent_is_used_from_two_threads() {
     let table: LockTable<Rc<u8>> = LockTable::new();

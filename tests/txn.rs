@@ -2,9 +2,14 @@
 
 mod common;
 
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::task::Poll;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use common::watchdog;
 use latchwork::{Transaction, TxError, VersionedCell, atomically, snapshot};
@@ -198,6 +203,146 @@ fn a_snapshot_sees_one_instant_beside_transactions() {
         for _ in 0..2_000 {
             let total: i64 = snapshot(|s| accounts.iter().map(|cell| *s.read(cell)).sum());
             assert_eq!(total, 6_400);
+        }
+        stop.store(true, Relaxed);
+    });
+}
+
+#[test]
+fn a_transaction_waits_on_any_runtime() {
+    let _dog = watchdog("a_transaction_waits_on_any_runtime");
+    let (ping, pong) = (
+        Arc::new(VersionedCell::new(0)),
+        Arc::new(VersionedCell::new(0)),
+    );
+    const ROUNDS: u32 = 500;
+    /// Waits for each number in one cell and answers it in the other.
+    async fn answer(from: Arc<VersionedCell<u32>>, to: Arc<VersionedCell<u32>>) {
+        for round in 1..=ROUNDS {
+            let answered = Transaction::builder().run_async(|tx| {
+                if *tx.read(&*from)? < round {
+                    return tx.retry();
+                }
+                tx.set(&*to, round)
+            });
+            assert_eq!(answered.await, Ok(()));
+        }
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .build()
+        .unwrap();
+    let answers = runtime.spawn(answer(ping.clone(), pong.clone()));
+    smol::block_on(async {
+        for round in 1..=ROUNDS {
+            ping.set(round);
+            let mut seen = pong.version();
+            while pong.get() < round {
+                seen = pong.changed(seen).await;
+            }
+        }
+    });
+    runtime.block_on(answers).unwrap();
+    // One that is dropped while it waits leaves nothing that a write would stumble over.
+    let mut waiting = Box::pin(Transaction::builder().run_async(|tx| {
+        tx.read(&*ping)?;
+        tx.retry::<()>()
+    }));
+    assert!(pollster::block_on(async { poll_once(waiting.as_mut()).await }).is_none());
+    drop(waiting);
+    assert_eq!(ping.set(0).get(), u64::from(ROUNDS) + 1);
+}
+
+/// Polls a future once.
+async fn poll_once<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
+    std::future::poll_fn(|context| {
+        Poll::Ready(match Pin::new(&mut future).poll(context) {
+            Poll::Ready(output) => Some(output),
+            Poll::Pending => None,
+        })
+    })
+    .await
+}
+
+#[test]
+fn deadlines_end_transactions() {
+    let _dog = watchdog("deadlines_end_transactions");
+    let cell = VersionedCell::new(0);
+    let past = Transaction::builder().deadline(Instant::now() - Duration::from_secs(1));
+    // The first attempt is made, and may succeed.
+    assert_eq!(past.run(|tx| tx.update(&cell, |n| n + 1)), Ok(()));
+    let lost = past.run(|tx| {
+        tx.read(&cell)?;
+        cell.update(|n| n + 1);
+        tx.set(&cell, 100)
+    });
+    assert_eq!(lost, Err(TxError::TimedOut));
+    let soon = Transaction::builder().timeout(Duration::from_millis(2));
+    let slept = soon.run(|tx| {
+        tx.read(&cell)?;
+        tx.retry::<()>()
+    });
+    assert_eq!((slept, cell.get()), (Err(TxError::TimedOut), 2));
+    assert!(catch_unwind(|| Transaction::builder().max_attempts(0)).is_err());
+}
+
+#[test]
+fn labels_count_what_became_of_their_transactions() {
+    let cell = VersionedCell::new(0);
+    let add = Transaction::builder().label("labels_count");
+    let mut attempts = 0;
+    for _ in 0..3 {
+        add.run(|tx| {
+            tx.read(&cell)?;
+            attempts += 1;
+            if attempts == 1 {
+                cell.set(7);
+            }
+            tx.update(&cell, |n| n + 1)
+        })
+        .unwrap();
+    }
+    let stats = latchwork::stats();
+    let label = stats
+        .labels
+        .iter()
+        .find(|l| l.label == "labels_count")
+        .unwrap();
+    assert_eq!(
+        (label.commits, label.aborts.total(), cell.get()),
+        (3, 1, 10)
+    );
+    assert!(stats.aborts.total() >= 1);
+}
+
+/// A cell that is part of what the transaction has read is good for as long as the attempt.
+#[test]
+fn cells_in_cells() {
+    let outer = VersionedCell::new(vec![
+        Arc::new(VersionedCell::new(1)),
+        Arc::new(VersionedCell::new(2)),
+    ]);
+    let stop = AtomicBool::new(false);
+    thread::scope(|s| {
+        s.spawn(|| {
+            while !stop.load(Relaxed) {
+                outer.update(|cells| {
+                    cells
+                        .iter()
+                        .map(|c| Arc::new(VersionedCell::new(c.get())))
+                        .collect()
+                });
+            }
+        });
+        for _ in 0..2_000 {
+            let sum = atomically(|tx| {
+                let cells = tx.read(&outer)?;
+                let (a, b) = (*tx.read(&*cells[0])?, *tx.read(&*cells[1])?);
+                tx.set(&*cells[0], b)?;
+                tx.set(&*cells[1], a)?;
+                Ok(a + b)
+            });
+            assert_eq!(sum, 3);
         }
         stop.store(true, Relaxed);
     });

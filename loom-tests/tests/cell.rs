@@ -263,6 +263,30 @@ fn a_helper_stamps_for_a_slow_writer() {
         });
 }
 
+/// Whoever stamps a node that he has found must not give it a moment that is over.
+#[test]
+fn a_snapshot_sees_a_cell_once() {
+    Model::new("a snapshot reads a cell twice beside a reader who stamps it")
+        .rules("[C4]")
+        .preemptions(Some(3))
+        .outcomes(&["x0", "x1"])
+        .check(|| {
+            let world = World::new();
+            let writer = spawn(&world, |w| {
+                w.x.set(both(1));
+            });
+            let helper = spawn(&world, |w| {
+                look(&w.x);
+            });
+            let moment = Moment::take();
+            let first = world.x.at_moment(moment, |x| x.0);
+            let second = world.x.at_moment(moment, |x| x.0);
+            assert_eq!(first, second, "one moment, two values");
+            world.note(format!("x{first}"));
+            world.outcome([writer, helper])
+        });
+}
+
 /// Deadlock is loom's to report: it is what a lost wake-up looks like.
 #[test]
 fn a_write_wakes_a_waiter() {

@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::task::{alarm, poll};
 use common::{A, B, FOLDS, World, finish, spawn};
 use latchwork_loom_tests::Model;
 
@@ -83,6 +84,28 @@ fn fold_against_try() {
                 w.give_back(B | FOLDS, 1);
             });
             world.note(world.try_exclusive(B | FOLDS));
+            finish(world, [other])
+        });
+}
+
+/// A task goes to a monitor in the root by the short way, and nobody but its pin keeps the monitor.
+#[test]
+fn release_against_a_task() {
+    Model::new("a monitor dies as a task comes to queue in it")
+        .rules("[S5] [M2]")
+        .preemptions(Some(1))
+        .outcomes(&["n w1", "y w0"])
+        .check(|| {
+            let world = World::reclaiming();
+            // One too many for the slot's word, and then no more than one: the next to leave is the last.
+            world.hold_shared(A, 4);
+            world.give_back(A, 3);
+            let other = spawn(&world, |w| w.give_back(A, 1));
+            let (_deaf, waker) = alarm();
+            let mut future = world.table.lock_async(&A);
+            let got = poll(&mut future, &waker).is_ready();
+            drop(future);
+            world.note(if got { 'y' } else { 'n' });
             finish(world, [other])
         });
 }

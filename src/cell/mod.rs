@@ -27,7 +27,7 @@ use core::panic::{RefUnwindSafe, UnwindSafe};
 pub(crate) use head::{Head, Word};
 pub(crate) use node::{Current, Header, Node, NodeRef, Owned};
 pub use owned::OwnedSnapshot;
-pub(crate) use owner::{Owner, Rank, Status};
+pub(crate) use owner::{Owner, Owners, Rank, Status};
 pub use policy::{Conflict, RetryPolicy, UpdateError};
 pub use read::{ReadPin, Snapshot, SnapshotRef, pin};
 pub use version::{ParseVersionError, Version};

@@ -12,9 +12,11 @@
 
 #![allow(unsafe_code)]
 
+use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 
 use crate::reclaim::Kind;
+use crate::sync::tuning::OWNERS;
 use crate::sync::{AtomicU64, Canary, Ordering};
 
 /// The packed word.
@@ -72,6 +74,50 @@ impl Rank {
     }
 }
 
+/// Memory for the owners of a few attempts of one thread, one after the other: it is allocated and retired once for all of them.
+pub(crate) struct Owners([MaybeUninit<Owner>; OWNERS]);
+
+impl Owners {
+    pub(crate) const KIND: &'static Kind = {
+        // Those that were never used need no destructor, and neither do the others, but for canaries.
+        const { assert!(OWNERS == 1 || !core::mem::needs_drop::<Owner>()) };
+        // SAFETY: retired owners are nobody's, and dropping them is all there is to do.
+        &unsafe { Kind::of::<Self>(Self::release) }
+    };
+
+    pub(crate) fn new() -> Self {
+        Owners([const { MaybeUninit::uninit() }; OWNERS])
+    }
+
+    /// Makes the owner at `i`.
+    ///
+    /// # Safety
+    /// `owners` is alive and this thread's, and there is none at `i` yet.
+    #[inline]
+    pub(crate) unsafe fn make(owners: NonNull<Self>, i: usize, owner: Owner) -> NonNull<Owner> {
+        assert!(i < OWNERS);
+        // SAFETY: the block is alive.
+        let first = unsafe { &raw mut (*owners.as_ptr()).0 };
+        // SAFETY: an array is not null.
+        let first = unsafe { NonNull::new_unchecked(first.cast::<Owner>()) };
+        // SAFETY: inside the array.
+        let slot = unsafe { first.add(i) };
+        // SAFETY: nobody knows the address yet.
+        unsafe { slot.write(owner) };
+        slot
+    }
+
+    /// # Safety
+    /// `object` is a block of owners that nobody can reach.
+    unsafe fn release(object: NonNull<u8>) -> bool {
+        if core::mem::needs_drop::<Owner>() {
+            // SAFETY: the only one, and it was made.
+            unsafe { object.cast::<Owner>().drop_in_place() };
+        }
+        true
+    }
+}
+
 /// One attempt of one transaction.
 #[repr(align(16))]
 #[derive(Debug)]
@@ -84,19 +130,6 @@ pub(crate) struct Owner {
 }
 
 impl Owner {
-    pub(crate) const KIND: &'static Kind = {
-        // SAFETY: a retired owner is nobody's, and dropping it is all there is to do.
-        &unsafe { Kind::of::<Self>(Self::release) }
-    };
-
-    /// # Safety
-    /// `object` is an owner that nobody can reach.
-    unsafe fn release(object: NonNull<u8>) -> bool {
-        // SAFETY: the caller's contract.
-        unsafe { object.cast::<Self>().drop_in_place() };
-        true
-    }
-
     #[inline]
     pub(crate) fn new(rank: Rank, thread: usize) -> Self {
         Owner {
@@ -130,13 +163,14 @@ impl Owner {
     #[inline]
     pub(crate) fn change(&self, from: Status, to: Status) -> Result<(), Status> {
         self.canary.check();
-        // AcqRel: Release publishes what the owner has written [X2]; Acquire comes after the snapshot that raised the
-        // floor [X5]. Acquire on failure: as in `status`.
+        // Release: publishes what the owner has written [X2], and what a snapshot had advanced when it raised the floor [X5]. What
+        // the status was, the caller has learnt by `status`.
+        // Relaxed on failure: whoever acts on what it is now loads it again.
         let changed = self.status.compare_exchange(
             from.bits(),
             to.bits(),
-            Ordering::AcqRel,
-            Ordering::Acquire,
+            Ordering::Release,
+            Ordering::Relaxed,
         );
         changed.map(drop).map_err(Status::from_bits)
     }

@@ -24,12 +24,25 @@ pub(super) struct Ticket {
     pub(super) waiter: Arc<Waiter>,
 }
 
+/// Where a waiter was queued: a ticket without the waiter.
+#[must_use]
+pub(super) struct Place(NonNull<Monitor>);
+
 // SAFETY: a monitor may be used from any thread, and so may the waiter.
 unsafe impl Send for Ticket {}
 // SAFETY: as above; a shared ticket gives access to neither.
 unsafe impl Sync for Ticket {}
 
 impl Ticket {
+    /// For the waiter that was queued at `place`.
+    pub(super) fn new(hash: u64, place: Place, waiter: Arc<Waiter>) -> Self {
+        Ticket {
+            hash,
+            monitor: place.0,
+            waiter,
+        }
+    }
+
     pub(super) fn monitor(&self) -> &Monitor {
         // SAFETY: while its waiter is queued, or holds the key without having released it, the monitor
         // is not retired [M1].
@@ -42,14 +55,14 @@ impl Ticket {
 pub(super) enum Acquired {
     Holds,
     Busy,
-    Queued(Ticket),
+    Queued(Place),
 }
 
 /// What to do about a key that is taken.
 pub(super) enum Patience<'a> {
     /// Give up.
     None,
-    /// Spin if it may help, then queue with the waiter that this gives, the same each time.
+    /// Spin if it may help, then queue the waiter that this gives a reference to, the same each time.
     Queue {
         spin: Spin,
         waiter: &'a mut dyn FnMut() -> Arc<Waiter>,
@@ -140,36 +153,31 @@ impl RawTable {
         let mut waiter = || {
             let (_, waiter) = made.get_or_insert_with(|| {
                 let (parker, unparker) = Parker::new();
-                (
-                    parker,
-                    Arc::new(Waiter::new(mode, Notify::Thread(unparker))),
-                )
+                (parker, Waiter::take(mode, Notify::Thread(unparker)))
             });
             waiter.clone()
         };
-        let spin = match self.fairness {
-            Fairness::Eventual => Spin::new(),
-            Fairness::Fifo => Spin::none(),
+        // Who must queue in the order of coming spins in the queue, on a word that is its own.
+        let (before, queued) = match self.fairness {
+            Fairness::Eventual => (Spin::new(), Spin::none()),
+            Fairness::Fifo => (Spin::none(), Spin::new()),
         };
         let patience = Patience::Queue {
-            spin,
+            spin: before,
             waiter: &mut waiter,
         };
         match self.acquire(hash, mode, patience) {
             Acquired::Holds => true,
             Acquired::Busy => false,
-            Acquired::Queued(ticket) => {
-                let (parker, waiter) = made.expect("made when the ticket was");
-                let mut queued = Pending(self, Some(ticket));
-                let wait = Wait::begin(hash, &waiter);
-                let Some(ticket) = queued.1.take() else {
+            Acquired::Queued(place) => {
+                let (parker, waiter) = made.expect("made to be queued");
+                let ticket = Ticket::new(hash, place, waiter);
+                let mut pending = Pending(self, Some(ticket));
+                let mut wait = Some(Wait::begin(hash, mode));
+                let Some(ticket) = pending.1.take() else {
                     unreachable!("put there above")
                 };
-                let holds = self.wait(ticket, &parker, deadline);
-                if holds {
-                    self.holding(hash, mode, wait);
-                }
-                holds
+                self.wait(ticket, &mut wait, &parker, queued, deadline)
             }
         }
     }
@@ -208,12 +216,10 @@ impl RawTable {
                     let Patience::Queue { waiter, .. } = &mut patience else {
                         return Acquired::Busy;
                     };
-                    let waiter = waiter();
-                    let monitor =
-                        Box::new(Monitor::waited_for(hash, word.readers(), waiter.clone()));
+                    let monitor = Box::new(Monitor::waited_for(hash, word.readers(), waiter()));
                     if let Ok(monitor) = walk.inflate(word, monitor) {
                         self.statistics.inflations.increment();
-                        return self.queued(hash, monitor, waiter);
+                        return self.queued(monitor);
                     }
                 }
                 Leaf::Monitor(word) => {
@@ -236,7 +242,7 @@ impl RawTable {
                     match entered {
                         Entered::Holds => return Acquired::Holds,
                         Entered::Busy => return Acquired::Busy,
-                        Entered::Queued(waiter) => return self.queued(hash, monitor, waiter),
+                        Entered::Queued => return self.queued(monitor),
                         Entered::Dead => walk = self.unlink(hash, word, walk),
                     }
                 }
@@ -244,48 +250,65 @@ impl RawTable {
         }
     }
 
-    fn queued(&self, hash: u64, monitor: &Monitor, waiter: Arc<Waiter>) -> Acquired {
+    pub(super) fn queued(&self, monitor: &Monitor) -> Acquired {
         self.statistics.waits.increment();
-        Acquired::Queued(Ticket {
-            hash,
-            monitor: NonNull::from(monitor),
-            waiter,
-        })
+        Acquired::Queued(Place(NonNull::from(monitor)))
     }
 
     /// Looks at what a queued waiter was told, and leaves `renewal` with it if it waits on. Returns
-    /// whether it holds the key.
-    pub(super) fn check(&self, ticket: &Ticket, renewal: &mut Option<Notify>) -> bool {
-        let mut wakeup = Wakeup::default();
-        let holds = match ticket.waiter.signal() {
+    /// whether it holds the key; then it is for the caller to call [`got`](Self::got), also for those
+    /// in `wakeup`.
+    pub(super) fn check(
+        &self,
+        ticket: &Ticket,
+        renewal: &mut Option<Notify>,
+        wakeup: &mut Wakeup,
+    ) -> bool {
+        match ticket.waiter.signal() {
             Signal::Granted => true,
             Signal::Waiting if renewal.is_none() => false,
             Signal::Waiting | Signal::Woken => {
-                let monitor = ticket.monitor();
-                monitor.look(&ticket.waiter, renewal, &mut wakeup)
+                ticket.monitor().look(&ticket.waiter, renewal, wakeup)
             }
-        };
-        if holds {
-            // No guard knows of the hold yet, should a waker or a recorder panic.
-            let undo = Undo(self, ticket.hash, ticket.waiter.mode());
-            wakeup.run();
-            self.observe_waited(&ticket.waiter);
-            core::mem::forget(undo);
         }
-        holds
     }
 
-    /// Drops what was needed to wait for a key that is held now, wakers among it, which are user
-    /// code; should one panic, no guard will ever know of the hold.
-    pub(super) fn holding<T>(&self, hash: u64, mode: Mode, waited_with: T) {
+    /// The wait is over, and the key is held, and by those in `wakeup` too.
+    #[inline]
+    pub(super) fn got(&self, ticket: Ticket, wait: &mut Option<Wait>, wakeup: &mut Wakeup) {
+        let waiter = ticket.waiter;
+        self.holding(ticket.hash, waiter.mode(), || {
+            wakeup.run();
+            self.observe_waited(&waiter);
+            *wait = None;
+            Waiter::recycle(waiter);
+        });
+    }
+
+    /// Ends what was needed to wait for a key that is held now, wakers and recorders among it, which
+    /// are user code; should one panic, no guard will ever know of the hold.
+    #[inline]
+    pub(super) fn holding(&self, hash: u64, mode: Mode, end: impl FnOnce()) {
         let undo = Undo(self, hash, mode);
-        drop(waited_with);
+        end();
         core::mem::forget(undo);
     }
 
-    /// Waits until the key is held (`true`) or `deadline` has passed.
-    fn wait(&self, ticket: Ticket, parker: &Parker, deadline: Option<Instant>) -> bool {
-        while !self.check(&ticket, &mut None) {
+    /// Waits until the key is held (`true`) or `deadline` has passed; `spin`s before it sleeps.
+    fn wait(
+        &self,
+        ticket: Ticket,
+        wait: &mut Option<Wait>,
+        parker: &Parker,
+        mut spin: Spin,
+        deadline: Option<Instant>,
+    ) -> bool {
+        let mut wakeup = Wakeup::default();
+        while !self.check(&ticket, &mut None, &mut wakeup) {
+            if spin.may_spin() {
+                spin.spin();
+                continue;
+            }
             match deadline {
                 None => parker.park(),
                 Some(deadline) => {
@@ -295,6 +318,7 @@ impl RawTable {
                 }
             }
         }
+        self.got(ticket, wait, &mut wakeup);
         true
     }
 
@@ -302,12 +326,14 @@ impl RawTable {
     pub(super) fn cancel(&self, ticket: Ticket) -> bool {
         // Before anything that lets go of the monitor [M2].
         let pin = self.domain.pin();
-        match ticket.monitor().cancel(&ticket.waiter) {
+        let mut wakeup = Wakeup::default();
+        match ticket.monitor().cancel(&ticket.waiter, &mut wakeup) {
             Cancelled::Granted => true,
             Cancelled::Left(left) => {
                 let word = SlotWord::monitor(ticket.monitor.as_ptr().expose_provenance());
-                self.settle(ticket.hash, word, left, pin);
+                self.settle(ticket.hash, word, left, pin, &mut wakeup);
                 self.observe_gave_up();
+                Waiter::recycle(ticket.waiter);
                 false
             }
         }
@@ -322,10 +348,17 @@ impl RawTable {
     }
 
     /// Does what leaving a monitor owes.
-    pub(super) fn settle(&self, hash: u64, monitor: SlotWord, left: Left, pin: Pin) {
+    pub(super) fn settle(
+        &self,
+        hash: u64,
+        monitor: SlotWord,
+        left: Left,
+        pin: Pin,
+        wakeup: &mut Wakeup,
+    ) {
         match left {
             Left::Dead => drop(self.unlink(hash, monitor, Walk::pinned(self, hash, pin))),
-            Left::Notify(wakeup) => {
+            Left::Alive => {
                 drop(pin);
                 wakeup.run();
             }

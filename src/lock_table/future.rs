@@ -15,7 +15,7 @@ use super::index::RawTable;
 use super::observe::Wait;
 use super::{KeyId, LockTable};
 use crate::RandomState;
-use crate::wait::{Notify, Signal, Spin, Waiter};
+use crate::wait::{Notify, Signal, Spin, Waiter, Wakeup};
 use crate::word::Mode;
 
 /// One key on its way to being held by a task.
@@ -34,46 +34,52 @@ impl Acquiring {
         mode: Mode,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
-        if self.ticket.is_none() {
+        let Some(ticket) = &self.ticket else {
             return self.start(table, hash, mode, cx);
-        }
-        // Cloned while the ticket is in: to clone a waker is to run user code, which may panic.
-        // Whoever has been granted the key needs none.
-        let mut renewal = match &self.ticket {
-            Some(ticket) if ticket.waiter.signal() == Signal::Granted => None,
-            _ => Some(Notify::Task(cx.waker().clone())),
         };
-        // The ticket is out while it is checked: should a waker panic, it is spent.
-        let ticket = self.ticket.take().expect("there a moment ago");
-        if table.check(&ticket, &mut renewal) {
-            table.holding(hash, mode, (self.wait.take(), renewal, ticket));
+        let mut wakeup = Wakeup::default();
+        // Most polls are the one that gets the key, and then no waker is cloned.
+        if ticket.waiter.signal() == Signal::Waiting || !table.check(ticket, &mut None, &mut wakeup)
+        {
+            // Before the mutex is taken: to clone a waker is to run user code, which may panic.
+            let mut renewal = Some(Notify::Task(cx.waker().clone()));
+            let holds = table.check(ticket, &mut renewal, &mut wakeup);
+            if !holds {
+                // A waker that is no longer wanted goes last: it is user code [W3].
+                drop(renewal);
+                return Poll::Pending;
+            }
+            // Taken out before a waker is dropped or used: should that panic, it is spent.
+            let ticket = self.ticket.take().expect("there a moment ago");
+            table.holding(hash, mode, || drop(renewal));
+            table.got(ticket, &mut self.wait, &mut wakeup);
             return Poll::Ready(());
         }
-        self.ticket = Some(ticket);
-        // A waker that is no longer wanted goes last: it is user code [W3].
-        drop(renewal);
-        Poll::Pending
+        let ticket = self.ticket.take().expect("there a moment ago");
+        table.got(ticket, &mut self.wait, &mut wakeup);
+        Poll::Ready(())
     }
 
     fn start(&mut self, table: &RawTable, hash: u64, mode: Mode, cx: &mut Context<'_>) -> Poll<()> {
-        // Tried first without a waiter, which costs an allocation; not tried in vain.
+        // Tried first without a waiter; not tried in vain.
         if !table.is_taken(hash, mode) && table.try_lock(hash, mode) {
             return Poll::Ready(());
         }
         // Made before anything is pinned or locked: to clone a waker is to run user code [W3].
-        let waiter = Arc::new(Waiter::new(mode, Notify::Task(cx.waker().clone())));
+        let waiter = Waiter::take(mode, Notify::Task(cx.waker().clone()));
         let patience = Patience::Queue {
             spin: Spin::none(),
             waiter: &mut || waiter.clone(),
         };
-        match table.acquire(hash, mode, patience) {
-            Acquired::Queued(ticket) => {
-                self.ticket = Some(ticket);
-                self.wait = Some(Wait::begin(hash, &waiter));
+        let short = table.queue_at_root(hash, mode, &waiter);
+        match short.unwrap_or_else(|| table.acquire(hash, mode, patience)) {
+            Acquired::Queued(place) => {
+                self.ticket = Some(Ticket::new(hash, place, waiter));
+                self.wait = Some(Wait::begin(hash, mode));
                 Poll::Pending
             }
             Acquired::Holds => {
-                table.holding(hash, mode, waiter);
+                table.holding(hash, mode, || Waiter::recycle(waiter));
                 Poll::Ready(())
             }
             Acquired::Busy => unreachable!("it has the patience to queue"),

@@ -9,7 +9,7 @@ use super::index::{Child, Leaf, RawTable, Walk, child_ref, monitor_at};
 use super::monitor::Monitor;
 use super::{KeyId, TableStats};
 use crate::reclaim::Pin;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, recently};
 use crate::word::{Kind, Mode, SlotWord, State};
 
 /// A key that is held or waited for. Returned by [`LockTable::inspect`](super::LockTable::inspect).
@@ -54,7 +54,7 @@ pub struct LockInfo {
 pub struct WaiterInfo {
     /// How it wants to hold the key.
     pub mode: Mode,
-    /// How long it has been queued.
+    /// How long it has been queued, give or take some microseconds.
     pub waited: Duration,
 }
 
@@ -135,10 +135,11 @@ impl RawTable {
             }),
             Found::Monitor(monitor) => {
                 let mut waiters = Vec::new();
+                let now = recently();
                 monitor.for_each_waiter(|waiter| {
                     waiters.push(WaiterInfo {
                         mode: waiter.mode(),
-                        waited: waiter.since().elapsed(),
+                        waited: Duration::from_nanos(now.saturating_sub(waiter.since())),
                     });
                 });
                 let state = monitor.peek();

@@ -52,7 +52,7 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     /// Locks `key` for this holder alone.
     ///
     /// # Blocking
-    /// Until nobody else holds the key. It spins for a few microseconds, then sleeps.
+    /// Until nobody else holds the key. It spins a little, then sleeps.
     ///
     /// # Deadlocks
     /// If the thread holds the key already, in either mode.

@@ -180,7 +180,8 @@ pub struct TableStats {
     pub waits: u64,
     /// Times that a key's lock outgrew its slot, since the table was made.
     pub inflations: u64,
-    /// The longest that somebody has waited who got the key, since the table was made.
+    /// The longest that somebody has waited who got the key, since the table was made, give or take
+    /// some microseconds.
     pub longest_wait: Duration,
     /// Waiters that are queued now.
     pub waiting: usize,
@@ -196,6 +197,7 @@ pub struct TableStats {
 struct Statistics {
     waits: Counter,
     inflations: Counter,
+    /// Nanoseconds.
     longest_wait: Counter,
 }
 

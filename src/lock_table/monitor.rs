@@ -27,14 +27,14 @@ pub(super) enum Entered {
     /// The monitor is dead: unlink it and start again.
     Dead,
     Busy,
-    Queued(Arc<Waiter>),
+    Queued,
 }
 
-/// What somebody who left owes.
+/// What somebody who left owes, beside notifying.
 #[must_use]
 pub(super) enum Left {
-    Notify(Wakeup),
-    /// The monitor died: unlink it.
+    Alive,
+    /// The monitor died: unlink it. There is nobody to notify.
     Dead,
 }
 
@@ -126,29 +126,35 @@ impl Monitor {
             }
             // Relaxed: the mark carries nothing; the queue goes by its mutex.
             if next == state || self.cas(state, next, Ordering::Relaxed) {
-                queue.push(waiter.clone());
-                return Entered::Queued(waiter);
+                queue.push(waiter);
+                break;
             }
         }
+        drop(queue);
+        // Unlocking touched it last.
+        self.canary.check();
+        Entered::Queued
     }
 
     /// One round of taking what is free: `None` if it is not.
     fn try_enter(&self, mode: Mode) -> Option<Entered> {
-        loop {
+        let entered = loop {
             // Acquire: who finds the monitor dead unlinks it, and so passes on what its last holder
             // released [M3].
             let state = State::from_bits(self.state.load(Ordering::Acquire));
             match state.enter(mode) {
-                Entry::Dead => return Some(Entered::Dead),
-                Entry::Refuse => return None,
+                Entry::Dead => break Some(Entered::Dead),
+                Entry::Refuse => break None,
                 Entry::Admit(next) => {
                     // Acquire: from every release of this key, also those after the load [S3].
                     if self.cas(state, next, Ordering::Acquire) {
-                        return Some(Entered::Holds);
+                        break Some(Entered::Holds);
                     }
                 }
             }
-        }
+        };
+        self.canary.check();
+        entered
     }
 
     /// A waiter looks at its signal, and at the key if it was woken. Returns whether it holds the key
@@ -183,6 +189,9 @@ impl Monitor {
             // SAFETY: not granted, so still in the queue [W2].
             *renewal = unsafe { queue.renew(waiter, notify) };
         }
+        drop(queue);
+        // Unlocking touched it last.
+        self.canary.check();
         false
     }
 
@@ -209,10 +218,9 @@ impl Monitor {
     }
 
     /// A holder leaves. Pinned: the monitor may die the moment the state says so [M2].
-    pub(super) fn release(&self, mode: Mode, fairness: Fairness) -> Left {
+    pub(super) fn release(&self, mode: Mode, fairness: Fairness, wakeup: &mut Wakeup) -> Left {
         let strict = fairness == Fairness::Fifo;
         let mut queue = None;
-        let mut wakeup = Wakeup::default();
         loop {
             let state = self.load();
             debug_assert!(
@@ -239,7 +247,7 @@ impl Monitor {
                 Release::Wake(next) => {
                     // Release: as when leaving [M3].
                     if self.cas(state, next, Ordering::Release) {
-                        queue.as_mut().expect("locked above").wake_head(&mut wakeup);
+                        queue.as_mut().expect("locked above").wake_head(wakeup);
                         break;
                     }
                 }
@@ -255,7 +263,7 @@ impl Monitor {
                     // this one itself, by their signal [M6]. Release: so does a reader that joins
                     // them and knows nothing but the state [M3].
                     if self.cas(state, next, Ordering::AcqRel) {
-                        queue.grant(run.1, None, &mut wakeup);
+                        queue.grant(run.1, None, wakeup);
                         break;
                     }
                 }
@@ -264,7 +272,7 @@ impl Monitor {
         drop(queue);
         // Unlocking touched it last.
         self.canary.check();
-        Left::Notify(wakeup)
+        Left::Alive
     }
 
     /// The exclusive holder reads from now on, and with it the readers at the head of the queue.
@@ -333,8 +341,7 @@ impl Monitor {
     }
 
     /// A waiter gives up. Pinned: without it, nothing may keep the monitor [M2].
-    pub(super) fn cancel(&self, waiter: &Arc<Waiter>) -> Cancelled {
-        let mut wakeup = Wakeup::default();
+    pub(super) fn cancel(&self, waiter: &Arc<Waiter>, wakeup: &mut Wakeup) -> Cancelled {
         let mut queue = self.queue.lock();
         if waiter.signal() == Signal::Granted {
             return Cancelled::Granted;
@@ -362,7 +369,7 @@ impl Monitor {
             // There is a new head. It is owed what the old one was: admission if it fits.
             let head = queue.head().expect("somebody waits").mode();
             if head == Mode::Shared && state.fits(Mode::Shared) {
-                if self.admit_run(state, &mut queue, None, &mut wakeup) {
+                if self.admit_run(state, &mut queue, None, wakeup) {
                     break;
                 }
             } else if state.is_held() {
@@ -372,13 +379,13 @@ impl Monitor {
                 }
             } else if marked == state || self.cas(state, marked, Ordering::Relaxed) {
                 // Relaxed: the mark carries nothing. Free, so the old head had been woken: the new one is instead [M5].
-                queue.wake_head(&mut wakeup);
+                queue.wake_head(wakeup);
                 break;
             }
         }
         drop(queue);
         // Unlocking touched it last.
         self.canary.check();
-        Cancelled::Left(Left::Notify(wakeup))
+        Cancelled::Left(Left::Alive)
     }
 }

@@ -4,7 +4,9 @@
 //! and only for those who have queued: nothing of it is on the way of an uncontended lock.
 
 use super::index::RawTable;
+use crate::sync::recently;
 use crate::wait::Waiter;
+use crate::word::Mode;
 
 /// One wait, from the moment that its waiter is queued. Feature `tracing`: a span at debug level,
 /// which closes with the wait.
@@ -15,15 +17,15 @@ pub(super) struct Wait {
 }
 
 impl Wait {
-    pub(super) fn begin(hash: u64, waiter: &Waiter) -> Self {
+    pub(super) fn begin(hash: u64, mode: Mode) -> Self {
         #[cfg(feature = "tracing")]
         let span = tracing::debug_span!(
             "latchwork.lock.wait",
             key = %super::KeyId(hash),
-            mode = ?waiter.mode(),
+            mode = ?mode,
         );
         #[cfg(not(feature = "tracing"))]
-        let _ = (hash, waiter);
+        let _ = (hash, mode);
         Wait {
             #[cfg(feature = "tracing")]
             _span: span,
@@ -34,12 +36,13 @@ impl Wait {
 impl RawTable {
     /// A waiter has got the key.
     pub(super) fn observe_waited(&self, waiter: &Waiter) {
-        let waited = waiter.since().elapsed();
+        let waited = recently().saturating_sub(waiter.since());
         self.statistics.longest_wait.raise(waited);
         #[cfg(feature = "metrics")]
         {
             metrics::counter!("latchwork_lock_waits_total").increment(1);
-            metrics::histogram!("latchwork_lock_wait_seconds").record(waited);
+            metrics::histogram!("latchwork_lock_wait_seconds")
+                .record(core::time::Duration::from_nanos(waited));
         }
     }
 

@@ -4,6 +4,7 @@
 use super::Fairness;
 use super::index::{Leaf, RawTable, Walk, monitor_at};
 use crate::sync::Ordering;
+use crate::wait::Wakeup;
 use crate::word::{Mode, SlotWord};
 
 impl RawTable {
@@ -30,7 +31,7 @@ impl RawTable {
 
     #[cold]
     fn unlock_slow(&self, hash: u64, mode: Mode) {
-        if !self.unlock_below(hash, mode) {
+        if !self.unlock_below(hash, mode) && !self.unlock_at_root(hash, mode) {
             self.unlock_slower(hash, mode, self.fairness);
         }
     }
@@ -53,8 +54,9 @@ impl RawTable {
                 Leaf::Monitor(word) => {
                     let monitor = walk.monitor(word);
                     debug_assert_eq!(monitor.hash(), hash, "the key is held");
-                    let left = monitor.release(mode, fairness);
-                    self.settle(hash, word, left, walk.into_pin());
+                    let mut wakeup = Wakeup::default();
+                    let left = monitor.release(mode, fairness, &mut wakeup);
+                    self.settle(hash, word, left, walk.into_pin(), &mut wakeup);
                     return;
                 }
                 Leaf::Empty | Leaf::Other(_) => unreachable!("a held key has its word [S1]"),
@@ -83,7 +85,7 @@ impl RawTable {
                     }
                 }
                 Leaf::Monitor(word) => {
-                    let wakeup = walk.monitor(word).downgrade();
+                    let mut wakeup = walk.monitor(word).downgrade();
                     drop(walk);
                     wakeup.run();
                     return;

@@ -145,7 +145,6 @@ impl Local {
         let mut limbo = self.limbo.borrow_mut();
         limbo.push(Retired { object, kind });
         self.debt.set(self.debt.get() + RELEASES_PER_RETIRE);
-        self.record.note(&limbo);
         if limbo.len() >= self.turn_at.get() || limbo.bytes() >= self.turn_at_bytes.get() {
             self.turn(&mut limbo, pin);
         }
@@ -198,20 +197,14 @@ impl Local {
         }
         let _done = Done(&self.releasing);
         for _ in 0..n {
-            let Some(retired) = self.next_due() else {
+            let Some(retired) = self.limbo.borrow_mut().due.pop() else {
                 self.has_chores.set(self.owes_way.get());
+                self.record.note(&self.limbo.borrow());
                 return;
             };
             // SAFETY: what is due has had its grace period [R2].
             unsafe { self.release(&retired) };
         }
-    }
-
-    fn next_due(&self) -> Option<Retired> {
-        let mut limbo = self.limbo.borrow_mut();
-        let retired = limbo.due.pop()?;
-        self.record.note(&limbo);
-        Some(retired)
     }
 
     /// # Safety

@@ -20,6 +20,7 @@ mod imp;
 mod imp;
 
 mod canary;
+mod clock;
 #[cfg(latchwork_noise)]
 mod noise;
 
@@ -27,6 +28,7 @@ mod noise;
 compile_error!("latchwork_loom and latchwork_shuttle exclude each other");
 
 pub(crate) use canary::Canary;
+pub(crate) use clock::recently;
 pub(crate) use core::sync::atomic::Ordering;
 pub(crate) use imp::{
     AtomicPtr, AtomicU32, AtomicU64, Mutex, Parker, Unparker, UnsafeCell, full_fence, global,
@@ -48,11 +50,13 @@ impl Counter {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Raises it to `value` nanoseconds if it is below.
-    pub(crate) fn raise(&self, value: core::time::Duration) {
-        let nanos = u64::try_from(value.as_nanos()).unwrap_or(u64::MAX);
-        // Relaxed: as above.
-        self.0.fetch_max(nanos, Ordering::Relaxed);
+    /// Raises it to `value` if it is below.
+    pub(crate) fn raise(&self, value: u64) {
+        // Looked at first, because it is hardly ever raised.
+        // Relaxed: as above, both.
+        if self.get() < value {
+            self.0.fetch_max(value, Ordering::Relaxed);
+        }
     }
 
     /// Says what it is now. Only one thread does.

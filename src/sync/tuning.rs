@@ -23,7 +23,7 @@ pub(crate) const MAX_INLINE_READERS: u64 = if CHECKED { 3 } else { 127 };
 /// Not found by measurement.
 pub(crate) const MAX_BYPASSES: u64 = if CHECKED { 2 } else { 64 };
 
-/// Rounds of [`crate::wait::Spin`] before a waiter queues. A model that spins proves nothing more
+/// Rounds of [`crate::wait::Spin`] before a waiter queues or sleeps. A model that spins proves nothing more
 /// than one that does not, and takes for ever.
 pub(crate) const SPIN_ROUNDS: u32 = if CHECKED { 0 } else { 16 };
 
@@ -61,6 +61,9 @@ pub(crate) const OWN_ALL_AFTER: u32 = if CHECKED { 2 } else { 8 };
 
 /// Times that readers and snapshots may have a commit look again at what it has read before the attempt counts as lost.
 pub(crate) const MAX_PUSHES: u32 = if CHECKED { 1 } else { 16 };
+
+/// Attempts of a thread whose owners are allocated and retired together.
+pub(crate) const OWNERS: usize = if CHECKED { 1 } else { 8 };
 
 /// Cells up to which a transaction looks through all that it has read, at each read.
 pub(crate) const LINEAR_CELLS: usize = if CHECKED { 2 } else { 16 };

@@ -74,9 +74,13 @@ impl<'t> Attempt<'t> {
 
     #[inline]
     pub(super) fn owner_or_new(&mut self) -> &'t Owner {
-        let (local, rank) = (self.local, self.ladder.rank);
-        let make = || local.allocate(Owner::new(rank, local.thread()));
-        let owner = *self.owner.get_or_insert_with(make);
+        let owner = match self.owner {
+            Some(owner) => owner,
+            None => {
+                let owner = Owner::new(self.ladder.rank, self.local.thread());
+                *self.owner.insert(self.log.make_owner(self.local, owner))
+            }
+        };
         // SAFETY: as in `owner`.
         unsafe { &*owner.as_ptr() }
     }

@@ -77,7 +77,16 @@ impl<'t> Attempt<'t> {
         let Log { entries, order, .. } = &mut **self.log;
         order.clear();
         order.extend((0..entries.len() as u32).filter(|i| entries[*i as usize].write.is_some()));
-        order.sort_unstable_by_key(|i| entries[*i as usize].address());
+        let address = |i: &u32| entries[*i as usize].address();
+        match &mut order[..] {
+            [] | [_] => {}
+            [a, b] => {
+                if address(a) > address(b) {
+                    core::mem::swap(a, b);
+                }
+            }
+            more => more.sort_unstable_by_key(address),
+        }
         for k in 0..self.log.order.len() {
             let i = self.log.order[k] as usize;
             let (_, base) = self.put(i, when)?;
@@ -284,9 +293,9 @@ impl<'t> Attempt<'t> {
     }
 
     fn retire_owner(&mut self) {
-        if let Some(owner) = self.owner.take() {
-            // SAFETY: every node of its own has been unlinked or stamped [X1].
-            unsafe { self.local.retire(&self.pin, owner.cast(), Owner::KIND) };
+        if self.owner.take().is_some() {
+            // Every node of its own has been unlinked or stamped [X1].
+            self.log.end_owner(self.local, &self.pin);
         }
     }
 }

@@ -11,9 +11,9 @@ use std::collections::HashMap;
 use foldhash::fast::FixedState;
 
 use super::commit::Aftermath;
-use crate::cell::{Head, Header};
-use crate::reclaim::Kind;
-use crate::sync::tuning::LINEAR_CELLS;
+use crate::cell::{Head, Header, Owner, Owners};
+use crate::reclaim::{self, CellPin, Kind, Local};
+use crate::sync::tuning::{LINEAR_CELLS, OWNERS};
 
 /// One cell.
 pub(super) struct Entry {
@@ -49,6 +49,8 @@ pub(super) struct Log {
     /// Where writes go, while they are put there.
     pub(super) order: Vec<u32>,
     pub(super) aftermath: Aftermath,
+    owners: Option<NonNull<Owners>>,
+    used_owners: usize,
 }
 
 impl Log {
@@ -105,6 +107,35 @@ impl Log {
         self.index.insert(head.address(), i as u32);
     }
 
+    /// An owner for an attempt. One at a time.
+    #[inline]
+    pub(super) fn make_owner(&mut self, local: &Local, owner: Owner) -> NonNull<Owner> {
+        let owners = *self
+            .owners
+            .get_or_insert_with(|| local.allocate(Owners::new()));
+        let i = self.used_owners;
+        self.used_owners += 1;
+        // SAFETY: this log's, until it is retired; each is made once.
+        unsafe { Owners::make(owners, i, owner) }
+    }
+
+    /// The owner that was made last is done with: every node of its own has been unlinked or stamped [X1].
+    #[inline]
+    pub(super) fn end_owner(&mut self, local: &Local, pin: &CellPin) {
+        if self.used_owners == OWNERS {
+            self.retire_owners(local, pin);
+        }
+    }
+
+    #[cold]
+    fn retire_owners(&mut self, local: &Local, pin: &CellPin) {
+        if let Some(owners) = self.owners.take() {
+            self.used_owners = 0;
+            // SAFETY: each owner in it is done with [X1].
+            unsafe { local.retire(pin, owners.cast(), Owners::KIND) };
+        }
+    }
+
     /// An empty log, which this thread may have used before.
     #[inline]
     pub(super) fn take() -> Box<Self> {
@@ -122,6 +153,14 @@ impl Log {
         }
         self.entries.clear();
         let _ = KEPT.try_with(|kept| kept.set(Some(self)));
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        if self.owners.is_some() {
+            reclaim::with(|local| self.retire_owners(local, &local.pin()));
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! PROTOCOL.md beside this file.
 
 mod queue;
+mod reuse;
 mod spin;
 mod waiter;
 

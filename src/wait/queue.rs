@@ -26,6 +26,12 @@ impl Links {
             notify: Some(notify),
         }
     }
+
+    /// Exchanges the notification; what was there is dropped.
+    #[cfg(not(any(latchwork_loom, latchwork_shuttle)))]
+    pub(super) fn notify_by(&mut self, notify: Option<Notify>) {
+        self.notify = notify;
+    }
 }
 
 /// Calls `f` with the links of `waiter`.
@@ -255,7 +261,7 @@ impl Wakeup {
     }
 
     /// Notifies all of them.
-    pub(crate) fn run(mut self) {
+    pub(crate) fn run(&mut self) {
         if let Some(look) = self.look.take() {
             look.notify();
         }

@@ -1,10 +1,9 @@
 //! One thread or task that waits.
 
 use std::task::Waker;
-use std::time::Instant;
 
 use super::queue::Links;
-use crate::sync::{AtomicU32, Ordering, Unparker, UnsafeCell};
+use crate::sync::{AtomicU32, Ordering, Unparker, UnsafeCell, recently};
 use crate::word::Mode;
 
 /// What a waiter was told.
@@ -47,27 +46,38 @@ impl Notify {
 #[derive(Debug)]
 pub(crate) struct Waiter {
     mode: Mode,
-    since: Instant,
+    since: u64,
     signal: AtomicU32,
     pub(super) links: UnsafeCell<Links>,
 }
 
 impl Waiter {
-    pub(crate) fn new(mode: Mode, notify: Notify) -> Self {
+    pub(super) fn new(mode: Mode, notify: Notify) -> Self {
         Waiter {
             mode,
-            since: Instant::now(),
+            since: recently(),
             signal: AtomicU32::new(Signal::Waiting as u32),
             links: UnsafeCell::new(Links::new(notify)),
         }
+    }
+
+    /// As [`new`](Self::new), in the place of one that nobody else has.
+    #[cfg(not(any(latchwork_loom, latchwork_shuttle)))]
+    pub(super) fn renew(&mut self, mode: Mode, notify: Notify) {
+        // One after the other, because to build it elsewhere and to move it costs more than all the rest.
+        self.mode = mode;
+        self.since = recently();
+        // Relaxed: nobody else has it.
+        self.signal.store(Signal::Waiting as u32, Ordering::Relaxed);
+        self.links.get_mut().notify_by(Some(notify));
     }
 
     pub(crate) fn mode(&self) -> Mode {
         self.mode
     }
 
-    /// When it began to wait.
-    pub(crate) fn since(&self) -> Instant {
+    /// When it began to wait, by [`recently`].
+    pub(crate) fn since(&self) -> u64 {
         self.since
     }
 

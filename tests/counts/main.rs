@@ -20,14 +20,18 @@ mod decode;
 mod heap;
 mod steps;
 
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
+use std::future::Future;
 use std::hint::black_box;
+use std::pin::Pin;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering, compiler_fence, fence};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use heap::allocations;
-use latchwork::{LockTable, Mode};
+use latchwork::{Fairness, LockTable, Mode};
 use steps::{Steps, steps};
 
 /// Instructions of an optimised lock and unlock: loose, so that a new compiler does not trip
@@ -219,6 +223,29 @@ fn sets_of_keys() {
     is_cheap("lock_all of 8, each twice", 8, u64::MAX, || {
         drop(table.lock_all(twice()));
     });
+}
+
+#[test]
+fn a_key_that_is_handed_from_task_to_task() {
+    for fairness in [Fairness::Eventual, Fairness::Fifo] {
+        let table: LockTable<u64> = LockTable::builder().fairness(fairness).build();
+        let mut cx = Context::from_waker(Waker::noop());
+        let held = Cell::new(Some(table.lock(&7)));
+        let hand_over = RefCell::new(|| {
+            let mut next = table.lock_async(black_box(&7));
+            assert!(Pin::new(&mut next).poll(&mut cx).is_pending());
+            drop(held.take());
+            match Pin::new(&mut next).poll(&mut cx) {
+                Poll::Ready(guard) => held.set(Some(guard)),
+                Poll::Pending => panic!("the key was given back"),
+            }
+        });
+        let hand_over = || (*hand_over.borrow_mut())();
+        // The key outgrows its slot once.
+        hand_over();
+        count(&format!("hand over, {fairness:?}"), hand_over);
+        assert_eq!(allocations(hand_over), 0, "{fairness:?}");
+    }
 }
 
 #[test]

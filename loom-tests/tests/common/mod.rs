@@ -1,6 +1,8 @@
 //! A table whose keys are their own hashes, data that only a lock protects, and what was seen.
 #![allow(dead_code, reason = "each file of models uses its part")]
 
+pub mod task;
+
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex};
 

@@ -28,7 +28,12 @@ pub(super) const QUESTION: Question = Question {
             largest wait is the longest single call in a run but for each thread's first; the ideal is a rotation in \
             which each waits for the seven others, eight times what one lock takes (length of the run divided by the \
             locks done). By the clock, a thread that the system does not run for a while makes everybody behind it \
-            wait; counted in the locks that others had meanwhile, only the queue matters. *A million futures*: each is created, polled once and dropped while another holds the key; counted is \
+            wait; counted in the locks that others had meanwhile, only the queue matters. After each run eight \
+            threads only give way to each other and look at the clock for as long: their largest pause is what the \
+            scheduler does to threads that give way, without any lock, and it is given in the rotations of that run. \
+            The waiters of `Fifo` give way before they sleep, and have such pauses; tokio's sleep at once, and need \
+            not have them. A pause is as long whatever the lock: the shorter a rotation, the more of them it is. Where other processes \
+            keep the cores busy, to give way is to wait for their slices, and the throughput of `Fifo` falls too. *A million futures*: each is created, polled once and dropped while another holds the key; counted is \
             what the table says of its waiters, and the bytes that the heap grew by, with what waits for its epoch to be freed.",
     measure,
 };

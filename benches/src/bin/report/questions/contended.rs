@@ -15,8 +15,8 @@ pub(super) const QUESTION: Question = Question {
     prose: "Each thread locks a random one of a few keys, adds one to that key's counter by a load and a store, and \
             unlocks. The baseline is an array of as many padded mutexes, and the keys are chosen so that each has a \
             mutex of its own. The counters are checked after every run: a lost count would be a broken lock. `Fifo` \
-            hands a lock over to whoever waited longest, who is asleep: the price is a context switch for each lock, \
-            and it is the price of the promise, not of this implementation.",
+            hands a lock over to whoever waited longest, who has given way or sleeps: the price is a context switch for \
+            each lock, and it is the price of the promise.",
     measure,
 };
 

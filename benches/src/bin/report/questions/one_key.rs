@@ -27,11 +27,12 @@ pub(super) fn rows(plan: Plan) -> Vec<Row> {
     });
     let mutex = "`parking_lot::Mutex`";
     let tokio = "`tokio::sync::Mutex::blocking_lock`";
-    let [by_clock, by_locks] = largest_wait("`Fifo`", plan, || table(Fairness::Fifo));
+    let [by_clock, by_locks, by_machine] = largest_wait("`Fifo`", plan, || table(Fairness::Fifo));
     let mut rows = vec![
         Row::time("one key back and forth between two threads", mutex, &two).at_most(1.2),
         by_clock.at_most(2.0),
         by_locks,
+        by_machine,
     ];
     rows.extend(largest_wait(
         "tokio's `Mutex`, to compare",
@@ -168,10 +169,32 @@ fn back_and_forth<'a, L: KeyLock<u64> + 'a>(plan: Plan, locks: L) -> Contender<'
     })
 }
 
-/// The largest wait of a run, in rotations: by the clock, and by the locks that others had meanwhile.
-fn largest_wait<L: KeyLock<u64>>(name: &str, plan: Plan, locks: impl Fn() -> L) -> [Row; 2] {
-    let (mut by_clock, mut by_locks) = (Vec::new(), Vec::new());
-    let (mut longest, mut mean) = (Vec::new(), Vec::new());
+/// The longest that one of as many threads, which give way to each other and look at the clock, did not get to look:
+/// what the scheduler does to threads that give way, whatever the lock.
+fn pause(span: Duration) -> Duration {
+    let work = || {
+        let start = Instant::now();
+        let (mut last, mut longest) = (start, Duration::ZERO);
+        while last - start < span {
+            thread::yield_now();
+            let now = Instant::now();
+            longest = longest.max(now - last);
+            last = now;
+        }
+        longest
+    };
+    thread::scope(|scope| {
+        let threads = [(); THREADS].map(|()| scope.spawn(work));
+        let longest = threads.map(|thread| thread.join().expect("a clock does not panic"));
+        longest.into_iter().max().unwrap_or_default()
+    })
+}
+
+/// The largest wait of a run, in rotations: by the clock, and by the locks that others had meanwhile; and in the same
+/// rotations the largest pause without any lock.
+fn largest_wait<L: KeyLock<u64>>(name: &str, plan: Plan, locks: impl Fn() -> L) -> [Row; 3] {
+    let (mut by_clock, mut by_locks, mut by_machine) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut longest, mut mean, mut pauses) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..plan.rebuilds {
         let locks = locks();
         for _ in 0..plan.rounds {
@@ -179,6 +202,9 @@ fn largest_wait<L: KeyLock<u64>>(name: &str, plan: Plan, locks: impl Fn() -> L) 
             let (wait, each) = (crowd.longest.as_secs_f64(), 1.0 / crowd.run.rate());
             by_clock.push(wait / (each * THREADS as f64));
             by_locks.push(crowd.overtaken as f64 / THREADS as f64);
+            let pause = pause(plan.crowd_span).as_secs_f64();
+            by_machine.push(pause / (each * THREADS as f64));
+            pauses.push(pause * 1e6);
             longest.push(wait * 1e6);
             mean.push(each * 1e9);
         }
@@ -189,12 +215,26 @@ fn largest_wait<L: KeyLock<u64>>(name: &str, plan: Plan, locks: impl Fn() -> L) 
         quartiles(longest).median,
         quartiles(mean).median
     );
-    let row = |by: &str, values, context| {
-        let what = format!("8 threads on one key, largest wait by {by}, {name}");
+    let pauses = format!("{:.0} µs", quartiles(pauses).median);
+    let row = |what: &str, values, context| {
+        let what = format!("{what}, {name}");
         Row::times(&what, "an ideal rotation", quartiles(values), context)
     };
     [
-        row("the clock", by_clock, context),
-        row("locks of others", by_locks, String::new()),
+        row(
+            "8 threads on one key, largest wait by the clock",
+            by_clock,
+            context,
+        ),
+        row(
+            "8 threads on one key, largest wait by locks of others",
+            by_locks,
+            String::new(),
+        ),
+        row(
+            "8 threads on one key, largest pause without any lock",
+            by_machine,
+            pauses,
+        ),
     ]
 }

@@ -1,0 +1,55 @@
+//! Waiters that serve one wait after another, so that a wait allocates nothing.
+//!
+//! Each thread keeps one, and only one that nobody else refers to: to everybody else it is a new one.
+
+use std::sync::Arc;
+
+use super::waiter::{Notify, Waiter};
+use crate::word::Mode;
+
+#[cfg(not(any(latchwork_loom, latchwork_shuttle)))]
+mod imp {
+    use core::cell::Cell;
+
+    use super::{Arc, Mode, Notify, Waiter};
+
+    thread_local! {
+        static SPARE: Cell<Option<Arc<Waiter>>> = const { Cell::new(None) };
+    }
+
+    impl Waiter {
+        /// A waiter for one wait.
+        pub(crate) fn take(mode: Mode, notify: Notify) -> Arc<Self> {
+            // A thread that is being torn down has none to spare.
+            let Some(mut waiter) = SPARE.try_with(Cell::take).unwrap_or(None) else {
+                return Arc::new(Waiter::new(mode, notify));
+            };
+            let spare = Arc::get_mut(&mut waiter).expect("kept because nobody refers to it");
+            spare.renew(mode, notify);
+            waiter
+        }
+
+        /// The wait is over. Drops the notification, which may be user code.
+        pub(crate) fn recycle(mut waiter: Arc<Self>) {
+            // A granter may not have let go of it yet; then it is not waited for.
+            if let Some(spare) = Arc::get_mut(&mut waiter) {
+                spare.links.get_mut().notify_by(None);
+                let _ = SPARE.try_with(|place| place.set(Some(waiter)));
+            }
+        }
+    }
+}
+
+/// A checker tells objects apart by their allocation: there each wait has its own.
+#[cfg(any(latchwork_loom, latchwork_shuttle))]
+mod imp {
+    use super::{Arc, Mode, Notify, Waiter};
+
+    impl Waiter {
+        pub(crate) fn take(mode: Mode, notify: Notify) -> Arc<Self> {
+            Arc::new(Waiter::new(mode, notify))
+        }
+
+        pub(crate) fn recycle(_: Arc<Self>) {}
+    }
+}
