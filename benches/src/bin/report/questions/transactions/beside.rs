@@ -27,7 +27,7 @@ pub(in super::super) const QUESTION: Question = Question {
             *1,024 accounts*: three threads transfer, and one adds up all accounts in snapshots, for 3 seconds; every \
             sum is checked. *Beside one auditor*: one thread transfers while another adds up the 1,024 accounts in snapshots without \
             a pause, against the same thread alone; beside one that reads them under a pin, it has the same traffic of cache lines and \
-            nobody who asks for one moment. There are two cores: of three threads that transfer, an auditor takes \
+            nobody asks for one moment; atomic words show what that traffic costs by itself. There are two cores: of three threads that transfer, an auditor takes \
             a quarter of the time away whatever it does, so that with three the baseline has a thread that \
             only counts in its place.",
     measure,
@@ -58,6 +58,7 @@ fn measure(plan: Plan) -> Vec<Row> {
     ];
     rows.extend(accounts(runs));
     rows.extend(beside_an_auditor(plan));
+    rows.push(words_beside_a_reader(plan));
     rows
 }
 
@@ -266,6 +267,45 @@ fn accounts(runs: usize) -> [Row; 2] {
     ]
 }
 
+/// The same two writes in plain words: what the traffic of cache lines costs anybody.
+fn words_beside_a_reader(plan: Plan) -> Row {
+    let words: Vec<AtomicU64> = (0..ACCOUNTS).map(|_| AtomicU64::new(0)).collect();
+    let pairs = pairs(ACCOUNTS, 0);
+    let rate = |threads| {
+        let work = |index: usize, stop: &AtomicBool| {
+            let mut done = 0;
+            for &(from, to) in pairs.iter().cycle() {
+                if stop.load(Relaxed) {
+                    break;
+                }
+                if index == 0 {
+                    words[from].fetch_sub(1, Relaxed);
+                    words[to].fetch_add(1, Relaxed);
+                    done += 1;
+                } else {
+                    let total = words.iter().map(|word| word.load(Relaxed));
+                    std::hint::black_box(total.fold(0, u64::wrapping_add));
+                }
+            }
+            done
+        };
+        throughput::run(threads, 2 * plan.crowd_span, work).rate()
+    };
+    let rounds = (0..plan.rounds).map(|round| in_turn(round, || rate(2), || rate(1)));
+    let what =
+        "one thread that writes two of 1,024 atomic words, beside one that reads all, to compare";
+    throughput_row(what, "alone", rounds.collect())
+}
+
+fn throughput_row(what: &str, against: &str, rounds: Vec<(f64, f64)>) -> Row {
+    let result = Comparison {
+        ratio: quartiles(rounds.iter().map(|(subject, baseline)| subject / baseline)),
+        subject: quartiles(rounds.iter().map(|round| round.0)).median,
+        baseline: quartiles(rounds.iter().map(|round| round.1)).median,
+    };
+    Row::throughput(what, against, &result).against_itself()
+}
+
 /// Transfers a second of so many threads beside one that does `other` again and again, if at all.
 fn transfers_beside(
     plan: Plan,
@@ -300,13 +340,7 @@ fn beside_an_auditor(plan: Plan) -> [Row; 3] {
             let subject = || transfers_beside(plan, &bank, writers, Some(other));
             let baseline = || transfers_beside(plan, &bank, writers, instead);
             let rounds = (0..plan.rounds).map(|round| in_turn(round, subject, baseline));
-            let rounds: Vec<(f64, f64)> = rounds.collect();
-            let result = Comparison {
-                ratio: quartiles(rounds.iter().map(|(subject, baseline)| subject / baseline)),
-                subject: quartiles(rounds.iter().map(|round| round.0)).median,
-                baseline: quartiles(rounds.iter().map(|round| round.1)).median,
-            };
-            Row::throughput(what, against, &result).against_itself()
+            throughput_row(what, against, rounds.collect())
         };
     let what = "one thread that transfers, beside one auditor";
     let reader = "one thread that transfers, beside one that reads all under a `ReadPin`";
