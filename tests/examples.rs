@@ -133,3 +133,41 @@ fn job_queue_refuses_the_late_write() {
         .sum();
     assert_eq!(done, 750);
 }
+
+#[test]
+fn bank_finds_the_same_sum_in_every_audit() {
+    let printed = printed(&mut example("bank"));
+    assert_eq!(number(&printed, " payments"), 8_000);
+    number(&printed, " times the funds were waited for");
+    assert!(number(&printed, " audits found 400 in all") > 0);
+    for (account, funds) in [400, 0, 0, 0].iter().enumerate() {
+        let line = format!("account {account} has {funds:>3} again");
+        assert!(printed.lines().any(|l| l == line), "{line}\n{printed}");
+    }
+}
+
+#[test]
+fn bounded_queue_delivers_every_letter_once() {
+    let printed = printed(&mut example("bounded_queue"));
+    assert_eq!(number(&printed, " letters"), 4_000);
+    assert_eq!(number(&printed, " of them urgent"), 2_000);
+    assert_eq!(number(&printed, " is what they are worth"), 2_002_000);
+    for consumer in 1..=2 {
+        let start = format!("consumer {consumer} took ");
+        assert!(printed.lines().any(|l| l.starts_with(&start)), "{printed}");
+    }
+}
+
+#[test]
+fn philosophers_all_eat() {
+    let printed = printed(&mut example("philosophers"));
+    for name in ["Arendt", "Bacon", "Camus", "Diotima", "Epictetus"] {
+        let line = format!("{name} has eaten 1000 times");
+        assert!(printed.lines().any(|l| l == line), "{line}\n{printed}");
+    }
+    let most = printed
+        .lines()
+        .find_map(|line| line.strip_prefix("at most "))
+        .and_then(|rest| rest.split(' ').next()?.parse::<usize>().ok());
+    assert!(matches!(most, Some(1 | 2)), "{printed}");
+}

@@ -50,7 +50,14 @@ fn every_strategy_arrives_at_the_right_totals() {
     let results: Value =
         serde_json::from_slice(&fs::read(&json).expect("written")).expect("the results are JSON");
     assert_eq!(results["totals"], expected);
-    let all = ["mutex", "ordered", "rwlock", "lock-all", "cells"];
+    let all = [
+        "mutex",
+        "ordered",
+        "rwlock",
+        "lock-all",
+        "cells",
+        "transactions",
+    ];
     assert_eq!(names(&results), all);
     for (key, value) in [
         ("flights", 5_000),
@@ -144,6 +151,7 @@ fn the_chosen_strategies_run_and_the_baseline_always_does() {
             &["--strategy", "cells,rwlock"],
             &["mutex", "rwlock", "cells"],
         ),
+        (&["--strategy", "transactions"], &["mutex", "transactions"]),
         (&["--strategy", "mutex"], &["mutex"]),
     ] {
         assert_eq!(
@@ -249,12 +257,12 @@ fn a_bad_command_line_is_refused() {
         (&["--work", "soon"], "--work"),
         (
             &["--strategy", "hope"],
-            "mutex, ordered, rwlock, lock-all, cells",
+            "mutex, ordered, rwlock, lock-all, cells, transactions",
         ),
         (&["--strategy", "mutex,hope"], "'hope'"),
         (
             &["--strategy", ""],
-            "mutex, ordered, rwlock, lock-all, cells",
+            "mutex, ordered, rwlock, lock-all, cells, transactions",
         ),
         (&["--audit=often"], "often"),
         (&["--colour"], "--colour"),

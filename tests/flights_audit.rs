@@ -13,6 +13,7 @@ use strategy::lock_all::LockAll;
 use strategy::mutex::GlobalMutex;
 use strategy::ordered::OrderedMutexes;
 use strategy::rwlock::RwLocks;
+use strategy::transactions::Transactions;
 use strategy::{Steps, Strategy};
 use support::{HEADER, Place, flights, generated, results, stderr};
 use totals::{Sums, Tally};
@@ -150,6 +151,7 @@ fn no_audit_sees_half_an_atomic_step() {
     holds::<OrderedMutexes>();
     holds::<RwLocks>();
     holds::<LockAll>();
+    holds::<Transactions>();
     assert_eq!(VersionedCells::STEPS, Steps::Apart);
 }
 
@@ -189,6 +191,42 @@ fn an_audited_run_says_so_and_arrives_at_the_same_totals() {
         if *name != VersionedCells::NAME {
             assert_eq!(of("disagreed"), [0; 3], "{name}");
         }
+    }
+}
+
+#[test]
+fn what_transactions_were_lost_to_is_counted() {
+    let place = Place::new();
+    // Two threads with the same three totals, and long enough in a step to meet.
+    let rows = "N1,EWR,IAH,1400\n".repeat(4_096);
+    let file = place.file("flights.csv", format!("{HEADER}{rows}"));
+    let options = [
+        "--threads",
+        "2",
+        "--work",
+        "20000",
+        "--strategy",
+        "cells,transactions",
+    ];
+    let found = results(&place, &file, &options);
+    let [mutex, cells, transactions] = &found["strategies"].as_array().expect("an array")[..]
+    else {
+        panic!("{found}");
+    };
+    assert!(mutex["aborts"].is_null() && cells["aborts"].is_null());
+    assert!(cells["rounds"][0]["aborts"].is_null());
+    assert_eq!(transactions["aborts"], transactions["rounds"][0]["aborts"]);
+    let reasons = ["read_conflicts", "write_conflicts", "overtaken"];
+    let lost = reasons.map(|reason| transactions["aborts"][reason].as_u64().expect("a count"));
+    assert!(lost.iter().sum::<u64>() > 0, "they never met");
+    assert_eq!(transactions["waits"], lost.iter().sum::<u64>());
+    for (strategy, said) in [("cells", false), ("transactions", true)] {
+        let mut run = flights();
+        run.args(["--repeat", "1", "--passes", "1", "--strategy", strategy]);
+        let output = run.arg(&file).output().expect("the example starts");
+        assert!(output.status.success(), "{}", stderr(&output));
+        let table = String::from_utf8(output.stdout).expect("the table is UTF-8");
+        assert_eq!(table.contains("overtaken"), said, "{strategy}: {table}");
     }
 }
 

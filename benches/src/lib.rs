@@ -6,7 +6,7 @@
 //!
 //! Three rules keep a comparison fair:
 //! - Both sides run the same loop, written once: in [`workload`] generic over [`peers::KeyLock`], in [`cells`] over what
-//!   can be read and updated.
+//!   can be read and updated, in [`transactions`] over [`transactions::Bank`].
 //! - Both sides hash alike where the peer lets us choose: the same type of hasher with the same seed.
 //! - Where a peer has several calls that would do, the fastest counts.
 
@@ -17,4 +17,5 @@ pub mod peers;
 pub mod ratio;
 pub mod tasks;
 pub mod throughput;
+pub mod transactions;
 pub mod workload;

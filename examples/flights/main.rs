@@ -73,8 +73,8 @@ struct Cli {
 
     /// Meanwhile add up the totals: departures must equal arrivals
     ///
-    /// One more thread does so again and again, under the locks of the strategy, and the table shows
-    /// how often, and in how many audits the sums did not agree. With `cells` some do not, for its
+    /// One more thread does so again and again, under the locks of the strategy or in a snapshot, and
+    /// the table shows how often, and in how many audits the sums did not agree. With `cells` some do not, for its
     /// steps are not atomic; with the others that is exit code 1.
     #[arg(long)]
     audit: bool,

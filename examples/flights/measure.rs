@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use crate::audit::{self, Audits};
 use crate::data::{Dataset, Flight};
-use crate::strategy::Strategy;
+use crate::strategy::{Aborts, Strategy};
 use crate::totals::Tally;
 use crate::work::Work;
 
@@ -50,6 +50,8 @@ pub(crate) struct Replay<'a> {
 pub(crate) struct Round {
     pub(crate) elapsed: Duration,
     pub(crate) waits: u64,
+    /// `None` if steps do not abort.
+    pub(crate) aborts: Option<Aborts>,
     /// `None` if it was not audited.
     pub(crate) audits: Option<Audits>,
     /// Nanoseconds of the steps that were timed.
@@ -149,6 +151,7 @@ pub(crate) fn replay<S: Strategy>(run: &Replay<'_>) -> Round {
     Round {
         elapsed,
         waits,
+        aborts: strategy.aborts(),
         audits,
         steps,
         tally: strategy.tally(),

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::audit::Audits;
 use crate::data::Dataset;
 use crate::measure::{Round, SAMPLE_EVERY, histogram};
+use crate::strategy::Aborts;
 use crate::totals::Tally;
 
 /// Everything that a run of the program found out. This is also the shape of the JSON.
@@ -45,6 +46,8 @@ pub(crate) struct Summary {
     ratio: f64,
     /// Median of the rounds.
     waits: u64,
+    /// Those of all rounds; `None` if steps do not abort.
+    aborts: Option<Aborts>,
     /// Those of all rounds; `None` if none was made.
     audits: Option<Audits>,
     /// The timed steps of all rounds.
@@ -68,6 +71,7 @@ struct RoundSummary {
     flights_per_second: f64,
     ratio: f64,
     waits: u64,
+    aborts: Option<Aborts>,
     audits: Option<Audits>,
 }
 
@@ -127,6 +131,7 @@ pub(crate) fn summarise(
                 flights_per_second: steps as f64 / seconds,
                 ratio: base.elapsed.as_secs_f64() / seconds,
                 waits: round.waits,
+                aborts: round.aborts,
                 audits: round.audits,
             }
         })
@@ -137,6 +142,7 @@ pub(crate) fn summarise(
         flights_per_second: median_of(|r| r.flights_per_second),
         ratio: median_of(|r| r.ratio),
         waits: median_of(|r| r.waits as f64).round() as u64,
+        aborts: rounds.iter().map(|r| r.aborts).sum(),
         audits: rounds.iter().map(|r| r.audits).sum(),
         step_ns: Steps::of(&times),
         rounds,
@@ -171,10 +177,18 @@ pub(crate) fn table(report: &Report) -> String {
     table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
     table.remove_style(TableComponent::HorizontalLines);
     table.remove_style(TableComponent::MiddleIntersections);
+    let aborting = report.strategies.iter().any(|of| of.aborts.is_some());
+    let abort_header = ABORT_HEADER.into_iter().filter(|_| aborting);
     let audit_header = ["audits", "disagreed"].into_iter();
     let audit_header = audit_header.filter(|_| report.audited);
-    table.set_header(HEADER.into_iter().chain(audit_header));
+    table.set_header(HEADER.into_iter().chain(abort_header).chain(audit_header));
     for summary in &report.strategies {
+        let aborts = ABORT_COLUMNS.iter().filter(|_| aborting);
+        let aborts = aborts.map(|count| {
+            summary
+                .aborts
+                .map_or(String::new(), |of| grouped(count(of)))
+        });
         let audits = summary
             .audits
             .into_iter()
@@ -188,7 +202,7 @@ pub(crate) fn table(report: &Report) -> String {
             grouped(summary.step_ns.p99_9),
             grouped(summary.waits),
         ];
-        table.add_row(row.into_iter().chain(audits.map(grouped)));
+        table.add_row(row.into_iter().chain(aborts).chain(audits.map(grouped)));
     }
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
@@ -206,8 +220,10 @@ p50 ...    nanoseconds a step, from before its first lock to after its last unlo
            one step in {SAMPLE_EVERY} is timed, reading the clock adds {clock} ns or more
 waits      median of the rounds; for a mutex or rwlock, how often it was not free at once,
            for lock-all, how often a thread queued (after it had spun for a while), for
-           cells, how often an update was made again because another thread had written
-{audits}",
+           cells, how often an update was made again because another thread had written,
+           for transactions, how often a step was
+{aborts}{audits}",
+        aborts = if aborting { ABORTS } else { "" },
         audits = if report.audited { AUDITS } else { "" },
         file = report.file,
         flights = counted(report.flights, "flight", "flights"),
@@ -232,6 +248,20 @@ const HEADER: [&str; 7] = [
     "p99.9 ns",
     "waits",
 ];
+
+const ABORT_HEADER: [&str; 3] = ["read", "write", "overtaken"];
+
+/// In the order of the header.
+const ABORT_COLUMNS: [fn(Aborts) -> u64; 3] = [
+    |of| of.read_conflicts,
+    |of| of.write_conflicts,
+    |of| of.overtaken,
+];
+
+const ABORTS: &str = "\
+read ...   attempts of transactions that were lost, in all rounds: because a total had been
+           written that was read, or was to be written, or because another was let past
+";
 
 const AUDITS: &str = "\
 audits     how often the totals were added up meanwhile, in all rounds

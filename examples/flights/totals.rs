@@ -22,6 +22,16 @@ pub(crate) struct Flown {
     pub(crate) flights: u64,
 }
 
+impl Flown {
+    /// With one more flight.
+    pub(crate) fn with(self, flight: &Flight) -> Self {
+        Self {
+            miles: self.miles + u64::from(flight.distance),
+            flights: self.flights + 1,
+        }
+    }
+}
+
 /// What an audit adds up. Every flight is one departure and one arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sums {

@@ -7,6 +7,7 @@
 )]
 
 pub mod hashers;
+pub mod history;
 pub mod reference;
 pub mod tasks;
 

@@ -12,27 +12,46 @@ use crate::work::Work;
 
 type Counts = Box<[CachePadded<VersionedCell<u64>>]>;
 
-pub(crate) struct VersionedCells {
-    aircraft: Box<[CachePadded<VersionedCell<Flown>>]>,
-    departures: Counts,
-    arrivals: Counts,
+/// A cell for each total, padded.
+pub(super) struct CellTotals {
+    pub(super) aircraft: Box<[CachePadded<VersionedCell<Flown>>]>,
+    pub(super) departures: Counts,
+    pub(super) arrivals: Counts,
 }
+
+impl CellTotals {
+    pub(super) fn new(dataset: &Dataset) -> Self {
+        Self {
+            aircraft: zeroed(dataset.aircraft.len()),
+            departures: zeroed(dataset.origins.len()),
+            arrivals: zeroed(dataset.destinations.len()),
+        }
+    }
+
+    pub(super) fn tally(&self) -> Tally {
+        let counts = |cells: &Counts| cells.iter().map(|cell| cell.get()).collect();
+        Tally {
+            aircraft: self.aircraft.iter().map(|cell| cell.get()).collect(),
+            departures: counts(&self.departures),
+            arrivals: counts(&self.arrivals),
+        }
+    }
+}
+
+pub(crate) struct VersionedCells(CellTotals);
 
 impl VersionedCells {
     /// The first half of a step.
     pub(crate) fn depart(&self, flight: &Flight) -> u64 {
         let flown = flight.aircraft.map_or(0, |id| {
-            update(&self.aircraft[id.0 as usize], |flown| Flown {
-                miles: flown.miles + u64::from(flight.distance),
-                flights: flown.flights + 1,
-            })
+            update(&self.0.aircraft[id.0 as usize], |flown| flown.with(flight))
         });
-        flown + update(&self.departures[flight.origin.0 as usize], |n| n + 1)
+        flown + update(&self.0.departures[flight.origin.0 as usize], |n| n + 1)
     }
 
     /// The second half.
     pub(crate) fn arrive(&self, flight: &Flight) -> u64 {
-        update(&self.arrivals[flight.destination.0 as usize], |n| n + 1)
+        update(&self.0.arrivals[flight.destination.0 as usize], |n| n + 1)
     }
 }
 
@@ -43,11 +62,7 @@ impl Strategy for VersionedCells {
     const STEPS: Steps = Steps::Apart;
 
     fn new(dataset: &Dataset) -> Self {
-        Self {
-            aircraft: zeroed(dataset.aircraft.len()),
-            departures: zeroed(dataset.origins.len()),
-            arrivals: zeroed(dataset.destinations.len()),
-        }
+        Self(CellTotals::new(dataset))
     }
 
     /// The work is done between departure and arrival; nothing is locked meanwhile.
@@ -62,18 +77,13 @@ impl Strategy for VersionedCells {
         let pin = latchwork::pin();
         let sum = |cells: &Counts| cells.iter().map(|cell| *cell.read_in(&pin)).sum();
         Sums {
-            departures: sum(&self.departures),
-            arrivals: sum(&self.arrivals),
+            departures: sum(&self.0.departures),
+            arrivals: sum(&self.0.arrivals),
         }
     }
 
     fn tally(&self) -> Tally {
-        let counts = |cells: &Counts| cells.iter().map(|cell| cell.get()).collect();
-        Tally {
-            aircraft: self.aircraft.iter().map(|cell| cell.get()).collect(),
-            departures: counts(&self.departures),
-            arrivals: counts(&self.arrivals),
-        }
+        self.0.tally()
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a strategy is, and the list of those that can be chosen.
 
+use serde::Serialize;
+
 use crate::data::{Dataset, Flight};
 use crate::measure::{Replay, Round, replay};
 use crate::totals::{Sums, Tally};
@@ -10,6 +12,7 @@ pub(crate) mod lock_all;
 pub(crate) mod mutex;
 pub(crate) mod ordered;
 pub(crate) mod rwlock;
+pub(crate) mod transactions;
 
 /// What others may see of a step that is being done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +21,27 @@ pub(crate) enum Steps {
     Atomic,
     /// Some of its totals with the flight and some without.
     Apart,
+}
+
+/// Attempts of steps that were lost to other steps and made again, by what they were lost to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Aborts {
+    /// A total that the step had read was written.
+    pub(crate) read_conflicts: u64,
+    /// So was one that it was about to write.
+    pub(crate) write_conflicts: u64,
+    /// Another step that had waited long enough went first.
+    pub(crate) overtaken: u64,
+}
+
+impl std::iter::Sum for Aborts {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |a, b| Self {
+            read_conflicts: a.read_conflicts + b.read_conflicts,
+            write_conflicts: a.write_conflicts + b.write_conflicts,
+            overtaken: a.overtaken + b.overtaken,
+        })
+    }
 }
 
 /// A way to add each flight to its totals, in one atomic step or in several.
@@ -42,6 +66,11 @@ pub(crate) trait Strategy: Sync + Sized {
     /// Waits since the start that [`step`](Self::step) did not return.
     fn other_waits(&self) -> u64 {
         0
+    }
+
+    /// What the attempts of steps were lost to, since the start; `None` if steps do not abort.
+    fn aborts(&self) -> Option<Aborts> {
+        None
     }
 
     /// Adds up departures and arrivals while other threads are in steps.
@@ -81,4 +110,5 @@ pub(crate) static ALL: &[Entry] = &[
     Entry::of::<rwlock::RwLocks>(),
     Entry::of::<lock_all::LockAll>(),
     Entry::of::<cells::VersionedCells>(),
+    Entry::of::<transactions::Transactions>(),
 ];

@@ -1,7 +1,7 @@
 //! Measures every figure that the documentation quotes and prints them as Markdown.
 //!
 //! ```text
-//! cargo run --release -p latchwork-bench --bin report -- [--quick] [--only NAME [--add FILE]] [--write FILE]
+//! cargo run --release -p latchwork-bench --bin report -- [--quick] [--only NAMES [--add FILE]] [--write FILE]
 //! ```
 
 mod questions;
@@ -20,10 +20,10 @@ use crate::questions::{ALL, cells::crowd};
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 const USAGE: &str = "\
-usage: report [--quick] [--only NAME [--add FILE]] [--write FILE]
+usage: report [--quick] [--only NAMES [--add FILE]] [--write FILE]
   --quick       fewer and shorter rounds, for a look in passing
-  --only NAME   one question only; an unknown name lists them
-  --add FILE    also put the answer into the report in FILE, marked as measured apart
+  --only NAMES  these questions only, separated by commas; an unknown name lists them
+  --add FILE    also put the answers into the report in FILE, marked as measured apart
   --write FILE  also write the report to FILE; not with --only";
 
 /// What the command line asks for.
@@ -65,16 +65,17 @@ fn run() -> Result<(), String> {
     }
     let options =
         Options::parse(arguments.into_iter()).map_err(|error| format!("{error}\n{USAGE}"))?;
+    let only: Option<Vec<_>> = options
+        .only
+        .as_deref()
+        .map(|only| only.split(',').collect());
+    let is_known = |name: &&str| ALL.iter().any(|question| question.name == *name);
+    let is_chosen = |name| only.as_ref().is_none_or(|only| only.contains(&name));
     let chosen: Vec<_> = ALL
         .iter()
-        .filter(|question| {
-            options
-                .only
-                .as_deref()
-                .is_none_or(|only| only == question.name)
-        })
+        .filter(|question| is_chosen(question.name))
         .collect();
-    if chosen.is_empty() {
+    if !only.iter().flatten().all(is_known) {
         let names: Vec<_> = ALL.iter().map(|question| question.name).collect();
         return Err(format!("the questions are: {}", names.join(", ")));
     }

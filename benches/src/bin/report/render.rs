@@ -8,7 +8,7 @@ use latchwork_bench::ratio::Plan;
 use crate::questions::Question;
 use crate::row::{Row, Target};
 
-const PEERS: [&str; 9] = [
+const PEERS: [&str; 10] = [
     "arc-swap",
     "crossbeam-epoch",
     "crossbeam-utils",
@@ -17,6 +17,7 @@ const PEERS: [&str; 9] = [
     "lockable",
     "lockmap",
     "parking_lot",
+    "stm",
     "tokio",
 ];
 

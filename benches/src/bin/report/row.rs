@@ -106,6 +106,16 @@ impl Row {
         Self::exact(what, value, " B")
     }
 
+    /// How long something took.
+    pub(crate) fn seconds(what: &str, value: Quartiles, context: String) -> Self {
+        Self {
+            value: Some(value),
+            unit: " s",
+            context,
+            ..Self::new(what, "", Sense::Alone)
+        }
+    }
+
     /// A number of things that is the same in every run.
     pub(crate) fn exact(what: &str, value: f64, unit: &'static str) -> Self {
         Self {

@@ -10,6 +10,7 @@ mod many_keys;
 mod one_key;
 mod readers;
 mod scaling;
+mod transactions;
 mod uncontended;
 
 use latchwork_bench::ratio::Plan;
@@ -41,4 +42,6 @@ pub(crate) const ALL: &[Question] = &[
     cells::apart::QUESTION,
     cells::crowd::QUESTION,
     cells::plain::QUESTION,
+    transactions::alone::QUESTION,
+    transactions::beside::QUESTION,
 ];
