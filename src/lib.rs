@@ -31,7 +31,7 @@
 //! assert_eq!(total, 100);
 //! ```
 //!
-//! How it works, and why it is right, stands in the `PROTOCOL.md` of each folder of the source; each rule there
+//! When to use which is in [`docs::optimistic`]. How it works, and why it is right, stands in the `PROTOCOL.md` of each folder of the source; each rule there
 //! names the model or test that checks it.
 
 #[cfg(not(target_has_atomic = "64"))]
@@ -51,6 +51,8 @@ mod cell;
 mod txn;
 
 mod stats;
+
+pub mod docs;
 
 #[cfg(latchwork_loom)]
 #[doc(hidden)]
