@@ -20,20 +20,20 @@
 /// # Where optimistic loses
 /// Ratios from `benches/REPORT.md`, which names the machine and has the quartiles.
 ///
-/// - *Uncontended, a few words, always written.* Moving an amount between two of 1,024 cells takes about eleven times as long as with two
-///   ordered `parking_lot` mutexes, and reading two of them about four times as long. What costs are the atomic
+/// - *Uncontended, a few words, always written.* Moving an amount between two of 1,024 cells takes about ten times as long as with two
+///   ordered `parking_lot` mutexes, and reading two of them about three times as long. What costs are the atomic
 ///   operations (the pin, one for each cell, one for the status) and two nodes of memory.
 /// - *Hot cells.* In the main job three origins are in most flights, and transactions reach a twelfth of what one global mutex does, and cells that
 ///   are updated alone a sixth. 3 in 100 attempts are made again because something they had read was written, and as many because
 ///   something they were to write was. When every attempt conflicts, each thread does its work twice or more, where a lock would have had
 ///   it wait.
-/// - *An auditor in a loop.* Whoever reads all of 1,024 cells again and again takes their cache lines from the writer, who keeps about a third
+/// - *An auditor in a loop.* Whoever reads all of 1,024 cells again and again takes their cache lines from the writer, who keeps about 0.4
 ///   of his throughput. So does whoever only reads them under a pin, and who reads plain atomic words takes more: it is the price of reading
 ///   what is written, not of the snapshot.
 ///
 /// # Where it wins
 /// - Reads: a cell costs about as much as a lock that nobody else holds, and stays at that with any number of readers; a snapshot of 32 cells
-///   costs a fifth of taking 32 mutexes.
+///   costs a sixth of taking 32 mutexes.
 /// - Two threads in opposite orders, with no order to keep: faster than one of them alone, and the 99.9th percentile within 40 times the
 ///   median.
 /// - A transaction over 10,000 cells beside three threads that write one of them without a pause commits within milliseconds, because it comes to own
