@@ -10,21 +10,14 @@ pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64};
 pub(crate) use loom::thread::yield_now;
 pub(crate) use loom::thread_local;
 
-pub(crate) fn store_load_fence() {
-    // SeqCst: pairs with itself in the other thread.
-    loom::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
-}
-
 pub(crate) fn nap() {
     yield_now();
 }
 
-pub(crate) fn full_fence() {
-    // SeqCst: pairs with itself in the other thread.
-    loom::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
-}
+// Here every fence is a whole one.
+pub(crate) use self::{full_fence as load_load_fence, full_fence as store_load_fence};
 
-pub(crate) fn load_load_fence() {
+pub(crate) fn full_fence() {
     // SeqCst: pairs with itself in the other thread.
     loom::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
 }

@@ -92,7 +92,7 @@ impl<'t> Attempt<'t> {
         unsafe { self.log.entries[i].head.as_ref() }
     }
 
-    /// A node of an entry.
+    /// A node of an entry, or one that was just loaded from a head.
     #[inline(always)]
     pub(super) fn node(&self, node: NonNull<Header>) -> NodeRef<'t> {
         // SAFETY: this attempt has found or made it, and is pinned since before [R1] [X1].
@@ -102,8 +102,7 @@ impl<'t> Attempt<'t> {
     /// What a cell has.
     #[inline(always)]
     pub(super) fn current(&self, head: &Head) -> Current<'t> {
-        // SAFETY: loaded under the pin, which lives as long as the attempt [R1] [X1].
-        unsafe { NodeRef::new(head.load().node()) }.current()
+        self.node(head.load().node()).current()
     }
 
     /// The entry of a cell, with the node that the attempt relies on.
@@ -220,7 +219,7 @@ impl<'t> Attempt<'t> {
 
     /// Whether nobody has aborted the attempt, and may have taken a cell that it owned.
     #[inline]
-    pub(super) fn check_alive(&mut self) -> Result<(), Abort> {
+    fn check_alive(&mut self) -> Result<(), Abort> {
         match self.owner() {
             Some(owner) if owner.status() == Status::Aborted => {
                 Err(self.lose(Loss::Overtaken, None))
@@ -266,14 +265,10 @@ impl<'t> Attempt<'t> {
         let owner = self.owner_or_new();
         let put = loop {
             let word = head.load();
-            // SAFETY: as in `current`.
-            let base = match unsafe { NodeRef::new(word.node()) }.current() {
+            let base = match self.node(word.node()).current() {
                 Current::Settled(node) => node,
                 Current::Owned(Owned { owner: other, .. }) => {
-                    let thread = self.local.thread();
-                    if self.ladder.meet(other, Some(owner), thread).is_err() {
-                        return Err(self.lose(Loss::Overtaken, Some(head)));
-                    }
+                    self.give_way(other, head)?;
                     continue;
                 }
             };

@@ -9,7 +9,7 @@ use super::error::Abort;
 use super::ladder::Loss;
 use super::log::{Entry, Log};
 use crate::cell::waiters::Woken;
-use crate::cell::{Current, Head, Header, NodeRef, Owned, Owner, Status, When, clock};
+use crate::cell::{Current, Head, Header, Owned, Owner, Status, When, clock};
 use crate::reclaim::{Kind, Local};
 use crate::sync::store_load_fence;
 use crate::sync::tuning::MAX_PUSHES;
@@ -112,16 +112,13 @@ impl<'t> Attempt<'t> {
                 Some((claim, base)) if word.node() == claim => base,
                 // Somebody has aborted this attempt, and has written.
                 Some(_) => return Err(self.lose(Loss::Overtaken, Some(head))),
-                None => {
-                    // SAFETY: as in `current`.
-                    match unsafe { NodeRef::new(word.node()) }.current() {
-                        Current::Settled(node) => node.as_ptr(),
-                        Current::Owned(Owned { owner: other, .. }) => {
-                            self.give_way(other, head)?;
-                            continue;
-                        }
+                None => match self.node(word.node()).current() {
+                    Current::Settled(node) => node.as_ptr(),
+                    Current::Owned(Owned { owner: other, .. }) => {
+                        self.give_way(other, head)?;
+                        continue;
                     }
-                }
+                },
             };
             if seen.is_some_and(|seen| seen != base) {
                 return Err(self.lose(Loss::Write, Some(head)));
@@ -144,8 +141,9 @@ impl<'t> Attempt<'t> {
         }
     }
 
+    /// Waits for who owns a cell, or aborts it [X6].
     #[cold]
-    fn give_way(&mut self, other: &Owner, head: &Head) -> Result<(), Abort> {
+    pub(super) fn give_way(&mut self, other: &Owner, head: &Head) -> Result<(), Abort> {
         let (own, thread) = (self.owner(), self.local.thread());
         match self.ladder.meet(other, own, thread) {
             Ok(()) => Ok(()),
