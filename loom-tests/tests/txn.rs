@@ -62,6 +62,18 @@ impl World {
         let (x, y, z) = snapshot(|s| (*s.read(&self.x), *s.read(&self.y), *s.read(&self.z)));
         format!("s{x},{y},{z}")
     }
+
+    fn snapshot_of_two(&self, backwards: bool) -> String {
+        let (x, y) = snapshot(|s| {
+            if backwards {
+                let y = *s.read(&self.y);
+                (*s.read(&self.x), y)
+            } else {
+                (*s.read(&self.x), *s.read(&self.y))
+            }
+        });
+        format!("s{x},{y}")
+    }
 }
 
 fn spawn(world: &Arc<World>, f: impl FnOnce(&World) + 'static) -> JoinHandle<()> {
@@ -391,6 +403,44 @@ fn two_snapshots_beside_a_transaction() {
             let writer = spawn(&world, |w| w.set_both(1));
             let other = spawn(&world, |w| w.note(w.snapshot()));
             world.note(world.snapshot());
+            world.outcome([writer, other])
+        });
+}
+
+/// One that has read a cell before the commit was there decides it: after itself.
+#[test]
+fn a_snapshot_decides_a_commit_that_closes() {
+    for (name, yx) in [
+        ("a snapshot meets a commit that closes", false),
+        ("the same, backwards", true),
+    ] {
+        Model::new(name)
+            .rules("[X9]")
+            .preemptions(Some(3))
+            .outcomes(&["s0,0 110", "s1,1 110"])
+            .check(move || {
+                model::set_max_pushes(0);
+                let world = World::new();
+                let writer = spawn(&world, |w| w.set_both(1));
+                world.note(world.snapshot_of_two(yx));
+                world.outcome([writer])
+            });
+    }
+}
+
+/// Whoever of the two comes later must not see half of what the other has decided.
+#[test]
+fn two_snapshots_meet_a_commit_that_closes() {
+    Model::new("two snapshots meet a commit that closes")
+        .rules("[X9] [X5]")
+        .preemptions(Some(2))
+        .outcomes(&["0 s0,0 110", "0 s1,1 110", "1 s0,0 110", "1 s1,1 110"])
+        .check(|| {
+            model::set_max_pushes(0);
+            let world = World::new();
+            let writer = spawn(&world, |w| w.set_both(1));
+            let other = spawn(&world, |w| w.note(w.snapshot_of_two(true)));
+            world.note(snapshot(|s| s.read(&world.x).to_string()));
             world.outcome([writer, other])
         });
 }

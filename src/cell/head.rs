@@ -59,27 +59,25 @@ impl Head {
         Word::from_raw(self.0.load(Ordering::Acquire))
     }
 
-    /// Puts `node` in the place of `seen`, and takes the mark off.
-    #[inline]
+    /// Puts `node` in the place of `seen`, and takes the mark off. `Err`: another word is there.
+    #[inline(always)]
     pub(crate) fn replace(&self, seen: Word, node: NonNull<Header>) -> Result<(), Word> {
-        self.exchange(seen, Word(node))
+        self.exchange(seen, Word(node)).map_err(Word::from_raw)
     }
 
-    /// Puts `node` in the place of `seen`, and leaves the mark.
-    pub(crate) fn replace_marked(&self, seen: Word, node: NonNull<Header>) -> Result<(), Word> {
+    /// Puts `node` in the place of `seen`, and leaves the mark. `false`: another word is there.
+    #[inline(always)]
+    pub(crate) fn replace_marked(&self, seen: Word, node: NonNull<Header>) -> bool {
         let word = Word(node);
-        self.exchange(
-            seen,
-            if seen.is_waited() {
-                word.waited()
-            } else {
-                word
-            },
-        )
+        let word = match seen.is_waited() {
+            true => word.waited(),
+            false => word,
+        };
+        self.exchange(seen, word).is_ok()
     }
 
     #[inline(always)]
-    fn exchange(&self, seen: Word, next: Word) -> Result<(), Word> {
+    fn exchange(&self, seen: Word, next: Word) -> Result<(), *mut Header> {
         // Release: publishes the node [C1].
         // Relaxed on failure: whoever goes on with what is there instead loads it again, or has used its node before.
         let replaced = self.0.compare_exchange(
@@ -88,7 +86,7 @@ impl Head {
             Ordering::Release,
             Ordering::Relaxed,
         );
-        replaced.map(drop).map_err(Word::from_raw)
+        replaced.map(drop)
     }
 
     /// Sets the mark, if the word is still `seen`.

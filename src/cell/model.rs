@@ -24,6 +24,12 @@ pub fn reclaim_in_model() {
     reclaim::reclaim_in_model();
 }
 
+/// From now on, in this and later executions of this test, a commit begins again at most so many times before it closes or is lost.
+#[doc(hidden)]
+pub fn set_max_pushes(times: u32) {
+    crate::sync::tuning::MAX_PUSHES.set(times);
+}
+
 impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// Shows `f` the value at a moment.
     #[doc(hidden)]

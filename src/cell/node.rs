@@ -19,7 +19,7 @@ use super::clock;
 use super::owner::{Owner, Status};
 use super::version::Version;
 use super::when::When;
-use crate::reclaim::Kind;
+use crate::reclaim::{Destructor, Kind};
 use crate::sync::{AtomicU32, AtomicU64, Canary, Ordering, UnsafeCell};
 
 /// What a node is, whatever its value.
@@ -144,7 +144,14 @@ impl Header {
     /// Makes a node that is not published yet one that is put upon `base`.
     #[inline]
     pub(crate) fn place(&mut self, when: When, base: NodeRef<'_>) {
-        *self = Header::new(when, base.version().next(), base.0.as_ptr());
+        // A draft is unset, and has its share.
+        if when != When::UNSET {
+            self.when = AtomicU64::new(when.bits());
+        }
+        self.written = UnsafeCell::new(Written {
+            version: base.version().next(),
+            prev: base.0.as_ptr(),
+        });
     }
 
     /// Whether the caller's share is the only one. Nobody can add one then: to do so takes a share, or a
@@ -190,8 +197,12 @@ fn give_up(shares: &AtomicU32) -> bool {
 impl<T: Send + Sync + 'static> Node<T> {
     /// How a node is released once it was retired.
     pub(crate) const KIND: &'static Kind = {
+        let destructor = match core::mem::needs_drop::<T>() || core::mem::needs_drop::<Header>() {
+            true => Destructor::OfUser,
+            false => Destructor::None,
+        };
         // SAFETY: `release` gives up the one share that a retired node has of itself.
-        &unsafe { Kind::of::<Self>(Self::release) }
+        &unsafe { Kind::of::<Self>(Self::release, destructor) }
     };
 
     /// The first node of a cell: every snapshot sees it, there being nothing older.
@@ -423,11 +434,13 @@ impl<'p> NodeRef<'p> {
                 Current::Settled(self)
             }
             Status::Committed(_) | Status::Aborted => Current::Settled(self.under()),
-            Status::Undecided(_) | Status::Prepared(_) => Current::Owned(Owned {
-                node: self,
-                base: self.under(),
-                owner,
-            }),
+            Status::Undecided(_) | Status::Closing(_) | Status::Prepared(_) => {
+                Current::Owned(Owned {
+                    node: self,
+                    base: self.under(),
+                    owner,
+                })
+            }
         }
     }
 

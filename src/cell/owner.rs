@@ -1,21 +1,23 @@
 //! A transaction as the cells that it has touched see it: its status, and who may end it.
 //!
 //! # Word
-//! | status | bits 0-1 | bits 2-63 |
-//! |---|---|---|
-//! | undecided | 0 | floor: it will be stamped no earlier |
-//! | prepared | 1 | the stamp that it will have if what it has read still stands |
-//! | committed | 2 | its stamp |
-//! | aborted | 3 | 0 |
+//! | status | bits 0-1 | bit 2 | bits 3-63 |
+//! |---|---|---|---|
+//! | undecided | 0 | 0 | floor: it will be stamped no earlier |
+//! | closing | 0 | 1 | floor; whoever would raise it commits the transaction instead |
+//! | prepared | 1 | | the stamp that it will have if what it has read still stands |
+//! | committed | 2 | | its stamp |
+//! | aborted | 3 | | 0 |
 //!
-//! Changed by compare-and-swap only; committed and aborted are final.
+//! Changed by compare-and-swap, but for the mark of closing, which its owner sets once; committed and aborted are final.
 
 #![allow(unsafe_code)]
 
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 
-use crate::reclaim::Kind;
+use super::clock;
+use crate::reclaim::{Destructor, Kind};
 use crate::sync::tuning::OWNERS;
 use crate::sync::{AtomicU64, Canary, Ordering};
 
@@ -23,18 +25,23 @@ use crate::sync::{AtomicU64, Canary, Ordering};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Status {
     Undecided(u64),
+    Closing(u64),
     Prepared(u64),
     Committed(u64),
     Aborted,
 }
 
+const CLOSING: u64 = 1 << 2;
+
 impl Status {
     #[inline]
     fn from_bits(bits: u64) -> Self {
+        let moment = bits >> 3;
         match bits & 3 {
-            0 => Status::Undecided(bits >> 2),
-            1 => Status::Prepared(bits >> 2),
-            2 => Status::Committed(bits >> 2),
+            0 if bits & CLOSING != 0 => Status::Closing(moment),
+            0 => Status::Undecided(moment),
+            1 => Status::Prepared(moment),
+            2 => Status::Committed(moment),
             _ => Status::Aborted,
         }
     }
@@ -42,9 +49,10 @@ impl Status {
     #[inline]
     fn bits(self) -> u64 {
         match self {
-            Status::Undecided(floor) => floor << 2,
-            Status::Prepared(stamp) => stamp << 2 | 1,
-            Status::Committed(stamp) => stamp << 2 | 2,
+            Status::Undecided(floor) => floor << 3,
+            Status::Closing(floor) => floor << 3 | CLOSING,
+            Status::Prepared(stamp) => stamp << 3 | 1,
+            Status::Committed(stamp) => stamp << 3 | 2,
             Status::Aborted => 3,
         }
     }
@@ -82,7 +90,7 @@ impl Owners {
         // Those that were never used need no destructor, and neither do the others, but for canaries.
         const { assert!(OWNERS == 1 || !core::mem::needs_drop::<Owner>()) };
         // SAFETY: retired owners are nobody's, and dropping them is all there is to do.
-        &unsafe { Kind::of::<Self>(Self::release) }
+        &unsafe { Kind::of::<Self>(Self::release, Destructor::None) }
     };
 
     pub(crate) fn new() -> Self {
@@ -192,17 +200,32 @@ impl Owner {
     pub(crate) fn postpone(&self, moment: u64) -> Status {
         let mut status = self.status();
         loop {
-            match status {
+            let later = match status {
                 Status::Undecided(at) | Status::Prepared(at) if at <= moment => {
-                    let later = Status::Undecided(moment + 1);
-                    match self.change(status, later) {
-                        Ok(()) => return later,
-                        Err(now) => status = now,
-                    }
+                    Status::Undecided(moment + 1)
+                }
+                // It relies on nothing that it does not own, and has been put off often enough.
+                Status::Closing(at) if at <= moment => {
+                    // Whoever takes a snapshot from now on finds what the owner has put, as the caller does [X5].
+                    crate::sync::full_fence();
+                    Status::Committed(clock::now())
                 }
                 _ => return status,
+            };
+            match self.change(status, later) {
+                Ok(()) => return later,
+                Err(now) => status = now,
             }
         }
+    }
+
+    /// Of an owner that relies on nothing but what it owns: from now on nobody postpones it, and a snapshot that it would
+    /// be in the way of commits it instead, at a moment after its own [X9]. The status now.
+    pub(crate) fn close(&self) -> Status {
+        self.canary.check();
+        // Acquire: as in `status`. Release: as in `change`; who commits for the owner continues this release sequence.
+        let before = self.status.fetch_or(CLOSING, Ordering::AcqRel);
+        Status::from_bits(before | CLOSING)
     }
 
     /// Aborts the transaction if it is undecided, and returns what it is then.
@@ -227,8 +250,9 @@ mod tests {
         let all = [
             Status::Undecided(0),
             Status::Undecided(7),
+            Status::Closing(7),
             Status::Prepared(7),
-            Status::Committed(u64::MAX >> 2),
+            Status::Committed(u64::MAX >> 3),
             Status::Aborted,
         ];
         for status in all {

@@ -1,6 +1,8 @@
 //! What one thread has retired, until nobody can see it any more.
 #![allow(unsafe_code)]
 
+use core::cell::Cell;
+use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,6 +10,7 @@ use std::time::Instant;
 use super::nodes::Shape;
 use super::participant::CellPin;
 use super::shared::Shared;
+use super::{BATCH, BATCH_BYTES};
 use crate::sync::{AtomicU32, Ordering};
 
 /// How the retired objects of one type are released.
@@ -17,16 +20,35 @@ pub(crate) struct Kind {
     /// Gives up the share that the retired object had of itself. `true`: it was the last, and what
     /// is left is memory. May run user code.
     release: unsafe fn(NonNull<u8>) -> bool,
+    destructor: Destructor,
+}
+
+/// Whether releasing an object may run user code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Destructor {
+    None,
+    OfUser,
 }
 
 impl Kind {
     /// # Safety
-    /// `release` is right for objects of type `N` that were retired.
-    pub(crate) const unsafe fn of<N>(release: unsafe fn(NonNull<u8>) -> bool) -> Self {
+    /// `release` is right for objects of type `N` that were retired, and runs user code, or panics, only with
+    /// [`Destructor::OfUser`].
+    pub(crate) const unsafe fn of<N>(
+        release: unsafe fn(NonNull<u8>) -> bool,
+        destructor: Destructor,
+    ) -> Self {
         Kind {
             shape: Shape::of::<N>(),
             release,
+            destructor,
         }
+    }
+
+    /// Few of them may be as many bytes as are to wait.
+    #[inline]
+    pub(super) fn is_large(&self) -> bool {
+        self.shape.layout.size() >= BATCH_BYTES / BATCH
     }
 }
 
@@ -45,6 +67,11 @@ impl Retired {
         self.kind.shape.layout.size() as u64
     }
 
+    #[inline]
+    pub(super) fn is_plain(&self) -> bool {
+        self.kind.destructor == Destructor::None
+    }
+
     /// `true`: the memory is the caller's.
     ///
     /// # Safety
@@ -53,6 +80,49 @@ impl Retired {
     pub(super) unsafe fn release(&self) -> bool {
         // SAFETY: `Kind::of` vouches for the function, the caller for the time.
         unsafe { (self.kind.release)(self.object) }
+    }
+}
+
+/// What was retired last: a list that costs two stores and a comparison, until it is full.
+pub(super) struct Fresh {
+    objects: Box<[Cell<MaybeUninit<Retired>>; BATCH]>,
+    /// How many of them are there.
+    len: Cell<usize>,
+}
+
+impl Fresh {
+    pub(super) fn new() -> Self {
+        Fresh {
+            objects: Box::new([const { Cell::new(MaybeUninit::uninit()) }; BATCH]),
+            len: Cell::new(0),
+        }
+    }
+
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.len.get()
+    }
+
+    /// `true`: it is to be emptied now.
+    #[inline]
+    #[must_use]
+    pub(super) fn push(&self, retired: Retired) -> bool {
+        let (len, is_large) = (self.len.get(), retired.kind.is_large());
+        self.objects[len].set(MaybeUninit::new(retired));
+        self.len.set(len + 1);
+        len + 1 == BATCH || is_large
+    }
+
+    /// Moves all of them to the end of `list`.
+    fn empty_into(&self, list: &mut Vec<Retired>) {
+        let len = self.len.replace(0);
+        list.reserve(len);
+        let first = self.objects.as_ptr().cast::<Retired>();
+        let room = list.spare_capacity_mut().as_mut_ptr().cast::<Retired>();
+        // SAFETY: the first so many are there, and are forgotten here; the list has room for them.
+        unsafe { first.copy_to_nonoverlapping(room, len) };
+        // SAFETY: so many were just moved there.
+        unsafe { list.set_len(list.len() + len) };
     }
 }
 
@@ -94,20 +164,38 @@ impl Stage {
         self.bytes
     }
 
-    #[inline]
-    fn push(&mut self, retired: Retired) {
-        self.bytes += retired.kind.shape.layout.size();
-        self.objects.push(retired);
+    /// Notes the bytes of those that were added after so many.
+    fn weigh(&mut self, before: usize) {
+        let added = self.objects[before..].iter();
+        self.bytes += added.map(|r| r.kind.shape.layout.size()).sum::<usize>();
     }
 
+    /// Hands the last ones to `f`, at most `n` and as long as `is_meant`: how many they were.
     #[inline]
-    pub(super) fn pop(&mut self) -> Option<Retired> {
-        let retired = self.objects.pop()?;
-        self.bytes -= retired.kind.shape.layout.size();
-        Some(retired)
+    pub(super) fn pop_while(
+        &mut self,
+        n: usize,
+        is_meant: impl Fn(&Retired) -> bool,
+        mut f: impl FnMut(Retired),
+    ) -> usize {
+        let mut popped = 0;
+        while popped < n {
+            match self.objects.pop() {
+                Some(retired) if is_meant(&retired) => {
+                    self.bytes -= retired.kind.shape.layout.size();
+                    popped += 1;
+                    f(retired);
+                }
+                Some(other) => {
+                    self.objects.push(other);
+                    break;
+                }
+                None => break,
+            }
+        }
+        popped
     }
 
-    /// Takes in all that `other` has.
     fn take_in(&mut self, other: &mut Self) {
         if self.objects.is_empty() {
             core::mem::swap(self, other);
@@ -157,16 +245,18 @@ impl Limbo {
         self.ticket.as_ref().map(|(_, since)| *since)
     }
 
-    #[inline]
-    pub(super) fn push(&mut self, retired: Retired) {
-        self.fresh.push(retired);
+    /// Takes over what was retired last.
+    pub(super) fn take_in(&mut self, fresh: &Fresh) {
+        let before = self.fresh.len();
+        fresh.empty_into(&mut self.fresh.objects);
+        self.fresh.weigh(before);
     }
 
     /// Takes in objects that nobody can see any more.
     pub(super) fn adopt(&mut self, objects: impl IntoIterator<Item = Retired>) {
-        for retired in objects {
-            self.due.push(retired);
-        }
+        let before = self.due.len();
+        self.due.objects.extend(objects);
+        self.due.weigh(before);
     }
 
     /// Moves objects on by a stage where that is due.

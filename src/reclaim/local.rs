@@ -6,11 +6,11 @@ use core::cell::{Cell, RefCell};
 use core::ptr::NonNull;
 use std::sync::Arc;
 
-use super::limbo::{Kind, Limbo, Retired};
+use super::limbo::{Fresh, Kind, Limbo, Retired};
 use super::nodes::{Nodes, Shape};
 use super::participant::{CellPin, Participant};
 use super::shared::{Census, Record, Shared};
-use super::{BATCH, BATCH_BYTES, Epochs, LIMIT, RELEASES_PER_RETIRE};
+use super::{BATCH, BATCH_BYTES, Epochs, LIMIT, RELEASE_AFTER, RELEASES_PER_RETIRE};
 use crate::sync::{global, thread_local, yield_now};
 
 #[derive(Default)]
@@ -29,18 +29,21 @@ thread_local! {
 }
 
 pub(crate) struct Local {
+    fresh: Fresh,
+    /// What was retired before.
     limbo: RefCell<Limbo>,
     nodes: Nodes,
     /// How many objects `limbo` has when it is to be turned next.
     turn_at: Cell<usize>,
     /// The same, in bytes.
     turn_at_bytes: Cell<usize>,
-    /// Something is to be done before the next write.
-    has_chores: Cell<bool>,
+    /// How many objects `fresh` has when something is to be done before the next write.
+    tidy_at: Cell<usize>,
     /// Too much waits for pins: others should run, and unpin [R6].
     owes_way: Cell<bool>,
-    /// Objects that the next write is to release, of those that are due.
-    debt: Cell<usize>,
+    /// How many objects were retired before those in `fresh`, and how many before the last write that released some.
+    retired: Cell<usize>,
+    paid: Cell<usize>,
     /// Objects are being released further up this stack.
     releasing: Cell<bool>,
     record: Arc<Record>,
@@ -48,20 +51,28 @@ pub(crate) struct Local {
     participant: Participant,
 }
 
+/// More objects than `fresh` ever has.
+const NEVER: usize = usize::MAX;
+
 /// Calls `f` with what this thread keeps. A thread that is being torn down may have lost it: then `f`
 /// gets one for itself, whose garbage is left to others at once.
 #[inline(always)]
 pub(crate) fn with<R>(f: impl FnOnce(&Local) -> R) -> R {
-    match LOCAL.try_with(|local| NonNull::from(local)) {
+    let own;
+    let local = match LOCAL.try_with(|local| NonNull::from(local)) {
         // SAFETY: it is there until the thread ends, which it cannot do inside `f`.
-        Ok(local) => f(unsafe { local.as_ref() }),
-        Err(_) => with_one_for_itself(f),
-    }
+        Ok(local) => unsafe { local.as_ref() },
+        Err(_) => {
+            own = one_for_itself();
+            &own
+        }
+    };
+    f(local)
 }
 
 #[cold]
-fn with_one_for_itself<R>(f: impl FnOnce(&Local) -> R) -> R {
-    f(&Local::new())
+fn one_for_itself() -> Box<Local> {
+    Box::new(Local::new())
 }
 
 /// What waits in all threads.
@@ -79,13 +90,15 @@ impl Local {
     #[cold]
     fn new() -> Self {
         Local {
+            fresh: Fresh::new(),
             limbo: RefCell::default(),
             nodes: Nodes::default(),
             turn_at: Cell::new(BATCH),
             turn_at_bytes: Cell::new(BATCH_BYTES),
-            has_chores: Cell::new(false),
+            tidy_at: Cell::new(NEVER),
             owes_way: Cell::new(false),
-            debt: Cell::new(0),
+            retired: Cell::new(0),
+            paid: Cell::new(0),
             releasing: Cell::new(false),
             record: DOMAIN.shared.enrol(),
             shared: DOMAIN.shared.clone(),
@@ -142,12 +155,39 @@ impl Local {
     /// thread's [R1].
     #[inline]
     pub(crate) unsafe fn retire(&self, pin: &CellPin, object: NonNull<u8>, kind: &'static Kind) {
+        if self.fresh.push(Retired { object, kind }) {
+            self.empty_fresh(pin);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn empty_fresh(&self, pin: &CellPin) {
         let mut limbo = self.limbo.borrow_mut();
-        limbo.push(Retired { object, kind });
-        self.debt.set(self.debt.get() + RELEASES_PER_RETIRE);
+        self.take_in_fresh(&mut limbo);
         if limbo.len() >= self.turn_at.get() || limbo.bytes() >= self.turn_at_bytes.get() {
             self.turn(&mut limbo, pin);
         }
+    }
+
+    fn take_in_fresh(&self, limbo: &mut Limbo) {
+        self.retired.set(self.retired_so_far());
+        limbo.take_in(&self.fresh);
+        if self.tidy_at.get() != NEVER {
+            // Large objects come here one by one.
+            self.tidy_at
+                .set(RELEASE_AFTER.saturating_sub(self.unpaid()));
+        }
+    }
+
+    #[inline]
+    fn retired_so_far(&self) -> usize {
+        self.retired.get().wrapping_add(self.fresh.len())
+    }
+
+    /// How many objects were retired since the last write that released some.
+    fn unpaid(&self) -> usize {
+        self.retired_so_far().wrapping_sub(self.paid.get())
     }
 
     #[cold]
@@ -162,8 +202,9 @@ impl Local {
         if len > LIMIT {
             self.owes_way.set(true);
         }
-        if len > LIMIT || limbo.due.len() > 0 {
-            self.has_chores.set(true);
+        if self.tidy_at.get() == NEVER && (len > LIMIT || limbo.due.len() > 0) {
+            self.paid.set(self.retired_so_far());
+            self.tidy_at.set(RELEASE_AFTER);
         }
         self.record.note(limbo);
         self.shared.note_since(&self.record, limbo.since());
@@ -172,7 +213,7 @@ impl Local {
     /// Does a little of what has piled up, before a write begins. May run user code: destructors.
     #[inline]
     pub(crate) fn tidy(&self) {
-        if self.has_chores.get() {
+        if self.fresh.len() >= self.tidy_at.get() {
             self.tidy_slow();
         }
     }
@@ -183,26 +224,47 @@ impl Local {
         if self.owes_way.get() && !self.participant.is_pinned() {
             yield_now();
             let pin = self.pin();
-            self.turn(&mut self.limbo.borrow_mut(), &pin);
+            let mut limbo = self.limbo.borrow_mut();
+            self.take_in_fresh(&mut limbo);
+            self.turn(&mut limbo, &pin);
             self.owes_way.set(false);
         }
-        self.release_due(self.debt.take());
+        self.tidy_at.set(self.fresh.len() + RELEASE_AFTER);
+        let unpaid = self.unpaid();
+        self.paid.set(self.retired_so_far());
+        self.release_due(unpaid.saturating_mul(RELEASES_PER_RETIRE));
     }
 
     /// Releases at most `n` objects that are due.
-    fn release_due(&self, n: usize) {
+    fn release_due(&self, mut n: usize) {
         // A destructor that writes a cell comes by here: what it left to do is done by its caller.
         if self.releasing.replace(true) {
             return;
         }
         let _done = Done(&self.releasing);
-        for _ in 0..n {
-            let Some(retired) = self.limbo.borrow_mut().due.pop() else {
-                self.has_chores.set(self.owes_way.get());
-                self.record.note(&self.limbo.borrow());
+        loop {
+            let mut limbo = self.limbo.borrow_mut();
+            n -= limbo.due.pop_while(n, Retired::is_plain, |plain| {
+                // SAFETY: what is due has had its grace period [R2].
+                if unsafe { plain.release() } {
+                    // SAFETY: released, so the memory is ours.
+                    unsafe { self.nodes.put(plain.object, &plain.kind.shape) };
+                }
+            });
+            if n == 0 {
+                return;
+            }
+            let mut next = None;
+            n -= limbo
+                .due
+                .pop_while(1, |_| true, |retired| next = Some(retired));
+            let Some(retired) = next else {
+                self.tidy_at.set(NEVER);
+                self.record.note(&limbo);
                 return;
             };
-            // SAFETY: what is due has had its grace period [R2].
+            drop(limbo);
+            // SAFETY: as above.
             unsafe { self.release(&retired) };
         }
     }
@@ -226,6 +288,7 @@ impl Local {
         while in_vain < 4 + self.shared.threads() / 4 {
             let pin = self.pin();
             let mut limbo = self.limbo.borrow_mut();
+            self.take_in_fresh(&mut limbo);
             self.turn(&mut limbo, &pin);
             let left = limbo.len() + self.shared.leaving();
             if left == 0 {
@@ -263,6 +326,7 @@ impl Drop for Memory<'_> {
 
 impl Drop for Local {
     fn drop(&mut self) {
+        self.take_in_fresh(&mut self.limbo.borrow_mut());
         let limbo = self.limbo.get_mut();
         if !limbo.is_empty() {
             limbo.abandon(&self.participant.pin(), &self.shared);

@@ -17,7 +17,7 @@ mod participant;
 mod pin;
 mod shared;
 
-pub(crate) use limbo::Kind;
+pub(crate) use limbo::{Destructor, Kind};
 #[cfg(latchwork_loom)]
 pub(crate) use local::reclaim_in_model;
 pub(crate) use local::{Local, census, with};
@@ -27,5 +27,5 @@ pub(crate) use pin::{Domain, Pin};
 
 use crate::sync::tuning::{
     GARBAGE_BATCH as BATCH, GARBAGE_BATCH_BYTES as BATCH_BYTES, GARBAGE_LIMIT as LIMIT,
-    RELEASES_PER_RETIRE,
+    RELEASE_AFTER, RELEASES_PER_RETIRE,
 };

@@ -131,7 +131,8 @@ impl Shared {
         let mut orphans = self.orphans.lock();
         // Relaxed: as above.
         self.has_orphans.store(false, Ordering::Relaxed);
-        limbo.adopt(orphans.objects.drain(..));
+        // With its memory: a burst may have made it long.
+        limbo.adopt(core::mem::take(&mut orphans.objects));
     }
 }
 

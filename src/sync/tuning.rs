@@ -41,6 +41,10 @@ pub(crate) const GARBAGE_LIMIT: usize = if CHECKED { 64 } else { 8192 };
 /// time: more than one, so that nothing piles up, and few enough not to be felt.
 pub(crate) const RELEASES_PER_RETIRE: usize = 2;
 
+/// Objects that a thread retires before it releases some of those that are due: a few at a time cost less than
+/// each by itself.
+pub(crate) const RELEASE_AFTER: usize = if CHECKED { 0 } else { 8 };
+
 /// Queues that those who wait for cells are spread over.
 pub(crate) const WAITER_SHARDS: usize = if CHECKED { 1 } else { 64 };
 
@@ -59,8 +63,23 @@ pub(crate) const OWN_BEATEN_AFTER: u32 = if CHECKED { 1 } else { 3 };
 /// Losses after which it owns each cell as it meets it.
 pub(crate) const OWN_ALL_AFTER: u32 = if CHECKED { 2 } else { 8 };
 
-/// Times that readers and snapshots may have a commit look again at what it has read before the attempt counts as lost.
-pub(crate) const MAX_PUSHES: u32 = if CHECKED { 1 } else { 16 };
+/// Times that readers and snapshots may have a commit begin again before the attempt counts as lost; or, if it owns all
+/// that it has read, before they commit it themselves.
+#[cfg(not(latchwork_loom))]
+pub(crate) fn max_pushes() -> u32 {
+    if CHECKED { 1 } else { 16 }
+}
+
+#[cfg(latchwork_loom)]
+pub(crate) fn max_pushes() -> u32 {
+    MAX_PUSHES.get()
+}
+
+#[cfg(latchwork_loom)]
+std::thread_local! {
+    /// A model may have commits close at once. All threads of a model are one to the system.
+    pub(crate) static MAX_PUSHES: core::cell::Cell<u32> = const { core::cell::Cell::new(1) };
+}
 
 /// Attempts of a thread whose owners are allocated and retired together.
 pub(crate) const OWNERS: usize = if CHECKED { 1 } else { 8 };

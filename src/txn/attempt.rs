@@ -6,7 +6,7 @@ use core::ptr::NonNull;
 
 use super::error::Abort;
 use super::ladder::{Ladder, Loss};
-use super::log::Log;
+use super::log::{Entry, Log};
 use crate::cell::{
     Current, Head, Header, Node, NodeRef, Owned, Owner, Status, Version, VersionedCell, clock,
 };
@@ -26,7 +26,7 @@ pub(super) enum Outlook {
 
 pub(super) struct Attempt<'t> {
     pub(super) local: &'t Local,
-    pub(super) ladder: &'t mut Ladder,
+    pub(super) ladder: &'t Ladder,
     pub(super) log: ManuallyDrop<Box<Log>>,
     pub(super) owner: Option<NonNull<Owner>>,
     pub(super) outlook: Outlook,
@@ -38,7 +38,7 @@ pub(super) struct Attempt<'t> {
 
 impl<'t> Attempt<'t> {
     #[inline(always)]
-    pub(super) fn new(local: &'t Local, ladder: &'t mut Ladder) -> Self {
+    pub(super) fn new(local: &'t Local, ladder: &'t Ladder) -> Self {
         Attempt {
             local,
             ladder,
@@ -88,8 +88,13 @@ impl<'t> Attempt<'t> {
     /// The cell of an entry.
     #[inline(always)]
     pub(super) fn head(&self, i: usize) -> &'t Head {
+        self.head_of(&self.log.entries[i])
+    }
+
+    #[inline(always)]
+    pub(super) fn head_of(&self, entry: &Entry) -> &'t Head {
         // SAFETY: this attempt has put it there, from a cell that is borrowed for `'t`.
-        unsafe { self.log.entries[i].head.as_ref() }
+        unsafe { entry.head.as_ref() }
     }
 
     /// A node of an entry, or one that was just loaded from a head.
@@ -114,7 +119,7 @@ impl<'t> Attempt<'t> {
         self.check_running()?;
         match self.log.find(cell.head()) {
             Some(i) if self.log.entries[i].seen.is_some() => Ok(i),
-            found => self.observe_first(cell, found),
+            found => Ok(self.observe_first(cell, found)?.0),
         }
     }
 
@@ -124,7 +129,7 @@ impl<'t> Attempt<'t> {
         &mut self,
         cell: &'t VersionedCell<T>,
         found: Option<usize>,
-    ) -> Result<usize, Abort> {
+    ) -> Result<(usize, NodeRef<'t>), Abort> {
         let head = cell.head();
         if self.ladder.owns(head) {
             return self.claim(cell, found);
@@ -133,16 +138,17 @@ impl<'t> Attempt<'t> {
         // it [X3].
         load_load_fence();
         let node = self.current_at_moment(head);
-        let seen = Some(node.as_ptr());
         let i = match found {
             Some(i) => {
-                self.log.entries[i].seen = seen;
+                self.log.entries[i].seen = Some(node.as_ptr());
                 i
             }
-            None => self.log.push(head, Node::<T>::KIND, seen),
+            None => self.log.push(head, Node::<T>::KIND, Some(node.as_ptr())),
         };
-        self.stay_consistent(i)?;
-        Ok(i)
+        if self.log.entries.len() > 1 || self.owner.is_some() {
+            self.stay_consistent(node)?;
+        }
+        Ok((i, node))
     }
 
     /// The node of a cell that has been read.
@@ -152,25 +158,32 @@ impl<'t> Attempt<'t> {
     }
 
     /// The entry of a cell, and the value that the closure is to see: what it has written itself, or what the cell has.
-    #[inline]
+    #[inline(always)]
     pub(super) fn value<T: Send + Sync + 'static>(
         &mut self,
         cell: &'t VersionedCell<T>,
     ) -> Result<(usize, &'t T), Abort> {
         self.check_running()?;
-        let found = self.log.find(cell.head());
-        let entry = found.map(|i| (i, &self.log.entries[i]));
-        // What it has written is kept until the attempt is over, also if it is replaced or forgotten.
-        let known = entry.and_then(|(i, entry)| Some((i, entry.write.or(entry.seen)?)));
-        let (i, node) = match known {
-            Some((i, node)) => (i, self.node(node)),
-            None => {
-                let i = self.observe_first(cell, found)?;
-                (i, self.seen(i))
-            }
+        let (i, node) = match self.log.find(cell.head()) {
+            None => self.observe_first(cell, None)?,
+            Some(i) => self.value_again(cell, i)?,
         };
         // SAFETY: the entry is that of this cell, whose nodes have a `T`; neither is a claim.
         Ok((i, unsafe { node.value() }))
+    }
+
+    #[inline(never)]
+    fn value_again<T: Send + Sync + 'static>(
+        &mut self,
+        cell: &'t VersionedCell<T>,
+        i: usize,
+    ) -> Result<(usize, NodeRef<'t>), Abort> {
+        let entry = &self.log.entries[i];
+        // What it has written is kept until the attempt is over, also if it is replaced or forgotten.
+        match entry.write.or(entry.seen) {
+            Some(node) => Ok((i, self.node(node))),
+            None => self.observe_first(cell, Some(i)),
+        }
     }
 
     /// What a cell has, and had at the moment at which the attempt reads: who owns it now will commit later.
@@ -198,23 +211,20 @@ impl<'t> Attempt<'t> {
         }
     }
 
-    /// Makes sure that all that was read was so at one moment, once entry `i` was [X4].
-    #[inline]
-    fn stay_consistent(&mut self, i: usize) -> Result<(), Abort> {
-        let len = self.log.entries.len();
-        if len > 1 {
-            match self.moment {
-                None if len <= LINEAR_CELLS => self.look_through(i)?,
-                Some(moment) if self.stamp(i) <= moment => {}
-                _ => self.advance()?,
-            }
+    /// Makes sure that all that was read was so at one moment, when `newest` was [X4].
+    #[inline(never)]
+    fn stay_consistent(&mut self, newest: NodeRef<'t>) -> Result<(), Abort> {
+        match self.moment {
+            None if self.log.entries.len() <= LINEAR_CELLS => self.look_through()?,
+            Some(moment)
+                if newest
+                    .header()
+                    .when()
+                    .as_stamp()
+                    .is_some_and(|s| s <= moment) => {}
+            _ => self.advance()?,
         }
         self.check_alive()
-    }
-
-    fn stamp(&self, i: usize) -> u64 {
-        let stamp = self.seen(i).header().when().as_stamp();
-        stamp.expect("a node with the current value is stamped")
     }
 
     /// Whether nobody has aborted the attempt, and may have taken a cell that it owned.
@@ -228,22 +238,22 @@ impl<'t> Attempt<'t> {
         }
     }
 
-    /// Looks whether every other cell still has what was read: then all of it was so when the newest was read.
+    /// Looks whether each cell still has what was read.
     #[inline]
-    fn look_through(&mut self, newest: usize) -> Result<(), Abort> {
-        for i in 0..self.log.entries.len() {
-            if i == newest || !self.log.entries[i].is_exposed() || self.still_has(i) {
-                continue;
-            }
-            return Err(self.lose(Loss::Read, Some(self.head(i))));
+    fn look_through(&mut self) -> Result<(), Abort> {
+        let changed = self.log.entries.iter().find(|entry| {
+            let exposed = entry.seen.filter(|_| entry.is_exposed());
+            exposed.is_some_and(|seen| !self.still_has(self.head_of(entry), self.node(seen)))
+        });
+        match changed.map(|entry| self.head_of(entry)) {
+            None => Ok(()),
+            Some(head) => Err(self.lose(Loss::Read, Some(head))),
         }
-        Ok(())
     }
 
     /// Whether a cell still has what was read, whoever owns it.
     #[inline]
-    fn still_has(&self, i: usize) -> bool {
-        let (head, seen) = (self.head(i), self.seen(i));
+    fn still_has(&self, head: &Head, seen: NodeRef<'t>) -> bool {
         head.load().node() == seen.as_ptr() || self.current_at_moment(head) == seen
     }
 
@@ -251,7 +261,7 @@ impl<'t> Attempt<'t> {
     #[cold]
     fn advance(&mut self) -> Result<(), Abort> {
         self.moment = Some(clock::advance());
-        self.look_through(usize::MAX)
+        self.look_through()
     }
 
     /// Owns a cell that the closure has just come to, so that nobody else changes it before the commit [X6].
@@ -260,10 +270,10 @@ impl<'t> Attempt<'t> {
         &mut self,
         cell: &'t VersionedCell<T>,
         found: Option<usize>,
-    ) -> Result<usize, Abort> {
+    ) -> Result<(usize, NodeRef<'t>), Abort> {
         let head = cell.head();
         let owner = self.owner_or_new();
-        let put = loop {
+        let (put, base) = loop {
             let word = head.load();
             let base = match self.node(word.node()).current() {
                 Current::Settled(node) => node,
@@ -273,7 +283,7 @@ impl<'t> Attempt<'t> {
                 }
             };
             let node = self.local.allocate(Node::<T>::claim(base, owner));
-            if head.replace_marked(word, node.cast()).is_ok() {
+            if head.replace_marked(word, node.cast()) {
                 if word.node() != base.as_ptr() {
                     // SAFETY: unlinked by this compare-and-swap and no other [X7].
                     unsafe {
@@ -281,17 +291,17 @@ impl<'t> Attempt<'t> {
                             .retire(&self.pin, word.node().cast(), Node::<T>::KIND)
                     };
                 }
-                break (node.cast::<Header>(), base.as_ptr());
+                break (node.cast::<Header>(), base);
             }
             // SAFETY: it was not published, so that it is ours.
             let _unused = unsafe { self.local.take_back(node) };
         };
         let i = found.unwrap_or_else(|| self.log.push(head, Node::<T>::KIND, None));
         let entry = &mut self.log.entries[i];
-        entry.seen = Some(put.1);
         entry.put = Some(put);
-        self.stay_consistent(i)?;
-        Ok(i)
+        entry.seen = Some(base.as_ptr());
+        self.stay_consistent(base)?;
+        Ok((i, base))
     }
 
     /// Has the attempt write `value`, in place of what it was to write before.
@@ -304,7 +314,7 @@ impl<'t> Attempt<'t> {
         self.check_running()?;
         let head = cell.head();
         let found = match self.log.find(head) {
-            None if self.ladder.owns(head) => Some(self.claim(cell, None)?),
+            None if self.ladder.owns(head) => Some(self.claim(cell, None)?.0),
             found => found,
         };
         let i = found.unwrap_or_else(|| self.log.push(head, Node::<T>::KIND, None));
@@ -317,7 +327,29 @@ impl<'t> Attempt<'t> {
     pub(super) fn write_at<T: Send + Sync + 'static>(&mut self, i: usize, value: T) {
         let node = self.local.allocate(Node::draft(value)).cast();
         let replaced = self.log.entries[i].write.replace(node);
-        self.log.undo.push((i as u32, replaced));
+        if replaced.is_none() {
+            self.log.writes += 1;
+        }
+        if replaced.is_some() || self.log.alternatives > 0 {
+            self.log.undo.push((i as u32, replaced));
+        }
+    }
+
+    /// Notes from now on what is written: how much has been before.
+    pub(super) fn begin_alternative(&mut self) -> usize {
+        self.log.alternatives += 1;
+        self.log.undo.len()
+    }
+
+    /// Whether the alternative that began then wants another one tried, which is to find nothing of it.
+    pub(super) fn end_alternative(&mut self, before: usize) -> bool {
+        self.log.alternatives -= 1;
+        if self.outlook != Outlook::Retry {
+            return false;
+        }
+        self.outlook = Outlook::Running;
+        self.undo_to(before);
+        true
     }
 
     /// The version of what the closure is to see.

@@ -9,10 +9,10 @@ use super::error::Abort;
 use super::ladder::Loss;
 use super::log::{Entry, Log};
 use crate::cell::waiters::Woken;
-use crate::cell::{Current, Head, Header, Owned, Owner, Status, When, clock};
-use crate::reclaim::{Kind, Local};
+use crate::cell::{Current, Head, Header, Owned, Owner, Status, When, Word, clock};
+use crate::reclaim::{CellPin, Kind, Local};
 use crate::sync::store_load_fence;
-use crate::sync::tuning::MAX_PUSHES;
+use crate::sync::tuning::max_pushes;
 
 /// What is left to do once the attempt is unpinned.
 #[derive(Default)]
@@ -24,13 +24,22 @@ pub(super) struct Aftermath {
     pub(super) unused: Vec<(NonNull<Header>, &'static Kind)>,
 }
 
+/// A node that was put into a cell.
+struct Put {
+    node: NonNull<Header>,
+    /// What it was put upon.
+    base: NonNull<Header>,
+    /// Somebody waits there.
+    is_waited: bool,
+}
+
 impl<'t> Attempt<'t> {
     /// Commits what the closure has read and written.
-    #[inline]
+    #[inline(always)]
     pub(super) fn commit(&mut self) -> Result<(), Abort> {
         self.check_running()?;
         // What was read was so at one moment already [X4].
-        if self.log.undo.is_empty() {
+        if self.log.writes == 0 {
             if self.owner.is_some() {
                 self.roll_back();
             }
@@ -47,61 +56,94 @@ impl<'t> Attempt<'t> {
         self.put_all()?;
         let stamp = self.decide()?;
         self.clean_up(stamp);
-        self.forget_replaced(self.log.order.len());
+        self.forget_replaced();
         Ok(())
     }
 
     /// Commits a transaction of one cell: a conditional write.
-    #[inline]
+    #[inline(always)]
     fn commit_one(&mut self) -> Result<(), Abort> {
-        let (is_waited, base) = self.put(0, When::UNSET)?;
-        let entry = &mut self.log.entries[0];
-        let node = entry.write.take().expect("it is written");
+        let put = self.put(0, When::UNSET)?;
         // SAFETY: published by this thread, under the pin [R1].
-        let header = unsafe { node.as_ref() };
+        let header = unsafe { put.node.as_ref() };
         header.stamp_published();
+        let entry = &self.log.entries[0];
         // SAFETY: superseded by this compare-and-swap and no other [C2].
-        unsafe { self.local.retire(&self.pin, base.cast(), entry.kind) };
-        if is_waited {
+        unsafe { self.local.retire(&self.pin, put.base.cast(), entry.kind) };
+        if put.is_waited {
             let address = entry.address();
             let woken = &mut self.log.aftermath.woken;
             woken.take_out(address, header.version());
         }
-        self.forget_replaced(1);
+        self.forget_replaced();
         Ok(())
     }
 
     /// Puts every write into its cell, in one order for all transactions.
+    #[inline]
     fn put_all(&mut self) -> Result<(), Abort> {
         let owner = self.owner_or_new();
         let when = When::owner(core::ptr::from_ref(owner).expose_provenance());
+        match &self.log.entries[..] {
+            [a, b] if a.write.is_some() && b.write.is_some() => {
+                let first = usize::from(a.address() > b.address());
+                self.put_owned(first, when)?;
+                self.put_owned(1 - first, when)?;
+                Ok(())
+            }
+            _ => self.put_many(when),
+        }
+    }
+
+    #[inline(never)]
+    fn put_many(&mut self, when: When) -> Result<(), Abort> {
         let Log { entries, order, .. } = &mut **self.log;
         order.clear();
         order.extend((0..entries.len() as u32).filter(|i| entries[*i as usize].write.is_some()));
-        let address = |i: &u32| entries[*i as usize].address();
-        match &mut order[..] {
-            [] | [_] => {}
-            [a, b] => {
-                if address(a) > address(b) {
-                    core::mem::swap(a, b);
-                }
-            }
-            more => more.sort_unstable_by_key(address),
-        }
+        order.sort_unstable_by_key(|i| entries[*i as usize].address());
         for k in 0..self.log.order.len() {
-            let i = self.log.order[k] as usize;
-            let (_, base) = self.put(i, when)?;
-            let entry = &mut self.log.entries[i];
-            let node = entry.write.take().expect("it is written");
-            entry.put = Some((node, base));
+            self.put_owned(self.log.order[k] as usize, when)?;
         }
         Ok(())
     }
 
-    /// Puts a write into its cell, on the node that was read. Returns whether somebody waits for the cell, and
-    /// that node.
-    #[inline]
-    fn put(&mut self, i: usize, when: When) -> Result<(bool, NonNull<Header>), Abort> {
+    /// Puts the write of an entry into its cell, to be taken back if the attempt is lost.
+    #[inline(always)]
+    fn put_owned(&mut self, i: usize, when: When) -> Result<(), Abort> {
+        let put = self.put(i, when)?;
+        let entry = &mut self.log.entries[i];
+        entry.write = None;
+        entry.seen = Some(put.base);
+        entry.put = Some(put.node);
+        Ok(())
+    }
+
+    /// Puts the write of an entry into its cell, upon what was read there if it was.
+    #[inline(always)]
+    fn put(&mut self, i: usize, when: When) -> Result<Put, Abort> {
+        let entry = &self.log.entries[i];
+        if let (Some(base), Some(mut node), None) = (entry.seen, entry.write, entry.put) {
+            let (head, upon) = (self.head_of(entry), self.node(base));
+            let word = head.load();
+            if word.node() == base {
+                // SAFETY: not published yet, so that its header is ours; the closure that has seen its value is over.
+                unsafe { node.as_mut() }.place(when, upon);
+                if exchange(head, word, node, when) {
+                    let is_waited = word.is_waited();
+                    return Ok(Put {
+                        node,
+                        base,
+                        is_waited,
+                    });
+                }
+            }
+        }
+        self.put_slow(i, when)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn put_slow(&mut self, i: usize, when: When) -> Result<Put, Abort> {
         let head = self.head(i);
         let entry = &self.log.entries[i];
         let (kind, seen, claim) = (entry.kind, entry.seen, entry.put);
@@ -109,7 +151,7 @@ impl<'t> Attempt<'t> {
         loop {
             let word = head.load();
             let base = match claim {
-                Some((claim, base)) if word.node() == claim => base,
+                Some(claim) if word.node() == claim => seen.expect("a claim is put upon a node"),
                 // Somebody has aborted this attempt, and has written.
                 Some(_) => return Err(self.lose(Loss::Overtaken, Some(head))),
                 None => match self.node(word.node()).current() {
@@ -125,18 +167,18 @@ impl<'t> Attempt<'t> {
             }
             // SAFETY: not published yet, so that its header is ours; the closure that has seen its value is over.
             unsafe { node.as_mut() }.place(when, self.node(base));
-            let put = if when == When::UNSET {
-                head.replace(word, node)
-            } else {
-                head.replace_marked(word, node)
-            };
-            if put.is_ok() {
+            if exchange(head, word, node, when) {
                 if word.node() != base {
                     // SAFETY: the claim, or what an aborted transaction has left: unlinked by this
                     // compare-and-swap and no other [X7].
                     unsafe { self.local.retire(&self.pin, word.node().cast(), kind) };
                 }
-                return Ok((word.is_waited(), base));
+                let is_waited = word.is_waited();
+                return Ok(Put {
+                    node,
+                    base,
+                    is_waited,
+                });
             }
         }
     }
@@ -157,35 +199,38 @@ impl<'t> Attempt<'t> {
         let exposed = self.log.entries.iter().any(Entry::is_exposed);
         let mut pushes = 0;
         loop {
-            let status = owner.status();
+            let status = if !exposed && pushes >= max_pushes() {
+                // From now on whoever is in the way decides instead [X9].
+                owner.close()
+            } else {
+                owner.status()
+            };
             match status {
                 Status::Aborted => return Err(self.lose(Loss::Overtaken, None)),
                 Status::Committed(stamp) => return Ok(stamp),
-                Status::Undecided(_) | Status::Prepared(_) => {}
+                Status::Undecided(_) | Status::Closing(_) | Status::Prepared(_) => {}
             }
             // Whoever takes a snapshot from now on finds what was put [X5].
             store_load_fence();
             let stamp = clock::now();
             let committed = Status::Committed(stamp);
-            if !exposed {
-                if owner.change(status, committed).is_ok() {
-                    return Ok(stamp);
+            let decided = if exposed {
+                let prepared = Status::Prepared(stamp);
+                owner.change(status, prepared).is_ok() && {
+                    // Of two that each write what the other has read, at least one sees it [X3].
+                    store_load_fence();
+                    self.validate()?;
+                    owner.change(prepared, committed).is_ok()
                 }
-                continue;
-            }
-            let prepared = Status::Prepared(stamp);
-            if owner.change(status, prepared).is_err() {
-                continue;
-            }
-            // Of two that each write what the other has read, at least one sees it [X3].
-            store_load_fence();
-            self.validate()?;
-            if owner.change(prepared, committed).is_ok() {
+            } else {
+                owner.change(status, committed).is_ok()
+            };
+            if decided {
                 return Ok(stamp);
             }
-            // Readers and snapshots can do this for ever, but not to one that owns all that it has read [X6].
             pushes += 1;
-            if pushes > MAX_PUSHES {
+            // It comes back with an age, and then owns all that it reads.
+            if exposed && pushes > max_pushes() {
                 return Err(self.lose(Loss::Overtaken, None));
             }
         }
@@ -215,25 +260,29 @@ impl<'t> Attempt<'t> {
     fn clean_up(&mut self, stamp: u64) {
         // Whoever waits from now on finds the commit; who waits already is found [C5].
         store_load_fence();
-        for i in 0..self.log.entries.len() {
-            let Some((node, base)) = self.log.entries[i].put.take() else {
+        let Log {
+            entries, aftermath, ..
+        } = &mut **self.log;
+        for entry in &*entries {
+            let (Some(node), Some(base)) = (entry.put, entry.seen) else {
                 continue;
             };
             // SAFETY: put by this thread, under the pin [R1].
             let header = unsafe { node.as_ref() };
+            // SAFETY: its cell is borrowed for as long as the attempt lives.
+            let head = unsafe { entry.head.as_ref() };
             if header.when().is_claim() {
-                self.restore(i, node, base);
+                restore(self.local, &self.pin, head, entry.kind, (node, base));
                 continue;
             }
             header.set_when(When::stamp(stamp));
-            let (head, kind) = (self.head(i), self.log.entries[i].kind);
             if head.load().is_waited() {
-                let woken = &mut self.log.aftermath.woken;
+                let woken = &mut aftermath.woken;
                 woken.take_out(head.address(), header.version());
             }
             // SAFETY: superseded by the commit, which is this thread's; the node on it is stamped, so that nobody who
             // pins from now on comes here [X7].
-            unsafe { self.local.retire(&self.pin, base.cast(), kind) };
+            unsafe { self.local.retire(&self.pin, base.cast(), entry.kind) };
         }
         self.retire_owner();
     }
@@ -244,50 +293,59 @@ impl<'t> Attempt<'t> {
             owner.kill();
         }
         self.undo_to(0);
-        for i in 0..self.log.entries.len() {
-            if let Some((node, base)) = self.log.entries[i].put.take() {
-                self.restore(i, node, base);
+        let Log {
+            entries, aftermath, ..
+        } = &mut **self.log;
+        for entry in entries {
+            let unused = entry.write.take().map(|node| (node, entry.kind));
+            aftermath.unused.extend(unused);
+            if let Some(put) = entry.take_put() {
+                // SAFETY: its cell is borrowed for as long as the attempt lives.
+                let head = unsafe { entry.head.as_ref() };
+                restore(self.local, &self.pin, head, entry.kind, put);
             }
         }
+        self.log.writes = 0;
         self.retire_owner();
     }
 
-    /// Forgets, after a commit of so many writes, what they have replaced inside the attempt.
+    /// Forgets, after the commit, what writes have replaced inside the attempt.
     #[inline]
-    fn forget_replaced(&mut self, writes: usize) {
-        if self.log.undo.len() == writes {
-            self.log.undo.clear();
-        } else {
-            self.undo_to(0);
+    fn forget_replaced(&mut self) {
+        self.log.writes = 0;
+        if !self.log.undo.is_empty() {
+            self.forget_replaced_slow();
         }
     }
 
-    /// Forgets the writes that were made after the log of writes was this long.
+    #[cold]
+    fn forget_replaced_slow(&mut self) {
+        let Log {
+            entries,
+            undo,
+            aftermath,
+            ..
+        } = &mut **self.log;
+        let unused = undo.drain(..).filter_map(|(i, replaced)| {
+            let kind = entries[i as usize].kind;
+            replaced.map(|node| (node, kind))
+        });
+        aftermath.unused.extend(unused);
+    }
+
+    /// Undoes the writes that were noted after the log of writes was this long.
+    #[cold]
     pub(super) fn undo_to(&mut self, len: usize) {
         while self.log.undo.len() > len {
             let (i, before) = self.log.undo.pop().expect("it is longer");
             let entry = &mut self.log.entries[i as usize];
             let kind = entry.kind;
             let unused = core::mem::replace(&mut entry.write, before);
+            if before.is_none() && unused.is_some() {
+                self.log.writes -= 1;
+            }
             let unused = unused.map(|node| (node, kind));
             self.log.aftermath.unused.extend(unused);
-        }
-    }
-
-    /// Puts back what the attempt's own node was put upon, unless somebody has replaced it, who then
-    /// retires it.
-    fn restore(&self, i: usize, node: NonNull<Header>, base: NonNull<Header>) {
-        let (head, kind) = (self.head(i), self.log.entries[i].kind);
-        loop {
-            let word = head.load();
-            if word.node() != node {
-                return;
-            }
-            if head.replace_marked(word, base).is_ok() {
-                // SAFETY: unlinked by this compare-and-swap and no other [X7].
-                unsafe { self.local.retire(&self.pin, node.cast(), kind) };
-                return;
-            }
         }
     }
 
@@ -299,13 +357,48 @@ impl<'t> Attempt<'t> {
     }
 }
 
-impl Drop for Attempt<'_> {
-    /// Ends it: also where the closure has panicked.
-    #[inline]
-    fn drop(&mut self) {
-        if self.owner.is_some() || !self.log.undo.is_empty() {
-            self.roll_back();
+/// Puts a node into a cell. That of an owner leaves the mark of those who wait until it has committed.
+#[inline(always)]
+fn exchange(head: &Head, seen: Word, node: NonNull<Header>, when: When) -> bool {
+    if when == When::UNSET {
+        head.replace(seen, node).is_ok()
+    } else {
+        head.replace_marked(seen, node)
+    }
+}
+
+/// Puts back what an attempt's own node was put upon, unless somebody has replaced that, who then retires it.
+fn restore(
+    local: &Local,
+    pin: &CellPin,
+    head: &Head,
+    kind: &'static Kind,
+    (node, base): (NonNull<Header>, NonNull<Header>),
+) {
+    loop {
+        let word = head.load();
+        if word.node() != node {
+            return;
         }
+        if head.replace_marked(word, base) {
+            // SAFETY: unlinked by this compare-and-swap and no other [X7].
+            unsafe { local.retire(pin, node.cast(), kind) };
+            return;
+        }
+    }
+}
+
+impl Attempt<'_> {
+    /// Ends one that has committed.
+    #[inline(always)]
+    pub(super) fn conclude(self) {
+        debug_assert!(self.owner.is_none() && self.log.writes == 0);
+        ManuallyDrop::new(self).leave();
+    }
+
+    /// Unpins, and lets run what user code is left. The attempt is not used again.
+    #[inline(always)]
+    fn leave(&mut self) {
         // SAFETY: it is not used again.
         let pin = unsafe { ManuallyDrop::take(&mut self.pin) };
         // SAFETY: as above.
@@ -315,6 +408,18 @@ impl Drop for Attempt<'_> {
             core::mem::take(&mut log.aftermath).settle(self.local);
         }
         log.put_away();
+    }
+}
+
+impl Drop for Attempt<'_> {
+    /// Ends it: also where the closure has panicked.
+    fn drop(&mut self) {
+        if self.owner.is_some() || self.log.writes > 0 {
+            self.roll_back();
+        }
+        // A panic inside an alternative has not ended it.
+        self.log.alternatives = 0;
+        self.leave();
     }
 }
 

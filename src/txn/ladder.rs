@@ -31,34 +31,51 @@ impl AbortReasons {
 /// The losses of one transaction, over all its attempts.
 pub(super) struct Ladder {
     pub(super) losses: u32,
-    pub(super) reasons: AbortReasons,
     pub(super) rank: Rank,
+    /// What most transactions never need.
+    history: Option<Box<History>>,
+}
+
+#[derive(Default)]
+struct History {
+    reasons: AbortReasons,
     /// Addresses of the cells that attempts were lost at.
     beaten: Vec<usize>,
 }
 
+/// That of a transaction that has not lost yet.
+pub(super) static FIRST: Ladder = Ladder::new();
+
 impl Ladder {
-    pub(super) fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Ladder {
             losses: 0,
-            reasons: AbortReasons::default(),
             rank: Rank::NONE,
-            beaten: Vec::new(),
+            history: None,
         }
     }
 
     /// An attempt was lost at the cell of this address, if at one.
     #[cold]
     pub(super) fn lose(&mut self, loss: Loss, at: Option<usize>) {
+        let History { reasons, beaten } = &mut **self.history.get_or_insert_default();
         self.losses = self.losses.saturating_add(1);
-        self.reasons.count(loss);
-        if let Some(at) = at.filter(|at| !self.beaten.contains(at)) {
-            self.beaten.push(at);
+        reasons.count(loss);
+        if let Some(at) = at.filter(|at| !beaten.contains(at)) {
+            beaten.push(at);
         }
         if self.losses >= OWN_BEATEN_AFTER && !self.rank.is_ranked() {
             // Relaxed: ages differ, and that is all that counts.
             self.rank = Rank::of_age(AGES.fetch_add(1, Ordering::Relaxed));
         }
+    }
+
+    /// Why attempts were lost.
+    pub(super) fn reasons(&self) -> AbortReasons {
+        self.history
+            .as_ref()
+            .map(|history| history.reasons)
+            .unwrap_or_default()
     }
 
     /// Waits a little before the next attempt. Not while pinned.
@@ -79,7 +96,8 @@ impl Ladder {
 
     #[cold]
     fn owns_slow(&self, head: &Head) -> bool {
-        self.losses >= OWN_ALL_AFTER || self.beaten.contains(&head.address())
+        let beaten = self.history.iter().flat_map(|history| &history.beaten);
+        self.losses >= OWN_ALL_AFTER || beaten.into_iter().any(|at| *at == head.address())
     }
 
     /// Waits until `other`, which owns a cell that this attempt wants, is decided; or decides it. `Err`: this

@@ -19,12 +19,13 @@ use crate::sync::tuning::{LINEAR_CELLS, OWNERS};
 pub(super) struct Entry {
     pub(super) head: NonNull<Head>,
     pub(super) kind: &'static Kind,
-    /// The node that the attempt relies on; `None` if it was only written.
+    /// The node that the attempt relies on: what it has read, or what its own was put upon. `None` if it is only to
+    /// be written.
     pub(super) seen: Option<NonNull<Header>>,
     /// The attempt's own node, with a value, that is not in the cell yet.
     pub(super) write: Option<NonNull<Header>>,
-    /// The attempt's own node in the cell, and the one that it was put upon.
-    pub(super) put: Option<(NonNull<Header>, NonNull<Header>)>,
+    /// The attempt's own node in the cell.
+    pub(super) put: Option<NonNull<Header>>,
 }
 
 impl Entry {
@@ -34,23 +35,52 @@ impl Entry {
         self.seen.is_some() && self.put.is_none()
     }
 
+    #[inline]
     pub(super) fn address(&self) -> usize {
         self.head.addr().get()
+    }
+
+    /// The attempt's own node in the cell, if there is one, and what it was put upon.
+    #[inline]
+    pub(super) fn take_put(&mut self) -> Option<(NonNull<Header>, NonNull<Header>)> {
+        let put = self.put.take()?;
+        Some((put, self.seen.expect("an own node is put upon another")))
     }
 }
 
 /// In the order of first access; found by address, from some size on through an index.
-#[derive(Default)]
 pub(super) struct Log {
+    /// With room for as many as need no index.
     pub(super) entries: Vec<Entry>,
     index: HashMap<usize, u32, FixedState>,
-    /// What entries were to write before they were given something else, and what keeps those values alive.
+    /// How many of them have something to write.
+    pub(super) writes: usize,
+    /// What entries were to write before they were given something else, and what keeps those values alive. First
+    /// writes are noted inside alternatives only.
     pub(super) undo: Vec<(u32, Option<NonNull<Header>>)>,
-    /// Where writes go, while they are put there.
+    /// How many alternatives, one inside the other, may have to be undone.
+    pub(super) alternatives: usize,
+    /// Where writes go, while they are put there, if they are more than two.
     pub(super) order: Vec<u32>,
     pub(super) aftermath: Aftermath,
     owners: Option<NonNull<Owners>>,
     used_owners: usize,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log {
+            entries: Vec::with_capacity(LINEAR_CELLS),
+            index: HashMap::default(),
+            writes: 0,
+            undo: Vec::new(),
+            alternatives: 0,
+            order: Vec::new(),
+            aftermath: Aftermath::default(),
+            owners: None,
+            used_owners: 0,
+        }
+    }
 }
 
 impl Log {
@@ -61,6 +91,11 @@ impl Log {
             // The last is the likeliest.
             return self.entries.iter().rposition(|e| e.head == head);
         }
+        self.find_in_index(head)
+    }
+
+    #[inline(never)]
+    fn find_in_index(&self, head: NonNull<Head>) -> Option<usize> {
         self.index.get(&head.addr().get()).map(|i| *i as usize)
     }
 
@@ -76,29 +111,25 @@ impl Log {
         if i >= LINEAR_CELLS {
             self.push_to_index(i, head);
         }
-        if i == self.entries.capacity() {
-            self.grow();
-        }
-        // Written where it stays: made elsewhere and moved, it costs more than all the rest of a read.
-        self.entries.spare_capacity_mut()[0].write(Entry {
+        let entry = Entry {
             head: NonNull::from(head),
             kind,
             seen,
             write: None,
             put: None,
-        });
+        };
+        let end = self.entries.as_mut_ptr().wrapping_add(i);
+        // Written where it stays: made elsewhere and moved, it costs more than all the rest of a read.
+        // SAFETY: there is room: for so many from the beginning, and for one more from then on.
+        unsafe { end.write(entry) };
         // SAFETY: it was just written.
         unsafe { self.entries.set_len(i + 1) };
         i
     }
 
     #[cold]
-    fn grow(&mut self) {
-        self.entries.reserve(LINEAR_CELLS);
-    }
-
-    #[cold]
     fn push_to_index(&mut self, i: usize, head: &Head) {
+        self.entries.reserve(1);
         if i == LINEAR_CELLS {
             let before = self.entries.iter().enumerate();
             self.index
@@ -143,12 +174,12 @@ impl Log {
     }
 
     /// Keeps the log for the thread's next attempt.
-    #[inline]
+    #[inline(always)]
     pub(super) fn put_away(mut self: Box<Self>) {
-        if self.entries.capacity() > KEPT_CELLS {
-            return;
-        }
         if self.entries.len() > LINEAR_CELLS {
+            if self.entries.capacity() > KEPT_CELLS {
+                return;
+            }
             self.index.clear();
         }
         self.entries.clear();

@@ -310,15 +310,13 @@ impl<'t, 'env: 't> Tx<'t, 'env> {
     ) -> Result<R, E> {
         // An `Abort` that was ignored before is not to be taken for one of `f`.
         self.attempt.check_running()?;
-        let before = self.attempt.log.undo.len();
+        let before = self.attempt.begin_alternative();
         let result = f(self);
-        if self.attempt.outlook != Outlook::Retry {
+        if !self.attempt.end_alternative(before) {
             return result;
         }
         // Also if `f` has ignored it.
         drop(result);
-        self.attempt.outlook = Outlook::Running;
-        self.attempt.undo_to(before);
         g(self)
     }
 }

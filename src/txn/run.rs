@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::attempt::{Attempt, Outlook};
 use super::error::{Abort, TxAbort, TxError};
-use super::ladder::{Ladder, Loss};
+use super::ladder::{self, Ladder, Loss};
 use super::retry::{Places, Sleeper};
 use super::{Tx, stats};
 use crate::reclaim;
@@ -42,7 +42,8 @@ pub struct Transaction {
 
 /// Why one attempt did not end the transaction.
 enum Setback {
-    Lost,
+    /// It was lost, at the cell of this address if at one.
+    Lost(Loss, Option<usize>),
     /// The closure waits for a change of what it has read; `None` if there has been one.
     Waits(Option<Places>),
     ReadNothing,
@@ -121,15 +122,44 @@ impl Transaction {
         &self,
         mut f: impl for<'t> FnMut(&mut Tx<'t, 'env>) -> Result<R, TxAbort<E>>,
     ) -> Result<R, TxError<E>> {
-        let mut ladder = Ladder::new();
+        let mut ladder = None;
         let mut sleeper = None;
         loop {
+            let now = ladder.as_deref().unwrap_or(&ladder::FIRST);
             let notify = || sleeper.get_or_insert_with(Sleeper::new).notify();
-            let mut setback = Setback::Lost;
-            if let Some(result) = self.attempt(&mut ladder, &mut setback, &mut f, notify) {
-                return result.map_err(TxError::Aborted);
+            match self.attempt(now, &mut f, notify) {
+                Ok(result) => return result.map_err(TxError::Aborted),
+                Err(setback) => self.go_on_after(setback, &mut ladder, &sleeper)?,
             }
-            self.go_on_after(setback, &ladder, &sleeper)?;
+        }
+    }
+
+    /// Waits for as long as there is reason to, on this thread.
+    #[cold]
+    #[inline(never)]
+    fn go_on_after<E>(
+        &self,
+        setback: Setback,
+        ladder: &mut Option<Box<Ladder>>,
+        sleeper: &Option<Sleeper>,
+    ) -> Result<(), TxError<E>> {
+        match setback {
+            Setback::Lost(loss, at) => {
+                let ladder = ladder.get_or_insert_with(|| Box::new(Ladder::new()));
+                self.step_back(ladder, loss, at)
+            }
+            Setback::Waits(None) => self.check_deadline(),
+            Setback::Waits(Some(places)) => {
+                let sleeper = sleeper.as_ref().expect("it was to be notified by it");
+                let woken = sleeper.sleep(self.deadline);
+                drop(places);
+                if woken {
+                    Ok(())
+                } else {
+                    Err(TxError::TimedOut)
+                }
+            }
+            Setback::ReadNothing => Err(TxError::RetryWithoutReads),
         }
     }
 
@@ -169,15 +199,14 @@ impl Transaction {
         }
     }
 
-    /// Runs the closure once. `None`: for the reason in `setback` it is not the end.
+    /// Runs the closure once. `Err`: it is not the end.
     #[inline(always)]
     fn attempt<'env, R, E>(
         &self,
-        ladder: &mut Ladder,
-        setback: &mut Setback,
+        ladder: &Ladder,
         f: &mut impl for<'t> FnMut(&mut Tx<'t, 'env>) -> Result<R, TxAbort<E>>,
         notify: impl FnMut() -> Notify,
-    ) -> Option<Result<R, E>> {
+    ) -> Result<Result<R, E>, Setback> {
         reclaim::with(|local| {
             local.tidy();
             let mut tx = Tx::new(Attempt::new(local, ladder));
@@ -186,57 +215,37 @@ impl Transaction {
             let ended = match result {
                 Ok(result) if attempt.commit().is_ok() => {
                     stats::count_commit(self.label);
-                    return Some(Ok(result));
+                    tx.attempt.conclude();
+                    return Ok(Ok(result));
                 }
                 // What the closure relied on was so at one moment.
                 Err(TxAbort::Transaction(error)) if attempt.outlook == Outlook::Running => {
                     attempt.roll_back();
-                    Some(Err(error))
+                    Ok(Err(error))
                 }
-                _ => {
-                    *setback = attempt.end_without_commit(notify);
-                    None
-                }
+                _ => Err(attempt.end_without_commit(notify)),
             };
             stats::count_end(self.label, attempt.outlook);
             ended
         })
     }
 
-    /// Waits for as long as there is reason to, on this thread.
+    /// Counts a loss, and waits a little, if there is to be another attempt.
     #[cold]
-    fn go_on_after<E>(
+    fn step_back<E>(
         &self,
-        setback: Setback,
-        ladder: &Ladder,
-        sleeper: &Option<Sleeper>,
+        ladder: &mut Ladder,
+        loss: Loss,
+        at: Option<usize>,
     ) -> Result<(), TxError<E>> {
-        match setback {
-            Setback::Lost => self.go_on_after_loss(ladder),
-            Setback::Waits(None) => self.check_deadline(),
-            Setback::Waits(Some(places)) => {
-                let sleeper = sleeper.as_ref().expect("it was to be notified by it");
-                let woken = sleeper.sleep(self.deadline);
-                drop(places);
-                if woken {
-                    Ok(())
-                } else {
-                    Err(TxError::TimedOut)
-                }
-            }
-            Setback::ReadNothing => Err(TxError::RetryWithoutReads),
-        }
-    }
-
-    #[cold]
-    fn go_on_after_loss<E>(&self, ladder: &Ladder) -> Result<(), TxError<E>> {
+        ladder.lose(loss, at);
         if self
             .max_attempts
             .is_some_and(|max| ladder.losses >= max.get())
         {
             return Err(TxError::Contended {
                 attempts: ladder.losses,
-                reasons: ladder.reasons,
+                reasons: ladder.reasons(),
             });
         }
         self.check_deadline()?;
@@ -260,15 +269,9 @@ impl Attempt<'_> {
         match self.outlook {
             Outlook::Retry if self.has_read() => Setback::Waits(self.enlist(notify)),
             Outlook::Retry => Setback::ReadNothing,
-            Outlook::Lost(loss, at) => {
-                self.ladder.lose(loss, at);
-                Setback::Lost
-            }
+            Outlook::Lost(loss, at) => Setback::Lost(loss, at),
             // The closure has returned an `Abort` that was not its own.
-            Outlook::Running => {
-                self.ladder.lose(Loss::Overtaken, None);
-                Setback::Lost
-            }
+            Outlook::Running => Setback::Lost(Loss::Overtaken, None),
         }
     }
 }
@@ -305,13 +308,14 @@ where
         let f = &mut this.f;
         let mut f = |tx: &mut Tx<'_, 'env>| f(tx).map_err(TxAbort::Attempt);
         loop {
-            let mut setback = Setback::Lost;
-            let (transaction, ladder) = (this.transaction, &mut this.ladder);
-            if let Some(result) = transaction.attempt(ladder, &mut setback, &mut f, notify) {
-                return Poll::Ready(result.map_err(TxError::Aborted));
-            }
+            let setback = match this.transaction.attempt(&this.ladder, &mut f, notify) {
+                Ok(result) => return Poll::Ready(result.map_err(TxError::Aborted)),
+                Err(setback) => setback,
+            };
             match setback {
-                Setback::Lost => this.transaction.go_on_after_loss(&this.ladder)?,
+                Setback::Lost(loss, at) => {
+                    this.transaction.step_back(&mut this.ladder, loss, at)?;
+                }
                 Setback::Waits(places) => {
                     this.transaction.check_deadline()?;
                     if places.is_some() {
