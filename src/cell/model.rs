@@ -37,11 +37,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         let pin = pin_cells();
         let mut node = self.current(&pin);
         loop {
-            let stamp = node
-                .header()
-                .when()
-                .as_stamp()
-                .expect("a current node is stamped");
+            let stamp = node.stamp().expect("a current node is stamped");
             match node.header().prev() {
                 // SAFETY: models that take moments reclaim nothing.
                 Some(prev) if stamp > moment.0 => node = unsafe { NodeRef::new(prev) },

@@ -372,6 +372,12 @@ impl<'p> NodeRef<'p> {
         self.header().version()
     }
 
+    /// Its moment, if that is set.
+    #[inline(always)]
+    pub(crate) fn stamp(self) -> Option<u64> {
+        self.header().when().as_stamp()
+    }
+
     /// # Safety
     /// The node is a `Node<T>`, and has a value.
     #[inline(always)]
@@ -389,7 +395,7 @@ impl<'p> NodeRef<'p> {
     /// The node that has the value now, if this is the one in the head. See [`Current::settle`].
     #[inline(always)]
     pub(crate) fn settle(self) -> NodeRef<'p> {
-        if self.header().when().as_stamp().is_some() {
+        if self.stamp().is_some() {
             return self;
         }
         self.settle_slow()
@@ -405,7 +411,7 @@ impl<'p> NodeRef<'p> {
     /// side of each snapshot [C4].
     #[inline(always)]
     pub(crate) fn current(self) -> Current<'p> {
-        if self.header().when().as_stamp().is_some() {
+        if self.stamp().is_some() {
             return Current::Settled(self);
         }
         self.current_slow()

@@ -190,7 +190,7 @@ impl<'t> Attempt<'t> {
     #[inline(always)]
     fn current_at_moment(&self, head: &Head) -> NodeRef<'t> {
         let node = self.node(head.load().node());
-        if node.header().when().as_stamp().is_some() {
+        if node.stamp().is_some() {
             return node;
         }
         self.current_at_moment_slow(head)
@@ -216,12 +216,7 @@ impl<'t> Attempt<'t> {
     fn stay_consistent(&mut self, newest: NodeRef<'t>) -> Result<(), Abort> {
         match self.moment {
             None if self.log.entries.len() <= LINEAR_CELLS => self.look_through()?,
-            Some(moment)
-                if newest
-                    .header()
-                    .when()
-                    .as_stamp()
-                    .is_some_and(|s| s <= moment) => {}
+            Some(moment) if newest.stamp().is_some_and(|s| s <= moment) => {}
             _ => self.advance()?,
         }
         self.check_alive()

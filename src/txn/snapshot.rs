@@ -51,7 +51,7 @@ impl<'t, 'env: 't> View<'t, 'env> {
     pub fn read<T: Send + Sync + 'static>(&self, cell: &'t VersionedCell<T>) -> &'t T {
         // SAFETY: loaded under the pin, which lives as long as the view [R1] [X1].
         let node = unsafe { NodeRef::new(cell.head().load().node()) };
-        let node = match node.header().when().as_stamp() {
+        let node = match node.stamp() {
             Some(stamp) if stamp <= self.moment => node,
             _ => self.older(cell.head()),
         };
@@ -65,7 +65,7 @@ impl<'t, 'env: 't> View<'t, 'env> {
     fn older(&self, head: &Head) -> NodeRef<'t> {
         let mut node = self.newest(head);
         loop {
-            let stamp = node.header().when().as_stamp();
+            let stamp = node.stamp();
             let stamp = stamp.expect("a node that was current is stamped");
             match node.header().prev() {
                 // SAFETY: it is retired after the node on it was stamped, and so after the moment and the pin [X5].
