@@ -32,6 +32,12 @@ impl Rng {
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
     }
+
+    /// Returns whether something happens that has this probability.
+    pub fn chance(&mut self, probability: f64) -> bool {
+        // As many bits as a float has.
+        ((self.next() >> 11) as f64) < probability * (1_u64 << 53) as f64
+    }
 }
 
 /// Returns `count` distinct keys that `seed` determines.
