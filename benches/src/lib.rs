@@ -11,11 +11,13 @@
 //! - Where a peer has several calls that would do, the fastest counts.
 
 pub mod cells;
+pub mod control;
 pub mod heap;
 pub mod machine;
 pub mod peers;
 pub mod ratio;
 pub mod records;
+pub mod scenarios;
 pub mod skew;
 pub mod tasks;
 pub mod throughput;

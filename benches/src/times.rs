@@ -30,18 +30,31 @@ impl Times {
     /// Runs `operation`, and takes its time if it is its turn.
     #[inline]
     pub fn around<R>(&mut self, operation: impl FnOnce() -> R) -> R {
-        self.turn += 1;
-        if self.turn < self.every {
+        if !self.turn() {
             return operation();
         }
-        self.turn = 0;
         let start = Instant::now();
         let result = operation();
         self.record(start.elapsed());
         result
     }
 
-    fn record(&mut self, took: Duration) {
+    /// Counts an operation, and returns whether to take its time.
+    #[inline]
+    pub fn turn(&mut self) -> bool {
+        self.turn += 1;
+        let timed = self.turn == self.every;
+        if timed {
+            self.turn = 0;
+        }
+        timed
+    }
+
+    /// Takes down the time of one operation.
+    ///
+    /// # Panics
+    /// Never: the histogram resizes.
+    pub fn record(&mut self, took: Duration) {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         self.histogram.record(nanos).expect("it resizes");
     }

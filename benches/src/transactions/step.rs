@@ -30,8 +30,8 @@ impl Step {
     }
 }
 
-/// How many steps a loop runs through before it starts again.
-const STEPS: usize = 1024;
+/// How many accounts a loop of steps names before it starts again.
+const NAMED: usize = 1 << 14;
 
 /// Steps that each name `each` different accounts, drawn with the skew `theta`, a part of `written` to be changed.
 ///
@@ -65,7 +65,7 @@ pub fn random_steps(
         }
         step
     };
-    (0..STEPS).map(|_| step()).collect()
+    (0..NAMED / each).map(|_| step()).collect()
 }
 
 /// Writes of two neighbours, which every other thread names the other way round.
@@ -78,7 +78,7 @@ pub fn opposite_pairs(pairs: usize, thread: usize) -> Vec<Step> {
         pair.rotate_left(thread % 2);
         Step::writing(pair)
     };
-    (0..STEPS).map(|_| step()).collect()
+    (0..NAMED / 2).map(|_| step()).collect()
 }
 
 /// As many as most steps have: more of them are on the heap.
