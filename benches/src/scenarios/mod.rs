@@ -9,6 +9,7 @@ mod tasks;
 mod values;
 mod ycsb;
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -133,6 +134,7 @@ type Work = dyn Fn(usize, &AtomicBool, &mut Times) -> u64 + Sync;
 pub struct Load {
     work: Box<Work>,
     check: Box<dyn Fn(u64)>,
+    done: Cell<u64>,
 }
 
 impl fmt::Debug for Load {
@@ -156,7 +158,7 @@ pub struct Outcome {
 
 impl Load {
     /// `work` does operations until its flag is set, through its times, and returns how many; `check` is told how many
-    /// all threads did, and panics if they left something else behind.
+    /// all threads did since the load was made, and panics if they left something else behind.
     fn new(
         work: impl Fn(usize, &AtomicBool, &mut Times) -> u64 + Sync + 'static,
         check: impl Fn(u64) + 'static,
@@ -164,6 +166,7 @@ impl Load {
         Self {
             work: Box::new(work),
             check: Box::new(check),
+            done: Cell::new(0),
         }
     }
 
@@ -172,17 +175,19 @@ impl Load {
     /// # Panics
     /// If what was done is not what is there: the contender is broken.
     #[must_use]
-    pub fn run(self, threads: usize, span: Duration, every: u32) -> Outcome {
+    pub fn run(&self, threads: usize, span: Duration, every: u32) -> Outcome {
+        let work = &self.work;
         let (each, took) = throughput::run_each(threads, span, |index, stop| {
             let mut times = Times::new(every);
-            let done = (self.work)(index, stop, &mut times);
+            let done = work(index, stop, &mut times);
             (done, times)
         });
         let mut times = Times::new(every);
         each.iter().for_each(|(_, of)| times.add(of));
         let done: Vec<u64> = each.into_iter().map(|(done, _)| done).collect();
         let sum = done.iter().sum();
-        (self.check)(sum);
+        self.done.set(self.done.get() + sum);
+        (self.check)(self.done.get());
         // Who does something else than the operation that counts did none of them.
         let counted: Vec<u64> = done.into_iter().filter(|&done| done > 0).collect();
         Outcome {
@@ -220,6 +225,17 @@ fn busy(steps: u32) {
     for step in 0..steps {
         std::hint::black_box(step);
     }
+}
+
+/// The scenario of this name.
+///
+/// # Panics
+/// If there is none.
+#[must_use]
+pub fn named(name: &str) -> Scenario {
+    let mut all = all().into_iter();
+    let found = all.find(|scenario| scenario.name == name);
+    found.unwrap_or_else(|| panic!("there is no scenario '{name}'"))
 }
 
 /// Every scenario, in the order of the page.

@@ -298,5 +298,22 @@ pub(super) fn all() -> Vec<Scenario> {
         },
         Some([TRANSACTIONS, TABLE]),
     );
+    by_value(
+        "updates",
+        "Reads become updates",
+        "Each step names eight of 64 numbers, and more and more of those it also writes, on two threads for each core. Who \
+         locks writes a word for each number that it reads; who is optimistic writes only what it changes.",
+        Plan {
+            accounts: 64,
+            steps: |setting, index| random_steps(64, 8, setting.value, 0.0, setting.seed_of(index)),
+            ..PLAN
+        },
+        Axis::Value {
+            label: "part of the numbers that are written",
+            values: &[0.0, 0.05, 0.1, 0.25, 0.5, 1.0],
+            per_core: 2,
+        },
+        Some([TRANSACTIONS, TABLE]),
+    );
     all
 }

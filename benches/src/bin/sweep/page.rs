@@ -126,7 +126,7 @@ fn doubts(answer: &Answer<'_>) -> Vec<String> {
     let lacks = |line: &Line| {
         let ticks = answer.ticks.iter().zip(&line.points);
         let lacking = ticks.filter(|(_, point)| point.verdict.is_none());
-        let lacking: Vec<_> = lacking.map(|(&tick, _)| table::number(tick)).collect();
+        let lacking: Vec<_> = lacking.map(|(&tick, _)| table::tick(tick)).collect();
         (!lacking.is_empty()).then(|| format!("{} at {}", line.name, lacking.join(", ")))
     };
     answer.lines.iter().filter_map(lacks).collect()
@@ -145,7 +145,7 @@ fn chart_of_rates(answer: &Answer<'_>) -> Result<Option<String>, String> {
             })
             .collect()
     };
-    let ticks = answer.ticks.iter().map(|&tick| table::number(tick));
+    let ticks = answer.ticks.iter().map(|&tick| table::tick(tick));
     chart(
         answer,
         answer.axis(),

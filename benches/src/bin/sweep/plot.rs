@@ -7,6 +7,8 @@ use plotters::prelude::*;
 /// The size of a chart. It is shown as wide as there is room, so letters must bear to be a quarter smaller on a phone.
 const SIZE: (u32, u32) = (460, 340);
 const FONT: (&str, i32) = ("sans-serif", 13);
+/// The room for what stands under the axis.
+const BELOW: i32 = 42;
 /// How wide a letter is, about: the names at the right must fit.
 const LETTER: f64 = 6.6;
 
@@ -90,9 +92,12 @@ fn draw(chart: &Chart<'_>, area: &Area<'_>, range: std::ops::Range<f64>) -> Draw
     let mut axes = ChartBuilder::on(area)
         .margin_top(10)
         .margin_right(names as i32)
-        .x_label_area_size(42)
+        .x_label_area_size(BELOW)
         .y_label_area_size(58)
-        .build_cartesian_2d(0..(chart.ticks.len() - 1).max(1), range.log_scale())
+        .build_cartesian_2d(
+            0..(chart.ticks.len() - 1).max(1),
+            range.clone().log_scale().with_key_points(steps(range)),
+        )
         .map_err(said)?;
     axes.configure_mesh()
         .label_style(FONT)
@@ -101,7 +106,6 @@ fn draw(chart: &Chart<'_>, area: &Area<'_>, range: std::ops::Range<f64>) -> Draw
         .y_desc(chart.y)
         .x_labels(chart.ticks.len())
         .x_label_formatter(&|&place| chart.ticks.get(place).cloned().unwrap_or_default())
-        .y_labels(6)
         .y_label_formatter(&|&value| short(value))
         .light_line_style(TRANSPARENT)
         .bold_line_style(RGBColor(225, 225, 225))
@@ -139,7 +143,7 @@ fn draw_line(
         if dash == 0 {
             area.draw(&PathElement::new(path, style)).map_err(said)?;
         } else {
-            let path = DashedPathElement::new(path.into_iter(), dash, gap, style);
+            let path = DashedPathElement::new(path, dash, gap, style);
             area.draw(&path).map_err(said)?;
         }
     }
@@ -169,7 +173,7 @@ fn draw_names(area: &Area<'_>, right: i32, mut ends: Vec<(usize, &str, Pixel)>) 
     const APART: i32 = 15;
     ends.sort_by_key(|(_, _, (_, y))| *y);
     let wanted: Vec<i32> = ends.iter().map(|(_, _, (_, y))| *y).collect();
-    let bottom = i32::try_from(SIZE.1).unwrap_or(i32::MAX) - APART;
+    let bottom = i32::try_from(SIZE.1).unwrap_or(i32::MAX) - BELOW - APART / 2;
     let places = spread(&wanted, APART, APART, bottom);
     for ((which, name, end), y) in ends.into_iter().zip(places) {
         let leader = PathElement::new(vec![end, (right + 8, y)], RGBColor(170, 170, 170));
@@ -199,7 +203,24 @@ fn spread(wanted: &[i32], apart: i32, top: i32, bottom: i32) -> Vec<i32> {
     places
 }
 
-/// A power of ten as few letters.
+/// What stands beside the axis: powers of ten, with two and five between them where there are few.
+fn steps(range: std::ops::Range<f64>) -> Vec<f64> {
+    let decades = (range.end / range.start).log10();
+    let between: &[f64] = if decades < 2.5 {
+        &[1.0, 2.0, 5.0]
+    } else {
+        &[1.0]
+    };
+    let lowest = range.start.log10().floor() as i32;
+    let powers = (lowest..).map(|power| 10_f64.powi(power));
+    powers
+        .flat_map(|power| between.iter().map(move |step| step * power))
+        .skip_while(|step| *step < range.start)
+        .take_while(|step| *step <= range.end)
+        .collect()
+}
+
+/// A number in few letters.
 fn short(value: f64) -> String {
     let (scaled, unit) = match value {
         value if value >= 1e9 => (value / 1e9, "G"),
@@ -257,6 +278,12 @@ mod tests {
         let places = spread(&[50, 51, 52, 95], 10, 10, 100);
         assert_eq!(places, [50, 60, 70, 95]);
         assert_eq!(spread(&[95, 98, 99], 10, 10, 100), [80, 90, 100]);
+    }
+
+    #[test]
+    fn steps_are_inside() {
+        assert_eq!(steps(3.0..60.0), [5.0, 10.0, 20.0, 50.0]);
+        assert_eq!(steps(3.0..60_000.0), [10.0, 100.0, 1_000.0, 10_000.0]);
     }
 
     #[test]

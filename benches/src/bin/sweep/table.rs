@@ -50,7 +50,7 @@ pub(crate) fn facts(head: &Head) -> Vec<[String; 2]> {
 /// The rates of all contenders in all settings.
 pub(crate) fn rates(answer: &Answer<'_>) -> Rows {
     let mut heading = vec![answer.axis()];
-    heading.extend(answer.ticks.iter().map(|&tick| number(tick)));
+    heading.extend(answer.ticks.iter().map(|&value| tick(value)));
     let mut rows = vec![heading];
     for line in &answer.lines {
         let mut row = vec![line.name.to_owned()];
@@ -114,13 +114,19 @@ pub(crate) fn part(part: f64) -> String {
 
 /// In which setting the times of a scenario are shown: the last that has any.
 pub(crate) fn setting(answer: &Answer<'_>, place: usize) -> String {
-    let (tick, threads) = (number(answer.ticks[place]), answer.threads[place]);
+    let (tick, threads) = (tick(answer.ticks[place]), answer.threads[place]);
     let axis = answer.axis();
+    let noun = if threads == 1 { "thread" } else { "threads" };
     if axis == "threads" {
-        format!("{threads} threads")
+        format!("{threads} {noun}")
     } else {
-        format!("{axis}: {tick}, {threads} threads")
+        format!("{axis}: {tick}, {threads} {noun}")
     }
+}
+
+/// A tick as it was set.
+pub(crate) fn tick(value: f64) -> String {
+    value.to_string()
 }
 
 /// Three digits, and what is whole as it is.
