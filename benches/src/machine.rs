@@ -1,6 +1,7 @@
 //! What a report says of the machine, the compiler and the crates it ran with; never its name.
 
 use std::fs;
+use std::hash::{DefaultHasher, Hasher as _};
 use std::process::Command;
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -64,6 +65,16 @@ pub fn commit() -> Option<String> {
     } else {
         format!("{commit}, changed")
     })
+}
+
+/// Returns a number that another build of the program that is running would hardly have; `None` if its file cannot be
+/// read.
+#[must_use]
+pub fn build() -> Option<String> {
+    let mut hasher = DefaultHasher::new();
+    let file = std::env::current_exe().ok()?;
+    hasher.write(&fs::read(file).ok()?);
+    Some(format!("{:016x}", hasher.finish()))
 }
 
 /// Returns what allocates for programs that do not choose: the C library, with its version if it says so.

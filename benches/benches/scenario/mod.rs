@@ -4,6 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Throughput};
+use latchwork_bench::ratio::Quartiles;
 use latchwork_bench::scenarios::{self, Axis, Scenario, Setting};
 use latchwork_bench::times::Times;
 
@@ -25,26 +26,29 @@ pub(crate) fn ask(names: &[&str]) {
         for setting in settings_of(&scenario) {
             for contender in &scenario.contenders {
                 let mut times = Times::new(scenario.every);
+                let mut fairness = Vec::new();
                 let id = BenchmarkId::new(contender.name, setting.value);
                 group.bench_function(id, |bencher| {
                     bencher.iter_custom(|wanted| {
                         let load = contender.build(setting);
                         let outcome = load.run(setting.threads, SPAN, scenario.every);
                         times.add(&outcome.times);
+                        fairness.push(outcome.fairness);
                         // What so many take of all threads together. Where not one was done in a run, one a second is
                         // too many already.
                         Duration::from_secs_f64(wanted as f64 / outcome.rate.max(1.0))
                     });
                 });
                 // Criterion does not run what its command line leaves out.
-                if !times.is_empty() {
+                if let Some(fairness) = Quartiles::of(fairness).filter(|_| !times.is_empty()) {
                     println!(
-                        "{:24}half of the operations took {} ns at the most, 99% {} ns, 99.9% {} ns, the longest {} ns\n",
+                        "{:24}half took {} ns at the most, 99% {} ns, 99.9% {} ns, the longest {} ns; Jain's index {:.2}\n",
                         "",
                         times.nanos(0.5),
                         times.nanos(0.99),
                         times.nanos(0.999),
-                        times.nanos(1.0)
+                        times.nanos(1.0),
+                        fairness.median
                     );
                 }
             }

@@ -10,15 +10,18 @@ use super::{Axis, Contender, Load, Scenario, Setting};
 use crate::peers::{AsyncKeyLock, AsyncKeyed, AsyncPool, AsyncTable, TokioMutexes};
 use crate::workload::{Counters, Rng, spread_keys};
 
-const KEYS: usize = 16;
+const SOME: usize = 16;
+
+const KEYS: &str =
+    "stronger: compares keys and not their hashes; weaker: a cancelled waiter leaves its entry";
 
 fn awaited<L: AsyncKeyLock + Send + 'static>(
     make: impl Fn(&RandomState) -> L + 'static,
 ) -> impl Fn(Setting) -> Load + 'static {
     move |setting| {
         let hasher = RandomState::default();
-        let (locks, keys) = (make(&hasher), spread_keys(KEYS, &hasher));
-        let counters = Arc::new(Counters::new(KEYS));
+        let (locks, keys) = (make(&hasher), spread_keys(SOME, &hasher));
+        let counters = Arc::new(Counters::new(SOME));
         let counted = counters.clone();
         Load::new(
             move |index, stop, times| {
@@ -26,7 +29,7 @@ fn awaited<L: AsyncKeyLock + Send + 'static>(
                 pollster::block_on(async {
                     let mut done = 0;
                     while !stop.load(Ordering::Relaxed) {
-                        let at = rng.next() as usize & (KEYS - 1);
+                        let at = rng.next() as usize & (SOME - 1);
                         let start = times.turn().then(Instant::now);
                         locks.hold(keys[at], || counters.bump(at)).await;
                         if let Some(start) = start {
@@ -45,7 +48,7 @@ fn awaited<L: AsyncKeyLock + Send + 'static>(
 pub(super) fn all() -> Vec<Scenario> {
     let array = "weaker: an array made for these keys";
     let table = |hasher: &RandomState| AsyncTable(LockTable::with_hasher(hasher.clone()));
-    let mutexes = |hasher: &RandomState| TokioMutexes::<KEYS>::new(hasher.clone());
+    let mutexes = |hasher: &RandomState| TokioMutexes::<SOME>::new(hasher.clone());
     vec![Scenario {
         name: "async",
         set: "locks",
@@ -57,17 +60,9 @@ pub(super) fn all() -> Vec<Scenario> {
         contenders: vec![
             Contender::ours("LockTable, lock_async", awaited(table)),
             Contender::peer("tokio Mutex, each key", array, awaited(mutexes)),
-            Contender::peer(
-                "keyed-lock",
-                "weaker: a cancelled waiter leaves its entry",
-                awaited(|_| AsyncKeyed::default()),
-            ),
-            Contender::peer(
-                "lockable",
-                "weaker: a cancelled waiter leaves its entry",
-                awaited(|_| AsyncPool::default()),
-            ),
+            Contender::peer("keyed-lock", KEYS, awaited(|_| AsyncKeyed::default())),
+            Contender::peer("lockable", KEYS, awaited(|_| AsyncPool::default())),
         ],
-        crossing: None,
+        pessimist: None,
     }]
 }

@@ -83,7 +83,7 @@ fn contenders(updates: Updates) -> Vec<Contender> {
         ),
         Contender::peer(
             "AtomicCell",
-            "weaker: plain data, copied; no versions",
+            "weaker: plain data, copied, behind a spin lock where it is more than a word; no versions",
             shared(updates, || AtomicCell::new(Pair::FIRST), |cell| cell),
         ),
     ]
@@ -98,7 +98,7 @@ pub(super) fn all() -> Vec<Scenario> {
         axis,
         every: 16,
         contenders,
-        crossing: None,
+        pessimist: None,
     };
     vec![
         question(

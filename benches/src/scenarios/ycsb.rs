@@ -78,7 +78,7 @@ pub(super) fn all() -> Vec<Scenario> {
         axis: Axis::Threads,
         every: 16,
         contenders: contenders(updates),
-        crossing: None,
+        pessimist: None,
     };
     vec![
         workload(

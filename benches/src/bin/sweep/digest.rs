@@ -3,7 +3,8 @@
 use latchwork_bench::ratio::Quartiles;
 use latchwork_bench::scenarios::{Axis, Scenario};
 
-use crate::raw::{Cell, PARTS, Raw, Run};
+use crate::plan::Depth;
+use crate::raw::{Cell, PARTS, Run};
 
 /// Times below this number say nothing about the one in a thousand that took longest.
 const ENOUGH_TIMES: u64 = 1_000;
@@ -50,12 +51,12 @@ pub(crate) struct Verdict {
 }
 
 impl<'a> Answer<'a> {
-    /// Puts together what is there of `scenario`; `None` if nothing is.
-    pub(crate) fn of(scenario: &'a Scenario, raw: &Raw) -> Option<Self> {
+    /// Puts together what `cells` have of `scenario`, measured to this depth; `None` if nothing.
+    pub(crate) fn of(scenario: &'a Scenario, cells: &[Cell], depth: Depth) -> Option<Self> {
         let named = |cell: &&Cell| cell.scenario == scenario.name;
-        let mut cells: Vec<_> = raw.cells.iter().filter(named).collect();
+        let mut cells: Vec<_> = cells.iter().filter(named).collect();
         cells.sort_by(|a, b| a.value.total_cmp(&b.value));
-        let need = raw.head.plan.depth.runs().div_ceil(2).max(2);
+        let need = depth.runs().div_ceil(2).max(2);
         let lines = scenario.contenders.iter().map(|contender| Line {
             name: contender.name,
             ours: contender.ours,
@@ -90,48 +91,45 @@ impl<'a> Answer<'a> {
         (0..self.ticks.len()).rev().find(known)
     }
 
-    /// Where the line of the optimistic contender crosses that of the pessimistic one, in words.
+    /// Where the line of the first contender, who is optimistic, crosses that of the pessimistic one, in words.
     pub(crate) fn crossing(&self) -> Option<String> {
-        let [optimist, pessimist] = self.scenario.crossing?;
-        let rates = |name: &str| {
-            let line = self.lines.iter().find(|line| line.name == name)?;
-            let rates = line.points.iter().map(|point| point.verdict.as_ref());
-            Some(rates.map(|verdict| Some(verdict?.rate.median)))
-        };
-        let both = rates(optimist)?.zip(rates(pessimist)?);
-        let lead: Vec<(f64, f64)> = self
-            .ticks
-            .iter()
-            .zip(both)
-            .filter_map(|(&tick, (one, other))| Some((tick, (one? / other?).ln())))
+        let pessimist = self.scenario.pessimist?;
+        let optimist = self.lines[0].name;
+        let line = self.lines.iter().find(|line| line.name == pessimist)?;
+        // The ratio of the same round: what the machine did to one it did to the other.
+        let lead = |point: &Point| Some(point.verdict.as_ref()?.ratio?.median.ln());
+        let points = self.ticks.iter().zip(&line.points);
+        let leads: Vec<(f64, f64)> = points
+            .filter_map(|(&tick, point)| Some((tick, lead(point)?)))
             .collect();
-        let axis = self.axis();
-        let [(_, first), ..] = lead[..] else {
+        let [(_, first), ..] = leads[..] else {
             return Some(format!(
                 "No verdict on where {optimist} and {pessimist} cross."
             ));
         };
         let leader = if first > 0.0 { optimist } else { pessimist };
-        let found = crossing(&lead);
-        Some(match found {
-            Some(at) => format!(
-                "{leader} is ahead at first; the lines of {optimist} and {pessimist} cross at about {at:.2} ({axis})."
+        let axis = self.axis();
+        Some(match crossing(&leads) {
+            Some((at, [left, right])) => format!(
+                "At first {leader} is ahead; the lines of {optimist} and {pessimist} cross between {left} and {right}, \
+                 at about {at:.2} ({axis})."
             ),
             None => format!(
-                "{leader} is ahead throughout: the lines of {optimist} and {pessimist} do not cross."
+                "Throughout {leader} is ahead: the lines of {optimist} and {pessimist} do not cross."
             ),
         })
     }
 }
 
-/// Where a line through these points first changes its sign.
-fn crossing(points: &[(f64, f64)]) -> Option<f64> {
+/// Where a line through these points first changes its sign, and between which two of them that is.
+fn crossing(points: &[(f64, f64)]) -> Option<(f64, [f64; 2])> {
     points.windows(2).find_map(|pair| {
         let [(left, before), (right, after)] = *pair else {
             return None;
         };
         let crosses = before * after <= 0.0 && before != after;
-        crosses.then(|| left + (right - left) * before / (before - after))
+        let at = left + (right - left) * before / (before - after);
+        crosses.then_some((at, [left, right]))
     })
 }
 
@@ -219,7 +217,8 @@ mod tests {
 
     #[test]
     fn lines_cross_between_the_points_where_the_sign_changes() {
-        assert_eq!(crossing(&[(0.0, 1.0), (0.5, 1.0), (1.0, -1.0)]), Some(0.75));
+        let crosses = crossing(&[(0.0, 1.0), (0.5, 1.0), (1.0, -1.0)]);
+        assert_eq!(crosses, Some((0.75, [0.5, 1.0])));
         assert_eq!(crossing(&[(0.0, 1.0), (1.0, 2.0)]), None);
     }
 }

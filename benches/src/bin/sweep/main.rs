@@ -153,9 +153,11 @@ fn run(options: &Options) -> Result<(), String> {
     let plan = Plan::new(options.depth(), options.threads.map(usize::from));
     let mut raw = Raw::open(&path, Head::here(plan))?;
     sweep(&scenarios, &mut raw)?;
-    let answers: Vec<_> = scenarios
+    // All that the folder has, whatever was asked for this time.
+    let all = scenarios::all();
+    let answers: Vec<_> = all
         .iter()
-        .filter_map(|scenario| Answer::of(scenario, &raw))
+        .filter_map(|scenario| Answer::of(scenario, &raw.cells, plan.depth))
         .collect();
     let table = table::text(&raw.head, &answers);
     print!("{table}");

@@ -19,7 +19,7 @@ svg { width: 100%; height: auto; max-width: 600px; display: block; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .85em; font-variant-numeric: tabular-nums; margin: .6em 0; }
 th, td { padding: 3px 9px; border-bottom: 1px solid #ccc; text-align: right; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
+th:first-child, td:first-child { text-align: left; } th:first-child { white-space: normal; }
 .facts td { white-space: normal; text-align: left; } .facts td:first-child { font-weight: 600; vertical-align: top; }
 .verdict { font-weight: 600; }
 summary { cursor: pointer; margin-top: .6em; }
@@ -190,4 +190,29 @@ fn chart(
     });
     let lines = lines.collect();
     plot::svg(&Chart { x, y, ticks, lines })
+}
+
+#[cfg(test)]
+mod tests {
+    use latchwork_bench::scenarios;
+
+    use super::*;
+    use crate::plan::{Depth, Plan};
+    use crate::raw::Cell;
+
+    #[test]
+    fn what_was_not_believed_is_said_and_not_drawn() {
+        let scenario = scenarios::named("conflicts");
+        let cell = Cell {
+            scenario: scenario.name.to_owned(),
+            threads: 2,
+            value: 0.5,
+            runs: Vec::new(),
+        };
+        let answer = Answer::of(&scenario, &[cell], Depth::Quick).expect("there is a cell");
+        let head = Head::here(Plan::new(Depth::Quick, None));
+        let page = html(&head, &[answer]).expect("it can be drawn");
+        assert!(page.contains("no verdict") && page.contains(scenario.title));
+        assert!(page.contains("No verdict on where") && !page.contains("<svg"));
+    }
 }

@@ -23,7 +23,7 @@ impl Depth {
         match self {
             Self::Quick => 2,
             Self::Usual => 5,
-            Self::Full => 15,
+            Self::Full => 11,
         }
     }
 

@@ -22,6 +22,8 @@ pub(crate) struct Head {
     pub(crate) compiler: String,
     pub(crate) allocator: String,
     pub(crate) commit: String,
+    /// Tells builds apart, also those of changed sources.
+    pub(crate) build: String,
     pub(crate) peers: Vec<(String, String)>,
     pub(crate) plan: Plan,
 }
@@ -56,6 +58,7 @@ impl Head {
             compiler: machine.rustc.to_owned(),
             allocator: machine::allocator(),
             commit: machine::commit().unwrap_or_else(|| "unknown".to_owned()),
+            build: machine::build().unwrap_or_default(),
             peers: peers.collect(),
             plan,
         }
@@ -118,7 +121,7 @@ impl Raw {
                     let found: Option<Head> = serde_json::from_str(&line).ok();
                     if found.as_ref() != Some(&head) {
                         return Err(format!(
-                            "{} is of another machine, commit or plan: --fresh starts anew, --out names another folder",
+                            "{} is of another machine, build or plan: --fresh starts anew, --out names another folder",
                             path.display()
                         ));
                     }
