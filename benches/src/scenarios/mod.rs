@@ -128,7 +128,7 @@ impl Contender {
     }
 }
 
-type Work = dyn Fn(usize, &AtomicBool, &mut Times) -> u64 + Sync;
+type Work = dyn Fn(usize, &AtomicBool, &mut Times) -> Option<u64> + Sync;
 
 /// What one contender works on in one setting.
 pub struct Load {
@@ -157,14 +157,15 @@ pub struct Outcome {
 }
 
 impl Load {
-    /// `work` does operations until its flag is set, through its times, and returns how many; `check` is told how many
-    /// all threads did since the load was made, and panics if they left something else behind.
-    fn new(
-        work: impl Fn(usize, &AtomicBool, &mut Times) -> u64 + Sync + 'static,
+    /// `work` does operations until its flag is set, through its times, and returns how many, or `None` if its thread is
+    /// there for something else; `check` is told how many all threads did since the load was made, and panics if they
+    /// left something else behind.
+    fn new<D: Into<Option<u64>>>(
+        work: impl Fn(usize, &AtomicBool, &mut Times) -> D + Sync + 'static,
         check: impl Fn(u64) + 'static,
     ) -> Self {
         Self {
-            work: Box::new(work),
+            work: Box::new(move |index, stop, times| work(index, stop, times).into()),
             check: Box::new(check),
             done: Cell::new(0),
         }
@@ -184,12 +185,11 @@ impl Load {
         });
         let mut times = Times::new(every);
         each.iter().for_each(|(_, of)| times.add(of));
-        let done: Vec<u64> = each.into_iter().map(|(done, _)| done).collect();
-        let sum = done.iter().sum();
+        // Who was there for something else is not one who came off badly.
+        let counted: Vec<u64> = each.into_iter().filter_map(|(done, _)| done).collect();
+        let sum = counted.iter().sum();
         self.done.set(self.done.get() + sum);
         (self.check)(self.done.get());
-        // Who does something else than the operation that counts did none of them.
-        let counted: Vec<u64> = done.into_iter().filter(|&done| done > 0).collect();
         Outcome {
             rate: sum as f64 / took.as_secs_f64(),
             fairness: fairness(&counted),
@@ -299,6 +299,16 @@ mod tests {
             let pessimist = scenario.pessimist.iter();
             assert!(pessimist.copied().all(|name| names.contains(name)));
         }
+    }
+
+    #[test]
+    fn who_gets_nothing_counts_and_who_wants_nothing_does_not() {
+        let share = |shares: [Option<u64>; 2]| {
+            let load = Load::new(move |index, _, _| shares[index], |_| ());
+            load.run(2, Duration::ZERO, 1).fairness
+        };
+        assert_eq!(share([Some(10), Some(0)]), 0.5);
+        assert_eq!(share([Some(10), None]), 1.0);
     }
 
     #[test]

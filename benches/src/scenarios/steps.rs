@@ -55,10 +55,10 @@ fn controlled<B: Bank + Send + 'static>(plan: Plan) -> impl Fn(Setting) -> Load 
                     Auditor::Beside if index == 0 && !alone => {
                         let mut unseen = Times::new(u32::MAX);
                         until(&[()], stop, &mut unseen, |()| audits());
-                        return 0;
+                        return None;
                     }
                     Auditor::Counted if index == 0 => {
-                        return until(&[()], stop, times, |()| audits());
+                        return Some(until(&[()], stop, times, |()| audits()));
                     }
                     _ => (),
                 }
@@ -75,9 +75,9 @@ fn controlled<B: Bank + Send + 'static>(plan: Plan) -> impl Fn(Setting) -> Load 
                 });
                 if plan.auditor == Auditor::Counted {
                     *times = Times::new(u32::MAX);
-                    return 0;
+                    return None;
                 }
-                done
+                Some(done)
             },
             move |_| assert_eq!(left.total(), total, "something is lost"),
         )
