@@ -6,6 +6,8 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
 
 static COUNTING: AtomicBool = AtomicBool::new(false);
 static BYTES: AtomicI64 = AtomicI64::new(0);
@@ -75,4 +77,28 @@ pub fn allocations(work: impl FnOnce()) -> u64 {
     ALLOCATIONS.store(0, Ordering::Relaxed);
     growth(work);
     ALLOCATIONS.load(Ordering::Relaxed)
+}
+
+/// As [`growth`], with the most that the bytes had grown by when looked at each millisecond.
+///
+/// # Panics
+/// If `work` does.
+pub fn peak<T>(work: impl FnOnce() -> T) -> (T, i64, i64) {
+    let stop = AtomicBool::new(false);
+    let ((result, most), left) = thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            let mut most = 0;
+            while !stop.load(Ordering::Relaxed) {
+                thread::sleep(Duration::from_millis(1));
+                most = most.max(BYTES.load(Ordering::Relaxed));
+            }
+            most
+        });
+        growth(|| {
+            let result = work();
+            stop.store(true, Ordering::Relaxed);
+            (result, watcher.join().expect("a look does not panic"))
+        })
+    });
+    (result, most, left)
 }

@@ -1,6 +1,8 @@
 //! What a report says of the machine, the compiler and the crates it ran with; never its name.
 
 use std::fs;
+use std::hash::{DefaultHasher, Hasher as _};
+use std::process::Command;
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -45,6 +47,51 @@ impl Machine {
             rustc: env!("BENCH_RUSTC"),
         }
     }
+}
+
+/// Returns the commit of the sources that this was built from, with a mark if they were changed since; `None` if they are
+/// not under git.
+#[must_use]
+pub fn commit() -> Option<String> {
+    let git = |arguments: &[&str]| {
+        let mut git = Command::new("git");
+        git.args(["-C", env!("CARGO_MANIFEST_DIR")]).args(arguments);
+        said(&mut git)
+    };
+    let commit = git(&["rev-parse", "--short=12", "HEAD"])?;
+    let changed = git(&["status", "--porcelain", "--untracked-files=no"])?;
+    Some(if changed.is_empty() {
+        commit
+    } else {
+        format!("{commit}, changed")
+    })
+}
+
+/// Returns a number that another build of the program that is running would hardly have; `None` if its file cannot be
+/// read.
+#[must_use]
+pub fn build() -> Option<String> {
+    let mut hasher = DefaultHasher::new();
+    let file = std::env::current_exe().ok()?;
+    hasher.write(&fs::read(file).ok()?);
+    Some(format!("{:016x}", hasher.finish()))
+}
+
+/// Returns what allocates for programs that do not choose: the C library, with its version if it says so.
+#[must_use]
+pub fn allocator() -> String {
+    let version = said(Command::new("getconf").arg("GNU_LIBC_VERSION"));
+    version.map_or_else(
+        || "the system's".to_owned(),
+        |version| format!("the system's, {version}"),
+    )
+}
+
+/// What a command printed, if it went well.
+fn said(command: &mut Command) -> Option<String> {
+    let output = command.output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| text.trim().to_owned())
 }
 
 /// Returns the most memory that this process ever had, in KiB.

@@ -27,6 +27,20 @@ impl Run {
 /// `work` is told which thread it is, works until its flag is set, and returns how many operations it did. The threads
 /// exist before the clock starts, and the thread that calls sleeps meanwhile.
 pub fn run(threads: usize, span: Duration, work: impl Fn(usize, &AtomicBool) -> u64 + Sync) -> Run {
+    let (done, took) = run_each(threads, span, work);
+    let done = done.into_iter().sum();
+    Run { done, took }
+}
+
+/// As [`run`], with what each thread returns, and how long they all had.
+///
+/// # Panics
+/// If a thread does.
+pub fn run_each<T: Send>(
+    threads: usize,
+    span: Duration,
+    work: impl Fn(usize, &AtomicBool) -> T + Sync,
+) -> (Vec<T>, Duration) {
     let stop = AtomicBool::new(false);
     let ready = Barrier::new(threads + 1);
     thread::scope(|scope| {
@@ -44,11 +58,10 @@ pub fn run(threads: usize, span: Duration, work: impl Fn(usize, &AtomicBool) -> 
         thread::sleep(span);
         stop.store(true, Ordering::Relaxed);
         let took = start.elapsed();
-        let done = crowd
+        let each = crowd
             .into_iter()
-            .map(|thread| thread.join().expect("a worker does not panic"))
-            .sum();
-        Run { done, took }
+            .map(|thread| thread.join().expect("a worker does not panic"));
+        (each.collect(), took)
     })
 }
 

@@ -32,6 +32,12 @@ impl Rng {
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
     }
+
+    /// Returns whether something happens that has this probability.
+    pub fn chance(&mut self, probability: f64) -> bool {
+        // As many bits as a float has.
+        ((self.next() >> 11) as f64) < probability * (1_u64 << 53) as f64
+    }
 }
 
 /// Returns `count` distinct keys that `seed` determines.
@@ -127,7 +133,7 @@ impl Counters {
 
     /// Adds one to a counter in two steps: two threads inside at once lose a count.
     #[inline]
-    fn bump(&self, at: usize) {
+    pub fn bump(&self, at: usize) {
         let counter = &self.0[at];
         counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
@@ -142,10 +148,27 @@ impl Counters {
     }
 }
 
-/// Locks a random one of `keys` and bumps its counter until `stop`; returns how often.
+/// Locks a random one of `keys`, bumps its counter and does `more`.
 ///
 /// # Panics
 /// If the number of keys is not a power of two.
+#[inline]
+pub fn increment<L: KeyLock<u64>>(
+    locks: &L,
+    keys: &[u64],
+    counters: &Counters,
+    rng: &mut Rng,
+    more: impl FnOnce(),
+) {
+    assert!(keys.len().is_power_of_two(), "a mask needs a power of two");
+    let at = rng.next() as usize & (keys.len() - 1);
+    locks.hold(keys[at], || {
+        counters.bump(at);
+        more();
+    });
+}
+
+/// Increments until `stop`; returns how often.
 #[inline(never)]
 pub fn increments<L: KeyLock<u64>>(
     locks: &L,
@@ -154,12 +177,10 @@ pub fn increments<L: KeyLock<u64>>(
     seed: u64,
     stop: &AtomicBool,
 ) -> u64 {
-    assert!(keys.len().is_power_of_two(), "a mask needs a power of two");
     let mut rng = Rng::new(seed);
     let mut done = 0;
     while !stop.load(Ordering::Relaxed) {
-        let at = rng.next() as usize & (keys.len() - 1);
-        locks.hold(keys[at], || counters.bump(at));
+        increment(locks, keys, counters, &mut rng, || ());
         done += 1;
     }
     done

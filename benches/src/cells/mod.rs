@@ -1,7 +1,9 @@
 //! Values that are replaced as a whole: the cell, what else would do, and the loops that use them.
 
 mod by_hand;
+mod by_key;
 mod crates;
+mod left_right;
 mod ours;
 mod seqlock;
 
@@ -10,7 +12,9 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use by_hand::ByHand;
+pub use by_key::ByKey;
 pub use crates::{Cached, LoadFull};
+pub use left_right::{LeftRight, LeftRightReader};
 pub use ours::{Pinned, Shared};
 pub use seqlock::Seqlock;
 
@@ -164,6 +168,8 @@ mod tests {
         holds(&parking_lot::RwLock::new(Pair::FIRST), |c| c);
         holds(&AtomicCell::new(Pair::FIRST), |c| c);
         holds(&Seqlock::new(Pair::FIRST), |c| c);
+        holds(&LeftRight::new(Pair::FIRST), LeftRight::reader);
+        holds(&ByKey::default(), |c| c);
     }
 
     #[test]

@@ -42,6 +42,10 @@ pub struct TryPool<K: Eq + Hash + Clone>(pub LockPool<K>);
 #[derive(Debug)]
 pub struct Dash<K: Eq + Hash>(pub DashMap<K, ()>);
 
+/// `scc`: an entry held, then removed. It locks a whole bucket of the map, so this is no lock by key.
+#[derive(Debug)]
+pub struct Scc<K: Eq + Hash>(pub scc::HashMap<K, ()>);
+
 /// Gives a peer `new` and `Default`.
 macro_rules! make {
     ($peer:ident, $new:expr, $($bound:tt)+) => {
@@ -66,6 +70,7 @@ make!(Keyed, KeyedLock::new(), Eq + Hash + Clone);
 make!(Pool, LockPool::new(), Eq + Hash + Clone + Debug);
 make!(TryPool, LockPool::new(), Eq + Hash + Clone + Debug);
 make!(Dash, DashMap::new(), Eq + Hash);
+make!(Scc, scc::HashMap::new(), Eq + Hash);
 
 impl<K: Eq + Hash + Copy + Send + Sync> KeyLock<K> for Lockmap<K> {
     #[inline]
@@ -106,6 +111,16 @@ impl<K: Eq + Hash + Copy + Send + Sync> KeyLock<K> for Dash<K> {
         let result = body();
         drop(held);
         self.0.remove(&key);
+        result
+    }
+}
+
+impl<K: Eq + Hash + Copy + Send + Sync> KeyLock<K> for Scc<K> {
+    #[inline]
+    fn hold<R>(&self, key: K, body: impl FnOnce() -> R) -> R {
+        let held = self.0.entry_sync(key).or_insert(());
+        let result = body();
+        let _removed = held.remove_entry();
         result
     }
 }

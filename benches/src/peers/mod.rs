@@ -4,11 +4,13 @@ mod crates;
 mod one;
 mod striped;
 mod table;
+mod tasks;
 
-pub use crates::{Dash, Keyed, Lockmap, Pool, TryPool};
-pub use one::{OneMutex, OneTokioMutex};
-pub use striped::{PaddedMutexes, PaddedRwLocks, Striped, TryThree};
+pub use crates::{Dash, Keyed, Lockmap, Pool, Scc, TryPool};
+pub use one::{OneFairMutex, OneMutex, OneStdMutex, OneTokioMutex};
+pub use striped::{PaddedMutexes, PaddedRwLocks, PaddedStdMutexes, Striped, TryThree};
 pub use table::{Exclusive, Shared, TryAll};
+pub use tasks::{AsyncKeyLock, AsyncKeyed, AsyncPool, AsyncTable, TokioMutexes};
 
 /// Something that can be locked by key.
 ///
@@ -69,7 +71,11 @@ mod tests {
         excludes(&Keyed::new());
         excludes(&Pool::new());
         excludes(&Dash::new());
+        excludes(&Scc::new());
+        excludes(&PaddedStdMutexes::<64>::new(RandomState::default()));
         excludes(&OneMutex::default());
+        excludes(&OneFairMutex::default());
+        excludes(&OneStdMutex::default());
         excludes(&OneTokioMutex::default());
     }
 

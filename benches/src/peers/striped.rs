@@ -22,6 +22,9 @@ pub struct Striped<L, const N: usize, S = RandomState> {
 /// An array of mutexes.
 pub type PaddedMutexes<const N: usize> = Striped<Mutex<()>, N>;
 
+/// An array of the standard library's mutexes.
+pub type PaddedStdMutexes<const N: usize> = Striped<std::sync::Mutex<()>, N>;
+
 /// An array of reader-writer locks, locked shared.
 pub type PaddedRwLocks<const N: usize> = Striped<RwLock<()>, N>;
 
@@ -41,6 +44,22 @@ impl<L: Default, const N: usize, S: BuildHasher> Striped<L, N, S> {
     fn index(&self, key: impl Hash) -> usize {
         self.hasher.hash_one(key) as usize & (N - 1)
     }
+
+    /// The lock of `key`, and of others.
+    #[inline]
+    pub(super) fn of(&self, key: impl Hash) -> &L {
+        &self.locks[self.index(key)]
+    }
+}
+
+impl<K: Copy + Hash, const N: usize, S: BuildHasher + Sync> KeyLock<K>
+    for Striped<std::sync::Mutex<()>, N, S>
+{
+    #[inline]
+    fn hold<R>(&self, key: K, body: impl FnOnce() -> R) -> R {
+        let _guard = self.of(key).lock().expect("nobody panics");
+        body()
+    }
 }
 
 impl<K: Copy + Hash, const N: usize, S: BuildHasher + Sync> KeyLock<K>
@@ -48,7 +67,7 @@ impl<K: Copy + Hash, const N: usize, S: BuildHasher + Sync> KeyLock<K>
 {
     #[inline]
     fn hold<R>(&self, key: K, body: impl FnOnce() -> R) -> R {
-        let _guard = self.locks[self.index(key)].lock();
+        let _guard = self.of(key).lock();
         body()
     }
 }
@@ -58,7 +77,7 @@ impl<K: Copy + Hash, const N: usize, S: BuildHasher + Sync> KeyLock<K>
 {
     #[inline]
     fn hold<R>(&self, key: K, body: impl FnOnce() -> R) -> R {
-        let _guard = self.locks[self.index(key)].read();
+        let _guard = self.of(key).read();
         body()
     }
 }

@@ -1,5 +1,8 @@
 //! Accounts that money is moved between: in cells, and in what else would do.
 
+mod locked;
+mod step;
+
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -7,6 +10,9 @@ use latchwork::{VersionedCell, atomically, snapshot};
 use parking_lot::Mutex;
 use stm::TVar;
 
+pub use self::locked::{ByLockmap, ByTable, Global, Happy, OrderedRw};
+pub use self::step::{Step, opposite_pairs, random_steps};
+use self::step::{gather, in_order};
 use crate::workload::Rng;
 
 /// How many accounts there are where nothing else is said.
@@ -20,11 +26,21 @@ pub trait Bank: Sync {
     /// So many accounts, with [`FUNDS`] each.
     fn new(accounts: usize) -> Self;
 
+    /// Adds up what is read, lets `change` loose on what is written, and returns the sum.
+    fn step(&self, step: &Step, change: impl Fn(&mut [i64])) -> i64;
+
     /// Moves one unit. The accounts differ.
-    fn transfer(&self, from: usize, to: usize);
+    fn transfer(&self, from: usize, to: usize) {
+        self.step(&Step::writing([from, to]), |funds| {
+            funds[0] -= 1;
+            funds[1] += 1;
+        });
+    }
 
     /// What two accounts have together at one moment. They differ.
-    fn both(&self, one: usize, other: usize) -> i64;
+    fn both(&self, one: usize, other: usize) -> i64 {
+        self.step(&Step::reading([one, other]), |_| ())
+    }
 
     /// What all accounts have together at one moment.
     fn total(&self) -> i64;
@@ -52,6 +68,21 @@ impl Bank for Cells {
         Self((0..accounts).map(|_| VersionedCell::new(FUNDS)).collect())
     }
 
+    fn step(&self, step: &Step, change: impl Fn(&mut [i64])) -> i64 {
+        atomically(|tx| {
+            let mut sum = 0;
+            for &at in &step.reads {
+                sum += tx.read(&self.0[at])?;
+            }
+            let mut funds = gather(step, |at| tx.read(&self.0[at]).copied())?;
+            change(&mut funds);
+            for (&at, funds) in step.writes.iter().zip(funds) {
+                tx.set(&self.0[at], funds)?;
+            }
+            Ok(sum)
+        })
+    }
+
     fn transfer(&self, from: usize, to: usize) {
         let (from, to) = (&self.0[from], &self.0[to]);
         atomically(|tx| {
@@ -73,6 +104,21 @@ impl Bank for Cells {
 impl Bank for Stm {
     fn new(accounts: usize) -> Self {
         Self((0..accounts).map(|_| TVar::new(FUNDS)).collect())
+    }
+
+    fn step(&self, step: &Step, change: impl Fn(&mut [i64])) -> i64 {
+        stm::atomically(|tx| {
+            let mut sum = 0;
+            for &at in &step.reads {
+                sum += self.0[at].read(tx)?;
+            }
+            let mut funds = gather(step, |at| self.0[at].read(tx))?;
+            change(&mut funds);
+            for (&at, funds) in step.writes.iter().zip(funds) {
+                self.0[at].write(tx, funds)?;
+            }
+            Ok(sum)
+        })
     }
 
     fn transfer(&self, from: usize, to: usize) {
@@ -102,6 +148,11 @@ impl Bank for Stm {
 impl Bank for Ordered {
     fn new(accounts: usize) -> Self {
         Self((0..accounts).map(|_| Mutex::new(FUNDS)).collect())
+    }
+
+    fn step(&self, step: &Step, change: impl Fn(&mut [i64])) -> i64 {
+        let (reads, mut writes) = in_order(step, |at, _| self.0[at].lock());
+        locked::work(&reads, &mut writes, change)
     }
 
     fn transfer(&self, from: usize, to: usize) {
@@ -222,6 +273,49 @@ mod tests {
         assert_eq!(bank.both(3, 0), before - 1);
         bank.transfer(4, 3);
         assert_eq!(bank.both(0, 3), before);
+        // A rotation, in which who reads 4 and writes the others out of order sees what was there before.
+        let before = [3, 1, 0].map(|at| bank.step(&Step::reading([at]), |_| ()));
+        let fourth = bank.step(&Step::reading([4]), |_| ());
+        let step = Step {
+            reads: vec![4],
+            writes: vec![3, 1, 0],
+        };
+        assert_eq!(bank.step(&step, |funds| funds.rotate_right(1)), fourth);
+        let after = [1, 0, 3].map(|at| bank.step(&Step::reading([at]), |_| ()));
+        assert_eq!(before, after);
+    }
+
+    /// Threads that rotate the same accounts in other orders: what is there stays there.
+    fn rotates<B: Bank>() {
+        const ACCOUNTS: usize = 8;
+        let bank = &B::new(ACCOUNTS);
+        thread::scope(|scope| {
+            for seed in 0..2 {
+                scope.spawn(move || {
+                    for step in random_steps(ACCOUNTS, 4, 0.5, 0.0, seed) {
+                        bank.step(&step, |funds| {
+                            if let [first, .., last] = funds {
+                                *first -= 3;
+                                *last += 3;
+                            }
+                        });
+                    }
+                });
+            }
+        });
+        assert_eq!(bank.total(), ACCOUNTS as i64 * FUNDS);
+    }
+
+    #[test]
+    fn no_bank_loses_money_in_steps() {
+        rotates::<Cells>();
+        rotates::<Stm>();
+        rotates::<Ordered>();
+        rotates::<OrderedRw>();
+        rotates::<Global>();
+        rotates::<ByTable>();
+        rotates::<ByLockmap>();
+        rotates::<Happy>();
     }
 
     #[test]
@@ -229,6 +323,11 @@ mod tests {
         holds::<Cells>();
         holds::<Stm>();
         holds::<Ordered>();
+        holds::<OrderedRw>();
+        holds::<Global>();
+        holds::<ByTable>();
+        holds::<ByLockmap>();
+        holds::<Happy>();
     }
 
     #[test]

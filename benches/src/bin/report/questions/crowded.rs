@@ -4,14 +4,12 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Instant;
 
-use keyed_lock::sync::KeyedLock;
 use latchwork::{ExclusiveGuard, LockTable, RandomState};
 use latchwork_bench::heap::growth;
+use latchwork_bench::held::{self, hold_all};
 use latchwork_bench::peers::{Exclusive, KeyLock, Lockmap};
 use latchwork_bench::ratio::{Comparison, Contender, Plan, compare, timed};
 use latchwork_bench::workload::{distinct_keys, each_key};
-use lockable::LockPool;
-use lockmap::LockMap;
 
 use super::Question;
 use crate::row::Row;
@@ -109,13 +107,6 @@ fn per_lock(bytes: usize) -> f64 {
     bytes as f64 / HELD as f64
 }
 
-/// Locks all of `keys` and returns the guards, with the heap bytes that this took beside the guards themselves.
-fn hold_all<'k, G>(keys: &'k [u64], lock: impl FnMut(&'k u64) -> G) -> (Vec<G>, i64) {
-    let mut guards = Vec::with_capacity(keys.len());
-    let ((), heap) = growth(|| guards.extend(keys.iter().map(lock)));
-    (guards, heap)
-}
-
 /// Compares locking one more key: a new one for each run, the same one for both.
 fn another<A: KeyLock<u64>, B: KeyLock<u64>>(
     plan: Plan,
@@ -183,29 +174,12 @@ fn beside_lockmap(plan: Plan, held: &[u64], others: &[u64], table: &LockTable<u6
 }
 
 /// Heap bytes for each held key of the crates that keep an entry for each.
-fn peers_heap(held: &[u64]) -> [Row; 3] {
-    let row = |name: &str, heap: i64, guard: usize| {
+fn peers_heap(keys: &[u64]) -> [Row; 3] {
+    held::of_peers(keys).map(|held| {
         Row::exact_bytes(
-            &format!("{name}: heap bytes for each lock"),
-            per_lock(heap.max(0) as usize),
+            &format!("{}: heap bytes for each lock", held.name),
+            held.heap,
         )
-        .with_context(format!("guard {guard} B"))
-    };
-    let peer = LockMap::<u64, ()>::new();
-    let (guards, heap) = hold_all(held, |&key| peer.entry(key));
-    let lockmap = row("lockmap", heap, element_size(&guards));
-    drop(guards);
-    let peer = KeyedLock::<u64>::new();
-    let (guards, heap) = hold_all(held, |&key| peer.lock(key));
-    let keyed = row("keyed-lock", heap, element_size(&guards));
-    drop(guards);
-    let peer = LockPool::<u64>::new();
-    let (guards, heap) = hold_all(held, |&key| peer.try_lock(key));
-    let lockable = row("lockable", heap, element_size(&guards));
-    drop(guards);
-    [lockmap, keyed, lockable]
-}
-
-fn element_size<T>(_: &[T]) -> usize {
-    size_of::<T>()
+        .with_context(format!("guard {} B", held.guard))
+    })
 }

@@ -1,0 +1,224 @@
+//! What the runs of a sweep say: medians of those that are believed, or no verdict.
+
+use latchwork_bench::ratio::Quartiles;
+use latchwork_bench::scenarios::{Axis, Scenario};
+
+use crate::plan::Depth;
+use crate::raw::{Cell, PARTS, Run};
+
+/// Times below this number say nothing about the one in a thousand that took longest.
+const ENOUGH_TIMES: u64 = 1_000;
+
+/// One scenario, measured.
+#[derive(Debug)]
+pub(crate) struct Answer<'a> {
+    pub(crate) scenario: &'a Scenario,
+    /// What stands under the axis, in its order.
+    pub(crate) ticks: Vec<f64>,
+    pub(crate) threads: Vec<usize>,
+    /// A line for each contender, with a point for each tick.
+    pub(crate) lines: Vec<Line>,
+}
+
+/// One contender of a scenario.
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub(crate) name: &'static str,
+    pub(crate) ours: bool,
+    pub(crate) note: &'static str,
+    pub(crate) points: Vec<Point>,
+}
+
+/// One contender in one setting.
+#[derive(Clone, Debug)]
+pub(crate) struct Point {
+    /// `None` is no verdict.
+    pub(crate) verdict: Option<Verdict>,
+    pub(crate) believed: usize,
+    pub(crate) tried: usize,
+}
+
+/// What is believed.
+#[derive(Clone, Debug)]
+pub(crate) struct Verdict {
+    /// Operations a second.
+    pub(crate) rate: Quartiles,
+    /// Operations of the first contender divided by those of this one in the same round; `None` if no round has both.
+    pub(crate) ratio: Option<Quartiles>,
+    /// Nanoseconds for each of [`PARTS`]; `None` where too few were timed.
+    pub(crate) nanos: [Option<f64>; PARTS.len()],
+    pub(crate) fairness: f64,
+}
+
+impl<'a> Answer<'a> {
+    /// Puts together what `cells` have of `scenario`, measured to this depth; `None` if nothing.
+    pub(crate) fn of(scenario: &'a Scenario, cells: &[Cell], depth: Depth) -> Option<Self> {
+        let named = |cell: &&Cell| cell.scenario == scenario.name;
+        let mut cells: Vec<_> = cells.iter().filter(named).collect();
+        cells.sort_by(|a, b| a.value.total_cmp(&b.value));
+        let need = depth.runs().div_ceil(2).max(2);
+        let lines = scenario.contenders.iter().map(|contender| Line {
+            name: contender.name,
+            ours: contender.ours,
+            note: contender.note,
+            points: cells
+                .iter()
+                .map(|cell| point(cell, contender.name, scenario.contenders[0].name, need))
+                .collect(),
+        });
+        (!cells.is_empty()).then(|| Self {
+            scenario,
+            ticks: cells.iter().map(|cell| cell.value).collect(),
+            threads: cells.iter().map(|cell| cell.threads).collect(),
+            lines: lines.collect(),
+        })
+    }
+
+    /// What varies, in words.
+    pub(crate) fn axis(&self) -> String {
+        match self.scenario.axis {
+            Axis::Threads => "threads".to_owned(),
+            Axis::Value { label, .. } => label.to_owned(),
+        }
+    }
+
+    /// The last setting in which somebody has a verdict.
+    pub(crate) fn last(&self) -> Option<usize> {
+        let known = |&place: &usize| {
+            let mut lines = self.lines.iter();
+            lines.any(|line| line.points[place].verdict.is_some())
+        };
+        (0..self.ticks.len()).rev().find(known)
+    }
+
+    /// Where the line of the first contender, who is optimistic, crosses that of the pessimistic one, in words.
+    pub(crate) fn crossing(&self) -> Option<String> {
+        let pessimist = self.scenario.pessimist?;
+        let optimist = self.lines[0].name;
+        let line = self.lines.iter().find(|line| line.name == pessimist)?;
+        // The ratio of the same round: what the machine did to one it did to the other.
+        let lead = |point: &Point| Some(point.verdict.as_ref()?.ratio?.median.ln());
+        let points = self.ticks.iter().zip(&line.points);
+        let leads: Vec<(f64, f64)> = points
+            .filter_map(|(&tick, point)| Some((tick, lead(point)?)))
+            .collect();
+        let [(_, first), ..] = leads[..] else {
+            return Some(format!(
+                "No verdict on where {optimist} and {pessimist} cross."
+            ));
+        };
+        let leader = if first > 0.0 { optimist } else { pessimist };
+        let axis = self.axis();
+        Some(match crossing(&leads) {
+            Some((at, [left, right])) => format!(
+                "At first {leader} is ahead; the lines of {optimist} and {pessimist} cross between {left} and {right}, \
+                 at about {at:.2} ({axis})."
+            ),
+            None => format!(
+                "Throughout {leader} is ahead: the lines of {optimist} and {pessimist} do not cross."
+            ),
+        })
+    }
+}
+
+/// Where a line through these points first changes its sign, and between which two of them that is.
+fn crossing(points: &[(f64, f64)]) -> Option<(f64, [f64; 2])> {
+    points.windows(2).find_map(|pair| {
+        let [(left, before), (right, after)] = *pair else {
+            return None;
+        };
+        let crosses = before * after <= 0.0 && before != after;
+        let at = left + (right - left) * before / (before - after);
+        crosses.then_some((at, [left, right]))
+    })
+}
+
+fn runs_of<'c>(cell: &'c Cell, name: &str) -> &'c [Run] {
+    let found = cell.runs.iter().find(|(of, _)| of == name);
+    found.map_or(&[], |(_, runs)| runs)
+}
+
+fn point(cell: &Cell, name: &str, first: &str, need: usize) -> Point {
+    let runs = runs_of(cell, name);
+    let believed: Vec<_> = runs.iter().filter(|run| run.believed).collect();
+    let median = |values: Vec<f64>| Some(Quartiles::of(values)?.median);
+    let verdict = || {
+        let rounds = runs_of(cell, first).iter().zip(runs);
+        let both = rounds.filter(|(first, run)| first.believed && run.believed);
+        let nanos = |part: usize| {
+            let rare = PARTS[part] > 0.9 && PARTS[part] < 1.0;
+            let known = believed
+                .iter()
+                .filter(|run| run.timed >= if rare { ENOUGH_TIMES } else { 1 });
+            median(known.map(|run| run.nanos[part] as f64).collect())
+        };
+        Some(Verdict {
+            rate: Quartiles::of(believed.iter().map(|run| run.rate))?,
+            ratio: Quartiles::of(both.map(|(first, run)| first.rate / run.rate)),
+            nanos: [0, 1, 2, 3, 4].map(nanos),
+            fairness: median(believed.iter().map(|run| run.fairness).collect())?,
+        })
+    };
+    Point {
+        verdict: (believed.len() >= need).then(verdict).flatten(),
+        believed: believed.len(),
+        tried: runs.len(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use latchwork_bench::control::Reading;
+
+    use super::*;
+
+    fn run(rate: f64, believed: bool) -> Run {
+        let reading = Reading {
+            one: 1.0,
+            scaling: 1.0,
+        };
+        Run {
+            rate,
+            fairness: 1.0,
+            timed: 10,
+            nanos: [1, 2, 3, 4, 5],
+            control: [reading; 2],
+            believed,
+        }
+    }
+
+    fn cell() -> Cell {
+        let ours = vec![run(6.0, true), run(9.0, false), run(8.0, true)];
+        let other = vec![run(3.0, true), run(3.0, true), run(2.0, true)];
+        Cell {
+            scenario: "any".to_owned(),
+            threads: 1,
+            value: 1.0,
+            runs: vec![("ours".to_owned(), ours), ("other".to_owned(), other)],
+        }
+    }
+
+    #[test]
+    fn only_what_is_believed_counts_and_ratios_are_of_one_round() {
+        let point = point(&cell(), "other", "ours", 2);
+        let verdict = point.verdict.expect("three runs are believed");
+        assert_eq!(verdict.rate.median, 3.0);
+        // 6/3 and 8/2: the second round of ours is not believed.
+        assert_eq!(verdict.ratio.map(|ratio| ratio.median), Some(3.0));
+        assert_eq!(verdict.nanos, [Some(1.0), Some(2.0), None, None, Some(5.0)]);
+    }
+
+    #[test]
+    fn too_few_runs_are_no_verdict() {
+        let point = point(&cell(), "ours", "ours", 3);
+        assert!(point.verdict.is_none());
+        assert_eq!((point.believed, point.tried), (2, 3));
+    }
+
+    #[test]
+    fn lines_cross_between_the_points_where_the_sign_changes() {
+        let crosses = crossing(&[(0.0, 1.0), (0.5, 1.0), (1.0, -1.0)]);
+        assert_eq!(crosses, Some((0.75, [0.5, 1.0])));
+        assert_eq!(crossing(&[(0.0, 1.0), (1.0, 2.0)]), None);
+    }
+}

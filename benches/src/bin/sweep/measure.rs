@@ -1,0 +1,63 @@
+//! Runs all contenders of one setting in turn, with the control between them.
+
+use indicatif::ProgressBar;
+use latchwork_bench::control::{Control, Reading};
+use latchwork_bench::scenarios::{Outcome, Scenario, Setting};
+
+use crate::plan::Plan;
+use crate::raw::{Cell, PARTS, Run};
+
+/// Measures one setting. Rounds go on until every contender has enough runs to believe, or enough were tried.
+///
+/// A round runs everybody once, another one first each time, and the control before the first and after each: a run is
+/// believed if the control was as it should be on both sides of it.
+pub(crate) fn cell(
+    scenario: &Scenario,
+    setting: Setting,
+    plan: Plan,
+    control: &Control,
+    progress: &ProgressBar,
+) -> Cell {
+    let contenders = &scenario.contenders;
+    let mut runs: Vec<Vec<Run>> = contenders.iter().map(|_| Vec::new()).collect();
+    let enough = |runs: &Vec<Run>| {
+        let believed = runs.iter().filter(|run| run.believed).count();
+        believed >= plan.depth.runs()
+    };
+    let mut round = 0;
+    while round < plan.depth.rounds() && !runs.iter().all(enough) {
+        let mut before = control.read();
+        for turn in 0..contenders.len() {
+            let which = (round + turn) % contenders.len();
+            let seed = (round * contenders.len()) as u64;
+            let load = contenders[which].build(Setting { seed, ..setting });
+            let outcome = load.run(setting.threads, plan.depth.span(), scenario.every);
+            let after = control.read();
+            let believed = control.believes(before, after);
+            runs[which].push(kept(&outcome, [before, after], believed));
+            before = after;
+            if round < plan.depth.runs() {
+                progress.inc(1);
+            }
+        }
+        round += 1;
+    }
+    let names = contenders.iter().map(|contender| contender.name.to_owned());
+    Cell {
+        scenario: scenario.name.to_owned(),
+        threads: setting.threads,
+        value: setting.value,
+        runs: names.zip(runs).collect(),
+    }
+}
+
+fn kept(outcome: &Outcome, control: [Reading; 2], believed: bool) -> Run {
+    Run {
+        rate: outcome.rate,
+        fairness: outcome.fairness,
+        timed: outcome.times.len(),
+        nanos: PARTS.map(|part| outcome.times.nanos(part)),
+        control,
+        believed,
+    }
+}

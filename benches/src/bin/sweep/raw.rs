@@ -1,0 +1,212 @@
+//! The file of what was measured: a line of JSON that says where and how, and one for each setting that is done.
+//!
+//! A line is written when all of its runs are there, and the last may be torn off: a sweep that was interrupted goes on
+//! after the last whole line.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::path::Path;
+
+use latchwork_bench::control::Reading;
+use latchwork_bench::machine::{self, Machine};
+use serde::{Deserialize, Serialize};
+
+use crate::plan::Plan;
+
+/// Where and how the runs of a file were made. What differs in one of them does not belong into one plot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Head {
+    pub(crate) cpu: String,
+    pub(crate) cores: usize,
+    pub(crate) system: String,
+    pub(crate) compiler: String,
+    pub(crate) allocator: String,
+    pub(crate) commit: String,
+    /// Tells builds apart, also those of changed sources.
+    pub(crate) build: String,
+    pub(crate) peers: Vec<(String, String)>,
+    pub(crate) plan: Plan,
+}
+
+/// The crates that are compared with.
+const PEERS: [&str; 13] = [
+    "arc-swap",
+    "crossbeam-utils",
+    "dashmap",
+    "happylock",
+    "keyed-lock",
+    "left-right",
+    "lockable",
+    "lockmap",
+    "parking_lot",
+    "scc",
+    "stm",
+    "stm-core",
+    "tokio",
+];
+
+impl Head {
+    pub(crate) fn here(plan: Plan) -> Self {
+        let machine = Machine::here();
+        let peers = PEERS
+            .iter()
+            .filter_map(|&peer| Some((peer.to_owned(), machine::version_of(peer)?.to_owned())));
+        Self {
+            cpu: machine.cpu,
+            cores: machine.cores,
+            system: machine.system,
+            compiler: machine.rustc.to_owned(),
+            allocator: machine::allocator(),
+            commit: machine::commit().unwrap_or_else(|| "unknown".to_owned()),
+            build: machine::build().unwrap_or_default(),
+            peers: peers.collect(),
+            plan,
+        }
+    }
+}
+
+/// All runs of one scenario in one setting.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Cell {
+    pub(crate) scenario: String,
+    pub(crate) threads: usize,
+    pub(crate) value: f64,
+    /// The runs of each contender, one a round.
+    pub(crate) runs: Vec<(String, Vec<Run>)>,
+}
+
+/// One run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Run {
+    /// Operations a second.
+    pub(crate) rate: f64,
+    pub(crate) fairness: f64,
+    /// How many operations were timed.
+    pub(crate) timed: u64,
+    /// Nanoseconds that the parts [`PARTS`] of them did not exceed.
+    pub(crate) nanos: [u64; PARTS.len()],
+    /// The control before and after.
+    pub(crate) control: [Reading; 2],
+    pub(crate) believed: bool,
+}
+
+/// The parts of which times are kept.
+pub(crate) const PARTS: [f64; 5] = [0.5, 0.9, 0.99, 0.999, 1.0];
+
+/// A file that is being written.
+#[derive(Debug)]
+pub(crate) struct Raw {
+    file: File,
+    pub(crate) head: Head,
+    pub(crate) cells: Vec<Cell>,
+}
+
+impl Raw {
+    /// Opens the file of a sweep with this head, and reads what it has; makes it if it is not there.
+    pub(crate) fn open(path: &Path, head: Head) -> Result<Self, String> {
+        let said = |error: std::io::Error| format!("{}: {error}", path.display());
+        let old = match File::open(path) {
+            Ok(file) => Some(file),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(said(error)),
+        };
+        let mut cells = Vec::new();
+        // Up to here all lines are whole.
+        let mut length = 0;
+        if let Some(old) = old {
+            let mut old = BufReader::new(old);
+            let mut line = String::new();
+            while old.read_line(&mut line).map_err(said)? > 0 && line.ends_with('\n') {
+                if length == 0 {
+                    let found: Option<Head> = serde_json::from_str(&line).ok();
+                    if found.as_ref() != Some(&head) {
+                        return Err(format!(
+                            "{} is of another machine, build or plan: --fresh starts anew, --out names another folder",
+                            path.display()
+                        ));
+                    }
+                } else {
+                    let cell = serde_json::from_str(&line);
+                    cells.push(cell.map_err(|error| format!("{}: {error}", path.display()))?);
+                }
+                length += line.len() as u64;
+                line.clear();
+            }
+        }
+        let mut options = OpenOptions::new();
+        let file = options.create(true).append(true).open(path).map_err(said)?;
+        file.set_len(length).map_err(said)?;
+        let mut raw = Self { file, head, cells };
+        if length == 0 {
+            let head = serde_json::to_string(&raw.head);
+            raw.line(head).map_err(said)?;
+        }
+        Ok(raw)
+    }
+
+    fn line(&mut self, text: serde_json::Result<String>) -> std::io::Result<()> {
+        // One write, so that a line is there or is not.
+        self.file.write_all(format!("{}\n", text?).as_bytes())
+    }
+
+    /// What was measured in one setting, if it was.
+    pub(crate) fn find(&self, scenario: &str, threads: usize, value: f64) -> Option<&Cell> {
+        let of = |cell: &&Cell| (cell.threads, cell.value) == (threads, value);
+        self.cells
+            .iter()
+            .filter(of)
+            .find(|cell| cell.scenario == scenario)
+    }
+
+    /// Keeps what was measured.
+    pub(crate) fn add(&mut self, cell: Cell) -> std::io::Result<()> {
+        self.line(serde_json::to_string(&cell))?;
+        self.cells.push(cell);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::plan::Depth;
+
+    fn cell(threads: usize) -> Cell {
+        let runs = vec![("ours".to_owned(), Vec::new())];
+        Cell {
+            scenario: "spread".to_owned(),
+            threads,
+            value: 0.1,
+            runs,
+        }
+    }
+
+    #[test]
+    fn a_sweep_goes_on_after_its_last_whole_line() {
+        let folder = std::env::temp_dir().join(format!("sweep-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a temporary folder");
+        let path = folder.join("raw.jsonl");
+        let head = Head::here(Plan::new(Depth::Quick, None));
+        let mut raw = Raw::open(&path, head.clone()).expect("it is new");
+        raw.add(cell(1)).expect("there is room");
+        raw.add(cell(2)).expect("there is room");
+        drop(raw);
+
+        let text = fs::read_to_string(&path).expect("it is there");
+        fs::write(&path, &text[..text.len() - 7]).expect("there is room");
+        let mut raw = Raw::open(&path, head.clone()).expect("it is of the same");
+        assert_eq!(raw.cells, [cell(1)]);
+        raw.add(cell(2)).expect("there is room");
+        assert_eq!(fs::read_to_string(&path).expect("it is there"), text);
+        assert!(raw.find("spread", 2, 0.1).is_some());
+        assert!(raw.find("spread", 2, 0.2).is_none());
+        drop(raw);
+
+        let cpu = "another".to_owned();
+        let other = Raw::open(&path, Head { cpu, ..head });
+        assert!(other.is_err_and(|error| error.contains("--fresh")));
+        fs::remove_dir_all(&folder).expect("it is ours");
+    }
+}

@@ -1,0 +1,124 @@
+//! Whether a machine did, around a measurement, what it can do: the control that decides what to believe.
+//!
+//! A thread that adds to a counter of its own, on a cache line of its own, needs nothing from anybody. Where so many of
+//! them do not do so many times what one does, or one does not do the same before and after, somebody else had the
+//! machine, and what was measured meanwhile says nothing.
+
+use std::ops::RangeInclusive;
+use std::sync::atomic::AtomicU64;
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_utils::CachePadded;
+use serde::{Deserialize, Serialize};
+
+use crate::throughput;
+use crate::workload::own_counter;
+
+/// How far the control's scaling may be from what the machine can do. More is as wrong as less: then it was the one
+/// thread alone that was held up.
+const SCALING: RangeInclusive<f64> = 0.95..=1.05;
+
+/// How far one thread alone may do more or less after than before.
+const DRIFT: RangeInclusive<f64> = 0.9..=1.1;
+
+/// Counters that nobody shares, for so many threads.
+#[derive(Debug)]
+pub struct Control {
+    counters: Vec<CachePadded<AtomicU64>>,
+    span: Duration,
+    /// How many times what one thread does all do, at the best.
+    best: f64,
+}
+
+/// One look at what the machine does.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Reading {
+    /// Additions a second of one thread alone.
+    pub one: f64,
+    /// How many times as many all threads did together.
+    pub scaling: f64,
+}
+
+impl Control {
+    /// Makes a control for `threads` threads, or as many as there are cores if that is less.
+    ///
+    /// Two threads must do twice what one does. What more of them can do depends on the machine, whose cores may share
+    /// a good deal: it is the best of some readings.
+    #[must_use]
+    pub fn new(threads: usize, span: Duration) -> Self {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let width = threads.min(cores);
+        let mut control = Self {
+            counters: (0..width).map(|_| CachePadded::default()).collect(),
+            span,
+            best: width as f64,
+        };
+        if width > 2 {
+            let readings = (0..20).map(|_| control.read().scaling);
+            control.best = readings.fold(0.0, f64::max);
+        }
+        control
+    }
+
+    /// How many times what one thread does all of them do, at the best.
+    #[must_use]
+    pub fn best(&self) -> f64 {
+        self.best
+    }
+
+    /// Looks at what the machine does now.
+    #[must_use]
+    pub fn read(&self) -> Reading {
+        let rate = |threads| {
+            let work = |index: usize, stop: &_| own_counter(&self.counters[index], stop);
+            throughput::run(threads, self.span, work).rate()
+        };
+        let one = rate(1);
+        let scaling = match self.counters.len() {
+            1 => 1.0,
+            width => rate(width) / one,
+        };
+        Reading { one, scaling }
+    }
+
+    /// Whether to believe what was measured between two readings.
+    #[must_use]
+    pub fn believes(&self, before: Reading, after: Reading) -> bool {
+        let scales = |reading: Reading| SCALING.contains(&(reading.scaling / self.best));
+        scales(before) && scales(after) && DRIFT.contains(&(after.one / before.one))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_disturbed_machine_did_is_not_believed() {
+        let control = Control {
+            counters: Vec::new(),
+            span: Duration::ZERO,
+            best: 2.0,
+        };
+        let quiet = Reading {
+            one: 100.0,
+            scaling: 2.0,
+        };
+        assert!(control.believes(quiet, Reading { one: 95.0, ..quiet }));
+        assert!(!control.believes(quiet, Reading { one: 80.0, ..quiet }));
+        for scaling in [1.8, 2.2] {
+            let disturbed = Reading { scaling, ..quiet };
+            assert!(!control.believes(quiet, disturbed));
+            assert!(!control.believes(disturbed, quiet));
+        }
+    }
+
+    #[test]
+    fn one_thread_scales_to_itself() {
+        let control = Control::new(1, Duration::from_millis(1));
+        let reading = control.read();
+        assert!(reading.one > 0.0);
+        assert_eq!((control.best(), reading.scaling), (1.0, 1.0));
+    }
+}

@@ -1,0 +1,164 @@
+//! Locks by key: several threads add to counters that nothing else protects.
+
+use std::sync::Arc;
+
+use latchwork::{Fairness, LockTable, RandomState};
+
+use super::{Axis, Contender, Load, Scenario, Setting, busy};
+use crate::peers::{
+    Dash, Exclusive, KeyLock, Keyed, Lockmap, OneFairMutex, OneMutex, OneStdMutex, OneTokioMutex,
+    PaddedMutexes, PaddedStdMutexes, Pool, Scc,
+};
+use crate::workload::{Counters, Rng, increment, spread_keys};
+
+const SET: &str = "locks";
+const OURS: &str = "LockTable";
+const FIFO: &str = "LockTable, Fifo";
+const PADDED: &str = "parking_lot, each key";
+const STD: &str = "std, each key";
+const ONE: &str = "one Mutex";
+
+const ARRAY: &str =
+    "weaker: an array made for these keys, and each key has a mutex of its own by luck of its hash";
+const SHARDS: &str = "weaker: locks a part of its map, with other keys in it";
+const KEYS: &str = "stronger: compares keys and not their hashes; weaker: no shared mode";
+const GLOBAL: &str = "weaker: keys exclude each other";
+
+/// How long each key is held, beyond what it takes to add one.
+type Hold = fn(Setting) -> u32;
+
+fn at_once(_: Setting) -> u32 {
+    0
+}
+
+/// A load that locks a random one of `N` keys, which differ in the low bits of their hashes.
+fn locked<const N: usize, L: KeyLock<u64> + Send + 'static>(
+    hold: Hold,
+    make: impl Fn(&RandomState) -> L + 'static,
+) -> impl Fn(Setting) -> Load + 'static {
+    move |setting| {
+        let hasher = RandomState::default();
+        let (locks, keys) = (make(&hasher), spread_keys(N, &hasher));
+        let counters = Arc::new(Counters::new(N));
+        let counted = counters.clone();
+        Load::new(
+            move |index, stop, times| {
+                let mut rng = Rng::new(setting.seed_of(index));
+                super::until(&[()], stop, times, |()| {
+                    increment(&locks, &keys, &counters, &mut rng, || busy(hold(setting)));
+                })
+            },
+            move |done| assert_eq!(counted.sum(), done, "two threads were inside at once"),
+        )
+    }
+}
+
+fn table(fairness: Fairness) -> impl Fn(&RandomState) -> Exclusive<LockTable<u64>> {
+    move |hasher| {
+        let builder = LockTable::builder().hasher(hasher.clone());
+        Exclusive(builder.fairness(fairness).build())
+    }
+}
+
+/// All that lock by key, or nearly.
+fn by_key<const N: usize>(hold: Hold) -> Vec<Contender> {
+    let padded = |hasher: &RandomState| PaddedMutexes::<N>::new(hasher.clone());
+    let std = |hasher: &RandomState| PaddedStdMutexes::<N>::new(hasher.clone());
+    vec![
+        Contender::ours(OURS, locked::<N, _>(hold, table(Fairness::Eventual))),
+        Contender::ours(FIFO, locked::<N, _>(hold, table(Fairness::Fifo))),
+        Contender::peer(PADDED, ARRAY, locked::<N, _>(hold, padded)),
+        Contender::peer(STD, ARRAY, locked::<N, _>(hold, std)),
+        Contender::peer(ONE, GLOBAL, locked::<N, _>(hold, |_| OneMutex::default())),
+        Contender::peer("lockmap", KEYS, locked::<N, _>(hold, |_| Lockmap::new())),
+        Contender::peer("keyed-lock", KEYS, locked::<N, _>(hold, |_| Keyed::new())),
+        Contender::peer("lockable", KEYS, locked::<N, _>(hold, |_| Pool::new())),
+        Contender::peer("dashmap", SHARDS, locked::<N, _>(hold, |_| Dash::new())),
+        Contender::peer("scc", SHARDS, locked::<N, _>(hold, |_| Scc::new())),
+    ]
+}
+
+fn one_key() -> Vec<Contender> {
+    let barging =
+        "weaker: hands itself over now and then, with no bound on how often a waiter is overtaken";
+    let fair = "first come, first served, as Fifo is";
+    let unfair = "weaker: a waiter may be overtaken without bound";
+    vec![
+        Contender::ours(OURS, locked::<1, _>(at_once, table(Fairness::Eventual))),
+        Contender::ours(FIFO, locked::<1, _>(at_once, table(Fairness::Fifo))),
+        Contender::peer(
+            "parking_lot Mutex",
+            barging,
+            locked::<1, _>(at_once, |_| OneMutex::default()),
+        ),
+        Contender::peer(
+            "parking_lot FairMutex",
+            fair,
+            locked::<1, _>(at_once, |_| OneFairMutex::default()),
+        ),
+        Contender::peer(
+            "std Mutex",
+            unfair,
+            locked::<1, _>(at_once, |_| OneStdMutex::default()),
+        ),
+        Contender::peer(
+            "tokio Mutex",
+            fair,
+            locked::<1, _>(at_once, |_| OneTokioMutex::default()),
+        ),
+    ]
+}
+
+pub(super) fn all() -> Vec<Scenario> {
+    let question = |name, title, prose, axis, every, contenders| Scenario {
+        name,
+        set: SET,
+        title,
+        prose,
+        axis,
+        every,
+        contenders,
+        pessimist: None,
+    };
+    vec![
+        question(
+            "spread",
+            "4,096 keys, seldom the same one",
+            "Each thread locks a random one of 4,096 keys and adds one to its counter.",
+            Axis::Threads,
+            16,
+            by_key::<4096>(at_once),
+        ),
+        question(
+            "contended",
+            "16 keys that all want",
+            "Each thread locks a random one of 16 keys and adds one to its counter.",
+            Axis::Threads,
+            16,
+            by_key::<16>(at_once),
+        ),
+        question(
+            "hold-time",
+            "16 keys, held for longer and longer",
+            "As with 16 keys, two threads for each core, and more and more to do while the key is held: a thousand passes \
+             take about a third of a microsecond.",
+            Axis::Value {
+                label: "passes of an empty loop under the lock",
+                values: &[0.0, 100.0, 1_000.0, 10_000.0],
+                per_core: 2,
+            },
+            16,
+            by_key::<16>(|setting| setting.value as u32),
+        ),
+        question(
+            "hand-off",
+            "One key: who has it next?",
+            "All threads want one key, add one to its counter and come back at once. Every wait is timed, which is part \
+             of the price of each operation here. Who hands the lock over to whoever waited longest pays a context \
+             switch for it; who lets threads barge in has the throughput and the long waits.",
+            Axis::Threads,
+            1,
+            one_key(),
+        ),
+    ]
+}
