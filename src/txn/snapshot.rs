@@ -10,7 +10,24 @@ use crate::reclaim::{self, CellPin};
 /// Shows a closure any number of cells as they were at one instant, that of the call.
 ///
 /// It never fails, never starts again, and waits for nobody. A transaction that is about to commit
-/// when the snapshot finds it commits later.
+/// when the snapshot finds it commits later: snapshots have one commit look again at most 16 times.
+///
+/// # Inside and around
+/// The closure may write cells, run transactions and take snapshots: what it writes is later than what it
+/// is shown. Inside the closure of a transaction, a snapshot shows what is committed, without what that transaction is about to write, and
+/// its reads are not among those that the transaction relies on.
+///
+/// # Memory
+/// The closure runs pinned. As long as it runs, no value that any thread has replaced since is dropped, and
+/// [`stats`](crate::stats()) shows how much waits and for how long. A closure that sleeps, waits or computes for long is better off with values of its own:
+/// clone them out, take [`read_owned`](VersionedCell::read_owned) of single cells, or take a snapshot of a part at a time.
+///
+/// # Tasks
+/// The closure is not asynchronous, and neither the view nor what it lends leaves it: nothing is pinned
+/// across an `.await`. What it returns may be.
+///
+/// # Panics
+/// If the closure does; the snapshot ends, and nothing else.
 ///
 /// # Examples
 /// ```
