@@ -1,0 +1,121 @@
+//! The tables as Markdown, with what the model leaves out beside them.
+
+use std::fmt::Write;
+
+use latchwork_bench::machine::{Machine, version_of};
+
+use crate::machine::{Counts, MOST};
+use crate::programs::Question;
+
+const PEERS: [&str; 9] = [
+    "arc-swap",
+    "crossbeam-epoch",
+    "crossbeam-utils",
+    "dashmap",
+    "keyed-lock",
+    "lockable",
+    "lockmap",
+    "parking_lot",
+    "stm",
+];
+
+/// What each structure of a question came to, for each number of cores.
+pub(crate) type Rows = Vec<(&'static str, Vec<Option<Counts>>)>;
+
+/// All tables. `nothing` is what the loop costs by itself.
+pub(crate) fn tables(answers: &[(&Question, Rows)], cores: &[usize], nothing: &Counts) -> String {
+    let mut text = head(cores);
+    let list = cores.iter().map(usize::to_string).collect::<Vec<_>>();
+    let list = list.join(" / ");
+    for (question, rows) in answers {
+        let _ = write!(
+            text,
+            "\n## {}\n\n{}\n\n\
+             | structure | instructions | RMWs | fences | shared lines written | misses on {list} cores | ownership requests on {list} cores | sleeps on {last} |\n\
+             |---|--:|--:|--:|--:|---|---|--:|\n",
+            question.title,
+            question.text,
+            last = cores.last().copied().unwrap_or(1),
+        );
+        for (name, counts) in rows {
+            let _ = writeln!(text, "{}", row(name, counts, nothing));
+        }
+        text.push_str(
+            "\n*Limits: caches that never run full; every transfer equally long; nobody is preempted; \
+             one instruction a cycle, in order, with neither prefetching nor store buffers.*\n",
+        );
+    }
+    text
+}
+
+fn head(cores: &[usize]) -> String {
+    let versions = PEERS
+        .iter()
+        .filter_map(|peer| version_of(peer).map(|version| format!("{peer} {version}")));
+    let versions = versions.collect::<Vec<_>>().join(", ");
+    let list = cores.iter().map(usize::to_string).collect::<Vec<_>>();
+    format!(
+        "# On more cores than there are
+
+Written by `cargo run --release -p latchwork-bench --bin cores -- --write benches/CORES.md`; edit the generator, not this file.
+
+Compiler: {}. Peers: {versions}.
+
+The compiled programs, with all their libraries, run on {} virtual cores: each thread is stepped one instruction at a time,
+always the one whose clock is behind, and every access to memory is looked up in a table of cache lines of 64 bytes (modified, shared,
+invalid). A core that needs a line which another has waits for it, while that one goes on using it; others that want it queue. Threads sleep and
+are woken as the system would do it, but by the table's clock. All numbers are for one operation, on average.
+
+- *Instructions, RMWs, fences*: on the first number of cores, without the loop around the operation; RMWs are atomic read-modify-writes.
+- *Shared lines written*: different lines that the operation writes and that another core touches too, on the last number of cores.
+- *Misses*: all accesses to lines that the core did not have and another had; *ownership requests*: those of them that were writes. These are what
+  costs time with many cores, and what a count is good for: the order of two structures, and whether a number grows with the cores.
+- *Sleeps*: calls that put the thread to sleep.
+- A dash: given up after {MOST} instructions and waits for lines, most of them in loops that wait.
+
+What the model does not know: the size of caches, so that a structure with more lines looks better here than it is; distance, since all transfers take
+180 cycles; the cost of being preempted, which is what queues suffer from; what the system's own sleeping and waking writes. Code is
+always in the cache. The clock decides who goes next and so who wins a race; it is not published, and an hour of it would say nothing of a nanosecond.
+Hashers are seeded anew in each run, and which keys share a line differs with them, in the second digit of a number.
+",
+        Machine::here().rustc,
+        list.join(", "),
+    )
+}
+
+fn row(name: &str, counts: &[Option<Counts>], nothing: &Counts) -> String {
+    let per = |number: fn(&Counts) -> u64, counts: &Option<Counts>| {
+        let counts = counts.as_ref()?;
+        Some(number(counts) as f64 / counts.operations as f64)
+    };
+    let on = |number, counts: Option<&Option<Counts>>| short(counts.and_then(|c| per(number, c)));
+    let each = |number| {
+        let numbers = counts.iter().map(|counts| short(per(number, counts)));
+        numbers.collect::<Vec<_>>().join(" / ")
+    };
+    let (first, last) = (counts.first(), counts.last());
+    let around = per(|c| c.instructions, &Some(*nothing)).unwrap_or(0.0);
+    let instructions = first.and_then(|c| per(|c| c.instructions, c));
+    format!(
+        "| {name} | {} | {} | {} | {} | {} | {} | {} |",
+        instructions.map_or("-".to_owned(), |all| format!("{:.0}", all - around)),
+        on(|c| c.rmws, first),
+        on(|c| c.fences, first),
+        on(|c| c.shared_lines_written, last),
+        each(|c| c.traffic.read_misses + c.traffic.ownership_requests),
+        each(|c| c.traffic.ownership_requests),
+        on(|c| c.sleeps, last),
+    )
+}
+
+/// Three digits at most, none for nothing, and a dash for a run that was given up.
+fn short(number: Option<f64>) -> String {
+    match number {
+        None => "-".to_owned(),
+        Some(0.0) => "0".to_owned(),
+        Some(n) if n < 0.01 => "<0.01".to_owned(),
+        Some(n) if n < 10.0 => format!("{n:.2}"),
+        Some(n) if n < 100.0 => format!("{n:.1}"),
+        Some(n) => format!("{n:.0}"),
+    }
+}

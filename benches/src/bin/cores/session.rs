@@ -1,0 +1,152 @@
+//! The command line, and the runs that it asks for.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::coherence::MOST_CORES;
+use crate::machine::{self, Counts, Plan};
+use crate::programs::{self, ALL, Program};
+use crate::render;
+use crate::tracee::stay_on_one_processor;
+
+const USAGE: &str = "\
+usage: cores [--only TEXT] [--cores N,N] [--write FILE]
+  --only TEXT   the questions whose titles contain it
+  --cores N,N   these numbers of cores; the first is what operations are counted on by themselves
+  --write FILE  also write the tables to FILE; not with the others";
+
+/// How the program is told that it is the one to be traced: the question, the structure and the cores follow.
+const INSIDE: &str = "--inside";
+
+/// Numbers of cores, where nobody says.
+const CORES: [usize; 4] = [1, 4, 16, 64];
+
+/// Operations that are counted: so many of each core, and at least so many together.
+const OPERATIONS: (u64, u64) = (2, 64);
+
+#[derive(Debug)]
+struct Options {
+    only: Option<String>,
+    cores: Option<Vec<usize>>,
+    write: Option<PathBuf>,
+}
+
+impl Options {
+    fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
+        let mut options = Self {
+            only: None,
+            cores: None,
+            write: None,
+        };
+        while let Some(argument) = arguments.next() {
+            let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
+            match argument.as_str() {
+                "--only" => options.only = Some(value()?),
+                "--cores" => options.cores = Some(cores(&value()?)?),
+                "--write" => options.write = Some(value()?.into()),
+                _ => return Err(format!("{argument} is not an option")),
+            }
+        }
+        if options.write.is_some() && (options.only.is_some() || options.cores.is_some()) {
+            return Err("tables in part are not worth keeping".to_owned());
+        }
+        Ok(options)
+    }
+}
+
+fn cores(list: &str) -> Result<Vec<usize>, String> {
+    let numbers = list.split(',').map(|number| number.trim().parse());
+    let numbers: Vec<usize> = numbers
+        .collect::<Result<_, _>>()
+        .map_err(|error| format!("{list}: {error}"))?;
+    if numbers
+        .iter()
+        .all(|number| (1..=MOST_CORES).contains(number))
+    {
+        Ok(numbers)
+    } else {
+        Err(format!("from 1 to {MOST_CORES} cores"))
+    }
+}
+
+/// Does what the command line asks for.
+pub(crate) fn run(arguments: impl Iterator<Item = String>) -> Result<(), String> {
+    let arguments: Vec<String> = arguments.collect();
+    if let [INSIDE, place @ ..] = &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        return inside(place);
+    }
+    let options =
+        Options::parse(arguments.into_iter()).map_err(|error| format!("{error}\n{USAGE}"))?;
+    stay_on_one_processor()?;
+    let cores = options.cores.as_deref().unwrap_or(&CORES);
+    let mut answers = Vec::new();
+    let nothing = count(0, 0, cores[0])?.unwrap_or_default();
+    for (number, question) in ALL.iter().enumerate() {
+        if options
+            .only
+            .as_ref()
+            .is_some_and(|only| !question.title.contains(only))
+        {
+            continue;
+        }
+        eprintln!("{}", question.title);
+        let mut rows = Vec::new();
+        for (place, program) in question.programs.iter().enumerate() {
+            eprintln!("  {}", program.name);
+            let counts = cores.iter().map(|cores| {
+                count(number, place, *cores)
+                    .map_err(|error| format!("{} on {cores} cores: {error}", program.name))
+            });
+            rows.push((program.name, counts.collect::<Result<Vec<_>, _>>()?));
+        }
+        answers.push((*question, rows));
+    }
+    if answers.is_empty() {
+        return Err("no title contains that".to_owned());
+    }
+    let tables = render::tables(&answers, cores, &nothing);
+    println!("{tables}");
+    match options.write {
+        Some(file) => {
+            std::fs::write(&file, tables).map_err(|error| format!("{}: {error}", file.display()))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Runs one structure under one workload on so many virtual cores.
+fn count(question: usize, place: usize, cores: usize) -> Result<Option<Counts>, String> {
+    let program = std::env::current_exe().map_err(|error| format!("this program: {error}"))?;
+    let mut program = Command::new(program);
+    program.args([
+        INSIDE,
+        &question.to_string(),
+        &place.to_string(),
+        &cores.to_string(),
+    ]);
+    let (each, together) = OPERATIONS;
+    let operations = (each * cores as u64).max(together);
+    machine::run(
+        program,
+        Plan {
+            cores,
+            warm_up: operations / 3,
+            operations,
+        },
+    )
+}
+
+/// Becomes the program that is traced.
+fn inside(place: &[&str]) -> Result<(), String> {
+    let numbers = place.iter().map(|number| number.parse().ok());
+    let Some([question, place, cores]) = numbers
+        .collect::<Option<Vec<usize>>>()
+        .and_then(|numbers| <[usize; 3]>::try_from(numbers).ok())
+    else {
+        return Err(format!("{INSIDE} is for this program itself"));
+    };
+    let program: Option<&Program> = ALL
+        .get(question)
+        .and_then(|question| question.programs.get(place));
+    programs::run(program.ok_or("there is no such program")?, cores as u64)
+}
