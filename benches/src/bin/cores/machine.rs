@@ -16,10 +16,8 @@ use crate::tracee::{Marker, Thread, Tracee};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     pub(crate) cores: usize,
-    /// Operations of all cores together before anything is counted.
-    pub(crate) warm_up: u64,
-    /// Operations that are counted, of all cores together.
-    pub(crate) operations: u64,
+    /// Instructions, and waits for lines, of all cores together. What is over in the first third is not counted.
+    pub(crate) steps: u64,
 }
 
 /// What happened while operations were counted.
@@ -33,9 +31,6 @@ pub(crate) struct Counts {
     pub(crate) shared_lines_written: u64,
     pub(crate) traffic: Traffic,
 }
-
-/// Instructions and waits for lines after which a run is given up.
-pub(crate) const MOST: u64 = 500_000;
 
 #[derive(Debug)]
 struct Core {
@@ -65,14 +60,13 @@ struct Machine {
     code: HashMap<u64, Decoded>,
     lines: Lines,
     futexes: HashMap<u64, VecDeque<Sleeper>>,
-    finished: u64,
     counting: bool,
     counts: Counts,
 }
 
 /// Runs a program that makes `plan.cores` threads, each of which says [`Marker::Ready`] once and
-/// [`Marker::Operation`] after each operation, for ever. Returns nothing where that takes more than [`MOST`].
-pub(crate) fn run(program: Command, plan: Plan) -> Result<Option<Counts>, String> {
+/// [`Marker::Operation`] after each operation, for ever.
+pub(crate) fn run(program: Command, plan: Plan) -> Result<Counts, String> {
     let mut tracee = Tracee::start(program)?;
     let threads = tracee.threads(plan.cores)?;
     let mut cores = Vec::new();
@@ -98,28 +92,21 @@ pub(crate) fn run(program: Command, plan: Plan) -> Result<Option<Counts>, String
         code: HashMap::new(),
         lines: Lines::default(),
         futexes: HashMap::new(),
-        finished: 0,
         counting: false,
         counts: Counts::default(),
     };
-    let mut steps = 0;
-    while machine.finished < plan.warm_up + plan.operations {
-        machine.turn()?;
-        if !machine.counting && machine.finished >= plan.warm_up {
+    for step in 0..plan.steps {
+        if step == plan.steps / 3 {
             machine.counting = true;
             machine.lines.traffic = Traffic::default();
         }
-        steps += 1;
-        if steps > MOST {
-            return Ok(None);
-        }
+        machine.turn()?;
     }
-    Ok(Some(Counts {
-        operations: plan.operations,
+    Ok(Counts {
         shared_lines_written: machine.lines.shared_lines_written(),
         traffic: machine.lines.traffic,
         ..machine.counts
-    }))
+    })
 }
 
 impl Machine {
@@ -191,7 +178,7 @@ impl Machine {
         if Marker::said(&core.registers) != Some(Marker::Operation) {
             return Err("a breakpoint that is none of ours".to_owned());
         }
-        self.finished += 1;
+        self.counts.operations += u64::from(self.counting);
         for line in core.written.drain() {
             self.lines.written_by_operation(line);
         }

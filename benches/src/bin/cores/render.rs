@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use latchwork_bench::machine::{Machine, version_of};
 
-use crate::machine::{Counts, MOST};
+use crate::machine::Counts;
 use crate::programs::Question;
 
 const PEERS: [&str; 9] = [
@@ -20,11 +20,16 @@ const PEERS: [&str; 9] = [
 ];
 
 /// What each structure of a question came to, for each number of cores.
-pub(crate) type Rows = Vec<(&'static str, Vec<Option<Counts>>)>;
+pub(crate) type Rows = Vec<(&'static str, Vec<Counts>)>;
 
 /// All tables. `nothing` is what the loop costs by itself.
-pub(crate) fn tables(answers: &[(&Question, Rows)], cores: &[usize], nothing: &Counts) -> String {
-    let mut text = head(cores);
+pub(crate) fn tables(
+    answers: &[(&Question, Rows)],
+    cores: &[usize],
+    nothing: &Counts,
+    times: u64,
+) -> String {
+    let mut text = head(cores, times);
     let list = cores.iter().map(usize::to_string).collect::<Vec<_>>();
     let list = list.join(" / ");
     for (question, rows) in answers {
@@ -38,7 +43,7 @@ pub(crate) fn tables(answers: &[(&Question, Rows)], cores: &[usize], nothing: &C
             last = cores.last().copied().unwrap_or(1),
         );
         for (name, counts) in rows {
-            let _ = writeln!(text, "{}", row(name, counts, nothing));
+            let _ = writeln!(text, "{}", row(name, cores, counts, nothing));
         }
         text.push_str(
             "\n*Limits: caches that never run full; every transfer equally long; nobody is preempted; \
@@ -48,7 +53,7 @@ pub(crate) fn tables(answers: &[(&Question, Rows)], cores: &[usize], nothing: &C
     text
 }
 
-fn head(cores: &[usize]) -> String {
+fn head(cores: &[usize], times: u64) -> String {
     let versions = PEERS
         .iter()
         .filter_map(|peer| version_of(peer).map(|version| format!("{peer} {version}")));
@@ -57,7 +62,7 @@ fn head(cores: &[usize]) -> String {
     format!(
         "# On more cores than there are
 
-Written by `cargo run --release -p latchwork-bench --bin cores -- --write benches/CORES.md`; edit the generator, not this file.
+Written by `cargo run --release -p latchwork-bench --bin cores -- --times {times} --write benches/CORES.md`; edit the generator, not this file.
 
 Compiler: {}. Peers: {versions}.
 
@@ -71,11 +76,12 @@ are woken as the system would do it, but by the table's clock. All numbers are f
 - *Misses*: all accesses to lines that the core did not have and another had; *ownership requests*: those of them that were writes. These are what
   costs time with many cores, and what a count is good for: the order of two structures, and whether a number grows with the cores.
 - *Sleeps*: calls that put the thread to sleep.
-- A dash: given up after {MOST} instructions and waits for lines, most of them in loops that wait.
+- `~`: counted over fewer operations than there are cores, and no more than a hint. A dash: not one operation was over.
 
 What the model does not know: the size of caches, so that a structure with more lines looks better here than it is; distance, since all transfers take
 180 cycles; the cost of being preempted, which is what queues suffer from; what the system's own sleeping and waking writes. Code is
-always in the cache. The clock decides who goes next and so who wins a race; it is not published, and an hour of it would say nothing of a nanosecond.
+always in the cache. The clock decides who goes next and so who wins a race, and is not published: it would say nothing of nanoseconds. The model was
+compared with what is known beforehand (*Control*), and not with a machine of so many cores.
 Hashers are seeded anew in each run, and which keys share a line differs with them, in the second digit of a number.
 ",
         Machine::here().rustc,
@@ -83,22 +89,23 @@ Hashers are seeded anew in each run, and which keys share a line differs with th
     )
 }
 
-fn row(name: &str, counts: &[Option<Counts>], nothing: &Counts) -> String {
-    let per = |number: fn(&Counts) -> u64, counts: &Option<Counts>| {
-        let counts = counts.as_ref()?;
-        Some(number(counts) as f64 / counts.operations as f64)
+fn row(name: &str, cores: &[usize], counts: &[Counts], nothing: &Counts) -> String {
+    let runs: Vec<_> = cores.iter().zip(counts).collect();
+    let on = |number: fn(&Counts) -> u64, run: Option<&(&usize, &Counts)>| {
+        run.map_or_else(String::new, |(cores, counts)| {
+            short(number(counts), counts, **cores)
+        })
     };
-    let on = |number, counts: Option<&Option<Counts>>| short(counts.and_then(|c| per(number, c)));
-    let each = |number| {
-        let numbers = counts.iter().map(|counts| short(per(number, counts)));
+    let each = |number: fn(&Counts) -> u64| {
+        let numbers = runs.iter().map(|run| on(number, Some(run)));
         numbers.collect::<Vec<_>>().join(" / ")
     };
-    let (first, last) = (counts.first(), counts.last());
-    let around = per(|c| c.instructions, &Some(*nothing)).unwrap_or(0.0);
-    let instructions = first.and_then(|c| per(|c| c.instructions, c));
+    let (first, last) = (runs.first(), runs.last());
+    let instructions = |counts: &Counts| counts.instructions as f64 / counts.operations as f64;
+    let around = instructions(nothing);
     format!(
-        "| {name} | {} | {} | {} | {} | {} | {} | {} |",
-        instructions.map_or("-".to_owned(), |all| format!("{:.0}", all - around)),
+        "| {name} | {:.0} | {} | {} | {} | {} | {} | {} |",
+        first.map_or(0.0, |(_, counts)| instructions(counts) - around),
         on(|c| c.rmws, first),
         on(|c| c.fences, first),
         on(|c| c.shared_lines_written, last),
@@ -108,14 +115,21 @@ fn row(name: &str, counts: &[Option<Counts>], nothing: &Counts) -> String {
     )
 }
 
-/// Three digits at most, none for nothing, and a dash for a run that was given up.
-fn short(number: Option<f64>) -> String {
-    match number {
-        None => "-".to_owned(),
-        Some(0.0) => "0".to_owned(),
-        Some(n) if n < 0.01 => "<0.01".to_owned(),
-        Some(n) if n < 10.0 => format!("{n:.2}"),
-        Some(n) if n < 100.0 => format!("{n:.1}"),
-        Some(n) => format!("{n:.0}"),
+/// So many for each operation: three digits at most, none for nothing, and a mark where it is no more than a hint.
+fn short(number: u64, counts: &Counts, cores: usize) -> String {
+    if counts.operations == 0 {
+        return "-".to_owned();
+    }
+    let mark = if counts.operations < cores as u64 {
+        "~"
+    } else {
+        ""
+    };
+    match number as f64 / counts.operations as f64 {
+        0.0 => "0".to_owned(),
+        n if n < 0.01 => "<0.01".to_owned(),
+        n if n < 10.0 => format!("{mark}{n:.2}"),
+        n if n < 100.0 => format!("{mark}{n:.1}"),
+        n => format!("{mark}{n:.0}"),
     }
 }

@@ -10,10 +10,11 @@ use crate::render;
 use crate::tracee::stay_on_one_processor;
 
 const USAGE: &str = "\
-usage: cores [--only TEXT] [--cores N,N] [--write FILE]
+usage: cores [--times N] [--only TEXT] [--cores N,N] [--write FILE]
+  --times N     runs that are so many times as long, and more exact
   --only TEXT   the questions whose titles contain it
   --cores N,N   these numbers of cores; the first is what operations are counted on by themselves
-  --write FILE  also write the tables to FILE; not with the others";
+  --write FILE  also write the tables to FILE; not with --only or --cores";
 
 /// How the program is told that it is the one to be traced: the question, the structure and the cores follow.
 const INSIDE: &str = "--inside";
@@ -21,13 +22,14 @@ const INSIDE: &str = "--inside";
 /// Numbers of cores, where nobody says.
 const CORES: [usize; 4] = [1, 4, 16, 64];
 
-/// Operations that are counted: so many of each core, and at least so many together.
-const OPERATIONS: (u64, u64) = (2, 64);
+/// Steps of a run: so many, and so many more for each core.
+const STEPS: (u64, u64) = (10_000, 500);
 
 #[derive(Debug)]
 struct Options {
     only: Option<String>,
     cores: Option<Vec<usize>>,
+    times: u64,
     write: Option<PathBuf>,
 }
 
@@ -36,11 +38,16 @@ impl Options {
         let mut options = Self {
             only: None,
             cores: None,
+            times: 1,
             write: None,
         };
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
             match argument.as_str() {
+                "--times" => {
+                    let times = value()?.parse();
+                    options.times = times.map_err(|error| format!("{argument}: {error}"))?;
+                }
                 "--only" => options.only = Some(value()?),
                 "--cores" => options.cores = Some(cores(&value()?)?),
                 "--write" => options.write = Some(value()?.into()),
@@ -79,8 +86,9 @@ pub(crate) fn run(arguments: impl Iterator<Item = String>) -> Result<(), String>
         Options::parse(arguments.into_iter()).map_err(|error| format!("{error}\n{USAGE}"))?;
     stay_on_one_processor()?;
     let cores = options.cores.as_deref().unwrap_or(&CORES);
+    let times = options.times;
     let mut answers = Vec::new();
-    let nothing = count(0, 0, cores[0])?.unwrap_or_default();
+    let nothing = count(0, 0, cores[0], times)?;
     for (number, question) in ALL.iter().enumerate() {
         if options
             .only
@@ -94,7 +102,7 @@ pub(crate) fn run(arguments: impl Iterator<Item = String>) -> Result<(), String>
         for (place, program) in question.programs.iter().enumerate() {
             eprintln!("  {}", program.name);
             let counts = cores.iter().map(|cores| {
-                count(number, place, *cores)
+                count(number, place, *cores, times)
                     .map_err(|error| format!("{} on {cores} cores: {error}", program.name))
             });
             rows.push((program.name, counts.collect::<Result<Vec<_>, _>>()?));
@@ -104,7 +112,7 @@ pub(crate) fn run(arguments: impl Iterator<Item = String>) -> Result<(), String>
     if answers.is_empty() {
         return Err("no title contains that".to_owned());
     }
-    let tables = render::tables(&answers, cores, &nothing);
+    let tables = render::tables(&answers, cores, &nothing, times);
     println!("{tables}");
     match options.write {
         Some(file) => {
@@ -115,7 +123,7 @@ pub(crate) fn run(arguments: impl Iterator<Item = String>) -> Result<(), String>
 }
 
 /// Runs one structure under one workload on so many virtual cores.
-fn count(question: usize, place: usize, cores: usize) -> Result<Option<Counts>, String> {
+fn count(question: usize, place: usize, cores: usize, times: u64) -> Result<Counts, String> {
     let program = std::env::current_exe().map_err(|error| format!("this program: {error}"))?;
     let mut program = Command::new(program);
     program.args([
@@ -124,16 +132,9 @@ fn count(question: usize, place: usize, cores: usize) -> Result<Option<Counts>, 
         &place.to_string(),
         &cores.to_string(),
     ]);
-    let (each, together) = OPERATIONS;
-    let operations = (each * cores as u64).max(together);
-    machine::run(
-        program,
-        Plan {
-            cores,
-            warm_up: operations / 3,
-            operations,
-        },
-    )
+    let (at_least, each) = STEPS;
+    let steps = times * (at_least + each * cores as u64);
+    machine::run(program, Plan { cores, steps })
 }
 
 /// Becomes the program that is traced.
