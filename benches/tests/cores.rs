@@ -41,11 +41,14 @@ fn lines_move_when_two_write_them_and_not_otherwise() {
     }
     for busy in ["a word of each core, eight", "one word, added"] {
         let row = row(busy);
-        assert_eq!(row[RMWS], "1.00", "{busy}");
+        // Where the run is cut off in an operation, it is not exactly one.
+        let rmws: f64 = row[RMWS].parse().expect("a number");
+        assert!((rmws - 1.0).abs() < 0.05, "{busy}: {rmws}");
         let (alone, together) = numbers(&row[MISSES]);
         assert_eq!(alone, 0.0, "{busy}");
-        // One in six, by the costs of the model; fewer additions fit in between where the code is not optimised.
-        assert!((0.1..=0.5).contains(&together), "{busy}: {together}");
+        // One in six, by the costs of the model; fewer additions fit in between where the code is not optimised, and each
+        // moves the line once at most.
+        assert!((0.1..=1.0).contains(&together), "{busy}: {together}");
         assert_eq!(numbers(&row[REQUESTS]), (alone, together), "{busy}");
     }
 }
