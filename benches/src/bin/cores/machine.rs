@@ -18,6 +18,8 @@ pub(crate) struct Plan {
     pub(crate) cores: usize,
     /// Instructions, and waits for lines, of all cores together. What is over in the first third is not counted.
     pub(crate) steps: u64,
+    /// Operations that have to be counted: a run goes on for them, but not for more than [`PATIENCE`] times the steps.
+    pub(crate) operations: u64,
 }
 
 /// What happened while operations were counted.
@@ -31,6 +33,8 @@ pub(crate) struct Counts {
     pub(crate) shared_lines_written: u64,
     pub(crate) traffic: Traffic,
 }
+
+const PATIENCE: u64 = 4;
 
 #[derive(Debug)]
 struct Core {
@@ -95,7 +99,10 @@ pub(crate) fn run(program: Command, plan: Plan) -> Result<Counts, String> {
         counting: false,
         counts: Counts::default(),
     };
-    for step in 0..plan.steps {
+    for step in 0..PATIENCE * plan.steps {
+        if step >= plan.steps && machine.counts.operations >= plan.operations {
+            break;
+        }
         if step == plan.steps / 3 {
             machine.counting = true;
             machine.lines.traffic = Traffic::default();

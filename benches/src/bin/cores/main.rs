@@ -1,7 +1,7 @@
 //! Counts what each operation costs on up to 64 cores, on a machine that has two.
 //!
 //! ```text
-//! cargo run --release -p latchwork-bench --bin cores -- [--times N] [--only TEXT] [--cores N,N] [--write FILE]
+//! cargo run --release -p latchwork-bench --bin cores -- [--times N] [--cores N,N] [--only TEXT [--add FILE]] [--write FILE]
 //! ```
 //!
 //! The compiled programs run on virtual cores: `machine` steps their threads one instruction at a time and asks

@@ -22,38 +22,57 @@ const PEERS: [&str; 9] = [
 /// What each structure of a question came to, for each number of cores.
 pub(crate) type Rows = Vec<(&'static str, Vec<Counts>)>;
 
-/// All tables. `nothing` is what the loop costs by itself.
-pub(crate) fn tables(
-    answers: &[(&Question, Rows)],
-    cores: &[usize],
-    nothing: &Counts,
-    times: u64,
-) -> String {
-    let mut text = head(cores, times);
-    let list = cores.iter().map(usize::to_string).collect::<Vec<_>>();
-    let list = list.join(" / ");
-    for (question, rows) in answers {
-        let _ = write!(
-            text,
-            "\n## {}\n\n{}\n\n\
-             | structure | instructions | RMWs | fences | shared lines written | misses on {list} cores | ownership requests on {list} cores | sleeps on {last} |\n\
-             |---|--:|--:|--:|--:|---|---|--:|\n",
-            question.title,
-            question.text,
-            last = cores.last().copied().unwrap_or(1),
-        );
-        for (name, counts) in rows {
-            let _ = writeln!(text, "{}", row(name, cores, counts, nothing));
+/// The tables of all questions.
+pub(crate) fn all(cores: &[usize], sections: &[String]) -> String {
+    format!("{}{}", head(cores), sections.concat())
+}
+
+/// Puts sections into `text`, in the place of those of the same title or at the end.
+pub(crate) fn added(mut text: String, sections: &[String]) -> String {
+    for section in sections {
+        let title = section.lines().find(|line| !line.is_empty());
+        let begin = format!("\n{}\n", title.unwrap_or_default());
+        match text.find(&begin) {
+            Some(at) => {
+                let length = text[at + 1..].find("\n## ").map(|length| length + 1);
+                let end = length.map_or(text.len(), |length| at + length);
+                text.replace_range(at..end, section);
+            }
+            None => text.push_str(section),
         }
-        text.push_str(
-            "\n*Limits: caches that never run full; every transfer equally long; nobody is preempted; \
-             one instruction a cycle, in order, with neither prefetching nor store buffers.*\n",
-        );
     }
     text
 }
 
-fn head(cores: &[usize], times: u64) -> String {
+/// The table of one question. `nothing` is what the loop costs by itself.
+pub(crate) fn section(
+    question: &Question,
+    rows: &Rows,
+    cores: &[usize],
+    nothing: &Counts,
+    times: u64,
+) -> String {
+    let list = cores.iter().map(usize::to_string).collect::<Vec<_>>();
+    let list = list.join(" / ");
+    let last = cores.last().copied().unwrap_or(1);
+    let mut text = format!(
+        "\n## {}\n\n{}\n\n\
+         | structure | instructions | RMWs | fences | shared lines written | misses on {list} cores | ownership requests on {list} cores | sleeps on {last} |\n\
+         |---|--:|--:|--:|--:|---|---|--:|\n",
+        question.title, question.text,
+    );
+    for (name, counts) in rows {
+        let _ = writeln!(text, "{}", row(name, cores, counts, nothing));
+    }
+    let _ = writeln!(
+        text,
+        "\n*Limits: caches that never run full; every transfer equally long; nobody is preempted; \
+         one instruction a cycle, in order, with neither prefetching nor store buffers. Runs: `--times {times}`.*",
+    );
+    text
+}
+
+fn head(cores: &[usize]) -> String {
     let versions = PEERS
         .iter()
         .filter_map(|peer| version_of(peer).map(|version| format!("{peer} {version}")));
@@ -62,7 +81,8 @@ fn head(cores: &[usize], times: u64) -> String {
     format!(
         "# On more cores than there are
 
-Written by `cargo run --release -p latchwork-bench --bin cores -- --times {times} --write benches/CORES.md`; edit the generator, not this file.
+Written by `cargo run --release -p latchwork-bench --bin cores -- --times 4 --write benches/CORES.md`, or question by question with `--only TITLE
+--add benches/CORES.md`; edit the generator, not this file.
 
 Compiler: {}. Peers: {versions}.
 
@@ -131,5 +151,21 @@ fn short(number: u64, counts: &Counts, cores: usize) -> String {
         n if n < 10.0 => format!("{mark}{n:.2}"),
         n if n < 100.0 => format!("{mark}{n:.1}"),
         n => format!("{mark}{n:.0}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::added;
+
+    #[test]
+    fn a_section_takes_the_place_of_its_own() {
+        let text = "# H\n\n## A\n\na\n\n## B\n\nb\n".to_owned();
+        let first = added(text.clone(), &["\n## A\n\nnew\n".to_owned()]);
+        assert_eq!(first, "# H\n\n## A\n\nnew\n\n## B\n\nb\n");
+        let last = added(text.clone(), &["\n## B\n\nnew\n".to_owned()]);
+        assert_eq!(last, "# H\n\n## A\n\na\n\n## B\n\nnew\n");
+        let more = added(text.clone(), &["\n## C\n\nc\n".to_owned()]);
+        assert_eq!(more, format!("{text}\n## C\n\nc\n"));
     }
 }

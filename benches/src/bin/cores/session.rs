@@ -10,10 +10,11 @@ use crate::render;
 use crate::tracee::stay_on_one_processor;
 
 const USAGE: &str = "\
-usage: cores [--times N] [--only TEXT] [--cores N,N] [--write FILE]
+usage: cores [--times N] [--cores N,N] [--only TEXT [--add FILE]] [--write FILE]
   --times N     runs that are so many times as long, and more exact
   --only TEXT   the questions whose titles contain it
   --cores N,N   these numbers of cores; the first is what operations are counted on by themselves
+  --add FILE    also put their tables into FILE in the place of those that are there
   --write FILE  also write the tables to FILE; not with --only or --cores";
 
 /// How the program is told that it is the one to be traced: the question, the structure and the cores follow.
@@ -25,11 +26,15 @@ const CORES: [usize; 4] = [1, 4, 16, 64];
 /// Steps of a run: so many, and so many more for each core.
 const STEPS: (u64, u64) = (10_000, 500);
 
+/// Operations of each core that are worth more than a guess.
+const OPERATIONS: u64 = 8;
+
 #[derive(Debug)]
 struct Options {
     only: Option<String>,
     cores: Option<Vec<usize>>,
     times: u64,
+    add: Option<PathBuf>,
     write: Option<PathBuf>,
 }
 
@@ -39,6 +44,7 @@ impl Options {
             only: None,
             cores: None,
             times: 1,
+            add: None,
             write: None,
         };
         while let Some(argument) = arguments.next() {
@@ -50,12 +56,16 @@ impl Options {
                 }
                 "--only" => options.only = Some(value()?),
                 "--cores" => options.cores = Some(cores(&value()?)?),
+                "--add" => options.add = Some(value()?.into()),
                 "--write" => options.write = Some(value()?.into()),
                 _ => return Err(format!("{argument} is not an option")),
             }
         }
         if options.write.is_some() && (options.only.is_some() || options.cores.is_some()) {
             return Err("tables in part are not worth keeping".to_owned());
+        }
+        if options.add.is_some() && (options.only.is_none() || options.cores.is_some()) {
+            return Err("--add goes with --only, and not with --cores".to_owned());
         }
         Ok(options)
     }
@@ -112,14 +122,22 @@ pub(crate) fn run(arguments: impl Iterator<Item = String>) -> Result<(), String>
     if answers.is_empty() {
         return Err("no title contains that".to_owned());
     }
-    let tables = render::tables(&answers, cores, &nothing, times);
-    println!("{tables}");
-    match options.write {
-        Some(file) => {
-            std::fs::write(&file, tables).map_err(|error| format!("{}: {error}", file.display()))
+    let sections: Vec<_> = answers
+        .iter()
+        .map(|(question, rows)| render::section(question, rows, cores, &nothing, times))
+        .collect();
+    let all = render::all(cores, &sections);
+    println!("{all}");
+    let (file, text) = match (options.write, options.add) {
+        (Some(file), _) => (file, Ok(all)),
+        (None, Some(file)) => {
+            let old = std::fs::read_to_string(&file);
+            (file, old.map(|old| render::added(old, &sections)))
         }
-        None => Ok(()),
-    }
+        (None, None) => return Ok(()),
+    };
+    text.and_then(|text| std::fs::write(&file, text))
+        .map_err(|error| format!("{}: {error}", file.display()))
 }
 
 /// Runs one structure under one workload on so many virtual cores.
@@ -134,7 +152,15 @@ fn count(question: usize, place: usize, cores: usize, times: u64) -> Result<Coun
     ]);
     let (at_least, each) = STEPS;
     let steps = times * (at_least + each * cores as u64);
-    machine::run(program, Plan { cores, steps })
+    let operations = OPERATIONS * cores as u64;
+    machine::run(
+        program,
+        Plan {
+            cores,
+            steps,
+            operations,
+        },
+    )
 }
 
 /// Becomes the program that is traced.
