@@ -8,15 +8,17 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec </dev/null
 
-steps=(format lint rules test counts noise doc loom shuttle fuzz)
+steps=(format lint rules test counts gates noise doc package loom shuttle fuzz)
 declare -A about=(
-    [format]="rustfmt, in all three workspaces"
+    [format]="rustfmt, in all workspaces"
     [lint]="clippy without warnings, in all three workspaces"
-    [rules]="protocols, citations, SAFETY comments, reasons of orderings, list of argued mutants"
+    [rules]="protocols, citations, SAFETY comments, reasons of orderings, list of argued mutants, figures of the README"
     [test]="unit, integration and documentation tests, unoptimised"
     [counts]="allocations and atomic operations, optimised, one test at a time"
+    [gates]="what the hot paths cost, counted, against what was agreed on in ci/gates.json"
     [noise]="threads against an oracle, with random yields before atomic accesses"
     [doc]="the documentation, without warnings"
+    [package]="what is published: the package, its dependencies, its public interface"
     [loom]="models: every interleaving within a bound, on a repaired loom"
     [shuttle]="models of more threads: many random interleavings"
     [fuzz]="replay of the fuzz corpora and a smoke run with fixed seeds"
@@ -56,6 +58,7 @@ in_loom_tests() { (cd loom-tests && "$@"); }
 step_format() {
     cargo fmt --all --check
     in_loom_tests cargo fmt --check
+    (cd ci/api && cargo fmt --check)
     if [[ -f fuzz/Cargo.toml ]]; then
         (cd fuzz && cargo fmt --check)
     fi
@@ -80,6 +83,8 @@ step_lint() {
 step_rules() {
     ci/rule_tags --self-test
     ci/rule_tags
+    ci/readme_figures --self-test
+    ci/readme_figures --check
     if python3 -c 'import tomllib' 2>/dev/null; then
         ci/ordering_mutants --self-test
         ci/ordering_mutants --list | sed -n '/^ordering_mutants:/,$p'
@@ -95,11 +100,33 @@ step_test() {
 
 step_counts() { run_tests --release --test counts -- --test-threads=1; }
 
+step_gates() {
+    ci/gates --self-test
+    ci/gates
+}
+
 step_noise() {
     RUSTFLAGS="--cfg latchwork_noise -D warnings" run_tests --release --target-dir target/noise --test stress --test stress_cell --test timeouts
 }
 
 step_doc() { RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps; }
+
+step_package() {
+    ci/dependencies --self-test
+    ci/dependencies
+    # There is one compiler here, and it is not the oldest that the crate promises to work with: clippy knows what is newer.
+    cargo clippy -p latchwork --lib --all-features -- -D clippy::incompatible_msrv
+    # What is not committed is packaged too, so that this can be run before a commit.
+    local log
+    log=$(mktemp)
+    cargo package -p latchwork --allow-dirty --locked 2>&1 | tee "$log"
+    if grep '^warning' "$log"; then
+        echo "test.sh: the package has warnings" >&2
+        return 1
+    fi
+    rm -f "$log"
+    ci/public_api
+}
 
 step_loom() { in_loom_tests run_tests --release; }
 

@@ -1,0 +1,287 @@
+//! Virtual cores: the threads of a program, stepped one instruction at a time, the one with the earliest clock first.
+//!
+//! What runs is the compiled program with all its libraries. Only what would make a thread sleep is not done by the
+//! system, since then nobody could say who goes next: futexes are kept here.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::process::Command;
+
+use libc::user_regs_struct;
+
+use crate::coherence::{Access, Lines, Traffic, cost};
+use crate::decode::{Decoded, Kind};
+use crate::tracee::{Marker, Thread, Tracee};
+
+/// How much of a program is run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    pub(crate) cores: usize,
+    /// Instructions, and waits for lines, of all cores together. What is over in the first third is not counted.
+    pub(crate) steps: u64,
+    /// Operations that have to be counted: a run goes on for them, but not for more than [`PATIENCE`] times the steps.
+    pub(crate) operations: u64,
+}
+
+/// What happened while operations were counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) operations: u64,
+    pub(crate) instructions: u64,
+    pub(crate) rmws: u64,
+    pub(crate) fences: u64,
+    pub(crate) sleeps: u64,
+    pub(crate) shared_lines_written: u64,
+    pub(crate) traffic: Traffic,
+}
+
+const PATIENCE: u64 = 4;
+
+#[derive(Debug)]
+struct Core {
+    thread: Thread,
+    clock: u64,
+    registers: user_regs_struct,
+    /// The lines of the next instruction are booked, and here at `clock`.
+    booked: bool,
+    /// In a queue of a futex.
+    asleep: bool,
+    /// What the current operation wrote.
+    written: HashSet<u64>,
+}
+
+/// A waiter of a futex: whose it is, for which wake-ups, and whether it would wake by itself in time.
+#[derive(Clone, Copy, Debug)]
+struct Sleeper {
+    core: usize,
+    bits: u32,
+    timed: bool,
+}
+
+#[derive(Debug)]
+struct Machine {
+    tracee: Tracee,
+    cores: Vec<Core>,
+    code: HashMap<u64, Decoded>,
+    lines: Lines,
+    futexes: HashMap<u64, VecDeque<Sleeper>>,
+    counting: bool,
+    counts: Counts,
+}
+
+/// Runs a program that makes `plan.cores` threads, each of which says [`Marker::Ready`] once and
+/// [`Marker::Operation`] after each operation, for ever.
+pub(crate) fn run(program: Command, plan: Plan) -> Result<Counts, String> {
+    let mut tracee = Tracee::start(program)?;
+    let threads = tracee.threads(plan.cores)?;
+    let mut cores = Vec::new();
+    // One after the other, so that it is the same each time.
+    for thread in threads {
+        thread.run_to_marker()?;
+        let registers = thread.registers()?;
+        if Marker::said(&registers) != Some(Marker::Ready) {
+            return Err("a breakpoint that is none of ours".to_owned());
+        }
+        cores.push(Core {
+            thread,
+            clock: 0,
+            registers,
+            booked: false,
+            asleep: false,
+            written: HashSet::new(),
+        });
+    }
+    let mut machine = Machine {
+        tracee,
+        cores,
+        code: HashMap::new(),
+        lines: Lines::default(),
+        futexes: HashMap::new(),
+        counting: false,
+        counts: Counts::default(),
+    };
+    for step in 0..PATIENCE * plan.steps {
+        if step >= plan.steps && machine.counts.operations >= plan.operations {
+            break;
+        }
+        if step == plan.steps / 3 {
+            machine.counting = true;
+            machine.lines.traffic = Traffic::default();
+        }
+        machine.turn()?;
+    }
+    Ok(Counts {
+        shared_lines_written: machine.lines.shared_lines_written(),
+        traffic: machine.lines.traffic,
+        ..machine.counts
+    })
+}
+
+impl Machine {
+    /// Books or runs the next instruction of the core whose clock is behind.
+    fn turn(&mut self) -> Result<(), String> {
+        let awake = (0..self.cores.len()).filter(|core| !self.cores[*core].asleep);
+        let Some(at) = awake.min_by_key(|core| self.cores[*core].clock) else {
+            return self.time_out();
+        };
+        let address = self.cores[at].registers.rip;
+        if !self.code.contains_key(&address) {
+            let decoded = Decoded::at(address, &self.tracee.code(address)?)?;
+            self.code.insert(address, decoded);
+        }
+        let core = &mut self.cores[at];
+        let decoded = &self.code[&address];
+        let id = at as u8;
+        if !core.booked {
+            let now = core.clock;
+            for touch in decoded.touches(&core.registers) {
+                for line in touch.lines() {
+                    let ready = self.lines.book(id, line, touch.access, now);
+                    core.clock = core.clock.max(ready);
+                }
+            }
+            core.booked = true;
+            if core.clock > now {
+                // Whoever is earlier goes first, and may use the line before it leaves.
+                return Ok(());
+            }
+        }
+        core.booked = false;
+        for touch in decoded.touches(&core.registers) {
+            for line in touch.lines() {
+                self.lines.take(id, line, touch.access);
+                if self.counting && touch.access == Access::Write {
+                    core.written.insert(line);
+                }
+            }
+        }
+        let (kind, length) = (decoded.kind, decoded.length);
+        core.clock += match kind {
+            Kind::Plain | Kind::Marker => cost::INSTRUCTION,
+            Kind::Rmw | Kind::Fence => cost::INSTRUCTION + cost::ATOMIC,
+            Kind::Pause => cost::PAUSE,
+            Kind::SystemCall => cost::SYSTEM,
+        };
+        if kind == Kind::Marker {
+            core.registers.rip += length;
+            core.thread.set_registers(&core.registers)?;
+            return self.operation_is_over(at);
+        }
+        if self.counting {
+            self.counts.instructions += 1;
+            self.counts.rmws += u64::from(kind == Kind::Rmw);
+            self.counts.fences += u64::from(kind == Kind::Fence);
+        }
+        if kind == Kind::SystemCall && self.system_call(at, length)? {
+            return Ok(());
+        }
+        let core = &mut self.cores[at];
+        core.thread.step()?;
+        core.registers = core.thread.registers()?;
+        Ok(())
+    }
+
+    fn operation_is_over(&mut self, at: usize) -> Result<(), String> {
+        let core = &mut self.cores[at];
+        if Marker::said(&core.registers) != Some(Marker::Operation) {
+            return Err("a breakpoint that is none of ours".to_owned());
+        }
+        self.counts.operations += u64::from(self.counting);
+        for line in core.written.drain() {
+            self.lines.written_by_operation(line);
+        }
+        Ok(())
+    }
+
+    /// Does what a call of the system would do, where it could block. Returns whether it was one of those.
+    fn system_call(&mut self, at: usize, length: u64) -> Result<bool, String> {
+        let registers = self.cores[at].registers;
+        let (futex, operation) = (registers.rdi, registers.rsi as i32);
+        let result = match registers.rax as i64 {
+            libc::SYS_sched_yield => 0,
+            libc::SYS_nanosleep | libc::SYS_clock_nanosleep => {
+                self.cores[at].clock += cost::WAKE;
+                0
+            }
+            libc::SYS_futex => {
+                let (bits, given) = match operation & libc::FUTEX_CMD_MASK {
+                    libc::FUTEX_WAIT => (u32::MAX, true),
+                    libc::FUTEX_WAIT_BITSET => (registers.r9 as u32, true),
+                    libc::FUTEX_WAKE => (u32::MAX, false),
+                    libc::FUTEX_WAKE_BITSET => (registers.r9 as u32, false),
+                    other => return Err(format!("futex operation {other} is not known here")),
+                };
+                if given {
+                    let timed = registers.r10 != 0;
+                    if self.tracee.word(futex)? == registers.rdx as u32 {
+                        self.sleep(at, futex, bits, timed);
+                        0
+                    } else {
+                        -i64::from(libc::EAGAIN)
+                    }
+                } else {
+                    self.wake(at, futex, bits, registers.rdx as i32)
+                }
+            }
+            _ => return Ok(false),
+        };
+        self.skip(at, length, result)?;
+        Ok(true)
+    }
+
+    fn sleep(&mut self, core: usize, futex: u64, bits: u32, timed: bool) {
+        self.counts.sleeps += u64::from(self.counting);
+        self.cores[core].asleep = true;
+        let sleeper = Sleeper { core, bits, timed };
+        self.futexes.entry(futex).or_default().push_back(sleeper);
+    }
+
+    fn wake(&mut self, by: usize, futex: u64, bits: u32, most: i32) -> i64 {
+        let now = self.cores[by].clock;
+        let mut woken = 0;
+        if let Some(queue) = self.futexes.get_mut(&futex) {
+            queue.retain(|sleeper| {
+                let stays = woken == i64::from(most) || sleeper.bits & bits == 0;
+                if !stays {
+                    woken += 1;
+                    let core = &mut self.cores[sleeper.core];
+                    core.asleep = false;
+                    core.clock = core.clock.max(now) + cost::WAKE;
+                }
+                stays
+            });
+        }
+        woken
+    }
+
+    /// Everybody sleeps: those who would wake by themselves do.
+    fn time_out(&mut self) -> Result<(), String> {
+        let mut woken = Vec::new();
+        for queue in self.futexes.values_mut() {
+            queue.retain(|sleeper| {
+                if sleeper.timed {
+                    woken.push(sleeper.core);
+                }
+                !sleeper.timed
+            });
+        }
+        if woken.is_empty() {
+            return Err("all cores sleep, and nobody will wake them".to_owned());
+        }
+        for at in woken {
+            let core = &mut self.cores[at];
+            core.asleep = false;
+            core.clock += cost::WAKE;
+            core.registers.rax = (-i64::from(libc::ETIMEDOUT)) as u64;
+            core.thread.set_registers(&core.registers)?;
+        }
+        Ok(())
+    }
+
+    /// Goes on behind the call as if it had returned `result`.
+    fn skip(&mut self, at: usize, length: u64, result: i64) -> Result<(), String> {
+        let core = &mut self.cores[at];
+        core.registers.rip += length;
+        core.registers.rax = result as u64;
+        core.thread.set_registers(&core.registers)
+    }
+}

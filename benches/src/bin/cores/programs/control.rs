@@ -1,0 +1,71 @@
+//! Programs of which the result is known: they check the model itself.
+
+use std::hint::black_box;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_utils::CachePadded;
+
+use super::{Program, Question, Share, shared};
+
+/// What is subtracted from the instructions of all others: a call of nothing.
+pub(crate) const NOTHING: &str = "nothing";
+
+pub(crate) static CONTROL: Question = Question {
+    title: "Control",
+    text: "What is known beforehand. Words on lines of their own never move, nor does what is only read. A word that all cores add to \
+           is always on its way; whoever has it goes on adding for the 180 cycles until it has left, at some 30 cycles for each \
+           addition, so that it moves about once in six additions, with any number of cores. Words of several cores on one line are no better off.",
+    programs: &[
+        Program {
+            name: NOTHING,
+            share: || Box::new(|_| Box::new(|| ())),
+        },
+        Program {
+            name: "a word of each core, each on a line of its own",
+            share: own_words,
+        },
+        Program {
+            name: "a word of each core, eight on a line",
+            share: crowded_words,
+        },
+        Program {
+            name: "one word, read by all",
+            share: || on_one_word(|word| word.load(Ordering::Relaxed)),
+        },
+        Program {
+            name: "one word, added to by all",
+            share: || on_one_word(|word| word.fetch_add(1, Ordering::Relaxed)),
+        },
+    ],
+};
+
+fn own_words() -> Share {
+    let words: &[CachePadded<AtomicU64>; 64] =
+        shared(std::array::from_fn(|_| CachePadded::default()));
+    Box::new(move |core| {
+        let word = &words[core as usize];
+        Box::new(move || {
+            black_box(word.fetch_add(1, Ordering::Relaxed));
+        })
+    })
+}
+
+fn crowded_words() -> Share {
+    let words: &CachePadded<[AtomicU64; 64]> =
+        shared(CachePadded::new([const { AtomicU64::new(0) }; 64]));
+    Box::new(move |core| {
+        let word = &words[core as usize];
+        Box::new(move || {
+            black_box(word.fetch_add(1, Ordering::Relaxed));
+        })
+    })
+}
+
+fn on_one_word(operation: fn(&AtomicU64) -> u64) -> Share {
+    let word: &CachePadded<AtomicU64> = shared(CachePadded::default());
+    Box::new(move |_| {
+        Box::new(move || {
+            black_box(operation(word));
+        })
+    })
+}

@@ -1,0 +1,75 @@
+//! What is run on virtual cores: each structure and what it is compared with, by question.
+
+mod cells;
+mod control;
+mod keys;
+mod transactions;
+
+use std::thread;
+
+use crate::tracee::Marker;
+
+/// One operation, to be run again and again by one core.
+pub(crate) type Work = Box<dyn FnMut()>;
+
+/// Makes the work of each core, on what all of them share.
+pub(crate) type Share = Box<dyn Fn(u64) -> Work + Send + Sync>;
+
+/// A structure under a workload.
+pub(crate) struct Program {
+    pub(crate) name: &'static str,
+    pub(crate) share: fn() -> Share,
+}
+
+/// Programs that do the same thing.
+pub(crate) struct Question {
+    pub(crate) title: &'static str,
+    /// What each core does, and what to make of it.
+    pub(crate) text: &'static str,
+    pub(crate) programs: &'static [Program],
+}
+
+/// All of them, in the order of the report. The control is the first.
+pub(crate) const ALL: &[&Question] = &[
+    &control::CONTROL,
+    &keys::OWN,
+    &keys::RANDOM,
+    &keys::ONE,
+    &keys::ONE_SHARED,
+    &cells::READS,
+    &cells::OWN,
+    &cells::ONE,
+    &transactions::OWN_PAIR,
+    &transactions::TRANSFERS,
+    &transactions::SNAPSHOTS,
+];
+
+/// Operations of each core before it is traced, so that what a thread sets up once is there.
+const SET_UP: u32 = 600;
+
+/// Keeps what all cores share until the process ends.
+fn shared<T>(value: T) -> &'static T {
+    Box::leak(Box::new(value))
+}
+
+/// Runs a program as the tracer expects it. Does not return.
+pub(crate) fn run(program: &Program, cores: u64) -> ! {
+    let share: &'static Share = shared((program.share)());
+    let threads: Vec<_> = (0..cores)
+        .map(|core| {
+            thread::spawn(move || {
+                let mut work = share(core);
+                (0..SET_UP).for_each(|_| work());
+                Marker::Ready.say();
+                loop {
+                    work();
+                    Marker::Operation.say();
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        let _ = thread.join();
+    }
+    unreachable!("the work never ends");
+}

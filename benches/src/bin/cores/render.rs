@@ -1,0 +1,171 @@
+//! The tables as Markdown, with what the model leaves out beside them.
+
+use std::fmt::Write;
+
+use latchwork_bench::machine::{Machine, version_of};
+
+use crate::machine::Counts;
+use crate::programs::Question;
+
+const PEERS: [&str; 9] = [
+    "arc-swap",
+    "crossbeam-epoch",
+    "crossbeam-utils",
+    "dashmap",
+    "keyed-lock",
+    "lockable",
+    "lockmap",
+    "parking_lot",
+    "stm",
+];
+
+/// What each structure of a question came to, for each number of cores.
+pub(crate) type Rows = Vec<(&'static str, Vec<Counts>)>;
+
+/// The tables of all questions.
+pub(crate) fn all(cores: &[usize], sections: &[String]) -> String {
+    format!("{}{}", head(cores), sections.concat())
+}
+
+/// Puts sections into `text`, in the place of those of the same title or at the end.
+pub(crate) fn added(mut text: String, sections: &[String]) -> String {
+    for section in sections {
+        let title = section.lines().find(|line| !line.is_empty());
+        let begin = format!("\n{}\n", title.unwrap_or_default());
+        match text.find(&begin) {
+            Some(at) => {
+                let length = text[at + 1..].find("\n## ").map(|length| length + 1);
+                let end = length.map_or(text.len(), |length| at + length);
+                text.replace_range(at..end, section);
+            }
+            None => text.push_str(section),
+        }
+    }
+    text
+}
+
+/// The table of one question. `nothing` is what the loop costs by itself.
+pub(crate) fn section(
+    question: &Question,
+    rows: &Rows,
+    cores: &[usize],
+    nothing: &Counts,
+    times: u64,
+) -> String {
+    let list = cores.iter().map(usize::to_string).collect::<Vec<_>>();
+    let list = list.join(" / ");
+    let last = cores.last().copied().unwrap_or(1);
+    let mut text = format!(
+        "\n## {}\n\n{}\n\n\
+         | structure | instructions | RMWs | fences | shared lines written | misses on {list} cores | ownership requests on {list} cores | sleeps on {last} |\n\
+         |---|--:|--:|--:|--:|---|---|--:|\n",
+        question.title, question.text,
+    );
+    for (name, counts) in rows {
+        let _ = writeln!(text, "{}", row(name, cores, counts, nothing));
+    }
+    let _ = writeln!(
+        text,
+        "\n*Limits: caches that never run full; every transfer equally long; nobody is preempted; \
+         one instruction a cycle, in order, with neither prefetching nor store buffers. Runs: `--times {times}`.*",
+    );
+    text
+}
+
+fn head(cores: &[usize]) -> String {
+    let versions = PEERS
+        .iter()
+        .filter_map(|peer| version_of(peer).map(|version| format!("{peer} {version}")));
+    let versions = versions.collect::<Vec<_>>().join(", ");
+    let list = cores.iter().map(usize::to_string).collect::<Vec<_>>();
+    format!(
+        "# On more cores than there are
+
+Written by `cargo run --release -p latchwork-bench --bin cores -- --times 4 --write benches/CORES.md`, or question by question with `--only TITLE
+--add benches/CORES.md`; edit the generator, not this file.
+
+Compiler: {}. Peers: {versions}.
+
+The compiled programs, with all their libraries, run on {} virtual cores: each thread is stepped one instruction at a time,
+always the one whose clock is behind, and every access to memory is looked up in a table of cache lines of 64 bytes (modified, shared,
+invalid). A core that needs a line which another has waits for it, while that one goes on using it; others that want it queue. Threads sleep and
+are woken as the system would do it, but by the table's clock. All numbers are for one operation, on average.
+
+- *Instructions, RMWs, fences*: on the first number of cores, without the loop around the operation; RMWs are atomic read-modify-writes.
+- *Shared lines written*: different lines that the operation writes and that another core touches too, on the last number of cores.
+- *Misses*: all accesses to lines that the core did not have and another had; *ownership requests*: those of them that were writes. These are what
+  costs time with many cores, and what a count is good for: the order of two structures, and whether a number grows with the cores.
+- *Sleeps*: calls that put the thread to sleep.
+- `~`: counted over fewer operations than there are cores, and no more than a hint. A dash: not one operation was over.
+
+What the model does not know: the size of caches, so that a structure with more lines looks better here than it is; distance, since all transfers take
+180 cycles; the cost of being preempted, which is what queues suffer from; what the system's own sleeping and waking writes. Code is
+always in the cache. The clock decides who goes next and so who wins a race, and is not published: it would say nothing of nanoseconds. The model was
+compared with what is known beforehand (*Control*), and not with a machine of so many cores.
+Hashers are seeded anew in each run, and which keys share a line differs with them, in the second digit of a number.
+",
+        Machine::here().rustc,
+        list.join(", "),
+    )
+}
+
+fn row(name: &str, cores: &[usize], counts: &[Counts], nothing: &Counts) -> String {
+    let runs: Vec<_> = cores.iter().zip(counts).collect();
+    let on = |number: fn(&Counts) -> u64, run: Option<&(&usize, &Counts)>| {
+        run.map_or_else(String::new, |(cores, counts)| {
+            short(number(counts), counts, **cores)
+        })
+    };
+    let each = |number: fn(&Counts) -> u64| {
+        let numbers = runs.iter().map(|run| on(number, Some(run)));
+        numbers.collect::<Vec<_>>().join(" / ")
+    };
+    let (first, last) = (runs.first(), runs.last());
+    let instructions = |counts: &Counts| counts.instructions as f64 / counts.operations as f64;
+    let around = instructions(nothing);
+    format!(
+        "| {name} | {:.0} | {} | {} | {} | {} | {} | {} |",
+        first.map_or(0.0, |(_, counts)| instructions(counts) - around),
+        on(|c| c.rmws, first),
+        on(|c| c.fences, first),
+        on(|c| c.shared_lines_written, last),
+        each(|c| c.traffic.read_misses + c.traffic.ownership_requests),
+        each(|c| c.traffic.ownership_requests),
+        on(|c| c.sleeps, last),
+    )
+}
+
+/// So many for each operation: three digits at most, none for nothing, and a mark where it is no more than a hint.
+fn short(number: u64, counts: &Counts, cores: usize) -> String {
+    if counts.operations == 0 {
+        return "-".to_owned();
+    }
+    let mark = if counts.operations < cores as u64 {
+        "~"
+    } else {
+        ""
+    };
+    match number as f64 / counts.operations as f64 {
+        0.0 => "0".to_owned(),
+        n if n < 0.01 => "<0.01".to_owned(),
+        n if n < 10.0 => format!("{mark}{n:.2}"),
+        n if n < 100.0 => format!("{mark}{n:.1}"),
+        n => format!("{mark}{n:.0}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::added;
+
+    #[test]
+    fn a_section_takes_the_place_of_its_own() {
+        let text = "# H\n\n## A\n\na\n\n## B\n\nb\n".to_owned();
+        let first = added(text.clone(), &["\n## A\n\nnew\n".to_owned()]);
+        assert_eq!(first, "# H\n\n## A\n\nnew\n\n## B\n\nb\n");
+        let last = added(text.clone(), &["\n## B\n\nnew\n".to_owned()]);
+        assert_eq!(last, "# H\n\n## A\n\na\n\n## B\n\nnew\n");
+        let more = added(text.clone(), &["\n## C\n\nc\n".to_owned()]);
+        assert_eq!(more, format!("{text}\n## C\n\nc\n"));
+    }
+}
