@@ -3,6 +3,7 @@
 #![allow(
     dead_code,
     unreachable_pub,
+    unused_imports,
     reason = "each test binary uses its own part, and fuzz/ exports the same files"
 )]
 
@@ -10,6 +11,7 @@ pub mod hashers;
 pub mod history;
 pub mod reference;
 pub mod tasks;
+pub mod work;
 
 use std::hash::BuildHasher;
 use std::io::Write as _;
@@ -42,6 +44,14 @@ pub fn watchdog(name: &'static str) -> Watchdog {
         }
     });
     Watchdog { _alive: alive }
+}
+
+/// Lets others run, whoever schedules them.
+pub fn pause() {
+    #[cfg(latchwork_shuttle)]
+    shuttle::thread::yield_now();
+    #[cfg(not(latchwork_shuttle))]
+    std::thread::yield_now();
 }
 
 /// Waits until `table` has seen `waits` lock calls queue up since it was made.

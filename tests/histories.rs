@@ -1,0 +1,105 @@
+//! Real threads on a few keys and on a few cells, each call between two stamps: for each key and each cell there must be
+//! an order in which its calls can have taken effect.
+//!
+//! Threads of two cores seldom meet where it matters: `RUSTFLAGS="--cfg latchwork_noise"` yields before one atomic
+//! access in eight. `ci/histories.sh ROUNDS` does that for as many rounds as wanted.
+
+mod common;
+
+use std::sync::Barrier;
+use std::thread;
+use std::time::Duration;
+
+use common::hashers::Place;
+use common::watchdog;
+use common::work::cells::{Cell, Value, Writer};
+use common::work::keys::Locker;
+use common::work::{cells, keys};
+use latchwork::{Fairness, LockTable};
+
+const THREADS: usize = 4;
+/// Calls of one thread in one history.
+const STEPS: usize = 150;
+/// The longest wait of a timed call. Some end before they would be granted, and some after.
+const PATIENCE: Duration = Duration::from_micros(60);
+
+/// Runs `each` in as many threads, which begin together.
+fn together<R: Send>(each: impl Fn(usize) -> R + Sync) -> Vec<R> {
+    let ready = Barrier::new(THREADS);
+    thread::scope(|s| {
+        let threads: Vec<_> = (0..THREADS)
+            .map(|thread| {
+                let (ready, each) = (&ready, &each);
+                s.spawn(move || {
+                    ready.wait();
+                    each(thread)
+                })
+            })
+            .collect();
+        let threads = threads.into_iter();
+        threads
+            .map(|t| t.join().expect("no thread panics"))
+            .collect()
+    })
+}
+
+/// Histories of one test, of which a campaign wants more.
+fn rounds() -> u64 {
+    let wanted = std::env::var("LATCHWORK_ROUNDS");
+    wanted.map_or(30, |n| n.parse().expect("a number of rounds"))
+}
+
+/// Two keys in one slot, two far from it.
+const KEYS: [u64; 4] = [0, 1 << 10, 1 << 40, 5];
+
+fn locks(fairness: Fairness) {
+    let (mut total, mut refused) = (0, 0);
+    for seed in 0..rounds() {
+        let table = LockTable::builder()
+            .hasher(Place::Identity)
+            .fairness(fairness)
+            .build();
+        let logs = together(|thread| {
+            let mut locker = Locker::new(&table, &KEYS, (thread, seed, STEPS), PATIENCE);
+            (0..STEPS).for_each(|_| locker.step());
+            locker.into_log()
+        });
+        let (calls, no) = keys::judge(logs, KEYS.len());
+        total += calls;
+        refused += no;
+        assert_eq!(table.held(), 0, "seed {seed}");
+    }
+    println!("{fairness:?}: {total} operations, {refused} refused");
+    assert!(refused > 0, "nobody was ever in the way");
+}
+
+#[test]
+fn locks_by_key() {
+    let _dog = watchdog("locks_by_key");
+    locks(Fairness::Eventual);
+}
+
+#[test]
+fn locks_by_key_in_order() {
+    let _dog = watchdog("locks_by_key_in_order");
+    locks(Fairness::Fifo);
+}
+
+#[test]
+fn calls_of_cells() {
+    let _dog = watchdog("calls_of_cells");
+    let (mut total, mut late) = (0, 0);
+    for seed in 0..rounds() {
+        let cells: Vec<_> = (0..2).map(|_| Cell::new(Value::new(0))).collect();
+        let logs = together(|thread| {
+            let mut writer = Writer::new(&cells, (thread, seed, STEPS), PATIENCE);
+            (0..STEPS).for_each(|_| writer.step());
+            writer.into_log()
+        });
+        let (calls, no) = cells::judge(logs, cells.len());
+        total += calls;
+        late += no;
+    }
+    println!("{total} operations, {late} too late");
+    assert!(late > 0, "nobody was ever in the way");
+}
