@@ -12,13 +12,13 @@ steps=(format lint rules test counts noise doc loom shuttle fuzz)
 declare -A about=(
     [format]="rustfmt, in all three workspaces"
     [lint]="clippy without warnings, in all three workspaces"
-    [rules]="protocols, citations, SAFETY comments, reasons of orderings, list of argued mutants"
+    [rules]="protocols, citations, SAFETY comments, reasons of orderings, argued mutants, the record of campaigns"
     [test]="unit, integration and documentation tests, unoptimised"
     [counts]="allocations and atomic operations, optimised, one test at a time"
-    [noise]="threads against an oracle, with random yields before atomic accesses"
+    [noise]="threads against an oracle and their histories, with random yields before atomic accesses, and bugs on purpose"
     [doc]="the documentation, without warnings"
     [loom]="models: every interleaving within a bound, on a repaired loom"
-    [shuttle]="models of more threads: many random interleavings"
+    [shuttle]="models of more threads: many random interleavings, and bugs on purpose"
     [fuzz]="replay of the fuzz corpora and a smoke run with fixed seeds"
 )
 
@@ -80,6 +80,10 @@ step_lint() {
 step_rules() {
     ci/rule_tags --self-test
     ci/rule_tags
+    ci/campaign_log --self-test
+    ci/campaign_log --check
+    ci/verification --self-test
+    ci/verification --check
     if python3 -c 'import tomllib' 2>/dev/null; then
         ci/ordering_mutants --self-test
         ci/ordering_mutants --list | sed -n '/^ordering_mutants:/,$p'
@@ -96,7 +100,8 @@ step_test() {
 step_counts() { run_tests --release --test counts -- --test-threads=1; }
 
 step_noise() {
-    RUSTFLAGS="--cfg latchwork_noise -D warnings" run_tests --release --target-dir target/noise --test stress --test stress_cell --test timeouts
+    RUSTFLAGS="--cfg latchwork_noise --cfg latchwork_plant -D warnings" run_tests --release --target-dir target/noise \
+        --test stress --test stress_cell --test timeouts --test histories --test txn_histories
 }
 
 step_doc() { RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps; }
@@ -112,7 +117,7 @@ step_shuttle() {
         echo "there are no tests for shuttle"
         return
     fi
-    RUSTFLAGS="--cfg latchwork_shuttle -D warnings" \
+    RUSTFLAGS="--cfg latchwork_shuttle --cfg latchwork_plant -D warnings" \
         run_tests --release --target-dir target/shuttle "${tests[@]}"
 }
 

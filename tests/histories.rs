@@ -2,7 +2,7 @@
 //! an order in which its calls can have taken effect.
 //!
 //! Threads of two cores seldom meet where it matters: `RUSTFLAGS="--cfg latchwork_noise"` yields before one atomic
-//! access in eight. `ci/histories.sh ROUNDS` does that for as many rounds as wanted.
+//! access in eight. `ci/histories.sh TIMES` does that as often as wanted.
 
 mod common;
 
@@ -43,10 +43,10 @@ fn together<R: Send>(each: impl Fn(usize) -> R + Sync) -> Vec<R> {
     })
 }
 
-/// Histories of one test, of which a campaign wants more.
-fn rounds() -> u64 {
-    let wanted = std::env::var("LATCHWORK_ROUNDS");
-    wanted.map_or(30, |n| n.parse().expect("a number of rounds"))
+/// Numbers of the histories of one test. A campaign begins elsewhere.
+fn rounds() -> std::ops::Range<u64> {
+    let first = common::first_seed();
+    first..first + 30
 }
 
 /// Two keys in one slot, two far from it.
@@ -54,7 +54,7 @@ const KEYS: [u64; 4] = [0, 1 << 10, 1 << 40, 5];
 
 fn locks(fairness: Fairness) {
     let (mut total, mut refused) = (0, 0);
-    for seed in 0..rounds() {
+    for seed in rounds() {
         let table = LockTable::builder()
             .hasher(Place::Identity)
             .fairness(fairness)
@@ -89,7 +89,7 @@ fn locks_by_key_in_order() {
 fn calls_of_cells() {
     let _dog = watchdog("calls_of_cells");
     let (mut total, mut late) = (0, 0);
-    for seed in 0..rounds() {
+    for seed in rounds() {
         let cells: Vec<_> = (0..2).map(|_| Cell::new(Value::new(0))).collect();
         let logs = together(|thread| {
             let mut writer = Writer::new(&cells, (thread, seed, STEPS), PATIENCE);
@@ -100,6 +100,22 @@ fn calls_of_cells() {
         total += calls;
         late += no;
     }
-    println!("{total} operations, {late} too late");
+    println!("cells: {total} operations, {late} too late");
     assert!(late > 0, "nobody was ever in the way");
+}
+
+/// Bugs on purpose, each in a process of its own.
+#[cfg(all(latchwork_plant, latchwork_noise))]
+mod plants {
+    use super::common::plants::finds;
+
+    #[test]
+    fn reader_beside_a_writer() {
+        finds("locks_by_key", "reader beside a writer", "no order");
+    }
+
+    #[test]
+    fn write_without_comparison() {
+        finds("calls_of_cells", "write without comparison", "no order");
+    }
 }

@@ -9,7 +9,11 @@
 
 pub mod hashers;
 pub mod history;
+#[cfg(latchwork_plant)]
+pub mod plants;
 pub mod reference;
+#[cfg(latchwork_shuttle)]
+pub mod schedules;
 pub mod tasks;
 pub mod work;
 
@@ -77,6 +81,12 @@ pub fn table<S: BuildHasher>(hasher: S) -> (LockTable<u64, S>, usize) {
     let table = LockTable::with_hasher(hasher);
     let fresh_bytes = table.stats().index_bytes;
     (table, fresh_bytes)
+}
+
+/// The number to begin with: 0, or what `LATCHWORK_SEED` says.
+pub fn first_seed() -> u64 {
+    let wanted = std::env::var("LATCHWORK_SEED");
+    wanted.map_or(0, |text| text.parse().expect("LATCHWORK_SEED is a number"))
 }
 
 /// SplitMix64: a few lines that give the same numbers on every machine.

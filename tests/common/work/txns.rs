@@ -17,7 +17,7 @@ pub struct Mix {
     pub singles: u64,
 }
 
-/// What one thread or task has done.
+/// One thread's or task's part.
 pub struct Recorder<'c> {
     cells: &'c [Cell],
     rng: Rng,
@@ -26,6 +26,12 @@ pub struct Recorder<'c> {
     mix: Mix,
     /// The next number to write.
     next: u64,
+    record: Record,
+}
+
+/// What it has recorded.
+#[derive(Debug, Default)]
+pub struct Record {
     txns: Vec<Txn>,
     /// What each number became.
     versions: HashMap<(usize, u64), u64>,
@@ -61,11 +67,12 @@ impl<'c> Recorder<'c> {
             most,
             mix,
             next: thread << 32,
-            txns: Vec::new(),
-            versions: HashMap::new(),
-            unversioned: Vec::new(),
-            done: Done::default(),
+            record: Record::default(),
         }
+    }
+
+    pub fn into_record(self) -> Record {
+        self.record
     }
 
     pub fn step(&mut self) {
@@ -90,7 +97,7 @@ impl<'c> Recorder<'c> {
 
     fn finish(&mut self, mut txn: Txn) {
         txn.ended = stamp();
-        self.txns.push(txn);
+        self.record.txns.push(txn);
     }
 
     /// Reads and writes a few cells. What lost attempts have read is kept too: also that must have been
@@ -117,7 +124,7 @@ impl<'c> Recorder<'c> {
                 let version = tx.version(&cells[i])?;
                 let txn = attempts.last_mut().expect("pushed above");
                 if own.is_none() {
-                    self.versions.insert((i, value), version.get());
+                    self.record.versions.insert((i, value), version.get());
                     txn.reads.push((i, version.get()));
                 }
                 if what < 3 {
@@ -144,11 +151,11 @@ impl<'c> Recorder<'c> {
             // Written twice, the last counts, and the version is one.
             last.writes.retain(|write| *write != (i, version));
             last.writes.push((i, version));
-            self.versions.insert((i, number), version);
+            self.record.versions.insert((i, number), version);
         }
-        self.done.lost += attempts.len();
-        self.done.commits += 1;
-        self.txns.append(&mut attempts);
+        self.record.done.lost += attempts.len();
+        self.record.done.commits += 1;
+        self.record.txns.append(&mut attempts);
         self.finish(last);
     }
 
@@ -164,11 +171,12 @@ impl<'c> Recorder<'c> {
             });
             values.collect()
         });
-        let txn = self.txns.len();
+        let txn = self.record.txns.len();
         let seen = seen.into_iter().enumerate();
-        self.unversioned
+        self.record
+            .unversioned
             .extend(seen.map(|(i, value)| (txn, i, value)));
-        self.done.snapshots += 1;
+        self.record.done.snapshots += 1;
         self.finish(Txn {
             began,
             ..Txn::default()
@@ -183,7 +191,9 @@ impl<'c> Recorder<'c> {
         let made = match self.rng.below(3) {
             0 => {
                 let seen = cell.read();
-                self.versions.insert((i, *seen), seen.version().get());
+                self.record
+                    .versions
+                    .insert((i, *seen), seen.version().get());
                 reads.push((i, seen.version().get()));
                 None
             }
@@ -195,7 +205,7 @@ impl<'c> Recorder<'c> {
             }
         };
         if let Some(made) = made.map(Version::get) {
-            self.versions.insert((i, number), made);
+            self.record.versions.insert((i, number), made);
             writes.push((i, made));
         }
         self.finish(Txn {
@@ -207,13 +217,13 @@ impl<'c> Recorder<'c> {
     }
 }
 
-/// What the recorders have done.
+/// What was done.
 ///
 /// # Panics
 /// If there is no order of it.
-pub fn judge(recorders: Vec<Recorder<'_>>) -> Done {
+pub fn judge(records: Vec<Record>) -> Done {
     let mut versions = HashMap::new();
-    for (number, version) in recorders.iter().flat_map(|r| &r.versions) {
+    for (number, version) in records.iter().flat_map(|r| &r.versions) {
         let before = versions.insert(*number, *version);
         assert_eq!(
             before.unwrap_or(*version),
@@ -222,17 +232,17 @@ pub fn judge(recorders: Vec<Recorder<'_>>) -> Done {
         );
     }
     let (mut history, mut done) = (Vec::new(), Done::default());
-    for mut recorder in recorders {
-        for (txn, cell, value) in recorder.unversioned {
+    for mut record in records {
+        for (txn, cell, value) in record.unversioned {
             let version = if value == 0 {
                 0
             } else {
                 versions[&(cell, value)]
             };
-            recorder.txns[txn].reads.push((cell, version));
+            record.txns[txn].reads.push((cell, version));
         }
-        history.append(&mut recorder.txns);
-        done += recorder.done;
+        history.append(&mut record.txns);
+        done += record.done;
     }
     match check(&history) {
         Ok(pairs) => done.pairs = pairs,

@@ -1,0 +1,62 @@
+//! Whether a test finds a bug that was put into the crate on purpose (`src/sync/plant.rs`).
+
+use std::process::{Command, Output};
+
+/// Runs the test `by` of this binary in a process of its own, with the bug in it, and wants it to fail and to say
+/// `because`.
+///
+/// # Panics
+/// If it finds nothing, or something else.
+pub fn finds(by: &str, bug: &str, because: &str) {
+    text_of(by, bug, because);
+    println!("planted {bug}|{by}|1|tests|{because}");
+}
+
+fn text_of(by: &str, bug: &str, because: &str) -> String {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = run(by, &[("LATCHWORK_PLANT", bug)]);
+    let text = [stdout, stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let text = text.concat();
+    assert!(!status.success(), "{by} does not find: {bug}");
+    assert!(text.contains(because), "{by} finds something else:\n{text}");
+    text
+}
+
+/// As [`finds`], by exploring schedules: the number of the one that failed fails again, and not without the bug.
+///
+/// # Panics
+/// As [`finds`].
+pub fn finds_and_replays(by: &str, bug: &str, because: &str) {
+    let text = text_of(by, bug, because);
+    let number = |line: &str| {
+        let rest = line.strip_prefix(&format!("{by}: schedule "))?;
+        Some(rest.split_once(" fails")?.0.to_owned())
+    };
+    let seed = text.lines().find_map(number);
+    let seed = seed.unwrap_or_else(|| panic!("{by} names no schedule:\n{text}"));
+    let one = [("LATCHWORK_SEED", &*seed), ("LATCHWORK_SCHEDULES", "1")];
+    for _ in 0..2 {
+        let again = run(by, &[one[0], one[1], ("LATCHWORK_PLANT", bug)]);
+        let text = String::from_utf8_lossy(&again.stderr);
+        let text = text + String::from_utf8_lossy(&again.stdout);
+        assert!(!again.status.success(), "schedule {seed} passes now");
+        assert!(text.contains(because), "schedule {seed} fails otherwise");
+    }
+    assert!(run(by, &one).status.success(), "without it it fails too");
+    let amount = 1 + seed.parse::<u64>().expect("a number");
+    println!("planted {bug}|{by}|{amount}|schedules|schedule {seed}, {because}");
+}
+
+fn run(test: &str, settings: &[(&str, &str)]) -> Output {
+    let own = std::env::current_exe().expect("this binary has a path");
+    let mut command = Command::new(own);
+    command.args([test, "--exact", "--nocapture"]);
+    for name in ["LATCHWORK_PLANT", "LATCHWORK_SEED", "LATCHWORK_SCHEDULES"] {
+        command.env_remove(name);
+    }
+    command.envs(settings.iter().copied());
+    command.output().expect("this binary runs")
+}
