@@ -2,6 +2,9 @@
 
 use std::process::{Command, Output};
 
+/// Schedules that find any of them, where schedules are what is run.
+const ENOUGH: (&str, &str) = ("LATCHWORK_SCHEDULES", "200000");
+
 /// Runs the test `by` of this binary in a process of its own, with the bug in it, and wants it to fail and to say
 /// `because`.
 ///
@@ -17,7 +20,7 @@ fn text_of(by: &str, bug: &str, because: &str) -> String {
         status,
         stdout,
         stderr,
-    } = run(by, &[("LATCHWORK_PLANT", bug)]);
+    } = run(by, &[("LATCHWORK_PLANT", bug), ENOUGH]);
     let text = [stdout, stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     let text = text.concat();
     assert!(!status.success(), "{by} does not find: {bug}");
