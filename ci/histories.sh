@@ -15,7 +15,7 @@ if [[ ! ${1-} =~ ^[1-9][0-9]*$ ]]; then
     exit 2
 fi
 seed=${LATCHWORK_SEED-$(date +%s)000}
-binaries=$(RUSTFLAGS="--cfg latchwork_noise --cfg latchwork_plant -D warnings" cargo test --release --target-dir target/noise \
+binaries=$(RUSTFLAGS="--cfg latchwork_noise --cfg latchwork_plant -D warnings" cargo test -p latchwork --release --target-dir target/noise \
     --test histories --test txn_histories --no-run --message-format=json |
     python3 -c 'import json, sys
 for line in sys.stdin:

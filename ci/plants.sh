@@ -13,7 +13,7 @@ run() { # INSTRUMENT CFG TEST...
     for test in "${@:3}"; do tests+=(--test "$test"); done
     start=$(date +%s)
     log=$(mktemp)
-    RUSTFLAGS="--cfg $cfg --cfg latchwork_plant -D warnings" cargo test --release --target-dir "target/${cfg#latchwork_}" \
+    RUSTFLAGS="--cfg $cfg --cfg latchwork_plant -D warnings" cargo test -p latchwork --release --target-dir "target/${cfg#latchwork_}" \
         "${tests[@]}" plants:: -- --nocapture | tee "$log"
     said=$(sed -n 's/^planted //p' "$log")
     rm -f "$log"

@@ -21,7 +21,7 @@ binaries() {
     for file in tests/shuttle*.rs; do
         tests+=(--test "$(basename "$file" .rs)")
     done
-    RUSTFLAGS="--cfg latchwork_shuttle --cfg latchwork_plant -D warnings" cargo test --release \
+    RUSTFLAGS="--cfg latchwork_shuttle --cfg latchwork_plant -D warnings" cargo test -p latchwork --release \
         --target-dir target/shuttle "${tests[@]}" --no-run --message-format=json |
         python3 -c 'import json, sys
 for line in sys.stdin:

@@ -100,7 +100,7 @@ step_test() {
 step_counts() { run_tests --release --test counts -- --test-threads=1; }
 
 step_noise() {
-    RUSTFLAGS="--cfg latchwork_noise --cfg latchwork_plant -D warnings" run_tests --release --target-dir target/noise \
+    RUSTFLAGS="--cfg latchwork_noise --cfg latchwork_plant -D warnings" run_tests -p latchwork --release --target-dir target/noise \
         --test stress --test stress_cell --test timeouts --test histories --test txn_histories
 }
 
@@ -118,7 +118,7 @@ step_shuttle() {
         return
     fi
     RUSTFLAGS="--cfg latchwork_shuttle --cfg latchwork_plant -D warnings" \
-        run_tests --release --target-dir target/shuttle "${tests[@]}"
+        run_tests -p latchwork --release --target-dir target/shuttle "${tests[@]}"
 }
 
 step_fuzz() {
