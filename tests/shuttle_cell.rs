@@ -2,7 +2,8 @@
 //! what becomes of the values. What orderings are for is shown elsewhere.
 //!
 //! ```text
-//! RUSTFLAGS="--cfg latchwork_shuttle" cargo test --release --target-dir target/shuttle --test shuttle_cell
+//! ci/schedules.sh 100000 TEST        so many schedules of a test
+//! ci/schedules.sh --replay TEST 7    one of them again
 //! ```
 //! In such a build a thread looks after each write whether older values may be dropped, and all who wait share
 //! one queue. There is no clock: a timed wait queues, and gives up as soon as it would sleep.

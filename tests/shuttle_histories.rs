@@ -2,8 +2,8 @@
 //! and snapshots. A stamp is exact here: what overlaps did so.
 //!
 //! ```text
-//! ci/schedules.sh 100000 histories_of_keys       so many schedules
-//! ci/schedules.sh --replay histories_of_keys 7   one of them again
+//! ci/schedules.sh 100000 TEST        so many schedules of a test
+//! ci/schedules.sh --replay TEST 7    one of them again
 //! ```
 #![cfg(latchwork_shuttle)]
 

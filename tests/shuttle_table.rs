@@ -2,7 +2,8 @@
 //! checker can exhaust, in sequential consistency. What orderings are for is shown elsewhere.
 //!
 //! ```text
-//! RUSTFLAGS="--cfg latchwork_shuttle" cargo test --release --target-dir target/shuttle --test shuttle_table
+//! ci/schedules.sh 100000 TEST        so many schedules of a test
+//! ci/schedules.sh --replay TEST 7    one of them again
 //! ```
 //! In such a build the table has one root slot, children of two, three readers inline and one bypass,
 //! so that four tasks and three keys reach every branch. There is no clock: a timed lock that has
