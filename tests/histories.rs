@@ -19,7 +19,7 @@ use latchwork::{Fairness, LockTable};
 
 const THREADS: usize = 4;
 /// Calls of one thread in one history.
-const STEPS: usize = 150;
+const STEPS: usize = 60;
 /// The longest wait of a timed call. Some end before they would be granted, and some after.
 const PATIENCE: Duration = Duration::from_micros(60);
 
@@ -46,15 +46,17 @@ fn together<R: Send>(each: impl Fn(usize) -> R + Sync) -> Vec<R> {
 /// Numbers of the histories of one test. A campaign begins elsewhere.
 fn rounds() -> std::ops::Range<u64> {
     let first = common::first_seed();
-    first..first + 30
+    first..first + 40
 }
 
 /// Two keys in one slot, two far from it.
 const KEYS: [u64; 4] = [0, 1 << 10, 1 << 40, 5];
 
-fn locks(fairness: Fairness) {
+fn locks(name: &'static str, fairness: Fairness) {
     let (mut total, mut refused) = (0, 0);
     for seed in rounds() {
+        // For each round: where others want the machine too, a yield takes milliseconds.
+        let _dog = watchdog(name);
         let table = LockTable::builder()
             .hasher(Place::Identity)
             .fairness(fairness)
@@ -75,21 +77,19 @@ fn locks(fairness: Fairness) {
 
 #[test]
 fn locks_by_key() {
-    let _dog = watchdog("locks_by_key");
-    locks(Fairness::Eventual);
+    locks("locks_by_key", Fairness::Eventual);
 }
 
 #[test]
 fn locks_by_key_in_order() {
-    let _dog = watchdog("locks_by_key_in_order");
-    locks(Fairness::Fifo);
+    locks("locks_by_key_in_order", Fairness::Fifo);
 }
 
 #[test]
 fn calls_of_cells() {
-    let _dog = watchdog("calls_of_cells");
     let (mut total, mut late) = (0, 0);
     for seed in rounds() {
+        let _dog = watchdog("calls_of_cells");
         let cells: Vec<_> = (0..2).map(|_| Cell::new(Value::new(0))).collect();
         let logs = together(|thread| {
             let mut writer = Writer::new(&cells, (thread, seed, STEPS), PATIENCE);
