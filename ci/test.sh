@@ -12,15 +12,15 @@ steps=(format lint rules test counts gates noise doc package loom shuttle fuzz)
 declare -A about=(
     [format]="rustfmt, in all workspaces"
     [lint]="clippy without warnings, in all three workspaces"
-    [rules]="protocols, citations, SAFETY comments, reasons of orderings, list of argued mutants, figures of the README"
+    [rules]="protocols, citations, SAFETY comments, reasons of orderings, list of argued mutants, figures of the README, the record of campaigns"
     [test]="unit, integration and documentation tests, unoptimised"
     [counts]="allocations and atomic operations, optimised, one test at a time"
     [gates]="what the hot paths cost, counted, against what was agreed on in ci/gates.json"
-    [noise]="threads against an oracle, with random yields before atomic accesses"
+    [noise]="threads against an oracle, with random yields before atomic accesses, their histories, and bugs on purpose"
     [doc]="the documentation, without warnings"
     [package]="what is published: the package, its dependencies, its public interface"
     [loom]="models: every interleaving within a bound, on a repaired loom"
-    [shuttle]="models of more threads: many random interleavings"
+    [shuttle]="models of more threads: many random interleavings, and bugs on purpose"
     [fuzz]="replay of the fuzz corpora and a smoke run with fixed seeds"
 )
 
@@ -85,6 +85,10 @@ step_rules() {
     ci/rule_tags
     ci/readme_figures --self-test
     ci/readme_figures --check
+    ci/campaign_log --self-test
+    ci/campaign_log --check
+    ci/verification --self-test
+    ci/verification --check
     if python3 -c 'import tomllib' 2>/dev/null; then
         ci/ordering_mutants --self-test
         ci/ordering_mutants --list | sed -n '/^ordering_mutants:/,$p'
@@ -106,7 +110,8 @@ step_gates() {
 }
 
 step_noise() {
-    RUSTFLAGS="--cfg latchwork_noise -D warnings" run_tests --release --target-dir target/noise --test stress --test stress_cell --test timeouts
+    RUSTFLAGS="--cfg latchwork_noise --cfg latchwork_plant -D warnings" run_tests -p latchwork --release --target-dir target/noise \
+        --test stress --test stress_cell --test timeouts --test histories --test txn_histories
 }
 
 step_doc() { RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps; }
@@ -139,8 +144,8 @@ step_shuttle() {
         echo "there are no tests for shuttle"
         return
     fi
-    RUSTFLAGS="--cfg latchwork_shuttle -D warnings" \
-        run_tests --release --target-dir target/shuttle "${tests[@]}"
+    RUSTFLAGS="--cfg latchwork_shuttle --cfg latchwork_plant -D warnings" \
+        run_tests -p latchwork --release --target-dir target/shuttle "${tests[@]}"
 }
 
 step_fuzz() {

@@ -2,11 +2,14 @@
 //! what becomes of the values. What orderings are for is shown elsewhere.
 //!
 //! ```text
-//! RUSTFLAGS="--cfg latchwork_shuttle" cargo test --release --target-dir target/shuttle --test shuttle_cell
+//! ci/schedules.sh 100000 TEST        so many schedules of a test
+//! ci/schedules.sh --replay TEST 7    one of them again
 //! ```
 //! In such a build a thread looks after each write whether older values may be dropped, and all who wait share
 //! one queue. There is no clock: a timed wait queues, and gives up as soon as it would sleep.
 #![cfg(latchwork_shuttle)]
+
+mod common;
 
 use std::future::Future;
 use std::pin::pin;
@@ -15,14 +18,14 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use common::schedules;
 use latchwork::{OwnedSnapshot, RetryPolicy, UpdateError, Version, VersionedCell};
 use shuttle::future::block_on;
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
 
-const ITERATIONS: usize = 4_000;
-/// Preemptions that `check_pct` places in each schedule.
-const DEPTH: usize = 4;
+/// Schedules of a test, unless a campaign wants more.
+const SCHEDULES: u64 = 8_000;
 /// Never over before the call queues.
 const LONG: Duration = Duration::from_secs(1 << 20);
 
@@ -265,46 +268,39 @@ fn execute(cells: usize, tasks: usize, steps: usize, work: Work) -> (u64, u64) {
     (written, refused)
 }
 
-/// Runs a world under random schedules and under such as find bugs of a few preemptions.
-fn explore(cells: usize, tasks: usize, steps: usize, work: Work) {
+/// Runs a world under many schedules.
+fn explore(name: &str, cells: usize, tasks: usize, steps: usize, work: Work) {
     let total = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
-    let run = || {
-        let total = total.clone();
-        move || {
-            let (written, refused) = execute(cells, tasks, steps, work);
-            total[0].fetch_add(written, Relaxed);
-            total[1].fetch_add(refused, Relaxed);
-        }
-    };
-    shuttle::check_random(run(), ITERATIONS);
-    shuttle::check_pct(run(), ITERATIONS, DEPTH);
+    let sum = total.clone();
+    let count = schedules::explore(name, SCHEDULES, move |_| {
+        let (written, refused) = execute(cells, tasks, steps, work);
+        sum[0].fetch_add(written, Relaxed);
+        sum[1].fetch_add(refused, Relaxed);
+    });
     let [written, refused] = [total[0].load(Relaxed), total[1].load(Relaxed)];
-    println!(
-        "{} schedules, {written} writes, {refused} too late",
-        2 * ITERATIONS
-    );
+    println!("{written} writes, {refused} too late");
     assert!(
-        refused > ITERATIONS as u64 / 20,
+        count < 100 || refused > count / 40,
         "hardly anybody was in the way: {refused}"
     );
 }
 
 #[test]
 fn every_call_on_one_cell() {
-    explore(1, 3, 5, Work::Mixed);
+    explore("every_call_on_one_cell", 1, 3, 5, Work::Mixed);
 }
 
 #[test]
 fn every_call_on_two_cells() {
-    explore(2, 4, 4, Work::Mixed);
+    explore("every_call_on_two_cells", 2, 4, 4, Work::Mixed);
 }
 
 #[test]
 fn six_writers() {
-    explore(1, 6, 3, Work::Writes);
+    explore("six_writers", 1, 6, 3, Work::Writes);
 }
 
 #[test]
 fn nobody_waits_for_what_has_been() {
-    explore(1, 6, 2, Work::Waiters);
+    explore("nobody_waits_for_what_has_been", 1, 6, 2, Work::Waiters);
 }

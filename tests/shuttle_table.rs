@@ -2,7 +2,8 @@
 //! checker can exhaust, in sequential consistency. What orderings are for is shown elsewhere.
 //!
 //! ```text
-//! RUSTFLAGS="--cfg latchwork_shuttle" cargo test --release --target-dir target/shuttle --test shuttle_table
+//! ci/schedules.sh 100000 TEST        so many schedules of a test
+//! ci/schedules.sh --replay TEST 7    one of them again
 //! ```
 //! In such a build the table has one root slot, children of two, three readers inline and one bypass,
 //! so that four tasks and three keys reach every branch. There is no clock: a timed lock that has
@@ -17,13 +18,13 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use common::hashers::Place;
+use common::schedules;
 use latchwork::{Fairness, LockTable, Mode};
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
 
-const ITERATIONS: usize = 2_000;
-/// Preemptions that `check_pct` places in each schedule.
-const DEPTH: usize = 4;
+/// Schedules of a test, unless a campaign wants more.
+const SCHEDULES: u64 = 8_000;
 /// Never over before the call queues.
 const LONG: Duration = Duration::from_secs(1 << 20);
 
@@ -236,56 +237,74 @@ fn execute(
     world.table.stats().waits
 }
 
-/// Runs a world under random schedules and under such as find bugs of a few preemptions.
-fn explore(keys: &'static [u64], tasks: usize, steps: usize, work: Work) {
-    for fairness in [Fairness::Eventual, Fairness::Fifo] {
-        let waits = Arc::new(AtomicU64::new(0));
-        let run = || {
-            let waits = waits.clone();
-            move || {
-                waits.fetch_add(execute(keys, fairness, tasks, steps, work), Relaxed);
-            }
-        };
-        shuttle::check_random(run(), ITERATIONS);
-        shuttle::check_pct(run(), ITERATIONS, DEPTH);
-        let waits = waits.load(Relaxed);
-        println!("{fairness:?}: {} schedules, {waits} waits", 2 * ITERATIONS);
-        assert!(
-            waits > ITERATIONS as u64 / 10,
-            "hardly anybody was ever in the way: {waits}"
-        );
-    }
+/// Runs a world under many schedules, each fairness under half of them.
+fn explore(name: &str, keys: &'static [u64], tasks: usize, steps: usize, work: Work) {
+    let waits = Arc::new(AtomicU64::new(0));
+    let sum = waits.clone();
+    let count = schedules::explore(name, SCHEDULES, move |seed| {
+        let fairness = [Fairness::Eventual, Fairness::Fifo][seed as usize % 2];
+        sum.fetch_add(execute(keys, fairness, tasks, steps, work), Relaxed);
+    });
+    let waits = waits.load(Relaxed);
+    println!("{waits} waits");
+    assert!(
+        count < 100 || waits > count / 20,
+        "hardly anybody was ever in the way: {waits}"
+    );
 }
 
 #[test]
 fn every_call_on_two_keys_that_part_at_once() {
-    explore(SHALLOW, 4, 4, Work::Mixed);
+    explore(
+        "every_call_on_two_keys_that_part_at_once",
+        SHALLOW,
+        4,
+        4,
+        Work::Mixed,
+    );
 }
 
 #[test]
 fn every_call_on_three_keys_that_part_late() {
-    explore(DEEP, 4, 4, Work::Mixed);
+    explore(
+        "every_call_on_three_keys_that_part_late",
+        DEEP,
+        4,
+        4,
+        Work::Mixed,
+    );
 }
 
 #[test]
 fn eight_tasks() {
-    explore(DEEP, 8, 2, Work::Mixed);
+    explore("eight_tasks", DEEP, 8, 2, Work::Mixed);
 }
 
 #[test]
 fn more_readers_than_a_slot_counts() {
-    explore(SHALLOW, 7, 2, Work::Readers);
+    explore(
+        "more_readers_than_a_slot_counts",
+        SHALLOW,
+        7,
+        2,
+        Work::Readers,
+    );
 }
 
 #[test]
 fn sets_in_any_order() {
-    explore(DEEP, 5, 3, Work::Sets);
+    explore("sets_in_any_order", DEEP, 5, 3, Work::Sets);
 }
 
 #[test]
 fn waiters_that_give_up() {
-    explore(SHALLOW, 5, 4, Work::GiveUp);
-    explore(DEEP, 5, 4, Work::GiveUp);
+    explore("waiters_that_give_up", SHALLOW, 5, 4, Work::GiveUp);
+}
+
+#[test]
+fn waiters_that_give_up_on_keys_that_part_late() {
+    let name = "waiters_that_give_up_on_keys_that_part_late";
+    explore(name, DEEP, 5, 4, Work::GiveUp);
 }
 
 #[test]
@@ -316,7 +335,7 @@ fn a_try_never_fails_because_of_another_key() {
             assert_eq!(table.mode(&key), None);
         }
     };
-    let run = move || {
+    let run = move |_| {
         let table = Arc::new(LockTable::with_hasher(Place::Identity));
         let fresh_bytes = table.stats().index_bytes;
         let tasks = OWN.map(|key| {
@@ -328,6 +347,6 @@ fn a_try_never_fails_because_of_another_key() {
         }
         common::assert_as_new(&table, fresh_bytes);
     };
-    shuttle::check_random(run, ITERATIONS);
-    shuttle::check_pct(run, ITERATIONS, DEPTH);
+    let name = "a_try_never_fails_because_of_another_key";
+    schedules::explore(name, SCHEDULES, run);
 }

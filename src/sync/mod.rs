@@ -6,6 +6,8 @@
 //! | `latchwork_noise` | the same, and a random yield before one access in eight |
 //! | `latchwork_loom` | loom: every interleaving and every allowed reordering of small models |
 //! | `latchwork_shuttle` | shuttle: many random interleavings of larger ones |
+//!
+//! `latchwork_plant` goes with any of them: bugs on purpose, for what is to find them (`plant.rs`).
 
 pub(crate) mod tuning;
 
@@ -23,6 +25,7 @@ mod canary;
 mod clock;
 #[cfg(latchwork_noise)]
 mod noise;
+mod plant;
 
 #[cfg(all(latchwork_loom, latchwork_shuttle))]
 compile_error!("latchwork_loom and latchwork_shuttle exclude each other");
@@ -34,6 +37,7 @@ pub(crate) use imp::{
     AtomicPtr, AtomicU32, AtomicU64, Mutex, Parker, Unparker, UnsafeCell, full_fence, global,
     load_load_fence, nap, spin_loop, store_load_fence, thread_local, yield_now,
 };
+pub(crate) use plant::planted;
 
 /// A monotone event counter that no algorithm reads: the same plain atomic under every checker,
 /// so that counting adds no scheduling points.

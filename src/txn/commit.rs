@@ -11,8 +11,8 @@ use super::log::{Entry, Log};
 use crate::cell::waiters::Woken;
 use crate::cell::{Current, Head, Header, Owned, Owner, Status, When, Word, clock};
 use crate::reclaim::{CellPin, Kind, Local};
-use crate::sync::store_load_fence;
 use crate::sync::tuning::max_pushes;
+use crate::sync::{planted, store_load_fence};
 
 /// What is left to do once the attempt is unpinned.
 #[derive(Default)]
@@ -238,6 +238,9 @@ impl<'t> Attempt<'t> {
 
     /// Looks whether every cell that was only read still has what was read, and is nobody else's.
     fn validate(&mut self) -> Result<(), Abort> {
+        if planted("commit without validation") {
+            return Ok(());
+        }
         for i in 0..self.log.entries.len() {
             if !self.log.entries[i].is_exposed() {
                 continue;

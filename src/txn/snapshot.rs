@@ -6,6 +6,7 @@ use core::marker::PhantomData;
 
 use crate::cell::{Current, Head, NodeRef, VersionedCell, clock};
 use crate::reclaim::{self, CellPin};
+use crate::sync::planted;
 
 /// Shows a closure any number of cells as they were at one instant, that of the call.
 ///
@@ -98,6 +99,7 @@ impl<'t, 'env: 't> View<'t, 'env> {
         match unsafe { NodeRef::new(head.load().node()) }.current() {
             Current::Settled(node) => node,
             // What the head has now instead was put there after the moment: one load is enough.
+            Current::Owned(owned) if planted("snapshot that postpones nobody") => owned.base,
             Current::Owned(owned) if owned.owner.postpone(self.moment).is_decided() => {
                 owned.settle()
             }

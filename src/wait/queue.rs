@@ -8,6 +8,7 @@ use core::ptr::NonNull;
 use std::sync::Arc;
 
 use super::waiter::{Notify, Signal, Waiter};
+use crate::sync::planted;
 use crate::word::{Mode, Queued};
 
 /// The part of a waiter that belongs to the queue's mutex [W1].
@@ -224,6 +225,9 @@ impl Queue {
 
     /// Tells the head to look, and adds it to `wakeup`.
     pub(crate) fn wake_head(&mut self, wakeup: &mut Wakeup) {
+        if planted("release that wakes nobody") {
+            return;
+        }
         let head = self.head.expect("the state says that somebody waits");
         // SAFETY: the head is linked, so alive.
         unsafe { head.as_ref() }.set_signal(Signal::Woken);

@@ -3,13 +3,19 @@
 #![allow(
     dead_code,
     unreachable_pub,
+    unused_imports,
     reason = "each test binary uses its own part, and fuzz/ exports the same files"
 )]
 
 pub mod hashers;
 pub mod history;
+#[cfg(latchwork_plant)]
+pub mod plants;
 pub mod reference;
+#[cfg(latchwork_shuttle)]
+pub mod schedules;
 pub mod tasks;
+pub mod work;
 
 use std::hash::BuildHasher;
 use std::io::Write as _;
@@ -44,6 +50,14 @@ pub fn watchdog(name: &'static str) -> Watchdog {
     Watchdog { _alive: alive }
 }
 
+/// Lets others run, whoever schedules them.
+pub fn pause() {
+    #[cfg(latchwork_shuttle)]
+    shuttle::thread::yield_now();
+    #[cfg(not(latchwork_shuttle))]
+    std::thread::yield_now();
+}
+
 /// Waits until `table` has seen `waits` lock calls queue up since it was made.
 pub fn until_waits<K: ?Sized, S>(table: &LockTable<K, S>, waits: u64) {
     while table.stats().waits < waits {
@@ -67,6 +81,12 @@ pub fn table<S: BuildHasher>(hasher: S) -> (LockTable<u64, S>, usize) {
     let table = LockTable::with_hasher(hasher);
     let fresh_bytes = table.stats().index_bytes;
     (table, fresh_bytes)
+}
+
+/// The number to begin with: 0, or what `LATCHWORK_SEED` says.
+pub fn first_seed() -> u64 {
+    let wanted = std::env::var("LATCHWORK_SEED");
+    wanted.map_or(0, |text| text.parse().expect("LATCHWORK_SEED is a number"))
 }
 
 /// SplitMix64: a few lines that give the same numbers on every machine.

@@ -1,0 +1,23 @@
+//! Histories: what threads have done to shared objects and when, and whether the contract allows it.
+//!
+//! | file | what |
+//! |---|---|
+//! | `stamp.rs` | moments by a clock that all threads agree on, taken without writing anything that is shared |
+//! | `record.rs` | the calls of one thread, in a buffer of its own |
+//! | `linear.rs` | whether the calls of one object can have taken effect one after the other |
+//! | `objects.rs` | what a key and a cell may do |
+//! | `serial.rs` | whether transactions, snapshots and single calls can have: a search for a cycle |
+//!
+//! Real threads are recorded by `tests/histories.rs` and `tests/txn_histories.rs`, tasks under shuttle by
+//! `tests/shuttle_histories.rs`; what they do is in `tests/common/work/`.
+
+pub mod linear;
+pub mod objects;
+pub mod record;
+pub mod serial;
+pub mod stamp;
+
+pub use linear::Call;
+pub use record::Log;
+pub use serial::{Txn, check};
+pub use stamp::stamp;

@@ -1,0 +1,121 @@
+//! Real threads on a few keys and on a few cells, each call between two stamps: for each key and each cell there must be
+//! an order in which its calls can have taken effect.
+//!
+//! Threads of two cores seldom meet where it matters: `RUSTFLAGS="--cfg latchwork_noise"` yields before one atomic
+//! access in eight. `ci/histories.sh TIMES` does that as often as wanted.
+
+mod common;
+
+use std::sync::Barrier;
+use std::thread;
+use std::time::Duration;
+
+use common::hashers::Place;
+use common::watchdog;
+use common::work::cells::{Cell, Value, Writer};
+use common::work::keys::Locker;
+use common::work::{cells, keys};
+use latchwork::{Fairness, LockTable};
+
+const THREADS: usize = 4;
+/// Calls of one thread in one history.
+const STEPS: usize = 60;
+/// The longest wait of a timed call. Some end before they would be granted, and some after.
+const PATIENCE: Duration = Duration::from_micros(60);
+
+/// Runs `each` in as many threads, which begin together.
+fn together<R: Send>(each: impl Fn(usize) -> R + Sync) -> Vec<R> {
+    let ready = Barrier::new(THREADS);
+    thread::scope(|s| {
+        let threads: Vec<_> = (0..THREADS)
+            .map(|thread| {
+                let (ready, each) = (&ready, &each);
+                s.spawn(move || {
+                    ready.wait();
+                    each(thread)
+                })
+            })
+            .collect();
+        let threads = threads.into_iter();
+        threads
+            .map(|t| t.join().expect("no thread panics"))
+            .collect()
+    })
+}
+
+/// Numbers of the histories of one test. A campaign begins elsewhere.
+fn rounds() -> std::ops::Range<u64> {
+    let first = common::first_seed();
+    first..first + 40
+}
+
+/// Two keys in one slot, two far from it.
+const KEYS: [u64; 4] = [0, 1 << 10, 1 << 40, 5];
+
+fn locks(name: &'static str, fairness: Fairness) {
+    let (mut total, mut refused) = (0, 0);
+    for seed in rounds() {
+        // For each round: where others want the machine too, a yield takes milliseconds.
+        let _dog = watchdog(name);
+        let table = LockTable::builder()
+            .hasher(Place::Identity)
+            .fairness(fairness)
+            .build();
+        let logs = together(|thread| {
+            let mut locker = Locker::new(&table, &KEYS, (thread, seed, STEPS), PATIENCE);
+            (0..STEPS).for_each(|_| locker.step());
+            locker.into_log()
+        });
+        let (calls, no) = keys::judge(logs, KEYS.len());
+        total += calls;
+        refused += no;
+        assert_eq!(table.held(), 0, "seed {seed}");
+    }
+    println!("{fairness:?}: {total} operations, {refused} refused");
+    assert!(refused > 0, "nobody was ever in the way");
+}
+
+#[test]
+fn locks_by_key() {
+    locks("locks_by_key", Fairness::Eventual);
+}
+
+#[test]
+fn locks_by_key_in_order() {
+    locks("locks_by_key_in_order", Fairness::Fifo);
+}
+
+#[test]
+fn calls_of_cells() {
+    let (mut total, mut late) = (0, 0);
+    for seed in rounds() {
+        let _dog = watchdog("calls_of_cells");
+        let cells: Vec<_> = (0..2).map(|_| Cell::new(Value::new(0))).collect();
+        let logs = together(|thread| {
+            let mut writer = Writer::new(&cells, (thread, seed, STEPS), PATIENCE);
+            (0..STEPS).for_each(|_| writer.step());
+            writer.into_log()
+        });
+        let (calls, no) = cells::judge(logs, cells.len());
+        total += calls;
+        late += no;
+    }
+    println!("cells: {total} operations, {late} too late");
+    assert!(late > 0, "nobody was ever in the way");
+}
+
+/// Bugs on purpose, each in a process of its own.
+#[cfg(all(latchwork_plant, latchwork_noise))]
+mod plants {
+    use super::common::plants::finds;
+
+    #[test]
+    fn reader_beside_a_writer() {
+        finds("locks_by_key", "reader beside a writer", "no order");
+    }
+
+    #[test]
+    fn write_without_comparison() {
+        finds("calls_of_cells", "write without comparison", "no order");
+    }
+}
