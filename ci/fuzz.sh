@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# A fuzzing campaign: libFuzzer with AddressSanitizer and leak detection, and an entry in the log of what was run.
+#
+#   ci/fuzz.sh TARGET SECONDS    runs one target, beginning with the committed corpus
+#   ci/fuzz.sh --list            names the targets
+#   ci/fuzz.sh --keep TARGET     puts into the committed corpus the inputs of campaigns that reach something new
+#
+# What campaigns find goes into fuzz/target/campaign/TARGET, which is not committed; the next campaign goes on from
+# there. SANITIZER=none runs several times as many inputs and sees no wrong access to memory. An input that fails is put
+# into fuzz/artifacts/TARGET; `cargo +nightly fuzz run TARGET FILE` runs it again.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+exec </dev/null
+
+log=ci/campaigns/fuzz.jsonl
+# Longer inputs find nothing that two shorter ones do not.
+most_bytes=512
+# Of what a campaign has found: enough to begin the next one with, and small enough to be replayed on each change.
+most_kept_bytes=192
+most_kept=250
+
+fail() {
+    echo "fuzz.sh: $*" >&2
+    exit 2
+}
+
+targets() { sed -n 's/^name = "\(.*\)"$/\1/p' fuzz/Cargo.toml | tail -n +2; }
+
+if [[ ${1-} == --list ]]; then
+    targets
+    exit
+fi
+keep=no
+if [[ ${1-} == --keep ]]; then
+    keep=yes
+    shift
+    set -- "${1-}" 0
+fi
+target=${1-}
+seconds=${2-}
+grep -qxF -- "$target" <(targets) || fail "there is no target '$target'; ci/fuzz.sh --list names them"
+[[ $seconds =~ ^[0-9]+$ ]] || fail "for how many seconds?"
+
+cargo +nightly --version >/dev/null || fail "a nightly toolchain is needed: rustup toolchain install nightly --profile minimal"
+if ! cargo fuzz --version >/dev/null 2>&1; then
+    echo "fuzz.sh: installing cargo-fuzz"
+    cargo install --quiet --locked cargo-fuzz
+fi
+
+sanitizer=${SANITIZER:-address}
+triple=$(rustc +nightly -vV | sed -n 's/^host: //p')
+cargo +nightly fuzz build --sanitizer "$sanitizer" "$target"
+program=fuzz/target/$triple/release/$target
+committed=fuzz/corpus/$target
+found=fuzz/target/campaign/$target
+artifacts=fuzz/artifacts/$target
+mkdir -p "$committed" "$found" "$artifacts"
+
+if [[ $keep == yes ]]; then
+    # The committed inputs first, so that they stay; then whatever reaches more, small ones first.
+    small=$(mktemp -d)
+    trap 'rm -rf "$small"' EXIT
+    find "$found" -type f -size -"$((most_kept_bytes + 1))c" -exec cp -t "$small" {} +
+    "$program" -merge=1 -max_len="$most_kept_bytes" "$committed" "$small"
+    many=$(find "$committed" -type f | wc -l)
+    echo "fuzz.sh: $committed has $many inputs, $(du --bytes --summarize "$committed" | cut -f1) bytes"
+    [[ $many -le $most_kept ]] || fail "that is too many: more than $most_kept"
+    exit
+fi
+
+# The program as it is now: a build beside it would replace it.
+run=$(mktemp -d)
+trap 'rm -rf "$run"' EXIT
+cp "$program" "$run/$target"
+commit=$(git describe --always --dirty --abbrev=12)
+date=$(date -u +%FT%TZ)
+begun=$SECONDS
+status=0
+"$run/$target" -max_total_time="$seconds" -max_len="$most_bytes" -timeout=25 -print_final_stats=1 \
+    -artifact_prefix="$artifacts/" "$found" "$committed" 2>"$run/output" || status=$?
+spent=$((SECONDS - begun))
+grep -v '^#[0-9]*[[:space:]]*\(NEW\|REDUCE\|pulse\|RELOAD\)' "$run/output" | tail -n 60 >&2
+inputs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$run/output")
+
+outcome=passed findings='[]'
+if [[ $status != 0 ]]; then
+    outcome=failed
+    cause=$(grep -m1 -aE 'panicked at|ERROR: |SUMMARY: ' "$run/output" | tr -d '\\"' | tr -c '[:print:]\n' ' ')
+    findings="[\"${cause:-exit status $status}\"]"
+fi
+machine="$(uname -m), $(nproc) cores"
+mkdir -p ci/campaigns
+printf '{"date":"%s","commit":"%s","instrument":"fuzz","target":"%s","sanitizer":"%s","amount":%s,"unit":"inputs","seconds":%s,"machine":"%s","outcome":"%s","findings":%s}\n' \
+    "$date" "$commit" "$target" "$sanitizer" "${inputs:-0}" "$spent" "$machine" "$outcome" "$findings" | tee -a "$log"
+[[ $status == 0 ]]
