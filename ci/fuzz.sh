@@ -12,7 +12,6 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec </dev/null
 
-log=ci/campaigns/fuzz.jsonl
 # Longer inputs find nothing that two shorter ones do not.
 most_bytes=512
 # Of what a campaign has found: enough to begin the next one with, and small enough to be replayed on each change.
@@ -72,24 +71,22 @@ fi
 run=$(mktemp -d)
 trap 'rm -rf "$run"' EXIT
 cp "$program" "$run/$target"
-commit=$(git describe --always --dirty --abbrev=12)
-date=$(date -u +%FT%TZ)
-begun=$SECONDS
+begun=$(date +%s)
 status=0
 "$run/$target" -max_total_time="$seconds" -max_len="$most_bytes" -timeout=25 -print_final_stats=1 \
     -artifact_prefix="$artifacts/" "$found" "$committed" 2>"$run/output" || status=$?
-spent=$((SECONDS - begun))
 grep -v '^#[0-9]*[[:space:]]*\(NEW\|REDUCE\|pulse\|RELOAD\)' "$run/output" | tail -n 60 >&2
 inputs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$run/output")
 
-outcome=passed findings='[]'
-if [[ $status != 0 ]]; then
-    outcome=failed
-    cause=$(grep -m1 -aE 'panicked at|ERROR: |SUMMARY: ' "$run/output" | tr -d '\\"' | tr -c '[:print:]\n' ' ')
-    findings="[\"${cause:-exit status $status}\"]"
+entry=(--target "$target" --amount "${inputs:-0}" --unit inputs --since "$begun")
+entry+=(--set "sanitizer=$sanitizer" --set "max_len=$most_bytes")
+if [[ $status == 0 ]]; then
+    ci/campaign_log fuzz "${entry[@]}" --outcome clean
+elif cause=$(grep -m1 -aE 'panicked at|ERROR: [A-Za-z]*Sanitizer|ERROR: libFuzzer' "$run/output"); then
+    # The message of a panic stands in the line after its place.
+    message=$(grep -aA1 'panicked at' "$run/output" | sed -n 2p)
+    ci/campaign_log fuzz "${entry[@]}" --outcome found --finding "$cause $message"
+else
+    ci/campaign_log fuzz "${entry[@]}" --outcome 'cut short'
 fi
-machine="$(uname -m), $(nproc) cores"
-mkdir -p ci/campaigns
-printf '{"date":"%s","commit":"%s","instrument":"fuzz","target":"%s","sanitizer":"%s","amount":%s,"unit":"inputs","seconds":%s,"machine":"%s","outcome":"%s","findings":%s}\n' \
-    "$date" "$commit" "$target" "$sanitizer" "${inputs:-0}" "$spent" "$machine" "$outcome" "$findings" | tee -a "$log"
-[[ $status == 0 ]]
+exit "$status"
