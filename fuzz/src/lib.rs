@@ -17,12 +17,15 @@ mod cells;
 #[allow(missing_docs, reason = "the integration tests' own helpers")]
 mod common;
 mod input;
+mod tasks;
 mod threads;
+mod version;
 
 pub use cells::CellTally;
 pub use common::reference::Tally;
 pub use common::{Rng, watchdog};
 use input::Input;
+pub use tasks::TaskTally;
 
 /// Runs the calls that `data` stands for, one after the other.
 ///
@@ -42,6 +45,14 @@ pub fn two_threads(data: &[u8]) -> u64 {
     threads::run(&Input::decode(data))
 }
 
+/// Runs the calls that `data` stands for on a table that tasks wait for.
+///
+/// # Panics
+/// If the table departs from the model.
+pub fn tasks(data: &[u8]) -> TaskTally {
+    tasks::run(data)
+}
+
 /// Runs the calls that `data` stands for on a few cells.
 ///
 /// # Panics
@@ -55,5 +66,5 @@ pub fn cells(data: &[u8]) -> CellTally {
 /// # Panics
 /// If that is wrong.
 pub fn version(data: &[u8]) -> bool {
-    cells::version(data)
+    version::read(data)
 }

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use latchwork_fuzz::{CellTally, Rng, Tally, cells, one_thread, two_threads, version, watchdog};
+use latchwork_fuzz::{
+    CellTally, Rng, Tally, TaskTally, cells, one_thread, tasks, two_threads, version, watchdog,
+};
 
 /// The inputs of the corpus `name`, in a stable order.
 fn corpus(name: &str) -> Vec<Vec<u8>> {
@@ -81,6 +83,42 @@ fn a_smoke_of_two_threads() {
     let _dog = watchdog("a_smoke_of_two_threads");
     let granted: u64 = smoke(2_000).map(|input| two_threads(&input)).sum();
     assert!(granted > 2_000, "{granted}");
+}
+
+/// Runs `inputs` and asserts that each kind of outcome comes up.
+fn run_tasks(inputs: impl Iterator<Item = Vec<u8>>) {
+    let mut total = TaskTally::default();
+    inputs.for_each(|input| total.add(tasks(&input)));
+    println!("{total:?}");
+    let TaskTally {
+        granted,
+        pending,
+        cancelled,
+        refused,
+        changed,
+        ..
+    } = total;
+    assert!(
+        granted
+            .min(pending)
+            .min(cancelled)
+            .min(refused)
+            .min(changed)
+            > 10,
+        "{total:?}"
+    );
+}
+
+#[test]
+fn the_corpus_of_tasks() {
+    let _dog = watchdog("the_corpus_of_tasks");
+    run_tasks(corpus("tasks").into_iter());
+}
+
+#[test]
+fn a_smoke_of_tasks() {
+    let _dog = watchdog("a_smoke_of_tasks");
+    run_tasks(smoke(10_000));
 }
 
 /// Runs `inputs` and asserts that each kind of outcome comes up. Tests that do take turns: each expects all of its
