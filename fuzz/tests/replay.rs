@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use latchwork_fuzz::{
-    CellTally, Rng, Tally, TaskTally, cells, one_thread, tasks, two_threads, version, watchdog,
+    CellTally, ProgramTally, Rng, Tally, TaskTally, cells, one_thread, snapshots, tasks,
+    transactions, two_threads, version, watchdog,
 };
 
 /// The inputs of the corpus `name`, in a stable order.
@@ -121,11 +122,15 @@ fn a_smoke_of_tasks() {
     run_tasks(smoke(10_000));
 }
 
-/// Runs `inputs` and asserts that each kind of outcome comes up. Tests that do take turns: each expects all of its
-/// values back at once, which another's pin would prevent.
-fn run_cells(inputs: impl Iterator<Item = Vec<u8>>) {
+/// Tests of cells take turns: each expects all of its values back at once, which another's pin would prevent.
+fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs `inputs` and asserts that each kind of outcome comes up.
+fn run_cells(inputs: impl Iterator<Item = Vec<u8>>) {
+    let _turn = turn();
     let mut total = CellTally::default();
     inputs.for_each(|input| total.add(cells(&input)));
     println!("{total:?}");
@@ -153,6 +158,50 @@ fn the_corpus_of_cells() {
 fn a_smoke_of_cells() {
     let _dog = watchdog("a_smoke_of_cells");
     run_cells(smoke(10_000));
+}
+
+/// Runs `inputs` and asserts that each kind of outcome comes up.
+fn run_programs(inputs: impl Iterator<Item = Vec<u8>>, run: fn(&[u8]) -> ProgramTally) {
+    let _turn = turn();
+    let mut total = ProgramTally::default();
+    inputs.for_each(|input| total.add(run(&input)));
+    println!("{total:?}");
+    let ProgramTally {
+        committed,
+        lost,
+        owning,
+        ended,
+        pending,
+        woken,
+        past,
+        ..
+    } = total;
+    let least = [committed, lost, owning, ended, pending, woken, past];
+    assert!(least.into_iter().all(|n| n > 10), "{total:?}");
+}
+
+#[test]
+fn the_corpus_of_transactions() {
+    let _dog = watchdog("the_corpus_of_transactions");
+    run_programs(corpus("transactions").into_iter(), transactions);
+}
+
+#[test]
+fn a_smoke_of_transactions() {
+    let _dog = watchdog("a_smoke_of_transactions");
+    run_programs(smoke(10_000), transactions);
+}
+
+#[test]
+fn the_corpus_of_snapshots() {
+    let _dog = watchdog("the_corpus_of_snapshots");
+    run_programs(corpus("snapshots").into_iter(), snapshots);
+}
+
+#[test]
+fn a_smoke_of_snapshots() {
+    let _dog = watchdog("a_smoke_of_snapshots");
+    run_programs(smoke(10_000), snapshots);
 }
 
 #[test]

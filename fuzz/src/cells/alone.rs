@@ -5,7 +5,9 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use latchwork::{Version, VersionedCell};
 
-use super::{CELLS, Expected, Kept, Name, Value, World};
+use crate::value::Value;
+
+use super::{CELLS, Expected, Kept, Name, World};
 
 impl World {
     /// Calls that take the cell for themselves. `false`: it is another call.

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use latchwork::{OwnedSnapshot, Version, VersionedCell};
 
+use crate::value::Value;
+
 const CELLS: usize = 3;
 /// Most calls of one input.
 const MOST_OPS: usize = 300;
@@ -40,27 +42,6 @@ impl CellTally {
         self.woken += other.woken;
         self.shared += other.shared;
         self.moved += other.moved;
-    }
-}
-
-/// Counts those of its kind.
-struct Value {
-    number: u64,
-    live: Arc<AtomicUsize>,
-}
-
-impl Value {
-    fn new(number: u64, live: &Arc<AtomicUsize>) -> Self {
-        live.fetch_add(1, Relaxed);
-        let live = live.clone();
-        Value { number, live }
-    }
-}
-
-impl Drop for Value {
-    fn drop(&mut self) {
-        let before = self.live.fetch_sub(1, Relaxed);
-        assert!(before > 0, "dropped more often than made");
     }
 }
 

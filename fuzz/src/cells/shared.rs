@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use latchwork::{Conflict, RetryPolicy, UpdateError, Version, VersionedCell};
 
-use super::{CELLS, Expected, Kept, MOST_KEPT, MOST_NESTED, Value, World, after, check};
+use crate::value::Value;
+
+use super::{CELLS, Expected, Kept, MOST_KEPT, MOST_NESTED, World, after, check};
 
 impl World {
     /// Calls that others may make at the same time. Some keep what they have read while the next ones run.

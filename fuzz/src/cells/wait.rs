@@ -9,7 +9,9 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use latchwork::VersionedCell;
 
-use super::{CELLS, Value, World};
+use crate::value::Value;
+
+use super::{CELLS, World};
 
 #[derive(Default)]
 struct CountWakes(AtomicUsize);
