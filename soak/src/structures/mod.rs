@@ -1,0 +1,71 @@
+//! What is put under load, each with totals that must come out right.
+
+mod cells;
+mod locks;
+mod queue;
+mod tasks;
+mod transfers;
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::Plant;
+use crate::crew::Worker;
+
+/// A number that threads add to.
+#[derive(Debug, Default)]
+pub(crate) struct Total(AtomicU64);
+
+impl Total {
+    pub(crate) fn add(&self) {
+        self.add_all(1);
+    }
+
+    pub(crate) fn add_all(&self, n: u64) {
+        // Relaxed: it is read when the threads are gone.
+        self.0.fetch_add(n, Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Something of the crate's, and what threads do with it.
+pub(crate) trait Structure: Send + Sync {
+    fn name(&self) -> &'static str;
+
+    /// How often anybody has done anything.
+    fn operations(&self) -> &Total;
+
+    /// Does one thing, whichever. May panic by [`Worker::panic`].
+    fn act(&self, worker: &mut Worker);
+
+    /// A round begins.
+    fn open(&self) {}
+
+    /// A round ends: workers have been told to stop, and whoever waits for others is to be sent home.
+    fn close(&self) {}
+
+    /// All threads are gone. Says what is not as it should be.
+    fn check(&self) -> Result<(), String>;
+}
+
+/// All structures, for as long as the process lives: threads that are stuck may outlive everything else.
+pub(crate) fn all(plant: Option<Plant>) -> &'static [Box<dyn Structure>] {
+    let all: Vec<Box<dyn Structure>> = vec![
+        Box::new(locks::Locks::new(plant)),
+        Box::new(tasks::Tasks::new()),
+        Box::new(cells::Cells::new(plant)),
+        Box::new(transfers::Transfers::new(plant)),
+        Box::new(queue::Queue::new()),
+    ];
+    all.leak()
+}
+
+/// An error unless both are equal.
+fn equal<T: PartialEq + std::fmt::Debug>(what: &str, is: T, should: T) -> Result<(), String> {
+    if is == should {
+        return Ok(());
+    }
+    Err(format!("{what}: {is:?}, and should be {should:?}"))
+}
