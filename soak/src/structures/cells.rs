@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use latchwork::{OwnedSnapshot, RetryPolicy, VersionedCell};
 
-use super::{Structure, Total, equal};
+use super::{Structure, Total, block_on, equal};
 use crate::Plant;
 use crate::crew::Worker;
 
@@ -91,7 +91,7 @@ impl Cells {
                 self.clock.wait_changed(seen);
             }
             1 if may_block => {
-                pollster::block_on(self.clock.changed(seen));
+                block_on(self.clock.changed(seen));
             }
             2 => {
                 let patience = Duration::from_micros(worker.rng.below(300));

@@ -6,7 +6,12 @@ mod queue;
 mod tasks;
 mod transfers;
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 
 use crate::Plant;
 use crate::crew::Worker;
@@ -52,14 +57,16 @@ pub(crate) trait Structure: Send + Sync {
 
 /// All structures, for as long as the process lives: threads that are stuck may outlive everything else.
 pub(crate) fn all(plant: Option<Plant>) -> &'static [Box<dyn Structure>] {
-    let all: Vec<Box<dyn Structure>> = vec![
-        Box::new(locks::Locks::new(plant)),
-        Box::new(tasks::Tasks::new()),
-        Box::new(cells::Cells::new(plant)),
-        Box::new(transfers::Transfers::new(plant)),
-        Box::new(queue::Queue::new()),
-    ];
-    all.leak()
+    static ALL: OnceLock<[Box<dyn Structure>; 5]> = OnceLock::new();
+    ALL.get_or_init(|| {
+        [
+            Box::new(locks::Locks::new(plant)),
+            Box::new(tasks::Tasks::new()),
+            Box::new(cells::Cells::new(plant)),
+            Box::new(transfers::Transfers::new(plant)),
+            Box::new(queue::Queue::new()),
+        ]
+    })
 }
 
 /// An error unless both are equal.
@@ -68,4 +75,35 @@ fn equal<T: PartialEq + std::fmt::Debug>(what: &str, is: T, should: T) -> Result
         return Ok(());
     }
     Err(format!("{what}: {is:?}, and should be {should:?}"))
+}
+
+/// Wakes a thread.
+struct Bell {
+    rung: AtomicBool,
+    thread: Thread,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.rung.store(true, SeqCst);
+        self.thread.unpark();
+    }
+}
+
+/// Waits for a future. Other crates' take a mutex of the standard library's, which ThreadSanitizer cannot see through.
+fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let bell = Arc::new(Bell {
+        rung: AtomicBool::new(false),
+        thread: thread::current(),
+    });
+    let waker = Waker::from(bell.clone());
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return output;
+        }
+        while !bell.rung.swap(false, SeqCst) {
+            thread::park();
+        }
+    }
 }

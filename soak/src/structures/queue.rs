@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use latchwork::{Abort, Transaction, Tx, VersionedCell, atomically};
 
-use super::{Structure, Total, equal};
+use super::{Structure, Total, block_on, equal};
 use crate::crew::Worker;
 
 const LENGTH: usize = 4;
@@ -92,7 +92,7 @@ impl Structure for Queue {
                     Poll::Pending => None,
                 }
             }
-            1 => pollster::block_on(Transaction::builder().run_async(|tx| self.step(tx, item)))
+            1 => block_on(Transaction::builder().run_async(|tx| self.step(tx, item)))
                 .expect("no limit"),
             _ => atomically(|tx| self.step(tx, item)),
         };

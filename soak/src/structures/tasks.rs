@@ -8,7 +8,7 @@ use std::thread::yield_now;
 use latchwork::{Fairness, Mode};
 
 use super::locks::{Above, Fresh, KEYS, Pair, pick};
-use super::{Structure, Total, equal};
+use super::{Structure, Total, block_on, equal};
 use crate::crew::Worker;
 
 pub(super) struct Tasks {
@@ -45,7 +45,7 @@ fn perhaps<F: Future + Unpin>(mut future: F, worker: &mut Worker) -> Option<F::O
     if worker.rng.one_in(3) {
         return None;
     }
-    Some(pollster::block_on(future))
+    Some(block_on(future))
 }
 
 impl Structure for Tasks {
