@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use clap::{Parser, ValueEnum};
 
 use crew::Crew;
-use structures::{Structure, all};
+use structures::{Structure, all, prepare};
 
 /// A bug of the soak's own, that it must find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -59,6 +59,7 @@ const WARM_UP: u32 = 2;
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    prepare();
     let structures = all(args.plant);
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let least = 3 * structures.len();
@@ -90,6 +91,16 @@ fn main() -> ExitCode {
     }
 }
 
+/// Frees what no thread can see any more. Each flush advances the epoch, and frees some of what earlier threads left.
+fn settle() {
+    let (mut least, mut idle) = (usize::MAX, 0);
+    while idle < 64 {
+        latchwork::flush();
+        idle = if heap::live() < least { 0 } else { idle + 1 };
+        least = least.min(heap::live());
+    }
+}
+
 fn soak(
     args: &Args,
     structures: &'static [Box<dyn Structure>],
@@ -102,7 +113,7 @@ fn soak(
     for round in 1.. {
         let length = Duration::from_secs(args.round).min(end - Instant::now().min(end));
         crew.work(length)?;
-        latchwork::flush();
+        settle();
         for structure in structures {
             let check = structure.check();
             check.map_err(|wrong| format!("{}: {wrong}", structure.name()))?;

@@ -7,11 +7,14 @@ mod tasks;
 mod transfers;
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
+use std::time::Duration;
+
+use latchwork::{LockTable, Transaction, VersionedCell, atomically, snapshot};
 
 use crate::Plant;
 use crate::crew::Worker;
@@ -67,6 +70,27 @@ pub(crate) fn all(plant: Option<Plant>) -> &'static [Box<dyn Structure>] {
             Box::new(queue::Queue::new()),
         ]
     })
+}
+
+/// Does one thing of each kind, so that every static of the crate is there before any thread is: ThreadSanitizer does not see how
+/// the standard library makes one when several threads want it first.
+pub(crate) fn prepare() {
+    let cell = VersionedCell::new(0);
+    let mut changed = cell.changed(cell.version());
+    let waits = Pin::new(&mut changed).poll(&mut Context::from_waker(Waker::noop()));
+    assert!(waits.is_pending());
+    atomically(|tx| tx.update(&cell, |n| n + 1));
+    Transaction::builder()
+        .label("limited")
+        .run(|tx| tx.read(&cell).copied())
+        .expect("nobody interferes");
+    snapshot(|view| assert_eq!(*view.read(&cell), 1));
+    let table: LockTable<u64> = LockTable::new();
+    let held = table.lock(&1);
+    assert!(table.try_lock_for(&1, Duration::from_nanos(1)).is_none());
+    drop((held, latchwork::pin()));
+    latchwork::flush();
+    assert_eq!(latchwork::stats().garbage, 0);
 }
 
 /// An error unless both are equal.
