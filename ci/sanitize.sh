@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The stress tests under a sanitizer, with random yields before atomic accesses, and a line in the log for each.
+# The stress tests under a sanitizer, with random yields before atomic accesses, and a line in the log for each. Whether it
+# finds anything is for ci/slow_plants.sh to say.
 #
 #   ci/sanitize.sh address [SECONDS]   wrong accesses to memory, and leaks: the tests, then so many seconds of the soak (30)
 #   ci/sanitize.sh thread [SECONDS]    data races: so many seconds of the soak (120)
@@ -11,13 +12,14 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec </dev/null
+unset LATCHWORK_PLANT
 
 sanitizer=${1-}
 case $sanitizer in
 address) instrument=asan seconds=${2:-30} flags= ;;
 thread) instrument=tsan seconds=${2:-120} flags=-Cunsafe-allow-abi-mismatch=sanitizer ;;
 *)
-    sed -n '2,5s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
+    sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
     exit 2
     ;;
 esac
@@ -27,7 +29,7 @@ tests+=(txn txn_hazards txn_unhappy txn_histories)
 cargo +nightly --version >/dev/null ||
     { echo "sanitize.sh: a nightly toolchain is needed: rustup toolchain install nightly --profile minimal" >&2; exit 2; }
 host=$(rustc +nightly -vV | sed -n 's/^host: //p')
-export RUSTFLAGS="-Zsanitizer=$sanitizer $flags -Cdebug-assertions --cfg latchwork_noise ${RUSTFLAGS-}"
+export RUSTFLAGS="-Zsanitizer=$sanitizer $flags -Cdebug-assertions --cfg latchwork_noise --cfg latchwork_plant ${RUSTFLAGS-}"
 export ASAN_OPTIONS="detect_leaks=1:${ASAN_OPTIONS-}"
 export TSAN_OPTIONS="suppressions=$PWD/ci/tsan.supp:halt_on_error=1:${TSAN_OPTIONS-}"
 build=(--release --target "$host" --target-dir "target/$sanitizer")
@@ -44,7 +46,6 @@ run() { # TARGET UNIT COUNT COMMAND...
     "${@:4}" >"$output" 2>&1 || status=$?
     amount=$(sed -n "$count" "$output" | awk '{ n += $1 } END { print n + 0 }')
     entry=(--target "$target" --amount "$amount" --unit "$unit" --since "$begun" --set noise=1)
-    [[ -z ${LATCHWORK_PLANT-} ]] || entry+=(--plant "$LATCHWORK_PLANT")
     if [[ $status == 0 ]]; then
         printf '%s %s\n' "$amount" "$unit"
         ci/campaign_log "$instrument" "${entry[@]}" --outcome clean
