@@ -3,7 +3,7 @@
 #
 #   ci/fuzz.sh TARGET SECONDS    runs one target, beginning with the committed corpus
 #   ci/fuzz.sh --list            names the targets
-#   ci/fuzz.sh --keep TARGET     puts into the committed corpus the inputs of campaigns that reach something new
+#   ci/fuzz.sh --keep TARGET     puts into the committed corpus what campaigns found that reaches code which it does not
 #
 # What campaigns find goes into fuzz/target/campaign/TARGET, which is not committed; the next campaign goes on from
 # there. SANITIZER=none runs several times as many inputs and sees no wrong access to memory. An input that fails is put
@@ -14,8 +14,8 @@ exec </dev/null
 
 # Longer inputs find nothing that two shorter ones do not.
 most_bytes=512
-# Of what a campaign has found: enough to begin the next one with, and small enough to be replayed on each change.
-most_kept_bytes=192
+# What is committed is replayed on each change.
+most_kept_bytes=384
 most_kept=250
 
 fail() {
@@ -56,11 +56,8 @@ artifacts=fuzz/artifacts/$target
 mkdir -p "$committed" "$found" "$artifacts"
 
 if [[ $keep == yes ]]; then
-    # The committed inputs first, so that they stay; then whatever reaches more, small ones first.
-    small=$(mktemp -d)
-    trap 'rm -rf "$small"' EXIT
-    find "$found" -type f -size -"$((most_kept_bytes + 1))c" -exec cp -t "$small" {} +
-    "$program" -merge=1 -max_len="$most_kept_bytes" "$committed" "$small"
+    # An input for each branch that the committed ones do not reach, and not for each number of times as well.
+    "$program" -set_cover_merge=1 -use_counters=0 -max_len="$most_kept_bytes" "$committed" "$found"
     many=$(find "$committed" -type f | wc -l)
     echo "fuzz.sh: $committed has $many inputs, $(du --bytes --summarize "$committed" | cut -f1) bytes"
     [[ $many -le $most_kept ]] || fail "that is too many: more than $most_kept"

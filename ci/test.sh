@@ -19,7 +19,7 @@ declare -A about=(
     [doc]="the documentation, without warnings"
     [loom]="models: every interleaving within a bound, on a repaired loom"
     [shuttle]="models of more threads: many random interleavings"
-    [fuzz]="replay of the fuzz corpora and a smoke run with fixed seeds"
+    [fuzz]="replay of the fuzz corpora, a smoke run with fixed seeds, and bugs on purpose"
 )
 
 # Installs what a bare machine lacks.
@@ -121,7 +121,8 @@ step_fuzz() {
         echo "there are no fuzz targets"
         return
     fi
-    run_tests --manifest-path fuzz/Cargo.toml --no-default-features --release
+    RUSTFLAGS="--cfg latchwork_plant -D warnings" \
+        run_tests --manifest-path fuzz/Cargo.toml --no-default-features --release --target-dir fuzz/target/plant
 }
 
 if [[ ${1-} == --list ]]; then

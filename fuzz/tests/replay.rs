@@ -177,7 +177,7 @@ fn run_programs(inputs: impl Iterator<Item = Vec<u8>>, run: fn(&[u8]) -> Program
         ..
     } = total;
     let least = [committed, lost, owning, ended, pending, woken, past];
-    assert!(least.into_iter().all(|n| n > 10), "{total:?}");
+    assert!(least.into_iter().all(|n| n > 5), "{total:?}");
 }
 
 #[test]
@@ -226,4 +226,62 @@ fn a_smoke_of_versions() {
     };
     let right = (0..100_000).filter(|seed| version(&text(*seed))).count();
     assert!((20_000..90_000).contains(&right), "{right}");
+}
+
+/// Bugs that are in the crate on purpose (`src/sync/plant.rs`): each target finds one with its corpus or its smoke.
+#[cfg(latchwork_plant)]
+mod plants {
+    use std::process::Command;
+
+    /// Runs the test `by` in a process of its own, with the bug in it, and wants it to fail.
+    fn finds(by: &str, bug: &str) {
+        let own = std::env::current_exe().expect("this binary has a path");
+        let run = |bug: Option<&str>| {
+            let mut command = Command::new(&own);
+            command.args([by, "--exact"]).env_remove("LATCHWORK_PLANT");
+            command.env("RUST_BACKTRACE", "0");
+            command.envs(bug.map(|bug| ("LATCHWORK_PLANT", bug)));
+            let output = command.output().expect("this binary runs");
+            output.status.success()
+        };
+        assert!(!run(Some(bug)), "{by} does not find: {bug}");
+        // It was not for another reason.
+        assert!(run(None), "{by} fails without it");
+        println!("planted {bug}|{by}|1|tests|");
+    }
+
+    #[test]
+    fn one_thread() {
+        finds("a_smoke_of_one_thread", "reader beside a writer");
+    }
+
+    #[test]
+    fn two_threads() {
+        finds("a_smoke_of_two_threads", "reader beside a writer");
+    }
+
+    #[test]
+    fn tasks() {
+        finds("the_corpus_of_tasks", "release that wakes nobody");
+    }
+
+    #[test]
+    fn cells() {
+        finds("the_corpus_of_cells", "write that wakes nobody");
+    }
+
+    #[test]
+    fn transactions() {
+        finds("the_corpus_of_transactions", "commit without validation");
+    }
+
+    #[test]
+    fn snapshots() {
+        finds("the_corpus_of_snapshots", "snapshot of what is new");
+    }
+
+    #[test]
+    fn versions() {
+        finds("a_smoke_of_versions", "version with a sign");
+    }
 }
