@@ -18,6 +18,8 @@ const MONEY: i64 = 1_000 * ACCOUNTS as i64;
 
 pub(super) struct Transfers {
     accounts: Vec<VersionedCell<i64>>,
+    /// Two doctors, of whom one at least is on call: either may leave if the other stays, and comes back.
+    on_call: [VersionedCell<bool>; 2],
     operations: Total,
     gift: AtomicBool,
 }
@@ -26,6 +28,7 @@ impl Transfers {
     pub(super) fn new(plant: Option<Plant>) -> Self {
         Transfers {
             accounts: (0..ACCOUNTS).map(|_| VersionedCell::new(1_000)).collect(),
+            on_call: [true, true].map(VersionedCell::new),
             operations: Total::default(),
             gift: AtomicBool::new(plant == Some(Plant::Total)),
         }
@@ -34,6 +37,18 @@ impl Transfers {
     fn account(&self, worker: &mut Worker) -> &VersionedCell<i64> {
         let among = if worker.rng.one_in(2) { 3 } else { ACCOUNTS };
         &self.accounts[worker.rng.below(among) as usize]
+    }
+
+    /// Reads both and writes one: two who do so at once must not both leave.
+    fn leave_or_come(&self, me: usize) {
+        let anybody = atomically(|tx| {
+            let other = *tx.read(&self.on_call[1 - me])?;
+            let was = *tx.read(&self.on_call[me])?;
+            yield_now();
+            tx.set(&self.on_call[me], !was || !other)?;
+            Ok(was || other)
+        });
+        assert!(anybody, "nobody is on call");
     }
 
     fn money(&self) -> i64 {
@@ -136,6 +151,7 @@ impl Structure for Transfers {
                 let result = Transaction::builder().run(|tx| tx.retry::<()>());
                 assert_eq!(result, Err(TxError::RetryWithoutReads));
             }
+            13 => self.leave_or_come(worker.nth % 2),
             _ => assert_eq!(self.money(), MONEY, "a snapshot's sum"),
         }
     }
