@@ -19,7 +19,7 @@ declare -A about=(
     [doc]="the documentation, without warnings"
     [loom]="models: every interleaving within a bound, on a repaired loom"
     [shuttle]="models of more threads: many random interleavings"
-    [fuzz]="replay of the fuzz corpora, a smoke run with fixed seeds, and bugs on purpose"
+    [fuzz]="replay of the fuzz corpora and a smoke run with fixed seeds"
 )
 
 # Installs what a bare machine lacks.

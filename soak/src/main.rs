@@ -113,7 +113,9 @@ fn soak(
     for round in 1.. {
         let length = Duration::from_secs(args.round).min(end - Instant::now().min(end));
         crew.work(length)?;
-        settle();
+        // By a thread that takes along what it keeps for itself.
+        let settled = std::thread::spawn(settle).join();
+        settled.map_err(|_| "a destructor panicked".to_owned())?;
         for structure in structures {
             let check = structure.check();
             check.map_err(|wrong| format!("{}: {wrong}", structure.name()))?;
