@@ -18,7 +18,7 @@ fn failure(arguments: &[&str]) -> String {
 
 #[test]
 fn a_sound_run_passes() {
-    let output = soak(&["--seconds", "3", "--round", "1"]);
+    let output = soak(&["--seconds", "6", "--round", "1"]);
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}");
     for structure in ["locks", "tasks", "cells", "transfers", "queue"] {

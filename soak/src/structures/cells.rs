@@ -159,7 +159,7 @@ impl Structure for Cells {
             }
             9 | 10 => SNAPSHOTS.with_borrow_mut(|kept| {
                 kept.push_back(cell.read_owned());
-                if self.leaks && worker.rng.one_in(64) {
+                if self.leaks && worker.rng.one_in(2) {
                     std::mem::forget(cell.read_owned());
                 }
                 if kept.len() > KEPT {
