@@ -85,10 +85,8 @@ impl<'t, 'env: 't> View<'t, 'env> {
         match unsafe { NodeRef::new(head.load().node()) }.current() {
             Current::Settled(node) => node,
             // What the head has now instead was put there after the moment: one load is enough.
-            Current::Owned(owned)
-                if !planted("snapshot that postpones nobody")
-                    && owned.owner.postpone(self.moment).is_decided() =>
-            {
+            Current::Owned(owned) if planted("snapshot that postpones nobody") => owned.base,
+            Current::Owned(owned) if owned.owner.postpone(self.moment).is_decided() => {
                 owned.settle()
             }
             Current::Owned(owned) => owned.base,
