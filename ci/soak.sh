@@ -2,7 +2,7 @@
 # Every structure under churn, cancellation, panics, threads that come and go, and more threads than cores; see soak/src/main.rs.
 # Fails if memory grows, if a thread stands still, or if a total is wrong, and logs what was run.
 #
-#   ci/soak.sh MINUTES [OPTION...]    options of the program: --threads, --seed, --round, --patience, --plant
+#   ci/soak.sh MINUTES [OPTION...]    options of the program: --threads, --seed, --round, --patience, --slack, --plant
 #   NOISE=1 ci/soak.sh MINUTES        with random yields before atomic accesses
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -34,6 +34,7 @@ grep '^round' "$run/output" | tail -n 1 || true
 
 entry=(--unit operations --since "$begun" --set "noise=${NOISE:-0}")
 entry+=(--set "run=$(sed -n 's/^\([0-9]* threads at a time\), .*\(seed .*\)/\1, \2/p' "$run/output")")
+[[ $# == 0 ]] || entry+=(--set "options=$*")
 if [[ $* == *--plant* || -n ${LATCHWORK_PLANT-} ]]; then
     # Of the soak's own, or of the crate's.
     entry+=(--plant "${LATCHWORK_PLANT:-soak: $*}")

@@ -4,9 +4,6 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// What may be left behind by a round beyond what the first ones left: a few hundred KiB come and go with the crowds
-/// that meet by chance. In ten minutes a leak of one object in some thousand operations is many times this.
-pub(crate) const SLACK: usize = 1 << 19;
 /// What may be allocated at once, garbage included that threads without a core hold up. All that is
 /// in use is a few hundred KiB.
 pub(crate) const MOST: usize = 256 << 20;
