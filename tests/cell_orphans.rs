@@ -39,14 +39,17 @@ fn burst(values: usize) {
     let cell = VersionedCell::new(0);
     let pin = latchwork::pin();
     thread::scope(|s| {
-        s.spawn(|| (0..values).for_each(|n| drop(cell.set(n))));
+        let writer = s.spawn(|| {
+            (0..values).for_each(|n| {
+                cell.set(n);
+            });
+        });
+        // The scope by itself does not wait for what a thread does as it ends.
+        writer.join().expect("it only writes");
     });
     drop(pin);
-    let flush = || {
-        while latchwork::stats().garbage > 0 {
-            latchwork::flush();
-        }
-    };
+    // Some more than once: the list of a thread that ends is handed over after a grace period.
+    let flush = || (0..64).for_each(|_| latchwork::flush());
     thread::spawn(flush).join().expect("no destructor panics");
 }
 
