@@ -117,7 +117,8 @@ fn soak(
     for round in 1.. {
         let length = Duration::from_secs(args.round).min(end - Instant::now().min(end));
         crew.work(length)?;
-        // By a thread that takes along what it keeps for itself.
+        // What this thread has written it drops itself; the rest is for one that takes along what it keeps.
+        latchwork::flush();
         let settled = std::thread::spawn(settle).join();
         settled.map_err(|_| "a destructor panicked".to_owned())?;
         for structure in structures {
