@@ -153,7 +153,8 @@ step_fuzz() {
         echo "there are no fuzz targets"
         return
     fi
-    run_tests --manifest-path fuzz/Cargo.toml --no-default-features --release
+    RUSTFLAGS="--cfg latchwork_plant -D warnings" \
+        run_tests --manifest-path fuzz/Cargo.toml --no-default-features --release --target-dir fuzz/target/plant
 }
 
 if [[ ${1-} == --list ]]; then

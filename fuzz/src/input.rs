@@ -47,7 +47,7 @@ impl Input {
     }
 }
 
-fn place(bytes: &mut Unstructured<'_>) -> Result<Place> {
+pub(crate) fn place(bytes: &mut Unstructured<'_>) -> Result<Place> {
     let (kind, number) = (u8::arbitrary(bytes)?, u8::arbitrary(bytes)?);
     Ok(match kind % 4 {
         0 => Place::Above(10 + u32::from(number % 50)),
@@ -101,7 +101,7 @@ fn many(how: How, bytes: &mut Unstructured<'_>) -> Result<Op> {
     Ok(Op::Many { how, keys })
 }
 
-fn key(bytes: &mut Unstructured<'_>) -> Result<(u8, Mode)> {
+pub(crate) fn key(bytes: &mut Unstructured<'_>) -> Result<(u8, Mode)> {
     let byte = u8::arbitrary(bytes)?;
     let mode = if byte & 0x80 == 0 {
         Mode::Exclusive

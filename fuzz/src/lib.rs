@@ -1,28 +1,35 @@
-//! Bytes become calls of a lock table or of cells, and calls have only one right outcome.
+//! Bytes become calls of a lock table, of cells or of transactions, and calls have only one right outcome.
 //!
 //! [`one_thread`] compares every call with the reference that the property tests use;
 //! [`two_threads`] lets two threads run their calls at once under an oracle that sees two
-//! holders that should exclude each other. [`cells`] compares every call with a model, and counts what was
-//! dropped; [`version`] reads texts.
+//! holders that should exclude each other; [`tasks`] compares every grant, wake-up and cancellation
+//! with a model of the queues. [`cells`] compares every call with a model, and counts what was dropped;
+//! [`transactions`] and [`snapshots`] hold what closures see against all that the cells ever held;
+//! [`version`] reads texts.
 //!
 //! ```text
-//! cargo +nightly fuzz run one_thread -- -max_total_time=60 -max_len=512
+//! ci/fuzz.sh tasks 600
 //! cargo test --manifest-path fuzz/Cargo.toml --no-default-features --release
 //! ```
-//! The second replays the corpora on stable. `-s none` runs several times as many inputs in the
-//! first, since most of what it looks for the reference finds without a sanitizer.
+//! The second replays the corpora on stable.
 
 mod cells;
 #[path = "../../tests/common/mod.rs"]
 #[allow(missing_docs, reason = "the integration tests' own helpers")]
 mod common;
 mod input;
+mod programs;
+mod tasks;
 mod threads;
+mod value;
+mod version;
 
 pub use cells::CellTally;
 pub use common::reference::Tally;
 pub use common::{Rng, watchdog};
 use input::Input;
+pub use programs::ProgramTally;
+pub use tasks::TaskTally;
 
 /// Runs the calls that `data` stands for, one after the other.
 ///
@@ -42,6 +49,14 @@ pub fn two_threads(data: &[u8]) -> u64 {
     threads::run(&Input::decode(data))
 }
 
+/// Runs the calls that `data` stands for on a table that tasks wait for.
+///
+/// # Panics
+/// If the table departs from the model.
+pub fn tasks(data: &[u8]) -> TaskTally {
+    tasks::run(data)
+}
+
 /// Runs the calls that `data` stands for on a few cells.
 ///
 /// # Panics
@@ -50,10 +65,26 @@ pub fn cells(data: &[u8]) -> CellTally {
     cells::run(data)
 }
 
+/// Runs the programs of transactions that `data` stands for.
+///
+/// # Panics
+/// If they see or leave what no order of them explains.
+pub fn transactions(data: &[u8]) -> ProgramTally {
+    programs::transactions(data)
+}
+
+/// Runs the writes and transactions that `data` stands for, most of them while views are open.
+///
+/// # Panics
+/// As [`transactions`].
+pub fn snapshots(data: &[u8]) -> ProgramTally {
+    programs::snapshots(data)
+}
+
 /// Reads `data` as a version. Returns whether it is one.
 ///
 /// # Panics
 /// If that is wrong.
 pub fn version(data: &[u8]) -> bool {
-    cells::version(data)
+    version::read(data)
 }

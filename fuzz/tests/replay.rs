@@ -2,9 +2,12 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use latchwork_fuzz::{CellTally, Rng, Tally, cells, one_thread, two_threads, version, watchdog};
+use latchwork_fuzz::{
+    CellTally, ProgramTally, Rng, Tally, TaskTally, cells, one_thread, snapshots, tasks,
+    transactions, two_threads, version, watchdog,
+};
 
 /// The inputs of the corpus `name`, in a stable order.
 fn corpus(name: &str) -> Vec<Vec<u8>> {
@@ -83,11 +86,51 @@ fn a_smoke_of_two_threads() {
     assert!(granted > 2_000, "{granted}");
 }
 
-/// Runs `inputs` and asserts that each kind of outcome comes up. Tests that do take turns: each expects all of its
-/// values back at once, which another's pin would prevent.
-fn run_cells(inputs: impl Iterator<Item = Vec<u8>>) {
+/// Runs `inputs` and asserts that each kind of outcome comes up.
+fn run_tasks(inputs: impl Iterator<Item = Vec<u8>>) {
+    let mut total = TaskTally::default();
+    inputs.for_each(|input| total.add(tasks(&input)));
+    println!("{total:?}");
+    let TaskTally {
+        granted,
+        pending,
+        cancelled,
+        refused,
+        changed,
+        ..
+    } = total;
+    assert!(
+        granted
+            .min(pending)
+            .min(cancelled)
+            .min(refused)
+            .min(changed)
+            > 10,
+        "{total:?}"
+    );
+}
+
+#[test]
+fn the_corpus_of_tasks() {
+    let _dog = watchdog("the_corpus_of_tasks");
+    run_tasks(corpus("tasks").into_iter());
+}
+
+#[test]
+fn a_smoke_of_tasks() {
+    let _dog = watchdog("a_smoke_of_tasks");
+    run_tasks(smoke(10_000));
+}
+
+/// Tests of cells take turns: each expects all of its values back at once, which another's pin would prevent.
+fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs `inputs` and asserts that each kind of outcome comes up.
+fn run_cells(inputs: impl Iterator<Item = Vec<u8>>) {
+    let _turn = turn();
     let mut total = CellTally::default();
     inputs.for_each(|input| total.add(cells(&input)));
     println!("{total:?}");
@@ -117,6 +160,50 @@ fn a_smoke_of_cells() {
     run_cells(smoke(10_000));
 }
 
+/// Runs `inputs` and asserts that each kind of outcome comes up.
+fn run_programs(inputs: impl Iterator<Item = Vec<u8>>, run: fn(&[u8]) -> ProgramTally) {
+    let _turn = turn();
+    let mut total = ProgramTally::default();
+    inputs.for_each(|input| total.add(run(&input)));
+    println!("{total:?}");
+    let ProgramTally {
+        committed,
+        lost,
+        owning,
+        ended,
+        pending,
+        woken,
+        past,
+        ..
+    } = total;
+    let least = [committed, lost, owning, ended, pending, woken, past];
+    assert!(least.into_iter().all(|n| n > 5), "{total:?}");
+}
+
+#[test]
+fn the_corpus_of_transactions() {
+    let _dog = watchdog("the_corpus_of_transactions");
+    run_programs(corpus("transactions").into_iter(), transactions);
+}
+
+#[test]
+fn a_smoke_of_transactions() {
+    let _dog = watchdog("a_smoke_of_transactions");
+    run_programs(smoke(10_000), transactions);
+}
+
+#[test]
+fn the_corpus_of_snapshots() {
+    let _dog = watchdog("the_corpus_of_snapshots");
+    run_programs(corpus("snapshots").into_iter(), snapshots);
+}
+
+#[test]
+fn a_smoke_of_snapshots() {
+    let _dog = watchdog("a_smoke_of_snapshots");
+    run_programs(smoke(10_000), snapshots);
+}
+
 #[test]
 fn the_corpus_of_versions() {
     let right = corpus("version").iter().filter(|t| version(t)).count();
@@ -139,4 +226,62 @@ fn a_smoke_of_versions() {
     };
     let right = (0..100_000).filter(|seed| version(&text(*seed))).count();
     assert!((20_000..90_000).contains(&right), "{right}");
+}
+
+/// Bugs that are in the crate on purpose (`src/sync/plant.rs`): each target finds one with its corpus or its smoke.
+#[cfg(latchwork_plant)]
+mod plants {
+    use std::process::Command;
+
+    /// Runs the test `by` in a process of its own, with the bug in it, and wants it to fail.
+    fn finds(by: &str, bug: &str) {
+        let own = std::env::current_exe().expect("this binary has a path");
+        let run = |bug: Option<&str>| {
+            let mut command = Command::new(&own);
+            command.args([by, "--exact"]).env_remove("LATCHWORK_PLANT");
+            command.env("RUST_BACKTRACE", "0");
+            command.envs(bug.map(|bug| ("LATCHWORK_PLANT", bug)));
+            let output = command.output().expect("this binary runs");
+            output.status.success()
+        };
+        assert!(!run(Some(bug)), "{by} does not find: {bug}");
+        // It was not for another reason.
+        assert!(run(None), "{by} fails without it");
+        println!("planted {bug}|{by}|1|tests|");
+    }
+
+    #[test]
+    fn one_thread() {
+        finds("a_smoke_of_one_thread", "reader beside a writer");
+    }
+
+    #[test]
+    fn two_threads() {
+        finds("a_smoke_of_two_threads", "reader beside a writer");
+    }
+
+    #[test]
+    fn tasks() {
+        finds("the_corpus_of_tasks", "release that wakes nobody");
+    }
+
+    #[test]
+    fn cells() {
+        finds("the_corpus_of_cells", "write that wakes nobody");
+    }
+
+    #[test]
+    fn transactions() {
+        finds("the_corpus_of_transactions", "commit without validation");
+    }
+
+    #[test]
+    fn snapshots() {
+        finds("the_corpus_of_snapshots", "snapshot of what is new");
+    }
+
+    #[test]
+    fn versions() {
+        finds("a_smoke_of_versions", "version with a sign");
+    }
 }

@@ -4,6 +4,8 @@ use core::fmt;
 use core::num::IntErrorKind;
 use core::str::FromStr;
 
+use crate::sync::planted;
+
 /// Counts the committed writes of one [`VersionedCell`](crate::VersionedCell).
 ///
 /// Each write adds one, and no number is used twice, so a version is an entity tag: as text it
@@ -96,7 +98,7 @@ impl FromStr for Version {
     /// If there is anything else, or the number has more than 64 bits.
     fn from_str(text: &str) -> Result<Self, ParseVersionError> {
         // Looked at whole: the number is read only as far as it fits.
-        if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        if !text.bytes().all(|byte| byte.is_ascii_digit()) && !planted("version with a sign") {
             return Err(ParseVersionError(Problem::NotANumber));
         }
         text.parse().map(Version).map_err(|error| {

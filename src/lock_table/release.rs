@@ -3,7 +3,7 @@
 
 use super::Fairness;
 use super::index::{Leaf, RawTable, Walk, monitor_at};
-use crate::sync::Ordering;
+use crate::sync::{Ordering, planted};
 use crate::wait::Wakeup;
 use crate::word::{Mode, SlotWord};
 
@@ -12,11 +12,16 @@ impl RawTable {
     #[inline]
     pub(super) fn unlock(&self, hash: u64, mode: Mode) {
         // Release: what the holder did comes before the next claim of this slot [S2].
+        let mut success = Ordering::Release;
+        if planted("unlock that releases nothing") {
+            // Relaxed: a bug on purpose.
+            success = Ordering::Relaxed;
+        }
         // Relaxed on failure: the word has moved, or there are others; the slow path looks again.
         let unlocked = self.root_slot(hash).compare_exchange(
             SlotWord::inline(hash, mode).bits(),
             SlotWord::EMPTY.bits(),
-            Ordering::Release,
+            success,
             Ordering::Relaxed,
         );
         if unlocked.is_err() {
@@ -119,9 +124,14 @@ impl RawTable {
         walk.restart();
         while walk.leaf() == Leaf::Monitor(monitor) {
             if walk.unlink(monitor) {
-                // SAFETY: unlinked by this compare-and-swap and no other: a dead monitor is not
-                // linked again, and its address is not used again while the walk is pinned [M2].
-                unsafe { walk.pin().retire(monitor_at(monitor)) };
+                if planted("monitor freed under a pin") {
+                    // SAFETY: there is none: a bug on purpose.
+                    drop(unsafe { Box::from_raw(monitor_at(monitor)) });
+                } else if !planted("monitor that is kept") {
+                    // SAFETY: unlinked by this compare-and-swap and no other: a dead monitor is not
+                    // linked again, and its address is not used again while the walk is pinned [M2].
+                    unsafe { walk.pin().retire(monitor_at(monitor)) };
+                }
                 self.prune(&mut walk, hash);
                 return Walk::new(self, hash);
             }

@@ -1,0 +1,6 @@
+//! Transactions against all that the cells ever held.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    latchwork_fuzz::transactions(data);
+});
