@@ -48,6 +48,8 @@ mod hash;
 mod lock_table;
 
 mod cell;
+pub mod latch;
+
 mod txn;
 
 mod stats;
