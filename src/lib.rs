@@ -52,6 +52,8 @@ pub mod latch;
 
 mod txn;
 
+pub mod ordered;
+
 mod stats;
 
 pub mod docs;
