@@ -255,6 +255,38 @@ fn a_try_beside_a_holder_and_a_waiter() {
         });
 }
 
+/// Each of the two finds that the other has left while it was about to, and the one who tries follows both.
+#[test]
+fn two_leave_at_once() {
+    Model::new("two share if they can, one tries to be alone")
+        .rules("[O4]")
+        .preemptions(Some(3))
+        .outcomes(&[
+            "a0 b0 busy",
+            "a0 b0 wrote",
+            "a0 b1 wrote",
+            "a1 b0 wrote",
+            "a1 b1 wrote",
+        ])
+        .check(|| {
+            let world = World::new();
+            let share = |w: &World| {
+                if let Some(data) = w.latch.try_shared() {
+                    w.look(&data);
+                }
+            };
+            let (a, b) = (spawn(&world, share), spawn(&world, share));
+            match world.latch.try_exclusive() {
+                Some(guard) => {
+                    world.write(&guard);
+                    world.note("wrote");
+                }
+                None => world.note("busy"),
+            }
+            world.outcome([a, b])
+        });
+}
+
 /// Each adds one to what it has read, if nobody has written since.
 #[test]
 fn two_upgrade_from_what_they_have_read() {

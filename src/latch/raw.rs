@@ -284,38 +284,41 @@ impl RawLatch {
 
     #[cold]
     fn leave_slow(&self, owed: &dyn Fn(Word) -> Release) {
+        let mut wakeup = Wakeup::default();
         loop {
             let word = self.load();
-            let Release::Leave(next) = owed(word) else {
-                break;
-            };
-            // Release: as above.
-            if self.cas(word, next, Ordering::Release) {
-                return;
+            if let Release::Leave(next) = owed(word) {
+                // Release: as above.
+                if self.cas(word, next, Ordering::Release) {
+                    return;
+                }
+                continue;
+            }
+            let is_left = lot::with_queue(self.address(), |queue| {
+                self.leave_to(queue, owed, &mut wakeup)
+            });
+            if is_left {
+                return wakeup.run();
             }
         }
-        let mut wakeup = Wakeup::default();
-        lot::with_queue(self.address(), |queue| {
-            self.leave_to(queue, owed, &mut wakeup)
-        });
-        wakeup.run();
     }
 
-    /// The rest is for the queue to say, under its mutex.
-    fn leave_to(&self, queue: &mut Queue, owed: &dyn Fn(Word) -> Release, wakeup: &mut Wakeup) {
+    /// Leaves where the queue has to say who is next, under its mutex. `false`: it has nothing to say any more.
+    fn leave_to(
+        &self,
+        queue: &mut Queue,
+        owed: &dyn Fn(Word) -> Release,
+        wakeup: &mut Wakeup,
+    ) -> bool {
         loop {
             let word = self.load();
             match owed(word) {
-                Release::Leave(next) => {
-                    // Release: as above.
-                    if self.cas(word, next, Ordering::Release) {
-                        return;
-                    }
-                }
+                Release::Leave(_) => return false,
                 Release::Wake(next) => {
                     // Release: as above.
                     if self.cas(word, next, Ordering::Release) {
-                        return queue.wake_head(wakeup);
+                        queue.wake_head(wakeup);
+                        return true;
                     }
                 }
                 Release::HandOver(rest) => {
@@ -328,7 +331,8 @@ impl RawLatch {
                         next.with_queue(queue.queued_behind(run)),
                         Ordering::AcqRel,
                     ) {
-                        return queue.grant(run.1, None, wakeup);
+                        queue.grant(run.1, None, wakeup);
+                        return true;
                     }
                 }
                 Release::Dismiss(next) => {
@@ -337,7 +341,7 @@ impl RawLatch {
                         loop {
                             let (_, n) = queue.run();
                             if n == 0 {
-                                return;
+                                return true;
                             }
                             queue.grant(n, None, wakeup);
                         }
