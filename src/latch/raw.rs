@@ -324,12 +324,13 @@ impl RawLatch {
                 Release::HandOver(rest) => {
                     let run = rest.room_for(queue.run());
                     let next = rest.with_holders(run.0, run.1);
-                    // Acquire: those who get the latch follow, by their signal, all who shared it before this one left [O4].
-                    // Release: as above, for who joins them and knows nothing but the word.
+                    // Release: as above, for who joins them and knows nothing but the word; they themselves learn it by their
+                    // signal. Nothing is to be acquired: since a head was woken nobody has shared, so this holder was
+                    // alone, and follows all others already [O4].
                     if self.cas(
                         word,
                         next.with_queue(queue.queued_behind(run)),
-                        Ordering::AcqRel,
+                        Ordering::Release,
                     ) {
                         queue.grant(run.1, None, wakeup);
                         return true;

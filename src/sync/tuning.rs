@@ -74,7 +74,7 @@ pub(crate) const OPTIMISTIC_ATTEMPTS: u32 = if CHECKED { 1 } else { 8 };
 
 /// Times that a woken waiter finds a latch taken before the next release hands it over. Each is a wake-up in vain; handing over
 /// costs a context switch. Not found by measurement.
-pub(crate) const LOOKS_IN_VAIN: u32 = if CHECKED { 1 } else { 4 };
+pub(crate) const LOOKS_IN_VAIN: u32 = if CHECKED { 0 } else { 4 };
 
 /// Whether an unlock that leaves one word in a child array folds it into its parent now.
 /// Always would allocate and free on each collision of two keys; never would let a long-held key
