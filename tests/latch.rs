@@ -443,7 +443,7 @@ fn nodes_are_dropped_once_each() {
 
 #[test]
 fn a_node_that_is_dropped_drops_what_hangs_in_it() {
-    struct Tree(Counted, [Link<Tree>; 2]);
+    struct Tree(Counted, #[allow(dead_code)] [Link<Tree>; 2]);
     fn tree(depth: u32, drops: &Arc<AtomicUsize>) -> Unlinked<Tree> {
         let below = || (depth > 0).then(|| tree(depth - 1, drops)).into();
         Unlinked::new(Tree(Counted(drops.clone(), 0), [below(), below()]))

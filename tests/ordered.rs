@@ -163,6 +163,7 @@ fn a_thread_has_one_root_key_at_a_time() {
     let lock = OrderedMutex::<Low, _>::new(1);
     // A forgotten guard keeps its lock, as anywhere; the order is not lost over it.
     std::mem::forget(lock.lock(&mut again).0);
+    assert!(lock.is_locked());
     assert!(lock.try_lock(&mut again).is_none());
     std::mem::forget(again);
     assert!(RootKey::take().is_none(), "beside guards that may be alive");

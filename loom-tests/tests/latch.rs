@@ -21,6 +21,12 @@ struct Data {
 // SAFETY: `held` is reached only by holders of the latch, and loom reports if it is not.
 unsafe impl Sync for Data {}
 
+impl std::fmt::Debug for Data {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Data")
+    }
+}
+
 struct World {
     latch: OptimisticLatch<Data>,
     notes: Mutex<Vec<String>>,
@@ -252,6 +258,32 @@ fn a_try_beside_a_holder_and_a_waiter() {
                 None => world.note("busy"),
             }
             world.outcome(writers)
+        });
+}
+
+#[test]
+fn who_shares_does_not_pass_the_queue() {
+    Model::new("one shares, one waits to be alone, and the first tries to share again")
+        .rules("[O10]")
+        .preemptions(None)
+        .outcomes(&["nobody waits", "refused"])
+        .check(|| {
+            let world = World::new();
+            let guard = world.latch.shared().unwrap();
+            let waits = spawn(&world, |w| {
+                w.exclusive();
+            });
+            // It is queued for as long as the guard lives.
+            let is_queued = format!("{:?}", world.latch).contains("queued");
+            let second = world.latch.try_shared();
+            if is_queued {
+                assert!(second.is_none(), "past who waits");
+                world.note("refused");
+            } else {
+                world.note("nobody waits");
+            }
+            drop((guard, second));
+            world.outcome([waits])
         });
 }
 

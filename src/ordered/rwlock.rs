@@ -162,6 +162,11 @@ impl<L: Level, T: ?Sized> OrderedRwLock<L, T> {
         Some((OrderedWriteGuard::new(guard), Key::after::<K>()))
     }
 
+    /// Returns whether somebody holds it: over by the time that the caller looks at it.
+    pub fn is_locked(&self) -> bool {
+        self.inner.is_locked()
+    }
+
     /// Returns the value, which nobody else can reach: no key is needed.
     pub fn get_mut(&mut self) -> &mut T {
         self.inner.get_mut()

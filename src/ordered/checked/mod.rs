@@ -5,7 +5,7 @@
 //! blocks, whether or not another thread happens to be in the way; likewise for longer rings, and for a thread that takes what it holds. The message names the
 //! ring: each lock by where it was made, and for each step where the one was held and where the other was taken.
 //!
-//! In other builds nothing is remembered, and the types are `parking_lot`'s in size and instructions.
+//! In other builds nothing is remembered, and the types are `parking_lot`'s in size and in what they do.
 //!
 //! # What it sees
 //! Orders that the program has gone through: the more of it the tests run, the more is checked. The order is one of locks, not of
