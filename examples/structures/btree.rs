@@ -17,7 +17,7 @@ use latchwork::latch::{
 };
 
 /// Separators of an inner node, and entries of a leaf.
-const ROOM: usize = 32;
+const ROOM: usize = 64;
 
 type NodeLatch = OptimisticLatch<Node>;
 

@@ -108,9 +108,21 @@ macro_rules! __levels {
 /// std::thread::spawn(|| drop(latchwork::ordered::RootKey::take())); // each thread has its own
 /// drop(root);
 /// ```
-pub struct Key<'k, L: Level>(PhantomData<(&'k mut (), fn() -> L, *const ())>);
+pub struct Key<'k, L: Level> {
+    lent: PhantomData<&'k mut ()>,
+    level: PhantomData<fn() -> L>,
+    stays: PhantomData<*const ()>,
+}
 
 impl<L: Level> Key<'_, L> {
+    const fn new() -> Self {
+        Key {
+            lent: PhantomData,
+            level: PhantomData,
+            stays: PhantomData,
+        }
+    }
+
     /// The key for locks above `M`: what lies between is not locked under it.
     ///
     /// # Examples
@@ -142,7 +154,7 @@ impl<L: Level> Key<'_, L> {
                 "an implementation of `Above` that contradicts the ranks of its levels"
             );
         }
-        Key(PhantomData)
+        Key::new()
     }
 }
 
@@ -179,7 +191,7 @@ impl RootKey {
     /// Takes this thread's root key; `None` while it is taken. One that is forgotten stays taken.
     pub fn take() -> Option<Self> {
         let is_taken = TAKEN.replace(true);
-        (!is_taken).then_some(RootKey(Key(PhantomData)))
+        (!is_taken).then(|| RootKey(Key::new()))
     }
 }
 
