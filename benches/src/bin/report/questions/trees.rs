@@ -36,6 +36,9 @@ pub(super) const QUESTION: Question = Question {
 /// What the control must reach for a round to count.
 const CONTROL: f64 = 1.8;
 
+/// Another map, by its name, and how to make one.
+type Peer = (&'static str, fn() -> Box<dyn Map>);
+
 impl Map for BTree {
     fn get(&self, key: u64) -> Option<u64> {
         BTree::get(self, key)
@@ -51,7 +54,7 @@ impl Map for BTree {
 }
 
 fn measure(plan: Plan) -> Vec<Row> {
-    let peers: [(&str, fn() -> Box<dyn Map>); 3] = [
+    let peers: [Peer; 3] = [
         ("`RwLock<BTreeMap>`", || {
             Box::new(RwLock::new(BTreeMap::new()))
         }),
