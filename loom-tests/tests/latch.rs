@@ -265,7 +265,7 @@ fn a_try_beside_a_holder_and_a_waiter() {
 fn who_shares_does_not_pass_the_queue() {
     Model::new("one shares, one waits to be alone, and the first tries to share again")
         .rules("[O10]")
-        .preemptions(None)
+        .preemptions(Some(3))
         .outcomes(&["nobody waits", "refused"])
         .check(|| {
             let world = World::new();
@@ -572,10 +572,8 @@ impl Leaf {
 
     fn look(&self) -> u64 {
         // SAFETY: loom stops the model if the destructor runs at the same time.
-        assert!(
-            self.1.with(|alive| unsafe { *alive }),
-            "dropped under a reader"
-        );
+        let alive = self.1.with(|alive| unsafe { *alive });
+        assert!(alive, "dropped under a reader");
         self.0
     }
 }

@@ -46,7 +46,7 @@ impl<T: Send + Sync + 'static> Node<T> {
 /// let old = link.swap(Some(Unlinked::new("second")));
 /// assert_eq!(*old.unwrap(), "first");
 /// ```
-pub struct Unlinked<T: Send + Sync + 'static>(NonNull<Node<T>>, PhantomData<Node<T>>);
+pub struct Unlinked<T: Send + Sync + 'static>(NonNull<Node<T>>, PhantomData<T>);
 
 // SAFETY: an owner of a `T` that others may look at: it may go where both may.
 unsafe impl<T: Send + Sync + 'static> Send for Unlinked<T> {}
@@ -132,7 +132,7 @@ impl<T: Send + Sync + 'static + fmt::Debug> fmt::Debug for Unlinked<T> {
 /// link.swap(None); // taken out, and dropped after the pin
 /// assert_eq!((*seen, link.get(&pin)), (1, None));
 /// ```
-pub struct Link<T: Send + Sync + 'static>(AtomicPtr<Node<T>>, PhantomData<Node<T>>);
+pub struct Link<T: Send + Sync + 'static>(AtomicPtr<Node<T>>, PhantomData<T>);
 
 impl<T: Send + Sync + 'static> Link<T> {
     /// Makes a link with a node in it.
