@@ -6,6 +6,8 @@
 //! | [`VersionedCell`] | a value that is read without waiting and replaced as a whole, with a version for optimistic writes |
 //! | [`atomically`], [`Transaction`] | changing several cells at one moment, and waiting for what they say |
 //! | [`snapshot`] | reading any number of cells at one instant, without a retry |
+//! | [`OrderedMutex`], [`ordered::checked`] | locks that are taken in one order: checked by the compiler, or learned at run time |
+//! | [`OptimisticLatch`], [`Coupled`] | structures that many threads walk through: reads that take no lock, hand-over-hand, and nodes removed under readers |
 //!
 //! ```
 //! use latchwork::{LockTable, Mode};
@@ -31,7 +33,7 @@
 //! assert_eq!(total, 100);
 //! ```
 //!
-//! When to use which is in [`docs::optimistic`]. How it works, and why it is right, stands in the `PROTOCOL.md` of each folder of the source; each rule there
+//! When to use which is in [`docs::optimistic`] and [`docs::locks`]. How it works, and why it is right, stands in the `PROTOCOL.md` of each folder of the source; each rule there
 //! names the model or test that checks it.
 
 #[cfg(not(target_has_atomic = "64"))]
@@ -48,7 +50,11 @@ mod hash;
 mod lock_table;
 
 mod cell;
+pub mod latch;
+
 mod txn;
+
+pub mod ordered;
 
 mod stats;
 
@@ -62,12 +68,16 @@ pub use cell::{
     SnapshotRef, UpdateError, Version, VersionedCell, pin,
 };
 pub use hash::{KeyHasher, RandomState};
+#[doc(no_inline)]
+pub use latch::{Coupled, OptimisticLatch};
 pub use lock_table::{
     ExclusiveGuard, Fairness, FencingToken, KeyId, LockAllFuture, LockFuture, LockInfo, LockSet,
     LockTable, LockTableBuilder, OwnedExclusiveGuard, OwnedLockAllFuture, OwnedLockFuture,
     OwnedLockSet, OwnedSharedGuard, OwnedSharedLockFuture, SharedGuard, SharedLockFuture,
     TableStats, WaiterInfo,
 };
+#[doc(no_inline)]
+pub use ordered::{OrderedMutex, OrderedRwLock};
 pub use stats::{Stats, flush, stats};
 pub use txn::{
     Abort, AbortReasons, LabelStats, RunAsync, Transaction, Tx, TxAbort, TxError, View, atomically,

@@ -6,6 +6,8 @@ use std::hash::Hash;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
 
+use latchwork::latch::{self, Coupled, OptimisticLatch};
+use latchwork::ordered::{self, OrderedMutex, OrderedRwLock};
 use latchwork::{
     Changed, Conflict, ExclusiveGuard, Fairness, KeyId, LockSet, LockTable, LockTableBuilder, Mode,
     OwnedSnapshot, ParseVersionError, RandomState, ReadPin, RetryPolicy, SharedGuard, Snapshot,
@@ -112,6 +114,45 @@ assert_not_impl_any!(latchwork::Tx<'static, 'static>: Send, Sync, Clone);
 assert_not_impl_any!(latchwork::View<'static, 'static>: Send, Clone);
 assert_impl_all!(latchwork::RunAsync<'static, Rc<u8>, fn()>: Send, Unpin);
 assert_not_impl_any!(latchwork::RunAsync<'static, u8, Rc<u8>>: Send);
+
+// A latch gives `&T` to whoever reads or holds it, and its guards give no more: they go where that may go.
+assert_impl_all!(OptimisticLatch<String>: Send, Sync, Unpin, Default, From<String>);
+assert_impl_all!(OptimisticLatch<SendOnly>: Send);
+assert_not_impl_any!(OptimisticLatch<SendOnly>: Sync);
+assert_not_impl_any!(OptimisticLatch<Neither>: Send, Sync);
+assert_impl_all!(latch::SharedGuard<'static, String>: Send, Sync);
+assert_impl_all!(latch::ExclusiveGuard<'static, String>: Send, Sync);
+assert_not_impl_any!(latch::SharedGuard<'static, SendOnly>: Send, Sync);
+assert_not_impl_any!(latch::ExclusiveGuard<'static, SendOnly>: Send, Sync);
+assert_not_impl_any!(latch::ExclusiveGuard<'static, u8>: Clone);
+assert_impl_all!(Coupled<'static, String>: Send, Sync);
+assert_not_impl_any!(Coupled<'static, SendOnly>: Send, Sync);
+assert_impl_all!(latch::LatchVersion: Send, Sync, Copy, Eq);
+assert_impl_all!(latch::Obsolete: Send, Sync, Copy, Error);
+assert_impl_all!(latch::Restart: Send, Sync, Copy, Error, From<latch::Obsolete>);
+
+// A node is dropped on any thread, and read on any.
+assert_impl_all!(latch::Link<String>: Send, Sync, Default);
+assert_impl_all!(latch::Unlinked<String>: Send, Sync);
+assert_not_impl_any!(latch::Unlinked<String>: Clone, std::ops::DerefMut);
+
+// A level says nothing of where a lock may go; keys and guards are part of their thread's order.
+enum Level {}
+assert_impl_all!(OrderedMutex<Level, SendOnly>: Send, Sync);
+assert_not_impl_any!(OrderedMutex<Level, Neither>: Send, Sync);
+assert_not_impl_any!(OrderedRwLock<Level, SendOnly>: Sync);
+assert_impl_all!(OrderedRwLock<Level, String>: Send, Sync);
+assert_not_impl_any!(ordered::OrderedMutexGuard<'static, u8>: Send);
+assert_not_impl_any!(ordered::OrderedReadGuard<'static, u8>: Send);
+assert_not_impl_any!(ordered::OrderedWriteGuard<'static, u8>: Send);
+assert_not_impl_any!(ordered::RootKey: Send, Sync, Clone, Default);
+assert_not_impl_any!(ordered::Key<'static, ordered::Bottom>: Send, Sync, Clone, Default);
+assert_impl_all!(ordered::checked::Mutex<SendOnly>: Send, Sync);
+assert_impl_all!(ordered::checked::RwLock<String>: Send, Sync);
+assert_not_impl_any!(ordered::checked::RwLock<SendOnly>: Sync);
+assert_not_impl_any!(ordered::checked::MutexGuard<'static, u8>: Send);
+assert_not_impl_any!(ordered::checked::RwLockReadGuard<'static, u8>: Send);
+assert_not_impl_any!(ordered::checked::RwLockWriteGuard<'static, u8>: Send);
 
 #[test]
 fn the_table_of_keys_that_cannot_be_sent_is_used_from_two_threads() {

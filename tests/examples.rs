@@ -171,3 +171,51 @@ fn philosophers_all_eat() {
         .and_then(|rest| rest.split(' ').next()?.parse::<usize>().ok());
     assert!(matches!(most, Some(1 | 2)), "{printed}");
 }
+
+/// The names of the lines that end in a ratio.
+fn measured(printed: &str) -> Vec<&str> {
+    let lines = printed.lines().filter(|line| line.ends_with(" x"));
+    lines.map(|line| line[2..26].trim_end()).collect()
+}
+
+#[test]
+fn btree_does_as_a_btree_map_and_is_measured_beside_others() {
+    let printed = printed(example("btree").arg("2"));
+    assert!(
+        printed.starts_with("40000 steps as in a BTreeMap, "),
+        "{printed}"
+    );
+    let names = [
+        "BTree",
+        "Mutex<BTreeMap>",
+        "RwLock<BTreeMap>",
+        "crossbeam-skiplist",
+    ];
+    assert_eq!(measured(&printed), [names, names].concat(), "{printed}");
+}
+
+#[test]
+fn sorted_list_is_walked_in_two_ways() {
+    let printed = printed(example("sorted_list").arg("2"));
+    for walk in ["HandOverHand", "Optimistic"] {
+        let start = format!("10000 steps {walk} as in a BTreeSet, ");
+        assert!(
+            printed.lines().any(|line| line.starts_with(&start)),
+            "{printed}"
+        );
+    }
+    let names = [
+        "list, optimistic",
+        "list, hand over hand",
+        "Mutex<BTreeMap>",
+        "RwLock<BTreeMap>",
+        "crossbeam-skiplist",
+    ];
+    assert_eq!(measured(&printed), names, "{printed}");
+    let output = example("btree").arg("soon").output().expect("it starts");
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(
+        text(&output.stderr),
+        "give the milliseconds of a round, or nothing\n"
+    );
+}

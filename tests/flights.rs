@@ -53,6 +53,7 @@ fn every_strategy_arrives_at_the_right_totals() {
     let all = [
         "mutex",
         "ordered",
+        "levels",
         "rwlock",
         "lock-all",
         "cells",
@@ -257,12 +258,12 @@ fn a_bad_command_line_is_refused() {
         (&["--work", "soon"], "--work"),
         (
             &["--strategy", "hope"],
-            "mutex, ordered, rwlock, lock-all, cells, transactions",
+            "mutex, ordered, levels, rwlock, lock-all, cells, transactions",
         ),
         (&["--strategy", "mutex,hope"], "'hope'"),
         (
             &["--strategy", ""],
-            "mutex, ordered, rwlock, lock-all, cells, transactions",
+            "mutex, ordered, levels, rwlock, lock-all, cells, transactions",
         ),
         (&["--audit=often"], "often"),
         (&["--colour"], "--colour"),

@@ -9,6 +9,7 @@ use serde_json::Value;
 use audit::Audits;
 use data::Dataset;
 use strategy::cells::VersionedCells;
+use strategy::levels::Levels;
 use strategy::lock_all::LockAll;
 use strategy::mutex::GlobalMutex;
 use strategy::ordered::OrderedMutexes;
@@ -149,6 +150,7 @@ fn no_audit_sees_half_an_atomic_step() {
     }
     holds::<GlobalMutex>();
     holds::<OrderedMutexes>();
+    holds::<Levels>();
     holds::<RwLocks>();
     holds::<LockAll>();
     holds::<Transactions>();

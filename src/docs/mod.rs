@@ -1,6 +1,7 @@
 //! Chapters, and nothing to call.
 //!
 //! - [`optimistic`]: when to lock and when to be optimistic.
+//! - [`locks`]: four ways to hold several locks without deadlock, and which to take.
 //! - [`glossary`]: what the words mean here.
 
 /// When to lock and when to be optimistic.
@@ -56,6 +57,42 @@
 /// not find it across threads. Use the transaction for every cell that another transaction writes.
 pub mod optimistic {}
 
+/// Four ways to hold several locks without deadlock, and which to take.
+///
+/// A deadlock is a ring: each holds what the next one waits for. Three of the cures make rings impossible, each by an order; the fourth lets them
+/// come about and undoes them.
+///
+/// | | the order is | known | costs | in the way |
+/// |---|---|---|---|---|
+/// | [`OrderedMutex`](crate::OrderedMutex), [`OrderedRwLock`](crate::OrderedRwLock) | of kinds of locks, checked by the compiler | before the program runs | nothing | a key is passed to whoever locks |
+/// | [`ordered::checked`](crate::ordered::checked) | of single locks, learned | when two are taken the other way round for the first time | in debug builds a look at a graph, else nothing | nothing; it finds what the tests go through |
+/// | [`Coupled`](crate::Coupled) over [`OptimisticLatch`](crate::OptimisticLatch) | of the structure: down the tree, along the list | from the way the structure is built | for readers two loads a node | values are atomics and links |
+/// | `Session` over a [`LockTable`](crate::LockTable) | none | when somebody has waited for a while | re-entrance is looked up; detection only once somebody waits | a lock may fail, and the work is done again |
+///
+/// # Which to take
+/// - *All keys are known at the beginning.* None of the four: [`LockTable::lock_all`](crate::LockTable::lock_all) takes them in one order of its own.
+/// - *Few locks, each of a kind that can be named, and a program that you can change*: levels. A wrong order is an error
+///   of the compiler and not of a night in production. Several locks of one kind are taken by one call.
+/// - *Locks in a program that exists*, or an order that depends on data: `ordered::checked` in place of `parking_lot`. Run the tests; it
+///   names both places of a contradiction. What no test goes through, it does not see; levels see it.
+/// - *Nodes of a structure* that threads walk through in one direction: latches. Readers take none; writers hold one or two at a time, for as long as
+///   a node takes to change. Not for locks that outlive the step, and not for waits in between.
+/// - *Keys that are found out on the way*, rows of a table say, held until the end: a session (strict two-phase locking). It locks in any
+///   order, again and again, for reading and then for writing. Sessions that wait for each other in a ring are found after they have waited for about a
+///   millisecond, where nobody has to fail the queue is reordered, and otherwise one session, the youngest, is told
+///   `Deadlock` with a report of who waits for whom; it gives back what it holds and begins again. It sees sessions only: a guard of the
+///   same table, or a mutex, in the ring is not seen.
+/// - *Values that can be replaced as a whole*: no locks at all, but [transactions](crate::atomically). See [`optimistic`].
+///
+/// # Two cures in one program
+/// A ring may lead through locks of two kinds. Take those of one cure while none of the other are held, or always in the one order: levels, then
+/// sessions, then latches, say. A lock of a level may be taken for a short while under a session if no session waits
+/// for a key while it holds a level.
+///
+/// # What none of them sees
+/// Channels, joins, condition variables, other processes: to wait for them while holding a lock is to be in whatever ring they close.
+pub mod locks {}
+
 /// What the words mean here: one word, one meaning.
 ///
 /// | word | meaning |
@@ -71,6 +108,14 @@ pub mod optimistic {}
 /// | cell | a [`VersionedCell`](crate::VersionedCell) |
 /// | version | how often a cell has been written |
 /// | stamp | between which two snapshots a value was written |
+/// | latch | a lock of one node of a structure, held for a step: an [`OptimisticLatch`](crate::OptimisticLatch) |
+/// | level | where a lock stands in an order that the compiler checks: an [`OrderedMutex`](crate::OrderedMutex) |
+/// | level key | what says which levels a thread may lock: a [`Key`](crate::ordered::Key) |
+/// | couple | to take the next latch before the last is given up |
+/// | link | a place for a node that may be taken out under readers: a [`Link`](crate::latch::Link) |
+/// | obsolete | of a latch: what it belongs to is no longer in its structure |
+/// | session | one owner of many keys of a table, taken as it goes |
+/// | victim | the session that gives up where some wait for each other in a ring |
 /// | pin | what keeps replaced values from being dropped, on one thread |
 /// | snapshot | a value, or any number of them, as they were at one instant |
 /// | transaction | a closure whose reads are of one instant and whose writes are of one |

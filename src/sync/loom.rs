@@ -22,6 +22,16 @@ pub(crate) fn full_fence() {
     loom::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
 }
 
+pub(crate) fn release_fence() {
+    // Release: as in a real build.
+    loom::sync::atomic::fence(core::sync::atomic::Ordering::Release);
+}
+
+pub(crate) fn acquire_fence() {
+    // Acquire: as in a real build.
+    loom::sync::atomic::fence(core::sync::atomic::Ordering::Acquire);
+}
+
 /// loom's mutex with `parking_lot`'s signature: a model that panics fails, so poison is no news.
 #[derive(Debug)]
 pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);

@@ -34,8 +34,9 @@ pub(crate) use canary::Canary;
 pub(crate) use clock::recently;
 pub(crate) use core::sync::atomic::Ordering;
 pub(crate) use imp::{
-    AtomicPtr, AtomicU32, AtomicU64, Mutex, Parker, Unparker, UnsafeCell, full_fence, global,
-    load_load_fence, nap, spin_loop, store_load_fence, thread_local, yield_now,
+    AtomicPtr, AtomicU32, AtomicU64, Mutex, Parker, Unparker, UnsafeCell, acquire_fence,
+    full_fence, global, load_load_fence, nap, release_fence, spin_loop, store_load_fence,
+    thread_local, yield_now,
 };
 pub(crate) use plant::planted;
 

@@ -85,6 +85,11 @@ impl<T> AtomicPtr<T> {
         self.0.load(order)
     }
 
+    pub(crate) fn swap(&self, value: *mut T, order: Ordering) -> *mut T {
+        noise();
+        self.0.swap(value, order)
+    }
+
     pub(crate) fn compare_exchange(
         &self,
         current: *mut T,

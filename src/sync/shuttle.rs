@@ -21,6 +21,16 @@ pub(crate) fn full_fence() {
     shuttle::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
 }
 
+pub(crate) fn release_fence() {
+    // Release: as in a real build.
+    shuttle::sync::atomic::fence(core::sync::atomic::Ordering::Release);
+}
+
+pub(crate) fn acquire_fence() {
+    // Acquire: as in a real build.
+    shuttle::sync::atomic::fence(core::sync::atomic::Ordering::Acquire);
+}
+
 #[derive(Debug)]
 pub(crate) struct UnsafeCell<T>(core::cell::UnsafeCell<T>);
 

@@ -55,6 +55,21 @@ pub(crate) fn full_fence() {
     core::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
 }
 
+/// What the caller stores from now on comes after what it has loaded and stored before, for whoever loads it and then
+/// passes [`acquire_fence`].
+#[inline(always)]
+pub(crate) fn release_fence() {
+    // Release: pairs with the one in `acquire_fence`.
+    core::sync::atomic::fence(core::sync::atomic::Ordering::Release);
+}
+
+/// What the caller loads from now on comes after what was stored, behind a [`release_fence`], that it has loaded before.
+#[inline(always)]
+pub(crate) fn acquire_fence() {
+    // Acquire: pairs with the one in `release_fence`.
+    core::sync::atomic::fence(core::sync::atomic::Ordering::Acquire);
+}
+
 /// A cell whose accesses loom can see. Here it is `core`'s.
 #[derive(Debug)]
 pub(crate) struct UnsafeCell<T>(core::cell::UnsafeCell<T>);

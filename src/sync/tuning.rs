@@ -87,6 +87,14 @@ pub(crate) const OWNERS: usize = if CHECKED { 1 } else { 8 };
 /// Cells up to which a transaction looks through all that it has read, at each read.
 pub(crate) const LINEAR_CELLS: usize = if CHECKED { 2 } else { 16 };
 
+/// Times that a read of a latch, or a traversal, fails before it latches. A write is over long before; whoever fails as
+/// often meets a stream of them. Not found by measurement.
+pub(crate) const OPTIMISTIC_ATTEMPTS: u32 = if CHECKED { 1 } else { 8 };
+
+/// Times that a woken waiter finds a latch taken before the next release hands it over. Each is a wake-up in vain; handing over
+/// costs a context switch. Not found by measurement.
+pub(crate) const LOOKS_IN_VAIN: u32 = if CHECKED { 0 } else { 4 };
+
 /// Whether an unlock that leaves one word in a child array folds it into its parent now.
 /// Always would allocate and free on each collision of two keys; never would let a long-held key
 /// sink deeper with every key that it ever met. Under a checker the key decides, so that

@@ -18,6 +18,7 @@
 mod cells;
 mod decode;
 mod heap;
+mod latches;
 mod steps;
 
 use std::cell::{Cell, RefCell};

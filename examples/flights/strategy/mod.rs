@@ -8,6 +8,7 @@ use crate::totals::{Sums, Tally};
 use crate::work::Work;
 
 pub(crate) mod cells;
+pub(crate) mod levels;
 pub(crate) mod lock_all;
 pub(crate) mod mutex;
 pub(crate) mod ordered;
@@ -107,6 +108,7 @@ pub(crate) static BASELINE: &Entry = &ALL[0];
 pub(crate) static ALL: &[Entry] = &[
     Entry::of::<mutex::GlobalMutex>(),
     Entry::of::<ordered::OrderedMutexes>(),
+    Entry::of::<levels::Levels>(),
     Entry::of::<rwlock::RwLocks>(),
     Entry::of::<lock_all::LockAll>(),
     Entry::of::<cells::VersionedCells>(),

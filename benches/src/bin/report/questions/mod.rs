@@ -11,6 +11,7 @@ mod one_key;
 mod readers;
 mod scaling;
 mod transactions;
+mod trees;
 mod uncontended;
 
 use latchwork_bench::ratio::Plan;
@@ -44,4 +45,5 @@ pub(crate) const ALL: &[Question] = &[
     cells::plain::QUESTION,
     transactions::alone::QUESTION,
     transactions::beside::QUESTION,
+    trees::QUESTION,
 ];

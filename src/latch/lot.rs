@@ -1,0 +1,42 @@
+//! Who waits for which latch.
+//!
+//! A latch is one word and has no room for a queue. It needs none while nobody waits: the queue is here, by the address
+//! of the latch, for as long as somebody is in it. Whoever waits borrows the latch, so its address is its own [O5].
+
+use crossbeam_utils::CachePadded;
+
+use crate::sync::tuning::WAITER_SHARDS;
+use crate::sync::{Mutex, global};
+use crate::wait::Queue;
+use crate::word::Queued;
+
+/// The queues of the latches that share a mutex: few at a time, and mostly none.
+#[derive(Default)]
+struct Shard(Vec<(usize, Queue)>);
+
+global! {
+    static SHARDS: Vec<CachePadded<Mutex<Shard>>> = {
+        (0..WAITER_SHARDS)
+            .map(|_| CachePadded::new(Mutex::new(Shard::default())))
+            .collect()
+    };
+}
+
+/// Calls `f` with the queue of the latch at `latch`, under its mutex. Latches of one shard share the mutex too, which nobody
+/// keeps while he waits or runs code of users.
+pub(super) fn with_queue<R>(latch: usize, f: impl FnOnce(&mut Queue) -> R) -> R {
+    // Latches lie 8 bytes apart or more; Fibonacci hashing spreads them.
+    let spread = (latch as u64 >> 3).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let mut shard = SHARDS[(spread >> 32) as usize % WAITER_SHARDS].lock();
+    let queues = &mut shard.0;
+    let found = queues.iter().position(|(address, _)| *address == latch);
+    let place = found.unwrap_or_else(|| {
+        queues.push((latch, Queue::new()));
+        queues.len() - 1
+    });
+    let result = f(&mut queues[place].1);
+    if queues[place].1.queued() == Queued::Nobody {
+        queues.swap_remove(place);
+    }
+    result
+}

@@ -1,0 +1,354 @@
+//! A latch without its value: entering, waiting, leaving, and what optimistic readers compare.
+
+use super::error::{Obsolete, Restart};
+use super::lot;
+use super::word::{Entry, Release, Word};
+use crate::sync::tuning::LOOKS_IN_VAIN;
+use crate::sync::{AtomicU64, Ordering, Parker, acquire_fence, release_fence};
+use crate::wait::{Notify, Queue, Signal, Spin, Waiter, Wakeup};
+use crate::word::Mode;
+
+/// What became of somebody who wanted in.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Entered {
+    Holds,
+    Refused,
+    Obsolete,
+}
+
+#[derive(Debug)]
+pub(super) struct RawLatch(AtomicU64);
+
+impl Default for RawLatch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl RawLatch {
+    #[cfg(not(latchwork_loom))]
+    pub(super) const fn new() -> Self {
+        RawLatch(AtomicU64::new(Word::NEW.bits()))
+    }
+
+    #[cfg(latchwork_loom)]
+    pub(super) fn new() -> Self {
+        RawLatch(AtomicU64::new(Word::NEW.bits()))
+    }
+
+    /// The word, to look at.
+    pub(super) fn peek(&self) -> Word {
+        self.load()
+    }
+
+    #[inline(always)]
+    fn load(&self) -> Word {
+        // Relaxed: the compare-and-swap that follows decides, and orders.
+        Word::from_bits(self.0.load(Ordering::Relaxed))
+    }
+
+    #[inline(always)]
+    fn load_acquire(&self) -> Word {
+        // Acquire: what the last exclusive holder stored comes before what an optimistic reader loads [O1]; who finds the
+        // latch obsolete sees what was put in its place [O6].
+        Word::from_bits(self.0.load(Ordering::Acquire))
+    }
+
+    #[inline(always)]
+    fn cas(&self, old: Word, new: Word, success: Ordering) -> bool {
+        // Relaxed on failure: it is loaded again.
+        self.0
+            .compare_exchange(old.bits(), new.bits(), success, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    // Optimistic
+
+    /// The content that a reader compares in the end; `None` while somebody changes it.
+    #[inline(always)]
+    pub(super) fn begin(&self) -> Result<Option<u64>, Obsolete> {
+        let word = self.load_acquire();
+        if word.is_obsolete() {
+            return Err(Obsolete);
+        }
+        Ok((!word.is_exclusive()).then(|| word.content()))
+    }
+
+    /// Whether nobody has had the latch exclusively since `seen`, before the caller loaded what it has loaded.
+    #[inline(always)]
+    pub(super) fn validate(&self, seen: u64) -> Result<(), Restart> {
+        // What was stored under the latch, if the caller has loaded any of it, comes after the latch was taken, which is
+        // therefore seen here [O2].
+        acquire_fence();
+        // Relaxed: the fence orders it.
+        let word = Word::from_bits(self.0.load(Ordering::Relaxed));
+        if word.content() == seen {
+            Ok(())
+        } else {
+            Err(Self::why(word))
+        }
+    }
+
+    #[cold]
+    fn why(word: Word) -> Restart {
+        if word.is_obsolete() {
+            Restart::Obsolete
+        } else {
+            Restart::Changed
+        }
+    }
+
+    /// Becomes the exclusive holder if nobody has been since `seen`, and if nobody shares.
+    #[inline]
+    pub(super) fn upgrade(&self, seen: u64) -> Result<(), Restart> {
+        loop {
+            let word = self.load();
+            let next = word.taken().filter(|_| word.content() == seen);
+            let Some(next) = next else {
+                return Err(Self::why(word));
+            };
+            // Acquire: as in `try_enter`. With equal content the holder, and what the caller has loaded, is as it was [O3].
+            if self.cas(word, next, Ordering::Acquire) {
+                self.entered(Mode::Exclusive);
+                return Ok(());
+            }
+        }
+    }
+
+    // Entering
+
+    #[inline]
+    pub(super) fn lock(&self, mode: Mode) -> Result<(), Obsolete> {
+        match self.try_enter(mode) {
+            Entered::Holds => Ok(()),
+            Entered::Obsolete => Err(Obsolete),
+            Entered::Refused => self.lock_slow(mode),
+        }
+    }
+
+    /// One round of taking what is free.
+    #[inline]
+    pub(super) fn try_enter(&self, mode: Mode) -> Entered {
+        loop {
+            let word = self.load_acquire();
+            match word.enter(mode) {
+                Entry::Obsolete => return Entered::Obsolete,
+                Entry::Refuse => return Entered::Refused,
+                Entry::Admit(next) => {
+                    // Acquire: from every holder that has left, also those after the load [O4].
+                    if self.cas(word, next, Ordering::Acquire) {
+                        self.entered(mode);
+                        return Entered::Holds;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The caller holds the latch from now on.
+    #[inline(always)]
+    fn entered(&self, mode: Mode) {
+        if mode == Mode::Exclusive {
+            // Whoever loads what the caller stores from now on sees that the latch was taken [O2].
+            release_fence();
+        }
+    }
+
+    #[cold]
+    fn lock_slow(&self, mode: Mode) -> Result<(), Obsolete> {
+        let mut spin = Spin::new();
+        while spin.may_spin() {
+            spin.spin();
+            match self.try_enter(mode) {
+                Entered::Holds => return Ok(()),
+                Entered::Obsolete => return Err(Obsolete),
+                Entered::Refused => {}
+            }
+        }
+        let (parker, unparker) = Parker::new();
+        // Before the mutex is taken: it may allocate.
+        let waiter = Waiter::take(mode, Notify::Thread(unparker));
+        let entered = lot::with_queue(self.address(), |queue| {
+            loop {
+                let entered = self.try_enter(mode);
+                if entered != Entered::Refused {
+                    break entered;
+                }
+                let word = self.load();
+                // Refused in `word`, or else look again: between the refusal and the mark nobody left who did not see it [O5].
+                // Relaxed: the mark carries nothing; the queue goes by its mutex.
+                if word.enter(mode) == Entry::Refuse
+                    && (word.is_queued() || self.cas(word, word.queued(), Ordering::Relaxed))
+                {
+                    queue.push(waiter.clone());
+                    break Entered::Refused;
+                }
+            }
+        });
+        let result = match entered {
+            Entered::Holds => Ok(()),
+            Entered::Obsolete => Err(Obsolete),
+            Entered::Refused => self.wait(&waiter, &parker),
+        };
+        Waiter::recycle(waiter);
+        result
+    }
+
+    /// Where the latch finds its queue: no other is there while somebody waits for this one.
+    fn address(&self) -> usize {
+        core::ptr::from_ref(self).addr()
+    }
+
+    // Waiting
+
+    fn wait(&self, waiter: &Waiter, parker: &Parker) -> Result<(), Obsolete> {
+        let mut wakeup = Wakeup::default();
+        let mut in_vain = 0;
+        loop {
+            match waiter.signal() {
+                Signal::Granted => break,
+                Signal::Waiting => parker.park(),
+                Signal::Woken => {
+                    let holds = lot::with_queue(self.address(), |queue| {
+                        self.look(queue, waiter, in_vain >= LOOKS_IN_VAIN, &mut wakeup)
+                    });
+                    if holds {
+                        break;
+                    }
+                    in_vain += 1;
+                }
+            }
+        }
+        wakeup.run();
+        // Told by its signal, after the word was changed: nobody marks a latch obsolete that the caller holds [O6].
+        if self.load().is_obsolete() {
+            return Err(Obsolete);
+        }
+        self.entered(waiter.mode());
+        Ok(())
+    }
+
+    /// The woken head looks at the latch. Returns whether it need not wait any more.
+    fn look(&self, queue: &mut Queue, waiter: &Waiter, is_late: bool, wakeup: &mut Wakeup) -> bool {
+        loop {
+            if waiter.signal() == Signal::Granted {
+                return true;
+            }
+            debug_assert!(queue.is_head(waiter), "only the head is woken");
+            let word = self.load();
+            if word.fits(waiter.mode()) {
+                let run = word.room_for(queue.run());
+                let next = word.with_holders(run.0, run.1);
+                // Acquire: as in `try_enter`; those who are let in get it by their signal [O4].
+                if self.cas(
+                    word,
+                    next.with_queue(queue.queued_behind(run)),
+                    Ordering::Acquire,
+                ) {
+                    queue.grant(run.1, Some(waiter), wakeup);
+                    return true;
+                }
+            // Relaxed: it says no more than that a release must see to the head again. If the latch came free meanwhile, it
+            // fails [O5].
+            } else if self.cas(word, word.looked(is_late), Ordering::Relaxed) {
+                waiter.set_signal(Signal::Waiting);
+                return false;
+            }
+        }
+    }
+
+    // Leaving
+
+    #[inline]
+    pub(super) fn unlock(&self, mode: Mode) {
+        self.leave(|word| word.release(mode));
+    }
+
+    /// The exclusive holder takes the latch out of use [O6].
+    pub(super) fn retire(&self) {
+        self.leave(Word::retire);
+    }
+
+    #[inline(always)]
+    fn leave(&self, owed: impl Fn(Word) -> Release) {
+        let word = self.load();
+        if let Release::Leave(next) = owed(word) {
+            // Release: what the caller did comes before the next holder, and before who reads the new version [O1] [O4].
+            if self.cas(word, next, Ordering::Release) {
+                return;
+            }
+        }
+        self.leave_slow(&owed);
+    }
+
+    #[cold]
+    fn leave_slow(&self, owed: &dyn Fn(Word) -> Release) {
+        let mut wakeup = Wakeup::default();
+        loop {
+            let word = self.load();
+            if let Release::Leave(next) = owed(word) {
+                // Release: as above.
+                if self.cas(word, next, Ordering::Release) {
+                    return;
+                }
+                continue;
+            }
+            let is_left = lot::with_queue(self.address(), |queue| {
+                self.leave_to(queue, owed, &mut wakeup)
+            });
+            if is_left {
+                return wakeup.run();
+            }
+        }
+    }
+
+    /// Leaves where the queue has to say who is next, under its mutex. `false`: it has nothing to say any more.
+    fn leave_to(
+        &self,
+        queue: &mut Queue,
+        owed: &dyn Fn(Word) -> Release,
+        wakeup: &mut Wakeup,
+    ) -> bool {
+        loop {
+            let word = self.load();
+            match owed(word) {
+                Release::Leave(_) => return false,
+                Release::Wake(next) => {
+                    // Release: as above.
+                    if self.cas(word, next, Ordering::Release) {
+                        queue.wake_head(wakeup);
+                        return true;
+                    }
+                }
+                Release::HandOver(rest) => {
+                    let run = rest.room_for(queue.run());
+                    let next = rest.with_holders(run.0, run.1);
+                    // Release: as above, for who joins them and knows nothing but the word; they themselves learn it by their
+                    // signal. Nothing is to be acquired: since a head was woken nobody has shared, so this holder was
+                    // alone, and follows all others already [O4].
+                    if self.cas(
+                        word,
+                        next.with_queue(queue.queued_behind(run)),
+                        Ordering::Release,
+                    ) {
+                        queue.grant(run.1, None, wakeup);
+                        return true;
+                    }
+                }
+                Release::Dismiss(next) => {
+                    // Release: who finds the latch obsolete sees what was put in its place [O6].
+                    if self.cas(word, next, Ordering::Release) {
+                        loop {
+                            let (_, n) = queue.run();
+                            if n == 0 {
+                                return true;
+                            }
+                            queue.grant(n, None, wakeup);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
