@@ -326,11 +326,13 @@ fn cells_in_cells() {
     thread::scope(|s| {
         s.spawn(|| {
             while !stop.load(Relaxed) {
-                outer.update(|cells| {
-                    cells
-                        .iter()
-                        .map(|c| Arc::new(VersionedCell::new(c.get())))
-                        .collect()
+                // Not one after the other: a transaction may commit in between.
+                atomically(|tx| {
+                    let mut copies = Vec::new();
+                    for cell in tx.read(&outer)? {
+                        copies.push(Arc::new(VersionedCell::new(*tx.read(&**cell)?)));
+                    }
+                    tx.set(&outer, copies)
                 });
             }
         });
