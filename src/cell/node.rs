@@ -197,10 +197,7 @@ fn give_up(shares: &AtomicU32) -> bool {
 impl<T: Send + Sync + 'static> Node<T> {
     /// How a node is released once it was retired.
     pub(crate) const KIND: &'static Kind = {
-        let destructor = match core::mem::needs_drop::<T>() || core::mem::needs_drop::<Header>() {
-            true => Destructor::OfUser,
-            false => Destructor::None,
-        };
+        let destructor = Destructor::of::<(T, Header)>();
         // SAFETY: `release` gives up the one share that a retired node has of itself.
         &unsafe { Kind::of::<Self>(Self::release, destructor) }
     };

@@ -7,7 +7,7 @@ use core::ops::Deref;
 use core::ptr::{self, NonNull};
 
 use crate::cell::ReadPin;
-use crate::reclaim::{self, Kind, Local};
+use crate::reclaim::{self, Destructor, Kind, Local};
 use crate::sync::{AtomicPtr, Canary, Ordering};
 
 /// A node as it lies in memory.
@@ -20,7 +20,7 @@ impl<T: Send + Sync + 'static> Node<T> {
     /// How a node is released once it was retired.
     const KIND: &'static Kind = {
         // SAFETY: `release` drops the one node that was retired.
-        &unsafe { Kind::of::<Self>(Self::release) }
+        &unsafe { Kind::of::<Self>(Self::release, Destructor::of::<Self>()) }
     };
 
     /// # Safety

@@ -30,6 +30,16 @@ pub(crate) enum Destructor {
     OfUser,
 }
 
+impl Destructor {
+    /// That of what has a `T` in it.
+    pub(crate) const fn of<T>() -> Self {
+        match core::mem::needs_drop::<T>() {
+            true => Destructor::OfUser,
+            false => Destructor::None,
+        }
+    }
+}
+
 impl Kind {
     /// # Safety
     /// `release` is right for objects of type `N` that were retired, and runs user code, or panics, only with
