@@ -45,7 +45,10 @@ mod reclaim;
 mod wait;
 
 mod hash;
+mod waits_for;
+
 mod lock_table;
+mod session;
 
 mod cell;
 mod txn;
@@ -67,6 +70,10 @@ pub use lock_table::{
     LockTable, LockTableBuilder, OwnedExclusiveGuard, OwnedLockAllFuture, OwnedLockFuture,
     OwnedLockSet, OwnedSharedGuard, OwnedSharedLockFuture, SharedGuard, SharedLockFuture,
     TableStats, WaiterInfo,
+};
+pub use session::{
+    DeadlockKey, DeadlockParty, DeadlockReport, LockError, Policy, Savepoint, SavepointError, Session,
+    SessionId, SessionLockFuture,
 };
 pub use stats::{Stats, flush, stats};
 pub use txn::{

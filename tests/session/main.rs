@@ -1,0 +1,8 @@
+//! Sessions: who gets what, who waits, and whose wait is ended.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod actors;
+mod properties;
+mod scenarios;
