@@ -72,8 +72,8 @@ pub use lock_table::{
     TableStats, WaiterInfo,
 };
 pub use session::{
-    DeadlockKey, DeadlockParty, DeadlockReport, LockError, Policy, Savepoint, SavepointError, Session,
-    SessionId, SessionLockFuture,
+    DeadlockKey, DeadlockParty, DeadlockReport, LockError, Policy, Savepoint, SavepointError,
+    Session, SessionId, SessionLockFuture,
 };
 pub use stats::{Stats, flush, stats};
 pub use txn::{

@@ -55,6 +55,7 @@ fn every_strategy_arrives_at_the_right_totals() {
         "ordered",
         "rwlock",
         "lock-all",
+        "session",
         "cells",
         "transactions",
     ];
@@ -152,6 +153,7 @@ fn the_chosen_strategies_run_and_the_baseline_always_does() {
             &["mutex", "rwlock", "cells"],
         ),
         (&["--strategy", "transactions"], &["mutex", "transactions"]),
+        (&["--strategy", "session"], &["mutex", "session"]),
         (&["--strategy", "mutex"], &["mutex"]),
     ] {
         assert_eq!(
@@ -257,12 +259,12 @@ fn a_bad_command_line_is_refused() {
         (&["--work", "soon"], "--work"),
         (
             &["--strategy", "hope"],
-            "mutex, ordered, rwlock, lock-all, cells, transactions",
+            "mutex, ordered, rwlock, lock-all, session, cells, transactions",
         ),
         (&["--strategy", "mutex,hope"], "'hope'"),
         (
             &["--strategy", ""],
-            "mutex, ordered, rwlock, lock-all, cells, transactions",
+            "mutex, ordered, rwlock, lock-all, session, cells, transactions",
         ),
         (&["--audit=often"], "often"),
         (&["--colour"], "--colour"),

@@ -329,7 +329,10 @@ impl RawTable {
         // Before anything that lets go of the monitor [M2].
         let pin = self.domain.pin();
         let mut wakeup = Wakeup::default();
-        match ticket.monitor().cancel(&ticket.waiter, Wish::Own, &mut wakeup) {
+        match ticket
+            .monitor()
+            .cancel(&ticket.waiter, Wish::Own, &mut wakeup)
+        {
             Cancelled::Granted => true,
             Cancelled::Left(left) => {
                 let word = SlotWord::monitor(ticket.monitor.as_ptr().expose_provenance());

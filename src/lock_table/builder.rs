@@ -111,10 +111,7 @@ impl<K: ?Sized, S> LockTableBuilder<K, S> {
     ///     .build();
     /// # let _ = table.lock(&1);
     /// ```
-    pub fn key_labels(
-        mut self,
-        label: impl Fn(KeyId) -> String + Send + Sync + 'static,
-    ) -> Self {
+    pub fn key_labels(mut self, label: impl Fn(KeyId) -> String + Send + Sync + 'static) -> Self {
         self.labels = Some(Arc::new(label));
         self
     }

@@ -7,12 +7,12 @@
 use core::ptr::NonNull;
 use std::sync::Arc;
 
+use super::Fairness;
 use super::acquire::{Acquired, Patience, Place, Ticket};
 use super::index::{Leaf, RawTable, Walk};
 use super::leave::Wish;
 use super::monitor::{Cancelled, Entered, Monitor};
 use super::observe::Wait;
-use super::{Fairness, KeyId};
 use crate::sync::Parker;
 use crate::wait::{Notify, Signal, Spin, Waiter, Wakeup};
 use crate::word::{Mode, SlotWord};
@@ -75,10 +75,6 @@ impl Claim {
             ticket: Ticket::new(hash, place, waiter),
             wait: None,
         }
-    }
-
-    pub(crate) fn key_id(&self) -> KeyId {
-        KeyId(self.ticket.hash)
     }
 
     pub(crate) fn seat(&self) -> Seat {

@@ -33,8 +33,8 @@ use core::marker::PhantomData;
 use std::time::{Duration, Instant};
 
 pub use builder::{Fairness, LockTableBuilder};
+pub(crate) use claim::{Claim, Claiming, Notices, Told};
 pub use future::{LockFuture, OwnedLockFuture, OwnedSharedLockFuture, SharedLockFuture};
-pub(crate) use claim::{Claim, Claiming, Notices, Seat, Told};
 pub use guard::{ExclusiveGuard, OwnedExclusiveGuard, OwnedSharedGuard, SharedGuard};
 pub(crate) use index::RawTable;
 pub use inspect::{LockInfo, WaiterInfo};

@@ -47,7 +47,9 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     pub(super) fn announce_change(&mut self, held: Held) {
         if self.announced {
             let id = self.owner.id;
-            self.table.sessions.with(|waits| waits.graph.change(id, held));
+            self.table
+                .sessions
+                .with(|waits| waits.graph.change(id, held));
         }
     }
 

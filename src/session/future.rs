@@ -50,9 +50,11 @@ impl<K: ?Sized, S> SessionLockFuture<'_, '_, K, S> {
         };
         // To clone a waker is to run user code: it happens before anything is pinned or locked.
         let mut notify = Some(Notify::Task(cx.waker().clone()));
-        let mut begun = || session.begin(want, upgrade, Spin::none(), || {
-            notify.take().expect("one waiter at most is made")
-        });
+        let mut begun = || {
+            session.begin(want, upgrade, Spin::none(), || {
+                notify.take().expect("one waiter at most is made")
+            })
+        };
         if begun()? {
             return Poll::Ready(Ok(()));
         }

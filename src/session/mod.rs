@@ -21,9 +21,7 @@ use std::sync::Arc;
 
 pub use future::SessionLockFuture;
 use holds::Holds;
-pub use report::{
-    DeadlockKey, DeadlockParty, DeadlockReport, LockError, Policy, SessionId,
-};
+pub use report::{DeadlockKey, DeadlockParty, DeadlockReport, LockError, Policy, SessionId};
 pub use savepoint::{Savepoint, SavepointError};
 use wait::Pending;
 
@@ -220,8 +218,8 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     pub fn release_all(&mut self) {
         self.settle();
         self.savepoints.clear();
-        while let Some(hold) = self.held.pop() {
-            self.table.raw().unlock(hold.hash, hold.mode);
+        while let Some((hash, mode)) = self.held.pop() {
+            self.table.raw().unlock(hash, mode);
         }
         if core::mem::take(&mut self.announced) {
             self.table
@@ -231,6 +229,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     }
 
     /// The next moment.
+    #[inline]
     fn tick(&mut self) -> u64 {
         self.clock += 1;
         self.clock
@@ -244,14 +243,15 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         }
     }
 
+    #[inline]
     fn unlock_hash(&mut self, hash: u64) -> bool {
-        let Some(hold) = self.held.remove(hash) else {
+        let Some(mode) = self.held.remove(hash) else {
             return false;
         };
         if self.announced {
             self.retract(hash);
         }
-        self.table.raw().unlock(hash, hold.mode);
+        self.table.raw().unlock(hash, mode);
         true
     }
 }

@@ -31,6 +31,8 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     #[cold]
     #[inline(never)]
     pub(super) fn lock_slow(&mut self, want: Held, upgrade: bool) -> Result<(), LockError> {
+        // Before it spins: that is waiting too.
+        let begun = Instant::now();
         let mut parker = None;
         let spin = self.table.raw().spin_before();
         let notify = || {
@@ -42,7 +44,6 @@ impl<K: ?Sized, S> Session<'_, K, S> {
             return Ok(());
         }
         let parker = parker.expect("made to be queued");
-        let begun = Instant::now();
         let detect = begun.checked_add(self.detect_after);
         let deadline = self.deadline(begun);
         loop {

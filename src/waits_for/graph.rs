@@ -4,6 +4,7 @@ use core::hash::{BuildHasherDefault, Hasher};
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::search::Scratch;
 use super::{Cycle, Held, Owner};
 use crate::word::Mode;
 
@@ -59,6 +60,7 @@ pub(super) struct Key {
 pub(crate) struct Graph<P> {
     pub(super) parties: Numbers<Party<P>>,
     pub(super) keys: Numbers<Key>,
+    pub(super) scratch: Scratch,
 }
 
 impl<P> Default for Graph<P> {
@@ -66,6 +68,7 @@ impl<P> Default for Graph<P> {
         Graph {
             parties: Numbers::default(),
             keys: Numbers::default(),
+            scratch: Scratch::default(),
         }
     }
 }
@@ -97,7 +100,9 @@ impl<P> Graph<P> {
         if let Some(party) = self.parties.remove(&id) {
             debug_assert!(party.want.is_none(), "it still waits");
             for held in &party.held {
-                self.unlist(held.hash, |key| remove(&mut key.holders, |holder| holder.0 == id));
+                self.unlist(held.hash, |key| {
+                    remove(&mut key.holders, |holder| holder.0 == id)
+                });
             }
         }
     }
@@ -122,7 +127,9 @@ impl<P> Graph<P> {
             return;
         };
         if remove(&mut party.held, |held| held.hash == hash) {
-            self.unlist(hash, |key| remove(&mut key.holders, |holder| holder.0 == id));
+            self.unlist(hash, |key| {
+                remove(&mut key.holders, |holder| holder.0 == id)
+            });
         }
     }
 
@@ -152,7 +159,9 @@ impl<P> Graph<P> {
     pub(crate) fn arrive(&mut self, id: u64) {
         let want = self.parties.get_mut(&id).and_then(|p| p.want.take());
         if let Some(want) = want {
-            self.unlist(want.held.hash, |key| remove(&mut key.waiters, |other| *other == id));
+            self.unlist(want.held.hash, |key| {
+                remove(&mut key.waiters, |other| *other == id)
+            });
         }
     }
 

@@ -6,6 +6,8 @@
 
 mod graph;
 mod search;
+#[cfg(test)]
+mod tests;
 
 use core::panic::Location;
 use std::sync::Arc;
@@ -83,7 +85,9 @@ impl Cycle {
     pub(crate) fn soft(&self) -> Option<&Link> {
         let next = self.links.iter().cycle().skip(1);
         let mut pairs = self.links.iter().zip(next);
-        pairs.find(|(link, next)| !link.is_hard(next)).map(|(link, _)| link)
+        pairs
+            .find(|(link, next)| !link.is_hard(next))
+            .map(|(link, _)| link)
     }
 
     /// Who is to be the victim: of those of the lowest priority, the youngest.

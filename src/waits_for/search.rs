@@ -15,20 +15,70 @@ use std::collections::VecDeque;
 use super::graph::{Graph, Key, Numbers};
 use super::{Cycle, Link};
 
-/// One side of a search: keys seen, and those among them that have not been left yet.
-#[derive(Default)]
+/// One side of a search: keys to go on from, and what it has cost.
+#[derive(Debug, Default)]
 struct Side {
     open: VecDeque<u64>,
     steps: usize,
 }
 
+/// What a search uses, kept for the next one: to make it anew costs as much as a short search.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    /// For each key that was reached, the key before it and the holder of that one, who waits for this one.
+    ahead: Numbers<Option<(u64, u64)>>,
+    /// The keys from which it can be reached.
+    behind: Numbers<()>,
+    forward: Side,
+    backward: Side,
+}
+
+/// The most room that is kept: to clear it takes time too.
+const KEPT: usize = 1 << 10;
+
+impl Scratch {
+    fn clear(&mut self) {
+        if self.ahead.capacity().max(self.behind.capacity()) > KEPT {
+            *self = Scratch::default();
+        }
+        self.ahead.clear();
+        self.behind.clear();
+        for side in [&mut self.forward, &mut self.backward] {
+            side.open.clear();
+            side.steps = 0;
+        }
+    }
+}
+
 impl<P> Graph<P> {
     /// A cycle in which somebody waits for the key `start`.
-    pub(crate) fn cycle(&self, start: u64) -> Option<Cycle> {
-        // For each key, the key before it and the holder of that one, who waits for this one.
-        let mut ahead: Numbers<Option<(u64, u64)>> = Numbers::default();
-        let mut behind: Numbers<()> = Numbers::default();
-        let (mut forward, mut backward) = (Side::default(), Side::default());
+    pub(crate) fn cycle(&mut self, start: u64) -> Option<Cycle> {
+        let mut scratch = core::mem::take(&mut self.scratch);
+        scratch.clear();
+        let found = self.search(start, &mut scratch);
+        self.scratch = scratch;
+        found
+    }
+
+    /// How many steps the search for a cycle takes.
+    #[cfg(test)]
+    pub(super) fn steps(&self, start: u64) -> usize {
+        let mut scratch = Scratch::default();
+        self.search(start, &mut scratch);
+        scratch.forward.steps + scratch.backward.steps
+    }
+
+    fn search(&self, start: u64, scratch: &mut Scratch) -> Option<Cycle> {
+        let Scratch {
+            ahead,
+            behind,
+            forward,
+            backward,
+        } = scratch;
+        // What most waits come to: whoever holds the key runs, or is nobody's business.
+        if self.keys.get(&start)?.holders.is_empty() {
+            return None;
+        }
         ahead.insert(start, None);
         behind.insert(start, ());
         forward.open.push_back(start);
@@ -42,9 +92,7 @@ impl<P> Graph<P> {
             let back = match (certain, back) {
                 (true, _) => None,
                 (false, None) => return None,
-                (false, Some(key)) => {
-                    (backward.steps + key.waiters.len() < cost).then_some(key)
-                }
+                (false, Some(key)) => (backward.steps + key.waiters.len() < cost).then_some(key),
             };
             if let Some(previous) = back {
                 let to = backward.open.pop_front()?;
@@ -52,14 +100,16 @@ impl<P> Graph<P> {
                 for from in self.before(to, previous) {
                     backward.steps += 1;
                     certain |= from == start;
-                    behind.entry(from).or_insert_with(|| backward.open.push_back(from));
+                    behind
+                        .entry(from)
+                        .or_insert_with(|| backward.open.push_back(from));
                 }
             } else {
                 let from = forward.open.pop_front()?;
                 forward.steps += 1 + next.holders.len();
                 for (to, holder) in self.after(from, next) {
                     if to == start {
-                        return Some(self.trace(&ahead, (from, holder)));
+                        return Some(self.trace(ahead, (from, holder)));
                     }
                     ahead.entry(to).or_insert_with(|| {
                         forward.open.push_back(to);
@@ -95,7 +145,9 @@ impl<P> Graph<P> {
             let mut held = party.held.iter();
             links.push(Link {
                 owner: party.owner.clone(),
-                holds: *held.find(|held| held.hash == key).expect("it holds the key"),
+                holds: *held
+                    .find(|held| held.hash == key)
+                    .expect("it holds the key"),
                 wants: party.want.as_ref().expect("it waits").held,
             });
             step = ahead[&key];

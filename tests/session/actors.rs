@@ -8,8 +8,7 @@ use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
 use latchwork::{LockError, LockTable, Mode, Savepoint, Session};
@@ -37,11 +36,14 @@ struct Desk {
     done: Option<Result<(), LockError>>,
 }
 
-struct Bell(AtomicBool);
+/// Who was woken, over all the stage.
+type Rung = Arc<Mutex<Vec<usize>>>;
+
+struct Bell(usize, Rung);
 
 impl Wake for Bell {
     fn wake(self: Arc<Self>) {
-        self.0.store(true, SeqCst);
+        self.1.lock().unwrap().push(self.0);
     }
 }
 
@@ -53,12 +55,12 @@ pub(crate) struct Actor<'t> {
 }
 
 impl<'t> Actor<'t> {
-    fn new(session: Session<'t, u64>) -> Self {
+    fn new(session: Session<'t, u64>, who: usize, rung: &Rung) -> Self {
         let desk = Rc::<RefCell<Desk>>::default();
         Actor {
             task: Box::pin(play(session, desk.clone())),
             desk,
-            bell: Arc::new(Bell(AtomicBool::new(false))),
+            bell: Arc::new(Bell(who, rung.clone())),
             waits: false,
         }
     }
@@ -136,13 +138,18 @@ pub(crate) struct Stage<'t> {
     pub(crate) actors: Vec<Actor<'t>>,
     /// What ended since the test looked last, beside the order it gave.
     pub(crate) ended: Vec<(usize, Result<(), LockError>)>,
+    rung: Rung,
 }
 
 impl<'t> Stage<'t> {
     pub(crate) fn new(sessions: impl IntoIterator<Item = Session<'t, u64>>) -> Self {
+        let rung = Rung::default();
+        let actors = sessions.into_iter().enumerate();
+        let actors = actors.map(|(who, session)| Actor::new(session, who, &rung));
         let mut stage = Stage {
-            actors: sessions.into_iter().map(Actor::new).collect(),
+            actors: actors.collect(),
             ended: Vec::new(),
+            rung,
         };
         stage.actors.iter_mut().for_each(Actor::poll);
         stage
@@ -159,6 +166,7 @@ impl<'t> Stage<'t> {
         actor.desk.borrow_mut().orders.push_back(what);
         actor.waits = true;
         actor.poll();
+        self.note(who);
         self.settle();
         match self.ended.iter().position(|(of, _)| *of == who) {
             None => Seen::Waits,
@@ -172,20 +180,22 @@ impl<'t> Stage<'t> {
     /// Polls who was woken until nobody is.
     pub(crate) fn settle(&mut self) {
         loop {
-            let mut busy = false;
-            for (who, actor) in self.actors.iter_mut().enumerate() {
-                if actor.bell.0.swap(false, SeqCst) {
-                    actor.poll();
-                    busy = true;
-                }
-                if let Some(done) = actor.desk.borrow_mut().done.take() {
-                    actor.waits = false;
-                    self.ended.push((who, done));
-                }
-            }
-            if !busy {
+            let rung = std::mem::take(&mut *self.rung.lock().unwrap());
+            if rung.is_empty() {
                 return;
             }
+            for who in rung {
+                self.actors[who].poll();
+                self.note(who);
+            }
+        }
+    }
+
+    fn note(&mut self, who: usize) {
+        let actor = &mut self.actors[who];
+        if let Some(done) = actor.desk.borrow_mut().done.take() {
+            actor.waits = false;
+            self.ended.push((who, done));
         }
     }
 
@@ -195,7 +205,7 @@ impl<'t> Stage<'t> {
 
     /// An actor goes, whatever it is at.
     pub(crate) fn kill(&mut self, who: usize, replacement: Session<'t, u64>) {
-        let mut actor = Actor::new(replacement);
+        let mut actor = Actor::new(replacement, who, &self.rung);
         actor.poll();
         drop(std::mem::replace(&mut self.actors[who], actor));
         self.settle();

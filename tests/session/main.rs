@@ -4,5 +4,7 @@
 mod common;
 
 mod actors;
+mod bad_input;
 mod properties;
 mod scenarios;
+mod threads;

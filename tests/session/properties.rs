@@ -54,7 +54,10 @@ impl Reference {
 
     /// Whether an order to lock has to wait.
     fn must_wait(&self, who: usize, key: u64, mode: Mode) -> bool {
-        let writer_queued = self.queue(key).iter().any(|of| self.mode(*of) == Mode::Exclusive);
+        let writer_queued = self
+            .queue(key)
+            .iter()
+            .any(|of| self.mode(*of) == Mode::Exclusive);
         let upgrade = self.held[who].contains_key(&key);
         !self.in_the_way(who, key, mode).is_empty()
             || mode == Mode::Shared && writer_queued && !upgrade
@@ -92,7 +95,11 @@ impl Reference {
     }
 
     fn grant(&mut self, who: usize, key: u64, mode: Mode) {
-        assert_eq!(self.in_the_way(who, key, mode), [], "{who} may not have {key}");
+        assert_eq!(
+            self.in_the_way(who, key, mode),
+            [],
+            "{who} may not have {key}"
+        );
         self.incarnations += 1;
         let fresh = Hold {
             mode,
@@ -143,7 +150,10 @@ impl Reference {
 
     fn rest(&self, order: &Do) {
         for who in 0..ACTORS {
-            assert!(!self.in_circle(who, true), "{order:?}: {who} waits in a circle");
+            assert!(
+                !self.in_circle(who, true),
+                "{order:?}: {who} waits in a circle"
+            );
         }
         for (key, queue) in &self.queues {
             if let Some(head) = queue.first() {
@@ -266,7 +276,9 @@ fn take_failed(stage: &mut Stage<'_>) -> Vec<usize> {
     let ended = std::mem::take(&mut stage.ended);
     let (good, bad): (Vec<_>, Vec<_>) = ended.into_iter().partition(|(_, done)| done.is_ok());
     stage.ended = good;
-    let deadlocks = bad.iter().all(|(_, done)| matches!(done, Err(LockError::Deadlock(_))));
+    let deadlocks = bad
+        .iter()
+        .all(|(_, done)| matches!(done, Err(LockError::Deadlock(_))));
     assert!(deadlocks, "{bad:?}");
     bad.into_iter().map(|(who, _)| who).collect()
 }
@@ -274,7 +286,10 @@ fn take_failed(stage: &mut Stage<'_>) -> Vec<usize> {
 /// Writes down what was granted.
 fn settle(stage: &mut Stage<'_>, reference: &mut Reference) {
     let granted = std::mem::take(&mut stage.ended);
-    let left: Vec<_> = granted.iter().map(|(who, _)| (*who, reference.leave(*who))).collect();
+    let left: Vec<_> = granted
+        .iter()
+        .map(|(who, _)| (*who, reference.leave(*who)))
+        .collect();
     for (who, (key, mode)) in left {
         reference.grant(who, key, mode);
     }
@@ -345,5 +360,8 @@ fn sessions_do_what_the_reference_allows() {
     });
     result.unwrap_or_else(|error| panic!("{error}"));
     let (victims, waits) = seen.get();
-    assert!(victims > 500 && waits > 500, "too tame: {victims} victims, {waits} waits");
+    assert!(
+        victims > 500 && waits > 500,
+        "too tame: {victims} victims, {waits} waits"
+    );
 }

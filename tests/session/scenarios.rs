@@ -254,7 +254,10 @@ fn a_session_locks_again_and_upgrades() {
     assert_eq!(session.mode(&A), Some(Mode::Shared));
     session.lock(&A).unwrap();
     session.lock_shared(&A).unwrap();
-    assert_eq!((session.mode(&A), session.len()), (Some(Mode::Exclusive), 1));
+    assert_eq!(
+        (session.mode(&A), session.len()),
+        (Some(Mode::Exclusive), 1)
+    );
     assert!(table.try_lock_shared(&A).is_none());
     assert!(session.unlock(&A), "however often it was locked");
     assert!(table.try_lock(&A).is_some());
@@ -304,7 +307,10 @@ fn the_report_says_who_waits_for_whom() {
         }
         assert_eq!(report.victim().name.as_deref(), Some(&*names(n - 1)));
         let text = report.to_string();
-        assert!(text.contains(&format!("deadlock of {n} sessions")), "{text}");
+        assert!(
+            text.contains(&format!("deadlock of {n} sessions")),
+            "{text}"
+        );
         assert_eq!(text.lines().count(), n + 2, "{text}");
         assert!(text.contains("session 0 (#1) waits for <"), "{text}");
     }
@@ -323,7 +329,11 @@ fn the_table_remembers_the_last_deadlocks() {
             stage.wait(0, Do::Lock(B));
             ids.push(stage.deadlock(1, Do::Lock(A)).victim().session);
         }
-        let seen: Vec<_> = table.deadlocks().iter().map(|d| d.victim().session).collect();
+        let seen: Vec<_> = table
+            .deadlocks()
+            .iter()
+            .map(|d| d.victim().session)
+            .collect();
         assert_eq!(seen, ids[5 - kept..]);
     }
 }
@@ -396,7 +406,10 @@ fn a_mixed_circle_is_found() {
     stage.wait(1, Do::Lock(A));
     stage.wait(0, Do::Lock(B));
     let ended = std::mem::take(&mut stage.ended);
-    assert!(matches!(ended[..], [(1, Err(LockError::Deadlock(_)))]), "{ended:?}");
+    assert!(
+        matches!(ended[..], [(1, Err(LockError::Deadlock(_)))]),
+        "{ended:?}"
+    );
     stage.done(1, Do::ReleaseAll);
     stage.go_on(&[0]);
 }
