@@ -3,6 +3,7 @@
 //! | | for |
 //! |---|---|
 //! | [`LockTable`] | locks by key: any key of a type, without registering it, at the price of a bare mutex |
+//! | [`Session`] | many keys, taken as one goes and given back together; deadlocks are found and reported |
 //! | [`VersionedCell`] | a value that is read without waiting and replaced as a whole, with a version for optimistic writes |
 //! | [`atomically`], [`Transaction`] | changing several cells at one moment, and waiting for what they say |
 //! | [`snapshot`] | reading any number of cells at one instant, without a retry |

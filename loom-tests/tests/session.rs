@@ -175,6 +175,37 @@ fn an_upgrade_goes_ahead_of_a_writer() {
         });
 }
 
+/// A head that was told to look is the head no more, when a reader that came past it upgrades: it waits on.
+#[test]
+fn an_upgrade_goes_ahead_of_a_woken_reader() {
+    Model::new("a reader was woken, others pass it, and one of them upgrades")
+        .rules("[M12] [M5]")
+        .preemptions(Some(3))
+        .outcomes(&["w0", "w1", "w2"])
+        .check(|| {
+            let world = World::new();
+            let guard = world.lock(A);
+            let other = spawn(&world, |w| {
+                w.shared(A);
+            });
+            drop(guard);
+            world.hold_shared(A, 1);
+            let mut session = session(&world);
+            session.lock_shared(&A).unwrap();
+            {
+                let mut upgrade = session.lock_async(&A);
+                let first = poll(&mut upgrade, &alarm().1);
+                world.give_back(A, 1);
+                if first.is_pending() {
+                    block_on(upgrade).unwrap();
+                }
+            }
+            world.write(A);
+            drop(session);
+            done(world, [other])
+        });
+}
+
 /// An upgrade that gives up leaves a reader, and passes on what it owes.
 #[test]
 fn an_upgrade_gives_up_before_a_reader() {

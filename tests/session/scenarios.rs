@@ -432,3 +432,30 @@ fn rollback_undoes_locks_and_upgrades() {
     stage.go_on(&[1]);
     assert_eq!(table.mode(&A), Some(Mode::Shared));
 }
+
+/// The report says where each lock was taken and is waited for.
+#[test]
+fn places_are_those_of_the_caller() {
+    let table = Table::new();
+    let mut one = table.session();
+    let mut two = table.session();
+    one.lock(&A).unwrap();
+    two.lock(&B).unwrap();
+    let first = std::cell::RefCell::new(Box::pin(one.lock_async(&B)));
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    let waits = std::future::Future::poll(first.borrow_mut().as_mut(), &mut cx);
+    assert!(waits.is_pending());
+    let Err(LockError::Deadlock(report)) = two.lock(&A) else {
+        panic!("a circle");
+    };
+    for party in report.parties() {
+        for key in [&party.holds, &party.wants] {
+            let here = key
+                .place
+                .is_some_and(|place| place.file().ends_with("scenarios.rs"));
+            assert_eq!(here, cfg!(feature = "lock-places"), "{key:?}");
+        }
+    }
+    let said = report.to_string().contains("scenarios.rs");
+    assert_eq!(said, cfg!(feature = "lock-places"), "{report}");
+}
