@@ -6,5 +6,6 @@ mod common;
 mod actors;
 mod bad_input;
 mod properties;
+mod reports;
 mod scenarios;
 mod threads;
