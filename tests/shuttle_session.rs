@@ -189,7 +189,8 @@ fn run(fairness: Fairness) {
     assert_eq!(left, (0, 0, world.fresh));
     assert!(world.table.knows_no_session());
     let told = world.deadlocks.load(Relaxed);
-    assert_eq!(world.table.deadlocks().len() as u64, told.min(16));
+    // A future that is dropped is not told of the deadlock that it was the victim of.
+    assert!(world.table.deadlocks().len() as u64 >= told.min(16));
     TOLD.fetch_add(told, Relaxed);
 }
 
