@@ -99,7 +99,7 @@ step_rules() {
 
 step_test() {
     run_tests --workspace
-    run_tests -p latchwork --all-features --test observe --test version_serde
+    run_tests -p latchwork --all-features --test observe --test version_serde --test session
 }
 
 step_counts() { run_tests --release --test counts -- --test-threads=1; }

@@ -3,6 +3,7 @@
 //! | | for |
 //! |---|---|
 //! | [`LockTable`] | locks by key: any key of a type, without registering it, at the price of a bare mutex |
+//! | [`Session`] | many keys, taken as one goes and given back together; deadlocks are found and reported |
 //! | [`VersionedCell`] | a value that is read without waiting and replaced as a whole, with a version for optimistic writes |
 //! | [`atomically`], [`Transaction`] | changing several cells at one moment, and waiting for what they say |
 //! | [`snapshot`] | reading any number of cells at one instant, without a retry |
@@ -47,7 +48,10 @@ mod reclaim;
 mod wait;
 
 mod hash;
+mod waits_for;
+
 mod lock_table;
+mod session;
 
 mod cell;
 pub mod latch;
@@ -78,6 +82,10 @@ pub use lock_table::{
 };
 #[doc(no_inline)]
 pub use ordered::{OrderedMutex, OrderedRwLock};
+pub use session::{
+    DeadlockKey, DeadlockParty, DeadlockReport, LockError, Policy, Savepoint, SavepointError,
+    Session, SessionId, SessionLockFuture,
+};
 pub use stats::{Stats, flush, stats};
 pub use txn::{
     Abort, AbortReasons, LabelStats, RunAsync, Transaction, Tx, TxAbort, TxError, View, atomically,

@@ -9,9 +9,11 @@ use std::rc::Rc;
 use latchwork::latch::{self, Coupled, OptimisticLatch};
 use latchwork::ordered::{self, OrderedMutex, OrderedRwLock};
 use latchwork::{
-    Changed, Conflict, ExclusiveGuard, Fairness, KeyId, LockSet, LockTable, LockTableBuilder, Mode,
-    OwnedSnapshot, ParseVersionError, RandomState, ReadPin, RetryPolicy, SharedGuard, Snapshot,
-    SnapshotRef, Stats, TableStats, UpdateError, Version, VersionedCell,
+    Changed, Conflict, DeadlockKey, DeadlockParty, DeadlockReport, ExclusiveGuard, Fairness, KeyId,
+    LockError, LockSet, LockTable, LockTableBuilder, Mode, OwnedSnapshot, ParseVersionError,
+    Policy, RandomState, ReadPin, RetryPolicy, Savepoint, SavepointError, Session, SessionId,
+    SessionLockFuture, SharedGuard, Snapshot, SnapshotRef, Stats, TableStats, UpdateError, Version,
+    VersionedCell,
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
@@ -43,6 +45,23 @@ assert_impl_all!(SharedGuard<'static>: Send, Sync);
 assert_impl_all!(LockSet<'static, Rc<u8>, RandomState>: Send, Sync);
 assert_not_impl_any!(LockSet<'static, u64, SendOnly>: Send, Sync);
 assert_not_impl_any!(LockSet<'static, u64, Neither>: Send, Sync);
+
+// A session asks the hasher too. Its futures may move between the threads of an executor, and need not be pinned.
+assert_impl_all!(Session<'static, Rc<u8>>: Send, Sync);
+assert_not_impl_any!(Session<'static, u64, SendOnly>: Send, Sync);
+assert_not_impl_any!(Session<'static, u64, Neither>: Send, Sync);
+assert_impl_all!(SessionLockFuture<'static, 'static, Rc<u8>>: Send, Sync, Unpin, Future<Output = Result<(), LockError>>);
+assert_not_impl_any!(SessionLockFuture<'static, 'static, u64, SendOnly>: Send, Sync);
+assert_not_impl_any!(Session<'static, u64>: Clone);
+assert_impl_all!(LockTable<u64>: UnwindSafe, RefUnwindSafe);
+assert_impl_all!(LockError: Send, Sync, Clone, Error);
+assert_impl_all!(DeadlockReport: Send, Sync, Clone);
+assert_impl_all!(DeadlockParty: Send, Sync, Clone);
+assert_impl_all!(DeadlockKey: Send, Sync, Clone, Eq);
+assert_impl_all!(Policy: Send, Sync, Copy, Eq, Default);
+assert_impl_all!(SessionId: Send, Sync, Copy, Ord, Hash);
+assert_impl_all!(Savepoint: Send, Sync, Copy, Eq);
+assert_impl_all!(SavepointError: Send, Sync, Copy, Eq, Error);
 
 // Values.
 assert_impl_all!(KeyId: Send, Sync, Copy, Eq, Hash);

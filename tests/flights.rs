@@ -56,6 +56,7 @@ fn every_strategy_arrives_at_the_right_totals() {
         "levels",
         "rwlock",
         "lock-all",
+        "session",
         "cells",
         "transactions",
     ];
@@ -153,6 +154,7 @@ fn the_chosen_strategies_run_and_the_baseline_always_does() {
             &["mutex", "rwlock", "cells"],
         ),
         (&["--strategy", "transactions"], &["mutex", "transactions"]),
+        (&["--strategy", "session"], &["mutex", "session"]),
         (&["--strategy", "mutex"], &["mutex"]),
     ] {
         assert_eq!(
@@ -258,12 +260,12 @@ fn a_bad_command_line_is_refused() {
         (&["--work", "soon"], "--work"),
         (
             &["--strategy", "hope"],
-            "mutex, ordered, levels, rwlock, lock-all, cells, transactions",
+            "mutex, ordered, levels, rwlock, lock-all, session, cells, transactions",
         ),
         (&["--strategy", "mutex,hope"], "'hope'"),
         (
             &["--strategy", ""],
-            "mutex, ordered, levels, rwlock, lock-all, cells, transactions",
+            "mutex, ordered, levels, rwlock, lock-all, session, cells, transactions",
         ),
         (&["--audit=often"], "often"),
         (&["--colour"], "--colour"),

@@ -14,6 +14,7 @@ use strategy::lock_all::LockAll;
 use strategy::mutex::GlobalMutex;
 use strategy::ordered::OrderedMutexes;
 use strategy::rwlock::RwLocks;
+use strategy::session::Sessions;
 use strategy::transactions::Transactions;
 use strategy::{Steps, Strategy};
 use support::{HEADER, Place, flights, generated, results, stderr};
@@ -153,6 +154,7 @@ fn no_audit_sees_half_an_atomic_step() {
     holds::<Levels>();
     holds::<RwLocks>();
     holds::<LockAll>();
+    holds::<Sessions>();
     holds::<Transactions>();
     assert_eq!(VersionedCells::STEPS, Steps::Apart);
 }
@@ -229,6 +231,42 @@ fn what_transactions_were_lost_to_is_counted() {
         assert!(output.status.success(), "{}", stderr(&output));
         let table = String::from_utf8(output.stdout).expect("the table is UTF-8");
         assert_eq!(table.contains("overtaken"), said, "{strategy}: {table}");
+    }
+}
+
+#[test]
+fn deadlocks_are_found_retried_and_counted() {
+    let place = Place::new();
+    let (csv, expected) = generated(2_000);
+    let file = place.file("flights.csv", csv);
+    // Audits take the destinations first, steps the origins: sooner or later they meet in a circle.
+    let options = [
+        "--audit",
+        "--threads",
+        "2",
+        "--work",
+        "5000",
+        "--strategy",
+        "session",
+    ];
+    let found = results(&place, &file, &options);
+    assert_eq!(found["totals"], expected);
+    let [mutex, session] = &found["strategies"].as_array().expect("an array")[..] else {
+        panic!("{found}");
+    };
+    assert!(mutex["deadlocks"].is_null());
+    let rounds = session["rounds"].as_array().expect("an array");
+    let each = rounds
+        .iter()
+        .map(|round| round["deadlocks"].as_u64().expect("a count"));
+    assert_eq!(session["deadlocks"], each.sum::<u64>());
+    for (strategy, said) in [("cells", false), ("session", true)] {
+        let mut run = flights();
+        run.args(["--repeat", "1", "--passes", "1", "--strategy", strategy]);
+        let output = run.arg(&file).output().expect("the example starts");
+        assert!(output.status.success(), "{}", stderr(&output));
+        let table = String::from_utf8(output.stdout).expect("the table is UTF-8");
+        assert_eq!(table.contains("deadlocks"), said, "{strategy}: {table}");
     }
 }
 

@@ -52,6 +52,8 @@ pub(crate) struct Round {
     pub(crate) waits: u64,
     /// `None` if steps do not abort.
     pub(crate) aborts: Option<Aborts>,
+    /// `None` if there are none to be found.
+    pub(crate) deadlocks: Option<u64>,
     /// `None` if it was not audited.
     pub(crate) audits: Option<Audits>,
     /// Nanoseconds of the steps that were timed.
@@ -152,6 +154,7 @@ pub(crate) fn replay<S: Strategy>(run: &Replay<'_>) -> Round {
         elapsed,
         waits,
         aborts: strategy.aborts(),
+        deadlocks: strategy.deadlocks(),
         audits,
         steps,
         tally: strategy.tally(),

@@ -48,6 +48,8 @@ pub(crate) struct Summary {
     waits: u64,
     /// Those of all rounds; `None` if steps do not abort.
     aborts: Option<Aborts>,
+    /// Those of all rounds; `None` if there are none to be found.
+    deadlocks: Option<u64>,
     /// Those of all rounds; `None` if none was made.
     audits: Option<Audits>,
     /// The timed steps of all rounds.
@@ -72,6 +74,7 @@ struct RoundSummary {
     ratio: f64,
     waits: u64,
     aborts: Option<Aborts>,
+    deadlocks: Option<u64>,
     audits: Option<Audits>,
 }
 
@@ -132,6 +135,7 @@ pub(crate) fn summarise(
                 ratio: base.elapsed.as_secs_f64() / seconds,
                 waits: round.waits,
                 aborts: round.aborts,
+                deadlocks: round.deadlocks,
                 audits: round.audits,
             }
         })
@@ -143,6 +147,7 @@ pub(crate) fn summarise(
         ratio: median_of(|r| r.ratio),
         waits: median_of(|r| r.waits as f64).round() as u64,
         aborts: rounds.iter().map(|r| r.aborts).sum(),
+        deadlocks: rounds.iter().map(|r| r.deadlocks).sum(),
         audits: rounds.iter().map(|r| r.audits).sum(),
         step_ns: Steps::of(&times),
         rounds,
@@ -181,7 +186,13 @@ pub(crate) fn table(report: &Report) -> String {
     let abort_header = ABORT_HEADER.into_iter().filter(|_| aborting);
     let audit_header = ["audits", "disagreed"].into_iter();
     let audit_header = audit_header.filter(|_| report.audited);
-    table.set_header(HEADER.into_iter().chain(abort_header).chain(audit_header));
+    let locking = report.strategies.iter().any(|of| of.deadlocks.is_some());
+    let deadlock_header = ["deadlocks"].into_iter().filter(|_| locking);
+    let header = HEADER
+        .into_iter()
+        .chain(abort_header)
+        .chain(deadlock_header);
+    table.set_header(header.chain(audit_header));
     for summary in &report.strategies {
         let aborts = ABORT_COLUMNS.iter().filter(|_| aborting);
         let aborts = aborts.map(|count| {
@@ -202,7 +213,10 @@ pub(crate) fn table(report: &Report) -> String {
             grouped(summary.step_ns.p99_9),
             grouped(summary.waits),
         ];
-        table.add_row(row.into_iter().chain(aborts).chain(audits.map(grouped)));
+        let deadlocks = [summary.deadlocks.map_or(String::new(), grouped)];
+        let deadlocks = deadlocks.into_iter().filter(|_| locking);
+        let row = row.into_iter().chain(aborts).chain(deadlocks);
+        table.add_row(row.chain(audits.map(grouped)));
     }
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
@@ -219,10 +233,11 @@ ratio      to {baseline} in the same round, median of the rounds
 p50 ...    nanoseconds a step, from before its first lock to after its last unlock;
            one step in {SAMPLE_EVERY} is timed, reading the clock adds {clock} ns or more
 waits      median of the rounds; for a mutex or rwlock, how often it was not free at once,
-           for lock-all, how often a thread queued (after it had spun for a while), for
-           cells, how often an update was made again because another thread had written,
-           for transactions, how often a step was
-{aborts}{audits}",
+           for lock-all and session, how often a thread queued (after it had spun for a
+           while), for cells, how often an update was made again because another thread had
+           written, for transactions, how often a step was
+{aborts}{deadlocks}{audits}",
+        deadlocks = if locking { DEADLOCKS } else { "" },
         aborts = if aborting { ABORTS } else { "" },
         audits = if report.audited { AUDITS } else { "" },
         file = report.file,
@@ -261,6 +276,10 @@ const ABORT_COLUMNS: [fn(Aborts) -> u64; 3] = [
 const ABORTS: &str = "\
 read ...   attempts of transactions that were lost, in all rounds: because a total had been
            written that was read, or was to be written, or because another was let past
+";
+
+const DEADLOCKS: &str = "\
+deadlocks  how often a session was told to give way and began again, in all rounds
 ";
 
 const AUDITS: &str = "\

@@ -104,6 +104,13 @@ pub mod locks {}
 /// | waiter | a thread or task in the queue of a key or a cell |
 /// | barging | to get a key past those who wait for it |
 /// | hand-off | to give a key to the oldest waiter |
+/// | session | an owner of many keys of one table, which it takes as it goes: a [`Session`](crate::Session) |
+/// | owner | a session, as the search for deadlocks knows it |
+/// | upgrade | to hold a key exclusively that one holds shared, without giving it up in between |
+/// | deadlock | sessions of which each waits for the next, and the last for the first |
+/// | hard, soft wait | for a holder whose mode excludes one's own; for somebody ahead in the queue |
+/// | victim | the session of a deadlock whose wait is ended |
+/// | savepoint | a moment in a session to go back to |
 /// | fencing token | a number that grows with each exclusive hold that asks for one |
 /// | cell | a [`VersionedCell`](crate::VersionedCell) |
 /// | version | how often a cell has been written |

@@ -218,6 +218,9 @@ impl RawLatch {
                     }
                     in_vain += 1;
                 }
+                Signal::Killed => {
+                    unreachable!("only sessions are killed, and none waits for a latch")
+                }
             }
         }
         wakeup.run();

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::Fairness;
 use super::index::{Leaf, RawTable, Walk};
+use super::leave::Wish;
 use super::monitor::{Cancelled, Entered, Left, Monitor};
 use super::observe::Wait;
 use crate::reclaim::Pin;
@@ -92,7 +93,7 @@ impl RawTable {
     }
 
     #[inline]
-    pub(super) fn try_lock(&self, hash: u64, mode: Mode) -> bool {
+    pub(crate) fn try_lock(&self, hash: u64, mode: Mode) -> bool {
         self.claim_root(hash, mode) || self.try_lock_slow(hash, mode)
     }
 
@@ -266,6 +267,7 @@ impl RawTable {
     ) -> bool {
         match ticket.waiter.signal() {
             Signal::Granted => true,
+            Signal::Killed => false,
             Signal::Waiting if renewal.is_none() => false,
             Signal::Waiting | Signal::Woken => {
                 ticket.monitor().look(&ticket.waiter, renewal, wakeup)
@@ -327,7 +329,10 @@ impl RawTable {
         // Before anything that lets go of the monitor [M2].
         let pin = self.domain.pin();
         let mut wakeup = Wakeup::default();
-        match ticket.monitor().cancel(&ticket.waiter, &mut wakeup) {
+        match ticket
+            .monitor()
+            .cancel(&ticket.waiter, Wish::Own, &mut wakeup)
+        {
             Cancelled::Granted => true,
             Cancelled::Left(left) => {
                 let word = SlotWord::monitor(ticket.monitor.as_ptr().expose_provenance());

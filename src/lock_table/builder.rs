@@ -2,9 +2,11 @@
 
 use core::fmt;
 use core::marker::PhantomData;
+use std::sync::Arc;
 
-use super::LockTable;
 use super::index::RawTable;
+use super::sessions::{KEPT, Labels, Sessions};
+use super::{KeyId, LockTable};
 use crate::RandomState;
 use crate::reclaim::Domain;
 use crate::sync::tuning::DEFAULT_CONCURRENCY;
@@ -48,6 +50,8 @@ pub struct LockTableBuilder<K: ?Sized, S = RandomState> {
     concurrency: usize,
     fairness: Fairness,
     domain: Domain,
+    labels: Option<Labels>,
+    deadlocks_kept: usize,
     keys: PhantomData<fn(&K)>,
 }
 
@@ -58,6 +62,8 @@ impl<K: ?Sized> LockTableBuilder<K> {
             concurrency: DEFAULT_CONCURRENCY,
             fairness: Fairness::default(),
             domain: Domain::default(),
+            labels: None,
+            deadlocks_kept: KEPT,
             keys: PhantomData,
         }
     }
@@ -71,6 +77,8 @@ impl<K: ?Sized, S> LockTableBuilder<K, S> {
             concurrency: self.concurrency,
             fairness: self.fairness,
             domain: self.domain,
+            labels: self.labels,
+            deadlocks_kept: self.deadlocks_kept,
             keys: PhantomData,
         }
     }
@@ -90,6 +98,31 @@ impl<K: ?Sized, S> LockTableBuilder<K, S> {
         self
     }
 
+    /// Calls keys by what `label` returns in reports of deadlocks among sessions, beside their identity.
+    ///
+    /// No key is stored, so `label` has only the identity to go by; with a hasher that returns integers as they are,
+    /// that is the key. It is called when a report is made, with no lock held; if it panics, that
+    /// key has no label.
+    ///
+    /// # Examples
+    /// ```
+    /// let table = latchwork::LockTable::<u64>::builder()
+    ///     .key_labels(|key| format!("account {key}"))
+    ///     .build();
+    /// # let _ = table.lock(&1);
+    /// ```
+    pub fn key_labels(mut self, label: impl Fn(KeyId) -> String + Send + Sync + 'static) -> Self {
+        self.labels = Some(Arc::new(label));
+        self
+    }
+
+    /// Remembers the last `n` deadlocks among sessions, 16 by default. See
+    /// [`LockTable::deadlocks`].
+    pub fn deadlocks_kept(mut self, n: usize) -> Self {
+        self.deadlocks_kept = n;
+        self
+    }
+
     /// Reclaims through a collector of the table's own, inside the model.
     #[cfg(latchwork_loom)]
     #[doc(hidden)]
@@ -103,6 +136,7 @@ impl<K: ?Sized, S> LockTableBuilder<K, S> {
         LockTable {
             raw: RawTable::new(self.concurrency, self.fairness, self.domain),
             hasher: self.hasher,
+            sessions: Sessions::new(self.labels, self.deadlocks_kept),
             keys: PhantomData,
         }
     }

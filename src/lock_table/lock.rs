@@ -10,7 +10,7 @@ use crate::word::Mode;
 
 impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     #[inline]
-    pub(super) fn hash<Q>(&self, key: &Q) -> u64
+    pub(crate) fn hash<Q>(&self, key: &Q) -> u64
     where
         K: Borrow<Q>,
         Q: Hash + ?Sized,

@@ -7,6 +7,7 @@
 
 mod acquire;
 mod builder;
+mod claim;
 mod descent;
 mod fold;
 mod future;
@@ -15,6 +16,7 @@ mod handle;
 mod index;
 mod inspect;
 mod keys;
+mod leave;
 mod lock;
 mod many;
 #[cfg(any(latchwork_loom, latchwork_shuttle))]
@@ -23,6 +25,7 @@ mod monitor;
 mod observe;
 mod owned;
 mod release;
+mod sessions;
 mod set;
 
 use core::fmt;
@@ -30,11 +33,13 @@ use core::marker::PhantomData;
 use std::time::{Duration, Instant};
 
 pub use builder::{Fairness, LockTableBuilder};
+pub(crate) use claim::{Claim, Claiming, Notices, Told};
 pub use future::{LockFuture, OwnedLockFuture, OwnedSharedLockFuture, SharedLockFuture};
 pub use guard::{ExclusiveGuard, OwnedExclusiveGuard, OwnedSharedGuard, SharedGuard};
-use index::RawTable;
+pub(crate) use index::RawTable;
 pub use inspect::{LockInfo, WaiterInfo};
 pub use many::{LockAllFuture, OwnedLockAllFuture};
+pub(crate) use sessions::{Sessions, Waits};
 pub use set::{LockSet, OwnedLockSet};
 
 use crate::RandomState;
@@ -106,6 +111,7 @@ use crate::sync::Counter;
 pub struct LockTable<K: ?Sized, S = RandomState> {
     raw: RawTable,
     hasher: S,
+    pub(crate) sessions: Sessions,
     keys: PhantomData<fn(&K)>,
 }
 
@@ -118,7 +124,7 @@ pub struct LockTable<K: ?Sized, S = RandomState> {
 /// println!("{}", table.key_id("a")); // sixteen hexadecimal digits
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct KeyId(u64);
+pub struct KeyId(pub(crate) u64);
 
 impl KeyId {
     /// Returns the hash as a number.
@@ -224,6 +230,12 @@ impl<K: ?Sized, S> LockTable<K, S> {
     /// ```
     pub fn with_hasher(hasher: S) -> Self {
         LockTableBuilder::new().hasher(hasher).build()
+    }
+
+    /// The table below the hasher.
+    #[inline(always)]
+    pub(crate) fn raw(&self) -> &RawTable {
+        &self.raw
     }
 
     /// Returns the number of keys held now, in either mode.

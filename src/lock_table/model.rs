@@ -37,6 +37,12 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
         locked.then(|| SharedGuard::new(&self.raw, hash))
     }
 
+    /// Whether the table has forgotten every session.
+    #[doc(hidden)]
+    pub fn knows_no_session(&self) -> bool {
+        self.sessions.with(|waits| waits.graph.is_empty())
+    }
+
     /// Gives back a hold whose guard was forgotten.
     #[doc(hidden)]
     pub fn force_unlock<Q>(&self, key: &Q, mode: Mode)

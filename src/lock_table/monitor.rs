@@ -16,8 +16,8 @@ use crate::word::{Entry, Mode, Queued, Release, State};
 pub(super) struct Monitor {
     hash: u64,
     state: AtomicU64,
-    queue: Mutex<Queue>,
-    canary: Canary,
+    pub(super) queue: Mutex<Queue>,
+    pub(super) canary: Canary,
 }
 
 /// What became of somebody who wanted in.
@@ -57,6 +57,19 @@ impl Monitor {
         }
     }
 
+    /// As [`held`](Self::held) by several, of whom `waiter` is one and waits to be the only one.
+    pub(super) fn upgraded_by(hash: u64, readers: u64, waiter: Arc<Waiter>) -> Self {
+        let mut queue = Queue::new();
+        queue.push(waiter);
+        let state = State::held_by(readers).with_upgrader();
+        Monitor {
+            hash,
+            state: AtomicU64::new(state.bits()),
+            queue: Mutex::new(queue),
+            canary: Canary::new(),
+        }
+    }
+
     /// As [`held`](Self::held), and `waiter` waits.
     pub(super) fn waited_for(hash: u64, readers: u64, waiter: Arc<Waiter>) -> Self {
         let mut queue = Queue::new();
@@ -82,12 +95,12 @@ impl Monitor {
         State::from_bits(self.state.load(Ordering::Relaxed))
     }
 
-    fn load(&self) -> State {
+    pub(super) fn load(&self) -> State {
         // Relaxed: the compare-and-swap that follows decides, and orders.
         State::from_bits(self.state.load(Ordering::Relaxed))
     }
 
-    fn cas(&self, old: State, new: State, success: Ordering) -> bool {
+    pub(super) fn cas(&self, old: State, new: State, success: Ordering) -> bool {
         // Relaxed on failure: it is loaded again.
         self.state
             .compare_exchange(old.bits(), new.bits(), success, Ordering::Relaxed)
@@ -170,6 +183,7 @@ impl Monitor {
         loop {
             match waiter.signal() {
                 Signal::Granted => return true,
+                Signal::Killed => return false,
                 Signal::Waiting => break,
                 Signal::Woken => {}
             }
@@ -196,7 +210,7 @@ impl Monitor {
     }
 
     /// Lets the run at the head of the queue hold the key, which fits them in `state`.
-    fn admit_run(
+    pub(super) fn admit_run(
         &self,
         state: State,
         queue: &mut Queue,
@@ -248,6 +262,16 @@ impl Monitor {
                     // Release: as when leaving [M3].
                     if self.cas(state, next, Ordering::Release) {
                         queue.as_mut().expect("locked above").wake_head(wakeup);
+                        break;
+                    }
+                }
+                Release::Promote(next) => {
+                    let queue = queue.as_mut().expect("locked above");
+                    let next = next.with_queue(queue.queued_behind((Mode::Exclusive, 1)));
+                    // Acquire: the upgrader follows every reader that left, by its signal [M6]. Release:
+                    // and this one [M12].
+                    if self.cas(state, next, Ordering::AcqRel) {
+                        queue.grant(1, None, wakeup);
                         break;
                     }
                 }
@@ -335,57 +359,30 @@ impl Monitor {
         }
     }
 
+    /// As [`try_upgrade`](Self::try_upgrade), or else puts `waiter` at the head of the queue, which goes on
+    /// to read meanwhile. `None` if another reader is there already: it waits for this one to leave.
+    pub(super) fn upgrade(&self, waiter: Arc<Waiter>) -> Option<Entered> {
+        let mut queue = self.queue.lock();
+        loop {
+            let state = self.load();
+            let (next, holds) = match state.upgraded() {
+                Some(next) => (next, true),
+                None if state.has_upgrader() => return None,
+                None => (state.with_upgrader(), false),
+            };
+            // Acquire: as in `try_upgrade` [S3]. A reader that leaves after the mark sees it [M12].
+            if self.cas(state, next, Ordering::Acquire) {
+                if holds {
+                    return Some(Entered::Holds);
+                }
+                queue.push_front(waiter);
+                return Some(Entered::Queued);
+            }
+        }
+    }
+
     /// Calls `f` with each waiter, from the head on, under the mutex.
     pub(super) fn for_each_waiter(&self, f: impl FnMut(&Waiter)) {
         self.queue.lock().for_each(f);
-    }
-
-    /// A waiter gives up. Pinned: without it, nothing may keep the monitor [M2].
-    pub(super) fn cancel(&self, waiter: &Arc<Waiter>, wakeup: &mut Wakeup) -> Cancelled {
-        let mut queue = self.queue.lock();
-        if waiter.signal() == Signal::Granted {
-            return Cancelled::Granted;
-        }
-        let was_head = queue.is_head(waiter);
-        // SAFETY: not granted, so still in the queue [W2].
-        drop(unsafe { queue.remove(waiter) });
-        loop {
-            let state = self.load();
-            let marked = state.with_queue(queue.queued());
-            if queue.queued() == Queued::Nobody && !state.is_held() {
-                // Acquire: it passes on the work of those who left, by unlinking [M3].
-                if self.cas(state, State::DEAD, Ordering::Acquire) {
-                    return Cancelled::Left(Left::Dead);
-                }
-                continue;
-            }
-            if !was_head || queue.queued() == Queued::Nobody {
-                // Relaxed: the mark carries nothing.
-                if marked == state || self.cas(state, marked, Ordering::Relaxed) {
-                    break;
-                }
-                continue;
-            }
-            // There is a new head. It is owed what the old one was: admission if it fits.
-            let head = queue.head().expect("somebody waits").mode();
-            if head == Mode::Shared && state.fits(Mode::Shared) {
-                if self.admit_run(state, &mut queue, None, wakeup) {
-                    break;
-                }
-            } else if state.is_held() {
-                // Relaxed: the next release wakes the new head [M5].
-                if self.cas(state, marked.not_woken(), Ordering::Relaxed) {
-                    break;
-                }
-            } else if marked == state || self.cas(state, marked, Ordering::Relaxed) {
-                // Relaxed: the mark carries nothing. Free, so the old head had been woken: the new one is instead [M5].
-                queue.wake_head(wakeup);
-                break;
-            }
-        }
-        drop(queue);
-        // Unlocking touched it last.
-        self.canary.check();
-        Cancelled::Left(Left::Alive)
     }
 }

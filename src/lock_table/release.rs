@@ -10,7 +10,7 @@ use crate::word::{Mode, SlotWord};
 impl RawTable {
     /// Gives back one hold of the key.
     #[inline]
-    pub(super) fn unlock(&self, hash: u64, mode: Mode) {
+    pub(crate) fn unlock(&self, hash: u64, mode: Mode) {
         // Release: what the holder did comes before the next claim of this slot [S2].
         let mut success = Ordering::Release;
         if planted("unlock that releases nothing") {
@@ -80,7 +80,7 @@ impl RawTable {
 
     /// Makes the caller's exclusive hold a shared one, and lets the readers in that are queued
     /// before any writer.
-    pub(super) fn downgrade(&self, hash: u64) {
+    pub(crate) fn downgrade(&self, hash: u64) {
         let mut walk = Walk::new(self, hash);
         loop {
             match walk.leaf() {
@@ -101,7 +101,7 @@ impl RawTable {
     }
 
     /// Makes the caller's shared hold an exclusive one, unless others share it.
-    pub(super) fn try_upgrade(&self, hash: u64) -> bool {
+    pub(crate) fn try_upgrade(&self, hash: u64) -> bool {
         let mut walk = Walk::new(self, hash);
         loop {
             match walk.leaf() {

@@ -95,6 +95,10 @@ pub(crate) const OPTIMISTIC_ATTEMPTS: u32 = if CHECKED { 1 } else { 8 };
 /// costs a context switch. Not found by measurement.
 pub(crate) const LOOKS_IN_VAIN: u32 = if CHECKED { 0 } else { 4 };
 
+/// Keys up to which a session looks through all that it holds, at each lock.
+/// Not found by measurement.
+pub(crate) const LINEAR_HOLDS: usize = if CHECKED { 2 } else { 16 };
+
 /// Whether an unlock that leaves one word in a child array folds it into its parent now.
 /// Always would allocate and free on each collision of two keys; never would let a long-held key
 /// sink deeper with every key that it ever met. Under a checker the key decides, so that

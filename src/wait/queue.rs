@@ -114,6 +114,28 @@ impl Queue {
         }
     }
 
+    /// Puts a waiter before all others. A head that was told to look is the head no more, and told to
+    /// wait.
+    pub(crate) fn push_front(&mut self, waiter: Arc<Waiter>) {
+        if let Some(head) = self.head()
+            && head.signal() == Signal::Woken
+        {
+            head.set_signal(Signal::Waiting);
+        }
+        self.writers += usize::from(waiter.mode() == Mode::Exclusive);
+        // The queue's reference; `unlink` takes it back.
+        let node = into_node(waiter);
+        let head = self.head.replace(node);
+        // SAFETY: the node is alive by the reference above and in no other list, so its links are
+        // this queue's [W1].
+        unsafe { links(node, |l| l.next = head) };
+        match head {
+            // SAFETY: linked nodes are alive and theirs are this queue's links [W1].
+            Some(head) => unsafe { links(head, |l| l.prev = Some(node)) },
+            None => self.tail = Some(node),
+        }
+    }
+
     /// Takes a waiter out of the list.
     ///
     /// # Safety
@@ -147,6 +169,17 @@ impl Queue {
         let node = NonNull::new(Arc::as_ptr(waiter).cast_mut()).expect("a reference is not null");
         // SAFETY: linked, by the caller's contract.
         unsafe { self.unlink(node) }
+    }
+
+    /// Takes a waiter out from wherever it is, tells it how its wait has ended, and adds it to `wakeup`.
+    ///
+    /// # Safety
+    /// `waiter` is in this queue.
+    pub(crate) unsafe fn end(&mut self, waiter: &Arc<Waiter>, signal: Signal, wakeup: &mut Wakeup) {
+        // SAFETY: linked, by the caller's contract.
+        let waiter = unsafe { self.remove(waiter) };
+        waiter.set_signal(signal);
+        wakeup.add(waiter);
     }
 
     /// The waiters that may hold the key at once: the head, and if it reads, all readers that
@@ -186,6 +219,14 @@ impl Queue {
             (None, _) => Queued::Nobody,
             (Some(_), 0) => Queued::Readers,
             (Some(_), _) => Queued::Writers,
+        }
+    }
+
+    /// What [`queued`](Self::queued) will say once one waiter of this mode is out that is not alone here.
+    pub(crate) fn queued_without(&self, mode: Mode) -> Queued {
+        match self.writers - usize::from(mode == Mode::Exclusive) {
+            0 => Queued::Readers,
+            _ => Queued::Writers,
         }
     }
 
@@ -251,7 +292,7 @@ impl Drop for Queue {
 #[must_use]
 pub(crate) struct Wakeup {
     look: Option<Notify>,
-    /// Granted waiters, linked through `next`, newest first: they are out of their queue, and
+    /// Waiters whose wait has ended, linked through `next`, newest first: they are out of their queue, and
     /// their links are this list's [W1].
     granted: Option<NonNull<Waiter>>,
 }
@@ -288,6 +329,9 @@ impl Wakeup {
 impl Drop for Wakeup {
     fn drop(&mut self) {
         // A notification panicked: the others are still owed theirs.
+        if let Some(look) = self.look.take() {
+            look.notify();
+        }
         while let Some(notify) = self.pop() {
             notify.notify();
         }

@@ -15,6 +15,8 @@ pub(crate) enum Signal {
     Woken,
     /// It holds the key.
     Granted,
+    /// It was taken out of the queue and will not get the key.
+    Killed,
 }
 
 /// How to make a waiter look at its signal.
@@ -87,7 +89,8 @@ impl Waiter {
         match self.signal.load(Ordering::Acquire) {
             0 => Signal::Waiting,
             1 => Signal::Woken,
-            _ => Signal::Granted,
+            2 => Signal::Granted,
+            _ => Signal::Killed,
         }
     }
 

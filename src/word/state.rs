@@ -7,10 +7,11 @@
 //! | 2 | writer queued: somebody waits for exclusive |
 //! | 3 | woken: the head of the queue was woken and has not yet looked |
 //! | 4 | held exclusively |
+//! | 5 | upgrader: the head of the queue holds the key shared and waits to be alone with it |
 //! | 8-15 | bypasses: releases that left the lock to whoever comes first while somebody waited |
 //! | 16-63 | shared holders |
 //!
-//! Bits 1-3 change only under the queue's mutex, so they say what the queue says. The rest changes
+//! Bits 1-3 and 5 change only under the queue's mutex, so they say what the queue says. The rest changes
 //! by compare-and-swap, with or without it.
 
 use core::fmt;
@@ -24,6 +25,7 @@ const QUEUED: u64 = 1 << 1;
 const WRITER: u64 = 1 << 2;
 const WOKEN: u64 = 1 << 3;
 const EXCLUSIVE: u64 = 1 << 4;
+const UPGRADER: u64 = 1 << 5;
 const ONE_BYPASS: u64 = 1 << 8;
 const BYPASS_MASK: u64 = 0xff << 8;
 const ONE_READER: u64 = 1 << 16;
@@ -61,6 +63,8 @@ pub(crate) enum Release {
     Wake(State),
     /// Give the key to the head of the queue.
     HandOver,
+    /// The one holder that is left heads the queue and waits to be alone: give it the key exclusively.
+    Promote(State),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -71,13 +75,14 @@ impl fmt::Debug for State {
         let flag = |bit, name| if self.0 & bit != 0 { name } else { "" };
         write!(
             f,
-            "State({} readers, {} bypasses{}{}{}{}{})",
+            "State({} readers, {} bypasses{}{}{}{}{}{})",
             self.readers(),
             (self.0 & BYPASS_MASK) / ONE_BYPASS,
             flag(EXCLUSIVE, ", exclusive"),
             flag(QUEUED, ", queued"),
             flag(WRITER, ", writer queued"),
             flag(WOKEN, ", woken"),
+            flag(UPGRADER, ", upgrader"),
             flag(DEAD, ", dead"),
         )
     }
@@ -185,6 +190,28 @@ impl State {
         }
     }
 
+    /// This state when one of its readers heads the queue from now on, to become exclusive: a new head.
+    pub(crate) const fn with_upgrader(self) -> Self {
+        State(self.new_head().0 | QUEUED | WRITER | UPGRADER)
+    }
+
+    /// Whether a reader heads the queue.
+    pub(crate) const fn has_upgrader(self) -> bool {
+        self.0 & UPGRADER != 0
+    }
+
+    /// This state when its upgrader is alone and becomes exclusive; `None` if it is not, or there is none.
+    const fn promoted(self) -> Option<Self> {
+        if self.has_upgrader() {
+            match self.upgraded() {
+                Some(next) => Some(next.new_head()),
+                None => None,
+            }
+        } else {
+            None
+        }
+    }
+
     /// Whether somebody is queued.
     pub(crate) const fn is_queued(self) -> bool {
         self.0 & QUEUED != 0
@@ -208,7 +235,10 @@ impl State {
     pub(crate) const fn release(self, mode: Mode, strict: bool) -> Release {
         let rest = self.released(mode);
         if rest.is_held() {
-            return Release::Leave(rest);
+            return match rest.promoted() {
+                Some(next) => Release::Promote(next),
+                None => Release::Leave(rest),
+            };
         }
         if self.0 & QUEUED == 0 {
             return Release::Die;
@@ -229,7 +259,7 @@ impl State {
     pub(crate) const fn with_queue(self, queue: Queued) -> Self {
         let rest = self.0 & !(QUEUED | WRITER);
         State(match queue {
-            Queued::Nobody => rest & !(WOKEN | BYPASS_MASK),
+            Queued::Nobody => rest & !(WOKEN | BYPASS_MASK | UPGRADER),
             Queued::Readers => rest | QUEUED,
             Queued::Writers => rest | QUEUED | WRITER,
         })
@@ -240,9 +270,9 @@ impl State {
         State(self.0 & !WOKEN)
     }
 
-    /// This state when a new head waits from now on: nobody has passed it yet.
+    /// This state when a new head waits from now on: nobody has passed it yet, and it holds nothing.
     pub(crate) const fn new_head(self) -> Self {
-        State(self.0 & !(WOKEN | BYPASS_MASK))
+        State(self.0 & !(WOKEN | BYPASS_MASK | UPGRADER))
     }
 
     #[cfg(test)]

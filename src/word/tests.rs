@@ -118,6 +118,7 @@ fn state_release_never_forgets_a_waiter() {
             Release::Die => assert!(!queued && state.released(mode).mode().is_none()),
             Release::Wake(next) => assert!(queued && !next.is_held() && next.is_woken()),
             Release::HandOver => assert!(queued && state.bypass_spent()),
+            Release::Promote(_) => panic!("nobody upgrades"),
         }
         if state.readers() < 2 {
             let strict = state.release(mode, true);
@@ -138,6 +139,7 @@ fn state_counts_bypasses_up_to_the_limit() {
             }
             Release::HandOver => break,
             Release::Die => panic!("somebody waits"),
+            Release::Promote(_) => panic!("nobody upgrades"),
         }
     }
     assert_eq!(bypasses, MAX_BYPASSES);
@@ -148,4 +150,35 @@ fn state_counts_bypasses_up_to_the_limit() {
 #[should_panic(expected = "more shared holders")]
 fn state_refuses_to_overflow() {
     let _ = State::held_by((1 << 48) - 1).with_holders(Mode::Shared, 1);
+}
+
+#[test]
+fn state_promotes_the_upgrader_that_is_left() {
+    for readers in 2..5 {
+        let state = State::held_by(readers).with_upgrader();
+        assert!(state.has_upgrader() && state.is_queued());
+        for newcomer in [Mode::Shared, Mode::Exclusive] {
+            assert_eq!(state.enter(newcomer), Entry::Refuse);
+        }
+        for strict in [false, true] {
+            let mut state = state;
+            for left in (2..readers).rev() {
+                let Release::Leave(next) = state.release(Mode::Shared, strict) else {
+                    panic!("others still hold it: {state:?}");
+                };
+                assert_eq!((next.readers(), next.has_upgrader()), (left, true));
+                state = next;
+            }
+            let Release::Promote(next) = state.release(Mode::Shared, strict) else {
+                panic!("the upgrader is alone: {state:?}");
+            };
+            assert_eq!((next.mode(), next.holders()), (Some(Mode::Exclusive), 1));
+            assert!(!next.has_upgrader() && !next.is_woken());
+        }
+    }
+    // Whoever comes after it marks the queue, and the mark of the upgrader stays; without a queue it goes.
+    let state = State::held_by(2).with_upgrader();
+    assert!(state.with_queue(Queued::Writers).has_upgrader());
+    assert!(!state.with_queue(Queued::Nobody).has_upgrader());
+    assert!(!state.new_head().has_upgrader());
 }

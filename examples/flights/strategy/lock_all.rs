@@ -16,7 +16,7 @@ use crate::work::Work;
 /// and with a number they would share a lock; a name would be hashed again on every step although
 /// the program knows its id, as one whose records have primary keys does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Key {
+pub(super) enum Key {
     Aircraft(AircraftId),
     Origin(OriginId),
     Destination(DestinationId),
@@ -37,7 +37,7 @@ impl Hash for Key {
 /// A hasher for keys that are numbers: it maps each 64-bit number to another, so that no two keys ever
 /// share a lock, and spreads neighbours. Multiplication by an odd number and rotation can both be undone.
 #[derive(Default)]
-struct Spread(u64);
+pub(super) struct Spread(u64);
 
 impl Hasher for Spread {
     fn write(&mut self, _: &[u8]) {

@@ -13,6 +13,7 @@ pub(crate) mod lock_all;
 pub(crate) mod mutex;
 pub(crate) mod ordered;
 pub(crate) mod rwlock;
+pub(crate) mod session;
 pub(crate) mod transactions;
 
 /// What others may see of a step that is being done.
@@ -74,6 +75,12 @@ pub(crate) trait Strategy: Sync + Sized {
         None
     }
 
+    /// How often somebody was told to give way in a deadlock and began again, since the start; `None` if there are
+    /// none to be found.
+    fn deadlocks(&self) -> Option<u64> {
+        None
+    }
+
     /// Adds up departures and arrivals while other threads are in steps.
     fn audit(&self) -> Sums;
 
@@ -111,6 +118,7 @@ pub(crate) static ALL: &[Entry] = &[
     Entry::of::<levels::Levels>(),
     Entry::of::<rwlock::RwLocks>(),
     Entry::of::<lock_all::LockAll>(),
+    Entry::of::<session::Sessions>(),
     Entry::of::<cells::VersionedCells>(),
     Entry::of::<transactions::Transactions>(),
 ];

@@ -129,6 +129,15 @@ impl Row {
         }
     }
 
+    /// A part of something, in hundredths.
+    pub(crate) fn percent(what: &str, against: &str, value: Quartiles) -> Self {
+        Self {
+            value: Some(value),
+            unit: " %",
+            ..Self::new(what, against, Sense::Alone)
+        }
+    }
+
     /// A number of times a bound that theory gives, smaller is better.
     pub(crate) fn times(what: &str, against: &str, value: Quartiles, context: String) -> Self {
         Self {

@@ -10,6 +10,7 @@ mod many_keys;
 mod one_key;
 mod readers;
 mod scaling;
+mod sessions;
 mod transactions;
 mod trees;
 mod uncontended;
@@ -39,6 +40,7 @@ pub(crate) const ALL: &[Question] = &[
     scaling::QUESTION,
     readers::QUESTION,
     asynchronous::QUESTION,
+    sessions::QUESTION,
     cells::alone::QUESTION,
     cells::apart::QUESTION,
     cells::crowd::QUESTION,

@@ -1,0 +1,97 @@
+//! `session`: the keys of a flight in a [`Session`](latchwork::Session), one after the other as the row names them, and no
+//! order that anybody has to keep.
+//!
+//! The rows name the aircraft, then the origin, then the destination, so steps alone never meet in a circle. An audit goes through the
+//! destinations first, and does: who is told to give way releases what it holds and starts again.
+
+use std::hash::BuildHasherDefault;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use latchwork::{LockError, LockTable, Session};
+
+use super::lock_all::{Key, Spread};
+use super::{Steps, Strategy};
+use crate::data::{Dataset, DestinationId, Flight, OriginId};
+use crate::totals::{Cells, Sums, Tally};
+use crate::work::Work;
+
+type Hasher = BuildHasherDefault<Spread>;
+
+pub(crate) struct Sessions {
+    table: LockTable<Key, Hasher>,
+    /// What an audit locks, in its order.
+    airports: Box<[Key]>,
+    totals: Cells,
+    deadlocks: AtomicU64,
+}
+
+impl Sessions {
+    /// Has a session lock what it needs, again and again until it has it. It stays as old as it is, so it does
+    /// not lose for ever.
+    fn until_locked(
+        &self,
+        mut lock: impl FnMut(&mut Session<'_, Key, Hasher>) -> Result<(), LockError>,
+    ) -> Session<'_, Key, Hasher> {
+        let mut session = self.table.session();
+        while let Err(error) = lock(&mut session) {
+            assert!(matches!(error, LockError::Deadlock(_)), "{error}");
+            // Relaxed: a statistic.
+            self.deadlocks.fetch_add(1, Relaxed);
+            session.release_all();
+        }
+        session
+    }
+}
+
+impl Strategy for Sessions {
+    const NAME: &'static str = "session";
+    const ABOUT: &'static str =
+        "the keys in the order of the row, in a Session; deadlocks are found and retried";
+    const STEPS: Steps = Steps::Atomic;
+
+    fn new(dataset: &Dataset) -> Self {
+        // No more airports than flights, and those were checked to fit.
+        let origins = (0..dataset.origins.len()).map(|id| Key::Origin(OriginId(id as u32)));
+        let destinations = 0..dataset.destinations.len();
+        let destinations = destinations.map(|id| Key::Destination(DestinationId(id as u32)));
+        Self {
+            table: LockTable::default(),
+            airports: destinations.chain(origins).collect(),
+            totals: Cells::new(dataset),
+            deadlocks: AtomicU64::new(0),
+        }
+    }
+
+    fn step(&self, flight: &Flight, work: Work) -> u64 {
+        let _locks = self.until_locked(|session| {
+            if let Some(aircraft) = flight.aircraft {
+                session.lock(&Key::Aircraft(aircraft))?;
+            }
+            session.lock(&Key::Origin(flight.origin))?;
+            session.lock(&Key::Destination(flight.destination))
+        });
+        self.totals.add(flight, work);
+        0
+    }
+
+    /// The table counts for itself; it was made for this run, so all of its waits are of this run.
+    fn other_waits(&self) -> u64 {
+        self.table.stats().waits
+    }
+
+    fn deadlocks(&self) -> Option<u64> {
+        Some(self.deadlocks.load(Relaxed))
+    }
+
+    fn audit(&self) -> Sums {
+        let _locks = self.until_locked(|session| {
+            let mut airports = self.airports.iter();
+            airports.try_for_each(|key| session.lock_shared(key))
+        });
+        self.totals.sums()
+    }
+
+    fn tally(&self) -> Tally {
+        self.totals.tally()
+    }
+}

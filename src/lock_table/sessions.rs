@@ -1,0 +1,90 @@
+//! What a table keeps for its sessions: who of them waits for whom, and the last deadlocks.
+
+use core::fmt;
+use core::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe};
+use std::collections::VecDeque;
+use std::panic::catch_unwind;
+use std::sync::Arc;
+
+use super::KeyId;
+use super::claim::Seat;
+use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::waits_for::{Cycle, Graph};
+
+/// Names a key.
+pub(super) type Labels = Arc<dyn Fn(KeyId) -> String + Send + Sync>;
+
+/// Deadlocks that a table remembers when nobody says.
+pub(super) const KEPT: usize = 16;
+
+pub(crate) struct Sessions {
+    begun: AtomicU64,
+    waits: Mutex<Waits>,
+    labels: Option<Labels>,
+}
+
+// No user code runs while the mutex is held, so that a panic finds it whole; a label function is called
+// behind `catch_unwind`, and what it leaves behind is its own business.
+impl UnwindSafe for Sessions {}
+impl RefUnwindSafe for Sessions {}
+
+/// The sessions that wait, and who was ended for it.
+#[derive(Debug)]
+pub(crate) struct Waits {
+    pub(crate) graph: Graph<Seat>,
+    deadlocks: VecDeque<Arc<Cycle>>,
+    kept: usize,
+}
+
+impl Waits {
+    /// Remembers a deadlock, and forgets the oldest if there are too many.
+    pub(crate) fn remember(&mut self, cycle: Arc<Cycle>) {
+        self.deadlocks.push_back(cycle);
+        while self.deadlocks.len() > self.kept {
+            self.deadlocks.pop_front();
+        }
+    }
+
+    /// The last deadlocks, the oldest first.
+    pub(crate) fn deadlocks(&self) -> Vec<Arc<Cycle>> {
+        self.deadlocks.iter().cloned().collect()
+    }
+}
+
+impl Sessions {
+    pub(super) fn new(labels: Option<Labels>, kept: usize) -> Self {
+        let waits = Waits {
+            graph: Graph::default(),
+            deadlocks: VecDeque::new(),
+            kept,
+        };
+        Sessions {
+            begun: AtomicU64::new(0),
+            waits: Mutex::new(waits),
+            labels,
+        }
+    }
+
+    /// A number greater than those of all sessions before.
+    pub(crate) fn begin(&self) -> u64 {
+        // Relaxed: it tells sessions apart and orders their ages, nothing else.
+        self.begun.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Calls `f` with the sessions that wait, to itself. It runs no user code.
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut Waits) -> R) -> R {
+        f(&mut self.waits.lock())
+    }
+
+    /// What a key is called; `None` if nobody says, or if the function that should panics.
+    pub(crate) fn label(&self, key: KeyId) -> Option<String> {
+        let labels = self.labels.as_ref()?;
+        catch_unwind(AssertUnwindSafe(|| labels(key))).ok()
+    }
+}
+
+impl fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sessions").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,155 @@
+//! What the table knows of a session, and what a session does with it: the two halves of detection.
+#![allow(unsafe_code)]
+
+use std::sync::Arc;
+
+use super::wait::Pending;
+use super::{DeadlockReport, LockError, Policy, Session};
+use crate::lock_table::{Notices, RawTable, Waits};
+use crate::waits_for::{Cycle, Held, Link, Want};
+
+impl<K: ?Sized, S> Session<'_, K, S> {
+    /// Under `WaitDie`, makes known that the session is about to want a key, unless an older one does [D6].
+    pub(super) fn announce(&mut self, want: Held, upgrade: bool) -> Result<(), LockError> {
+        if self.policy != Policy::WaitDie && !self.announced {
+            return Ok(());
+        }
+        let id = self.owner.id;
+        self.table.sessions.with(|waits| {
+            let graph = &mut waits.graph;
+            if self.policy == Policy::WaitDie && graph.older_holds(id, want.hash, want.mode) {
+                return Err(LockError::Died);
+            }
+            graph.enter(&self.owner, self.held.iter().map(|hold| hold.held()));
+            self.announced = true;
+            if upgrade {
+                graph.change(id, want);
+            } else {
+                graph.hold(id, want);
+            }
+            Ok(())
+        })
+    }
+
+    /// Takes an announcement back.
+    pub(super) fn retract(&mut self, hash: u64) {
+        if self.announced {
+            let id = self.owner.id;
+            let held = self.held.get(hash).map(|hold| hold.held());
+            self.table.sessions.with(|waits| match held {
+                Some(held) => waits.graph.change(id, held),
+                None => waits.graph.release(id, hash),
+            });
+        }
+    }
+
+    /// Makes known that a key is held in another mode, if it is known.
+    pub(super) fn announce_change(&mut self, held: Held) {
+        if self.announced {
+            let id = self.owner.id;
+            self.table
+                .sessions
+                .with(|waits| waits.graph.change(id, held));
+        }
+    }
+
+    /// Publishes what the session holds and waits for [D1].
+    pub(super) fn publish(&self, waits: &mut Waits, pending: &Pending) {
+        waits
+            .graph
+            .enter(&self.owner, self.held.iter().map(|hold| hold.held()));
+        waits.graph.wait(
+            self.owner.id,
+            Want {
+                held: pending.want,
+                upgrade: pending.upgrade,
+                place: pending.claim.seat(),
+            },
+        );
+    }
+
+    /// Takes it back, before the claim ends [D2]. Returns the cycle that the session was the victim of, if it was.
+    pub(super) fn unpublish(&self) -> Option<Arc<Cycle>> {
+        let id = self.owner.id;
+        self.table.sessions.with(|waits| {
+            let killed = waits.graph.end_wait(id);
+            if !self.announced {
+                waits.graph.exit(id);
+            }
+            killed
+        })
+    }
+
+    /// Publishes, if that is still to do, and ends all cycles through the key that the session waits for [D3].
+    pub(super) fn detect(&mut self) {
+        let mut notices = Notices::default();
+        let mut pending = self.pending.take().expect("it waits");
+        self.table.sessions.with(|waits| {
+            if !core::mem::replace(&mut pending.published, true) {
+                self.publish(waits, &pending);
+            }
+            let (id, hash) = (self.owner.id, pending.want.hash);
+            resolve(waits, self.table.raw(), id, hash, &mut notices);
+        });
+        self.pending = Some(pending);
+        // User code: with no mutex held.
+        notices.run();
+    }
+
+    /// The error for the second of two that want to be alone with a key that both read; `None` if the first is
+    /// just giving up.
+    pub(super) fn rivalry(&self, waits: &mut Waits, want: Held) -> Option<Arc<Cycle>> {
+        let (rival, holds, wants) = waits.graph.upgrader(want.hash)?;
+        let rival = Link {
+            owner: rival.clone(),
+            holds,
+            wants,
+        };
+        let hold = self.held.get(want.hash).expect("it is held shared");
+        let own = Link {
+            owner: self.owner.clone(),
+            holds: hold.held(),
+            wants: want,
+        };
+        let cycle = Arc::new(Cycle {
+            links: vec![own, rival],
+            victim: 0,
+        });
+        waits.remember(cycle.clone());
+        Some(cycle)
+    }
+
+    pub(super) fn deadlock(&self, cycle: &Cycle) -> LockError {
+        LockError::Deadlock(DeadlockReport::new(cycle, &self.table.sessions))
+    }
+}
+
+/// Ends cycles in which somebody waits for the key `hash`, until there is none or the owner `id` waits no more.
+fn resolve(waits: &mut Waits, table: &RawTable, id: u64, hash: u64, notices: &mut Notices) {
+    while waits.graph.want(id).is_some() {
+        let Some(mut cycle) = waits.graph.cycle(hash) else {
+            return;
+        };
+        let soft = cycle.soft().map(|link| link.owner.id);
+        if let Some(reader) = soft {
+            let seat = &waits.graph.want(reader).expect("it is in the cycle").place;
+            // SAFETY: what waits according to the graph, whose mutex is held, has not ended its claim [D2].
+            unsafe { table.let_past(seat, notices) };
+            waits.graph.arrive(reader);
+            continue;
+        }
+        cycle.victim = cycle.choose();
+        let victim = cycle.links[cycle.victim].owner.id;
+        let seat = &waits.graph.want(victim).expect("it is in the cycle").place;
+        // SAFETY: as above.
+        if unsafe { table.kill(seat, notices) } {
+            let cycle = Arc::new(cycle);
+            waits.graph.kill(victim, cycle.clone());
+            waits.remember(cycle);
+        } else {
+            // A holder that waits keeps others out, so nobody in a hard cycle is granted anything [D4].
+            debug_assert!(false, "the victim of a hard cycle holds what it waits for");
+            waits.graph.arrive(victim);
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! What a session holds: a list, with an index once it is long.
+
+use crate::sync::tuning::LINEAR_HOLDS;
+use crate::waits_for::{At, Held, Numbers};
+use crate::word::Mode;
+
+/// A key that a session holds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hold {
+    pub(super) hash: u64,
+    pub(super) mode: Mode,
+    /// When it was taken, by the clock of the session.
+    pub(super) taken: u64,
+    /// When it was made exclusive, if it was shared before.
+    pub(super) upgraded: Option<u64>,
+    pub(super) at: At,
+}
+
+impl Hold {
+    pub(super) fn held(&self) -> Held {
+        Held {
+            hash: self.hash,
+            mode: self.mode,
+            at: self.at,
+        }
+    }
+}
+
+/// Each key once, in no order.
+#[derive(Debug, Default)]
+pub(super) struct Holds {
+    all: Vec<Hold>,
+    /// Where in `all` a key is; empty as long as a look at each is faster.
+    places: Numbers<usize>,
+}
+
+impl Holds {
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Hold> {
+        self.all.iter()
+    }
+
+    #[inline]
+    fn find(&self, hash: u64) -> Option<usize> {
+        if self.places.is_empty() {
+            self.all.iter().position(|hold| hold.hash == hash)
+        } else {
+            self.places.get(&hash).copied()
+        }
+    }
+
+    #[inline]
+    pub(super) fn get(&self, hash: u64) -> Option<&Hold> {
+        self.find(hash).map(|i| &self.all[i])
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, hash: u64) -> Option<&mut Hold> {
+        self.find(hash).map(|i| &mut self.all[i])
+    }
+
+    /// Adds a key that is not there.
+    #[inline]
+    pub(super) fn push(&mut self, hold: Hold) {
+        let i = self.all.len();
+        self.all.push(hold);
+        if !self.places.is_empty() {
+            self.places.insert(hold.hash, i);
+        } else if i >= LINEAR_HOLDS {
+            self.index();
+        }
+    }
+
+    #[cold]
+    fn index(&mut self) {
+        let all = self.all.iter().enumerate();
+        self.places.extend(all.map(|(i, hold)| (hold.hash, i)));
+    }
+
+    /// Takes a key out, and says how it was held.
+    #[inline]
+    pub(super) fn remove(&mut self, hash: u64) -> Option<Mode> {
+        let i = self.find(hash)?;
+        let mode = self.all[i].mode;
+        // The last is not copied: what was written just now would be read in other pieces, which costs
+        // as much as the lock itself (report, `sessions`).
+        if i + 1 == self.all.len() {
+            self.all.truncate(i);
+        } else {
+            self.all.swap_remove(i);
+        }
+        if !self.places.is_empty() {
+            self.places.remove(&hash);
+            if let Some(moved) = self.all.get(i) {
+                self.places.insert(moved.hash, i);
+            }
+        }
+        Some(mode)
+    }
+
+    /// Takes out any one.
+    #[inline]
+    pub(super) fn pop(&mut self) -> Option<(u64, Mode)> {
+        let last = self.all.last()?;
+        let (hash, mode) = (last.hash, last.mode);
+        self.all.truncate(self.all.len() - 1);
+        if !self.places.is_empty() {
+            self.places.remove(&hash);
+        }
+        Some((hash, mode))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hold(hash: u64) -> Hold {
+        Hold {
+            hash,
+            mode: Mode::Shared,
+            taken: hash,
+            upgraded: None,
+            at: At::here(),
+        }
+    }
+
+    /// Takes keys in and out across the border between list and index, both ways.
+    #[test]
+    fn list_and_index_agree() {
+        let mut holds = Holds::default();
+        for round in 0..3 {
+            for hash in 0..3 * LINEAR_HOLDS as u64 {
+                assert!(holds.get(hash).is_none(), "round {round}");
+                holds.push(hold(hash));
+            }
+            for hash in (0..3 * LINEAR_HOLDS as u64).step_by(2) {
+                assert_eq!(holds.remove(hash), Some(Mode::Shared));
+                assert!(holds.remove(hash).is_none());
+            }
+            let odd = (0..3 * LINEAR_HOLDS as u64).filter(|h| h % 2 == 1);
+            assert!(
+                odd.clone()
+                    .all(|h| holds.get(h).is_some_and(|of| of.taken == h))
+            );
+            assert_eq!(holds.len(), odd.count());
+            while let Some((hash, _)) = holds.pop() {
+                assert!(holds.get(hash).is_none());
+            }
+        }
+    }
+}

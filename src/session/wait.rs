@@ -1,0 +1,263 @@
+//! A session that waits: how it begins, what it is told, how it ends.
+
+use std::time::Instant;
+
+use super::{LockError, Policy, Session};
+use crate::lock_table::{Claim, Claiming, RawTable, Told};
+use crate::sync::yield_now;
+use crate::wait::{Notify, Spin, Waiter, Wakeup};
+use crate::waits_for::Held;
+use crate::word::Mode;
+
+/// A claim of a session, and what it is for.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) claim: Claim,
+    pub(super) want: Held,
+    pub(super) upgrade: bool,
+    /// Whether the table knows of it.
+    pub(super) published: bool,
+}
+
+/// What a wait is to do next if nothing happens before.
+#[derive(Clone, Copy)]
+enum Next {
+    Detect(Instant),
+    GiveUp(Instant),
+    Nothing,
+}
+
+impl<K: ?Sized, S> Session<'_, K, S> {
+    #[cold]
+    #[inline(never)]
+    pub(super) fn lock_slow(&mut self, want: Held, upgrade: bool) -> Result<(), LockError> {
+        // Before it spins: that is waiting too.
+        let begun = Instant::now();
+        let mut parker = None;
+        let spin = self.table.raw().spin_before();
+        let notify = || {
+            let (own, notify) = RawTable::notify_thread();
+            parker = Some(own);
+            notify
+        };
+        if self.begin(want, upgrade, spin, notify)? {
+            return Ok(());
+        }
+        let parker = parker.expect("made to be queued");
+        let detect = begun.checked_add(self.detect_after);
+        let deadline = self.deadline(begun);
+        loop {
+            if let Some(done) = self.look(&mut None) {
+                return done;
+            }
+            match self.next(detect, deadline) {
+                Next::Nothing => parker.park(),
+                Next::Detect(at) if !parker.park_until(at) => self.detect(),
+                Next::GiveUp(at) if !parker.park_until(at) => {
+                    return self.give_up(LockError::TimedOut);
+                }
+                Next::Detect(_) | Next::GiveUp(_) => {}
+            }
+        }
+    }
+
+    /// When a wait that begins now is over, if it ends by itself.
+    pub(super) fn deadline(&self, begun: Instant) -> Option<Instant> {
+        match self.policy {
+            Policy::Timeout(time) => begun.checked_add(time),
+            _ => None,
+        }
+    }
+
+    fn next(&self, detect: Option<Instant>, deadline: Option<Instant>) -> Next {
+        let published = self.pending.as_ref().is_none_or(|p| p.published);
+        match (detect.filter(|_| !published), deadline) {
+            (Some(detect), Some(deadline)) if deadline < detect => Next::GiveUp(deadline),
+            (Some(detect), _) => Next::Detect(detect),
+            (None, Some(deadline)) => Next::GiveUp(deadline),
+            (None, None) => Next::Nothing,
+        }
+    }
+
+    /// Takes the key (`true`), or a place in its queue.
+    pub(super) fn begin(
+        &mut self,
+        want: Held,
+        upgrade: bool,
+        spin: Spin,
+        notify: impl FnMut() -> Notify,
+    ) -> Result<bool, LockError> {
+        self.announce(want, upgrade)?;
+        let begun = if self.policy == Policy::NoWait {
+            self.try_now(want, upgrade)
+        } else if upgrade {
+            self.begin_upgrade(want, notify)
+        } else {
+            Ok(self.begin_lock(want, spin, notify))
+        };
+        if begun.is_err() {
+            self.retract(want.hash);
+        }
+        begun
+    }
+
+    fn try_now(&mut self, want: Held, upgrade: bool) -> Result<bool, LockError> {
+        let table = self.table.raw();
+        if upgrade && table.try_upgrade(want.hash) {
+            self.upgraded(want);
+        } else if !upgrade && table.try_lock(want.hash, want.mode) {
+            self.take(want);
+        } else {
+            return Err(LockError::WouldBlock);
+        }
+        Ok(true)
+    }
+
+    fn begin_lock(&mut self, want: Held, spin: Spin, notify: impl FnMut() -> Notify) -> bool {
+        match self.table.raw().claim(want.hash, want.mode, spin, notify) {
+            Claiming::Holds => {
+                self.take(want);
+                true
+            }
+            Claiming::Queued(claim) => {
+                self.queued(claim, want, false);
+                false
+            }
+            Claiming::Rival => unreachable!("only of upgrades"),
+        }
+    }
+
+    /// Queues and publishes in one step of the table's sessions, so that of two who upgrade the second
+    /// knows the first [D5].
+    fn begin_upgrade(
+        &mut self,
+        want: Held,
+        mut notify: impl FnMut() -> Notify,
+    ) -> Result<bool, LockError> {
+        let waiter = Waiter::take(Mode::Exclusive, notify());
+        loop {
+            let (claiming, cycle) = self.table.sessions.with(|waits| {
+                match self.table.raw().claim_upgrade(want.hash, &waiter) {
+                    Claiming::Queued(claim) => {
+                        let pending = Pending {
+                            claim,
+                            want,
+                            upgrade: true,
+                            published: true,
+                        };
+                        self.publish(waits, &pending);
+                        self.pending = Some(pending);
+                        (None, None)
+                    }
+                    Claiming::Holds => (Some(Claiming::Holds), None),
+                    Claiming::Rival => (Some(Claiming::Rival), self.rivalry(waits, want)),
+                }
+            });
+            match (claiming, cycle) {
+                (None, _) => break,
+                (Some(Claiming::Rival), Some(cycle)) => return Err(self.deadlock(&cycle)),
+                // The other is on its way out of the queue.
+                (Some(Claiming::Rival), None) => yield_now(),
+                (Some(_), _) => {
+                    self.upgraded(want);
+                    return Ok(true);
+                }
+            }
+        }
+        drop(waiter);
+        self.observe();
+        self.detect();
+        Ok(false)
+    }
+
+    fn queued(&mut self, claim: Claim, want: Held, upgrade: bool) {
+        self.pending = Some(Pending {
+            claim,
+            want,
+            upgrade,
+            published: false,
+        });
+        self.observe();
+    }
+
+    /// Tells a subscriber, which may panic: the wait is written down.
+    fn observe(&mut self) {
+        if let Some(pending) = &mut self.pending {
+            pending.claim.observe();
+        }
+    }
+
+    /// Looks at what the wait was told, and leaves `renewal` with it if it goes on. Returns how it ended, if it did.
+    pub(super) fn look(&mut self, renewal: &mut Option<Notify>) -> Option<Result<(), LockError>> {
+        let table = self.table.raw();
+        let pending = self.pending.as_ref().expect("it waits");
+        let mut wakeup = Wakeup::default();
+        match table.told(&pending.claim, renewal, &mut wakeup) {
+            Told::Waits => None,
+            Told::Holds => {
+                let pending = self.pending.take().expect("it waits");
+                let killed = pending.published.then(|| self.unpublish()).flatten();
+                debug_assert!(killed.is_none(), "granted and killed [M13]");
+                self.got(&pending);
+                table.claimed(pending.claim, &mut wakeup);
+                Some(Ok(()))
+            }
+            Told::Killed => {
+                let pending = self.pending.take().expect("it waits");
+                let cycle = self.unpublish().expect("killed through what it published");
+                self.retract(pending.want.hash);
+                table.lost(pending.claim);
+                Some(Err(self.deadlock(&cycle)))
+            }
+        }
+    }
+
+    /// Writes down what a wait has got, before user code learns of it.
+    fn got(&mut self, pending: &Pending) {
+        if pending.upgrade {
+            self.upgraded(pending.want);
+        } else {
+            self.take(pending.want);
+        }
+    }
+
+    /// Leaves the queue with `error`, unless it is too late for that.
+    pub(super) fn give_up(&mut self, error: LockError) -> Result<(), LockError> {
+        let pending = self.pending.take().expect("it waits");
+        let killed = pending.published.then(|| self.unpublish()).flatten();
+        let (want, upgrade) = (pending.want, pending.upgrade);
+        if let Some(cycle) = killed {
+            self.retract(want.hash);
+            self.table.raw().lost(pending.claim);
+            return Err(self.deadlock(&cycle));
+        }
+        if self.table.raw().give_up(pending.claim) {
+            if upgrade {
+                self.upgraded(want);
+            } else {
+                self.take(want);
+            }
+            return Ok(());
+        }
+        self.retract(want.hash);
+        Err(error)
+    }
+
+    /// Leaves the queue for good: a key that was granted is passed on, and a hold that was upgraded is shared again.
+    pub(super) fn abandon(&mut self) {
+        let pending = self.pending.take().expect("it waits");
+        let killed = pending.published.then(|| self.unpublish()).flatten();
+        let (want, upgrade) = (pending.want, pending.upgrade);
+        self.retract(want.hash);
+        let table = self.table.raw();
+        if killed.is_some() {
+            table.lost(pending.claim);
+        } else if table.give_up(pending.claim) {
+            if upgrade {
+                table.downgrade(want.hash);
+            } else {
+                table.unlock(want.hash, want.mode);
+            }
+        }
+    }
+}

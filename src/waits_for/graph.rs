@@ -1,0 +1,216 @@
+//! The graph: what its owners hold and wait for, by owner and by key.
+
+use core::hash::{BuildHasherDefault, Hasher};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::search::Scratch;
+use super::{Cycle, Held, Owner};
+use crate::word::Mode;
+
+/// Spreads numbers that are hashes already, or as good as consecutive.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Spread(u64);
+
+impl Hasher for Spread {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("numbers only")
+    }
+
+    #[inline(always)]
+    fn write_u64(&mut self, n: u64) {
+        // The multiplier of Fibonacci hashing (Knuth, vol. 3, 6.4), and its good upper bits put below too.
+        let n = n.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0 = n ^ (n >> 32);
+    }
+
+    #[inline(always)]
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+pub(crate) type Numbers<V> = HashMap<u64, V, BuildHasherDefault<Spread>>;
+
+/// What an owner waits for, and `P`, the place in which it does.
+#[derive(Debug)]
+pub(crate) struct Want<P> {
+    pub(crate) held: Held,
+    /// Whether it holds the key shared and goes on to.
+    pub(crate) upgrade: bool,
+    pub(crate) place: P,
+}
+
+#[derive(Debug)]
+pub(super) struct Party<P> {
+    pub(super) owner: Owner,
+    pub(super) held: Vec<Held>,
+    pub(super) want: Option<Want<P>>,
+    killed: Option<Arc<Cycle>>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Key {
+    pub(super) holders: Vec<(u64, Mode)>,
+    pub(super) waiters: Vec<u64>,
+}
+
+/// Owners, the keys that they hold and the one key that each may wait for.
+#[derive(Debug)]
+pub(crate) struct Graph<P> {
+    pub(super) parties: Numbers<Party<P>>,
+    pub(super) keys: Numbers<Key>,
+    pub(super) scratch: Scratch,
+}
+
+impl<P> Default for Graph<P> {
+    fn default() -> Self {
+        Graph {
+            parties: Numbers::default(),
+            keys: Numbers::default(),
+            scratch: Scratch::default(),
+        }
+    }
+}
+
+impl<P> Graph<P> {
+    /// Makes `owner` known, with what it holds; or if it is, what has changed of it.
+    pub(crate) fn enter(&mut self, owner: &Owner, held: impl IntoIterator<Item = Held>) {
+        let id = owner.id;
+        if let Some(party) = self.parties.get_mut(&id) {
+            party.owner = owner.clone();
+            return;
+        }
+        let held: Vec<Held> = held.into_iter().collect();
+        for held in &held {
+            let key = self.keys.entry(held.hash).or_default();
+            key.holders.push((id, held.mode));
+        }
+        let party = Party {
+            owner: owner.clone(),
+            held,
+            want: None,
+            killed: None,
+        };
+        self.parties.insert(id, party);
+    }
+
+    /// Forgets an owner that waits for nothing.
+    pub(crate) fn exit(&mut self, id: u64) {
+        if let Some(party) = self.parties.remove(&id) {
+            debug_assert!(party.want.is_none(), "it still waits");
+            for held in &party.held {
+                self.unlist(held.hash, |key| {
+                    remove(&mut key.holders, |holder| holder.0 == id)
+                });
+            }
+        }
+    }
+
+    /// A known owner holds, or is about to hold, one key more.
+    pub(crate) fn hold(&mut self, id: u64, held: Held) {
+        let party = self.parties.get_mut(&id).expect("it is known");
+        party.held.push(held);
+        let key = self.keys.entry(held.hash).or_default();
+        key.holders.push((id, held.mode));
+    }
+
+    /// A known owner holds a key in another mode.
+    pub(crate) fn change(&mut self, id: u64, held: Held) {
+        self.release(id, held.hash);
+        self.hold(id, held);
+    }
+
+    /// A known owner holds a key no more.
+    pub(crate) fn release(&mut self, id: u64, hash: u64) {
+        let Some(party) = self.parties.get_mut(&id) else {
+            return;
+        };
+        if remove(&mut party.held, |held| held.hash == hash) {
+            self.unlist(hash, |key| {
+                remove(&mut key.holders, |holder| holder.0 == id)
+            });
+        }
+    }
+
+    /// A known owner waits from now on.
+    pub(crate) fn wait(&mut self, id: u64, want: Want<P>) {
+        let party = self.parties.get_mut(&id).expect("it is known");
+        debug_assert!(party.want.is_none() && party.killed.is_none(), "it waits");
+        let key = self.keys.entry(want.held.hash).or_default();
+        key.waiters.push(id);
+        party.want = Some(want);
+    }
+
+    /// An owner waits no more. Returns the cycle that it was the victim of, if its wait was ended for that.
+    pub(crate) fn end_wait(&mut self, id: u64) -> Option<Arc<Cycle>> {
+        self.arrive(id);
+        self.parties.get_mut(&id)?.killed.take()
+    }
+
+    /// The wait of an owner is ended for a cycle, as it will learn.
+    pub(crate) fn kill(&mut self, id: u64, cycle: Arc<Cycle>) {
+        self.arrive(id);
+        let party = self.parties.get_mut(&id).expect("it is known");
+        party.killed = Some(cycle);
+    }
+
+    /// The wait of an owner is over, whether it knows it yet or not.
+    pub(crate) fn arrive(&mut self, id: u64) {
+        let want = self.parties.get_mut(&id).and_then(|p| p.want.take());
+        if let Some(want) = want {
+            self.unlist(want.held.hash, |key| {
+                remove(&mut key.waiters, |other| *other == id)
+            });
+        }
+    }
+
+    /// What an owner waits for.
+    pub(crate) fn want(&self, id: u64) -> Option<&Want<P>> {
+        self.parties.get(&id)?.want.as_ref()
+    }
+
+    /// Whether an older owner than `id` holds `hash` in a mode that conflicts with `mode`.
+    pub(crate) fn older_holds(&self, id: u64, hash: u64, mode: Mode) -> bool {
+        let holders = self.keys.get(&hash).map_or(&[][..], |key| &key.holders);
+        let mut older = holders.iter().filter(|holder| holder.0 < id);
+        older.any(|holder| !holder.1.admits(mode))
+    }
+
+    /// The owner that holds `hash` shared and waits to hold it alone: who, its hold, its wish.
+    pub(crate) fn upgrader(&self, hash: u64) -> Option<(&Owner, Held, Held)> {
+        let waiters = self.keys.get(&hash).map_or(&[][..], |key| &key.waiters);
+        waiters.iter().find_map(|id| {
+            let party = &self.parties[id];
+            let want = party.want.as_ref().filter(|want| want.upgrade)?;
+            let held = party.held.iter().find(|held| held.hash == hash)?;
+            let mode = Mode::Shared;
+            Some((&party.owner, Held { mode, ..*held }, want.held))
+        })
+    }
+
+    /// Whether it knows nobody, and no key.
+    #[cfg(any(test, latchwork_loom, latchwork_shuttle))]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.parties.is_empty() && self.keys.is_empty()
+    }
+
+    /// Takes something off the lists of a key, and the key away if they are empty.
+    fn unlist(&mut self, hash: u64, f: impl FnOnce(&mut Key) -> bool) {
+        let key = self.keys.get_mut(&hash).expect("it is listed");
+        let found = f(key);
+        debug_assert!(found, "it is listed");
+        if key.holders.is_empty() && key.waiters.is_empty() {
+            self.keys.remove(&hash);
+        }
+    }
+}
+
+/// Takes the first element out for which `is` says so. Returns whether there was one.
+fn remove<T>(all: &mut Vec<T>, is: impl FnMut(&T) -> bool) -> bool {
+    let found = all.iter().position(is);
+    if let Some(i) = found {
+        all.swap_remove(i);
+    }
+    found.is_some()
+}

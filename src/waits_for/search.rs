@@ -1,0 +1,158 @@
+//! The search for a cycle through one key.
+//!
+//! A key leads to the keys that its holders wait for. Whoever waits for a key waits for all its holders:
+//! for those whose mode conflicts with its own directly, and for the others behind somebody in the queue with whose
+//! mode both conflict. So a cycle of owners is a cycle of keys, and no queue need be read.
+//!
+//! It goes from the key forwards, to what its holders wait for, and backwards, to what its waiters hold, and takes the
+//! cheaper step of the two each time. If either side runs out, there is no cycle. A chain that grows at one end costs
+//! one step each time, and one that is joined from pieces costs its shorter piece: *n* owners in chains take *n* log *n* steps in
+//! all, in whatever order they come (the argument is that of union by size).
+//! The backward side alone says no more than whether there is a cycle; which one it is, the forward side finds.
+
+use std::collections::VecDeque;
+
+use super::graph::{Graph, Key, Numbers};
+use super::{Cycle, Link};
+
+/// One side of a search: keys to go on from, and what it has cost.
+#[derive(Debug, Default)]
+struct Side {
+    open: VecDeque<u64>,
+    steps: usize,
+}
+
+/// What a search uses, kept for the next one: to make it anew costs as much as a short search.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    /// For each key that was reached, the key before it and the holder of that one, who waits for this one.
+    ahead: Numbers<Option<(u64, u64)>>,
+    /// The keys from which it can be reached.
+    behind: Numbers<()>,
+    forward: Side,
+    backward: Side,
+}
+
+/// The most room that is kept: to clear it takes time too.
+const KEPT: usize = 1 << 10;
+
+impl Scratch {
+    fn clear(&mut self) {
+        if self.ahead.capacity().max(self.behind.capacity()) > KEPT {
+            *self = Scratch::default();
+        }
+        self.ahead.clear();
+        self.behind.clear();
+        for side in [&mut self.forward, &mut self.backward] {
+            side.open.clear();
+            side.steps = 0;
+        }
+    }
+}
+
+impl<P> Graph<P> {
+    /// A cycle in which somebody waits for the key `start`.
+    pub(crate) fn cycle(&mut self, start: u64) -> Option<Cycle> {
+        let mut scratch = core::mem::take(&mut self.scratch);
+        scratch.clear();
+        let found = self.search(start, &mut scratch);
+        self.scratch = scratch;
+        found
+    }
+
+    /// How many steps the search for a cycle takes.
+    #[cfg(test)]
+    pub(super) fn steps(&self, start: u64) -> usize {
+        let mut scratch = Scratch::default();
+        self.search(start, &mut scratch);
+        scratch.forward.steps + scratch.backward.steps
+    }
+
+    fn search(&self, start: u64, scratch: &mut Scratch) -> Option<Cycle> {
+        let Scratch {
+            ahead,
+            behind,
+            forward,
+            backward,
+        } = scratch;
+        // What most waits come to: whoever holds the key runs, or is nobody's business.
+        if self.keys.get(&start)?.holders.is_empty() {
+            return None;
+        }
+        ahead.insert(start, None);
+        behind.insert(start, ());
+        forward.open.push_back(start);
+        backward.open.push_back(start);
+        // Whether the way back has come to the start: then there is a way there, to be found.
+        let mut certain = false;
+        loop {
+            let next = self.keys.get(forward.open.front()?)?;
+            let cost = forward.steps + next.holders.len();
+            let back = backward.open.front().and_then(|key| self.keys.get(key));
+            let back = match (certain, back) {
+                (true, _) => None,
+                (false, None) => return None,
+                (false, Some(key)) => (backward.steps + key.waiters.len() < cost).then_some(key),
+            };
+            if let Some(previous) = back {
+                let to = backward.open.pop_front()?;
+                backward.steps += 1 + previous.waiters.len();
+                for from in self.before(to, previous) {
+                    backward.steps += 1;
+                    certain |= from == start;
+                    behind
+                        .entry(from)
+                        .or_insert_with(|| backward.open.push_back(from));
+                }
+            } else {
+                let from = forward.open.pop_front()?;
+                forward.steps += 1 + next.holders.len();
+                for (to, holder) in self.after(from, next) {
+                    if to == start {
+                        return Some(self.trace(ahead, (from, holder)));
+                    }
+                    ahead.entry(to).or_insert_with(|| {
+                        forward.open.push_back(to);
+                        Some((from, holder))
+                    });
+                }
+            }
+        }
+    }
+
+    /// The keys that the holders of `from` wait for, with the holder. One who waits to be alone with a key waits for
+    /// others, not for itself.
+    fn after(&self, from: u64, key: &Key) -> impl Iterator<Item = (u64, u64)> {
+        key.holders.iter().filter_map(move |&(holder, _)| {
+            let to = self.parties[&holder].want.as_ref()?.held.hash;
+            (to != from).then_some((to, holder))
+        })
+    }
+
+    /// The keys that the waiters of `to` hold.
+    fn before(&self, to: u64, key: &Key) -> impl Iterator<Item = u64> {
+        let waiters = key.waiters.iter().map(|waiter| &self.parties[waiter]);
+        let held = waiters.flat_map(|party| party.held.iter().map(|held| held.hash));
+        held.filter(move |from| *from != to)
+    }
+
+    /// The owners on the way back from the last one to the start.
+    fn trace(&self, ahead: &Numbers<Option<(u64, u64)>>, last: (u64, u64)) -> Cycle {
+        let mut links = Vec::new();
+        let mut step = Some(last);
+        while let Some((key, holder)) = step {
+            let party = &self.parties[&holder];
+            let mut held = party.held.iter();
+            links.push(Link {
+                owner: party.owner.clone(),
+                holds: *held
+                    .find(|held| held.hash == key)
+                    .expect("it holds the key"),
+                wants: party.want.as_ref().expect("it waits").held,
+            });
+            step = ahead[&key];
+        }
+        links.reverse();
+        Cycle { links, victim: 0 }
+    }
+}

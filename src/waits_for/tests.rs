@@ -1,0 +1,176 @@
+//! The search against one that is too slow to be wrong, and what it costs.
+
+use super::*;
+
+/// xorshift64 (Marsaglia, 2003).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % n
+    }
+
+    fn shuffled(&mut self, n: u64) -> Vec<u64> {
+        let mut all: Vec<u64> = (0..n).collect();
+        for i in (1..all.len()).rev() {
+            all.swap(i, self.below(i as u64 + 1) as usize);
+        }
+        all
+    }
+}
+
+fn held(hash: u64, mode: Mode) -> Held {
+    Held {
+        hash,
+        mode,
+        at: At::here(),
+    }
+}
+
+fn owner(id: u64) -> Owner {
+    Owner {
+        id,
+        name: None,
+        priority: 0,
+    }
+}
+
+fn wait(graph: &mut Graph<()>, id: u64, hash: u64) {
+    let want = Want {
+        held: held(hash, Mode::Exclusive),
+        upgrade: false,
+        place: (),
+    };
+    graph.wait(id, want);
+}
+
+/// Whether a key leads back to itself, by looking at everything.
+fn in_circle(holds: &[Vec<u64>], wants: &[Option<u64>], start: u64) -> bool {
+    let after = |key: u64| {
+        let holders = (0..holds.len()).filter(move |id| holds[*id].contains(&key));
+        holders
+            .filter_map(|id| wants[id])
+            .filter(move |to| *to != key)
+    };
+    let mut seen = vec![];
+    let mut open: Vec<u64> = after(start).collect();
+    while let Some(key) = open.pop() {
+        if key == start {
+            return true;
+        }
+        if !seen.contains(&key) {
+            seen.push(key);
+            open.extend(after(key));
+        }
+    }
+    false
+}
+
+#[test]
+fn the_search_finds_a_cycle_where_there_is_one() {
+    const OWNERS: usize = 7;
+    const KEYS: u64 = 6;
+    let mut random = Random(0x9E37_79B9_7F4A_7C15);
+    let (mut found, mut none) = (0, 0);
+    for _ in 0..5_000 {
+        let mut graph = Graph::default();
+        let mut holds = vec![Vec::new(); OWNERS];
+        let mut wants = vec![None; OWNERS];
+        for (id, holds) in holds.iter_mut().enumerate() {
+            holds.extend((0..KEYS).filter(|_| random.below(5) == 0));
+            let all = holds.iter().map(|key| held(*key, Mode::Shared));
+            graph.enter(&owner(id as u64), all);
+        }
+        for (id, want) in wants.iter_mut().enumerate() {
+            if random.below(4) != 0 {
+                let key = random.below(KEYS);
+                *want = Some(key);
+                wait(&mut graph, id as u64, key);
+            }
+        }
+        for key in 0..KEYS {
+            let waited_for = wants.contains(&Some(key));
+            let cycle = graph.cycle(key);
+            assert_eq!(
+                cycle.is_some(),
+                waited_for && in_circle(&holds, &wants, key)
+            );
+            let Some(cycle) = cycle else {
+                none += 1;
+                continue;
+            };
+            found += 1;
+            assert!(cycle.links.len() > 1);
+            let next = cycle.links.iter().cycle().skip(1);
+            for (link, next) in cycle.links.iter().zip(next) {
+                let id = link.owner.id as usize;
+                assert_eq!(wants[id], Some(link.wants.hash));
+                assert!(holds[id].contains(&link.holds.hash));
+                assert_eq!(link.wants.hash, next.holds.hash);
+            }
+            assert!(cycle.links.iter().any(|link| link.wants.hash == key));
+        }
+        for id in 0..OWNERS as u64 {
+            graph.end_wait(id);
+            graph.exit(id);
+        }
+        assert!(graph.is_empty());
+    }
+    assert!(found > 1_000 && none > 1_000, "{found} found, {none} not");
+}
+
+/// What `n` owners cost who block one after the other in one chain, in the order `of`.
+fn chain(n: u64, of: impl IntoIterator<Item = u64>) -> usize {
+    let mut graph = Graph::default();
+    let mut steps = 0;
+    for id in of {
+        graph.enter(&owner(id), [held(id, Mode::Exclusive)]);
+        wait(&mut graph, id, (id + 1) % (n + 1));
+        steps += graph.steps((id + 1) % (n + 1));
+    }
+    steps
+}
+
+#[test]
+fn a_chain_costs_n_log_n_steps_in_any_order() {
+    const N: u64 = 10_000;
+    let mut random = Random(7);
+    // Two steps a key on the side that runs out, and no more on the other.
+    let bound = |factor: u64| (factor * N) as usize;
+    assert!(chain(N, 0..N) <= bound(8));
+    assert!(chain(N, (0..N).rev()) <= bound(8));
+    let evens_first = (0..N).step_by(2).chain((1..N).step_by(2));
+    assert!(chain(N, evens_first) <= bound(4 * 14));
+    for _ in 0..5 {
+        assert!(chain(N, random.shuffled(N)) <= bound(4 * 14));
+    }
+}
+
+/// A crowd that waits for one key whose holder runs costs nothing to speak of.
+#[test]
+fn a_crowd_at_one_key_costs_a_step_each() {
+    let mut graph = Graph::default();
+    for id in 0..10_000 {
+        graph.enter(&owner(id), [held(id + 1, Mode::Exclusive)]);
+        wait(&mut graph, id, 0);
+        assert!(graph.steps(0) <= 2);
+    }
+}
+
+#[test]
+fn the_victim_is_the_youngest_of_the_lowest_priority() {
+    let link = |id, priority| Link {
+        owner: Owner {
+            priority,
+            ..owner(id)
+        },
+        holds: held(0, Mode::Exclusive),
+        wants: held(1, Mode::Exclusive),
+    };
+    let choose = |links: Vec<Link>| Cycle { links, victim: 0 }.choose();
+    assert_eq!(choose(vec![link(1, 0), link(9, 0), link(5, 0)]), 1);
+    assert_eq!(choose(vec![link(1, -1), link(9, 0), link(5, -1)]), 2);
+}

@@ -1,0 +1,11 @@
+//! Sessions: who gets what, who waits, and whose wait is ended.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod actors;
+mod bad_input;
+mod properties;
+mod reports;
+mod scenarios;
+mod threads;
