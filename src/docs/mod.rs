@@ -67,7 +67,7 @@ pub mod optimistic {}
 /// | [`OrderedMutex`](crate::OrderedMutex), [`OrderedRwLock`](crate::OrderedRwLock) | of kinds of locks, checked by the compiler | before the program runs | nothing | a key is passed to whoever locks |
 /// | [`ordered::checked`](crate::ordered::checked) | of single locks, learned | when two are taken the other way round for the first time | in debug builds a look at a graph, else nothing | nothing; it finds what the tests go through |
 /// | [`Coupled`](crate::Coupled) over [`OptimisticLatch`](crate::OptimisticLatch) | of the structure: down the tree, along the list | from the way the structure is built | for readers two loads a node | values are atomics and links |
-/// | `Session` over a [`LockTable`](crate::LockTable) | none | when somebody has waited for a while | re-entrance is looked up; detection only once somebody waits | a lock may fail, and the work is done again |
+/// | [`Session`](crate::Session) over a [`LockTable`](crate::LockTable) | none | when somebody has waited for a while | re-entrance is looked up; detection only once somebody waits | a lock may fail, and the work is done again |
 ///
 /// # Which to take
 /// - *All keys are known at the beginning.* None of the four: [`LockTable::lock_all`](crate::LockTable::lock_all) takes them in one order of its own.
@@ -121,8 +121,6 @@ pub mod locks {}
 /// | couple | to take the next latch before the last is given up |
 /// | link | a place for a node that may be taken out under readers: a [`Link`](crate::latch::Link) |
 /// | obsolete | of a latch: what it belongs to is no longer in its structure |
-/// | session | one owner of many keys of a table, taken as it goes |
-/// | victim | the session that gives up where some wait for each other in a ring |
 /// | pin | what keeps replaced values from being dropped, on one thread |
 /// | snapshot | a value, or any number of them, as they were at one instant |
 /// | transaction | a closure whose reads are of one instant and whose writes are of one |
