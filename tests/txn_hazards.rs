@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 
@@ -350,4 +351,46 @@ fn a_stream_of_snapshots_does_not_hold_up_a_large_transaction() {
         stop.store(true, Relaxed);
     });
     assert!(cells.iter().all(|cell| cell.get() == 5));
+}
+
+/// Two transactions with ages own a cell each, and want that of the other behind the transaction's back.
+#[test]
+fn closures_that_write_cells_of_each_other_do_not_wait_for_ever() {
+    let _dog = watchdog("closures_that_write_cells_of_each_other_do_not_wait_for_ever");
+    fn set(cell: &VersionedCell<u32>) {
+        cell.update(|n| n + 1);
+    }
+    fn run(cell: &VersionedCell<u32>) {
+        atomically(|tx| tx.update(cell, |n| n + 1));
+    }
+    for want in [set, run] {
+        let cells = [VersionedCell::new(0), VersionedCell::new(0)];
+        let both_own = Barrier::new(2);
+        let (cells, both_own) = (&cells, &both_own);
+        thread::scope(|s| {
+            for me in 0..2 {
+                s.spawn(move || {
+                    let lost_at: Vec<_> = (0..8).map(|_| VersionedCell::new(0)).collect();
+                    let mut attempts = 0;
+                    atomically(|tx| {
+                        attempts += 1;
+                        if let Some(lost_at) = lost_at.get(attempts - 1) {
+                            tx.read(lost_at)?;
+                            lost_at.set(1);
+                        }
+                        // From the ninth on it owns what it meets.
+                        tx.update(&cells[me], |n| n + 100)?;
+                        if attempts == lost_at.len() + 1 {
+                            both_own.wait();
+                        }
+                        if attempts > lost_at.len() {
+                            want(&cells[1 - me]);
+                        }
+                        Ok(())
+                    });
+                });
+            }
+        });
+        assert!(cells.iter().all(|cell| cell.get() >= 101));
+    }
 }

@@ -17,7 +17,7 @@ use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 
 use super::clock;
-use crate::reclaim::{Destructor, Kind};
+use crate::reclaim::{Destructor, Kind, Local};
 use crate::sync::tuning::OWNERS;
 use crate::sync::{AtomicU64, Canary, Ordering};
 
@@ -74,6 +74,23 @@ impl Rank {
     /// The lower, the elder.
     pub(crate) fn of_age(age: u64) -> Self {
         Rank(age)
+    }
+
+    /// That of the eldest transaction whose closure this thread is in: whatever it does meanwhile goes by it [X6].
+    pub(crate) fn of_thread(local: &Local) -> Self {
+        Rank(local.standing.get())
+    }
+
+    /// The thread goes by this too from now on. Returns what it went by.
+    pub(crate) fn enter(self, local: &Local) -> Self {
+        let before = Self::of_thread(local);
+        local.standing.set(self.min(before).0);
+        before
+    }
+
+    /// The thread goes by this and nothing else.
+    pub(crate) fn restore(self, local: &Local) {
+        local.standing.set(self.0);
     }
 
     #[inline]

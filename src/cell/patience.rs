@@ -2,7 +2,8 @@
 
 use crossbeam_utils::Backoff;
 
-use super::Owner;
+use super::{Owner, Rank};
+use crate::reclaim::Local;
 use crate::sync::tuning::{NAP_AFTER, PATIENCE};
 use crate::sync::{nap, yield_now};
 
@@ -43,18 +44,20 @@ impl Patience {
     }
 
     /// Decides about a transaction that owns the cell: it has had its time and is aborted, or the caller is to step
-    /// back. One that is on the ladder is left alone: it will be done, and cannot be done before others give way [X6].
+    /// back. One that is on the ladder is left alone, unless the caller is inside the closure of an elder one: it will be done, and
+    /// cannot be done before others give way [X6].
     ///
     /// # Panics
     /// If it is a transaction of the caller's own thread, which cannot go on while the caller waits.
     #[cold]
-    pub(crate) fn meet(&self, owner: &Owner, thread: usize) -> Result<(), Lost> {
+    pub(crate) fn meet(&self, owner: &Owner, local: &Local) -> Result<(), Lost> {
         assert!(
-            !owner.is_of(thread),
+            !owner.is_of(local.thread()),
             "a cell that a transaction of this thread owns is written or waited for inside its closure; \
              use the transaction"
         );
-        if owner.rank().is_ranked() || self.met < PATIENCE {
+        let is_elder = Rank::of_thread(local) < owner.rank();
+        if !is_elder && (owner.rank().is_ranked() || self.met < PATIENCE) {
             return Err(Lost::Owned);
         }
         owner.kill();

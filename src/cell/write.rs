@@ -230,7 +230,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
             // What it stands upon is stamped before it is covered: its stamp could not be told afterwards [C4].
             let base = match self.at_pin(pin, seen).current() {
                 Current::Settled(node) => node,
-                Current::Owned(Owned { owner, .. }) => match patience.meet(owner, local.thread()) {
+                Current::Owned(Owned { owner, .. }) => match patience.meet(owner, local) {
                     Ok(()) => continue,
                     Err(lost) => return Err((value, lost)),
                 },

@@ -46,6 +46,8 @@ pub(crate) struct Local {
     paid: Cell<usize>,
     /// Objects are being released further up this stack.
     releasing: Cell<bool>,
+    /// What the layers above keep with the thread: the standing of what it is doing.
+    pub(crate) standing: Cell<u64>,
     record: Arc<Record>,
     shared: Arc<Shared>,
     participant: Participant,
@@ -100,6 +102,7 @@ impl Local {
             retired: Cell::new(0),
             paid: Cell::new(0),
             releasing: Cell::new(false),
+            standing: Cell::new(u64::MAX),
             record: DOMAIN.shared.enrol(),
             shared: DOMAIN.shared.clone(),
             participant: DOMAIN.epochs.register(),

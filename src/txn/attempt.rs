@@ -39,10 +39,14 @@ pub(super) struct Attempt<'t> {
 impl<'t> Attempt<'t> {
     #[inline(always)]
     pub(super) fn new(local: &'t Local, ladder: &'t Ladder) -> Self {
+        let mut log = Log::take();
+        if ladder.rank.is_ranked() {
+            log.outer = ladder.rank.enter(local);
+        }
         Attempt {
             local,
             ladder,
-            log: ManuallyDrop::new(Log::take()),
+            log: ManuallyDrop::new(log),
             owner: None,
             outlook: Outlook::Running,
             moment: None,

@@ -186,8 +186,7 @@ impl<'t> Attempt<'t> {
     /// Waits for who owns a cell, or aborts it [X6].
     #[cold]
     pub(super) fn give_way(&mut self, other: &Owner, head: &Head) -> Result<(), Abort> {
-        let (own, thread) = (self.owner(), self.local.thread());
-        match self.ladder.meet(other, own, thread) {
+        match self.ladder.meet(other, self.owner(), self.local) {
             Ok(()) => Ok(()),
             Err(()) => Err(self.lose(Loss::Overtaken, Some(head))),
         }
@@ -402,6 +401,9 @@ impl Attempt<'_> {
     /// Unpins, and lets run what user code is left. The attempt is not used again.
     #[inline(always)]
     fn leave(&mut self) {
+        if self.ladder.rank.is_ranked() {
+            self.log.outer.restore(self.local);
+        }
         // SAFETY: it is not used again.
         let pin = unsafe { ManuallyDrop::take(&mut self.pin) };
         // SAFETY: as above.

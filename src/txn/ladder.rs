@@ -1,6 +1,7 @@
 //! How a transaction that keeps losing comes to win [X6].
 
 use crate::cell::{Head, Owner, Rank, Status};
+use crate::reclaim::Local;
 use crate::sync::tuning::{NAP_AFTER, OWN_ALL_AFTER, OWN_BEATEN_AFTER, PATIENCE};
 use crate::sync::{AtomicU64, Ordering, global, nap, spin_loop, yield_now};
 
@@ -106,11 +107,13 @@ impl Ladder {
     /// # Panics
     /// If `other` is a transaction of this thread, which cannot go on while this one waits.
     #[cold]
-    pub(super) fn meet(&self, other: &Owner, own: Option<&Owner>, thread: usize) -> Result<(), ()> {
+    pub(super) fn meet(&self, other: &Owner, own: Option<&Owner>, local: &Local) -> Result<(), ()> {
         assert!(
-            !other.is_of(thread),
+            !other.is_of(local.thread()),
             "a transaction inside the closure of another wants a cell that the outer one owns"
         );
+        // Inside the closure of another it goes by the age of the elder.
+        let rank = self.rank.min(Rank::of_thread(local));
         let mut rounds = 0;
         loop {
             if other.status().is_decided() {
@@ -121,7 +124,7 @@ impl Ladder {
             }
             // The elder goes first; without age, whoever has waited long enough.
             let goes_first =
-                self.rank < other.rank() || (!other.rank().is_ranked() && rounds >= PATIENCE);
+                rank < other.rank() || (!other.rank().is_ranked() && rounds >= PATIENCE);
             if goes_first {
                 other.kill();
                 return Ok(());

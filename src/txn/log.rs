@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use foldhash::fast::FixedState;
 
 use super::commit::Aftermath;
-use crate::cell::{Head, Header, Owner, Owners};
+use crate::cell::{Head, Header, Owner, Owners, Rank};
 use crate::reclaim::{self, CellPin, Kind, Local};
 use crate::sync::tuning::{LINEAR_CELLS, OWNERS};
 
@@ -63,6 +63,8 @@ pub(super) struct Log {
     /// Where writes go, while they are put there, if they are more than two.
     pub(super) order: Vec<u32>,
     pub(super) aftermath: Aftermath,
+    /// What the thread went by before the attempt, if that has an age.
+    pub(super) outer: Rank,
     owners: Option<NonNull<Owners>>,
     used_owners: usize,
 }
@@ -77,6 +79,7 @@ impl Default for Log {
             alternatives: 0,
             order: Vec::new(),
             aftermath: Aftermath::default(),
+            outer: Rank::NONE,
             owners: None,
             used_owners: 0,
         }

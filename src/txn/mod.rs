@@ -40,9 +40,8 @@ use crate::cell::{Version, VersionedCell};
 /// If the closure does: then every cell is as it was. If the closure asks to wait for a change and has read nothing.
 /// Inside the closure, to write or wait for a cell directly, or in another transaction, if this one owns it.
 ///
-/// # Deadlock
-/// A closure that writes cells directly, or runs another transaction, may wait there for a transaction of another thread that has climbed
-/// its ladder. If that one wants what this one owns, or its closure does the same, both wait for ever: use one transaction.
+/// Whoever the closure meets while it writes cells directly or runs another transaction is dealt with by the age of this one: elder ones are waited for,
+/// others give way. So no ring of such closures waits for itself.
 ///
 /// # Memory ordering
 /// A transaction synchronises with those whose writes it has read, and with all that committed before it began.
