@@ -14,7 +14,7 @@ use crate::txn::{self, AbortReasons, LabelStats};
 #[non_exhaustive]
 pub struct Stats {
     /// Replaced values that have not been dropped because a pin may still show them to a reader, or because nobody has looked
-    /// whether one does. Each thread says how many it has when it looks: after 64 values, or
+    /// whether one does. Each thread says how many it has when it looks: after 256 values, or
     /// as many more as a sixteenth of those that wait, and in [`flush`].
     pub garbage: usize,
     /// Their size in bytes, with versions and all, and without what the values own.

@@ -407,6 +407,42 @@ fn two_snapshots_beside_a_transaction() {
         });
 }
 
+/// Who has written, and then reads what is beneath a commit that has read its clock already: the commit is later for snapshots too.
+#[test]
+fn a_snapshot_agrees_with_who_reads_beneath_a_commit() {
+    for (name, pushes) in [
+        ("a write and a read beneath a commit, and a snapshot", 1),
+        ("the same, and the commit closes", 0),
+    ] {
+        Model::new(name)
+            .rules("[X5] [C4]")
+            .preemptions(Some(2))
+            .outcomes(&[
+                "r0 s00 111",
+                "r0 s01 111",
+                "r0 s11 111",
+                "r1 s00 111",
+                "r1 s01 111",
+                "r1 s10 111",
+                "r1 s11 111",
+            ])
+            .check(move || {
+                model::set_max_pushes(pushes);
+                let world = World::new();
+                let other = spawn(&world, |w| {
+                    w.z.set(1);
+                    w.note(format!("r{}", w.x.get()));
+                });
+                let snapshot = spawn(&world, |w| {
+                    let (x, z) = snapshot(|s| (*s.read(&w.x), *s.read(&w.z)));
+                    w.note(format!("s{x}{z}"));
+                });
+                world.set_both(1);
+                world.outcome([other, snapshot])
+            });
+    }
+}
+
 /// One that has read a cell before the commit was there decides it: after itself.
 #[test]
 fn a_snapshot_decides_a_commit_that_closes() {
@@ -433,7 +469,7 @@ fn a_snapshot_decides_a_commit_that_closes() {
 fn two_snapshots_meet_a_commit_that_closes() {
     Model::new("two snapshots meet a commit that closes")
         .rules("[X9] [X5]")
-        .preemptions(Some(2))
+        .preemptions(Some(3))
         .outcomes(&["0 s0,0 110", "0 s1,1 110", "1 s0,0 110", "1 s1,1 110"])
         .check(|| {
             model::set_max_pushes(0);

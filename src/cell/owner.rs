@@ -158,7 +158,8 @@ impl Owner {
     #[inline]
     pub(crate) fn new(rank: Rank, thread: usize) -> Self {
         Owner {
-            status: AtomicU64::new(Status::Undecided(0).bits()),
+            // Who reads beneath it need not put it off as long as the clock stands there.
+            status: AtomicU64::new(Status::Undecided(clock::now()).bits()),
             rank,
             thread,
             canary: Canary::new(),
@@ -190,7 +191,7 @@ impl Owner {
         self.canary.check();
         // Release: publishes what the owner has written [X2], and what a snapshot had advanced when it raised the floor [X5]. What
         // the status was, the caller has learnt by `status`.
-        // Relaxed on failure: whoever acts on what it is now loads it again.
+        // Relaxed on failure: whoever acts on what it is now loads it again, or fences.
         let changed = self.status.compare_exchange(
             from.bits(),
             to.bits(),
@@ -200,40 +201,48 @@ impl Owner {
         changed.map(drop).map_err(Status::from_bits)
     }
 
-    /// Has the transaction look again at what it has read if it has looked already, and returns what it is then. One
-    /// attempt is enough: whatever else it has become since, it has yet to look, or is decided [X3].
+    /// For whoever will act upon what is beneath the transaction: it is to commit after that. If it has looked at what it has read, it
+    /// looks again [X3]; if it may have read an earlier clock than there is now, it reads it again, or is committed [X5]. What it is then.
     pub(crate) fn doubt(&self) -> Status {
-        let status = self.status();
-        let Status::Prepared(stamp) = status else {
-            return status;
-        };
-        match self.change(status, Status::Undecided(stamp)) {
-            Ok(()) => Status::Undecided(stamp),
-            Err(now) => now,
-        }
+        let now = clock::now();
+        self.change_while(|status| match status {
+            Status::Prepared(at) => Some(Status::Undecided(at.max(now))),
+            Status::Undecided(at) if at < now => Some(Status::Undecided(now)),
+            Status::Closing(at) if at < now => Some(Self::committed_now()),
+            _ => None,
+        })
     }
 
     /// Has the transaction commit after `moment` if it is undecided, and returns what it is then [X5].
     pub(crate) fn postpone(&self, moment: u64) -> Status {
+        self.change_while(|status| match status {
+            Status::Undecided(at) | Status::Prepared(at) if at <= moment => {
+                Some(Status::Undecided(moment + 1))
+            }
+            // It relies on nothing that it does not own, and has been put off often enough.
+            Status::Closing(at) if at <= moment => Some(Self::committed_now()),
+            _ => None,
+        })
+    }
+
+    /// What somebody else makes of a transaction that closes and that he has found.
+    fn committed_now() -> Status {
+        // Whoever takes a snapshot from now on finds what the owner has put, as the caller does [X5].
+        crate::sync::full_fence();
+        Status::Committed(clock::now())
+    }
+
+    /// Changes the status to what is next, until nothing is: what it is then.
+    #[inline]
+    fn change_while(&self, next: impl Fn(Status) -> Option<Status>) -> Status {
         let mut status = self.status();
-        loop {
-            let later = match status {
-                Status::Undecided(at) | Status::Prepared(at) if at <= moment => {
-                    Status::Undecided(moment + 1)
-                }
-                // It relies on nothing that it does not own, and has been put off often enough.
-                Status::Closing(at) if at <= moment => {
-                    // Whoever takes a snapshot from now on finds what the owner has put, as the caller does [X5].
-                    crate::sync::full_fence();
-                    Status::Committed(clock::now())
-                }
-                _ => return status,
-            };
+        while let Some(later) = next(status) {
             match self.change(status, later) {
                 Ok(()) => return later,
                 Err(now) => status = now,
             }
         }
+        status
     }
 
     /// Of an owner that relies on nothing but what it owns: from now on nobody postpones it, and a snapshot that it would
@@ -247,14 +256,7 @@ impl Owner {
 
     /// Aborts the transaction if it is undecided, and returns what it is then.
     pub(crate) fn kill(&self) -> Status {
-        let mut status = self.status();
-        while !status.is_decided() {
-            status = match self.change(status, Status::Aborted) {
-                Ok(()) => Status::Aborted,
-                Err(now) => now,
-            };
-        }
-        status
+        self.change_while(|status| (!status.is_decided()).then_some(Status::Aborted))
     }
 }
 

@@ -232,6 +232,10 @@ impl Local {
             self.turn(&mut limbo, &pin);
             self.owes_way.set(false);
         }
+        if self.releasing.get() {
+            // Inside a destructor: who called it, or the next write outside, releases for this one too.
+            return;
+        }
         self.tidy_at.set(self.fresh.len() + RELEASE_AFTER);
         let unpaid = self.unpaid();
         self.paid.set(self.retired_so_far());
@@ -262,7 +266,9 @@ impl Local {
                 .due
                 .pop_while(1, |_| true, |retired| next = Some(retired));
             let Some(retired) = next else {
-                self.tidy_at.set(NEVER);
+                if !self.owes_way.get() {
+                    self.tidy_at.set(NEVER);
+                }
                 self.record.note(&limbo);
                 return;
             };

@@ -422,8 +422,6 @@ impl Drop for Attempt<'_> {
         if self.owner.is_some() || self.log.writes > 0 {
             self.roll_back();
         }
-        // A panic inside an alternative has not ended it.
-        self.log.alternatives = 0;
         self.leave();
     }
 }

@@ -186,6 +186,8 @@ impl Log {
             self.index.clear();
         }
         self.entries.clear();
+        // A panic that the closure has caught may have left some.
+        self.alternatives = 0;
         let _ = KEPT.try_with(|kept| kept.set(Some(self)));
     }
 }
