@@ -23,6 +23,7 @@ fn costs(what: &str, pins: u64, rmws: u64, instructions: u64, f: impl Fn()) {
 
 #[test]
 fn reads_of_a_cell() {
+    let _alone = super::alone();
     let cell = VersionedCell::new(7_u64);
     let cell = || black_box(&cell);
     // The pin of crossbeam-epoch is one compare-and-swap, on a line of this thread's own.
@@ -44,6 +45,7 @@ fn reads_of_a_cell() {
 
 #[test]
 fn writes_of_a_cell() {
+    let _alone = super::alone();
     let cell = VersionedCell::new(7_u64);
     let cell = || black_box(&cell);
     // One puts the node in, one stamps it.

@@ -23,6 +23,7 @@ fn costs(what: &str, rmws: u64, instructions: u64, f: impl Fn()) {
 
 #[test]
 fn reads_and_holds_of_a_latch() {
+    let _alone = super::alone();
     let latch = OptimisticLatch::new([const { AtomicU64::new(7) }; 2]);
     let latch = || black_box(&latch);
     costs("optimistic_read of two words", 0, 40, || {
@@ -42,6 +43,7 @@ fn reads_and_holds_of_a_latch() {
 /// A latch in a page that must not be written: that nothing is written takes no trust in a count of atomics.
 #[test]
 fn an_optimistic_read_writes_nothing_that_others_share() {
+    let _alone = super::alone();
     type Latch = OptimisticLatch<AtomicU64>;
     const PAGE: usize = 4096;
     // SAFETY: a new mapping, which replaces none.
@@ -67,6 +69,7 @@ fn an_optimistic_read_writes_nothing_that_others_share() {
 
 #[test]
 fn steps_from_latch_to_latch() {
+    let _alone = super::alone();
     struct Node(u64, Link<OptimisticLatch<Node>>);
     let mut list = OptimisticLatch::new(Node(0, Link::empty()));
     for number in 1..8 {
@@ -97,6 +100,7 @@ latchwork::levels! {
 /// In an optimised build a key is nothing, and so is the watch of a checked lock, but for where the compiler keeps what.
 #[test]
 fn levels_are_not_in_the_machine_code() {
+    let _alone = super::alone();
     let mut root = RootKey::take().expect("this test has a thread of its own");
     let ordered = (
         OrderedMutex::<One, u64>::new(1),

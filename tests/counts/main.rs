@@ -26,8 +26,8 @@ use std::collections::HashSet;
 use std::future::Future;
 use std::hint::black_box;
 use std::pin::Pin;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering, compiler_fence, fence};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -40,6 +40,12 @@ use steps::{Steps, steps};
 const INSTRUCTIONS: u64 = 100;
 /// The same for a set of three.
 const INSTRUCTIONS_OF_THREE: u64 = 700;
+
+/// One test at a time: what others pin and retire would be seen.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Uses a value up where the compiler cannot see that nothing is done with it.
 fn done<T>(value: T) {
@@ -71,6 +77,7 @@ fn slot(table: &LockTable<u64>, key: u64) -> u64 {
 
 #[test]
 fn the_counters_count() {
+    let _alone = alone();
     let number = AtomicU64::new(0);
     let seen = |what, f: &dyn Fn()| {
         let steps = count(what, f);
@@ -125,6 +132,7 @@ fn the_counters_count() {
 
 #[test]
 fn one_integer_key() {
+    let _alone = alone();
     let table: LockTable<u64> = LockTable::new();
     let key = || black_box(&7);
     is_cheap("lock(&u64)", 1, INSTRUCTIONS, || drop(table.lock(key())));
@@ -146,6 +154,7 @@ fn one_integer_key() {
 
 #[test]
 fn one_string_key() {
+    let _alone = alone();
     let table: LockTable<str> = LockTable::new();
     for text in [
         "",
@@ -167,6 +176,7 @@ fn one_string_key() {
 
 #[test]
 fn a_table_in_use_costs_the_same() {
+    let _alone = alone();
     // Other keys held, and a history of growth, waiting and giving up behind it.
     let table: LockTable<u64> = LockTable::new();
     drop(
@@ -192,6 +202,7 @@ fn a_table_in_use_costs_the_same() {
 
 #[test]
 fn sets_of_keys() {
+    let _alone = alone();
     let table: LockTable<u64> = LockTable::new();
     // Each in a slot of its own; keys that meet go below the root, which costs more.
     let mut slots = HashSet::new();
@@ -228,6 +239,7 @@ fn sets_of_keys() {
 
 #[test]
 fn a_key_that_is_handed_from_task_to_task() {
+    let _alone = alone();
     for fairness in [Fairness::Eventual, Fairness::Fifo] {
         let table: LockTable<u64> = LockTable::builder().fairness(fairness).build();
         let mut cx = Context::from_waker(Waker::noop());
@@ -251,6 +263,7 @@ fn a_key_that_is_handed_from_task_to_task() {
 
 #[test]
 fn a_key_that_is_taken() {
+    let _alone = alone();
     let table: LockTable<u64> = LockTable::new();
     let guard = table.lock(&7);
     let tries: [(&str, &dyn Fn()); 2] = [
