@@ -94,10 +94,14 @@ impl<T: Send + Sync + 'static> Deref for Unlinked<T> {
 impl<T: Send + Sync + 'static> Drop for Unlinked<T> {
     fn drop(&mut self) {
         reclaim::with(|local: &Local| {
-            local.tidy();
             let pin = local.pin();
             // SAFETY: it came from `allocate`, hangs in no link, and its one owner is being dropped [O8] [O9].
             unsafe { local.retire(&pin, self.0.cast(), Node::<T>::KIND) };
+            drop(pin);
+            // Afterwards, since a destructor may panic; and not in a panic, where that would end the process.
+            if !std::thread::panicking() {
+                local.tidy();
+            }
         });
     }
 }
