@@ -1,11 +1,11 @@
-//! What becomes of nodes when destructors of others panic where one is made or dropped.
+//! What becomes of nodes when destructors of others panic where one is made or dropped, and of nodes that have no size.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 
-use latchwork::latch::Unlinked;
+use latchwork::latch::{Link, Unlinked};
 
 /// Says how many have gone, and panics where it is told to.
 struct Bomb(bool, Arc<AtomicUsize>);
@@ -61,4 +61,26 @@ fn a_node_that_is_dropped_in_a_panic_runs_no_destructor_of_others() {
     }));
     assert!(unwound.is_err());
     all_go(NODES, &gone);
+}
+
+#[test]
+fn a_node_may_have_no_size() {
+    #[derive(Debug, PartialEq)]
+    #[repr(align(64))]
+    struct Aligned;
+
+    let (plain, aligned) = (Link::new(Unlinked::new(())), Link::empty());
+    for _ in 0..1_000 {
+        plain.swap(Some(Unlinked::new(())));
+        aligned.swap(Some(Unlinked::new(Aligned)));
+    }
+    let pin = latchwork::pin();
+    assert_eq!(
+        (plain.get(&pin), aligned.get(&pin)),
+        (Some(&()), Some(&Aligned))
+    );
+    assert_eq!(
+        std::ptr::from_ref(aligned.get(&pin).unwrap()).addr() % 64,
+        0
+    );
 }
