@@ -39,6 +39,9 @@ impl<T: Send + Sync + 'static> Node<T> {
 /// cells, as the replaced values of a [`VersionedCell`](crate::VersionedCell), with which it shares
 /// [`stats`](crate::stats()) and [`flush`](crate::flush).
 ///
+/// To make or to drop a node may run the destructors of values that are due, of any cell and node: hold no latch that one of them takes.
+/// If one panics, so does the call: no node is made, or the one that is dropped goes all the same. In a panic none is run.
+///
 /// # Examples
 /// ```
 /// use latchwork::latch::{Link, Unlinked};
