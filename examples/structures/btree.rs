@@ -5,7 +5,8 @@
 //! few times in vain walks with latches, hand over hand.
 //!
 //! Nodes are split on the way down, when they are full, so that a parent always has room. A leaf that becomes empty is taken out
-//! of its parent, and a root with one child gives way to it; nodes that are only half empty stay, as in most databases.
+//! of its parent, and a root with one child gives way to it; nodes that are only half empty stay, as in most databases. So does the
+//! last leaf below a parent, empty or not, and with it the parent: keys that only ever rise leave one pair behind for each parent.
 
 use std::ops::RangeInclusive;
 use std::ptr;

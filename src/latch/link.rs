@@ -39,6 +39,9 @@ impl<T: Send + Sync + 'static> Node<T> {
 /// cells, as the replaced values of a [`VersionedCell`](crate::VersionedCell), with which it shares
 /// [`stats`](crate::stats()) and [`flush`](crate::flush).
 ///
+/// To make or to drop a node may run the destructors of values that are due, of any cell and node: hold no latch that one of them takes.
+/// If one panics, so does the call: no node is made, or the one that is dropped goes all the same. In a panic none is run.
+///
 /// # Examples
 /// ```
 /// use latchwork::latch::{Link, Unlinked};
@@ -94,10 +97,14 @@ impl<T: Send + Sync + 'static> Deref for Unlinked<T> {
 impl<T: Send + Sync + 'static> Drop for Unlinked<T> {
     fn drop(&mut self) {
         reclaim::with(|local: &Local| {
-            local.tidy();
             let pin = local.pin();
             // SAFETY: it came from `allocate`, hangs in no link, and its one owner is being dropped [O8] [O9].
             unsafe { local.retire(&pin, self.0.cast(), Node::<T>::KIND) };
+            drop(pin);
+            // Afterwards, since a destructor may panic; and not in a panic, where that would end the process.
+            if !std::thread::panicking() {
+                local.tidy();
+            }
         });
     }
 }

@@ -234,17 +234,17 @@ impl<T: ?Sized> OptimisticLatch<T> {
     #[cold]
     fn version_slow(&self) -> Result<LatchVersion, Obsolete> {
         let mut spin = Spin::new();
-        loop {
+        while spin.may_spin() {
+            spin.spin();
             if let Some(seen) = self.raw.begin()? {
                 return Ok(LatchVersion(seen));
             }
-            if spin.may_spin() {
-                spin.spin();
-            } else {
-                // In the queue, with those who wait to share.
-                drop(self.shared()?);
-            }
         }
+        // In the queue, with those who wait to share; and while it is shared, or a stream of writers might always be there first [O10].
+        let shared = self.shared()?;
+        let seen = self.raw.peek().content();
+        drop(shared);
+        Ok(LatchVersion(seen))
     }
 
     /// Returns whether what was read of the value since `version` belongs together: nobody has had the latch exclusively since.

@@ -1,13 +1,12 @@
 //! What one thread keeps of the domain of cells: its membership, its garbage, its free nodes.
 #![allow(unsafe_code)]
 
-use core::alloc::Layout;
 use core::cell::{Cell, RefCell};
 use core::ptr::NonNull;
 use std::sync::Arc;
 
 use super::limbo::{Fresh, Kind, Limbo, Retired};
-use super::nodes::{Nodes, Shape};
+use super::nodes::{Nodes, Shape, layout};
 use super::participant::{CellPin, Participant};
 use super::shared::{Census, Record, Shared};
 use super::{BATCH, BATCH_BYTES, Epochs, LIMIT, RELEASE_AFTER, RELEASES_PER_RETIRE};
@@ -117,8 +116,7 @@ impl Local {
     /// Moves `object` into memory of its own.
     #[inline]
     pub(crate) fn allocate<N>(&self, object: N) -> NonNull<N> {
-        const { assert!(size_of::<N>() > 0) };
-        let memory = self.nodes.take(Layout::new::<N>()).cast::<N>();
+        let memory = self.nodes.take(const { layout::<N>() }).cast::<N>();
         // SAFETY: fresh memory of this layout.
         unsafe { memory.write(object) };
         memory

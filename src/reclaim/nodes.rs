@@ -45,6 +45,18 @@ const fn class(layout: Layout) -> Option<usize> {
     }
 }
 
+/// The layout of an object's memory, which has an address of its own although the object may have no size.
+pub(super) const fn layout<N>() -> Layout {
+    let layout = Layout::new::<N>();
+    if layout.size() > 0 {
+        return layout;
+    }
+    match Layout::from_size_align(1, layout.align()) {
+        Ok(byte) => byte,
+        Err(_) => panic!("the alignment of a type is one of a layout"),
+    }
+}
+
 /// A layout, and what is to be known of it for [`Nodes::put`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
@@ -56,7 +68,7 @@ pub(super) struct Shape {
 
 impl Shape {
     pub(super) const fn of<N>() -> Self {
-        let layout = Layout::new::<N>();
+        let layout = layout::<N>();
         let class = class(layout);
         let kept = match class {
             Some(class) => KEPT_BYTES / ((class + 1) * GRAIN),
@@ -75,7 +87,7 @@ fn layout_of(class: usize) -> Layout {
 }
 
 fn allocate(layout: Layout) -> NonNull<u8> {
-    // SAFETY: the size is not zero, since a node has a header.
+    // SAFETY: the size is not zero: a byte at least, by `layout`.
     NonNull::new(unsafe { alloc(layout) }).unwrap_or_else(|| handle_alloc_error(layout))
 }
 
