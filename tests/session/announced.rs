@@ -1,6 +1,7 @@
 //! What the table knows of a session that makes its keys known, after something went wrong.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use latchwork::Policy;
 
@@ -33,4 +34,29 @@ fn a_key_is_forgotten_though_a_waker_panics() {
     assert!(table.deadlocks().is_empty());
     drop(guard);
     assert!(poll(&mut for_guard).is_ready());
+}
+
+/// So is one that gave up, and let somebody in whose waker panics.
+#[test]
+fn a_wish_is_forgotten_though_a_waker_panics() {
+    let table = Table::new();
+    let (mut one, mut two) = (table.session().policy(Policy::WaitDie), table.session());
+    one.lock(&1).unwrap();
+    two.lock(&3).unwrap();
+    let mut one = one.policy(Policy::Timeout(Duration::ZERO));
+    let guard = table.lock_shared(&2);
+    let (hooks, waker) = Hooks::new();
+    hooks.on_wake(quiet_panic);
+    let mut reader = table.lock_shared_async(&2);
+    {
+        let mut late = one.lock_async(&2);
+        assert!(poll(&mut late).is_pending());
+        assert!(poll_with(&mut reader, &waker).is_pending());
+        assert!(catch_unwind(AssertUnwindSafe(|| poll(&mut late))).is_err());
+    }
+    let mut for_two = one.lock_async(&3);
+    assert!(poll(&mut for_two).is_pending());
+    let told = poll(&mut two.lock_async(&2));
+    assert!(told.is_pending(), "{told:?}");
+    drop(guard);
 }
