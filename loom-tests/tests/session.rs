@@ -236,6 +236,38 @@ fn an_upgrade_gives_up_before_a_reader() {
         });
 }
 
+/// An upgrade that gives up leaves no mark: the release that leaves its reader alone lets nobody in.
+#[test]
+fn an_upgrade_gives_up_before_a_writer() {
+    Model::new("an upgrade gives up as the other reader leaves, and a writer waits")
+        .rules("[M12] [M5]")
+        .preemptions(Some(3))
+        .outcomes(&["w2"])
+        .check(|| {
+            let world = World::new();
+            world.hold_shared(A, 1);
+            let mut session = world.table.session();
+            session.lock_shared(&A).unwrap();
+            let mut upgrade = session.lock_async(&A);
+            assert!(poll(&mut upgrade, &alarm().1).is_pending());
+            let mut writer = world.table.lock_async(&A);
+            assert!(poll(&mut writer, &alarm().1).is_pending());
+            let other = spawn(&world, |w| {
+                w.read(A);
+                w.give_back(A, 1);
+            });
+            drop(upgrade);
+            world.read(A);
+            // It reads still, or got the key in time and reads again: the writer waits.
+            assert!(poll(&mut writer, &alarm().1).is_pending());
+            drop(session);
+            let guard = block_on(writer);
+            world.write(A);
+            drop(guard);
+            done(world, [other])
+        });
+}
+
 /// A task in a circle, which another session finds and ends at the cost of this one's wait.
 fn victim(
     name: &str,

@@ -46,7 +46,7 @@ impl Ticket {
 
     pub(super) fn monitor(&self) -> &Monitor {
         // SAFETY: while its waiter is queued, or holds the key without having released it, the monitor
-        // is not retired [M1].
+        // is not retired [M1]. If somebody else may take it out of the queue, its owner was pinned before [M13].
         unsafe { self.monitor.as_ref() }
     }
 }

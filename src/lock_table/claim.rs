@@ -179,10 +179,14 @@ impl RawTable {
         renewal: &mut Option<Notify>,
         wakeup: &mut Wakeup,
     ) -> Told {
+        let waiter = &claim.ticket.waiter;
+        // Before the signal is loaded that says that it still waits: if somebody ends its wait after that, the
+        // monitor may die, but is there for as long as the pin is [M13].
+        let _pin = (waiter.signal() != Signal::Granted).then(|| self.domain.pin());
         if self.check(&claim.ticket, renewal, wakeup) {
             return Told::Holds;
         }
-        match claim.ticket.waiter.signal() {
+        match waiter.signal() {
             Signal::Killed => Told::Killed,
             // Granted a moment ago, if at all: whoever did so has notified it, or is about to.
             _ => Told::Waits,

@@ -41,7 +41,7 @@ impl Monitor {
             let mut state = self.load();
             if was_head && state.has_upgrader() {
                 // It was the upgrader, who goes on to read. Relaxed: the mark carries nothing.
-                let plain = state.new_head();
+                let plain = state.without_upgrader();
                 if !self.cas(state, plain, Ordering::Relaxed) {
                     continue;
                 }

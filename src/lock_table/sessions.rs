@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::KeyId;
 use super::claim::Seat;
-use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::sync::{AtomicU64, Counter, Mutex, Ordering};
 use crate::waits_for::{Cycle, Graph};
 
 /// Names a key.
@@ -17,7 +17,12 @@ pub(super) type Labels = Arc<dyn Fn(KeyId) -> String + Send + Sync>;
 /// Deadlocks that a table remembers when nobody says.
 pub(super) const KEPT: usize = 16;
 
+/// How many tables there were.
+static TABLES: Counter = Counter::new();
+
 pub(crate) struct Sessions {
+    /// Which table it is, of all that there ever were.
+    table: u64,
     begun: AtomicU64,
     waits: Mutex<Waits>,
     labels: Option<Labels>,
@@ -59,10 +64,16 @@ impl Sessions {
             kept,
         };
         Sessions {
+            table: TABLES.next(),
             begun: AtomicU64::new(0),
             waits: Mutex::new(waits),
             labels,
         }
+    }
+
+    /// The number of the table, which no other has or had.
+    pub(crate) fn table(&self) -> u64 {
+        self.table
     }
 
     /// A number greater than those of all sessions before.

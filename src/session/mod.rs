@@ -218,13 +218,14 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     pub fn release_all(&mut self) {
         self.settle();
         self.savepoints.clear();
-        while let Some((hash, mode)) = self.held.pop() {
-            self.table.raw().unlock(hash, mode);
-        }
+        // First told, then done: should a waker panic, what is known is true [D1].
         if core::mem::take(&mut self.announced) {
             self.table
                 .sessions
                 .with(|waits| waits.graph.exit(self.owner.id));
+        }
+        while let Some((hash, mode)) = self.held.pop() {
+            self.table.raw().unlock(hash, mode);
         }
     }
 

@@ -21,8 +21,8 @@ use crate::word::Mode;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Savepoint {
     session: SessionId,
-    /// Where the table is: another table has other sessions of the same numbers.
-    table: usize,
+    /// Which table it is: another has other sessions of the same numbers.
+    table: u64,
     moment: u64,
 }
 
@@ -65,7 +65,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         self.savepoints.push(moment);
         Savepoint {
             session: self.id(),
-            table: self.table_address(),
+            table: self.table.sessions.table(),
             moment,
         }
     }
@@ -107,12 +107,8 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         Ok(())
     }
 
-    fn table_address(&self) -> usize {
-        core::ptr::from_ref(self.table.raw()).addr()
-    }
-
     fn depth(&self, savepoint: Savepoint) -> Result<usize, SavepointError> {
-        if savepoint.session != self.id() || savepoint.table != self.table_address() {
+        if savepoint.session != self.id() || savepoint.table != self.table.sessions.table() {
             return Err(SavepointError::OfAnotherSession);
         }
         self.savepoints

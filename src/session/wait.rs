@@ -231,15 +231,17 @@ impl<K: ?Sized, S> Session<'_, K, S> {
             self.table.raw().lost(pending.claim);
             return Err(self.deadlock(&cycle));
         }
+        // First told, then done: should a waker panic, what is known is true [D1].
+        self.retract(want.hash);
         if self.table.raw().give_up(pending.claim) {
             if upgrade {
                 self.upgraded(want);
             } else {
                 self.take(want);
             }
+            self.announce_change(want);
             return Ok(());
         }
-        self.retract(want.hash);
         Err(error)
     }
 

@@ -55,6 +55,12 @@ impl Counter {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// As [`increment`](Self::increment), and returns a number that nobody else gets.
+    pub(crate) fn next(&self) -> u64 {
+        // Relaxed: the number is all there is to it.
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// Raises it to `value` if it is below.
     pub(crate) fn raise(&self, value: u64) {
         // Looked at first, because it is hardly ever raised.

@@ -190,9 +190,15 @@ impl State {
         }
     }
 
-    /// This state when one of its readers heads the queue from now on, to become exclusive: a new head.
+    /// This state when one of its readers heads the queue from now on, to become exclusive. Who headed it before
+    /// has been passed as often as before.
     pub(crate) const fn with_upgrader(self) -> Self {
-        State(self.new_head().0 | QUEUED | WRITER | UPGRADER)
+        State(self.not_woken().0 | QUEUED | WRITER | UPGRADER)
+    }
+
+    /// This state when the upgrader has left the queue.
+    pub(crate) const fn without_upgrader(self) -> Self {
+        State(self.0 & !UPGRADER)
     }
 
     /// Whether a reader heads the queue.
@@ -204,7 +210,7 @@ impl State {
     const fn promoted(self) -> Option<Self> {
         if self.has_upgrader() {
             match self.upgraded() {
-                Some(next) => Some(next.new_head()),
+                Some(next) => Some(next.without_upgrader()),
                 None => None,
             }
         } else {

@@ -181,4 +181,5 @@ fn state_promotes_the_upgrader_that_is_left() {
     assert!(state.with_queue(Queued::Writers).has_upgrader());
     assert!(!state.with_queue(Queued::Nobody).has_upgrader());
     assert!(!state.new_head().has_upgrader());
+    assert!(!state.without_upgrader().has_upgrader());
 }

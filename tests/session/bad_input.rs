@@ -368,3 +368,21 @@ fn a_waker_panics_as_a_session_releases() {
     drop(waiter);
     assert_as_new(&table, fresh);
 }
+
+/// A table is gone, and another is where it was, with a session of the same number.
+#[test]
+fn a_savepoint_of_a_table_that_is_gone() {
+    let mut place = Some(Table::new());
+    let old = place.as_ref().unwrap().session().savepoint();
+    place = None;
+    assert!(place.is_none());
+    place = Some(Table::new());
+    let mut session = place.as_ref().unwrap().session();
+    session.savepoint();
+    session.lock(&1).unwrap();
+    assert_eq!(
+        session.rollback_to(old),
+        Err(SavepointError::OfAnotherSession)
+    );
+    assert_eq!(session.len(), 1);
+}

@@ -4,7 +4,9 @@
 mod common;
 
 mod actors;
+mod announced;
 mod bad_input;
+mod passing;
 mod properties;
 mod reports;
 mod scenarios;
