@@ -197,14 +197,14 @@ impl RawTable {
     pub(crate) fn claimed(&self, claim: Claim, wakeup: &mut Wakeup) {
         wakeup.run();
         self.observe_waited(&claim.ticket.waiter);
-        drop(claim.wait);
+        let _ended = claim.wait;
         Waiter::recycle(claim.ticket.waiter);
     }
 
     /// The claim was killed.
     pub(crate) fn lost(&self, claim: Claim) {
         self.observe_gave_up();
-        drop(claim.wait);
+        let _ended = claim.wait;
         Waiter::recycle(claim.ticket.waiter);
     }
 
