@@ -8,21 +8,10 @@ use super::attempt::Attempt;
 use super::error::Abort;
 use super::ladder::Loss;
 use super::log::{Entry, Log};
-use crate::cell::waiters::Woken;
 use crate::cell::{Current, Head, Header, Owned, Owner, Status, When, Word, clock};
 use crate::reclaim::{CellPin, Kind, Local};
 use crate::sync::tuning::max_pushes;
 use crate::sync::{planted, store_load_fence};
-
-/// What is left to do once the attempt is unpinned.
-#[derive(Default)]
-pub(super) struct Aftermath {
-    /// Those who have waited for what was committed. Out of their queues already: once the attempt is unpinned, a cell
-    /// inside a value may be gone, and another lie there [X8].
-    pub(super) woken: Woken,
-    /// Values that were not written, to be dropped.
-    pub(super) unused: Vec<(NonNull<Header>, &'static Kind)>,
-}
 
 /// A node that was put into a cell.
 struct Put {
@@ -423,43 +412,5 @@ impl Drop for Attempt<'_> {
             self.roll_back();
         }
         self.leave();
-    }
-}
-
-impl Aftermath {
-    #[inline]
-    fn is_empty(&self) -> bool {
-        self.unused.is_empty() && self.woken.is_empty()
-    }
-
-    /// Runs user code: wakers and destructors, all of them, also if one panics.
-    #[cold]
-    pub(super) fn settle(self, local: &Local) {
-        let Aftermath { mut woken, unused } = self;
-        let mut unused = Unused { unused, local };
-        // If one of either panics, the rest follows as the panic passes.
-        woken.run();
-        unused.release();
-    }
-}
-
-/// Values to be dropped, each once, also if a destructor panics.
-struct Unused<'a> {
-    unused: Vec<(NonNull<Header>, &'static Kind)>,
-    local: &'a Local,
-}
-
-impl Unused<'_> {
-    fn release(&mut self) {
-        while let Some((node, kind)) = self.unused.pop() {
-            // SAFETY: never published, so that its one share is ours.
-            unsafe { self.local.release_now(node.cast(), kind) };
-        }
-    }
-}
-
-impl Drop for Unused<'_> {
-    fn drop(&mut self) {
-        self.release();
     }
 }

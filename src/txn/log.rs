@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use foldhash::fast::FixedState;
 
-use super::commit::Aftermath;
+use super::aftermath::Aftermath;
 use crate::cell::{Head, Header, Owner, Owners, Rank};
 use crate::reclaim::{self, CellPin, Kind, Local};
 use crate::sync::tuning::{LINEAR_CELLS, OWNERS};

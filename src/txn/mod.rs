@@ -4,6 +4,7 @@
 //! compare-and-swap. PROTOCOL.md beside this file has the steps and the rules that are cited here in
 //! brackets.
 
+mod aftermath;
 mod attempt;
 mod commit;
 mod error;

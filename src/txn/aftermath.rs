@@ -1,0 +1,56 @@
+//! What user code an attempt runs when it is over: wakers, and destructors of what was not written.
+#![allow(unsafe_code)]
+
+use core::ptr::NonNull;
+
+use crate::cell::Header;
+use crate::cell::waiters::Woken;
+use crate::reclaim::{Kind, Local};
+
+/// What is left to do once the attempt is unpinned.
+#[derive(Default)]
+pub(super) struct Aftermath {
+    /// Those who have waited for what was committed. Out of their queues already: once the attempt is unpinned, a cell
+    /// inside a value may be gone, and another lie there [X8].
+    pub(super) woken: Woken,
+    /// Values that were not written, to be dropped.
+    pub(super) unused: Vec<(NonNull<Header>, &'static Kind)>,
+}
+
+impl Aftermath {
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.unused.is_empty() && self.woken.is_empty()
+    }
+
+    /// Runs user code: wakers and destructors, all of them, also if one panics.
+    #[cold]
+    pub(super) fn settle(self, local: &Local) {
+        let Aftermath { mut woken, unused } = self;
+        let mut unused = Unused { unused, local };
+        // If one of either panics, the rest follows as the panic passes.
+        woken.run();
+        unused.release();
+    }
+}
+
+/// Values to be dropped, each once, also if a destructor panics.
+struct Unused<'a> {
+    unused: Vec<(NonNull<Header>, &'static Kind)>,
+    local: &'a Local,
+}
+
+impl Unused<'_> {
+    fn release(&mut self) {
+        while let Some((node, kind)) = self.unused.pop() {
+            // SAFETY: never published, so that its one share is ours.
+            unsafe { self.local.release_now(node.cast(), kind) };
+        }
+    }
+}
+
+impl Drop for Unused<'_> {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
