@@ -125,11 +125,13 @@ impl fmt::Display for SessionId {
 /// one.lock_shared("a").unwrap();
 /// two.lock_shared("a").unwrap();
 /// std::thread::scope(|s| {
-///     // Both want to be alone with the key that both read: the second is told at once.
+///     // Both want to be alone with the key that both read: the second is told at once, and gives up what it holds.
 ///     let first = s.spawn(|| {
-///         one.lock("a").map(|()| one.release_all()).is_ok()
+///         let alone = one.lock("a").is_ok();
+///         one.release_all();
+///         alone
 ///     });
-///     let second = two.lock("a").map(|()| two.release_all()).is_ok();
+///     let second = two.lock("a").is_ok();
 ///     two.release_all();
 ///     assert!(first.join().unwrap() || second);
 /// });
