@@ -86,10 +86,10 @@ fn places_are_those_of_the_caller() {
         for key in [&party.holds, &party.wants] {
             let here = key
                 .place
-                .is_some_and(|place| place.file().ends_with("scenarios.rs"));
+                .is_some_and(|place| place.file().ends_with("reports.rs"));
             assert_eq!(here, cfg!(feature = "lock-places"), "{key:?}");
         }
     }
-    let said = report.to_string().contains("scenarios.rs");
+    let said = report.to_string().contains("reports.rs");
     assert_eq!(said, cfg!(feature = "lock-places"), "{report}");
 }
