@@ -56,6 +56,11 @@ macro_rules! noisy {
                 self.0.fetch_sub(value, order)
             }
 
+            pub(crate) fn fetch_or(&self, value: $int, order: Ordering) -> $int {
+                noise();
+                self.0.fetch_or(value, order)
+            }
+
             pub(crate) fn compare_exchange(
                 &self,
                 current: $int,
