@@ -57,13 +57,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
             Err(version) => return Some(version),
         };
         loop {
-            let in_time = match deadline {
-                None => {
-                    parker.park();
-                    true
-                }
-                Some(deadline) => parker.park_until(deadline),
-            };
+            let in_time = parker.park_by(deadline);
             let version = self.version();
             if version != seen {
                 place.leave();

@@ -311,13 +311,8 @@ impl RawTable {
                 spin.spin();
                 continue;
             }
-            match deadline {
-                None => parker.park(),
-                Some(deadline) => {
-                    if !parker.park_until(deadline) {
-                        return self.cancel(ticket);
-                    }
-                }
+            if !parker.park_by(deadline) {
+                return self.cancel(ticket);
             }
         }
         self.got(ticket, wait, &mut wakeup);

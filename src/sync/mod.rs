@@ -40,6 +40,19 @@ pub(crate) use imp::{
 };
 pub(crate) use plant::planted;
 
+impl Parker {
+    /// Parks until unparked, or until the deadline if there is one: `false` if that has passed. May return early.
+    pub(crate) fn park_by(&self, deadline: Option<std::time::Instant>) -> bool {
+        match deadline {
+            None => {
+                self.park();
+                true
+            }
+            Some(deadline) => self.park_until(deadline),
+        }
+    }
+}
+
 /// A monotone event counter that no algorithm reads: the same plain atomic under every checker,
 /// so that counting adds no scheduling points.
 #[derive(Debug, Default)]

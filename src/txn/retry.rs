@@ -48,12 +48,6 @@ impl Sleeper {
 
     /// `false`: the deadline has passed.
     pub(super) fn sleep(&self, deadline: Option<Instant>) -> bool {
-        match deadline {
-            None => {
-                self.parker.park();
-                true
-            }
-            Some(deadline) => self.parker.park_until(deadline),
-        }
+        self.parker.park_by(deadline)
     }
 }
