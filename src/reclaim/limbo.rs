@@ -180,30 +180,15 @@ impl Stage {
         self.bytes += added.map(|r| r.kind.shape.layout.size()).sum::<usize>();
     }
 
-    /// Hands the last ones to `f`, at most `n` and as long as `is_meant`: how many they were.
+    /// Takes the last one out, if there is one and it `is_meant`.
     #[inline]
-    pub(super) fn pop_while(
-        &mut self,
-        n: usize,
-        is_meant: impl Fn(&Retired) -> bool,
-        mut f: impl FnMut(Retired),
-    ) -> usize {
-        let mut popped = 0;
-        while popped < n {
-            match self.objects.pop() {
-                Some(retired) if is_meant(&retired) => {
-                    self.bytes -= retired.kind.shape.layout.size();
-                    popped += 1;
-                    f(retired);
-                }
-                Some(other) => {
-                    self.objects.push(other);
-                    break;
-                }
-                None => break,
-            }
+    pub(super) fn pop_if(&mut self, is_meant: impl FnOnce(&Retired) -> bool) -> Option<Retired> {
+        if !is_meant(self.objects.last()?) {
+            return None;
         }
-        popped
+        let retired = self.objects.pop()?;
+        self.bytes -= retired.kind.shape.layout.size();
+        Some(retired)
     }
 
     fn take_in(&mut self, other: &mut Self) {

@@ -249,21 +249,23 @@ impl Local {
         let _done = Done(&self.releasing);
         loop {
             let mut limbo = self.limbo.borrow_mut();
-            n -= limbo.due.pop_while(n, Retired::is_plain, |plain| {
+            // What runs nothing of the user's is released in one go.
+            while n > 0 {
+                let Some(plain) = limbo.due.pop_if(Retired::is_plain) else {
+                    break;
+                };
+                n -= 1;
                 // SAFETY: what is due has had its grace period [R2].
                 if unsafe { plain.release() } {
                     // SAFETY: released, so the memory is ours.
                     unsafe { self.nodes.put(plain.object, &plain.kind.shape) };
                 }
-            });
+            }
             if n == 0 {
                 return;
             }
-            let mut next = None;
-            n -= limbo
-                .due
-                .pop_while(1, |_| true, |retired| next = Some(retired));
-            let Some(retired) = next else {
+            n -= 1;
+            let Some(retired) = limbo.due.pop_if(|_| true) else {
                 if !self.owes_way.get() {
                     self.tidy_at.set(NEVER);
                 }
