@@ -21,7 +21,10 @@
 //! A raised bound keeps the declared outcomes: one more than declared is a finding, not noise.
 
 mod failure;
+mod notes;
 mod twin;
+
+pub use notes::{Notes, spawn};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;

@@ -1,11 +1,12 @@
 //! Cells: reads, writes, stamps and waiting, in every interleaving. What is replaced is kept to the end.
 
-use std::sync::{Arc, Mutex};
+use std::fmt::Display;
+use std::sync::Arc;
 use std::time::Duration;
 
 use latchwork::model::Moment;
 use latchwork::{Version, VersionedCell};
-use latchwork_loom_tests::Model;
+use latchwork_loom_tests::{Model, Notes, spawn};
 use loom::thread::{self, JoinHandle};
 
 /// A value whose halves agree, unless it was read torn.
@@ -19,7 +20,7 @@ fn both(n: u32) -> Pair {
 struct World {
     x: VersionedCell<Pair>,
     y: VersionedCell<Pair>,
-    notes: Mutex<Vec<String>>,
+    notes: Notes,
 }
 
 impl World {
@@ -27,27 +28,17 @@ impl World {
         Arc::new(World {
             x: VersionedCell::new(both(0)),
             y: VersionedCell::new(both(0)),
-            notes: Mutex::default(),
+            notes: Notes::default(),
         })
     }
 
-    fn note(&self, note: impl ToString) {
-        self.notes.lock().unwrap().push(note.to_string());
+    fn note(&self, note: impl Display) {
+        self.notes.note(note);
     }
 
     fn outcome(&self, threads: impl IntoIterator<Item = JoinHandle<()>>) -> String {
-        for thread in threads {
-            thread.join().unwrap();
-        }
-        let mut notes = self.notes.lock().unwrap().clone();
-        notes.sort();
-        notes.join(" ")
+        self.notes.after(threads).join(" ")
     }
-}
-
-fn spawn(world: &Arc<World>, f: impl FnOnce(&World) + 'static) -> JoinHandle<()> {
-    let world = world.clone();
-    thread::spawn(move || f(&world))
 }
 
 /// What a reader sees: the value and its version, which agree.

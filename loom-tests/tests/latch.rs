@@ -1,12 +1,13 @@
 //! Latches: optimistic reads, holds, waiting, coupling, and links whose nodes are taken out under readers.
 
-use std::sync::{Arc, Mutex};
+use std::fmt::Display;
+use std::sync::Arc;
 
 use latchwork::latch::{
     Coupled, Coupling, ExclusiveGuard, Link, OptimisticLatch, Restart, Unlinked, traverse,
 };
 use latchwork::model::reclaim_in_model;
-use latchwork_loom_tests::Model;
+use latchwork_loom_tests::{Model, Notes, spawn};
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use loom::thread::{self, JoinHandle};
@@ -29,7 +30,7 @@ impl std::fmt::Debug for Data {
 
 struct World {
     latch: OptimisticLatch<Data>,
-    notes: Mutex<Vec<String>>,
+    notes: Notes,
 }
 
 impl World {
@@ -40,22 +41,17 @@ impl World {
                 y: AtomicU64::new(0),
                 held: UnsafeCell::new(0),
             }),
-            notes: Mutex::default(),
+            notes: Notes::default(),
         })
     }
 
-    fn note(&self, note: impl ToString) {
-        self.notes.lock().unwrap().push(note.to_string());
+    fn note(&self, note: impl Display) {
+        self.notes.note(note);
     }
 
     /// What was noted, in no order, and what is left.
     fn outcome(&self, threads: impl IntoIterator<Item = JoinHandle<()>>) -> String {
-        for thread in threads {
-            thread.join().unwrap();
-        }
-        let mut notes = self.notes.lock().unwrap().clone();
-        notes.sort();
-        notes.join(" ")
+        self.notes.after(threads).join(" ")
     }
 
     /// What a shared holder does.
@@ -88,11 +84,6 @@ impl World {
         let guard = self.latch.shared().unwrap();
         self.look(&guard)
     }
-}
-
-fn spawn(world: &Arc<World>, f: impl FnOnce(&World) + 'static) -> JoinHandle<()> {
-    let world = world.clone();
-    thread::spawn(move || f(&world))
 }
 
 #[test]

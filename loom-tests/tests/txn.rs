@@ -3,17 +3,18 @@
 //! Under loom a transaction has an age after one loss and owns all that it meets after two, and looks
 //! at moments of the clock from the third cell on.
 
-use std::sync::{Arc, Mutex};
+use std::fmt::Display;
+use std::sync::Arc;
 
 use latchwork::{Version, VersionedCell, atomically, model, snapshot};
-use latchwork_loom_tests::Model;
-use loom::thread::{self, JoinHandle};
+use latchwork_loom_tests::{Model, Notes, spawn};
+use loom::thread::JoinHandle;
 
 struct World {
     x: VersionedCell<u32>,
     y: VersionedCell<u32>,
     z: VersionedCell<u32>,
-    notes: Mutex<Vec<String>>,
+    notes: Notes,
 }
 
 impl World {
@@ -22,20 +23,16 @@ impl World {
             x: VersionedCell::new(0),
             y: VersionedCell::new(0),
             z: VersionedCell::new(0),
-            notes: Mutex::default(),
+            notes: Notes::default(),
         })
     }
 
-    fn note(&self, note: impl ToString) {
-        self.notes.lock().unwrap().push(note.to_string());
+    fn note(&self, note: impl Display) {
+        self.notes.note(note);
     }
 
     fn outcome(&self, threads: impl IntoIterator<Item = JoinHandle<()>>) -> String {
-        for thread in threads {
-            thread.join().unwrap();
-        }
-        let mut notes = self.notes.lock().unwrap().clone();
-        notes.sort();
+        let mut notes = self.notes.after(threads);
         notes.push(format!("{}{}{}", self.x.get(), self.y.get(), self.z.get()));
         notes.join(" ")
     }
@@ -74,11 +71,6 @@ impl World {
         });
         format!("s{x},{y}")
     }
-}
-
-fn spawn(world: &Arc<World>, f: impl FnOnce(&World) + 'static) -> JoinHandle<()> {
-    let world = world.clone();
-    thread::spawn(move || f(&world))
 }
 
 #[test]

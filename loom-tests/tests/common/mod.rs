@@ -3,10 +3,12 @@
 
 pub mod task;
 
+use std::fmt::Display;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use latchwork::{ExclusiveGuard, Fairness, LockTable, Mode};
+use latchwork_loom_tests::Notes;
 use loom::cell::UnsafeCell;
 use loom::thread::JoinHandle;
 
@@ -43,7 +45,7 @@ pub struct World {
     pub table: Table,
     fresh: usize,
     data: [UnsafeCell<u64>; 2],
-    notes: Mutex<Vec<String>>,
+    notes: Notes,
 }
 
 // SAFETY: `data` is reached only under the key that it belongs to, and loom reports if it is not.
@@ -56,7 +58,7 @@ impl World {
             table,
             fresh,
             data: [UnsafeCell::new(0), UnsafeCell::new(0)],
-            notes: Mutex::default(),
+            notes: Notes::default(),
         })
     }
 
@@ -168,8 +170,8 @@ impl World {
         }
     }
 
-    pub fn note(&self, note: impl ToString) {
-        self.notes.lock().unwrap().push(note.to_string());
+    pub fn note(&self, note: impl Display) {
+        self.notes.note(note);
     }
 
     /// All is given back: nothing is held, and nothing but the root is left [S1] [F3].
@@ -183,8 +185,7 @@ impl World {
     /// What was noted, in no order, and how often somebody queued.
     pub fn outcome(&self) -> String {
         self.end();
-        let mut notes = self.notes.lock().unwrap().clone();
-        notes.sort();
+        let mut notes = self.notes.after([]);
         notes.push(format!("w{}", self.table.stats().waits));
         notes.join(" ")
     }
