@@ -43,18 +43,12 @@ fn together<R: Send>(each: impl Fn(usize) -> R + Sync) -> Vec<R> {
     })
 }
 
-/// Numbers of the histories of one test. A campaign begins elsewhere.
-fn rounds() -> std::ops::Range<u64> {
-    let first = common::first_seed();
-    first..first + 40
-}
-
 /// Two keys in one slot, two far from it.
 const KEYS: [u64; 4] = [0, 1 << 10, 1 << 40, 5];
 
 fn locks(name: &'static str, fairness: Fairness) {
     let (mut total, mut refused) = (0, 0);
-    for seed in rounds() {
+    for seed in common::histories() {
         // For each round: where others want the machine too, a yield takes milliseconds.
         let _dog = watchdog(name);
         let table = LockTable::builder()
@@ -88,7 +82,7 @@ fn locks_by_key_in_order() {
 #[test]
 fn calls_of_cells() {
     let (mut total, mut late) = (0, 0);
-    for seed in rounds() {
+    for seed in common::histories() {
         let _dog = watchdog("calls_of_cells");
         let cells: Vec<_> = (0..2).map(|_| Cell::new(Value::new(0))).collect();
         let logs = together(|thread| {

@@ -49,13 +49,13 @@ fn round(seed: u64, threads: u64, cells: usize, each: usize) -> Done {
 /// Rounds until enough was lost to others that the order is worth something. The watchdog looks after each of them.
 fn rounds(name: &'static str, cells: usize, each: usize, enough: usize) {
     let mut done = Done::default();
-    let first = common::first_seed();
-    for seed in first..first + 5_000 {
-        let _dog = watchdog(name);
-        done += round(seed, 3, cells, each);
-        if seed >= first + 40 && done.lost >= enough {
+    let std::ops::Range { start, end } = common::histories();
+    for seed in start..end.max(start + 5_000) {
+        if seed >= end && done.lost >= enough {
             break;
         }
+        let _dog = watchdog(name);
+        done += round(seed, 3, cells, each);
     }
     let total = done.commits + done.lost + done.snapshots;
     println!("{cells} cells: {total} operations, {done:?}");

@@ -85,8 +85,22 @@ pub fn table<S: BuildHasher>(hasher: S) -> (LockTable<u64, S>, usize) {
 
 /// The number to begin with: 0, or what `LATCHWORK_SEED` says.
 pub fn first_seed() -> u64 {
-    let wanted = std::env::var("LATCHWORK_SEED");
-    wanted.map_or(0, |text| text.parse().expect("LATCHWORK_SEED is a number"))
+    setting("LATCHWORK_SEED", 0)
+}
+
+/// What a variable of the environment says, which is a number, or else `usual`.
+pub fn setting(name: &str, usual: u64) -> u64 {
+    let wanted = std::env::var(name);
+    wanted.map_or(usual, |text| {
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} is a number, and not {text:?}"))
+    })
+}
+
+/// The numbers of the histories of one test: 40 of them, or as many as `LATCHWORK_HISTORIES` says.
+pub fn histories() -> std::ops::Range<u64> {
+    let first = first_seed();
+    first..first + setting("LATCHWORK_HISTORIES", 40)
 }
 
 /// SplitMix64: a few lines that give the same numbers on every machine.

@@ -2,8 +2,11 @@
 
 use std::process::{Command, Output};
 
-/// Schedules that find any of them, where schedules are what is run.
-const ENOUGH: (&str, &str) = ("LATCHWORK_SCHEDULES", "200000");
+/// Schedules, or histories of real threads, that find any of them: the first that does is the last.
+const ENOUGH: [(&str, &str); 2] = [
+    ("LATCHWORK_SCHEDULES", "200000"),
+    ("LATCHWORK_HISTORIES", "10000"),
+];
 
 /// Runs the test `by` of this binary in a process of its own, with the bug in it, and wants it to fail and to say
 /// `because`.
@@ -19,9 +22,10 @@ pub fn finds(by: &str, bug: &str, because: &str) {
 /// more than one thing.
 fn text_of(by: &str, bug: &str, because: &str) -> (String, u64) {
     let mut text = String::new();
-    for first in [0, 1000, 2000, 3000, 4000] {
+    for first in [0, 1_000_000, 2_000_000, 3_000_000, 4_000_000] {
         let seed = first.to_string();
-        let settings = [("LATCHWORK_PLANT", bug), ("LATCHWORK_SEED", &seed), ENOUGH];
+        let own = [("LATCHWORK_PLANT", bug), ("LATCHWORK_SEED", &*seed)];
+        let settings = [&own[..], &ENOUGH].concat();
         let (found, said) = run(by, &settings);
         if found && said.contains(because) {
             return (said, first);
@@ -59,7 +63,8 @@ fn run(test: &str, settings: &[(&str, &str)]) -> (bool, String) {
     let own = std::env::current_exe().expect("this binary has a path");
     let mut command = Command::new(own);
     command.args([test, "--exact", "--nocapture"]);
-    for name in ["LATCHWORK_PLANT", "LATCHWORK_SEED", "LATCHWORK_SCHEDULES"] {
+    let own = ["LATCHWORK_PLANT", "LATCHWORK_SEED"];
+    for name in own.iter().chain(ENOUGH.iter().map(|(name, _)| name)) {
         command.env_remove(name);
     }
     command.envs(settings.iter().copied());

@@ -19,10 +19,7 @@ use super::Rng;
 /// # Panics
 /// If it does, having said how to run that schedule again.
 pub fn explore(name: &str, count: u64, test: impl Fn(u64) + Send + Sync + 'static) -> u64 {
-    let wanted = std::env::var("LATCHWORK_SCHEDULES");
-    let count = wanted.map_or(count, |text| {
-        text.parse().expect("LATCHWORK_SCHEDULES is a number")
-    });
+    let count = super::setting("LATCHWORK_SCHEDULES", count);
     let first = super::first_seed();
     run(name, first, count, test);
     println!("{name}: {count} schedules from {first} on");
