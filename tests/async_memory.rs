@@ -1,51 +1,15 @@
 //! What tasks cost the heap: nothing where a key is free, and nothing that outlives the wait where
 //! it is not.
-#![allow(unsafe_code, reason = "a global allocator that counts")]
 
 mod common;
+#[path = "counts/heap.rs"]
+mod heap;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-
+use allocation_counter::measure;
 use common::tasks::{POLICIES, now, poll, shared_table};
 use common::{Rng, assert_as_new, watchdog};
+use heap::allocations;
 use latchwork::Mode;
-
-struct Counting;
-
-thread_local! {
-    /// Constant and without a destructor, so that they can be used inside the allocator.
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-    static LIVE: Cell<isize> = const { Cell::new(0) };
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
-
-// SAFETY: every call goes to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        LIVE.set(LIVE.get() + layout.size() as isize);
-        // SAFETY: by the caller's contract.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        LIVE.set(LIVE.get() - layout.size() as isize);
-        // SAFETY: by the caller's contract; all memory comes from the system's allocator.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
-
-/// How often one call of `f` allocates. It runs once before, so that what a thread sets up once is
-/// not counted.
-fn allocations(f: impl Fn()) -> u64 {
-    f();
-    let before = ALLOCATIONS.get();
-    f();
-    ALLOCATIONS.get() - before
-}
 
 #[test]
 fn the_counter_counts() {
@@ -87,23 +51,23 @@ fn the_first_poll_takes_a_free_key_and_allocates_nothing() {
 fn a_million_futures_that_gave_up_leave_nothing() {
     const FUTURES: u64 = 1_000_000;
     /// Far less than the smallest leak for each would come to.
-    const SLACK: isize = 1 << 16;
+    const SLACK: u64 = 1 << 16;
     let _dog = watchdog("a_million_futures_that_gave_up_leave_nothing");
     for fairness in POLICIES {
         let (table, fresh) = shared_table(fairness);
         let guard = table.lock(&1);
-        let before = LIVE.get();
-        let mut most = 0;
-        for i in 0..FUTURES / 2 {
-            let keys = [(&1, Mode::Shared), (&2, Mode::Exclusive)];
-            match i % 4 {
-                0 => assert!(poll(&mut table.lock_async(&1)).is_pending()),
-                1 => assert!(poll(&mut table.lock_shared_async(&1)).is_pending()),
-                2 => assert!(poll(&mut table.lock_async_owned(&1)).is_pending()),
-                _ => assert!(poll(&mut table.lock_all_async(keys)).is_pending()),
+        let waits = measure(|| {
+            for i in 0..FUTURES / 2 {
+                let keys = [(&1, Mode::Shared), (&2, Mode::Exclusive)];
+                match i % 4 {
+                    0 => assert!(poll(&mut table.lock_async(&1)).is_pending()),
+                    1 => assert!(poll(&mut table.lock_shared_async(&1)).is_pending()),
+                    2 => assert!(poll(&mut table.lock_async_owned(&1)).is_pending()),
+                    _ => assert!(poll(&mut table.lock_all_async(keys)).is_pending()),
+                }
             }
-            most = most.max(LIVE.get() - before);
-        }
+        });
+        let most = waits.bytes_max;
         println!("{fairness:?}: at most {most} bytes");
         assert!(most < SLACK, "{most} bytes for one waiter at a time");
         let stats = table.stats();
@@ -121,27 +85,30 @@ fn a_crowd_of_futures_takes_memory_for_as_long_as_it_waits() {
     let (table, fresh) = shared_table(common::tasks::POLICIES[0]);
     let mut futures = Vec::with_capacity(FUTURES);
     let guard = table.lock(&1);
-    let before = LIVE.get();
-    for i in 0..FUTURES {
-        let mut future = table.lock_async(&1);
-        assert!(poll(&mut future).is_pending());
-        futures.push(future);
-        if i == 0 {
-            assert_eq!(table.inspect()[0].waiters.len(), 1);
+    let arrival = measure(|| {
+        for i in 0..FUTURES {
+            let mut future = table.lock_async(&1);
+            assert!(poll(&mut future).is_pending());
+            futures.push(future);
+            if i == 0 {
+                assert_eq!(table.inspect()[0].waiters.len(), 1);
+            }
         }
-    }
-    let each = (LIVE.get() - before) / FUTURES as isize;
+    });
+    let each = arrival.bytes_current / FUTURES as i64;
     println!("{each} bytes a waiter");
     assert!(each <= 160, "{each} bytes a waiter");
     // Out of the middle of the queue, in no order.
     let mut rng = Rng::new(1);
-    while !futures.is_empty() {
-        let i = rng.below(futures.len() as u64) as usize;
-        drop(futures.swap_remove(i));
-    }
+    let departure = measure(|| {
+        while !futures.is_empty() {
+            let i = rng.below(futures.len() as u64) as usize;
+            drop(futures.swap_remove(i));
+        }
+    });
     assert_eq!((table.stats().waiting, table.held()), (0, 1));
     drop(guard);
     assert_as_new(&table, fresh);
-    let left = LIVE.get() - before;
+    let left = arrival.bytes_current + departure.bytes_current;
     assert!(left < 1 << 16, "{left} bytes are left");
 }

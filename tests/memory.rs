@@ -3,53 +3,33 @@
 //! `index_bytes` says what is linked; this counts what is allocated, garbage that waits for its
 //! epoch and things that nobody can reach any more included. One test, because the heap belongs to
 //! the whole process.
-#![allow(unsafe_code, reason = "a global allocator that counts")]
 
 mod common;
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::System;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicIsize, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
+use cap::Cap;
 use common::hashers::Place;
 use common::{Rng, assert_as_new, watchdog};
 use latchwork::{LockTable, Mode};
 
-struct Counting;
-
-static LIVE: AtomicIsize = AtomicIsize::new(0);
-
 #[global_allocator]
-static COUNTING: Counting = Counting;
-
-// SAFETY: every call goes to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size() as isize, Relaxed);
-        // SAFETY: by the caller's contract.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size() as isize, Relaxed);
-        // SAFETY: by the caller's contract; all memory comes from the system's allocator.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
+static HEAP: Cap<System> = Cap::new(System, usize::MAX);
 
 /// Garbage that may be waiting for its epoch, and what threads keep for themselves. What the work
 /// below would leak, if it leaked a child or a monitor for each, is many times this.
-const SLACK: isize = 1 << 18;
+const SLACK: usize = 1 << 18;
 
 /// Runs `work` after a first round that sets up what is set up once, and asserts that it leaves
 /// no more than [`SLACK`] behind.
 fn leaves_nothing(what: &str, mut work: impl FnMut()) {
     work();
-    let before = LIVE.load(Relaxed);
+    let before = HEAP.allocated();
     work();
-    let left = LIVE.load(Relaxed) - before;
+    let left = HEAP.allocated().saturating_sub(before);
     println!("{what}: {left} bytes");
     assert!(left < SLACK, "{what} left {left} bytes");
 }
