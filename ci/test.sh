@@ -99,7 +99,8 @@ step_rules() {
 
 step_test() {
     run_tests --workspace
-    run_tests -p latchwork --all-features --test observe --test version_serde --test session
+    # All of the workspace again, so that what it depends on is not compiled with other features.
+    run_tests --workspace --all-features --test observe --test version_serde --test session
 }
 
 step_counts() { run_tests --release --test counts -- --test-threads=1; }
@@ -110,7 +111,7 @@ step_gates() {
 }
 
 step_noise() {
-    RUSTFLAGS="--cfg latchwork_noise --cfg latchwork_plant -D warnings" run_tests -p latchwork --release --target-dir target/noise \
+    RUSTC_WORKSPACE_WRAPPER="$PWD/ci/rustc-noise" run_tests --workspace --release \
         --test stress --test stress_cell --test timeouts --test histories --test txn_histories
 }
 

@@ -10,10 +10,7 @@
     // These replace the atomics that are counted here.
     not(any(latchwork_loom, latchwork_noise, latchwork_shuttle))
 ))]
-#![allow(
-    unsafe_code,
-    reason = "a global allocator that counts, and ptrace; both unsafe by nature"
-)]
+#![allow(unsafe_code, reason = "ptrace, which is unsafe by nature")]
 
 mod cells;
 mod decode;

@@ -6,13 +6,12 @@
 #![cfg(all(
     target_os = "linux",
     target_arch = "x86_64",
+    // Nobody has agreed on what an unoptimised build costs.
+    not(debug_assertions),
     // These replace the atomics that are counted here.
     not(any(latchwork_loom, latchwork_noise, latchwork_shuttle))
 ))]
-#![allow(
-    unsafe_code,
-    reason = "a global allocator that counts, and ptrace; both unsafe by nature"
-)]
+#![allow(unsafe_code, reason = "ptrace, which is unsafe by nature")]
 
 #[path = "../counts/decode.rs"]
 mod decode;
