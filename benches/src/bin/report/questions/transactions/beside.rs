@@ -27,7 +27,9 @@ pub(in super::super) const QUESTION: Question = Question {
             *1,024 accounts*: three threads transfer, and one adds up all accounts in snapshots, for 3 seconds; every \
             sum is checked. *Beside one auditor*: one thread transfers while another adds up the 1,024 accounts in snapshots without \
             a pause, against the same thread alone; beside one that reads them under a pin, it has the same traffic of cache lines and \
-            nobody asks for one moment; atomic words show what that traffic costs by itself. There are two cores: of three threads that transfer, an auditor takes \
+            nobody asks for one moment; atomic words show what that traffic costs by itself. A transfer puts a node into two cells \
+            that the auditor has read since: it has to wait for those lines once at least, and *a word handed over* tells how many \
+            transfers alone fit into the time in which one line changes cores. There are two cores: of three threads that transfer, an auditor takes \
             a quarter of the time away whatever it does, so that with three the baseline has a thread that \
             only counts in its place.",
     measure,
@@ -59,6 +61,7 @@ fn measure(plan: Plan) -> Vec<Row> {
     rows.extend(accounts(runs));
     rows.extend(beside_an_auditor(plan));
     rows.push(words_beside_a_reader(plan));
+    rows.push(word_handed_over(plan));
     rows
 }
 
@@ -297,13 +300,45 @@ fn words_beside_a_reader(plan: Plan) -> Row {
     throughput_row(what, "alone", rounds.collect())
 }
 
-fn throughput_row(what: &str, against: &str, rounds: Vec<(f64, f64)>) -> Row {
-    let result = Comparison {
+/// What it costs at the least to write what another core has looked at.
+fn word_handed_over(plan: Plan) -> Row {
+    let bank = Cells::new(ACCOUNTS);
+    let word = CachePadded::new(AtomicU64::new(0));
+    let hand_over = || {
+        let work = |index: usize, stop: &AtomicBool| {
+            let mut done = 0;
+            while !stop.load(Relaxed) {
+                let now = word.load(Relaxed);
+                if now % 2 == index as u64 {
+                    word.store(now + 1, Relaxed);
+                    done += 1;
+                }
+            }
+            done
+        };
+        1e9 / throughput::run(2, 2 * plan.crowd_span, work).rate()
+    };
+    let transfer = || 1e9 / transfers_beside(plan, &bank, 1, None);
+    let rounds = (0..plan.rounds).map(|round| in_turn(round, hand_over, transfer));
+    let result = compared(&rounds.collect::<Vec<_>>());
+    Row::time(
+        "a word handed over from thread to thread",
+        "a transfer alone",
+        &result,
+    )
+    .against_itself()
+}
+
+fn compared(rounds: &[(f64, f64)]) -> Comparison {
+    Comparison {
         ratio: quartiles(rounds.iter().map(|(subject, baseline)| subject / baseline)),
         subject: quartiles(rounds.iter().map(|round| round.0)).median,
         baseline: quartiles(rounds.iter().map(|round| round.1)).median,
-    };
-    Row::throughput(what, against, &result).against_itself()
+    }
+}
+
+fn throughput_row(what: &str, against: &str, rounds: Vec<(f64, f64)>) -> Row {
+    Row::throughput(what, against, &compared(&rounds)).against_itself()
 }
 
 /// Transfers a second of so many threads beside one that does `other` again and again, if at all.
