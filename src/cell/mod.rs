@@ -5,6 +5,7 @@
 //! the steps and the rules that are cited here in brackets.
 
 pub(crate) mod clock;
+mod current;
 mod head;
 #[cfg(latchwork_loom)]
 pub mod model;
@@ -24,8 +25,9 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::panic::{RefUnwindSafe, UnwindSafe};
 
+pub(crate) use current::{Current, NodeRef, Owned};
 pub(crate) use head::{Head, Word};
-pub(crate) use node::{Current, Header, Node, NodeRef, Owned};
+pub(crate) use node::{Header, Node};
 pub use owned::OwnedSnapshot;
 pub(crate) use owner::{Owner, Owners, Rank, Status};
 pub use policy::{Conflict, RetryPolicy, UpdateError};

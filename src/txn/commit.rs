@@ -1,15 +1,14 @@
-//! How an attempt ends: it commits whole, or leaves every cell as it was.
+//! How an attempt commits: whole, or not at all.
 #![allow(unsafe_code)]
 
-use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
 
 use super::attempt::Attempt;
 use super::error::Abort;
 use super::ladder::Loss;
+use super::leave::restore;
 use super::log::{Entry, Log};
 use crate::cell::{Current, Head, Header, Owned, Owner, Status, When, Word, clock};
-use crate::reclaim::{CellPin, Kind, Local};
 use crate::sync::tuning::max_pushes;
 use crate::sync::{planted, store_load_fence};
 
@@ -277,75 +276,6 @@ impl<'t> Attempt<'t> {
         }
         self.retire_owner();
     }
-
-    /// Leaves every cell as it was.
-    pub(super) fn roll_back(&mut self) {
-        if let Some(owner) = self.owner() {
-            owner.kill();
-        }
-        self.undo_to(0);
-        let Log {
-            entries, aftermath, ..
-        } = &mut **self.log;
-        for entry in entries {
-            let unused = entry.write.take().map(|node| (node, entry.kind));
-            aftermath.unused.extend(unused);
-            if let Some(put) = entry.take_put() {
-                // SAFETY: its cell is borrowed for as long as the attempt lives.
-                let head = unsafe { entry.head.as_ref() };
-                restore(self.local, &self.pin, head, entry.kind, put);
-            }
-        }
-        self.log.writes = 0;
-        self.retire_owner();
-    }
-
-    /// Forgets, after the commit, what writes have replaced inside the attempt.
-    #[inline]
-    fn forget_replaced(&mut self) {
-        self.log.writes = 0;
-        if !self.log.undo.is_empty() {
-            self.forget_replaced_slow();
-        }
-    }
-
-    #[cold]
-    fn forget_replaced_slow(&mut self) {
-        let Log {
-            entries,
-            undo,
-            aftermath,
-            ..
-        } = &mut **self.log;
-        let unused = undo.drain(..).filter_map(|(i, replaced)| {
-            let kind = entries[i as usize].kind;
-            replaced.map(|node| (node, kind))
-        });
-        aftermath.unused.extend(unused);
-    }
-
-    /// Undoes the writes that were noted after the log of writes was this long.
-    #[cold]
-    pub(super) fn undo_to(&mut self, len: usize) {
-        while self.log.undo.len() > len {
-            let (i, before) = self.log.undo.pop().expect("it is longer");
-            let entry = &mut self.log.entries[i as usize];
-            let kind = entry.kind;
-            let unused = core::mem::replace(&mut entry.write, before);
-            if before.is_none() && unused.is_some() {
-                self.log.writes -= 1;
-            }
-            let unused = unused.map(|node| (node, kind));
-            self.log.aftermath.unused.extend(unused);
-        }
-    }
-
-    fn retire_owner(&mut self) {
-        if self.owner.take().is_some() {
-            // Every node of its own has been unlinked or stamped [X1].
-            self.log.end_owner(self.local, &self.pin);
-        }
-    }
 }
 
 /// Puts a node into a cell. That of an owner leaves the mark of those who wait until it has committed.
@@ -355,62 +285,5 @@ fn exchange(head: &Head, seen: Word, node: NonNull<Header>, when: When) -> bool 
         head.replace(seen, node).is_ok()
     } else {
         head.replace_marked(seen, node)
-    }
-}
-
-/// Puts back what an attempt's own node was put upon, unless somebody has replaced that, who then retires it.
-fn restore(
-    local: &Local,
-    pin: &CellPin,
-    head: &Head,
-    kind: &'static Kind,
-    (node, base): (NonNull<Header>, NonNull<Header>),
-) {
-    loop {
-        let word = head.load();
-        if word.node() != node {
-            return;
-        }
-        if head.replace_marked(word, base) {
-            // SAFETY: unlinked by this compare-and-swap and no other [X7].
-            unsafe { local.retire(pin, node.cast(), kind) };
-            return;
-        }
-    }
-}
-
-impl Attempt<'_> {
-    /// Ends one that has committed.
-    #[inline(always)]
-    pub(super) fn conclude(self) {
-        debug_assert!(self.owner.is_none() && self.log.writes == 0);
-        ManuallyDrop::new(self).leave();
-    }
-
-    /// Unpins, and lets run what user code is left. The attempt is not used again.
-    #[inline(always)]
-    fn leave(&mut self) {
-        if self.ladder.rank.is_ranked() {
-            self.log.outer.restore(self.local);
-        }
-        // SAFETY: it is not used again.
-        let pin = unsafe { ManuallyDrop::take(&mut self.pin) };
-        // SAFETY: as above.
-        let mut log = unsafe { ManuallyDrop::take(&mut self.log) };
-        drop(pin);
-        if !log.aftermath.is_empty() {
-            core::mem::take(&mut log.aftermath).settle(self.local);
-        }
-        log.put_away();
-    }
-}
-
-impl Drop for Attempt<'_> {
-    /// Ends it: also where the closure has panicked.
-    fn drop(&mut self) {
-        if self.owner.is_some() || self.log.writes > 0 {
-            self.roll_back();
-        }
-        self.leave();
     }
 }

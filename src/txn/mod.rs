@@ -9,6 +9,7 @@ mod attempt;
 mod commit;
 mod error;
 mod ladder;
+mod leave;
 mod log;
 mod retry;
 mod run;

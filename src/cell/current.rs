@@ -1,0 +1,176 @@
+//! What a cell has, seen through the node in its head: that of a write, or of a transaction that may be undecided.
+#![allow(unsafe_code)]
+
+use core::marker::PhantomData;
+use core::ptr::NonNull;
+
+use super::node::{Header, Node};
+use super::owner::{Owner, Status};
+use super::version::Version;
+use super::when::When;
+
+/// A node that is alive for `'p`: by a pin, or by a share. Its address reaches the value too.
+pub(crate) struct NodeRef<'p>(NonNull<Header>, PhantomData<&'p Header>);
+
+impl Clone for NodeRef<'_> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl Copy for NodeRef<'_> {}
+
+impl PartialEq for NodeRef<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+/// What a cell has, seen through the node in its head.
+#[derive(Clone, Copy)]
+pub(crate) enum Current<'p> {
+    /// The node has the value.
+    Settled(NodeRef<'p>),
+    /// The node is that of a transaction that is undecided.
+    Owned(Owned<'p>),
+}
+
+/// A node of a transaction that is undecided.
+#[derive(Clone, Copy)]
+pub(crate) struct Owned<'p> {
+    node: NodeRef<'p>,
+    /// The node that has the value until the owner commits.
+    pub(crate) base: NodeRef<'p>,
+    pub(crate) owner: &'p Owner,
+}
+
+impl<'p> Current<'p> {
+    /// The node that has the value now, for whoever will act upon it: a transaction that is about to replace it
+    /// looks again at what it has read before it commits [X3].
+    #[inline(always)]
+    pub(crate) fn settle(self) -> NodeRef<'p> {
+        match self {
+            Current::Settled(node) => node,
+            Current::Owned(owned) => owned.settle(),
+        }
+    }
+}
+
+impl<'p> Owned<'p> {
+    /// As [`Current::settle`].
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn settle(self) -> NodeRef<'p> {
+        if self.owner.doubt().is_decided() {
+            return self.node.settle();
+        }
+        self.base
+    }
+}
+
+impl<'p> NodeRef<'p> {
+    /// # Safety
+    /// `node` is alive for `'p`, and so is whatever node and owner a pin from before it was loaded would
+    /// protect [R1] [X1].
+    #[inline(always)]
+    pub(crate) unsafe fn new(node: NonNull<Header>) -> Self {
+        NodeRef(node, PhantomData)
+    }
+
+    #[inline(always)]
+    pub(crate) fn header(self) -> &'p Header {
+        // SAFETY: alive, by the contract of `new`.
+        unsafe { self.0.as_ref() }
+    }
+
+    #[inline(always)]
+    pub(crate) fn as_ptr(self) -> NonNull<Header> {
+        self.0
+    }
+
+    #[inline(always)]
+    pub(crate) fn version(self) -> Version {
+        self.header().version()
+    }
+
+    /// Its moment, if that is set.
+    #[inline(always)]
+    pub(crate) fn stamp(self) -> Option<u64> {
+        self.header().when().as_stamp()
+    }
+
+    /// # Safety
+    /// The node is a `Node<T>`, and has a value.
+    #[inline(always)]
+    pub(crate) unsafe fn value<T: Send + Sync + 'static>(self) -> &'p T {
+        // SAFETY: alive, and a `Node<T>` by the caller's contract.
+        let node = unsafe { self.0.cast::<Node<T>>().as_ref() };
+        // SAFETY: it has one, by the caller's contract.
+        unsafe { node.value() }
+    }
+
+    /// The node that has the value now, if this is the one in the head. See [`Current::settle`].
+    #[inline(always)]
+    pub(crate) fn settle(self) -> NodeRef<'p> {
+        if self.stamp().is_some() {
+            return self;
+        }
+        self.settle_slow()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn settle_slow(self) -> NodeRef<'p> {
+        self.current_slow().settle()
+    }
+
+    /// What the cell has, if this is the node in its head: the value as readers may see it, on one
+    /// side of each snapshot [C4].
+    #[inline(always)]
+    pub(crate) fn current(self) -> Current<'p> {
+        if self.stamp().is_some() {
+            return Current::Settled(self);
+        }
+        self.current_slow()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn current_slow(self) -> Current<'p> {
+        let header = self.header();
+        let when = header.when();
+        let Some(address) = when.as_owner() else {
+            if when == When::UNSET {
+                header.stamp_found();
+            }
+            return Current::Settled(self);
+        };
+        // SAFETY: an owner is retired after every node of its own has been unlinked or stamped [X1], so
+        // that whoever was pinned before it found the node finds it alive.
+        let owner = unsafe { &*core::ptr::with_exposed_provenance::<Owner>(address) };
+        // What the caller has read before comes before the status: an owner that it finds undecided will not
+        // overlook it [X3].
+        crate::sync::load_load_fence();
+        match owner.status() {
+            Status::Committed(stamp) if !when.is_claim() => {
+                header.set_stamp(when, stamp);
+                Current::Settled(self)
+            }
+            Status::Committed(_) | Status::Aborted => Current::Settled(self.under()),
+            Status::Undecided(_) | Status::Closing(_) | Status::Prepared(_) => {
+                Current::Owned(Owned {
+                    node: self,
+                    base: self.under(),
+                    owner,
+                })
+            }
+        }
+    }
+
+    /// The node that an owned one is put upon.
+    fn under(self) -> NodeRef<'p> {
+        let prev = self.header().prev();
+        // SAFETY: it is retired only once the owned node is committed, or is itself replaced: after any pin
+        // under which the owned node was found in the head [X1].
+        unsafe { NodeRef::new(prev.expect("an owned node is put upon another")) }
+    }
+}
