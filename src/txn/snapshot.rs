@@ -28,7 +28,7 @@ use crate::sync::planted;
 /// across an `.await`. What it returns may be.
 ///
 /// # Panics
-/// If the closure does; the snapshot ends, and nothing else.
+/// If the closure does; the snapshot ends, and nothing else. After 2⁶¹ moments, when there is no other to begin.
 ///
 /// # Examples
 /// ```
