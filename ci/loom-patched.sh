@@ -2,16 +2,16 @@
 # Puts a repaired loom into loom-tests/.loom, where loom-tests/Cargo.toml looks for it.
 #
 # loom's sources are not part of this repository: they come from cargo's own cache (fetched if need be),
-# and ci/loom-0.7.3-dpor.patch, which says what it mends, is applied to the copy. A stamp with the
-# checksums of the patch and of this script makes every further call a no-op.
+# and the patches beside this script, each of which says what it mends, are applied to the copy. A stamp with the
+# checksums of the patches and of this script makes every further call a no-op.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 version=0.7.3
-fix=ci/loom-$version-dpor.patch
+fixes=(ci/loom-"$version"-*.patch)
 target=loom-tests/.loom
 
-stamp=$(cat "$fix" ci/loom-patched.sh | sha256sum | cut -d' ' -f1)
+stamp=$(cat "${fixes[@]}" ci/loom-patched.sh | sha256sum | cut -d' ' -f1)
 if [[ -f $target/.stamp && $(<"$target/.stamp") == "$stamp" ]]; then
     exit 0
 fi
@@ -57,10 +57,12 @@ mkdir -p loom-tests/target
 cp -R "$(dirname "$manifest")" "$fresh"
 chmod -R u+w "$fresh"
 rm -f "$fresh/Cargo.toml.orig" "$fresh/Cargo.lock" "$fresh/.cargo-ok"
-if ! patch --directory "$fresh" -p1 --fuzz=0 --no-backup-if-mismatch --forward --quiet <"$fix"; then
-    echo "loom-patched: $fix does not apply to $manifest" >&2
-    exit 1
-fi
+for fix in "${fixes[@]}"; do
+    if ! patch --directory "$fresh" -p1 --fuzz=0 --no-backup-if-mismatch --forward --quiet <"$fix"; then
+        echo "loom-patched: $fix does not apply to $manifest" >&2
+        exit 1
+    fi
+done
 # Cargo shows the warnings of a path dependency; those of loom are not this project's to mend.
 printf '\n[lints.rust]\nwarnings = "allow"\n' >>"$fresh/Cargo.toml"
 printf '%s\n' "$stamp" >"$fresh/.stamp"
