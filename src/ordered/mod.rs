@@ -93,11 +93,15 @@ pub use level::{Above, Bottom, Key, Level, RootKey};
 pub use mutex::{OrderedMutex, OrderedMutexGuard};
 pub use rwlock::{OrderedReadGuard, OrderedRwLock, OrderedWriteGuard};
 
-/// The places of `locks` in the order of their addresses.
+/// Locks all of `locks` in the order of their addresses. The guards come in the order of the iterator.
 ///
 /// # Panics
-/// If one is there twice.
-fn by_address<T>(locks: &[&T]) -> Vec<usize> {
+/// If one is there twice; nothing is locked then.
+fn lock_by_address<'g, L: 'g, G>(
+    locks: impl IntoIterator<Item = &'g L>,
+    lock: impl Fn(&'g L) -> G,
+) -> Vec<G> {
+    let locks: Vec<&L> = locks.into_iter().collect();
     let address = |place: &usize| core::ptr::from_ref(locks[*place]).addr();
     let mut order: Vec<usize> = (0..locks.len()).collect();
     order.sort_unstable_by_key(address);
@@ -105,5 +109,9 @@ fn by_address<T>(locks: &[&T]) -> Vec<usize> {
         .windows(2)
         .any(|two| address(&two[0]) == address(&two[1]));
     assert!(!twice, "one lock is given twice, and would wait for itself");
-    order
+    let mut guards: Vec<_> = locks.iter().map(|_| None).collect();
+    for place in order {
+        guards[place] = Some(lock(locks[place]));
+    }
+    guards.into_iter().flatten().collect()
 }

@@ -4,7 +4,7 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 
-use super::{Above, Key, Level, by_address};
+use super::{Above, Key, Level, lock_by_address};
 
 /// A `parking_lot` mutex of level `L`, which takes a [`Key`] of a lower level to lock. See [the module](super).
 ///
@@ -94,12 +94,8 @@ impl<L: Level, T> OrderedMutex<L, T> {
         L: Above<K> + 'g,
         T: 'g,
     {
-        let mutexes: Vec<&Self> = mutexes.into_iter().collect();
-        let mut guards: Vec<_> = mutexes.iter().map(|_| None).collect();
-        for place in by_address(&mutexes) {
-            guards[place] = Some(OrderedMutexGuard::new(mutexes[place].inner.lock()));
-        }
-        (guards.into_iter().flatten().collect(), Key::after::<K>())
+        let guards = lock_by_address(mutexes, |lock| OrderedMutexGuard::new(lock.inner.lock()));
+        (guards, Key::after::<K>())
     }
 }
 

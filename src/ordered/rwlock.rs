@@ -4,7 +4,7 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 
-use super::{Above, Key, Level, by_address};
+use super::{Above, Key, Level, lock_by_address};
 
 /// A `parking_lot` read-write lock of level `L`, which takes a [`Key`] of a lower level to lock. See [the module](super).
 ///
@@ -70,12 +70,8 @@ impl<L: Level, T> OrderedRwLock<L, T> {
         L: Above<K> + 'g,
         T: 'g,
     {
-        let locks: Vec<&Self> = locks.into_iter().collect();
-        let mut guards: Vec<_> = locks.iter().map(|_| None).collect();
-        for place in by_address(&locks) {
-            guards[place] = Some(OrderedReadGuard::new(locks[place].inner.read()));
-        }
-        (guards.into_iter().flatten().collect(), Key::after::<K>())
+        let guards = lock_by_address(locks, |lock| OrderedReadGuard::new(lock.inner.read()));
+        (guards, Key::after::<K>())
     }
 
     /// Locks for writing several locks of one level, in the order of their addresses. The guards come in the order of the iterator.
@@ -93,12 +89,8 @@ impl<L: Level, T> OrderedRwLock<L, T> {
         L: Above<K> + 'g,
         T: 'g,
     {
-        let locks: Vec<&Self> = locks.into_iter().collect();
-        let mut guards: Vec<_> = locks.iter().map(|_| None).collect();
-        for place in by_address(&locks) {
-            guards[place] = Some(OrderedWriteGuard::new(locks[place].inner.write()));
-        }
-        (guards.into_iter().flatten().collect(), Key::after::<K>())
+        let guards = lock_by_address(locks, |lock| OrderedWriteGuard::new(lock.inner.write()));
+        (guards, Key::after::<K>())
     }
 }
 
