@@ -5,23 +5,84 @@
 
 mod common;
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst, compiler_fence};
 use std::thread;
 
 use common::watchdog;
 use latchwork::{Version, VersionedCell, atomically, snapshot};
 
 static STOPPED: AtomicBool = AtomicBool::new(false);
+static MISSED: AtomicBool = AtomicBool::new(false);
 static GO_ON: AtomicBool = AtomicBool::new(false);
 
-/// Stands until it is told to go on. Touches nothing but two atomics.
+thread_local! {
+    /// Constant and without a destructor, so that a signal handler can look at it.
+    static ALLOCATES: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Nobody is stopped in there: it may hold a lock that others need to free what they have.
+struct Undisturbed;
+
+#[global_allocator]
+static UNDISTURBED: Undisturbed = Undisturbed;
+
+fn undisturbed<R>(f: impl FnOnce() -> R) -> R {
+    ALLOCATES.set(true);
+    compiler_fence(SeqCst);
+    let result = f();
+    compiler_fence(SeqCst);
+    ALLOCATES.set(false);
+    result
+}
+
+// SAFETY: every call goes to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Undisturbed {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: by the caller's contract.
+        undisturbed(|| unsafe { System.alloc(layout) })
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY: by the caller's contract; all memory comes from the system's allocator.
+        undisturbed(|| unsafe { System.dealloc(ptr, layout) });
+    }
+}
+
+/// Stands until it is told to go on. Touches nothing but atomics.
 extern "C" fn stand(_: libc::c_int) {
+    if ALLOCATES.get() {
+        MISSED.store(true, SeqCst);
+        return;
+    }
     STOPPED.store(true, SeqCst);
     while !GO_ON.load(SeqCst) {
         // SAFETY: it may be called in a signal handler.
         unsafe { libc::usleep(100) };
     }
     STOPPED.store(false, SeqCst);
+}
+
+/// Stops a thread of this process that runs until it is told that all is over.
+fn stop(thread: u32) {
+    GO_ON.store(false, SeqCst);
+    while !STOPPED.load(SeqCst) {
+        MISSED.store(false, SeqCst);
+        // SAFETY: the handler may run anywhere.
+        let sent = unsafe {
+            libc::syscall(
+                libc::SYS_tgkill,
+                std::process::id() as libc::pid_t,
+                thread as libc::pid_t,
+                libc::SIGUSR1,
+            )
+        };
+        assert_eq!(sent, 0);
+        while !STOPPED.load(SeqCst) && !MISSED.load(SeqCst) {
+            thread::yield_now();
+        }
+    }
 }
 
 /// Times that the thread is stopped; it is in a commit, or next to one, each time.
@@ -68,20 +129,7 @@ fn a_committer_that_is_stopped_holds_up_nobody() {
             while commits.load(SeqCst) < before + 2 {
                 thread::yield_now();
             }
-            GO_ON.store(false, SeqCst);
-            // SAFETY: a thread of this process that runs until it is told that all is over.
-            let sent = unsafe {
-                libc::syscall(
-                    libc::SYS_tgkill,
-                    std::process::id() as libc::pid_t,
-                    thread.load(SeqCst) as libc::pid_t,
-                    libc::SIGUSR1,
-                )
-            };
-            assert_eq!(sent, 0);
-            while !STOPPED.load(SeqCst) {
-                thread::yield_now();
-            }
+            stop(thread.load(SeqCst));
             // Whatever it was doing, all of this is done before it goes on.
             for _ in 0..50 {
                 x.get();
