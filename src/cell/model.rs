@@ -30,6 +30,12 @@ pub fn set_max_pushes(times: u32) {
     crate::sync::tuning::MAX_PUSHES.set(times);
 }
 
+/// From now on, in this and later executions of this test, others may run between an access and the fence behind it.
+#[doc(hidden)]
+pub fn make_fences_steps() {
+    crate::sync::make_fences_steps();
+}
+
 impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// Shows `f` the value at a moment.
     #[doc(hidden)]

@@ -249,8 +249,9 @@ impl Owner {
     /// be in the way of commits it instead, at a moment after its own [X9]. The status now.
     pub(crate) fn close(&self) -> Status {
         self.canary.check();
-        // Acquire: as in `status`. Release: as in `change`; who commits for the owner continues this release sequence.
-        let before = self.status.fetch_or(CLOSING, Ordering::AcqRel);
+        // Release: as in `change`; who commits for the owner continues this release sequence. No Acquire: on each way from here
+        // the owner fences before it acts on what the status was.
+        let before = self.status.fetch_or(CLOSING, Ordering::Release);
         Status::from_bits(before | CLOSING)
     }
 

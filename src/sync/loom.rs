@@ -1,5 +1,7 @@
 //! The facade of a loom model.
 
+use core::cell::Cell;
+use core::sync::atomic::Ordering;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,22 +16,59 @@ pub(crate) fn nap() {
     yield_now();
 }
 
+/// Declares a static of one execution, made at its first use.
+macro_rules! global {
+    (static $name:ident: $ty:ty = $init:expr;) => {
+        loom::lazy_static! { static ref $name: $ty = $init; }
+    };
+    // Of what can be made at compile time, where it can.
+    (const $name:ident: $ty:ty = $init:expr;) => {
+        loom::lazy_static! { static ref $name: $ty = $init; }
+    };
+}
+pub(crate) use global;
+
 // Here every fence is a whole one.
-pub(crate) use self::{full_fence as load_load_fence, full_fence as store_load_fence};
+pub(crate) use self::full_fence as store_load_fence;
 
 pub(crate) fn full_fence() {
+    if FENCES_ARE_STEPS.get() {
+        // Relaxed: an access, for loom to let others run before it. What follows fences.
+        FENCES.fetch_add(1, Ordering::Relaxed);
+    }
+    load_load_fence();
+}
+
+pub(crate) fn load_load_fence() {
     // SeqCst: pairs with itself in the other thread.
-    loom::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
+    loom::sync::atomic::fence(Ordering::SeqCst);
+}
+
+/// loom runs a fence together with the access before it, so that nobody else ever comes between the two. From now on, in this
+/// execution and later ones, others do, at a price in executions.
+pub(crate) fn make_fences_steps() {
+    FENCES_ARE_STEPS.set(true);
+    // Made here: whoever makes it comes before all who use it.
+    let _ = &*FENCES;
+}
+
+global! {
+    const FENCES: AtomicU32 = AtomicU32::new(0);
+}
+
+std::thread_local! {
+    /// All threads of a model are one to the system.
+    static FENCES_ARE_STEPS: Cell<bool> = const { Cell::new(false) };
 }
 
 pub(crate) fn release_fence() {
     // Release: as in a real build.
-    loom::sync::atomic::fence(core::sync::atomic::Ordering::Release);
+    loom::sync::atomic::fence(Ordering::Release);
 }
 
 pub(crate) fn acquire_fence() {
     // Acquire: as in a real build.
-    loom::sync::atomic::fence(core::sync::atomic::Ordering::Acquire);
+    loom::sync::atomic::fence(Ordering::Acquire);
 }
 
 /// loom's mutex with `parking_lot`'s signature: a model that panics fails, so poison is no news.
@@ -74,15 +113,3 @@ impl Unparker {
         self.0.notify();
     }
 }
-
-/// Declares a static of one execution, made at its first use.
-macro_rules! global {
-    (static $name:ident: $ty:ty = $init:expr;) => {
-        loom::lazy_static! { static ref $name: $ty = $init; }
-    };
-    // Of what can be made at compile time, where it can.
-    (const $name:ident: $ty:ty = $init:expr;) => {
-        loom::lazy_static! { static ref $name: $ty = $init; }
-    };
-}
-pub(crate) use global;

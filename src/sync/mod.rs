@@ -33,6 +33,8 @@ compile_error!("latchwork_loom and latchwork_shuttle exclude each other");
 pub(crate) use canary::Canary;
 pub(crate) use clock::recently;
 pub(crate) use core::sync::atomic::Ordering;
+#[cfg(latchwork_loom)]
+pub(crate) use imp::make_fences_steps;
 pub(crate) use imp::{
     AtomicPtr, AtomicU32, AtomicU64, Mutex, Parker, Unparker, UnsafeCell, acquire_fence,
     full_fence, global, load_load_fence, nap, release_fence, spin_loop, store_load_fence,
