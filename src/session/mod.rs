@@ -183,9 +183,12 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     }
 
     /// Sets how long it waits before it looks for a deadlock, 1 millisecond by default. A time past the range of the
-    /// clock is never: then no other session sees its waits either.
+    /// clock ([`Duration::MAX`]) is never: then no other session sees its waits either.
     ///
     /// The futures of a session have no clock, and look as soon as they wait; unless it is never.
+    ///
+    /// An upgrade looks at once, whatever the time is, and others see it: of two sessions that want to upgrade one key, one has to be told,
+    /// for there is no queue in which the second could wait.
     pub fn detect_after(mut self, time: Duration) -> Self {
         self.detect_after = time;
         self
