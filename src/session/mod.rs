@@ -17,6 +17,7 @@ use core::borrow::Borrow;
 use core::fmt;
 use core::hash::{BuildHasher, Hash};
 use core::time::Duration;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 pub use future::SessionLockFuture;
@@ -68,7 +69,9 @@ const DETECT_AFTER: Duration = Duration::from_millis(1);
 /// clock is read, before a session has to wait.
 ///
 /// # Unwinding and forgetting
-/// A session that is dropped, by a panic or not, also while its future waits, gives back everything and leaves the queue. One that is
+/// A session that is dropped, by a panic or not, also while its future waits, gives back everything and leaves the queue. If wakers panic
+/// that are used for it, it gives back the rest, and the first of the panics comes out of the drop; but if two of one key's grant
+/// panic, or one in a drop that is part of a panic, the process aborts, as it does for a guard. One that is
 /// forgotten ([`core::mem::forget`]) keeps its keys held for as long as the table lives, and nothing else happens.
 ///
 /// # When something else is better
@@ -290,8 +293,9 @@ impl<K: ?Sized, S> Drop for Session<'_, K, S> {
         struct Rest<'a, 't, K: ?Sized, S>(&'a mut Session<'t, K, S>);
         impl<K: ?Sized, S> Drop for Rest<'_, '_, K, S> {
             fn drop(&mut self) {
-                if self.0.pending.is_some() || !self.0.is_empty() || self.0.announced {
-                    self.0.release_all();
+                while self.0.pending.is_some() || !self.0.is_empty() || self.0.announced {
+                    // One panic is on its way already, and a second on top of it would end the process.
+                    let _ = catch_unwind(AssertUnwindSafe(|| self.0.release_all()));
                 }
             }
         }

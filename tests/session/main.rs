@@ -11,3 +11,4 @@ mod properties;
 mod reports;
 mod scenarios;
 mod threads;
+mod wakers;
