@@ -68,6 +68,9 @@ const DETECT_AFTER: Duration = Duration::from_millis(1);
 /// A key that is free costs one compare-and-swap, as without a session, and a note in a list. Nothing is published, and no
 /// clock is read, before a session has to wait.
 ///
+/// To publish a wait costs time in proportion to the keys that the session holds, once: mostly that of copying their list. A thread publishes the
+/// waits that last, and a task each.
+///
 /// # Unwinding and forgetting
 /// A session that is dropped, by a panic or not, also while its future waits, gives back everything and leaves the queue. If wakers panic
 /// that are used for it, it gives back the rest, and the first of the panics comes out of the drop; but if two of one key's grant
@@ -226,9 +229,8 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         self.savepoints.clear();
         // First told, then done: should a waker panic, what is known is true [D1].
         if core::mem::take(&mut self.announced) {
-            self.table
-                .sessions
-                .with(|waits| waits.graph.exit(self.owner.id));
+            let id = self.owner.id;
+            drop(self.table.sessions.with(|waits| waits.graph.exit(id)));
         }
         while let Some((hash, mode)) = self.held.pop() {
             self.table.raw().unlock(hash, mode);
