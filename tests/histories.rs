@@ -1,4 +1,4 @@
-//! Real threads on a few keys and on a few cells, each call between two stamps: for each key and each cell there must be
+//! Real threads on a few keys, cells and latches, each call between two stamps: for each key, cell and latch there must be
 //! an order in which its calls can have taken effect.
 //!
 //! Threads of two cores seldom meet where it matters: `RUSTFLAGS="--cfg latchwork_noise"` yields before one atomic
@@ -14,7 +14,9 @@ use common::hashers::Place;
 use common::watchdog;
 use common::work::cells::{Cell, Value, Writer};
 use common::work::keys::Locker;
-use common::work::{cells, keys};
+use common::work::latches::{Latch, Visitor};
+use common::work::sessions::Owner;
+use common::work::{cells, keys, latches};
 use latchwork::{Fairness, LockTable};
 
 const THREADS: usize = 4;
@@ -98,6 +100,54 @@ fn calls_of_cells() {
     assert!(late > 0, "nobody was ever in the way");
 }
 
+/// Sessions of one step each, and among them the locks of who has none.
+#[test]
+fn sessions_by_key() {
+    const STEPS: usize = 12;
+    let (mut total, mut refused, mut deadlocks) = (0, 0, 0);
+    for seed in common::histories() {
+        let _dog = watchdog("sessions_by_key");
+        let fairness = [Fairness::Eventual, Fairness::Fifo][seed as usize % 2];
+        let table = LockTable::builder()
+            .hasher(Place::Identity)
+            .fairness(fairness)
+            .build();
+        let logs = together(|thread| {
+            let mut owner = Owner::new(&table, &KEYS, (thread, seed, STEPS), PATIENCE);
+            (0..STEPS).for_each(|_| owner.step());
+            owner.into_log()
+        });
+        let (logs, told): (Vec<_>, Vec<_>) = logs.into_iter().unzip();
+        let (calls, no) = keys::judge(logs, KEYS.len());
+        total += calls;
+        refused += no;
+        deadlocks += told.into_iter().sum::<usize>();
+        let stats = table.stats();
+        assert_eq!((table.held(), stats.monitors), (0, 0), "seed {seed}");
+    }
+    println!("sessions: {total} operations, {refused} refused, {deadlocks} deadlocks");
+    assert!(refused > 0 && deadlocks > 0, "nobody was ever in the way");
+}
+
+#[test]
+fn calls_of_latches() {
+    let (mut total, mut late) = (0, 0);
+    for seed in common::histories() {
+        let _dog = watchdog("calls_of_latches");
+        let latches: Vec<_> = (0..2).map(|_| Latch::default()).collect();
+        let logs = together(|thread| {
+            let mut visitor = Visitor::new(&latches, (thread, seed, STEPS));
+            (0..STEPS).for_each(|_| visitor.step());
+            visitor.into_log()
+        });
+        let (logs, too_late): (Vec<_>, Vec<_>) = logs.into_iter().unzip();
+        total += latches::judge(logs, latches.len());
+        late += too_late.into_iter().sum::<usize>();
+    }
+    println!("latches: {total} operations, {late} too late");
+    assert!(late > 0, "nobody was ever in the way");
+}
+
 /// Bugs on purpose, each in a process of its own.
 #[cfg(all(latchwork_plant, latchwork_noise))]
 mod plants {
@@ -111,5 +161,15 @@ mod plants {
     #[test]
     fn write_without_comparison() {
         finds("calls_of_cells", "write without comparison", "no order");
+    }
+
+    #[test]
+    fn upgrade_beside_readers() {
+        finds("sessions_by_key", "upgrade beside readers", "no order");
+    }
+
+    #[test]
+    fn read_without_validation() {
+        finds("calls_of_latches", "read without validation", "no order");
     }
 }

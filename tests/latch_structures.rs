@@ -1,10 +1,14 @@
 //! The structures of the examples against `BTreeMap` and `BTreeSet`: programs of one thread, and threads.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 
+use latchwork::VersionedCell;
 use proptest::prelude::*;
+
+mod common;
 
 #[path = "../examples/structures/btree.rs"]
 mod btree;
@@ -12,6 +16,7 @@ mod btree;
 mod list;
 
 use btree::BTree;
+use common::watchdog;
 use list::{SortedList, Walk};
 
 #[derive(Clone, Debug)]
@@ -256,4 +261,84 @@ fn a_long_list_is_dropped() {
     (0..LENGTH).rev().for_each(|n| assert!(list.insert(n)));
     drop(list);
     latchwork::flush();
+}
+
+/// A value of somebody else, whose destructor reads a structure.
+struct Reads(Arc<dyn Fn() + Send + Sync>);
+
+impl Drop for Reads {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+/// Drops values that read `structure`, at moments of its own choosing, as it is filled and emptied: where a node is made or dropped, what is
+/// due of others goes too.
+fn destructors_come_by<T: Send + Sync + 'static>(
+    structure: T,
+    keys: u64,
+    get: impl Fn(&T, u64) -> bool + Send + Sync + 'static,
+    steps: [fn(&T, u64); 2],
+) {
+    let (structure, came_by) = (Arc::new(structure), Arc::new(AtomicU64::new(0)));
+    let reads: Arc<dyn Fn() + Send + Sync> = {
+        let (structure, came_by) = (structure.clone(), came_by.clone());
+        Arc::new(move || {
+            let read = (0..keys).step_by(31).filter(|key| get(&structure, *key));
+            came_by.fetch_add(read.count() as u64 + 1, Relaxed);
+        })
+    };
+    let cell = VersionedCell::new(Reads(reads.clone()));
+    let mut inside = [0; 2];
+    for round in 0.. {
+        assert!(round < 500, "no destructor ran in there: {inside:?}");
+        if inside.iter().all(|n| *n > 3) {
+            break;
+        }
+        for (step, inside) in steps.iter().zip(&mut inside) {
+            for key in 0..keys {
+                // So that other steps each time are those at which something is due.
+                for _ in 0..(key + round) % 3 {
+                    cell.set(Reads(reads.clone()));
+                }
+                let before = came_by.load(Relaxed);
+                step(&structure, key * 5 % keys);
+                *inside += u64::from(came_by.load(Relaxed) > before);
+            }
+        }
+    }
+    assert!(
+        inside.iter().all(|n| *n > 0),
+        "no destructor ran in there: {inside:?}"
+    );
+}
+
+#[test]
+fn a_destructor_reads_a_tree_that_makes_or_drops_a_node() {
+    let _watchdog = watchdog("a_destructor_reads_a_tree_that_makes_or_drops_a_node");
+    destructors_come_by(
+        BTree::default(),
+        601,
+        |tree, key| tree.get(key).is_some(),
+        [
+            |tree, key| assert_eq!(tree.insert(key, key), None),
+            |tree, key| assert_eq!(tree.remove(key), Some(key)),
+        ],
+    );
+}
+
+#[test]
+fn a_destructor_reads_a_list_that_makes_or_drops_a_node() {
+    let _watchdog = watchdog("a_destructor_reads_a_list_that_makes_or_drops_a_node");
+    for walk in [Walk::Optimistic, Walk::HandOverHand] {
+        destructors_come_by(
+            SortedList::new(walk),
+            301,
+            |list, number| list.contains(number),
+            [
+                |list, number| assert!(list.insert(number)),
+                |list, number| assert!(list.remove(number)),
+            ],
+        );
+    }
 }

@@ -1,5 +1,5 @@
-//! Histories of tasks under schedules that shuttle chooses, checked as those of real threads are: keys, cells, transactions
-//! and snapshots. A stamp is exact here: what overlaps did so.
+//! Histories of tasks under schedules that shuttle chooses, checked as those of real threads are: keys, sessions,
+//! latches, cells, transactions and snapshots. A stamp is exact here: what overlaps did so.
 //!
 //! ```text
 //! ci/schedules.sh 100000 TEST        so many schedules of a test
@@ -17,8 +17,10 @@ use common::hashers::Place;
 use common::schedules;
 use common::work::cells::{Cell, Value, Writer};
 use common::work::keys::Locker;
+use common::work::latches::{Latch, Visitor};
+use common::work::sessions::Owner;
 use common::work::txns::{self, Mix, Recorder};
-use common::work::{cells, keys};
+use common::work::{cells, keys, latches};
 use latchwork::{Fairness, LockTable, VersionedCell, atomically};
 use shuttle::thread;
 
@@ -65,6 +67,46 @@ fn on_keys(seed: u64) -> u64 {
     let (_, refused) = keys::judge(logs, keys);
     assert_eq!(table.held(), 0, "locks are left");
     refused as u64
+}
+
+/// Returns how many were told of a deadlock.
+fn on_sessions(seed: u64) -> u64 {
+    let fairness = [Fairness::Eventual, Fairness::Fifo][seed as usize % 2];
+    let table = LockTable::builder()
+        .hasher(Place::Identity)
+        .fairness(fairness)
+        .build();
+    let keys = 2 + seed as usize / 2 % 2;
+    let (tasks, steps) = [(3, 2), (4, 1)][seed as usize / 4 % 2];
+    let table = Arc::new(table);
+    let logs = together(tasks, {
+        let table = table.clone();
+        move |task| {
+            let mut owner = Owner::new(&table, &KEYS[..keys], (task, seed, steps), PATIENCE);
+            (0..steps).for_each(|_| owner.step());
+            owner.into_log()
+        }
+    });
+    let (logs, told): (Vec<_>, Vec<_>) = logs.into_iter().unzip();
+    keys::judge(logs, keys);
+    assert_eq!(table.held(), 0, "locks are left");
+    assert!(table.knows_no_session(), "a session is left");
+    told.into_iter().sum::<usize>() as u64
+}
+
+/// Returns reads and upgrades that came too late.
+fn on_latches(seed: u64) -> u64 {
+    let count = 1 + seed as usize % 2;
+    let (tasks, steps) = [(3, 4), (4, 3)][seed as usize / 2 % 2];
+    let world: Arc<Vec<_>> = Arc::new((0..count).map(|_| Latch::default()).collect());
+    let logs = together(tasks, move |task| {
+        let mut visitor = Visitor::new(&world, (task, seed, steps));
+        (0..steps).for_each(|_| visitor.step());
+        visitor.into_log()
+    });
+    let (logs, late): (Vec<_>, Vec<_>) = logs.into_iter().unzip();
+    latches::judge(logs, count);
+    late.into_iter().sum::<usize>() as u64
 }
 
 fn on_cells(seed: u64) -> u64 {
@@ -151,6 +193,16 @@ fn histories_of_keys() {
 }
 
 #[test]
+fn histories_of_sessions() {
+    explore("histories_of_sessions", 20, on_sessions);
+}
+
+#[test]
+fn histories_of_latches() {
+    explore("histories_of_latches", 10, on_latches);
+}
+
+#[test]
 fn histories_of_cells() {
     explore("histories_of_cells", 10, on_cells);
 }
@@ -187,7 +239,7 @@ fn tasks_that_retry() {
 /// Else a failing number would say nothing.
 #[test]
 fn a_number_is_a_schedule() {
-    let each: [fn(u64) -> u64; 3] = [on_keys, on_cells, on_retries];
+    let each: [fn(u64) -> u64; 5] = [on_keys, on_sessions, on_latches, on_cells, on_retries];
     for (which, each) in each.into_iter().enumerate() {
         let trace = |seed| {
             schedules::trace("a_number_is_a_schedule", seed, move |seed| {
@@ -219,6 +271,18 @@ mod plants {
     fn release_that_wakes_nobody() {
         let bug = "release that wakes nobody";
         finds_and_replays("histories_of_keys", bug, "deadlock");
+    }
+
+    #[test]
+    fn upgrade_beside_readers() {
+        let bug = "upgrade beside readers";
+        finds_and_replays("histories_of_sessions", bug, "no order");
+    }
+
+    #[test]
+    fn read_without_validation() {
+        let bug = "read without validation";
+        finds_and_replays("histories_of_latches", bug, "no order");
     }
 
     #[test]

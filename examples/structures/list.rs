@@ -86,6 +86,11 @@ impl SortedList {
 
     /// `false`: it was there already.
     pub(crate) fn insert(&self, number: u64) -> bool {
+        // Before any latch, and dropped after all, if it is not needed: either may run destructors that are due, and one may read this list.
+        let mut new = Some(Unlinked::new(OptimisticLatch::new(Node {
+            number,
+            next: Link::empty(),
+        })));
         let pin = latchwork::pin();
         self.run(Coupling::Exclusive, |coupling| {
             let before = self.last_below(number, coupling, &pin)?;
@@ -95,14 +100,11 @@ impl SortedList {
             })? {
                 return Ok(false);
             }
-            // Before the latch: it may allocate, and run destructors.
-            let new = Unlinked::new(OptimisticLatch::new(Node {
-                number,
-                next: Link::empty(),
-            }));
             let before = before.into_exclusive()?;
-            new.peek().next.swap(before.next.swap(None));
-            before.next.swap(Some(new));
+            if let Some(new) = &new {
+                new.peek().next.swap(before.next.swap(None));
+            }
+            before.next.swap(new.take());
             Ok(true)
         })
     }

@@ -15,12 +15,14 @@ impl<K: ?Sized, S> Session<'_, K, S> {
             return Ok(());
         }
         let id = self.owner.id;
+        // Without the mutex, which others wait for.
+        let held = self.list();
         self.table.sessions.with(|waits| {
             let graph = &mut waits.graph;
             if self.policy == Policy::WaitDie && graph.older_holds(id, want.hash, want.mode) {
                 return Err(LockError::Died);
             }
-            graph.enter(&self.owner, self.held.iter().map(|hold| hold.held()));
+            graph.enter(&self.owner, held);
             self.announced = true;
             if upgrade {
                 graph.change(id, want);
@@ -53,11 +55,17 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         }
     }
 
-    /// Publishes what the session holds and waits for [D1].
-    pub(super) fn publish(&self, waits: &mut Waits, pending: &Pending) {
-        waits
-            .graph
-            .enter(&self.owner, self.held.iter().map(|hold| hold.held()));
+    /// What is to be published of what it holds: nothing, if that is known already.
+    pub(super) fn list(&self) -> Vec<Held> {
+        if self.announced {
+            return Vec::new();
+        }
+        self.held.iter().map(|hold| hold.held()).collect()
+    }
+
+    /// Publishes that the session holds `held`, its [`list`](Self::list), and what it waits for [D1].
+    pub(super) fn publish(&self, waits: &mut Waits, held: Vec<Held>, pending: &Pending) {
+        waits.graph.enter(&self.owner, held);
         waits.graph.wait(
             self.owner.id,
             Want {
@@ -71,25 +79,30 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     /// Takes it back, before the claim ends [D2]. Returns the cycle that the session was the victim of, if it was.
     pub(super) fn unpublish(&self) -> Option<Arc<Cycle>> {
         let id = self.owner.id;
-        self.table.sessions.with(|waits| {
+        let (killed, _held) = self.table.sessions.with(|waits| {
             let killed = waits.graph.end_wait(id);
-            if !self.announced {
-                waits.graph.exit(id);
-            }
-            killed
-        })
+            (killed, (!self.announced).then(|| waits.graph.exit(id)))
+        });
+        killed
     }
 
     /// Publishes, if that is still to do, and ends all cycles through the key that the session waits for [D3].
     pub(super) fn detect(&mut self) {
         let mut notices = Notices::default();
         let mut pending = self.pending.take().expect("it waits");
+        let is_published = core::mem::replace(&mut pending.published, true);
+        // Without the mutex, which others wait for.
+        let held = (!is_published).then(|| self.list());
         self.table.sessions.with(|waits| {
-            if !core::mem::replace(&mut pending.published, true) {
-                self.publish(waits, &pending);
+            if let Some(held) = held {
+                self.publish(waits, held, &pending);
             }
             let (id, hash) = (self.owner.id, pending.want.hash);
-            resolve(waits, self.table.raw(), id, hash, &mut notices);
+            let holds = |key| self.held.get(key).is_some();
+            // If not, its wait closes no circle [D9].
+            if waits.graph.is_waited_for(id, holds) {
+                resolve(waits, self.table.raw(), id, hash, &mut notices);
+            }
         });
         self.pending = Some(pending);
         // User code: with no mutex held.

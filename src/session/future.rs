@@ -127,6 +127,17 @@ impl<'t, K: ?Sized, S: BuildHasher> Session<'t, K, S> {
     /// The key is hashed now and not borrowed by the future. Nothing happens until the future is polled. Its
     /// session looks for a deadlock as soon as it waits, since a task has no clock.
     ///
+    /// # Deadlocks
+    /// A session whose future is not polled does nothing, and keeps all that it holds.
+    ///
+    /// - Before the first poll it does not wait: it counts as one that runs, and no circle goes through it.
+    /// - Afterwards it is in the queue and is seen. If it is told of a deadlock, its waker is woken and its place in the queue is gone;
+    ///   but the circle goes on until the future is polled and the session releases something. Nobody else is
+    ///   told of it meanwhile: the session waits no more, and only has not heard.
+    /// - If it is dropped instead, the report is in [`LockTable::deadlocks`](crate::LockTable::deadlocks) alone.
+    ///
+    /// So poll a future that was woken, or drop it and [release all](Self::release_all).
+    ///
     /// # Cancel safety
     /// Dropping the future at any point leaves the session as it was before: it gives up its place in the queue, and
     /// passes on the key if it was granted. If the future is forgotten, the next call of the session, or its end,

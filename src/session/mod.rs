@@ -17,6 +17,7 @@ use core::borrow::Borrow;
 use core::fmt;
 use core::hash::{BuildHasher, Hash};
 use core::time::Duration;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 pub use future::SessionLockFuture;
@@ -67,8 +68,13 @@ const DETECT_AFTER: Duration = Duration::from_millis(1);
 /// A key that is free costs one compare-and-swap, as without a session, and a note in a list. Nothing is published, and no
 /// clock is read, before a session has to wait.
 ///
+/// To publish a wait costs time in proportion to the keys that the session holds, once: mostly that of copying their list. A thread publishes the
+/// waits that last, and a task each.
+///
 /// # Unwinding and forgetting
-/// A session that is dropped, by a panic or not, also while its future waits, gives back everything and leaves the queue. One that is
+/// A session that is dropped, by a panic or not, also while its future waits, gives back everything and leaves the queue. If wakers panic
+/// that are used for it, it gives back the rest, and the first of the panics comes out of the drop; but if two of one key's grant
+/// panic, or one in a drop that is part of a panic, the process aborts, as it does for a guard. One that is
 /// forgotten ([`core::mem::forget`]) keeps its keys held for as long as the table lives, and nothing else happens.
 ///
 /// # When something else is better
@@ -183,9 +189,12 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     }
 
     /// Sets how long it waits before it looks for a deadlock, 1 millisecond by default. A time past the range of the
-    /// clock is never: then no other session sees its waits either.
+    /// clock ([`Duration::MAX`]) is never: then no other session sees its waits either.
     ///
     /// The futures of a session have no clock, and look as soon as they wait; unless it is never.
+    ///
+    /// An upgrade looks at once, whatever the time is, and others see it: of two sessions that want to upgrade one key, one has to be told,
+    /// for there is no queue in which the second could wait.
     pub fn detect_after(mut self, time: Duration) -> Self {
         self.detect_after = time;
         self
@@ -220,9 +229,8 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         self.savepoints.clear();
         // First told, then done: should a waker panic, what is known is true [D1].
         if core::mem::take(&mut self.announced) {
-            self.table
-                .sessions
-                .with(|waits| waits.graph.exit(self.owner.id));
+            let id = self.owner.id;
+            drop(self.table.sessions.with(|waits| waits.graph.exit(id)));
         }
         while let Some((hash, mode)) = self.held.pop() {
             self.table.raw().unlock(hash, mode);
@@ -287,8 +295,9 @@ impl<K: ?Sized, S> Drop for Session<'_, K, S> {
         struct Rest<'a, 't, K: ?Sized, S>(&'a mut Session<'t, K, S>);
         impl<K: ?Sized, S> Drop for Rest<'_, '_, K, S> {
             fn drop(&mut self) {
-                if self.0.pending.is_some() || !self.0.is_empty() || self.0.announced {
-                    self.0.release_all();
+                while self.0.pending.is_some() || !self.0.is_empty() || self.0.announced {
+                    // One panic is on its way already, and a second on top of it would end the process.
+                    let _ = catch_unwind(AssertUnwindSafe(|| self.0.release_all()));
                 }
             }
         }

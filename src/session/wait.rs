@@ -135,6 +135,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         mut notify: impl FnMut() -> Notify,
     ) -> Result<bool, LockError> {
         let waiter = Waiter::take(Mode::Exclusive, notify());
+        let mut held = self.list();
         loop {
             let (claiming, cycle) = self.table.sessions.with(|waits| {
                 match self.table.raw().claim_upgrade(want.hash, &waiter) {
@@ -145,7 +146,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
                             upgrade: true,
                             published: true,
                         };
-                        self.publish(waits, &pending);
+                        self.publish(waits, core::mem::take(&mut held), &pending);
                         self.pending = Some(pending);
                         (None, None)
                     }

@@ -45,6 +45,8 @@ pub(crate) struct Want<P> {
 pub(super) struct Party<P> {
     pub(super) owner: Owner,
     pub(super) held: Vec<Held>,
+    /// Its place in `unlisted`, if what it holds is not listed by key.
+    unlisted: Option<usize>,
     pub(super) want: Option<Want<P>>,
     killed: Option<Arc<Cycle>>,
 }
@@ -59,7 +61,10 @@ pub(super) struct Key {
 #[derive(Debug)]
 pub(crate) struct Graph<P> {
     pub(super) parties: Numbers<Party<P>>,
+    /// Each with all who wait for it, and with those who hold it of all but the unlisted.
     pub(super) keys: Numbers<Key>,
+    /// Who may be missing among the holders of keys: to list an owner costs a step a key, and few searches need it.
+    unlisted: Vec<u64>,
     pub(super) scratch: Scratch,
 }
 
@@ -68,51 +73,86 @@ impl<P> Default for Graph<P> {
         Graph {
             parties: Numbers::default(),
             keys: Numbers::default(),
+            unlisted: Vec::new(),
             scratch: Scratch::default(),
         }
     }
 }
 
 impl<P> Graph<P> {
-    /// Makes `owner` known, with what it holds; or if it is, what has changed of it.
-    pub(crate) fn enter(&mut self, owner: &Owner, held: impl IntoIterator<Item = Held>) {
-        let id = owner.id;
-        if let Some(party) = self.parties.get_mut(&id) {
+    /// Makes `owner` known, with what it holds; or if it is, what has changed of it, which is none of its holds. In a few steps, however
+    /// many they are.
+    pub(crate) fn enter(&mut self, owner: &Owner, held: Vec<Held>) {
+        if let Some(party) = self.parties.get_mut(&owner.id) {
             party.owner = owner.clone();
             return;
         }
-        let held: Vec<Held> = held.into_iter().collect();
-        for held in &held {
-            let key = self.keys.entry(held.hash).or_default();
-            key.holders.push((id, held.mode));
-        }
         let party = Party {
             owner: owner.clone(),
+            unlisted: Some(self.unlisted.len()),
             held,
             want: None,
             killed: None,
         };
-        self.parties.insert(id, party);
+        self.unlisted.push(owner.id);
+        self.parties.insert(owner.id, party);
     }
 
-    /// Forgets an owner that waits for nothing.
-    pub(crate) fn exit(&mut self, id: u64) {
-        if let Some(party) = self.parties.remove(&id) {
-            debug_assert!(party.want.is_none(), "it still waits");
+    /// Forgets an owner that waits for nothing. Returns what it held, to be dropped without haste.
+    pub(crate) fn exit(&mut self, id: u64) -> Vec<Held> {
+        let Some(party) = self.parties.remove(&id) else {
+            return Vec::new();
+        };
+        debug_assert!(party.want.is_none(), "it still waits");
+        if let Some(place) = party.unlisted {
+            self.unlisted.swap_remove(place);
+            if let Some(moved) = self.unlisted.get(place) {
+                let moved = self.parties.get_mut(moved).expect("it is known");
+                moved.unlisted = Some(place);
+            }
+        } else {
             for held in &party.held {
                 self.unlist(held.hash, |key| {
                     remove(&mut key.holders, |holder| holder.0 == id)
                 });
             }
         }
+        party.held
+    }
+
+    /// Lists all owners that are not, with the keys that they hold.
+    pub(super) fn list(&mut self) {
+        for id in self.unlisted.drain(..) {
+            let party = self.parties.get_mut(&id).expect("it is known");
+            party.unlisted = None;
+            for held in &party.held {
+                let key = self.keys.entry(held.hash).or_default();
+                key.holders.push((id, held.mode));
+            }
+        }
+    }
+
+    /// Whether anybody else waits for a key that `id` holds: if not, no cycle goes through `id`. `holds` says which keys it holds; it is asked
+    /// for each owner, unless `id` has fewer keys than there are owners.
+    pub(crate) fn is_waited_for(&self, id: u64, holds: impl Fn(u64) -> bool) -> bool {
+        let held = self.parties.get(&id).map_or(&[][..], |party| &party.held);
+        if held.len() < self.parties.len() {
+            let mut keys = held.iter().filter_map(|held| self.keys.get(&held.hash));
+            return keys.any(|key| key.waiters.iter().any(|waiter| *waiter != id));
+        }
+        let others = self.parties.iter().filter(|other| *other.0 != id);
+        let mut wants = others.filter_map(|(_, other)| other.want.as_ref());
+        wants.any(|want| holds(want.held.hash))
     }
 
     /// A known owner holds, or is about to hold, one key more.
     pub(crate) fn hold(&mut self, id: u64, held: Held) {
         let party = self.parties.get_mut(&id).expect("it is known");
         party.held.push(held);
-        let key = self.keys.entry(held.hash).or_default();
-        key.holders.push((id, held.mode));
+        if party.unlisted.is_none() {
+            let key = self.keys.entry(held.hash).or_default();
+            key.holders.push((id, held.mode));
+        }
     }
 
     /// A known owner holds a key in another mode.
@@ -126,7 +166,7 @@ impl<P> Graph<P> {
         let Some(party) = self.parties.get_mut(&id) else {
             return;
         };
-        if remove(&mut party.held, |held| held.hash == hash) {
+        if remove(&mut party.held, |held| held.hash == hash) && party.unlisted.is_none() {
             self.unlist(hash, |key| {
                 remove(&mut key.holders, |holder| holder.0 == id)
             });
@@ -171,7 +211,8 @@ impl<P> Graph<P> {
     }
 
     /// Whether an older owner than `id` holds `hash` in a mode that conflicts with `mode`.
-    pub(crate) fn older_holds(&self, id: u64, hash: u64, mode: Mode) -> bool {
+    pub(crate) fn older_holds(&mut self, id: u64, hash: u64, mode: Mode) -> bool {
+        self.list();
         let holders = self.keys.get(&hash).map_or(&[][..], |key| &key.holders);
         let mut older = holders.iter().filter(|holder| holder.0 < id);
         older.any(|holder| !holder.1.admits(mode))
@@ -192,7 +233,13 @@ impl<P> Graph<P> {
     /// Whether it knows nobody, and no key.
     #[cfg(any(test, latchwork_loom, latchwork_shuttle))]
     pub(crate) fn is_empty(&self) -> bool {
-        self.parties.is_empty() && self.keys.is_empty()
+        self.parties.is_empty() && self.keys.is_empty() && self.unlisted.is_empty()
+    }
+
+    /// How many owners are not listed.
+    #[cfg(test)]
+    pub(super) fn unlisted(&self) -> usize {
+        self.unlisted.len()
     }
 
     /// Takes something off the lists of a key, and the key away if they are empty.

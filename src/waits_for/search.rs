@@ -53,6 +53,7 @@ impl Scratch {
 impl<P> Graph<P> {
     /// A cycle in which somebody waits for the key `start`.
     pub(crate) fn cycle(&mut self, start: u64) -> Option<Cycle> {
+        self.list();
         let mut scratch = core::mem::take(&mut self.scratch);
         scratch.clear();
         let found = self.search(start, &mut scratch);
@@ -62,7 +63,8 @@ impl<P> Graph<P> {
 
     /// How many steps the search for a cycle takes.
     #[cfg(test)]
-    pub(super) fn steps(&self, start: u64) -> usize {
+    pub(super) fn steps(&mut self, start: u64) -> usize {
+        self.list();
         let mut scratch = Scratch::default();
         self.search(start, &mut scratch);
         scratch.forward.steps + scratch.backward.steps

@@ -82,7 +82,7 @@ fn the_search_finds_a_cycle_where_there_is_one() {
         for (id, holds) in holds.iter_mut().enumerate() {
             holds.extend((0..KEYS).filter(|_| random.below(5) == 0));
             let all = holds.iter().map(|key| held(*key, Mode::Shared));
-            graph.enter(&owner(id as u64), all);
+            graph.enter(&owner(id as u64), all.collect());
         }
         for (id, want) in wants.iter_mut().enumerate() {
             if random.below(4) != 0 {
@@ -127,7 +127,7 @@ fn chain(n: u64, of: impl IntoIterator<Item = u64>) -> usize {
     let mut graph = Graph::default();
     let mut steps = 0;
     for id in of {
-        graph.enter(&owner(id), [held(id, Mode::Exclusive)]);
+        graph.enter(&owner(id), vec![held(id, Mode::Exclusive)]);
         wait(&mut graph, id, (id + 1) % (n + 1));
         steps += graph.steps((id + 1) % (n + 1));
     }
@@ -149,12 +149,96 @@ fn a_chain_costs_n_log_n_steps_in_any_order() {
     }
 }
 
+/// Whoever begins to wait and is in no one's way closes no cycle. They come and go, so that of those who are there some are listed and some not.
+#[test]
+fn who_is_not_waited_for_closes_no_cycle() {
+    const OWNERS: usize = 8;
+    const KEYS: u64 = 12;
+    let mut random = Random(0x5EED);
+    let mut graph = Graph::default();
+    let mut holds = vec![vec![]; OWNERS];
+    let mut wants = vec![None; OWNERS];
+    let (mut closed, mut in_the_way, mut not) = (0, 0, 0);
+    for _ in 0..100_000 {
+        let who = random.below(OWNERS as u64) as usize;
+        let id = who as u64;
+        if wants[who].take().is_some() {
+            graph.end_wait(id);
+            let held = graph.exit(id);
+            assert!(
+                held.iter()
+                    .map(|held| held.hash)
+                    .eq(holds[who].iter().copied())
+            );
+            continue;
+        }
+        let want = random.below(KEYS);
+        let many = if random.below(4) == 0 { KEYS } else { 2 };
+        holds[who] = (0..KEYS)
+            .filter(|key| *key != want && random.below(KEYS) < many)
+            .collect();
+        let all = holds[who].iter().map(|key| held(*key, Mode::Shared));
+        graph.enter(&owner(id), all.collect());
+        wait(&mut graph, id, want);
+        wants[who] = Some(want);
+        let known: Vec<_> = (0..OWNERS)
+            .map(|id| wants[id].map_or(vec![], |_| holds[id].clone()))
+            .collect();
+        let closes = in_circle(&known, &wants, want);
+        if !graph.is_waited_for(id, |key| holds[who].contains(&key)) {
+            assert!(!closes, "{holds:?} {wants:?}");
+            not += 1;
+            continue;
+        }
+        in_the_way += 1;
+        assert_eq!(graph.cycle(want).is_some(), closes);
+        if closes {
+            closed += 1;
+            graph.end_wait(id);
+            graph.exit(id);
+            wants[who] = None;
+        }
+    }
+    assert!(
+        closed > 1_000 && in_the_way - closed > 1_000 && not > 1_000,
+        "{closed} {in_the_way} {not}"
+    );
+    (0..OWNERS as u64).for_each(|id| {
+        graph.end_wait(id);
+        graph.exit(id);
+    });
+    assert!(graph.is_empty());
+}
+
+/// What an owner holds is looked at by key when somebody waits for it, and before that nobody is troubled by it.
+#[test]
+fn holds_that_nobody_waits_for_are_not_listed() {
+    let mut graph = Graph::default();
+    for id in 0..100 {
+        let all = (0..1_000).map(|key| held(id * 1_000 + key, Mode::Exclusive));
+        graph.enter(&owner(id), all.collect());
+        wait(&mut graph, id, 1 << 20);
+        assert!(!graph.is_waited_for(id, |key| key / 1_000 == id));
+    }
+    assert_eq!((graph.keys.len(), graph.unlisted()), (1, 100));
+    graph.enter(&owner(100), vec![held(1 << 20, Mode::Exclusive)]);
+    wait(&mut graph, 100, 7_007);
+    assert!(graph.is_waited_for(100, |key| key == 1 << 20));
+    assert!(graph.cycle(7_007).is_some());
+    assert_eq!((graph.keys.len(), graph.unlisted()), (100_001, 0));
+    for id in 0..=100 {
+        graph.end_wait(id);
+        assert_eq!(graph.exit(id).len(), if id < 100 { 1_000 } else { 1 });
+    }
+    assert!(graph.is_empty());
+}
+
 /// A crowd that waits for one key whose holder runs costs nothing to speak of.
 #[test]
 fn a_crowd_at_one_key_costs_a_step_each() {
     let mut graph = Graph::default();
     for id in 0..10_000 {
-        graph.enter(&owner(id), [held(id + 1, Mode::Exclusive)]);
+        graph.enter(&owner(id), vec![held(id + 1, Mode::Exclusive)]);
         wait(&mut graph, id, 0);
         assert!(graph.steps(0) <= 2);
     }

@@ -1,21 +1,16 @@
 //! What nobody should do, and what happens.
 
-use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::time::Duration;
 
 use latchwork::{LockError, LockTable, Mode, Policy, SavepointError};
 
 use crate::actors::{Do, Stage, Table};
 use crate::common::hashers::Place;
-use crate::common::{assert_as_new, tasks::quiet_panic, until_waits, watchdog};
-
-fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
-    Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
-}
+use crate::common::tasks::{poll, quiet_panic};
+use crate::common::{assert_as_new, until_waits, watchdog};
 
 #[test]
 fn unlock_of_a_key_that_is_not_held() {
@@ -344,29 +339,6 @@ fn sessions_that_never_detect_wait() {
         assert!(other.join().unwrap());
     });
     assert!(table.deadlocks().is_empty());
-}
-
-/// A waker that panics comes out of the call that used it; the session has what it had, or has given it back.
-#[test]
-fn a_waker_panics_as_a_session_releases() {
-    use crate::common::tasks::Hooks;
-    let table = Table::new();
-    let fresh = table.stats().index_bytes;
-    let mut session = table.session();
-    session.lock(&1).unwrap();
-    session.lock(&2).unwrap();
-    let (hooks, waker) = Hooks::new();
-    hooks.on_wake(quiet_panic);
-    let mut waiter = table.lock_async(&2);
-    assert!(
-        Pin::new(&mut waiter)
-            .poll(&mut Context::from_waker(&waker))
-            .is_pending()
-    );
-    assert!(catch_unwind(AssertUnwindSafe(|| session.release_all())).is_err());
-    drop(session);
-    drop(waiter);
-    assert_as_new(&table, fresh);
 }
 
 /// A table is gone, and another is where it was, with a session of the same number.

@@ -11,3 +11,5 @@ mod properties;
 mod reports;
 mod scenarios;
 mod threads;
+mod unpolled;
+mod wakers;

@@ -3,6 +3,8 @@
 //! The scenarios of PostgreSQL's isolation tests `deadlock-simple`, `-hard`, `-soft` and `-soft-2`, and of RocksDB's tests
 //! of its point lock manager, written anew from what they are about, in the two modes that there are here.
 
+use std::time::Duration;
+
 use latchwork::{LockError, Mode, Policy};
 
 use crate::actors::{Do, Seen, Stage, Table};
@@ -33,6 +35,43 @@ fn two_upgraders_of_one_key() {
     stage.go_on(&[]);
     stage.done(1, Do::ReleaseAll);
     stage.go_on(&[0]);
+    drop(stage);
+    nothing_is_left(&table);
+}
+
+/// Who never looks does when it upgrades: the second of two is told, and a circle through an upgrade is found. Its other waits
+/// nobody sees.
+#[test]
+fn upgrades_are_looked_at_also_by_who_never_looks() {
+    let table = Table::new();
+    let never = |_| table.session().detect_after(Duration::MAX);
+    let mut stage = Stage::new((0..3).map(never));
+    for who in 0..2 {
+        stage.done(who, Do::Shared(A));
+    }
+    stage.wait(0, Do::Lock(A));
+    stage.deadlock(1, Do::Lock(A));
+    stage.done(1, Do::ReleaseAll);
+    stage.go_on(&[0]);
+    stage.done(0, Do::ReleaseAll);
+    // A circle of two upgrades of different keys: the one that closes it finds it, and the youngest gives way.
+    for (who, other) in [(0, 1), (1, 0)] {
+        stage.done(who, Do::Shared([A, B][who]));
+        stage.done(who, Do::Shared([A, B][other]));
+    }
+    stage.wait(0, Do::Lock(A));
+    stage.deadlock(1, Do::Lock(B));
+    stage.done(1, Do::ReleaseAll);
+    stage.go_on(&[0]);
+    stage.done(0, Do::ReleaseAll);
+    assert_eq!(table.deadlocks().len(), 2);
+    // One upgrades, and the other's wait is of the other kind: not seen, so not found.
+    stage.done(0, Do::Shared(A));
+    stage.done(1, Do::Shared(A));
+    stage.done(0, Do::Lock(B));
+    stage.wait(1, Do::Lock(B));
+    stage.wait(0, Do::Lock(A));
+    assert_eq!(table.deadlocks().len(), 2);
     drop(stage);
     nothing_is_left(&table);
 }

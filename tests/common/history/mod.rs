@@ -5,7 +5,7 @@
 //! | `stamp.rs` | moments by a clock that all threads agree on, taken without writing anything that is shared |
 //! | `record.rs` | the calls of one thread, in a buffer of its own |
 //! | `linear.rs` | whether the calls of one object can have taken effect one after the other |
-//! | `objects.rs` | what a key and a cell may do |
+//! | `objects.rs` | what a key, a cell and a latch may do |
 //! | `serial.rs` | whether transactions, snapshots and single calls can have: a search for a cycle |
 //!
 //! Real threads are recorded by `tests/histories.rs` and `tests/txn_histories.rs`, tasks under shuttle by

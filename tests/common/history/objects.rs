@@ -1,4 +1,4 @@
-//! What a key and a cell may do, as the contract says it.
+//! What a key, a cell and a latch may do, as the contract says it.
 
 use latchwork::Mode;
 
@@ -118,7 +118,7 @@ impl Object for Lock {
 }
 
 /// Makes nothing of refusals that have a reason which the state of the key does not show: a reader stands back for a
-/// writer that is queued, and what passes by may be in the way.
+/// writer that is queued, or a reader that is to be alone, and what passes by may be in the way.
 pub fn excuse(calls: &mut [Call<LockOp>]) {
     use LockOp::{Lock, Passing, Refused, TimedOut, Upgrade};
     use Mode::{Exclusive, Shared};
@@ -127,7 +127,7 @@ pub fn excuse(calls: &mut [Call<LockOp>]) {
             (refused, other),
             (
                 Refused(Shared) | TimedOut(Shared),
-                Lock(Exclusive) | TimedOut(Exclusive) | Passing(Exclusive),
+                Lock(Exclusive) | TimedOut(Exclusive) | Passing(Exclusive) | Upgrade(true),
             ) | (Refused(Exclusive) | TimedOut(Exclusive), Passing(_))
                 | (Upgrade(false), Passing(Shared))
         )
@@ -146,5 +146,42 @@ pub fn excuse(calls: &mut [Call<LockOp>]) {
         .filter(|(_, excused)| *excused)
     {
         call.op = LockOp::Nothing;
+    }
+}
+
+/// A latch on a number, which has two halves so that one that is torn shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Page {
+    pub number: u64,
+    pub obsolete: bool,
+}
+
+/// A call of a latch, with what it has seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PageOp {
+    /// Both halves.
+    Read(u64, u64),
+    /// Both halves, and the number that was put there.
+    Write([u64; 2], u64),
+    /// Both halves, the last that were ever there.
+    Retire([u64; 2]),
+    /// It was told that the latch is obsolete.
+    Gone,
+}
+
+impl Object for Page {
+    type Op = PageOp;
+
+    fn step(&self, op: &PageOp) -> Option<Self> {
+        let is_all = |halves: [u64; 2]| !self.obsolete && halves == [self.number; 2];
+        match *op {
+            PageOp::Read(first, second) => is_all([first, second]).then_some(*self),
+            PageOp::Write(old, number) => is_all(old).then_some(Page { number, ..*self }),
+            PageOp::Retire(last) => is_all(last).then_some(Page {
+                obsolete: true,
+                ..*self
+            }),
+            PageOp::Gone => self.obsolete.then_some(*self),
+        }
     }
 }

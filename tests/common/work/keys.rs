@@ -243,7 +243,7 @@ impl<'t> Locker<'t> {
 }
 
 /// Polls it twice, and drops it if it waits still.
-fn twice<F: Future>(future: F) -> Option<F::Output> {
+pub(super) fn twice<F: Future>(future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut context = Context::from_waker(Waker::noop());
     for _ in 0..2 {

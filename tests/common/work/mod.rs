@@ -3,4 +3,6 @@
 
 pub mod cells;
 pub mod keys;
+pub mod latches;
+pub mod sessions;
 pub mod txns;
