@@ -6,7 +6,7 @@ use super::{Axis, Contender, Load, Scenario, Setting, busy, until};
 use crate::times::Times;
 use crate::transactions::{
     ACCOUNTS, Bank, ByLockmap, ByTable, Cells, FUNDS, Global, Happy, Ordered, OrderedRw, Step, Stm,
-    opposite_pairs, random_steps,
+    Striped, opposite_pairs, random_steps,
 };
 use crate::workload::Rng;
 
@@ -94,6 +94,11 @@ fn contenders(plan: Plan) -> Vec<Contender> {
         Contender::peer("stm-core", starves, controlled::<Stm>(plan)),
         Contender::peer("ordered Mutex", known, controlled::<Ordered>(plan)),
         Contender::peer("ordered RwLock", known, controlled::<OrderedRw>(plan)),
+        Contender::peer(
+            "64 Mutexes, ordered",
+            "weaker: who forgets the order deadlocks, and numbers of one mutex exclude each other",
+            controlled::<Striped>(plan),
+        ),
         Contender::peer(
             "happylock",
             "stronger: a deadlock does not compile; weaker: a thread that holds one lock can take no other",
