@@ -171,17 +171,15 @@ fn literature() -> Vec<Scenario> {
     let ycsb = "Each step has 16 operations on different ones of 16,384 records, half of them reads and half updates, \
                 chosen with the skew θ. Whoever locks is told all 16 beforehand.";
     let sixteen_of = |name, title, steps| {
-        let (accounts, steps) = (RECORDS, steps);
-        by_threads(
-            name,
-            title,
-            ycsb,
-            Plan {
-                accounts,
-                steps,
-                ..PLAN
-            },
-        )
+        let plan = Plan {
+            accounts: RECORDS,
+            steps,
+            ..PLAN
+        };
+        Scenario {
+            pessimist: Some(TABLE),
+            ..by_threads(name, title, ycsb, plan)
+        }
     };
     vec![
         by_threads(
