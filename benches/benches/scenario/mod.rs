@@ -103,8 +103,9 @@ fn ask_in(names: &[&str], settings_of: impl Fn(Axis) -> Vec<Setting>) {
 /// What a setting is called.
 fn point(scenario: &Scenario, setting: Setting) -> String {
     let threads = setting.threads;
+    let noun = if threads == 1 { "thread" } else { "threads" };
     match scenario.axis {
-        Axis::Threads => format!("{threads} threads"),
-        Axis::Value { .. } => format!("{}, {threads} threads", setting.value),
+        Axis::Threads => format!("{threads} {noun}"),
+        Axis::Value { .. } => format!("{}, {threads} {noun}", setting.value),
     }
 }
