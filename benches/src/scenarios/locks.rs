@@ -180,13 +180,15 @@ pub(super) fn all() -> Vec<Scenario> {
         held::<16>(
             "hold-16",
             "16 keys, held for longer and longer",
-            "The same with a random one of 16 keys.",
+            "Two threads for each core lock a random one of 16 keys, add one to its counter, and have more and more to do before \
+             they unlock it: a thousand passes take about a third of a microsecond.",
         ),
         held::<4096>(
             "hold-4096",
             "4,096 keys, held for longer and longer",
-            "The same with a random one of 4,096 keys. Now it is one lock for all that costs: the longer it is held, the \
-             more.",
+            "Two threads for each core lock a random one of 4,096 keys, add one to its counter, and have more and more to do \
+             before they unlock it: a thousand passes take about a third of a microsecond. The longer it is held, the more one \
+             lock for all keys costs.",
         ),
         question(
             "hand-off",
