@@ -1,32 +1,16 @@
 //! One thread reads and replaces a value that nobody else uses: the cell, and what else would do.
 
+mod alone;
 mod settings;
-
-use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use criterion::Criterion;
 use crossbeam_utils::atomic::AtomicCell;
 use latchwork::VersionedCell;
 use latchwork_bench::cells::{
-    ByHand, Cached, LoadFull, Pair, Pinned, Seqlock, Shared, Value, conditional_writes, reads,
-    updates, writes,
+    ByHand, Cached, LeftRight, LoadFull, Pair, Pinned, Seqlock, Shared, Value, conditional_writes,
+    reads, updates, writes,
 };
-
-/// Measures each of these, which do as many operations as they are told.
-fn over(criterion: &mut Criterion, name: &str, contenders: &[(&str, &dyn Fn(u64))]) {
-    let mut group = criterion.benchmark_group(name);
-    for (name, run) in contenders {
-        group.bench_function(*name, |bencher| {
-            bencher.iter_custom(|times| {
-                let start = Instant::now();
-                run(times);
-                start.elapsed()
-            });
-        });
-    }
-    group.finish();
-}
 
 fn word(criterion: &mut Criterion) {
     let cell = &VersionedCell::new(u64::FIRST);
@@ -34,6 +18,8 @@ fn word(criterion: &mut Criterion) {
     let by_hand = &ByHand::new(u64::FIRST);
     let lock = &std::sync::RwLock::new(u64::FIRST);
     let other_lock = &parking_lot::RwLock::new(u64::FIRST);
+    let left_right = &LeftRight::new(u64::FIRST);
+    let atomic = &AtomicCell::new(u64::FIRST);
     let read: &[(&str, &dyn Fn(u64))] = &[
         ("read", &|times| reads(cell, times)),
         ("read_in", &|times| reads(Pinned::of(cell), times)),
@@ -44,21 +30,25 @@ fn word(criterion: &mut Criterion) {
         ("epoch by hand", &|times| reads(by_hand, times)),
         ("std RwLock", &|times| reads(lock, times)),
         ("parking_lot RwLock", &|times| reads(other_lock, times)),
+        ("left-right", &|times| reads(left_right.reader(), times)),
+        ("AtomicCell", &|times| reads(atomic, times)),
     ];
-    over(criterion, "cells: read a u64", read);
+    alone::ask(criterion, "cells: read a u64", read);
     let update: &[(&str, &dyn Fn(u64))] = &[
         ("update", &|times| updates(cell, times)),
         ("arc_swap, rcu", &|times| updates(swap, times)),
         ("epoch by hand", &|times| updates(by_hand, times)),
         ("std RwLock", &|times| updates(lock, times)),
         ("parking_lot RwLock", &|times| updates(other_lock, times)),
+        ("left-right", &|times| updates(left_right, times)),
+        ("AtomicCell", &|times| updates(atomic, times)),
     ];
-    over(criterion, "cells: update a u64", update);
+    alone::ask(criterion, "cells: update a u64", update);
     let conditional: &[(&str, &dyn Fn(u64))] = &[
         ("compare_and_set", &|times| conditional_writes(cell, times)),
         ("epoch by hand", &|times| conditional_writes(by_hand, times)),
     ];
-    over(criterion, "cells: write a u64 if unchanged", conditional);
+    alone::ask(criterion, "cells: write a u64 if unchanged", conditional);
 }
 
 fn pair(criterion: &mut Criterion) {
@@ -70,13 +60,13 @@ fn pair(criterion: &mut Criterion) {
         ("words under a version", &|times| reads(seqlock, times)),
         ("AtomicCell", &|times| reads(atomic, times)),
     ];
-    over(criterion, "cells: read two words", read);
+    alone::ask(criterion, "cells: read two words", read);
     let write: &[(&str, &dyn Fn(u64))] = &[
         ("set", &|times| writes(cell, times)),
         ("words under a version", &|times| writes(seqlock, times)),
         ("AtomicCell", &|times| writes(atomic, times)),
     ];
-    over(criterion, "cells: write two words", write);
+    alone::ask(criterion, "cells: write two words", write);
 }
 
 fn main() {

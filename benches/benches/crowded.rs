@@ -1,37 +1,44 @@
 //! One thread locks and unlocks one more key beside many that are held.
 
+mod alone;
 mod settings;
 
-use std::time::Instant;
-
-use criterion::BenchmarkId;
 use latchwork::LockTable;
-use latchwork_bench::peers::Exclusive;
+use latchwork_bench::peers::{Exclusive, KeyLock, Keyed, Lockmap, Pool};
 use latchwork_bench::workload::{distinct_keys, each_key};
 
 fn main() {
     let mut criterion = settings::criterion();
     let keys = distinct_keys(1_000_000, 21);
     let others = distinct_keys(64, 22);
-    let mut group = criterion.benchmark_group("another key beside held ones");
-    for held in [0, 1_000, 1_000_000] {
-        for concurrency in [None, Some(held)] {
-            let builder = LockTable::<u64>::builder();
-            let (name, table) = match concurrency {
-                None => ("default", builder.build()),
-                Some(expected) => ("concurrency told", builder.concurrency(expected).build()),
-            };
-            let guards: Vec<_> = keys[..held].iter().map(|key| table.lock(key)).collect();
-            group.bench_function(BenchmarkId::new(name, held), |bencher| {
-                bencher.iter_custom(|times| {
-                    let start = Instant::now();
-                    each_key(&Exclusive(&table), &others, times);
-                    start.elapsed()
-                });
-            });
-            drop(guards);
-        }
+    fn over(locks: &impl KeyLock<u64>, keys: &[u64]) -> impl Fn(u64) {
+        move |times| each_key(locks, keys, times)
     }
-    group.finish();
+    for held in [0, 1_000, 1_000_000] {
+        let keys = &keys[..held];
+        let plain = &LockTable::<u64>::new();
+        let told = &LockTable::builder().concurrency(held).build();
+        let (lockmap, keyed, pool) = (&Lockmap::new(), &Keyed::new(), &Pool::new());
+        let ours = [plain, told].map(|table| keys.iter().map(|key| table.lock(key)).collect());
+        let ours: [Vec<_>; 2] = ours;
+        let entries: Vec<_> = keys.iter().map(|&key| lockmap.0.entry(key)).collect();
+        let locked: Vec<_> = keys.iter().map(|&key| keyed.0.lock(key)).collect();
+        let pooled: Vec<_> = keys.iter().map(|&key| pool.0.try_lock(key)).collect();
+        alone::ask(
+            &mut criterion,
+            &format!("another key beside {held} held ones"),
+            &[
+                ("LockTable", &over(&Exclusive(plain), &others)),
+                (
+                    "LockTable, concurrency told",
+                    &over(&Exclusive(told), &others),
+                ),
+                ("lockmap", &over(lockmap, &others)),
+                ("keyed-lock", &over(keyed, &others)),
+                ("lockable", &over(pool, &others)),
+            ],
+        );
+        drop((ours, entries, locked, pooled));
+    }
     criterion.final_summary();
 }

@@ -2,6 +2,7 @@
 //!
 //! These are bytes that the allocator was asked for, and no times: criterion has nothing to do with them.
 
+use std::env;
 use std::thread;
 use std::time::Duration;
 
@@ -42,7 +43,7 @@ fn held() {
 }
 
 /// The most that the heap grew by under load, and by what it had grown when it was over and all that can be was freed.
-fn garbage(name: &str, value: f64) {
+fn garbage(name: &str, value: f64, span: Duration) {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let scenario = scenarios::named(name);
     let mut rows = Vec::new();
@@ -55,7 +56,7 @@ fn garbage(name: &str, value: f64) {
             });
             let (rate, most, left) = peak(|| {
                 // No times, which would need room.
-                let rate = load.run(threads, Duration::from_secs(1), u32::MAX).rate;
+                let rate = load.run(threads, span, u32::MAX).rate;
                 latchwork::flush();
                 rate
             });
@@ -76,6 +77,11 @@ fn garbage(name: &str, value: f64) {
 
 fn main() {
     held();
-    garbage("writers", 1.0);
-    garbage("swap-2", 2.0);
+    // As with criterion, to see that it runs.
+    let span = match env::args().any(|argument| argument == "--test") {
+        true => Duration::from_millis(10),
+        false => Duration::from_secs(1),
+    };
+    garbage("writers", 1.0, span);
+    garbage("swap-2", 2.0, span);
 }

@@ -1,50 +1,53 @@
 //! One thread moves money between cells that nobody else uses, and adds it up: transactions and snapshots, and what
 //! else would do.
 
+mod alone;
 mod settings;
-
-use std::time::Instant;
 
 use criterion::Criterion;
 use latchwork::{VersionedCell, atomically};
 use latchwork_bench::transactions::{
-    ACCOUNTS, Bank, Cells, FUNDS, Locks, Ordered, Stm, pairs, sums_of_two, totals, transfers,
+    ACCOUNTS, Bank, ByLockmap, ByTable, Cells, FUNDS, Global, Happy, Locks, Ordered, OrderedRw,
+    Stm, Striped, pairs, sums_of_two, totals, transfers,
 };
 
-/// Measures each of these, which do as many operations as they are told.
-fn over(criterion: &mut Criterion, name: &str, contenders: &[(&str, &dyn Fn(u64))]) {
-    let mut group = criterion.benchmark_group(name);
-    for (name, run) in contenders {
-        group.bench_function(*name, |bencher| {
-            bencher.iter_custom(|times| {
-                let start = Instant::now();
-                run(times);
-                start.elapsed()
-            });
-        });
-    }
-    group.finish();
+type Pairs = [(usize, usize)];
+
+fn transfer<B: Bank>(pairs: &Pairs) -> impl Fn(u64) {
+    let bank = B::new(ACCOUNTS);
+    move |times| transfers(&bank, pairs, times)
+}
+
+fn read<B: Bank>(pairs: &Pairs) -> impl Fn(u64) {
+    let bank = B::new(ACCOUNTS);
+    move |times| sums_of_two(&bank, pairs, times)
+}
+
+/// Asks every bank for the same.
+macro_rules! banks {
+    ($criterion:expr, $name:literal, $asked:ident, $pairs:expr) => {
+        alone::ask(
+            $criterion,
+            $name,
+            &[
+                ("cells", &$asked::<Cells>($pairs)),
+                ("LockTable, lock_all", &$asked::<ByTable>($pairs)),
+                ("stm", &$asked::<Stm>($pairs)),
+                ("ordered mutexes", &$asked::<Ordered>($pairs)),
+                ("ordered rwlocks", &$asked::<OrderedRw>($pairs)),
+                ("64 mutexes, ordered", &$asked::<Striped>($pairs)),
+                ("happylock", &$asked::<Happy>($pairs)),
+                ("lockmap, batch_lock", &$asked::<ByLockmap>($pairs)),
+                ("one mutex", &$asked::<Global>($pairs)),
+            ],
+        )
+    };
 }
 
 fn two_of_many(criterion: &mut Criterion) {
-    let (cells, stm, locks) = (
-        &Cells::new(ACCOUNTS),
-        &Stm::new(ACCOUNTS),
-        &Ordered::new(ACCOUNTS),
-    );
     let pairs = &pairs(ACCOUNTS, 1);
-    let transfer: &[(&str, &dyn Fn(u64))] = &[
-        ("cells", &|times| transfers(cells, pairs, times)),
-        ("stm", &|times| transfers(stm, pairs, times)),
-        ("ordered mutexes", &|times| transfers(locks, pairs, times)),
-    ];
-    over(criterion, "transactions: transfer", transfer);
-    let read: &[(&str, &dyn Fn(u64))] = &[
-        ("cells", &|times| sums_of_two(cells, pairs, times)),
-        ("stm", &|times| sums_of_two(stm, pairs, times)),
-        ("ordered mutexes", &|times| sums_of_two(locks, pairs, times)),
-    ];
-    over(criterion, "transactions: read two cells", read);
+    banks!(criterion, "transactions: transfer", transfer, pairs);
+    banks!(criterion, "transactions: read two cells", read, pairs);
 }
 
 fn one(criterion: &mut Criterion) {
@@ -59,7 +62,7 @@ fn one(criterion: &mut Criterion) {
             });
         }),
     ];
-    over(criterion, "transactions: one cell", update);
+    alone::ask(criterion, "transactions: one cell", update);
 }
 
 fn seen<const N: usize>(criterion: &mut Criterion) {
@@ -71,7 +74,7 @@ fn seen<const N: usize>(criterion: &mut Criterion) {
         ("snapshot", &|times| totals(cells, times)),
         ("ordered mutexes", &|times| locks.totals(times)),
     ];
-    over(criterion, &format!("snapshots: {N} cells"), total);
+    alone::ask(criterion, &format!("snapshots: {N} cells"), total);
 }
 
 fn main() {

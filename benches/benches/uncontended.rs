@@ -1,92 +1,72 @@
 //! One thread locks and unlocks keys that nobody holds: the table, its floor, and other crates.
 
+mod alone;
 mod settings;
 
-use criterion::measurement::WallTime;
-use criterion::{BenchmarkGroup, Criterion};
+use criterion::Criterion;
 use latchwork::{LockTable, RandomState};
 use latchwork_bench::peers::{
-    Dash, Exclusive, KeyLock, Keyed, Lockmap, PaddedMutexes, PaddedRwLocks, Pool, Shared,
+    Dash, Exclusive, KeyLock, Keyed, Lockmap, OneMutex, OneStdMutex, PaddedMutexes, PaddedRwLocks,
+    PaddedStdMutexes, PaddedStdRwLocks, Pool, Scc, Shared, TryPool,
 };
 use latchwork_bench::workload::{KEYS, distinct_keys, each_key, text_keys};
 
-/// Measures one lock of `keys` after the other.
-fn over<K: Copy>(
-    group: &mut BenchmarkGroup<'_, WallTime>,
-    name: &str,
-    keys: &[K],
-    locks: impl KeyLock<K>,
-) {
-    group.bench_function(name, |bencher| {
-        bencher.iter_custom(|times| {
-            let start = std::time::Instant::now();
-            each_key(&locks, keys, times);
-            start.elapsed()
-        });
-    });
+/// Locks one of `keys` after the other.
+fn over<K: Copy>(locks: impl KeyLock<K>, keys: &[K]) -> impl Fn(u64) {
+    move |times| each_key(&locks, keys, times)
 }
 
 fn numbers(criterion: &mut Criterion, name: &str, keys: &[u64]) {
-    let mut group = criterion.benchmark_group(name);
+    let table = LockTable::<u64>::new;
     let hasher = RandomState::default;
-    over(
-        &mut group,
-        "exclusive",
-        keys,
-        Exclusive(LockTable::<u64>::new()),
+    let mutexes = PaddedMutexes::<KEYS>::new(hasher());
+    let std_mutexes = PaddedStdMutexes::<KEYS>::new(hasher());
+    let rwlocks = PaddedRwLocks::<KEYS>::new(hasher());
+    let std_rwlocks = PaddedStdRwLocks::<KEYS>::new(hasher());
+    alone::ask(
+        criterion,
+        name,
+        &[
+            ("exclusive", &over(Exclusive(table()), keys)),
+            ("shared", &over(Shared(table()), keys)),
+            ("padded mutexes", &over(mutexes, keys)),
+            ("padded std mutexes", &over(std_mutexes, keys)),
+            ("padded rwlocks, read", &over(rwlocks, keys)),
+            ("padded std rwlocks, read", &over(std_rwlocks, keys)),
+            ("one mutex", &over(OneMutex::default(), keys)),
+            ("one std mutex", &over(OneStdMutex::default(), keys)),
+            ("lockmap", &over(Lockmap::new(), keys)),
+            ("keyed-lock", &over(Keyed::new(), keys)),
+            ("lockable", &over(Pool::new(), keys)),
+            ("lockable, try_lock", &over(TryPool::new(), keys)),
+            ("dashmap", &over(Dash::new(), keys)),
+            ("scc", &over(Scc::new(), keys)),
+        ],
     );
-    over(&mut group, "shared", keys, Shared(LockTable::<u64>::new()));
-    over(
-        &mut group,
-        "padded mutexes",
-        keys,
-        PaddedMutexes::<KEYS>::new(hasher()),
-    );
-    over(
-        &mut group,
-        "padded rwlocks, read",
-        keys,
-        PaddedRwLocks::<KEYS>::new(hasher()),
-    );
-    over(&mut group, "lockmap", keys, Lockmap::new());
-    over(&mut group, "keyed-lock", keys, Keyed::new());
-    over(&mut group, "lockable", keys, Pool::new());
-    over(&mut group, "dashmap", keys, Dash::new());
-    group.finish();
 }
 
 fn text(criterion: &mut Criterion) {
     let keys = text_keys();
-    let mut group = criterion.benchmark_group("uncontended: &str, 4096 keys");
-    let hasher = RandomState::default;
-    over(
-        &mut group,
-        "exclusive",
-        keys,
-        Exclusive(LockTable::<str>::new()),
+    let mutexes = PaddedMutexes::<KEYS>::new(RandomState::default());
+    alone::ask(
+        criterion,
+        "uncontended: &str, 4096 keys",
+        &[
+            ("exclusive", &over(Exclusive(LockTable::<str>::new()), keys)),
+            ("padded mutexes", &over(mutexes, keys)),
+            ("lockmap", &over(Lockmap::new(), keys)),
+            ("keyed-lock", &over(Keyed::new(), keys)),
+            ("lockable", &over(Pool::new(), keys)),
+        ],
     );
-    over(
-        &mut group,
-        "padded mutexes",
-        keys,
-        PaddedMutexes::<KEYS>::new(hasher()),
-    );
-    over(&mut group, "lockmap", keys, Lockmap::new());
-    group.finish();
 }
 
 fn main() {
     let mut criterion = settings::criterion();
-    numbers(
-        &mut criterion,
-        "uncontended: u64, one key",
-        &[distinct_keys(1, 1)[0]; 64],
-    );
-    numbers(
-        &mut criterion,
-        "uncontended: u64, 4096 keys",
-        &distinct_keys(KEYS, 2),
-    );
+    let one = [distinct_keys(1, 1)[0]; 64];
+    numbers(&mut criterion, "uncontended: u64, one key", &one);
+    let many = distinct_keys(KEYS, 2);
+    numbers(&mut criterion, "uncontended: u64, 4096 keys", &many);
     text(&mut criterion);
     criterion.final_summary();
 }

@@ -22,10 +22,19 @@ const SCALING: RangeInclusive<f64> = 0.95..=1.05;
 /// How far one thread alone may do more or less after than before.
 const DRIFT: RangeInclusive<f64> = 0.9..=1.1;
 
-/// Counters that nobody shares, for so many threads.
+/// Additions a second of so many threads together, each to a counter of its own.
+#[must_use]
+pub fn rate(threads: usize, span: Duration) -> f64 {
+    let counters: Vec<CachePadded<AtomicU64>> =
+        (0..threads).map(|_| CachePadded::default()).collect();
+    let work = |index: usize, stop: &_| own_counter(&counters[index], stop);
+    throughput::run(threads, span, work).rate()
+}
+
+/// What so many threads do that share nothing, looked at again and again.
 #[derive(Debug)]
 pub struct Control {
-    counters: Vec<CachePadded<AtomicU64>>,
+    threads: usize,
     span: Duration,
     /// How many times what one thread does all do, at the best.
     best: f64,
@@ -48,13 +57,13 @@ impl Control {
     #[must_use]
     pub fn new(threads: usize, span: Duration) -> Self {
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        let width = threads.min(cores);
+        let threads = threads.min(cores);
         let mut control = Self {
-            counters: (0..width).map(|_| CachePadded::default()).collect(),
+            threads,
             span,
-            best: width as f64,
+            best: threads as f64,
         };
-        if width > 2 {
+        if threads > 2 {
             let readings = (0..20).map(|_| control.read().scaling);
             control.best = readings.fold(0.0, f64::max);
         }
@@ -70,14 +79,10 @@ impl Control {
     /// Looks at what the machine does now.
     #[must_use]
     pub fn read(&self) -> Reading {
-        let rate = |threads| {
-            let work = |index: usize, stop: &_| own_counter(&self.counters[index], stop);
-            throughput::run(threads, self.span, work).rate()
-        };
-        let one = rate(1);
-        let scaling = match self.counters.len() {
+        let one = rate(1, self.span);
+        let scaling = match self.threads {
             1 => 1.0,
-            width => rate(width) / one,
+            threads => rate(threads, self.span) / one,
         };
         Reading { one, scaling }
     }
@@ -97,7 +102,7 @@ mod tests {
     #[test]
     fn what_a_disturbed_machine_did_is_not_believed() {
         let control = Control {
-            counters: Vec::new(),
+            threads: 2,
             span: Duration::ZERO,
             best: 2.0,
         };

@@ -9,6 +9,25 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// The workspace's lock file, as this crate was built.
 const LOCK_FILE: &str = include_str!("../../Cargo.lock");
 
+/// The crates that something is compared with, or stands on.
+const PEERS: [&str; 15] = [
+    "arc-swap",
+    "crossbeam-epoch",
+    "crossbeam-skiplist",
+    "crossbeam-utils",
+    "dashmap",
+    "happylock",
+    "keyed-lock",
+    "left-right",
+    "lockable",
+    "lockmap",
+    "parking_lot",
+    "scc",
+    "stm",
+    "stm-core",
+    "tokio",
+];
+
 /// The machine that a report was measured on.
 #[derive(Clone, Debug)]
 pub struct Machine {
@@ -135,6 +154,20 @@ pub fn version_of(package: &str) -> Option<&'static str> {
         .strip_suffix('"')
 }
 
+/// Returns the crates that something is compared with, with their versions.
+pub fn peers() -> impl Iterator<Item = (&'static str, &'static str)> {
+    PEERS
+        .into_iter()
+        .filter_map(|peer| Some((peer, version_of(peer)?)))
+}
+
+/// Returns the same in one line.
+#[must_use]
+pub fn peers_in_words() -> String {
+    let peers = peers().map(|(name, version)| format!("{name} {version}"));
+    peers.collect::<Vec<_>>().join(", ")
+}
+
 /// Returns today's date in UTC, year first.
 #[must_use]
 pub fn today() -> String {
@@ -182,5 +215,6 @@ mod tests {
         // Another dependency brings an older one.
         assert!(version_of("dashmap").is_some_and(|version| version.starts_with("6.")));
         assert_eq!(version_of("no such crate"), None);
+        assert_eq!(peers().count(), PEERS.len());
     }
 }

@@ -7,9 +7,10 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
-use latchwork::{LockTable, RandomState, VersionedCell};
+use latchwork::{LockTable, RandomState, VersionedCell, atomically};
 use lockmap::LockMap;
 use parking_lot::{Mutex, RwLock};
+use stm::TVar;
 
 /// Records, each of which is read and changed as if nobody else did.
 pub trait Records: Sync {
@@ -34,6 +35,17 @@ fn fixed<T>(keys: &[u64], make: impl Fn() -> T) -> Fixed<T> {
 #[derive(Debug)]
 pub struct Cells(Fixed<VersionedCell<u64>>);
 
+/// The same cells, read and changed in transactions.
+#[derive(Debug)]
+pub struct Transactions(Fixed<VersionedCell<u64>>);
+
+/// A variable of the `stm` crate for each key.
+#[expect(
+    missing_debug_implementations,
+    reason = "the crate's own type has none"
+)]
+pub struct Stm(Fixed<TVar<u64>>);
+
 /// A [`LockTable`] beside a map of records that nothing else protects.
 #[derive(Debug)]
 pub struct ByTable {
@@ -49,6 +61,10 @@ pub struct RwLocks(Fixed<RwLock<u64>>);
 /// A mutex of the standard library for each key.
 #[derive(Debug)]
 pub struct StdMutexes(Fixed<std::sync::Mutex<u64>>);
+
+/// A reader-writer lock of the standard library for each key.
+#[derive(Debug)]
+pub struct StdRwLocks(Fixed<std::sync::RwLock<u64>>);
 
 /// One reader-writer lock for all keys.
 #[derive(Debug)]
@@ -83,6 +99,38 @@ impl Records for Cells {
 
     fn bump(&self, key: u64) {
         self.0[&key].update(|record| record + 1);
+    }
+}
+
+impl Records for Transactions {
+    fn of(keys: &[u64]) -> Self {
+        Self(fixed(keys, || VersionedCell::new(0)))
+    }
+
+    fn read(&self, key: u64) -> u64 {
+        let record = &self.0[&key];
+        atomically(|tx| tx.read(record).copied())
+    }
+
+    fn bump(&self, key: u64) {
+        let record = &self.0[&key];
+        atomically(|tx| tx.update(record, |record| record + 1));
+    }
+}
+
+impl Records for Stm {
+    fn of(keys: &[u64]) -> Self {
+        Self(fixed(keys, || TVar::new(0)))
+    }
+
+    fn read(&self, key: u64) -> u64 {
+        let record = &self.0[&key];
+        stm::atomically(|tx| record.read(tx))
+    }
+
+    fn bump(&self, key: u64) {
+        let record = &self.0[&key];
+        stm::atomically(|tx| record.modify(tx, |record| record + 1));
     }
 }
 
@@ -133,6 +181,20 @@ impl Records for StdMutexes {
 
     fn bump(&self, key: u64) {
         *self.0[&key].lock().expect("nobody panics") += 1;
+    }
+}
+
+impl Records for StdRwLocks {
+    fn of(keys: &[u64]) -> Self {
+        Self(fixed(keys, Default::default))
+    }
+
+    fn read(&self, key: u64) -> u64 {
+        *self.0[&key].read().expect("nobody panics")
+    }
+
+    fn bump(&self, key: u64) {
+        *self.0[&key].write().expect("nobody panics") += 1;
     }
 }
 
@@ -243,9 +305,12 @@ mod tests {
     #[test]
     fn no_record_loses_an_update() {
         holds::<Cells>();
+        holds::<Transactions>();
+        holds::<Stm>();
         holds::<ByTable>();
         holds::<RwLocks>();
         holds::<StdMutexes>();
+        holds::<StdRwLocks>();
         holds::<OneRwLock>();
         holds::<OneMutex>();
         holds::<Dash>();

@@ -85,6 +85,18 @@ impl Times {
     pub fn nanos(&self, part: f64) -> u64 {
         self.histogram.value_at_quantile(part)
     }
+
+    /// The percentiles that matter, in words.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        format!(
+            "half took {} ns at the most, 99% {} ns, 99.9% {} ns, the longest {} ns",
+            self.nanos(0.5),
+            self.nanos(0.99),
+            self.nanos(0.999),
+            self.nanos(1.0)
+        )
+    }
 }
 
 /// Jain's index of fairness: 1 if all have as much, 1/n if one of n has all.

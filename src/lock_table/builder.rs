@@ -23,8 +23,9 @@ use crate::sync::tuning::DEFAULT_CONCURRENCY;
 #[non_exhaustive]
 pub enum Fairness {
     /// Whoever comes first: a running thread may take a free key ahead of those that sleep. The
-    /// oldest waiter is passed over at most 64 times; then it is handed the key. Under load this
-    /// is 10 to 100 times faster than `Fifo`, because nobody waits for a sleeper to wake.
+    /// oldest waiter is passed over at most 64 times; then it is handed the key. With more threads than
+    /// cores this does tens of times as much as `Fifo`, because nobody waits for a sleeper to wake
+    /// (report, `contended`; bench `fairness`).
     #[default]
     Eventual,
     /// Whoever has waited longest: a key that somebody waits for is never free, but is handed to the

@@ -1,14 +1,18 @@
 //! The lock table and what it is compared with, behind two traits, so that one loop measures all of them.
 
 mod crates;
+mod modes;
 mod one;
 mod striped;
 mod table;
 mod tasks;
 
 pub use crates::{Dash, Keyed, Lockmap, Pool, Scc, TryPool};
+pub use modes::ModeLock;
 pub use one::{OneFairMutex, OneMutex, OneStdMutex, OneTokioMutex};
-pub use striped::{PaddedMutexes, PaddedRwLocks, PaddedStdMutexes, Striped, TryThree};
+pub use striped::{
+    PaddedMutexes, PaddedRwLocks, PaddedStdMutexes, PaddedStdRwLocks, STRIPES, Striped, TryThree,
+};
 pub use table::{Exclusive, Shared, TryAll};
 pub use tasks::{AsyncKeyLock, AsyncKeyed, AsyncPool, AsyncTable, TokioMutexes};
 

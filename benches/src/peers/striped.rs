@@ -25,8 +25,14 @@ pub type PaddedMutexes<const N: usize> = Striped<Mutex<()>, N>;
 /// An array of the standard library's mutexes.
 pub type PaddedStdMutexes<const N: usize> = Striped<std::sync::Mutex<()>, N>;
 
-/// An array of reader-writer locks, locked shared.
+/// How many locks there are where many keys share them.
+pub const STRIPES: usize = 64;
+
+/// An array of reader-writer locks; as a [`KeyLock`] locked shared.
 pub type PaddedRwLocks<const N: usize> = Striped<RwLock<()>, N>;
+
+/// An array of the standard library's reader-writer locks; as a [`KeyLock`] locked shared.
+pub type PaddedStdRwLocks<const N: usize> = Striped<std::sync::RwLock<()>, N>;
 
 impl<L: Default, const N: usize, S: BuildHasher> Striped<L, N, S> {
     /// Creates an array whose indices come from `hasher`.
@@ -78,6 +84,16 @@ impl<K: Copy + Hash, const N: usize, S: BuildHasher + Sync> KeyLock<K>
     #[inline]
     fn hold<R>(&self, key: K, body: impl FnOnce() -> R) -> R {
         let _guard = self.of(key).read();
+        body()
+    }
+}
+
+impl<K: Copy + Hash, const N: usize, S: BuildHasher + Sync> KeyLock<K>
+    for Striped<std::sync::RwLock<()>, N, S>
+{
+    #[inline]
+    fn hold<R>(&self, key: K, body: impl FnOnce() -> R) -> R {
+        let _guard = self.of(key).read().expect("nobody panics");
         body()
     }
 }

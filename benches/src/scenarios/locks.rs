@@ -7,7 +7,7 @@ use latchwork::{Fairness, LockTable, RandomState};
 use super::{Axis, Contender, Load, Scenario, Setting, busy};
 use crate::peers::{
     Dash, Exclusive, KeyLock, Keyed, Lockmap, OneFairMutex, OneMutex, OneStdMutex, OneTokioMutex,
-    PaddedMutexes, PaddedStdMutexes, Pool, Scc,
+    PaddedMutexes, PaddedStdMutexes, Pool, STRIPES, Scc,
 };
 use crate::workload::{Counters, Rng, increment, spread_keys};
 
@@ -16,13 +16,16 @@ const OURS: &str = "LockTable";
 const FIFO: &str = "LockTable, Fifo";
 const PADDED: &str = "parking_lot, each key";
 const STD: &str = "std, each key";
-const ONE: &str = "one Mutex";
+const ONE: &str = "parking_lot, one for all";
+const ONE_STD: &str = "std, one for all";
+const STRIPED: &str = "parking_lot, 64 for all";
 
 const ARRAY: &str =
     "weaker: an array made for these keys, and each key has a mutex of its own by luck of its hash";
 const SHARDS: &str = "weaker: locks a part of its map, with other keys in it";
 const KEYS: &str = "stronger: compares keys and not their hashes; weaker: no shared mode";
 const GLOBAL: &str = "weaker: keys exclude each other";
+const STRIPE: &str = "weaker: keys of one stripe exclude each other";
 
 /// How long each key is held, beyond what it takes to add one.
 type Hold = fn(Setting) -> u32;
@@ -64,18 +67,48 @@ fn table(fairness: Fairness) -> impl Fn(&RandomState) -> Exclusive<LockTable<u64
 fn by_key<const N: usize>(hold: Hold) -> Vec<Contender> {
     let padded = |hasher: &RandomState| PaddedMutexes::<N>::new(hasher.clone());
     let std = |hasher: &RandomState| PaddedStdMutexes::<N>::new(hasher.clone());
-    vec![
+    let striped = |hasher: &RandomState| PaddedMutexes::<STRIPES>::new(hasher.clone());
+    let mut all = vec![
         Contender::ours(OURS, locked::<N, _>(hold, table(Fairness::Eventual))),
         Contender::ours(FIFO, locked::<N, _>(hold, table(Fairness::Fifo))),
         Contender::peer(PADDED, ARRAY, locked::<N, _>(hold, padded)),
         Contender::peer(STD, ARRAY, locked::<N, _>(hold, std)),
         Contender::peer(ONE, GLOBAL, locked::<N, _>(hold, |_| OneMutex::default())),
+        Contender::peer(
+            ONE_STD,
+            GLOBAL,
+            locked::<N, _>(hold, |_| OneStdMutex::default()),
+        ),
         Contender::peer("lockmap", KEYS, locked::<N, _>(hold, |_| Lockmap::new())),
         Contender::peer("keyed-lock", KEYS, locked::<N, _>(hold, |_| Keyed::new())),
         Contender::peer("lockable", KEYS, locked::<N, _>(hold, |_| Pool::new())),
         Contender::peer("dashmap", SHARDS, locked::<N, _>(hold, |_| Dash::new())),
         Contender::peer("scc", SHARDS, locked::<N, _>(hold, |_| Scc::new())),
-    ]
+    ];
+    // Fewer keys than stripes have one each.
+    if N > STRIPES {
+        let striped = locked::<N, _>(hold, striped);
+        all.push(Contender::peer(STRIPED, STRIPE, striped));
+    }
+    all
+}
+
+/// A question about `N` keys, each held for longer and longer.
+fn held<const N: usize>(name: &'static str, title: &'static str, prose: &'static str) -> Scenario {
+    Scenario {
+        name,
+        set: SET,
+        title,
+        prose,
+        axis: Axis::Value {
+            label: "passes of an empty loop under the lock",
+            values: &[0.0, 100.0, 1_000.0, 10_000.0],
+            per_core: 2,
+        },
+        every: 16,
+        contenders: by_key::<N>(|setting| setting.value as u32),
+        pessimist: None,
+    }
 }
 
 fn one_key() -> Vec<Contender> {
@@ -137,18 +170,25 @@ pub(super) fn all() -> Vec<Scenario> {
             16,
             by_key::<16>(at_once),
         ),
-        question(
-            "hold-time",
+        held::<1>(
+            "hold-1",
+            "One key, held for longer and longer",
+            "Two threads for each core lock the same key, add one to its counter, and have more and more to do before they \
+             unlock it: a thousand passes take about a third of a microsecond. No lock by key can do better here than one \
+             lock.",
+        ),
+        held::<16>(
+            "hold-16",
             "16 keys, held for longer and longer",
-            "As with 16 keys, two threads for each core, and more and more to do while the key is held: a thousand passes \
-             take about a third of a microsecond.",
-            Axis::Value {
-                label: "passes of an empty loop under the lock",
-                values: &[0.0, 100.0, 1_000.0, 10_000.0],
-                per_core: 2,
-            },
-            16,
-            by_key::<16>(|setting| setting.value as u32),
+            "Two threads for each core lock a random one of 16 keys, add one to its counter, and have more and more to do before \
+             they unlock it: a thousand passes take about a third of a microsecond.",
+        ),
+        held::<4096>(
+            "hold-4096",
+            "4,096 keys, held for longer and longer",
+            "Two threads for each core lock a random one of 4,096 keys, add one to its counter, and have more and more to do \
+             before they unlock it: a thousand passes take about a third of a microsecond. The longer it is held, the more one \
+             lock for all keys costs.",
         ),
         question(
             "hand-off",

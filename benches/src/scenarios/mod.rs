@@ -4,6 +4,7 @@
 //! contender does the same work by the same loop, and what it did is checked after every run.
 
 mod locks;
+mod modes;
 mod steps;
 mod tasks;
 mod values;
@@ -243,6 +244,7 @@ pub fn named(name: &str) -> Scenario {
 pub fn all() -> Vec<Scenario> {
     [
         locks::all(),
+        modes::all(),
         tasks::all(),
         values::all(),
         ycsb::all(),

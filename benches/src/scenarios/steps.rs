@@ -6,7 +6,7 @@ use super::{Axis, Contender, Load, Scenario, Setting, busy, until};
 use crate::times::Times;
 use crate::transactions::{
     ACCOUNTS, Bank, ByLockmap, ByTable, Cells, FUNDS, Global, Happy, Ordered, OrderedRw, Step, Stm,
-    opposite_pairs, random_steps,
+    Striped, opposite_pairs, random_steps,
 };
 use crate::workload::Rng;
 
@@ -95,6 +95,11 @@ fn contenders(plan: Plan) -> Vec<Contender> {
         Contender::peer("ordered Mutex", known, controlled::<Ordered>(plan)),
         Contender::peer("ordered RwLock", known, controlled::<OrderedRw>(plan)),
         Contender::peer(
+            "64 Mutexes, ordered",
+            "weaker: who forgets the order deadlocks, and numbers of one mutex exclude each other",
+            controlled::<Striped>(plan),
+        ),
+        Contender::peer(
             "happylock",
             "stronger: a deadlock does not compile; weaker: a thread that holds one lock can take no other",
             controlled::<Happy>(plan),
@@ -166,17 +171,15 @@ fn literature() -> Vec<Scenario> {
     let ycsb = "Each step has 16 operations on different ones of 16,384 records, half of them reads and half updates, \
                 chosen with the skew θ. Whoever locks is told all 16 beforehand.";
     let sixteen_of = |name, title, steps| {
-        let (accounts, steps) = (RECORDS, steps);
-        by_threads(
-            name,
-            title,
-            ycsb,
-            Plan {
-                accounts,
-                steps,
-                ..PLAN
-            },
-        )
+        let plan = Plan {
+            accounts: RECORDS,
+            steps,
+            ..PLAN
+        };
+        Scenario {
+            pessimist: Some(TABLE),
+            ..by_threads(name, title, ycsb, plan)
+        }
     };
     vec![
         by_threads(

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::{Axis, Contender, Load, Scenario, Setting, mixed, until};
 use crate::records::{
     ByTable, Cells, Dash, Lockmap, OneMutex, OneRwLock, Records, RwLocks, Scc, StdMutexes,
+    StdRwLocks, Stm, Transactions,
 };
 use crate::skew::places;
 use crate::workload::distinct_keys;
@@ -52,13 +53,18 @@ fn contenders(updates: f64) -> Vec<Contender> {
     let fixed = "weaker: no versions, no snapshots; readers wait for a writer";
     let keys = "stronger: keys come and go; weaker: locks a part of its map, with other keys in it";
     let global = "weaker: keys exclude each other";
+    let starves =
+        "weaker: no versions, no snapshots, and no bound on how often a transaction loses";
     vec![
         Contender::ours("VersionedCell", mix::<Cells>(updates)),
+        Contender::ours("transactions", mix::<Transactions>(updates)),
         Contender::ours("LockTable", mix::<ByTable>(updates)),
-        Contender::peer("RwLock, each key", fixed, mix::<RwLocks>(updates)),
-        Contender::peer("Mutex, each key", fixed, mix::<StdMutexes>(updates)),
-        Contender::peer("one RwLock", global, mix::<OneRwLock>(updates)),
-        Contender::peer("one Mutex", global, mix::<OneMutex>(updates)),
+        Contender::peer("stm-core", starves, mix::<Stm>(updates)),
+        Contender::peer("parking_lot RwLock, each", fixed, mix::<RwLocks>(updates)),
+        Contender::peer("std RwLock, each", fixed, mix::<StdRwLocks>(updates)),
+        Contender::peer("std Mutex, each", fixed, mix::<StdMutexes>(updates)),
+        Contender::peer("parking_lot RwLock, one", global, mix::<OneRwLock>(updates)),
+        Contender::peer("parking_lot Mutex, one", global, mix::<OneMutex>(updates)),
         Contender::peer("dashmap", keys, mix::<Dash>(updates)),
         Contender::peer("scc", keys, mix::<Scc>(updates)),
         Contender::peer(

@@ -10,7 +10,7 @@ use latchwork::{VersionedCell, atomically, snapshot};
 use parking_lot::Mutex;
 use stm::TVar;
 
-pub use self::locked::{ByLockmap, ByTable, Global, Happy, OrderedRw};
+pub use self::locked::{ByLockmap, ByTable, Global, Happy, OrderedRw, Striped};
 pub use self::step::{Step, opposite_pairs, random_steps};
 use self::step::{gather, in_order};
 use crate::workload::Rng;
@@ -312,6 +312,7 @@ mod tests {
         rotates::<Stm>();
         rotates::<Ordered>();
         rotates::<OrderedRw>();
+        rotates::<Striped>();
         rotates::<Global>();
         rotates::<ByTable>();
         rotates::<ByLockmap>();
@@ -324,6 +325,7 @@ mod tests {
         holds::<Stm>();
         holds::<Ordered>();
         holds::<OrderedRw>();
+        holds::<Striped>();
         holds::<Global>();
         holds::<ByTable>();
         holds::<ByLockmap>();

@@ -2,22 +2,10 @@
 
 use std::fmt::Write;
 
-use latchwork_bench::machine::{Machine, version_of};
+use latchwork_bench::machine::{Machine, peers_in_words};
 
 use crate::machine::Counts;
 use crate::programs::Question;
-
-const PEERS: [&str; 9] = [
-    "arc-swap",
-    "crossbeam-epoch",
-    "crossbeam-utils",
-    "dashmap",
-    "keyed-lock",
-    "lockable",
-    "lockmap",
-    "parking_lot",
-    "stm",
-];
 
 /// What each structure of a question came to, for each number of cores.
 pub(crate) type Rows = Vec<(&'static str, Vec<Counts>)>;
@@ -73,10 +61,6 @@ pub(crate) fn section(
 }
 
 fn head(cores: &[usize]) -> String {
-    let versions = PEERS
-        .iter()
-        .filter_map(|peer| version_of(peer).map(|version| format!("{peer} {version}")));
-    let versions = versions.collect::<Vec<_>>().join(", ");
     let list = cores.iter().map(usize::to_string).collect::<Vec<_>>();
     format!(
         "# On more cores than there are
@@ -84,7 +68,7 @@ fn head(cores: &[usize]) -> String {
 Written by `cargo run --release -p latchwork-bench --bin cores -- --times 4 --write benches/CORES.md`, or question by question with `--only TITLE
 --add benches/CORES.md`; edit the generator, not this file.
 
-Compiler: {}. Peers: {versions}.
+Compiler: {}. Peers: {}.
 
 The compiled programs, with all their libraries, run on {} virtual cores: each thread is stepped one instruction at a time,
 always the one whose clock is behind, and every access to memory is looked up in a table of cache lines of 64 bytes (modified, shared,
@@ -105,6 +89,7 @@ compared with what is known beforehand (*Control*), and not with a machine of so
 Hashers are seeded anew in each run, and which keys share a line differs with them, in the second digit of a number.
 ",
         Machine::here().rustc,
+        peers_in_words(),
         list.join(", "),
     )
 }

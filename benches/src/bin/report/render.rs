@@ -2,24 +2,11 @@
 
 use std::fmt::Write as _;
 
-use latchwork_bench::machine::{Machine, today, version_of};
+use latchwork_bench::machine::{Machine, peers_in_words, today};
 use latchwork_bench::ratio::Plan;
 
 use crate::questions::Question;
 use crate::row::{Row, Target};
-
-const PEERS: [&str; 10] = [
-    "arc-swap",
-    "crossbeam-epoch",
-    "crossbeam-utils",
-    "dashmap",
-    "keyed-lock",
-    "lockable",
-    "lockmap",
-    "parking_lot",
-    "stm",
-    "tokio",
-];
 
 /// Renders the whole report.
 pub(crate) fn report(answers: &[(&Question, Vec<Row>)], quick: bool) -> String {
@@ -66,16 +53,9 @@ fn apart(text: &mut String, question: &Question, rows: &[Row]) -> std::fmt::Resu
         machine.cpu,
         machine.cores,
         machine.rustc,
-        peers(),
+        peers_in_words(),
         reached.count(),
     )
-}
-
-fn peers() -> String {
-    let versions = PEERS
-        .iter()
-        .filter_map(|peer| Some(format!("{peer} {}", version_of(peer)?)));
-    versions.collect::<Vec<_>>().join(", ")
 }
 
 fn head(text: &mut String, quick: bool) -> std::fmt::Result {
@@ -94,7 +74,7 @@ fn head(text: &mut String, quick: bool) -> std::fmt::Result {
     writeln!(text, "| cores | {} |", machine.cores)?;
     writeln!(text, "| system | {} |", machine.system)?;
     writeln!(text, "| compiler | {} |", machine.rustc)?;
-    writeln!(text, "| peers | {} |\n", peers())?;
+    writeln!(text, "| peers | {} |\n", peers_in_words())?;
     writeln!(
         text,
         "Each ratio is ours divided by the baseline's, both measured in one process and in turn: {rounds} rounds, \

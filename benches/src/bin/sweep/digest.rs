@@ -91,46 +91,91 @@ impl<'a> Answer<'a> {
         (0..self.ticks.len()).rev().find(known)
     }
 
-    /// Where the line of the first contender, who is optimistic, crosses that of the pessimistic one, in words.
-    pub(crate) fn crossing(&self) -> Option<String> {
+    /// Where the line of the first contender, who is optimistic, crosses that of the pessimistic one; `None` if nobody
+    /// asks.
+    pub(crate) fn crossings(&self) -> Option<Crossings> {
         let pessimist = self.scenario.pessimist?;
-        let optimist = self.lines[0].name;
         let line = self.lines.iter().find(|line| line.name == pessimist)?;
         // The ratio of the same round: what the machine did to one it did to the other.
         let lead = |point: &Point| Some(point.verdict.as_ref()?.ratio?.median.ln());
-        let points = self.ticks.iter().zip(&line.points);
-        let leads: Vec<(f64, f64)> = points
-            .filter_map(|(&tick, point)| Some((tick, lead(point)?)))
+        let points = line.points.iter().enumerate();
+        let leads: Vec<(usize, f64)> = points
+            .filter_map(|(place, point)| Some((place, lead(point)?)))
             .collect();
-        let [(_, first), ..] = leads[..] else {
+        Some(Crossings {
+            names: [self.lines[0].name, pessimist],
+            first: leads.first().filter(|_| leads.len() > 1).map(|(_, l)| *l),
+            at: crossings(&leads, &self.ticks),
+        })
+    }
+
+    /// The same in words.
+    pub(crate) fn crossings_in_words(&self) -> Option<String> {
+        let crossings = self.crossings()?;
+        let [optimist, pessimist] = crossings.names;
+        let Some(first) = crossings.first else {
             return Some(format!(
                 "No verdict on where {optimist} and {pessimist} cross."
             ));
         };
-        let leader = if first > 0.0 { optimist } else { pessimist };
-        let axis = self.axis();
-        Some(match crossing(&leads) {
-            Some((at, [left, right])) => format!(
-                "At first {leader} is ahead; the lines of {optimist} and {pessimist} cross between {left} and {right}, \
-                 at about {at:.2} ({axis})."
-            ),
-            None => format!(
+        let [leader, other] = if first > 0.0 {
+            [optimist, pessimist]
+        } else {
+            [pessimist, optimist]
+        };
+        if crossings.at.is_empty() {
+            return Some(format!(
                 "Throughout {leader} is ahead: the lines of {optimist} and {pessimist} do not cross."
-            ),
-        })
+            ));
+        }
+        let axis = self.axis();
+        let at = crossings.at.iter().map(|crossing| {
+            let [left, right] = crossing.between;
+            format!("between {left} and {right}, at about {:.2}", crossing.value)
+        });
+        let at = at.collect::<Vec<_>>().join("; again ");
+        Some(format!(
+            "At first {leader} is ahead of {other}; their lines cross {at} ({axis})."
+        ))
     }
 }
 
-/// Where a line through these points first changes its sign, and between which two of them that is.
-fn crossing(points: &[(f64, f64)]) -> Option<(f64, [f64; 2])> {
-    points.windows(2).find_map(|pair| {
+/// Where two lines cross.
+#[derive(Debug)]
+pub(crate) struct Crossings {
+    names: [&'static str; 2],
+    /// By how much the optimist is ahead at first, as a logarithm; `None` if there is no line to speak of.
+    first: Option<f64>,
+    pub(crate) at: Vec<Crossing>,
+}
+
+/// One place where they do.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Crossing {
+    /// Ticks from the left, and parts of the way to the next.
+    pub(crate) place: f64,
+    /// What stands under it, if the axis were to scale between two ticks.
+    pub(crate) value: f64,
+    between: [f64; 2],
+}
+
+/// Where a line through these points, each at a tick, changes its sign.
+fn crossings(points: &[(usize, f64)], ticks: &[f64]) -> Vec<Crossing> {
+    let crosses = points.windows(2).filter_map(|pair| {
         let [(left, before), (right, after)] = *pair else {
             return None;
         };
-        let crosses = before * after <= 0.0 && before != after;
-        let at = left + (right - left) * before / (before - after);
-        crosses.then_some((at, [left, right]))
-    })
+        let part = before / (before - after);
+        let along = |[left, right]: [f64; 2]| left + (right - left) * part;
+        let between = [ticks[left], ticks[right]];
+        // At a tick itself it is counted once, by what comes before.
+        (before != 0.0 && before * after <= 0.0).then(|| Crossing {
+            place: along([left as f64, right as f64]),
+            value: along(between),
+            between,
+        })
+    });
+    crosses.collect()
 }
 
 fn runs_of<'c>(cell: &'c Cell, name: &str) -> &'c [Run] {
@@ -216,9 +261,20 @@ mod tests {
     }
 
     #[test]
-    fn lines_cross_between_the_points_where_the_sign_changes() {
-        let crosses = crossing(&[(0.0, 1.0), (0.5, 1.0), (1.0, -1.0)]);
-        assert_eq!(crosses, Some((0.75, [0.5, 1.0])));
-        assert_eq!(crossing(&[(0.0, 1.0), (1.0, 2.0)]), None);
+    fn lines_cross_between_the_ticks_where_the_sign_changes() {
+        let ticks = [0.0, 0.5, 1.0, 2.0];
+        let found = crossings(&[(0, 1.0), (1, 1.0), (2, -1.0), (3, 3.0)], &ticks);
+        let [first, second] = found[..] else {
+            panic!("two changes: {found:?}")
+        };
+        assert_eq!((first.place, first.value), (1.5, 0.75));
+        assert_eq!(first.between, [0.5, 1.0]);
+        assert_eq!((second.place, second.value), (2.25, 1.25));
+        assert_eq!(crossings(&[(0, 1.0), (3, 2.0)], &ticks), []);
+        // Over a tick without a verdict, and at a tick.
+        let found = crossings(&[(0, 1.0), (2, -1.0)], &ticks);
+        assert_eq!(found.iter().map(|c| c.place).collect::<Vec<_>>(), [1.0]);
+        let found = crossings(&[(0, 1.0), (1, 0.0), (2, -1.0)], &ticks);
+        assert_eq!(found.iter().map(|c| c.place).collect::<Vec<_>>(), [1.0]);
     }
 }

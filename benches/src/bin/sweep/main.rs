@@ -87,38 +87,40 @@ fn sweep(scenarios: &[Scenario], raw: &mut Raw) -> Result<(), String> {
         let found = raw.find(scenario.name, setting.threads, setting.value);
         found.is_none()
     };
-    let left: Vec<_> = scenarios
-        .iter()
-        .flat_map(settings)
-        .filter(missing)
-        .collect();
+    let (left, there): (Vec<_>, Vec<_>) = scenarios.iter().flat_map(settings).partition(missing);
     if left.is_empty() {
         return Ok(());
     }
-    let turns = left.iter().map(|(scenario, _)| scenario.contenders.len());
-    let turns = (turns.sum::<usize>() * plan.depth.runs()) as u64;
-    let least = Duration::from_secs_f64(turns as f64 * plan.turn().as_secs_f64());
+    let turns = |settings: &[(&Scenario, Setting)]| {
+        let turns = settings.iter().map(|(of, _)| of.contenders.len());
+        (turns.sum::<usize>() * plan.depth.runs()) as u64
+    };
+    let least = Duration::from_secs_f64(turns(&left) as f64 * plan.turn().as_secs_f64());
     eprintln!(
         "{} settings to measure, {} are there; at least {}, twice that where the machine is disturbed",
         left.len(),
-        raw.cells.len(),
+        there.len(),
         HumanDuration(least)
     );
     let style = "{elapsed_precise} {wide_bar} {percent:>3}%, {eta} left  {msg}";
     let style = ProgressStyle::with_template(style).map_err(|error| error.to_string())?;
-    let progress = ProgressBar::new(turns).with_style(style);
+    let mut done = turns(&there);
+    let progress = ProgressBar::new(done + turns(&left)).with_style(style);
+    // How long it takes is learned from what is measured now, and not from what an earlier sweep has left.
+    progress.set_position(done);
+    progress.reset_eta();
     let mut control: Option<(usize, Control)> = None;
-    let mut done = 0;
     for (scenario, setting) in left {
         let threads = setting.threads;
-        progress.set_message(format!("{}, {threads} threads", scenario.name));
+        let noun = if threads == 1 { "thread" } else { "threads" };
+        progress.set_message(format!("{}, {threads} {noun}", scenario.name));
         let control = match control.take() {
             Some(kept) if kept.0 == threads => control.insert(kept),
             _ => control.insert((threads, Control::new(threads, plan.depth.control_span()))),
         };
         let cell = measure::cell(scenario, setting, plan, &control.1, &progress);
         raw.add(cell).map_err(|error| error.to_string())?;
-        done += (scenario.contenders.len() * plan.depth.runs()) as u64;
+        done += turns(&[(scenario, setting)]);
         progress.set_position(done);
     }
     progress.finish_and_clear();

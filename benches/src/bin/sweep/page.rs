@@ -3,7 +3,7 @@
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::digest::{Answer, Line};
-use crate::plot::{self, Chart, Series, Spot};
+use crate::plot::{self, Chart, Mark, Series, Spot};
 use crate::raw::{Head, PARTS};
 use crate::table::{self, Rows};
 
@@ -19,7 +19,8 @@ svg { width: 100%; height: auto; max-width: 600px; display: block; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .85em; font-variant-numeric: tabular-nums; margin: .6em 0; }
 th, td { padding: 3px 9px; border-bottom: 1px solid #ccc; text-align: right; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; } th:first-child { white-space: normal; }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
+th:first-child { white-space: normal; }
 .facts td { white-space: normal; text-align: left; } .facts td:first-child { font-weight: 600; vertical-align: top; }
 .verdict { font-weight: 600; }
 summary { cursor: pointer; margin-top: .6em; }
@@ -50,7 +51,8 @@ pub(crate) fn html(head: &Head, answers: &[Answer<'_>]) -> Result<String, String
                 ul { @for sentence in table::HOW_TO_READ { li { (sentence) } } }
                 p {
                     "In the charts both scales are what they say: rates and times are logarithmic, what varies is not to scale. \
-                     Heavy lines are of this crate; a thin upright line is the middle half of the runs. The numbers themselves are in "
+                     Heavy lines are of this crate; a thin upright line is the middle half of the runs, and a dashed one over the whole chart \
+                     is where the optimistic line and the pessimistic one cross. The numbers themselves are in "
                     a href="raw.jsonl" { "raw.jsonl" } " and " a href="table.txt" { "table.txt" } "."
                 }
                 nav {
@@ -93,7 +95,7 @@ fn section(answer: &Answer<'_>) -> Result<Markup, String> {
                     }
                 }
             }
-            @if let Some(crossing) = answer.crossing() { p.verdict { (crossing) } }
+            @if let Some(crossing) = answer.crossings_in_words() { p.verdict { (crossing) } }
             @if !doubts.is_empty() { p { "No verdict: " (doubts.join("; ")) "." } }
             details {
                 summary { "Numbers, and what each promises" }
@@ -146,13 +148,19 @@ fn chart_of_rates(answer: &Answer<'_>) -> Result<Option<String>, String> {
             .collect()
     };
     let ticks = answer.ticks.iter().map(|&tick| table::tick(tick));
-    chart(
-        answer,
-        answer.axis(),
-        "operations a second",
-        ticks.collect(),
-        series,
-    )
+    let crossings = answer.crossings();
+    let marks = crossings.iter().flat_map(|crossings| &crossings.at);
+    let marks = marks.map(|crossing| Mark {
+        place: crossing.place,
+        label: format!("cross at {:.2}", crossing.value),
+    });
+    plot::svg(&Chart {
+        x: answer.axis(),
+        y: "operations a second",
+        ticks: ticks.collect(),
+        lines: drawn(answer, series),
+        marks: marks.collect(),
+    })
 }
 
 fn chart_of_times(answer: &Answer<'_>, place: usize) -> Result<Option<String>, String> {
@@ -166,30 +174,25 @@ fn chart_of_times(answer: &Answer<'_>, place: usize) -> Result<Option<String>, S
             })
             .collect()
     };
-    let x = "part of the operations that took no longer".to_owned();
-    chart(
-        answer,
-        x,
-        "nanoseconds",
-        PARTS.map(table::part).to_vec(),
-        series,
-    )
+    plot::svg(&Chart {
+        x: "part of the operations that took no longer".to_owned(),
+        y: "nanoseconds",
+        ticks: PARTS.map(table::part).to_vec(),
+        lines: drawn(answer, series),
+        marks: Vec::new(),
+    })
 }
 
-fn chart(
-    answer: &Answer<'_>,
-    x: String,
-    y: &str,
-    ticks: Vec<String>,
+fn drawn<'a>(
+    answer: &'a Answer<'_>,
     points: impl Fn(&Line) -> Vec<Option<Spot>>,
-) -> Result<Option<String>, String> {
+) -> Vec<Series<'a>> {
     let lines = answer.lines.iter().map(|line| Series {
         name: line.name,
         ours: line.ours,
         points: points(line),
     });
-    let lines = lines.collect();
-    plot::svg(&Chart { x, y, ticks, lines })
+    lines.collect()
 }
 
 #[cfg(test)]

@@ -19,6 +19,15 @@ pub(crate) struct Chart<'a> {
     pub(crate) y: &'a str,
     pub(crate) ticks: Vec<String>,
     pub(crate) lines: Vec<Series<'a>>,
+    pub(crate) marks: Vec<Mark>,
+}
+
+/// A place on the axis that something is to be said of.
+#[derive(Debug)]
+pub(crate) struct Mark {
+    /// Ticks from the left, and parts of the way to the next.
+    pub(crate) place: f64,
+    pub(crate) label: String,
 }
 
 /// One line, with a point or none at each tick.
@@ -47,15 +56,37 @@ const COLOURS: [RGBColor; 5] = [
     RGBColor(130, 60, 120),
 ];
 
-/// The corners of a marker around its middle, and whether it is filled. There are more of them than dashes, and the two
-/// numbers have no common factor: no two lines look the same.
-const MARKERS: [(&[(i32, i32)], bool); 6] = [
-    (&[(-4, -4), (4, -4), (4, 4), (-4, 4)], true),
-    (&[(0, -5), (5, 4), (-5, 4)], true),
-    (&[(0, -5), (5, 0), (0, 5), (-5, 0)], false),
-    (&[(-4, -4), (4, -4), (4, 4), (-4, 4)], false),
-    (&[(0, 5), (5, -4), (-5, -4)], false),
-    (&[(0, -5), (5, 0), (0, 5), (-5, 0)], true),
+/// The corners of a marker around its middle.
+type Corners = &'static [(i32, i32)];
+
+const SQUARE: Corners = &[(-4, -4), (4, -4), (4, 4), (-4, 4)];
+const UP: Corners = &[(0, -5), (5, 4), (-5, 4)];
+const DOWN: Corners = &[(0, 5), (5, -4), (-5, -4)];
+const DIAMOND: Corners = &[(0, -5), (5, 0), (0, 5), (-5, 0)];
+#[rustfmt::skip]
+const ROUND: Corners = &[(-2, -5), (2, -5), (5, -2), (5, 2), (2, 5), (-2, 5), (-5, 2), (-5, -2)];
+#[rustfmt::skip]
+const CROSS: Corners = &[
+    (-2, -5), (2, -5), (2, -2), (5, -2), (5, 2), (2, 2), (2, 5), (-2, 5), (-2, 2), (-5, 2), (-5, -2), (-2, -2),
+];
+const HOURGLASS: Corners = &[(-5, -5), (5, -5), (-5, 5), (5, 5)];
+const BOW: Corners = &[(-5, -5), (-5, 5), (5, -5), (5, 5)];
+
+/// Markers, and whether they are filled: one for each line, so that none needs its colour or its dashes.
+const MARKERS: [(Corners, bool); 13] = [
+    (SQUARE, true),
+    (UP, true),
+    (DIAMOND, false),
+    (SQUARE, false),
+    (DOWN, false),
+    (DIAMOND, true),
+    (ROUND, false),
+    (CROSS, true),
+    (UP, false),
+    (HOURGLASS, true),
+    (ROUND, true),
+    (BOW, false),
+    (DOWN, true),
 ];
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -96,7 +127,10 @@ fn draw(chart: &Chart<'_>, area: &Area<'_>, range: std::ops::Range<f64>) -> Draw
         .y_label_area_size(58)
         .build_cartesian_2d(
             0..(chart.ticks.len() - 1).max(1),
-            range.clone().log_scale().with_key_points(steps(range)),
+            range
+                .clone()
+                .log_scale()
+                .with_key_points(steps(range.clone())),
         )
         .map_err(said)?;
     axes.configure_mesh()
@@ -111,6 +145,16 @@ fn draw(chart: &Chart<'_>, area: &Area<'_>, range: std::ops::Range<f64>) -> Draw
         .bold_line_style(RGBColor(225, 225, 225))
         .draw()
         .map_err(said)?;
+    let [top, bottom] = [range.end, range.start];
+    for mark in &chart.marks {
+        let at = |y| {
+            let ends = [mark.place.floor(), mark.place.ceil()];
+            let [left, right] = ends.map(|place| axes.backend_coord(&(place as usize, y)));
+            let way = f64::from(right.0 - left.0) * mark.place.fract();
+            (left.0 + way.round() as i32, left.1)
+        };
+        draw_mark(area, &mark.label, [at(top), at(bottom)])?;
+    }
     let mut ends = Vec::new();
     for (which, line) in chart.lines.iter().enumerate() {
         let at = |(place, spot): (usize, &Option<Spot>)| {
@@ -125,6 +169,23 @@ fn draw(chart: &Chart<'_>, area: &Area<'_>, range: std::ops::Range<f64>) -> Draw
     }
     let right = i32::try_from(SIZE.0).unwrap_or(i32::MAX) - names as i32;
     draw_names(area, right, ends)
+}
+
+/// Draws an upright line, from the top to the bottom, with what is to be said of it beside its top.
+fn draw_mark(area: &Area<'_>, label: &str, [top, bottom]: [Pixel; 2]) -> Drawn {
+    let path = DashedPathElement::new(vec![top, bottom], 6, 5, BLACK.stroke_width(1));
+    area.draw(&path).map_err(said)?;
+    let wide = (label.len() as f64 * LETTER) as i32;
+    // To its right, or to its left where that would be beyond the names' middle.
+    let x = if top.0 + wide + 4 < SIZE.0 as i32 * 3 / 5 {
+        top.0 + 4
+    } else {
+        top.0 - wide - 4
+    };
+    let behind = Rectangle::new([(x - 2, top.1), (x + wide + 2, top.1 + 15)], WHITE.filled());
+    area.draw(&behind).map_err(said)?;
+    let text = Text::new(label.to_owned(), (x, top.1 + 1), FONT);
+    area.draw(&text).map_err(said)
 }
 
 /// Draws one line with its markers, and returns where it ends.
@@ -176,7 +237,8 @@ fn draw_names(area: &Area<'_>, right: i32, mut ends: Vec<(usize, &str, Pixel)>) 
     let bottom = i32::try_from(SIZE.1).unwrap_or(i32::MAX) - BELOW - APART / 2;
     let places = spread(&wanted, APART, APART, bottom);
     for ((which, name, end), y) in ends.into_iter().zip(places) {
-        let leader = PathElement::new(vec![end, (right + 8, y)], RGBColor(170, 170, 170));
+        let grey = RGBColor(150, 150, 150).stroke_width(1);
+        let leader = DashedPathElement::new(vec![end, (right + 8, y)], 1, 3, grey);
         area.draw(&leader).map_err(said)?;
         draw_marker(area, which, end)?;
         draw_marker(area, which, (right + 12, y))?;
@@ -253,6 +315,7 @@ mod tests {
             y: "a second",
             ticks: ["1", "2", "4"].map(str::to_owned).to_vec(),
             lines,
+            marks: Vec::new(),
         }
     }
 
@@ -265,6 +328,26 @@ mod tests {
         let svg = svg(&chart(lines)).expect("it can be drawn");
         let svg = svg.expect("it has points");
         assert!(svg.contains("somebody") && !svg.contains("nobody"));
+    }
+
+    #[test]
+    fn a_mark_stands_where_it_is_said_to() {
+        let at = |place| {
+            let label = "cross at 3".to_owned();
+            let chart = Chart {
+                marks: vec![Mark { place, label }],
+                ..chart(vec![series("somebody", vec![Some(1e6); 3])])
+            };
+            let svg = svg(&chart).expect("it can be drawn");
+            let svg = svg.expect("it has points");
+            let (before, _) = svg.split_once("cross at 3").expect("the mark");
+            let (_, tag) = before.rsplit_once(" x=\"").expect("its place");
+            let x = tag.split('"').next().expect("a number");
+            x.parse::<i32>().expect("a number")
+        };
+        let [left, between, right] = [0.0, 0.25, 0.5].map(at);
+        assert!(left < right);
+        assert!((left + right - 2 * between).abs() <= 1);
     }
 
     #[test]
@@ -287,9 +370,12 @@ mod tests {
     }
 
     #[test]
-    fn no_two_lines_look_the_same() {
-        let looks = (0..10).map(|which| (which % DASHES.len(), which % MARKERS.len()));
-        let looks: std::collections::HashSet<_> = looks.collect();
-        assert_eq!(looks.len(), 10);
+    fn no_two_lines_have_one_marker() {
+        let markers: std::collections::HashSet<_> = MARKERS.into_iter().collect();
+        assert_eq!(markers.len(), MARKERS.len());
+        for scenario in latchwork_bench::scenarios::all() {
+            let lines = scenario.contenders.len();
+            assert!(lines <= MARKERS.len(), "{}: {lines}", scenario.name);
+        }
     }
 }

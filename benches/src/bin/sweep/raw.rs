@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::Plan;
 
-/// Where and how the runs of a file were made. What differs in one of them does not belong into one plot.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Where and how the runs of a file were made. What differs in one of them does not belong into one plot, but for the
+/// commit: it moves on while the program that was built from it is the same.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Head {
     pub(crate) cpu: String,
     pub(crate) cores: usize,
@@ -28,29 +29,10 @@ pub(crate) struct Head {
     pub(crate) plan: Plan,
 }
 
-/// The crates that are compared with.
-const PEERS: [&str; 13] = [
-    "arc-swap",
-    "crossbeam-utils",
-    "dashmap",
-    "happylock",
-    "keyed-lock",
-    "left-right",
-    "lockable",
-    "lockmap",
-    "parking_lot",
-    "scc",
-    "stm",
-    "stm-core",
-    "tokio",
-];
-
 impl Head {
     pub(crate) fn here(plan: Plan) -> Self {
         let machine = Machine::here();
-        let peers = PEERS
-            .iter()
-            .filter_map(|&peer| Some((peer.to_owned(), machine::version_of(peer)?.to_owned())));
+        let peers = machine::peers().map(|(name, version)| (name.to_owned(), version.to_owned()));
         Self {
             cpu: machine.cpu,
             cores: machine.cores,
@@ -62,6 +44,20 @@ impl Head {
             peers: peers.collect(),
             plan,
         }
+    }
+
+    /// In what runs of the one cannot be drawn beside runs of the other.
+    fn differs(&self, other: &Self) -> Option<&'static str> {
+        let same = [
+            ("processor", self.cpu == other.cpu),
+            ("number of cores", self.cores == other.cores),
+            ("system", self.system == other.system),
+            ("allocator", self.allocator == other.allocator),
+            ("build", self.build == other.build),
+            ("depth or number of threads", self.plan == other.plan),
+        ];
+        same.into_iter()
+            .find_map(|(what, same)| (!same).then_some(what))
     }
 }
 
@@ -103,7 +99,7 @@ pub(crate) struct Raw {
 
 impl Raw {
     /// Opens the file of a sweep with this head, and reads what it has; makes it if it is not there.
-    pub(crate) fn open(path: &Path, head: Head) -> Result<Self, String> {
+    pub(crate) fn open(path: &Path, mut head: Head) -> Result<Self, String> {
         let said = |error: std::io::Error| format!("{}: {error}", path.display());
         let old = match File::open(path) {
             Ok(file) => Some(file),
@@ -118,13 +114,18 @@ impl Raw {
             let mut line = String::new();
             while old.read_line(&mut line).map_err(said)? > 0 && line.ends_with('\n') {
                 if length == 0 {
-                    let found: Option<Head> = serde_json::from_str(&line).ok();
-                    if found.as_ref() != Some(&head) {
+                    let found = serde_json::from_str::<Head>(&line);
+                    let differs = match &found {
+                        Ok(found) => found.differs(&head),
+                        Err(_) => Some("version of this program"),
+                    };
+                    if let Some(what) = differs {
                         return Err(format!(
-                            "{} is of another machine, build or plan: --fresh starts anew, --out names another folder",
+                            "{} is of another {what}: --fresh starts anew, --out names another folder",
                             path.display()
                         ));
                     }
+                    head = found.unwrap_or(head);
                 } else {
                     let cell = serde_json::from_str(&line);
                     cells.push(cell.map_err(|error| format!("{}: {error}", path.display()))?);
@@ -204,9 +205,17 @@ mod tests {
         assert!(raw.find("spread", 2, 0.2).is_none());
         drop(raw);
 
-        let cpu = "another".to_owned();
-        let other = Raw::open(&path, Head { cpu, ..head });
-        assert!(other.is_err_and(|error| error.contains("--fresh")));
+        let commit = "a later one".to_owned();
+        let later = Head {
+            commit,
+            ..head.clone()
+        };
+        let raw = Raw::open(&path, later).expect("the program is the same");
+        assert_eq!(raw.head.commit, head.commit);
+        drop(raw);
+        let build = "another".to_owned();
+        let other = Raw::open(&path, Head { build, ..head });
+        assert!(other.is_err_and(|error| error.contains("another build: --fresh")));
         fs::remove_dir_all(&folder).expect("it is ours");
     }
 }

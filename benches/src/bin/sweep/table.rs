@@ -171,7 +171,7 @@ pub(crate) fn text(head: &Head, answers: &[Answer<'_>]) -> String {
             text += &format!("{}\n\n", setting(answer, place));
             text += &drawn(times(answer, place));
         }
-        if let Some(crossing) = answer.crossing() {
+        if let Some(crossing) = answer.crossings_in_words() {
             text += &format!("{crossing}\n");
         }
         for line in answer.lines.iter().filter(|line| !line.note.is_empty()) {

@@ -117,8 +117,9 @@ pub(crate) static ONE: Question = Question {
 
 pub(crate) static ONE_SHARED: Question = Question {
     title: "Locks by key: all cores share one",
-    text: "Each core locks the key shared and unlocks it. Each lock that counts its readers in one word moves that word twice for each \
-           reader at most, whosever it is.",
+    text: "Each core locks the key shared and unlocks it. A lock that counts its readers in one word moves that word, whosever the reader \
+           is: less than once for each if all of it fits into the time that the line stays, and again for each access that comes after \
+           it has left.",
     programs: &[
         Program {
             name: "`LockTable`, shared",

@@ -1,14 +1,13 @@
 //! Do two threads that lock different keys do twice the work of one?
 
 use std::ops::RangeInclusive;
-use std::sync::atomic::AtomicU64;
 
-use crossbeam_utils::CachePadded;
 use latchwork::{LockTable, RandomState};
+use latchwork_bench::control;
 use latchwork_bench::peers::{Exclusive, KeyLock, Lockmap, PaddedMutexes};
 use latchwork_bench::ratio::{Plan, Quartiles};
 use latchwork_bench::throughput;
-use latchwork_bench::workload::{KEYS, distinct_keys, own_counter, until};
+use latchwork_bench::workload::{KEYS, distinct_keys, until};
 
 use super::Question;
 use crate::row::Row;
@@ -65,15 +64,11 @@ fn scaling<L: KeyLock<u64>>(plan: Plan, what: &str, locks: &L, keys: impl Fn(u64
 /// Runs rounds until there are enough to believe, or three times as many were tried. `rate` is told the round, and
 /// on how many threads to work.
 pub(super) fn believed(plan: Plan, what: &str, rate: impl Fn(u64, usize) -> f64) -> Row {
-    let counters: [CachePadded<AtomicU64>; 2] = Default::default();
     let mut believed = Vec::new();
     let mut tried = 0;
     while believed.len() < plan.rounds && tried < 3 * plan.rounds {
         let subject = |threads| rate(tried as u64, threads);
-        let counted = |threads| {
-            let work = |index: usize, stop: &_| own_counter(&counters[index], stop);
-            throughput::run(threads, plan.crowd_span, work).rate()
-        };
+        let counted = |threads| control::rate(threads, plan.crowd_span);
         // The control's runs stand around the subject's: what disturbs those disturbs the control too.
         let (control, subject) = if tried % 2 == 0 {
             let (control, one) = (counted(1), subject(1));

@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, RwLock};
 
 use crossbeam_skiplist::SkipMap;
-use crossbeam_utils::CachePadded;
+use latchwork_bench::control;
 use latchwork_bench::ratio::{Comparison, Plan, Quartiles, in_turn};
-use latchwork_bench::throughput;
-use latchwork_bench::workload::own_counter;
 
 use super::Question;
 use crate::row::Row;
@@ -89,11 +87,7 @@ fn beside(plan: Plan, what: &str, against: &str, load: Load, peer: &dyn Map) -> 
     let tree = BTree::default();
     measure::fill(&tree, load);
     measure::fill(peer, load);
-    let counters: [CachePadded<_>; 2] = Default::default();
-    let counted = |threads| {
-        let work = |index: usize, stop: &_| own_counter(&counters[index], stop);
-        throughput::run(threads, plan.crowd_span, work).rate()
-    };
+    let counted = |threads| control::rate(threads, plan.crowd_span);
     let (mut believed, mut tried) = (Vec::new(), 0);
     while believed.len() < plan.rounds && tried < 3 * plan.rounds {
         let one = counted(1);
