@@ -1,8 +1,8 @@
-//! Latches and links: behaviour, bad input, and threads against an oracle.
+//! Latches: behaviour, bad input, and threads against an oracle.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Barrier};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
@@ -23,13 +23,6 @@ impl Pair {
 
     fn get(&self) -> (u64, u64) {
         (self.0.load(Relaxed), self.1.load(Relaxed))
-    }
-}
-
-/// Waits until `f` says so: for what another thread is about to do.
-fn until(f: impl Fn() -> bool) {
-    while !f() {
-        thread::yield_now();
     }
 }
 
@@ -363,95 +356,6 @@ fn a_traversal_takes_latches_after_a_few_failures() {
     });
     assert_eq!(seen[..8], [Coupling::Optimistic; 8]);
     assert_eq!(seen[8..], [Coupling::Exclusive; 3]);
-}
-
-/// Counts how often it is dropped.
-struct Counted(Arc<AtomicUsize>, u64);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_add(1, Relaxed);
-    }
-}
-
-/// Waits until that many are dropped.
-fn dropped(drops: &AtomicUsize, n: usize) {
-    until(|| {
-        latchwork::flush();
-        drops.load(Relaxed) >= n
-    });
-    assert_eq!(drops.load(Relaxed), n);
-}
-
-#[test]
-fn a_pin_keeps_what_is_taken_out() {
-    let drops = Arc::new(AtomicUsize::new(0));
-    let link = Link::new(Unlinked::new(Counted(drops.clone(), 1)));
-    let pin = latchwork::pin();
-    let seen = link.get(&pin).unwrap();
-    drop(link.swap(Some(Unlinked::new(Counted(drops.clone(), 2)))));
-    latchwork::flush();
-    assert_eq!((seen.1, drops.load(Relaxed)), (1, 0));
-    assert_eq!(link.get(&pin).unwrap().1, 2);
-    drop(pin);
-    dropped(&drops, 1);
-    drop(link);
-    dropped(&drops, 2);
-}
-
-#[test]
-fn nodes_are_dropped_once_each() {
-    const ROUNDS: usize = if cfg!(debug_assertions) {
-        2_000
-    } else {
-        20_000
-    };
-    let (made, drops) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
-    let links: [Link<Counted>; 4] = Default::default();
-    let start = Barrier::new(4);
-    thread::scope(|s| {
-        for n in 0..4_usize {
-            let (links, made, drops, start) = (&links, &made, &drops, &start);
-            s.spawn(move || {
-                start.wait();
-                for round in 0..ROUNDS {
-                    let (from, to) = (&links[(n + round) % 4], &links[(n * round) % 4]);
-                    match round % 4 {
-                        0 => {
-                            made.fetch_add(1, Relaxed);
-                            let node = Counted(drops.clone(), round as u64 ^ 7);
-                            drop(to.swap(Some(Unlinked::new(node))));
-                        }
-                        // From one link to another.
-                        1 => drop(to.swap(from.swap(None))),
-                        _ => {
-                            let pin = latchwork::pin();
-                            if let Some(node) = from.get(&pin) {
-                                thread::yield_now();
-                                assert_eq!((node.1 ^ 7) % 4, 0, "somebody else's memory");
-                            }
-                        }
-                    }
-                }
-            });
-        }
-    });
-    drop(links);
-    dropped(&drops, made.into_inner());
-}
-
-#[test]
-fn a_node_that_is_dropped_drops_what_hangs_in_it() {
-    struct Tree(Counted, #[allow(dead_code)] [Link<Tree>; 2]);
-    fn tree(depth: u32, drops: &Arc<AtomicUsize>) -> Unlinked<Tree> {
-        let below = || (depth > 0).then(|| tree(depth - 1, drops)).into();
-        Unlinked::new(Tree(Counted(drops.clone(), 0), [below(), below()]))
-    }
-    let drops = Arc::new(AtomicUsize::new(0));
-    let root = tree(5, &drops);
-    assert_eq!(root.0.1, 0);
-    drop(root);
-    dropped(&drops, 63);
 }
 
 #[test]
