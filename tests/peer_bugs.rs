@@ -3,19 +3,14 @@
 
 mod common;
 
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
 use common::hashers::Place;
+use common::tasks::{Bell, POLICIES, poll, poll_with};
 use common::{Rng, assert_as_new, table, until_waits, watchdog};
 use latchwork::{Fairness, LockTable, Mode};
-
-const POLICIES: [Fairness; 2] = [Fairness::Eventual, Fairness::Fifo];
 
 /// A table of the policy, and how many bytes its index has before any use.
 fn with(fairness: Fairness, place: Place) -> (LockTable<u64, Place>, usize) {
@@ -25,31 +20,6 @@ fn with(fairness: Fairness, place: Place) -> (LockTable<u64, Place>, usize) {
         .build();
     let fresh = table.stats().index_bytes;
     (table, fresh)
-}
-
-/// Counts how often a task was woken.
-#[derive(Debug, Default)]
-struct Woken(AtomicU64);
-
-impl Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
-impl Woken {
-    fn times(&self) -> u64 {
-        self.0.load(Ordering::SeqCst)
-    }
-}
-
-fn poll<F: Future + ?Sized>(future: Pin<&mut F>, woken: &Arc<Woken>) -> Poll<F::Output> {
-    let waker = Waker::from(woken.clone());
-    future.poll(&mut Context::from_waker(&waker))
-}
-
-fn poll_once<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
-    poll(future, &Arc::default())
 }
 
 /// Counters of who is inside; nothing but the lock keeps them from being wrong.
@@ -79,13 +49,13 @@ fn a_waiter_that_gave_up_leaves_no_entry() {
             let (table, fresh) = with(fairness, place);
             for key in 0..1_000 {
                 let holder = table.lock(&key);
-                let mut writer = Box::pin(table.lock_async(&key));
-                let mut reader = Box::pin(table.lock_shared_async(&key));
-                assert!(poll_once(writer.as_mut()).is_pending());
-                assert!(poll_once(reader.as_mut()).is_pending());
+                let mut writer = table.lock_async(&key);
+                let mut reader = table.lock_shared_async(&key);
+                assert!(poll(&mut writer).is_pending());
+                assert!(poll(&mut reader).is_pending());
                 let keys = [(&key, Mode::Exclusive), (&!key, Mode::Shared)];
-                let mut both = Box::pin(table.lock_all_async(keys));
-                assert!(poll_once(both.as_mut()).is_pending());
+                let mut both = table.lock_all_async(keys);
+                assert!(poll(&mut both).is_pending());
                 assert!(table.try_lock_for(&key, Duration::from_nanos(1)).is_none());
                 // Before the holder leaves, after it, and who was granted last of all.
                 match key % 3 {
@@ -201,18 +171,18 @@ fn readers_behind_a_writer_that_gave_up_are_let_in() {
     for fairness in POLICIES {
         let (table, fresh) = with(fairness, Place::Identity);
         let holder = table.lock_shared(&1);
-        let mut writer = Box::pin(table.lock_async(&1));
-        assert!(poll_once(writer.as_mut()).is_pending());
-        let woken: [Arc<Woken>; 2] = Default::default();
-        let mut readers = woken.each_ref().map(|woken| {
-            let mut reader = Box::pin(table.lock_shared_async(&1));
-            assert!(poll(reader.as_mut(), woken).is_pending());
+        let mut writer = table.lock_async(&1);
+        assert!(poll(&mut writer).is_pending());
+        let bells = [Bell::new(), Bell::new()];
+        let mut readers = bells.each_ref().map(|(_, waker)| {
+            let mut reader = table.lock_shared_async(&1);
+            assert!(poll_with(&mut reader, waker).is_pending());
             reader
         });
         drop(writer);
-        for (reader, woken) in readers.iter_mut().zip(&woken) {
-            assert_eq!(woken.times(), 1);
-            assert!(poll(reader.as_mut(), woken).is_ready());
+        for (reader, (bell, waker)) in readers.iter_mut().zip(&bells) {
+            assert_eq!(bell.rings(), 1);
+            assert!(poll_with(reader, waker).is_ready());
         }
         drop((holder, readers));
         assert_as_new(&table, fresh);
@@ -291,16 +261,16 @@ fn of_two_that_upgrade_none_waits_for_the_other() {
         let one = table.lock_shared(&1);
         let two = table.lock_shared(&1);
         // Also with a writer in the queue, which both are ahead of.
-        let mut writer = Box::pin(table.lock_async(&1));
-        assert!(poll_once(writer.as_mut()).is_pending());
+        let mut writer = table.lock_async(&1);
+        assert!(poll(&mut writer).is_pending());
         let one = one.try_upgrade().expect_err("two holds the key too");
         let two = two.try_upgrade().expect_err("one holds the key too");
         drop(one);
         let two = two.try_upgrade().expect("nobody else holds the key");
         assert_eq!(table.mode(&1), Some(Mode::Exclusive));
-        assert!(poll_once(writer.as_mut()).is_pending());
+        assert!(poll(&mut writer).is_pending());
         drop(two);
-        assert!(poll_once(writer.as_mut()).is_ready());
+        assert!(poll(&mut writer).is_ready());
         drop(writer);
         assert_as_new(&table, fresh);
     }
@@ -314,32 +284,33 @@ fn a_grant_to_a_future_that_is_dropped_is_passed_on() {
         for shared in [false, true] {
             let (table, fresh) = with(fairness, Place::Identity);
             let holder = table.lock(&1);
-            let granted = Arc::new(Woken::default());
-            let mut first = Box::pin(table.lock_async(&1));
-            assert!(poll(first.as_mut(), &granted).is_pending());
-            let woken: [Arc<Woken>; 2] = Default::default();
-            let mut readers = woken.each_ref().map(|_| table.lock_shared_async(&1));
+            let (granted, waker) = Bell::new();
+            let mut first = table.lock_async(&1);
+            assert!(poll_with(&mut first, &waker).is_pending());
+            let bells = [Bell::new(), Bell::new()];
+            let mut readers = bells.each_ref().map(|_| table.lock_shared_async(&1));
             let mut writer = table.lock_async(&1);
             if shared {
-                for (reader, woken) in readers.iter_mut().zip(&woken) {
-                    assert!(poll(Pin::new(reader), woken).is_pending());
+                for (reader, (_, waker)) in readers.iter_mut().zip(&bells) {
+                    assert!(poll_with(reader, waker).is_pending());
                 }
             } else {
-                assert!(poll(Pin::new(&mut writer), &woken[0]).is_pending());
+                assert!(poll_with(&mut writer, &bells[0].1).is_pending());
             }
             drop(holder);
-            assert_eq!(granted.times(), 1, "the first in the queue is told");
+            assert_eq!(granted.rings(), 1, "the first in the queue is told");
             // It never looks.
             drop(first);
             if shared {
-                for (reader, woken) in readers.iter_mut().zip(&woken) {
-                    assert_eq!(woken.times(), 1);
+                for (reader, (bell, waker)) in readers.iter_mut().zip(&bells) {
+                    assert_eq!(bell.rings(), 1);
                     // The guards go at once; who looks later finds the key free.
-                    assert!(poll(Pin::new(reader), woken).is_ready());
+                    assert!(poll_with(reader, waker).is_ready());
                 }
             } else {
-                assert_eq!(woken[0].times(), 1);
-                assert!(poll(Pin::new(&mut writer), &woken[0]).is_ready());
+                let (bell, waker) = &bells[0];
+                assert_eq!(bell.rings(), 1);
+                assert!(poll_with(&mut writer, waker).is_ready());
             }
             assert_as_new(&table, fresh);
         }
