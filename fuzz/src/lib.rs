@@ -3,7 +3,7 @@
 //! [`one_thread`] compares every call with the reference that the property tests use;
 //! [`two_threads`] lets two threads run their calls at once under an oracle that sees two
 //! holders that should exclude each other; [`tasks`] compares every grant, wake-up and cancellation
-//! with a model of the queues. [`cells`] compares every call with a model, and counts what was dropped;
+//! with a model of the queues, and [`sessions`] those of sessions with a reference lock manager. [`cells`] compares every call with a model, and counts what was dropped;
 //! [`transactions`] and [`snapshots`] hold what closures see against all that the cells ever held;
 //! [`version`] reads texts.
 //!
@@ -13,12 +13,18 @@
 //! ```
 //! The second replays the corpora on stable.
 
+#[path = "../../tests/session/actors.rs"]
+#[allow(dead_code, reason = "the tests' own helpers")]
+mod actors;
 mod cells;
 #[path = "../../tests/common/mod.rs"]
 #[allow(missing_docs, reason = "the integration tests' own helpers")]
 mod common;
 mod input;
 mod programs;
+#[path = "../../tests/session/reference.rs"]
+mod reference;
+mod sessions;
 mod tasks;
 mod threads;
 mod value;
@@ -29,6 +35,7 @@ pub use common::reference::Tally;
 pub use common::{Rng, watchdog};
 use input::Input;
 pub use programs::ProgramTally;
+pub use sessions::SessionTally;
 pub use tasks::TaskTally;
 
 /// Runs the calls that `data` stands for, one after the other.
@@ -55,6 +62,14 @@ pub fn two_threads(data: &[u8]) -> u64 {
 /// If the table departs from the model.
 pub fn tasks(data: &[u8]) -> TaskTally {
     tasks::run(data)
+}
+
+/// Runs the orders that `data` stands for in a few sessions of one table.
+///
+/// # Panics
+/// If the reference does not allow who was granted a key, who waits, or who was told of a deadlock.
+pub fn sessions(data: &[u8]) -> SessionTally {
+    sessions::run(data)
 }
 
 /// Runs the calls that `data` stands for on a few cells.

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use latchwork_fuzz::{
-    CellTally, ProgramTally, Rng, Tally, TaskTally, cells, one_thread, snapshots, tasks,
-    transactions, two_threads, version, watchdog,
+    CellTally, ProgramTally, Rng, SessionTally, Tally, TaskTally, cells, one_thread, sessions,
+    snapshots, tasks, transactions, two_threads, version, watchdog,
 };
 
 /// The inputs of the corpus `name`, in a stable order.
@@ -120,6 +120,26 @@ fn the_corpus_of_tasks() {
 fn a_smoke_of_tasks() {
     let _dog = watchdog("a_smoke_of_tasks");
     run_tasks(smoke(10_000));
+}
+
+/// Runs `inputs` and asserts that many wait, and some in circles.
+fn run_sessions(inputs: impl Iterator<Item = Vec<u8>>) {
+    let mut total = SessionTally::default();
+    inputs.for_each(|input| total.add(sessions(&input)));
+    println!("{total:?}");
+    assert!(total.victims > 20 && total.waits > 100, "{total:?}");
+}
+
+#[test]
+fn the_corpus_of_sessions() {
+    let _dog = watchdog("the_corpus_of_sessions");
+    run_sessions(corpus("sessions").into_iter());
+}
+
+#[test]
+fn a_smoke_of_sessions() {
+    let _dog = watchdog("a_smoke_of_sessions");
+    run_sessions(smoke(5_000));
 }
 
 /// Tests of cells take turns: each expects all of its values back at once, which another's pin would prevent.
@@ -263,6 +283,11 @@ mod plants {
     #[test]
     fn tasks() {
         finds("the_corpus_of_tasks", "release that wakes nobody");
+    }
+
+    #[test]
+    fn sessions() {
+        finds("the_corpus_of_sessions", "upgrade beside readers");
     }
 
     #[test]

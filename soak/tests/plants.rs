@@ -21,7 +21,15 @@ fn a_sound_run_passes() {
     let output = soak(&["--seconds", "6", "--round", "1"]);
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}");
-    for structure in ["locks", "tasks", "cells", "transfers", "queue"] {
+    for structure in [
+        "locks",
+        "tasks",
+        "cells",
+        "transfers",
+        "queue",
+        "sessions",
+        "latches",
+    ] {
         let prefix = format!("soak: {structure} ");
         let count = text.lines().find_map(|line| line.strip_prefix(&prefix));
         let count: u64 = count.expect(&text).parse().expect("a number");

@@ -8,6 +8,7 @@ mod announced;
 mod bad_input;
 mod passing;
 mod properties;
+mod reference;
 mod reports;
 mod scenarios;
 mod threads;

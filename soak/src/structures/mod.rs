@@ -1,8 +1,10 @@
 //! What is put under load, each with totals that must come out right.
 
 mod cells;
+mod latches;
 mod locks;
 mod queue;
+mod sessions;
 mod tasks;
 mod transfers;
 
@@ -14,6 +16,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
+use latchwork::latch::OptimisticLatch;
 use latchwork::{LockTable, Transaction, VersionedCell, atomically, snapshot};
 
 use crate::Plant;
@@ -60,7 +63,7 @@ pub(crate) trait Structure: Send + Sync {
 
 /// All structures, for as long as the process lives: threads that are stuck may outlive everything else.
 pub(crate) fn all(plant: Option<Plant>) -> &'static [Box<dyn Structure>] {
-    static ALL: OnceLock<[Box<dyn Structure>; 5]> = OnceLock::new();
+    static ALL: OnceLock<[Box<dyn Structure>; 7]> = OnceLock::new();
     ALL.get_or_init(|| {
         [
             Box::new(locks::Locks::new(plant)),
@@ -68,6 +71,8 @@ pub(crate) fn all(plant: Option<Plant>) -> &'static [Box<dyn Structure>] {
             Box::new(cells::Cells::new(plant)),
             Box::new(transfers::Transfers::new(plant)),
             Box::new(queue::Queue::new()),
+            Box::new(sessions::Sessions::new()),
+            Box::new(latches::Latches::new()),
         ]
     })
 }
@@ -89,6 +94,12 @@ pub(crate) fn prepare() {
     let held = table.lock(&1);
     assert!(table.try_lock_for(&1, Duration::from_nanos(1)).is_none());
     drop((held, latchwork::pin()));
+    let mut session = table.session();
+    session.lock(&1).expect("it is free");
+    let latch = OptimisticLatch::new(());
+    let held = latch.shared().expect("it is new");
+    assert!(latch.try_exclusive().is_none());
+    drop((session, held));
     latchwork::flush();
     assert_eq!(latchwork::stats().garbage, 0);
 }
