@@ -3,7 +3,7 @@
 # fences and steps of the protocols are broken by ci/ordering_mutants, and loom notices.
 #
 #   ci/code_mutants.sh FOLDER [FILE [OPTION...]]    the code of src/FOLDER (or one file of it) against its unit tests and its own of tests/;
-#                                                   options are those of cargo-mutants, as `--shard 0/8`: every eighth mutant
+#                                                   options are those of cargo-mutants, as `--shard 0/8 --sharding round-robin`: every eighth mutant
 #   ci/code_mutants.sh --list                       which folders there are, and with which tests
 #
 # What no test notices stands in MUTANTS.md with the reason why that is right; anything else fails. The tree is broken in place, and mended.
@@ -53,7 +53,7 @@ mkdir -p "$output"
 begun=$(date +%s)
 # A mutant that hangs is one that is noticed.
 cargo mutants --in-place --no-shuffle --package latchwork --file "$files" --output "$output" --timeout 120 \
-    --build-timeout 600 --sharding round-robin "${selected[@]}" "${@:3}" || [[ $? == 2 || $? == 3 ]]
+    --build-timeout 600 "${selected[@]}" "${@:3}" || [[ $? == 2 || $? == 3 ]]
 found=$output/mutants.out
 
 # Places move; what was done to which function does not.
