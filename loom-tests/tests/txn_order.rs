@@ -68,3 +68,24 @@ fn who_finds_the_stamp_of_a_reader_comes_after_the_commit() {
             both.join().unwrap()
         });
 }
+
+/// The same of who finds the commit by its status.
+#[test]
+fn who_finds_the_status_comes_after_the_commit() {
+    Model::new("a transaction of two cells, and a reader of both")
+        .rules("[X2]")
+        .preemptions(Some(3))
+        .outcomes(&["00", "01", "11"])
+        .check(|| {
+            let cells: Cells = Arc::new([0, 0].map(VersionedCell::new));
+            let both = thread::spawn({
+                let cells = cells.clone();
+                move || format!("{}{}", cells[0].get(), cells[1].get())
+            });
+            atomically(|tx| {
+                tx.set(&cells[0], 1)?;
+                tx.set(&cells[1], 1)
+            });
+            both.join().unwrap()
+        });
+}
