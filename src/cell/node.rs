@@ -119,12 +119,13 @@ impl Header {
     /// Puts a stamp in the place of `from`, unless somebody has.
     #[inline]
     pub(crate) fn set_stamp(&self, from: When, stamp: u64) -> u64 {
-        // Relaxed: the fence before it, that of the caller or of the commit, is the partner of the load in `when` [C4].
+        // Release: who finds the stamp comes after what the caller has come after: the commit, if he stamps for an owner [X2], and the
+        // snapshot that he has read in the clock [C4]. Pairs with the load in `when`.
         // Acquire on failure: as that load.
         let set = self.when.compare_exchange(
             from.bits(),
             When::stamp(stamp).bits(),
-            Ordering::Relaxed,
+            Ordering::Release,
             Ordering::Acquire,
         );
         match set {

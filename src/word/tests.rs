@@ -18,6 +18,7 @@ fn slot_word_keeps_hash_bits_in_place() {
             assert!(!word.is_frozen());
             assert_eq!(word.frozen().thawed(), word);
             assert!(word.frozen().is_frozen());
+            assert_eq!(word.frozen().frozen(), word.frozen());
             assert_ne!(word, SlotWord::EMPTY);
         }
     }
@@ -54,6 +55,13 @@ fn slot_word_gives_addresses_back() {
             assert_eq!(word.frozen().kind(), kind);
         }
     }
+}
+
+#[test]
+fn an_empty_slot_word_is_empty_frozen_too() {
+    assert_eq!(SlotWord::EMPTY.kind(), Kind::Empty);
+    assert_eq!(SlotWord::EMPTY.frozen().kind(), Kind::Empty);
+    assert_eq!(SlotWord::EMPTY.frozen().thawed(), SlotWord::EMPTY);
 }
 
 /// Every state that holders and a queue can make together.
