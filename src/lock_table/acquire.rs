@@ -87,14 +87,17 @@ impl Patience<'_> {
 impl RawTable {
     #[inline]
     pub(super) fn lock(&self, hash: u64, mode: Mode) {
-        if !self.claim_root(hash, mode) {
-            self.lock_slow(hash, mode, None);
+        if let Err(found) = self.claim_root(hash, mode) {
+            self.lock_slow(hash, mode, found, None);
         }
     }
 
     #[inline]
     pub(crate) fn try_lock(&self, hash: u64, mode: Mode) -> bool {
-        self.claim_root(hash, mode) || self.try_lock_slow(hash, mode)
+        match self.claim_root(hash, mode) {
+            Ok(()) => true,
+            Err(found) => self.try_lock_slow(hash, mode, found),
+        }
     }
 
     /// Without a deadline, as [`lock`](Self::lock).
@@ -102,7 +105,10 @@ impl RawTable {
         if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             return self.try_lock(hash, mode);
         }
-        self.claim_root(hash, mode) || self.lock_slow(hash, mode, deadline)
+        match self.claim_root(hash, mode) {
+            Ok(()) => true,
+            Err(found) => self.lock_slow(hash, mode, found, deadline),
+        }
     }
 
     /// Whether one look at the root slot says that `mode` would have to wait: a hint.
@@ -117,23 +123,29 @@ impl RawTable {
         }
     }
 
+    /// Locks the key if its root slot is empty, or says what stands there.
     #[inline(always)]
-    fn claim_root(&self, hash: u64, mode: Mode) -> bool {
+    fn claim_root(&self, hash: u64, mode: Mode) -> Result<(), SlotWord> {
         // Acquire: from the last unlock in this slot, and by its release sequence from all before [S2].
-        // Relaxed on failure: the slow path looks again.
-        self.root_slot(hash)
-            .compare_exchange(
-                SlotWord::EMPTY.bits(),
-                SlotWord::inline(hash, mode).bits(),
-                Ordering::Acquire,
-                Ordering::Relaxed,
-            )
-            .is_ok()
+        // Relaxed on failure: nothing is followed; who uses the word acquires by another compare-and-swap, or
+        // looks again.
+        let claimed = self.root_slot(hash).compare_exchange(
+            SlotWord::EMPTY.bits(),
+            SlotWord::inline(hash, mode).bits(),
+            Ordering::Acquire,
+            Ordering::Relaxed,
+        );
+        match claimed {
+            Ok(_) => Ok(()),
+            Err(found) => Err(SlotWord::from_bits(found)),
+        }
     }
 
     #[cold]
-    fn try_lock_slow(&self, hash: u64, mode: Mode) -> bool {
-        self.lock_below(hash, mode) || self.try_lock_slower(hash, mode)
+    fn try_lock_slow(&self, hash: u64, mode: Mode, found: SlotWord) -> bool {
+        self.join_root(hash, mode, found)
+            || self.lock_below(hash, mode)
+            || self.try_lock_slower(hash, mode)
     }
 
     #[cold]
@@ -143,8 +155,10 @@ impl RawTable {
 
     /// Blocks until the key is held (`true`) or `deadline` has passed.
     #[cold]
-    fn lock_slow(&self, hash: u64, mode: Mode, deadline: Option<Instant>) -> bool {
-        self.lock_below(hash, mode) || self.lock_slower(hash, mode, deadline)
+    fn lock_slow(&self, hash: u64, mode: Mode, found: SlotWord, deadline: Option<Instant>) -> bool {
+        self.join_root(hash, mode, found)
+            || self.lock_below(hash, mode)
+            || self.lock_slower(hash, mode, deadline)
     }
 
     #[cold]

@@ -108,6 +108,50 @@ impl RawTable {
         .is_some()
     }
 
+    /// Joins the readers of the key whose word was just `found` in the root slot: while the line is still here, which a
+    /// failed compare-and-swap has brought. Returns whether it did.
+    #[inline(always)]
+    pub(super) fn join_root(&self, hash: u64, mode: Mode, mut found: SlotWord) -> bool {
+        while found.kind() == Kind::Inline
+            && found.names(hash)
+            && mode.admits(found.mode())
+            && !found.is_full()
+        {
+            // Acquire: as in `Walk::join`; the word need not have been acquired before [S2] [S3].
+            // Relaxed on failure: as here.
+            match self.root_slot(hash).compare_exchange(
+                found.bits(),
+                found.with_reader().bits(),
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return true,
+                Err(other) => found = SlotWord::from_bits(other),
+            }
+        }
+        false
+    }
+
+    /// Leaves the readers of the key whose word was just `found` in the root slot. Returns whether it did.
+    #[inline(always)]
+    pub(super) fn leave_root(&self, hash: u64, mut found: SlotWord) -> bool {
+        while found.kind() == Kind::Inline {
+            debug_assert!(found.names(hash), "a held key has its word [S1]");
+            // Release: as in `Walk::leave` [S2].
+            // Relaxed on failure: nothing is followed, and nothing read is used but as what is expected.
+            match self.root_slot(hash).compare_exchange(
+                found.bits(),
+                found.without_holder().bits(),
+                Ordering::Release,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return true,
+                Err(other) => found = SlotWord::from_bits(other),
+            }
+        }
+        false
+    }
+
     /// Locks the key if its slot below the root is empty. Returns whether it did.
     #[inline(always)]
     pub(super) fn lock_below(&self, hash: u64, mode: Mode) -> bool {

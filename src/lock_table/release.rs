@@ -17,15 +17,15 @@ impl RawTable {
             // Relaxed: a bug on purpose.
             success = Ordering::Relaxed;
         }
-        // Relaxed on failure: the word has moved, or there are others; the slow path looks again.
+        // Relaxed on failure: the word has moved, or there are others: nothing is followed before it is loaded again.
         let unlocked = self.root_slot(hash).compare_exchange(
             SlotWord::inline(hash, mode).bits(),
             SlotWord::EMPTY.bits(),
             success,
             Ordering::Relaxed,
         );
-        if unlocked.is_err() {
-            self.unlock_slow(hash, mode);
+        if let Err(found) = unlocked {
+            self.unlock_slow(hash, mode, SlotWord::from_bits(found));
         }
     }
 
@@ -35,8 +35,11 @@ impl RawTable {
     }
 
     #[cold]
-    fn unlock_slow(&self, hash: u64, mode: Mode) {
-        if !self.unlock_below(hash, mode) && !self.unlock_at_root(hash, mode) {
+    fn unlock_slow(&self, hash: u64, mode: Mode, found: SlotWord) {
+        if !self.leave_root(hash, found)
+            && !self.unlock_below(hash, mode)
+            && !self.unlock_at_root(hash, mode)
+        {
             self.unlock_slower(hash, mode, self.fairness);
         }
     }
