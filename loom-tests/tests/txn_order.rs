@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use latchwork::{VersionedCell, atomically, snapshot};
+use latchwork::{Version, VersionedCell, atomically, model, snapshot};
 use latchwork_loom_tests::Model;
 use loom::thread;
 
@@ -87,5 +87,77 @@ fn who_finds_the_status_comes_after_the_commit() {
                 tx.set(&cells[1], 1)
             });
             both.join().unwrap()
+        });
+}
+
+/// Whom a snapshot has missed comes after all that was before it: never `s0 r0`.
+#[test]
+fn whom_a_snapshot_misses_sees_what_was_before_it() {
+    Model::new("one writes and takes a snapshot, one writes and reads")
+        .rules("[C4]")
+        .preemptions(Some(3))
+        .outcomes(&["s0 r1", "s1 r0", "s1 r1"])
+        .check(|| {
+            model::make_fences_steps();
+            let cells: Cells = Arc::new([0, 0].map(VersionedCell::new));
+            let other = thread::spawn({
+                let cells = cells.clone();
+                move || {
+                    cells[1].set(1);
+                    cells[0].get()
+                }
+            });
+            cells[0].set(1);
+            let seen = snapshot(|s| *s.read(&cells[1]));
+            format!("s{seen} r{}", other.join().unwrap())
+        });
+}
+
+/// The same of a transaction: its stamp is the moment that it has read.
+#[test]
+fn whose_commit_a_snapshot_misses_sees_what_was_before_it() {
+    Model::new("one writes and takes a snapshot, one commits and reads")
+        .rules("[X5]")
+        .preemptions(Some(3))
+        .outcomes(&["s0 r1", "s1 r0", "s1 r1"])
+        .check(|| {
+            model::make_fences_steps();
+            let cells: Arc<[VersionedCell<u32>; 3]> = Arc::new([0, 0, 0].map(VersionedCell::new));
+            let other = thread::spawn({
+                let cells = cells.clone();
+                move || {
+                    atomically(|tx| {
+                        tx.set(&cells[1], 1)?;
+                        tx.set(&cells[2], 1)
+                    });
+                    cells[0].get()
+                }
+            });
+            cells[0].set(1);
+            let seen = snapshot(|s| *s.read(&cells[1]));
+            format!("s{seen} r{}", other.join().unwrap())
+        });
+}
+
+/// A commit touches the word of a cell no more: it looks for a mark, and who has marked it looks for the commit. A wake-up that is lost is a
+/// deadlock.
+#[test]
+fn a_commit_wakes_who_has_just_begun_to_wait() {
+    Model::new("one waits, one commits")
+        .rules("[C5]")
+        .preemptions(Some(3))
+        .outcomes(&["1"])
+        .check(|| {
+            model::make_fences_steps();
+            let cells: Cells = Arc::new([0, 0].map(VersionedCell::new));
+            let waiter = thread::spawn({
+                let cells = cells.clone();
+                move || cells[0].wait_changed(Version::FIRST)
+            });
+            atomically(|tx| {
+                tx.set(&cells[0], 1)?;
+                tx.set(&cells[1], 1)
+            });
+            waiter.join().unwrap().to_string()
         });
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::waiters::{self, Ticket};
 use super::{Current, Head, NodeRef, Owned, Version, VersionedCell, Word};
 use crate::reclaim;
-use crate::sync::{Parker, full_fence};
+use crate::sync::{Parker, store_load_fence};
 use crate::wait::Notify;
 
 impl<T: Send + Sync + 'static> VersionedCell<T> {
@@ -114,8 +114,9 @@ pub(crate) fn enlist(head: &Head, seen: Version, notify: Notify) -> Result<Place
                     continue;
                 }
                 // A transaction that owns the cell commits without touching the word: it looks for the
-                // mark afterwards, and so does the caller for the commit [C5].
-                full_fence();
+                // mark afterwards, and so does the caller for the commit [C5]. A mark that was there already is there for
+                // everybody.
+                store_load_fence();
                 let version = node(word).settle().version();
                 return if version == seen {
                     Ok(())
