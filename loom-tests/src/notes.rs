@@ -27,7 +27,10 @@ impl Notes {
 }
 
 /// Runs `f` with a share of the world on a thread of the model.
-pub fn spawn<W: 'static>(world: &Arc<W>, f: impl FnOnce(&W) + 'static) -> JoinHandle<()> {
+pub fn spawn<W: 'static, R: 'static>(
+    world: &Arc<W>,
+    f: impl FnOnce(&W) -> R + 'static,
+) -> JoinHandle<R> {
     let world = world.clone();
     loom::thread::spawn(move || f(&world))
 }

@@ -3,27 +3,31 @@
 use std::sync::Arc;
 
 use latchwork::{Version, VersionedCell, atomically, model, snapshot};
-use latchwork_loom_tests::Model;
-use loom::thread;
+use latchwork_loom_tests::{Model, spawn};
 
 type Cells = Arc<[VersionedCell<u32>; 2]>;
+
+/// Writes both in one transaction.
+fn commit([one, other]: [&VersionedCell<u32>; 2]) {
+    atomically(|tx| {
+        tx.set(one, 1)?;
+        tx.set(other, 1)
+    });
+}
+
+/// Reads one after the other.
+fn both(cells: &[VersionedCell<u32>; 2]) -> String {
+    format!("{}{}", cells[0].get(), cells[1].get())
+}
 
 /// One writes the first cell and then reads the second, one writes the second, one takes a snapshot.
 fn write_and_read() -> String {
     let cells: Cells = Arc::new([0, 0].map(VersionedCell::new));
-    let first = thread::spawn({
-        let cells = cells.clone();
-        move || {
-            cells[0].set(1);
-            cells[1].get()
-        }
+    let first = spawn(&cells, |cells| {
+        cells[0].set(1);
+        cells[1].get()
     });
-    let second = thread::spawn({
-        let cells = cells.clone();
-        move || {
-            cells[1].set(1);
-        }
-    });
+    let second = spawn(&cells, |cells| cells[1].set(1));
     let (x, y) = snapshot(|s| (*s.read(&cells[0]), *s.read(&cells[1])));
     second.join().unwrap();
     format!("y{} s{x}{y}", first.join().unwrap())
@@ -50,20 +54,9 @@ fn who_finds_the_stamp_of_a_reader_comes_after_the_commit() {
         .outcomes(&["00", "01", "11"])
         .check(|| {
             let cells: Cells = Arc::new([0, 0].map(VersionedCell::new));
-            let other = thread::spawn({
-                let cells = cells.clone();
-                move || {
-                    cells[0].get();
-                }
-            });
-            let both = thread::spawn({
-                let cells = cells.clone();
-                move || format!("{}{}", cells[0].get(), cells[1].get())
-            });
-            atomically(|tx| {
-                tx.set(&cells[0], 1)?;
-                tx.set(&cells[1], 1)
-            });
+            let other = spawn(&cells, |cells| cells[0].get());
+            let both = spawn(&cells, both);
+            commit(cells.each_ref());
             other.join().unwrap();
             both.join().unwrap()
         });
@@ -78,14 +71,8 @@ fn who_finds_the_status_comes_after_the_commit() {
         .outcomes(&["00", "01", "11"])
         .check(|| {
             let cells: Cells = Arc::new([0, 0].map(VersionedCell::new));
-            let both = thread::spawn({
-                let cells = cells.clone();
-                move || format!("{}{}", cells[0].get(), cells[1].get())
-            });
-            atomically(|tx| {
-                tx.set(&cells[0], 1)?;
-                tx.set(&cells[1], 1)
-            });
+            let both = spawn(&cells, both);
+            commit(cells.each_ref());
             both.join().unwrap()
         });
 }
@@ -100,12 +87,9 @@ fn whom_a_snapshot_misses_sees_what_was_before_it() {
         .check(|| {
             model::make_fences_steps();
             let cells: Cells = Arc::new([0, 0].map(VersionedCell::new));
-            let other = thread::spawn({
-                let cells = cells.clone();
-                move || {
-                    cells[1].set(1);
-                    cells[0].get()
-                }
+            let other = spawn(&cells, |cells| {
+                cells[1].set(1);
+                cells[0].get()
             });
             cells[0].set(1);
             let seen = snapshot(|s| *s.read(&cells[1]));
@@ -123,15 +107,9 @@ fn whose_commit_a_snapshot_misses_sees_what_was_before_it() {
         .check(|| {
             model::make_fences_steps();
             let cells: Arc<[VersionedCell<u32>; 3]> = Arc::new([0, 0, 0].map(VersionedCell::new));
-            let other = thread::spawn({
-                let cells = cells.clone();
-                move || {
-                    atomically(|tx| {
-                        tx.set(&cells[1], 1)?;
-                        tx.set(&cells[2], 1)
-                    });
-                    cells[0].get()
-                }
+            let other = spawn(&cells, |cells| {
+                commit([&cells[1], &cells[2]]);
+                cells[0].get()
             });
             cells[0].set(1);
             let seen = snapshot(|s| *s.read(&cells[1]));
@@ -150,14 +128,8 @@ fn a_commit_wakes_who_has_just_begun_to_wait() {
         .check(|| {
             model::make_fences_steps();
             let cells: Cells = Arc::new([0, 0].map(VersionedCell::new));
-            let waiter = thread::spawn({
-                let cells = cells.clone();
-                move || cells[0].wait_changed(Version::FIRST)
-            });
-            atomically(|tx| {
-                tx.set(&cells[0], 1)?;
-                tx.set(&cells[1], 1)
-            });
+            let waiter = spawn(&cells, |cells| cells[0].wait_changed(Version::FIRST));
+            commit(cells.each_ref());
             waiter.join().unwrap().to_string()
         });
 }
