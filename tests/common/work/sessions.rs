@@ -78,11 +78,11 @@ impl<'t> Owner<'t> {
             self.all(back, changes(&held, &before));
             held = before;
         }
-        if self.rng.one_in(2)
-            && let Some((at, mode)) = held.pop()
-        {
-            let (log, key) = (&mut self.log, &self.keys[at]);
-            assert!(log.call(at, || session.unlock(key), |_| LockOp::Unlock(mode)));
+        if self.rng.one_in(2) {
+            if let Some((at, mode)) = held.pop() {
+                let (log, key) = (&mut self.log, &self.keys[at]);
+                assert!(log.call(at, || session.unlock(key), |_| LockOp::Unlock(mode)));
+            }
         }
         self.all(|| drop(session), changes(&held, &[]));
     }
