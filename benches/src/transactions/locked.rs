@@ -52,26 +52,50 @@ impl Bank for Global {
     }
 }
 
-/// A mutex for each [`STRIPES`]th of the accounts, taken in order. Nothing but these protects the accounts.
+/// Accounts that nothing protects but locks which lie elsewhere.
+#[derive(Debug)]
+// Atomic so that no `unsafe` is needed; each is read and written in two steps.
+struct Beside(Box<[AtomicI64]>);
+
+impl Beside {
+    fn new(accounts: usize) -> Self {
+        Self((0..accounts).map(|_| AtomicI64::new(FUNDS)).collect())
+    }
+
+    fn get(&self, at: usize) -> i64 {
+        // Relaxed: the locks order it.
+        self.0[at].load(Ordering::Relaxed)
+    }
+
+    /// A step, all of whose accounts the caller has locked.
+    fn step(&self, step: &Step, change: impl Fn(&mut [i64])) -> i64 {
+        let Ok(mut funds) = gather(step, |at| Ok::<_, Infallible>(self.get(at)));
+        change(&mut funds);
+        for (&at, funds) in step.writes.iter().zip(funds) {
+            // Relaxed: as in `get`.
+            self.0[at].store(funds, Ordering::Relaxed);
+        }
+        step.reads.iter().map(|&at| self.get(at)).sum()
+    }
+
+    /// The sum of all, which the caller has locked.
+    fn total(&self) -> i64 {
+        (0..self.0.len()).map(|at| self.get(at)).sum()
+    }
+}
+
+/// A mutex for each [`STRIPES`]th of the accounts, taken in order.
 #[derive(Debug)]
 pub struct Striped {
     stripes: Box<[Mutex<()>]>,
-    // Atomic so that no `unsafe` is needed; each is read and written in two steps.
-    funds: Box<[AtomicI64]>,
-}
-
-impl Striped {
-    fn get(&self, at: usize) -> i64 {
-        // Relaxed: the stripe orders it.
-        self.funds[at].load(Ordering::Relaxed)
-    }
+    funds: Beside,
 }
 
 impl Bank for Striped {
     fn new(accounts: usize) -> Self {
         Self {
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
-            funds: (0..accounts).map(|_| AtomicI64::new(FUNDS)).collect(),
+            funds: Beside::new(accounts),
         }
     }
 
@@ -81,18 +105,12 @@ impl Bank for Striped {
         stripes.sort_unstable();
         stripes.dedup();
         let _locked: Few<_> = stripes.iter().map(|&at| self.stripes[at].lock()).collect();
-        let Ok(mut funds) = gather(step, |at| Ok::<_, Infallible>(self.get(at)));
-        change(&mut funds);
-        for (&at, funds) in step.writes.iter().zip(funds) {
-            // Relaxed: as in `get`.
-            self.funds[at].store(funds, Ordering::Relaxed);
-        }
-        step.reads.iter().map(|&at| self.get(at)).sum()
+        self.funds.step(step, change)
     }
 
     fn total(&self) -> i64 {
         let _locked: Vec<_> = self.stripes.iter().map(|stripe| stripe.lock()).collect();
-        (0..self.funds.len()).map(|at| self.get(at)).sum()
+        self.funds.total()
     }
 }
 
@@ -145,26 +163,18 @@ impl Bank for OrderedRw {
     }
 }
 
-/// A [`LockTable`] beside the accounts, by `lock_all`. Nothing but its locks protects them.
+/// A [`LockTable`] beside the accounts, by `lock_all`.
 #[derive(Debug)]
 pub struct ByTable {
     locks: LockTable<usize>,
-    // Atomic so that no `unsafe` is needed; each is read and written in two steps.
-    funds: Box<[AtomicI64]>,
-}
-
-impl ByTable {
-    fn get(&self, at: usize) -> i64 {
-        // Relaxed: the lock orders it.
-        self.funds[at].load(Ordering::Relaxed)
-    }
+    funds: Beside,
 }
 
 impl Bank for ByTable {
     fn new(accounts: usize) -> Self {
         Self {
             locks: LockTable::new(),
-            funds: (0..accounts).map(|_| AtomicI64::new(FUNDS)).collect(),
+            funds: Beside::new(accounts),
         }
     }
 
@@ -172,19 +182,13 @@ impl Bank for ByTable {
         let reads = step.reads.iter().map(|at| (at, Mode::Shared));
         let writes = step.writes.iter().map(|at| (at, Mode::Exclusive));
         let _set = self.locks.lock_all(reads.chain(writes));
-        let Ok(mut funds) = gather(step, |at| Ok::<_, Infallible>(self.get(at)));
-        change(&mut funds);
-        for (&at, funds) in step.writes.iter().zip(funds) {
-            // Relaxed: as in `get`.
-            self.funds[at].store(funds, Ordering::Relaxed);
-        }
-        step.reads.iter().map(|&at| self.get(at)).sum()
+        self.funds.step(step, change)
     }
 
     fn total(&self) -> i64 {
-        let all: Vec<usize> = (0..self.funds.len()).collect();
+        let all: Vec<usize> = (0..self.funds.0.len()).collect();
         let _set = self.locks.lock_all(all.iter().map(|at| (at, Mode::Shared)));
-        all.iter().map(|&at| self.get(at)).sum()
+        self.funds.total()
     }
 }
 
