@@ -1,9 +1,12 @@
 //! How many operations several threads do together.
 
-use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use core_affinity::CoreId;
+use crossbeam_utils::Backoff;
 
 /// What the threads of one run did.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +28,7 @@ impl Run {
 /// Lets `threads` threads do `work` for about `span`.
 ///
 /// `work` is told which thread it is, works until its flag is set, and returns how many operations it did. The threads
-/// exist before the clock starts, and the thread that calls sleeps meanwhile.
+/// begin together, each on a core of its own if there are as many, and the thread that calls sleeps meanwhile.
 pub fn run(threads: usize, span: Duration, work: impl Fn(usize, &AtomicBool) -> u64 + Sync) -> Run {
     let (done, took) = run_each(threads, span, work);
     let done = done.into_iter().sum();
@@ -41,20 +44,37 @@ pub fn run_each<T: Send>(
     span: Duration,
     work: impl Fn(usize, &AtomicBool) -> T + Sync,
 ) -> (Vec<T>, Duration) {
-    let stop = AtomicBool::new(false);
-    let ready = Barrier::new(threads + 1);
+    let (stop, arrived) = (AtomicBool::new(false), AtomicUsize::new(0));
+    // Whoever begins first looks at the clock: this thread sleeps, and wakes late if the others have all cores.
+    let start = OnceLock::new();
+    let (caller, places) = (thread::current(), places(threads));
     thread::scope(|scope| {
+        let (work, stop, arrived) = (&work, &stop, &arrived);
+        let (start, caller, places) = (&start, &caller, &places);
         let crowd: Vec<_> = (0..threads)
             .map(|index| {
-                let (work, stop, ready) = (&work, &stop, &ready);
                 scope.spawn(move || {
-                    ready.wait();
+                    if let Some(core) = places.get(index) {
+                        core_affinity::set_for_current(*core);
+                    }
+                    arrived.fetch_add(1, Ordering::Relaxed);
+                    let backoff = Backoff::new();
+                    while arrived.load(Ordering::Relaxed) < threads {
+                        backoff.snooze();
+                    }
+                    if start.set(Instant::now()).is_ok() {
+                        caller.unpark();
+                    }
                     work(index, stop)
                 })
             })
             .collect();
-        ready.wait();
-        let start = Instant::now();
+        let start = loop {
+            match start.get() {
+                Some(start) => break start,
+                None => thread::park(),
+            }
+        };
         thread::sleep(span);
         stop.store(true, Ordering::Relaxed);
         let took = start.elapsed();
@@ -63,6 +83,16 @@ pub fn run_each<T: Send>(
             .map(|thread| thread.join().expect("a worker does not panic"));
         (each.collect(), took)
     })
+}
+
+/// A core for each thread, or none for any if there are fewer cores than threads or the system does not say.
+fn places(threads: usize) -> Vec<CoreId> {
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    if threads <= cores.len() {
+        cores
+    } else {
+        Vec::new()
+    }
 }
 
 #[cfg(test)]
