@@ -4,6 +4,7 @@
 //! them do not do so many times what one does, or one does not do the same before and after, somebody else had the
 //! machine, and what was measured meanwhile says nothing.
 
+use std::iter;
 use std::ops::RangeInclusive;
 use std::sync::atomic::AtomicU64;
 use std::thread;
@@ -21,6 +22,9 @@ const SCALING: RangeInclusive<f64> = 0.95..=1.05;
 
 /// How far one thread alone may do more or less after than before.
 const DRIFT: RangeInclusive<f64> = 0.9..=1.1;
+
+/// How often to look whether the machine has settled.
+const LOOKS: usize = 6;
 
 /// Additions a second of so many threads together, each to a counter of its own.
 #[must_use]
@@ -87,11 +91,24 @@ impl Control {
         Reading { one, scaling }
     }
 
+    /// The reading `last`, or the first one after it in which the machine does what it can, if that comes soon: what
+    /// stands after a reading that is not as it should be is not believed, whatever it is.
+    #[must_use]
+    pub fn settled(&self, last: Reading) -> Reading {
+        let looks = iter::once(last).chain(iter::repeat_with(|| self.read()));
+        let mut looks = looks.take(LOOKS);
+        looks.find(|&look| self.scales(look)).unwrap_or(last)
+    }
+
     /// Whether to believe what was measured between two readings.
     #[must_use]
     pub fn believes(&self, before: Reading, after: Reading) -> bool {
-        let scales = |reading: Reading| SCALING.contains(&(reading.scaling / self.best));
-        scales(before) && scales(after) && DRIFT.contains(&(after.one / before.one))
+        let drift = after.one / before.one;
+        self.scales(before) && self.scales(after) && DRIFT.contains(&drift)
+    }
+
+    fn scales(&self, reading: Reading) -> bool {
+        SCALING.contains(&(reading.scaling / self.best))
     }
 }
 
@@ -117,6 +134,16 @@ mod tests {
             assert!(!control.believes(quiet, disturbed));
             assert!(!control.believes(disturbed, quiet));
         }
+    }
+
+    #[test]
+    fn what_was_right_is_not_looked_at_again() {
+        let mut control = Control::new(2, Duration::from_millis(1));
+        let (one, scaling) = (1.0, 2.0);
+        assert_eq!(control.settled(Reading { one, scaling }).one, one);
+        // Nothing scales like this, so that the last that was known is as good as any.
+        control.best = f64::INFINITY;
+        assert_eq!(control.settled(Reading { one, scaling }).one, one);
     }
 
     #[test]

@@ -9,8 +9,9 @@ use crate::raw::{Cell, PARTS, Run};
 
 /// Measures one setting. Rounds go on until every contender has enough runs to believe, or enough were tried.
 ///
-/// A round runs everybody once, another one first each time, and the control before the first and after each: a run is
-/// believed if the control was as it should be on both sides of it.
+/// A round runs everybody who has not enough once, another one first each time, and the control before the first and
+/// after each: a run is believed if the control was as it should be on both sides of it. The first contender runs in
+/// each round, since the others are compared with what it did in the same one.
 pub(crate) fn cell(
     scenario: &Scenario,
     setting: Setting,
@@ -26,16 +27,20 @@ pub(crate) fn cell(
     };
     let mut round = 0;
     while round < plan.depth.rounds() && !runs.iter().all(enough) {
-        let mut before = control.read();
+        let mut last = control.read();
         for turn in 0..contenders.len() {
             let which = (round + turn) % contenders.len();
+            if which != 0 && enough(&runs[which]) {
+                continue;
+            }
+            let before = control.settled(last);
             let seed = (round * contenders.len()) as u64;
             let load = contenders[which].build(Setting { seed, ..setting });
             let outcome = load.run(setting.threads, plan.depth.span(), scenario.every);
             let after = control.read();
             let believed = control.believes(before, after);
             runs[which].push(kept(&outcome, [before, after], believed));
-            before = after;
+            last = after;
             if round < plan.depth.runs() {
                 progress.inc(1);
             }

@@ -30,7 +30,7 @@ impl Depth {
     /// How many rounds are tried to get them.
     pub(crate) fn rounds(self) -> usize {
         match self {
-            Self::Quick => 3,
+            Self::Quick => 4,
             Self::Usual | Self::Full => 2 * self.runs(),
         }
     }
