@@ -37,9 +37,12 @@ impl Status {
     #[inline]
     fn from_bits(bits: u64) -> Self {
         let moment = bits >> 3;
+        // By itself: as most are.
+        if bits & 7 == 0 {
+            return Status::Undecided(moment);
+        }
         match bits & 3 {
-            0 if bits & CLOSING != 0 => Status::Closing(moment),
-            0 => Status::Undecided(moment),
+            0 => Status::Closing(moment),
             1 => Status::Prepared(moment),
             2 => Status::Committed(moment),
             _ => Status::Aborted,

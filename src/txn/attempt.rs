@@ -127,8 +127,29 @@ impl<'t> Attempt<'t> {
         }
     }
 
+    /// What a cell has that the attempt has not come to before, if the attempt has no age, owns nothing, looks through all
+    /// that it has read at each read, and finds by their words alone that all these cells have it still [X4].
+    #[inline(always)]
+    fn undisturbed(&self, head: &Head) -> Option<NodeRef<'t>> {
+        let entries = &self.log.entries;
+        let is_plain = !self.ladder.rank.is_ranked() && self.owner.is_none();
+        if !is_plain || self.moment.is_some() || entries.len() >= LINEAR_CELLS {
+            return None;
+        }
+        // As in `observe_first`.
+        load_load_fence();
+        let node = self.node(head.load().node());
+        node.stamp()?;
+        let is_still_so = |entry: &Entry| {
+            let word = self.head_of(entry).load();
+            entry.head != head.into() && entry.seen.is_none_or(|seen| word.node() == seen)
+        };
+        // From the end: what is read again is most often what was read last.
+        entries.iter().rev().all(is_still_so).then_some(node)
+    }
+
     /// As `observe`, of a cell that has not been read before.
-    #[inline]
+    #[inline(never)]
     fn observe_first<T: Send + Sync + 'static>(
         &mut self,
         cell: &'t VersionedCell<T>,
@@ -168,20 +189,25 @@ impl<'t> Attempt<'t> {
         cell: &'t VersionedCell<T>,
     ) -> Result<(usize, &'t T), Abort> {
         self.check_running()?;
-        let (i, node) = match self.log.find(cell.head()) {
-            None => self.observe_first(cell, None)?,
-            Some(i) => self.value_again(cell, i)?,
+        let (i, node) = match self.undisturbed(cell.head()) {
+            Some(node) => {
+                let seen = Some(node.as_ptr());
+                (self.log.push(cell.head(), Node::<T>::KIND, seen), node)
+            }
+            None => self.value_disturbed(cell)?,
         };
         // SAFETY: the entry is that of this cell, whose nodes have a `T`; neither is a claim.
         Ok((i, unsafe { node.value() }))
     }
 
     #[inline(never)]
-    fn value_again<T: Send + Sync + 'static>(
+    fn value_disturbed<T: Send + Sync + 'static>(
         &mut self,
         cell: &'t VersionedCell<T>,
-        i: usize,
     ) -> Result<(usize, NodeRef<'t>), Abort> {
+        let Some(i) = self.log.find(cell.head()) else {
+            return self.observe_first(cell, None);
+        };
         let entry = &self.log.entries[i];
         // What it has written is kept until the attempt is over, also if it is replaced or forgotten.
         match entry.write.or(entry.seen) {
@@ -216,7 +242,6 @@ impl<'t> Attempt<'t> {
     }
 
     /// Makes sure that all that was read was so at one moment, when `newest` was [X4].
-    #[inline(never)]
     fn stay_consistent(&mut self, newest: NodeRef<'t>) -> Result<(), Abort> {
         match self.moment {
             None if self.log.entries.len() <= LINEAR_CELLS => self.look_through()?,
@@ -311,6 +336,24 @@ impl<'t> Attempt<'t> {
         value: T,
     ) -> Result<(), Abort> {
         self.check_running()?;
+        // What was read last is the likeliest.
+        let log = &mut **self.log;
+        match log.entries.last_mut() {
+            Some(last) if last.is_unwritten(cell.head()) && log.alternatives == 0 => {
+                last.write = Some(self.local.allocate(Node::draft(value)).cast());
+                log.writes += 1;
+                Ok(())
+            }
+            _ => self.write_elsewhere(cell, value),
+        }
+    }
+
+    #[inline(never)]
+    fn write_elsewhere<T: Send + Sync + 'static>(
+        &mut self,
+        cell: &'t VersionedCell<T>,
+        value: T,
+    ) -> Result<(), Abort> {
         let head = cell.head();
         let found = match self.log.find(head) {
             None if self.ladder.owns(head) => Some(self.claim(cell, None)?.0),

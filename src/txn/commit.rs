@@ -8,7 +8,7 @@ use super::error::Abort;
 use super::ladder::Loss;
 use super::leave::restore;
 use super::log::{Entry, Log};
-use crate::cell::{Current, Head, Header, Owned, Owner, Status, When, Word, clock};
+use crate::cell::{Current, Head, Header, NodeRef, Owned, Owner, Status, When, Word, clock};
 use crate::sync::tuning::max_pushes;
 use crate::sync::{planted, store_load_fence};
 
@@ -72,17 +72,19 @@ impl<'t> Attempt<'t> {
     fn put_all(&mut self) -> Result<(), Abort> {
         let owner = self.owner_or_new();
         let when = When::owner(core::ptr::from_ref(owner).expose_provenance());
-        match &self.log.entries[..] {
-            [a, b] if a.write.is_some() && b.write.is_some() => {
-                let first = usize::from(a.address() > b.address());
-                self.put_owned(first, when)?;
-                self.put_owned(1 - first, when)?;
-                Ok(())
-            }
-            _ => self.put_many(when),
+        // Two cells that have what was read, as most often.
+        let is_done = match &mut self.log.entries[..] {
+            [a, b] if a.address() < b.address() => a.put_upon_seen(when) && b.put_upon_seen(when),
+            [a, b] => b.put_upon_seen(when) && a.put_upon_seen(when),
+            _ => false,
+        };
+        match is_done {
+            true => Ok(()),
+            false => self.put_many(when),
         }
     }
 
+    /// Puts what is left of the writes.
     #[inline(never)]
     fn put_many(&mut self, when: When) -> Result<(), Abort> {
         let Log { entries, order, .. } = &mut **self.log;
@@ -90,43 +92,20 @@ impl<'t> Attempt<'t> {
         order.extend((0..entries.len() as u32).filter(|i| entries[*i as usize].write.is_some()));
         order.sort_unstable_by_key(|i| entries[*i as usize].address());
         for k in 0..self.log.order.len() {
-            self.put_owned(self.log.order[k] as usize, when)?;
+            let i = self.log.order[k] as usize;
+            let put = self.put(i, when)?;
+            self.log.entries[i].note(put);
         }
-        Ok(())
-    }
-
-    /// Puts the write of an entry into its cell, to be taken back if the attempt is lost.
-    #[inline(always)]
-    fn put_owned(&mut self, i: usize, when: When) -> Result<(), Abort> {
-        let put = self.put(i, when)?;
-        let entry = &mut self.log.entries[i];
-        entry.write = None;
-        entry.seen = Some(put.base);
-        entry.put = Some(put.node);
         Ok(())
     }
 
     /// Puts the write of an entry into its cell, upon what was read there if it was.
     #[inline(always)]
     fn put(&mut self, i: usize, when: When) -> Result<Put, Abort> {
-        let entry = &self.log.entries[i];
-        if let (Some(base), Some(mut node), None) = (entry.seen, entry.write, entry.put) {
-            let (head, upon) = (self.head_of(entry), self.node(base));
-            let word = head.load();
-            if word.node() == base {
-                // SAFETY: not published yet, so that its header is ours; the closure that has seen its value is over.
-                unsafe { node.as_mut() }.place(when, upon);
-                if exchange(head, word, node, when) {
-                    let is_waited = word.is_waited();
-                    return Ok(Put {
-                        node,
-                        base,
-                        is_waited,
-                    });
-                }
-            }
+        match self.log.entries[i].put(when) {
+            Some(put) => Ok(put),
+            None => self.put_slow(i, when),
         }
-        self.put_slow(i, when)
     }
 
     #[cold]
@@ -183,7 +162,10 @@ impl<'t> Attempt<'t> {
     /// Commits or fails, by one compare-and-swap. Returns the stamp.
     fn decide(&mut self) -> Result<u64, Abort> {
         let owner = self.owner_or_new();
-        let exposed = self.log.entries.iter().any(Entry::is_exposed);
+        let Log {
+            entries, writes, ..
+        } = &**self.log;
+        let exposed = *writes < entries.len() && entries.iter().any(Entry::is_exposed);
         let mut pushes = 0;
         loop {
             let status = if !exposed && pushes >= max_pushes() {
@@ -275,6 +257,47 @@ impl<'t> Attempt<'t> {
             unsafe { self.local.retire(&self.pin, base.cast(), entry.kind) };
         }
         self.retire_owner();
+    }
+}
+
+impl Entry {
+    /// Puts the write into the cell, upon what was read there. `None`: nothing was, or the cell has something else.
+    #[inline(always)]
+    fn put(&self, when: When) -> Option<Put> {
+        let (Some(base), Some(mut node), None) = (self.seen, self.write, self.put) else {
+            return None;
+        };
+        // SAFETY: its cell is borrowed for as long as the attempt lives.
+        let head = unsafe { self.head.as_ref() };
+        let word = head.load();
+        if word.node() != base {
+            return None;
+        }
+        // SAFETY: the attempt has found it, and is pinned since before [R1].
+        let upon = unsafe { NodeRef::new(base) };
+        // SAFETY: not published yet, so that its header is ours; the closure that has seen its value is over.
+        unsafe { node.as_mut() }.place(when, upon);
+        let is_waited = word.is_waited();
+        exchange(head, word, node, when).then_some(Put {
+            node,
+            base,
+            is_waited,
+        })
+    }
+
+    /// As `put`, by an owner. `false`: not done.
+    #[inline(always)]
+    fn put_upon_seen(&mut self, when: When) -> bool {
+        let put = self.put(when);
+        put.map(|put| self.note(put)).is_some()
+    }
+
+    /// What was put is to be taken back if the attempt is lost.
+    #[inline(always)]
+    fn note(&mut self, put: Put) {
+        self.write = None;
+        self.seen = Some(put.base);
+        self.put = Some(put.node);
     }
 }
 

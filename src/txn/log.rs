@@ -40,6 +40,12 @@ impl Entry {
         self.head.addr().get()
     }
 
+    /// Whether it is that of the cell, and has nothing to write.
+    #[inline]
+    pub(super) fn is_unwritten(&self, head: &Head) -> bool {
+        self.head == NonNull::from(head) && self.write.is_none()
+    }
+
     /// The attempt's own node in the cell, if there is one, and what it was put upon.
     #[inline]
     pub(super) fn take_put(&mut self) -> Option<(NonNull<Header>, NonNull<Header>)> {
