@@ -1,7 +1,7 @@
 //! Memory for nodes: each thread keeps what it has freed, by size, and uses it again.
 //!
 //! What a cell replaces comes back to the thread that replaced it [R4], so that a writer in its stride
-//! touches neither the allocator nor another thread's memory.
+//! touches neither the allocator nor another thread's memory. What threads have kept when they end is for others.
 #![allow(unsafe_code)]
 
 use core::alloc::Layout;
@@ -9,11 +9,19 @@ use core::cell::Cell;
 use core::ptr::NonNull;
 use std::alloc::{alloc, dealloc, handle_alloc_error};
 
+use parking_lot::Mutex;
+
+use super::blocks;
+use crate::sync::tuning;
+
 /// Sizes are rounded up to multiples of this, which is also the greatest alignment that is kept.
 const GRAIN: usize = 16;
 
 /// Nodes up to `GRAIN * CLASSES` bytes are kept; greater ones come from the allocator and go back.
 const CLASSES: usize = 16;
+
+/// The least class: what fits a slot of a block.
+const SLOT_CLASS: usize = blocks::SLOT / GRAIN - 1;
 
 /// Bytes that a thread keeps of one class. Not found by measurement.
 const KEPT_BYTES: usize = 64 << 10;
@@ -29,6 +37,36 @@ struct Class {
     len: Cell<usize>,
 }
 
+impl Class {
+    const fn new() -> Self {
+        Class {
+            first: Cell::new(None),
+            len: Cell::new(0),
+        }
+    }
+
+    #[inline]
+    fn pop(&self) -> Option<NonNull<u8>> {
+        let first = self.first.get()?;
+        // SAFETY: what is in the list was written by `push` and is nobody else's.
+        self.first.set(unsafe { first.as_ref() }.next);
+        self.len.set(self.len.get() - 1);
+        Some(first.cast())
+    }
+
+    /// # Safety
+    /// `memory` is the caller's, and as long and as aligned as a grain.
+    #[inline]
+    unsafe fn push(&self, memory: NonNull<u8>) {
+        let free = memory.cast::<Free>();
+        let next = self.first.get();
+        // SAFETY: the caller's contract.
+        unsafe { free.write(Free { next }) };
+        self.first.set(Some(free));
+        self.len.set(self.len.get() + 1);
+    }
+}
+
 /// The free nodes of one thread, by size.
 #[derive(Default)]
 pub(super) struct Nodes([Class; CLASSES]);
@@ -36,8 +74,11 @@ pub(super) struct Nodes([Class; CLASSES]);
 /// The class of `layout`, unless it is one that is not kept.
 #[inline]
 const fn class(layout: Layout) -> Option<usize> {
-    let grains = layout.size().div_ceil(GRAIN);
-    let class = grains.saturating_sub(1);
+    let class = match layout.size().div_ceil(GRAIN) {
+        // A slot of a block for each of them.
+        0..=SLOT_CLASS => SLOT_CLASS,
+        grains => grains - 1,
+    };
     if class < CLASSES && layout.align() <= GRAIN {
         Some(class)
     } else {
@@ -71,7 +112,7 @@ impl Shape {
         let layout = layout::<N>();
         let class = class(layout);
         let kept = match class {
-            Some(class) => KEPT_BYTES / ((class + 1) * GRAIN),
+            Some(class) => KEPT_BYTES / bytes_of(class),
             None => 0,
         };
         Shape {
@@ -82,11 +123,20 @@ impl Shape {
     }
 }
 
-fn layout_of(class: usize) -> Layout {
-    Layout::from_size_align((class + 1) * GRAIN, GRAIN).expect("a class is small")
+const fn bytes_of(class: usize) -> usize {
+    (class + 1) * GRAIN
 }
 
-fn allocate(layout: Layout) -> NonNull<u8> {
+/// Whether the nodes of a class come in blocks.
+const fn is_in_blocks(class: usize) -> bool {
+    class == SLOT_CLASS && tuning::NODES_IN_BLOCKS
+}
+
+fn layout_of(class: usize) -> Layout {
+    Layout::from_size_align(bytes_of(class), GRAIN).expect("a class is small")
+}
+
+pub(super) fn allocate(layout: Layout) -> NonNull<u8> {
     // SAFETY: the size is not zero: a byte at least, by `layout`.
     NonNull::new(unsafe { alloc(layout) }).unwrap_or_else(|| handle_alloc_error(layout))
 }
@@ -97,10 +147,25 @@ fn allocate(layout: Layout) -> NonNull<u8> {
 /// As for [`Nodes::put`].
 #[cold]
 pub(super) unsafe fn give_back(memory: NonNull<u8>, layout: Layout) {
-    let layout = class(layout).map_or(layout, layout_of);
-    // SAFETY: `take` allocated it with the layout of its class, or its own if it has none.
-    unsafe { dealloc(memory.as_ptr(), layout) }
+    match class(layout) {
+        // SAFETY: `take` had it of a block; the rest is the caller's contract.
+        Some(class) if is_in_blocks(class) => unsafe {
+            blocks::give_back(memory);
+        },
+        class => {
+            let layout = class.map_or(layout, layout_of);
+            // SAFETY: `take` allocated it with the layout of its class, or its own if it has none.
+            unsafe { dealloc(memory.as_ptr(), layout) }
+        }
+    }
 }
+
+/// The slots that threads had when they ended, as many as one thread keeps: a thread that writes once and ends would leave a
+/// block to a single node.
+static LEFT: Mutex<Class> = Mutex::new(Class::new());
+
+// SAFETY: what is in a list is nobody else's, whoever has the list.
+unsafe impl Send for Class {}
 
 impl Nodes {
     /// Memory for `layout`, as the allocator would give.
@@ -109,14 +174,34 @@ impl Nodes {
         let Some(class) = class(layout) else {
             return allocate(layout);
         };
-        let list = &self.0[class];
-        let Some(first) = list.first.get() else {
+        match self.0[class].pop() {
+            Some(first) => first,
+            None => self.take_anew(class),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn take_anew(&self, class: usize) -> NonNull<u8> {
+        if !is_in_blocks(class) {
             return allocate(layout_of(class));
-        };
-        // SAFETY: what is in the list was written by `put` and is nobody else's.
-        list.first.set(unsafe { first.as_ref() }.next);
-        list.len.set(list.len.get() - 1);
-        first.cast()
+        }
+        let list = &self.0[class];
+        let left = LEFT.lock();
+        list.first.swap(&left.first);
+        list.len.swap(&left.len);
+        drop(left);
+        if let Some(first) = list.pop() {
+            return first;
+        }
+        let mut slots = blocks::take();
+        let first = slots.next().expect("a block has slots");
+        // The lowest on top.
+        for slot in slots.rev() {
+            // SAFETY: a new slot, of this class.
+            unsafe { list.push(slot) };
+        }
+        first
     }
 
     /// Keeps memory, or gives it back to the allocator.
@@ -133,26 +218,25 @@ impl Nodes {
             // SAFETY: the caller's contract.
             return unsafe { give_back(memory, shape.layout) };
         };
-        let list = &self.0[class];
-        let free = memory.cast::<Free>();
-        let next = list.first.get();
-        // SAFETY: ours by the caller's contract, and large and aligned enough: a class has at least one
-        // grain.
-        unsafe { free.write(Free { next }) };
-        list.first.set(Some(free));
-        list.len.set(list.len.get() + 1);
+        // SAFETY: ours by the caller's contract; a class has at least one grain.
+        unsafe { self.0[class].push(memory) };
     }
 }
 
 impl Drop for Nodes {
     fn drop(&mut self) {
         for (class, list) in self.0.iter().enumerate() {
-            let mut next = list.first.take();
-            while let Some(free) = next {
-                // SAFETY: as in `take`.
-                next = unsafe { free.as_ref() }.next;
+            if is_in_blocks(class) {
+                let left = LEFT.lock();
+                while left.len.get() < KEPT_BYTES / bytes_of(class) {
+                    let Some(free) = list.pop() else { break };
+                    // SAFETY: of this list, and so of its class.
+                    unsafe { left.push(free) };
+                }
+            }
+            while let Some(free) = list.pop() {
                 // SAFETY: what is in the list is nobody else's.
-                unsafe { give_back(free.cast(), layout_of(class)) };
+                unsafe { give_back(free, layout_of(class)) };
             }
         }
     }
