@@ -63,6 +63,8 @@ struct Line {
     holders: u64,
     /// Who ever had it.
     touched: u64,
+    /// Somebody has written it.
+    written: bool,
     /// When the last transfer that was booked is over.
     free_at: u64,
     /// Operations that wrote it.
@@ -97,7 +99,9 @@ impl Lines {
         };
         // The first of all comes from memory: no program does that again and again.
         let nobody_else = line.holders & !bit == 0;
-        if has_it || nobody_else {
+        // It would be there from before the table begins, as nobody has taken it away since.
+        let had_it_before = access == Access::Read && !line.written && line.touched & bit == 0;
+        if has_it || nobody_else || had_it_before {
             return now;
         }
         match access {
@@ -127,6 +131,7 @@ impl Lines {
             Access::Write => {
                 line.owner = Some(core);
                 line.holders = bit;
+                line.written = true;
             }
         }
     }
@@ -165,9 +170,22 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_writes_was_there_before() {
+        let mut lines = Lines::default();
+        for core in 0..4 {
+            assert_eq!(access(&mut lines, core, Read, 10), 10);
+        }
+        assert_eq!(lines.traffic, Traffic::default());
+        access(&mut lines, 0, Write, 20);
+        assert!(access(&mut lines, 4, Read, 900) > 900);
+    }
+
+    #[test]
     fn readers_do_not_disturb_each_other() {
         let mut lines = Lines::default();
-        access(&mut lines, 0, Read, 0);
+        access(&mut lines, 0, Write, 0);
+        access(&mut lines, 2, Read, 0);
+        lines.traffic = Traffic::default();
         assert_eq!(access(&mut lines, 1, Read, 10), 10 + cost::SHARED_CACHE);
         assert_eq!(access(&mut lines, 0, Read, 20), 20);
         assert_eq!(access(&mut lines, 1, Read, 20), 20);

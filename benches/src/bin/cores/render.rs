@@ -78,7 +78,8 @@ are woken as the system would do it, but by the table's clock. All numbers are f
 - *Instructions, RMWs, fences*: on the first number of cores, without the loop around the operation; RMWs are atomic read-modify-writes.
 - *Shared lines written*: different lines that the operation writes and that another core touches too, on the last number of cores.
 - *Misses*: all accesses to lines that the core did not have and another had; *ownership requests*: those of them that were writes. These are what
-  costs time with many cores, and what a count is good for: the order of two structures, and whether a number grows with the cores.
+  costs time with many cores, and what a count is good for: the order of two structures, and whether a number grows with the cores. The first read of a
+  line that nobody has written is no miss: it would be there from before the count.
 - *Sleeps*: calls that put the thread to sleep.
 - `~`: counted over fewer operations than there are cores, and no more than a hint. A dash: not one operation was over.
 
@@ -86,6 +87,8 @@ What the model does not know: the size of caches, so that a structure with more 
 180 cycles; the cost of being preempted, which is what queues suffer from; what the system's own sleeping and waking writes. Code is
 always in the cache. The clock decides who goes next and so who wins a race, and is not published: it would say nothing of nanoseconds. The model was
 compared with what is known beforehand (*Control*), and not with a machine of so many cores.
+Cores begin at different turns of what is done once in a hundred operations, so that some do it while they are counted; a number below 1 says more about how
+often that happened to be than its digits claim.
 Hashers are seeded anew in each run, and which keys share a line differs with them, in the second digit of a number.
 ",
         Machine::here().rustc,
