@@ -32,7 +32,7 @@ pub(crate) mod cost {
 }
 
 /// What is done to memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Access {
     Read,
     /// Also a read-modify-write, and one that turns out to write nothing.
@@ -52,6 +52,14 @@ impl Touch {
     pub(crate) fn lines(self) -> impl Iterator<Item = u64> {
         let last = self.address.wrapping_add(self.bytes.saturating_sub(1));
         (self.address >> LINE_BITS)..=(last >> LINE_BITS)
+    }
+
+    /// Which bytes of `line` it touches: a bit for each.
+    pub(crate) fn bytes_of(self, line: u64) -> u64 {
+        let first = line << LINE_BITS;
+        let touched = self.address..self.address + self.bytes;
+        let bytes = (0..1 << LINE_BITS).filter(|byte| touched.contains(&(first + byte)));
+        bytes.fold(0, |bits, byte| bits | 1 << byte)
     }
 }
 
@@ -88,8 +96,8 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// Books what `core` needs for an access to `line` at the time `now`, and returns when it has it. Nothing has
-    /// moved yet: [`Lines::take`] does that.
+    /// Books what `core` needs for an access to `line` at the time `now`, and returns when it has it: at once, or it is a miss.
+    /// Nothing has moved yet: [`Lines::take`] does that.
     pub(crate) fn book(&mut self, core: u8, line: u64, access: Access, now: u64) -> u64 {
         let line = self.lines.entry(line).or_default();
         let bit = 1 << core;
@@ -234,5 +242,7 @@ mod tests {
         assert_eq!(touch(64, 8).lines().collect::<Vec<_>>(), [1]);
         assert_eq!(touch(124, 8).lines().collect::<Vec<_>>(), [1, 2]);
         assert_eq!(touch(64, 0).lines().collect::<Vec<_>>(), [1]);
+        assert_eq!(touch(124, 8).bytes_of(1), 0xF << 60);
+        assert_eq!(touch(124, 8).bytes_of(2), 0xF);
     }
 }

@@ -1,10 +1,14 @@
 //! The tables as Markdown, with what the model leaves out beside them.
 
+use std::collections::HashMap;
 use std::fmt::Write;
 
 use latchwork_bench::machine::{Machine, peers_in_words};
 
-use crate::machine::Counts;
+use crate::blame::Blame;
+use crate::coherence::Access;
+use crate::machine::{Counts, Run};
+use crate::places::Places;
 use crate::programs::Question;
 
 /// What each structure of a question came to, for each number of cores.
@@ -58,6 +62,45 @@ pub(crate) fn section(
          one instruction a cycle, in order, with neither prefetching nor store buffers. Runs: `--times {times}`.*",
     );
     text
+}
+
+/// The `most` places in the code that miss most, with what had taken the lines away most often.
+pub(crate) fn places(blame: &Blame, run: &Run, most: usize) -> Result<String, String> {
+    let program = std::env::current_exe().map_err(|error| format!("this program: {error}"))?;
+    let mut names = Places::of(&run.maps, &program.to_string_lossy())?;
+    let mut places: HashMap<_, Place> = HashMap::new();
+    for (miss, number) in &blame.misses {
+        let taken_by = miss.taken_by.map(|at| names.name(at).to_owned());
+        let key = (names.name(miss.at).to_owned(), miss.access == Access::Write);
+        let place = places.entry(key).or_default();
+        place.misses += number;
+        place.of_other_bytes += if miss.other_bytes { *number } else { 0 };
+        *place.taken_by.entry(taken_by).or_default() += number;
+    }
+    let mut places: Vec<_> = places.into_iter().collect();
+    places.sort_by(|(a, x), (b, y)| (y.misses, a).cmp(&(x.misses, b)));
+    let mut text = String::new();
+    for ((name, is_write), place) in places.into_iter().take(most) {
+        let by = place.taken_by.iter().max_by_key(|(by, n)| (**n, *by));
+        let by = by.and_then(|(by, _)| by.as_deref());
+        let _ = writeln!(
+            text,
+            "  {:9.3} {} at {name}\n            {:.0}% for the sake of other bytes; taken most often by {}",
+            place.misses as f64 / run.counts.operations as f64,
+            if is_write { "writes" } else { "reads" },
+            100.0 * place.of_other_bytes as f64 / place.misses as f64,
+            by.unwrap_or("nobody"),
+        );
+    }
+    Ok(text)
+}
+
+#[derive(Default)]
+struct Place {
+    misses: u64,
+    /// Those of a line of which nobody had touched the bytes that were wanted.
+    of_other_bytes: u64,
+    taken_by: HashMap<Option<String>, u64>,
 }
 
 fn head(cores: &[usize]) -> String {
