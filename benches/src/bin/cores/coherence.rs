@@ -32,7 +32,7 @@ pub(crate) mod cost {
 }
 
 /// What is done to memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Access {
     Read,
     /// Also a read-modify-write, and one that turns out to write nothing.
@@ -53,6 +53,14 @@ impl Touch {
         let last = self.address.wrapping_add(self.bytes.saturating_sub(1));
         (self.address >> LINE_BITS)..=(last >> LINE_BITS)
     }
+
+    /// Which bytes of `line` it touches: a bit for each.
+    pub(crate) fn bytes_of(self, line: u64) -> u64 {
+        let first = line << LINE_BITS;
+        let touched = self.address..self.address + self.bytes;
+        let bytes = (0..1 << LINE_BITS).filter(|byte| touched.contains(&(first + byte)));
+        bytes.fold(0, |bits, byte| bits | 1 << byte)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -63,6 +71,8 @@ struct Line {
     holders: u64,
     /// Who ever had it.
     touched: u64,
+    /// Somebody has written it.
+    written: bool,
     /// When the last transfer that was booked is over.
     free_at: u64,
     /// Operations that wrote it.
@@ -86,8 +96,8 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// Books what `core` needs for an access to `line` at the time `now`, and returns when it has it. Nothing has
-    /// moved yet: [`Lines::take`] does that.
+    /// Books what `core` needs for an access to `line` at the time `now`, and returns when it has it: at once, or it is a miss.
+    /// Nothing has moved yet: [`Lines::take`] does that.
     pub(crate) fn book(&mut self, core: u8, line: u64, access: Access, now: u64) -> u64 {
         let line = self.lines.entry(line).or_default();
         let bit = 1 << core;
@@ -97,7 +107,9 @@ impl Lines {
         };
         // The first of all comes from memory: no program does that again and again.
         let nobody_else = line.holders & !bit == 0;
-        if has_it || nobody_else {
+        // It would be there from before the table begins, as nobody has taken it away since.
+        let had_it_before = access == Access::Read && !line.written && line.touched & bit == 0;
+        if has_it || nobody_else || had_it_before {
             return now;
         }
         match access {
@@ -127,6 +139,7 @@ impl Lines {
             Access::Write => {
                 line.owner = Some(core);
                 line.holders = bit;
+                line.written = true;
             }
         }
     }
@@ -165,9 +178,22 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_writes_was_there_before() {
+        let mut lines = Lines::default();
+        for core in 0..4 {
+            assert_eq!(access(&mut lines, core, Read, 10), 10);
+        }
+        assert_eq!(lines.traffic, Traffic::default());
+        access(&mut lines, 0, Write, 20);
+        assert!(access(&mut lines, 4, Read, 900) > 900);
+    }
+
+    #[test]
     fn readers_do_not_disturb_each_other() {
         let mut lines = Lines::default();
-        access(&mut lines, 0, Read, 0);
+        access(&mut lines, 0, Write, 0);
+        access(&mut lines, 2, Read, 0);
+        lines.traffic = Traffic::default();
         assert_eq!(access(&mut lines, 1, Read, 10), 10 + cost::SHARED_CACHE);
         assert_eq!(access(&mut lines, 0, Read, 20), 20);
         assert_eq!(access(&mut lines, 1, Read, 20), 20);
@@ -216,5 +242,7 @@ mod tests {
         assert_eq!(touch(64, 8).lines().collect::<Vec<_>>(), [1]);
         assert_eq!(touch(124, 8).lines().collect::<Vec<_>>(), [1, 2]);
         assert_eq!(touch(64, 0).lines().collect::<Vec<_>>(), [1]);
+        assert_eq!(touch(124, 8).bytes_of(1), 0xF << 60);
+        assert_eq!(touch(124, 8).bytes_of(2), 0xF);
     }
 }

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use libc::user_regs_struct;
 
+use crate::blame::Blame;
 use crate::coherence::{Access, Lines, Traffic, cost};
 use crate::decode::{Decoded, Kind};
 use crate::tracee::{Marker, Thread, Tracee};
@@ -20,6 +21,8 @@ pub(crate) struct Plan {
     pub(crate) steps: u64,
     /// Operations that have to be counted: a run goes on for them, but not for more than [`PATIENCE`] times the steps.
     pub(crate) operations: u64,
+    /// It is to be told which code misses.
+    pub(crate) blame: bool,
 }
 
 /// What happened while operations were counted.
@@ -32,6 +35,15 @@ pub(crate) struct Counts {
     pub(crate) sleeps: u64,
     pub(crate) shared_lines_written: u64,
     pub(crate) traffic: Traffic,
+}
+
+/// What a program came to.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) counts: Counts,
+    pub(crate) blame: Option<Blame>,
+    /// Where its code lies.
+    pub(crate) maps: String,
 }
 
 const PATIENCE: u64 = 4;
@@ -63,6 +75,7 @@ struct Machine {
     cores: Vec<Core>,
     code: HashMap<u64, Decoded>,
     lines: Lines,
+    blame: Option<Blame>,
     futexes: HashMap<u64, VecDeque<Sleeper>>,
     counting: bool,
     counts: Counts,
@@ -70,7 +83,7 @@ struct Machine {
 
 /// Runs a program that makes `plan.cores` threads, each of which says [`Marker::Ready`] once and
 /// [`Marker::Operation`] after each operation, for ever.
-pub(crate) fn run(program: Command, plan: Plan) -> Result<Counts, String> {
+pub(crate) fn run(program: Command, plan: Plan) -> Result<Run, String> {
     let mut tracee = Tracee::start(program)?;
     let threads = tracee.threads(plan.cores)?;
     let mut cores = Vec::new();
@@ -95,6 +108,7 @@ pub(crate) fn run(program: Command, plan: Plan) -> Result<Counts, String> {
         cores,
         code: HashMap::new(),
         lines: Lines::default(),
+        blame: plan.blame.then(Blame::default),
         futexes: HashMap::new(),
         counting: false,
         counts: Counts::default(),
@@ -109,10 +123,16 @@ pub(crate) fn run(program: Command, plan: Plan) -> Result<Counts, String> {
         }
         machine.turn()?;
     }
-    Ok(Counts {
+    let counts = Counts {
         shared_lines_written: machine.lines.shared_lines_written(),
         traffic: machine.lines.traffic,
         ..machine.counts
+    };
+    let maps = machine.tracee.maps()?;
+    Ok(Run {
+        counts,
+        blame: machine.blame,
+        maps,
     })
 }
 
@@ -136,6 +156,11 @@ impl Machine {
             for touch in decoded.touches(&core.registers) {
                 for line in touch.lines() {
                     let ready = self.lines.book(id, line, touch.access, now);
+                    if ready > now && self.counting {
+                        if let Some(blame) = &mut self.blame {
+                            blame.missed(id, line, touch, address);
+                        }
+                    }
                     core.clock = core.clock.max(ready);
                 }
             }
@@ -149,6 +174,9 @@ impl Machine {
         for touch in decoded.touches(&core.registers) {
             for line in touch.lines() {
                 self.lines.take(id, line, touch.access);
+                if let Some(blame) = &mut self.blame {
+                    blame.took(id, line, touch, address);
+                }
                 if self.counting && touch.access == Access::Write {
                     core.written.insert(line);
                 }

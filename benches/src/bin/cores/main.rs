@@ -1,7 +1,7 @@
 //! Counts what each operation costs on up to 64 cores, on a machine that has two.
 //!
 //! ```text
-//! cargo run --release -p latchwork-bench --bin cores -- [--times N] [--cores N,N] [--only TEXT [--add FILE]] [--write FILE]
+//! cargo run --release -p latchwork-bench --bin cores -- [--times N] [--cores N,N] [--only TEXT [--of TEXT] [--where N] [--add FILE]] [--write FILE]
 //! ```
 //!
 //! The compiled programs run on virtual cores: `machine` steps their threads one instruction at a time and asks
@@ -12,11 +12,15 @@
 )]
 
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod blame;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod coherence;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod decode;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod machine;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod places;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod programs;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]

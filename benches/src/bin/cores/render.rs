@@ -1,10 +1,14 @@
 //! The tables as Markdown, with what the model leaves out beside them.
 
+use std::collections::HashMap;
 use std::fmt::Write;
 
 use latchwork_bench::machine::{Machine, peers_in_words};
 
-use crate::machine::Counts;
+use crate::blame::Blame;
+use crate::coherence::Access;
+use crate::machine::{Counts, Run};
+use crate::places::Places;
 use crate::programs::Question;
 
 /// What each structure of a question came to, for each number of cores.
@@ -60,6 +64,45 @@ pub(crate) fn section(
     text
 }
 
+/// The `most` places in the code that miss most, with what had taken the lines away most often.
+pub(crate) fn places(blame: &Blame, run: &Run, most: usize) -> Result<String, String> {
+    let program = std::env::current_exe().map_err(|error| format!("this program: {error}"))?;
+    let mut names = Places::of(&run.maps, &program.to_string_lossy())?;
+    let mut places: HashMap<_, Place> = HashMap::new();
+    for (miss, number) in &blame.misses {
+        let taken_by = miss.taken_by.map(|at| names.name(at).to_owned());
+        let key = (names.name(miss.at).to_owned(), miss.access == Access::Write);
+        let place = places.entry(key).or_default();
+        place.misses += number;
+        place.of_other_bytes += if miss.other_bytes { *number } else { 0 };
+        *place.taken_by.entry(taken_by).or_default() += number;
+    }
+    let mut places: Vec<_> = places.into_iter().collect();
+    places.sort_by(|(a, x), (b, y)| (y.misses, a).cmp(&(x.misses, b)));
+    let mut text = String::new();
+    for ((name, is_write), place) in places.into_iter().take(most) {
+        let by = place.taken_by.iter().max_by_key(|(by, n)| (**n, *by));
+        let by = by.and_then(|(by, _)| by.as_deref());
+        let _ = writeln!(
+            text,
+            "  {:9.3} {} at {name}\n            {:.0}% for the sake of other bytes; taken most often by {}",
+            place.misses as f64 / run.counts.operations as f64,
+            if is_write { "writes" } else { "reads" },
+            100.0 * place.of_other_bytes as f64 / place.misses as f64,
+            by.unwrap_or("nobody"),
+        );
+    }
+    Ok(text)
+}
+
+#[derive(Default)]
+struct Place {
+    misses: u64,
+    /// Those of a line of which nobody had touched the bytes that were wanted.
+    of_other_bytes: u64,
+    taken_by: HashMap<Option<String>, u64>,
+}
+
 fn head(cores: &[usize]) -> String {
     let list = cores.iter().map(usize::to_string).collect::<Vec<_>>();
     format!(
@@ -78,7 +121,8 @@ are woken as the system would do it, but by the table's clock. All numbers are f
 - *Instructions, RMWs, fences*: on the first number of cores, without the loop around the operation; RMWs are atomic read-modify-writes.
 - *Shared lines written*: different lines that the operation writes and that another core touches too, on the last number of cores.
 - *Misses*: all accesses to lines that the core did not have and another had; *ownership requests*: those of them that were writes. These are what
-  costs time with many cores, and what a count is good for: the order of two structures, and whether a number grows with the cores.
+  costs time with many cores, and what a count is good for: the order of two structures, and whether a number grows with the cores. The first read of a
+  line that nobody has written is no miss: it would be there from before the count.
 - *Sleeps*: calls that put the thread to sleep.
 - `~`: counted over fewer operations than there are cores, and no more than a hint. A dash: not one operation was over.
 
@@ -86,6 +130,8 @@ What the model does not know: the size of caches, so that a structure with more 
 180 cycles; the cost of being preempted, which is what queues suffer from; what the system's own sleeping and waking writes. Code is
 always in the cache. The clock decides who goes next and so who wins a race, and is not published: it would say nothing of nanoseconds. The model was
 compared with what is known beforehand (*Control*), and not with a machine of so many cores.
+Cores begin at different turns of what is done once in a hundred operations, so that some do it while they are counted; a number below 1 says more about how
+often that happened to be than its digits claim.
 Hashers are seeded anew in each run, and which keys share a line differs with them, in the second digit of a number.
 ",
         Machine::here().rustc,

@@ -4,15 +4,17 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::coherence::MOST_CORES;
-use crate::machine::{self, Counts, Plan};
+use crate::machine::{self, Plan, Run};
 use crate::programs::{self, ALL, Program};
 use crate::render;
 use crate::tracee::stay_on_one_processor;
 
 const USAGE: &str = "\
-usage: cores [--times N] [--cores N,N] [--only TEXT [--add FILE]] [--write FILE]
+usage: cores [--times N] [--cores N,N] [--only TEXT [--of TEXT] [--where N] [--add FILE]] [--write FILE]
   --times N     runs that are so many times as long, and more exact
   --only TEXT   the questions whose titles contain it
+  --of TEXT     only the structures whose names contain it
+  --where N     also say of each structure which N places in the code miss most, and which had taken the lines away
   --cores N,N   these numbers of cores; the first is what operations are counted on by themselves
   --add FILE    also put their tables into FILE in the place of those that are there
   --write FILE  also write the tables to FILE; not with --only or --cores";
@@ -32,6 +34,8 @@ const OPERATIONS: u64 = 8;
 #[derive(Debug)]
 struct Options {
     only: Option<String>,
+    of: Option<String>,
+    places: usize,
     cores: Option<Vec<usize>>,
     times: u64,
     add: Option<PathBuf>,
@@ -42,6 +46,8 @@ impl Options {
     fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
         let mut options = Self {
             only: None,
+            of: None,
+            places: 0,
             cores: None,
             times: 1,
             add: None,
@@ -55,6 +61,11 @@ impl Options {
                     options.times = times.map_err(|error| format!("{argument}: {error}"))?;
                 }
                 "--only" => options.only = Some(value()?),
+                "--of" => options.of = Some(value()?),
+                "--where" => {
+                    let places = value()?.parse();
+                    options.places = places.map_err(|error| format!("{argument}: {error}"))?;
+                }
                 "--cores" => options.cores = Some(cores(&value()?)?),
                 "--add" => options.add = Some(value()?.into()),
                 "--write" => options.write = Some(value()?.into()),
@@ -66,6 +77,9 @@ impl Options {
         }
         if options.add.is_some() && (options.only.is_none() || options.cores.is_some()) {
             return Err("--add goes with --only, and not with --cores".to_owned());
+        }
+        if options.of.is_some() && (options.write.is_some() || options.add.is_some()) {
+            return Err("tables in part are not worth keeping".to_owned());
         }
         Ok(options)
     }
@@ -98,7 +112,7 @@ pub(crate) fn run(arguments: impl Iterator<Item = String>) -> Result<(), String>
     let cores = options.cores.as_deref().unwrap_or(&CORES);
     let times = options.times;
     let mut answers = Vec::new();
-    let nothing = count(0, 0, cores[0], times)?;
+    let nothing = count(0, 0, cores[0], times, false)?.counts;
     for (number, question) in ALL.iter().enumerate() {
         if options
             .only
@@ -110,12 +124,22 @@ pub(crate) fn run(arguments: impl Iterator<Item = String>) -> Result<(), String>
         eprintln!("{}", question.title);
         let mut rows = Vec::new();
         for (place, program) in question.programs.iter().enumerate() {
+            let is_meant = |of: &String| program.name.contains(of);
+            if !options.of.as_ref().is_none_or(is_meant) {
+                continue;
+            }
             eprintln!("  {}", program.name);
-            let counts = cores.iter().map(|cores| {
-                count(number, place, *cores, times)
-                    .map_err(|error| format!("{} on {cores} cores: {error}", program.name))
-            });
-            rows.push((program.name, counts.collect::<Result<Vec<_>, _>>()?));
+            let mut counts = Vec::new();
+            for cores in cores {
+                let run = count(number, place, *cores, times, options.places > 0)
+                    .map_err(|error| format!("{} on {cores} cores: {error}", program.name))?;
+                if let Some(blame) = &run.blame {
+                    println!("{} on {cores} cores:", program.name);
+                    print!("{}", render::places(blame, &run, options.places)?);
+                }
+                counts.push(run.counts);
+            }
+            rows.push((program.name, counts));
         }
         answers.push((*question, rows));
     }
@@ -141,7 +165,13 @@ pub(crate) fn run(arguments: impl Iterator<Item = String>) -> Result<(), String>
 }
 
 /// Runs one structure under one workload on so many virtual cores.
-fn count(question: usize, place: usize, cores: usize, times: u64) -> Result<Counts, String> {
+fn count(
+    question: usize,
+    place: usize,
+    cores: usize,
+    times: u64,
+    blame: bool,
+) -> Result<Run, String> {
     let program = std::env::current_exe().map_err(|error| format!("this program: {error}"))?;
     let mut program = Command::new(program);
     program.args([
@@ -159,6 +189,7 @@ fn count(question: usize, place: usize, cores: usize, times: u64) -> Result<Coun
             cores,
             steps,
             operations,
+            blame,
         },
     )
 }

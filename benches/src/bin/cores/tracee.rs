@@ -119,6 +119,12 @@ impl Tracee {
         Ok(self.threads.clone())
     }
 
+    /// What the system says of where its code and data lie.
+    pub(crate) fn maps(&self) -> Result<String, String> {
+        std::fs::read_to_string(format!("/proc/{}/maps", self.child.id()))
+            .map_err(|error| format!("its mappings: {error}"))
+    }
+
     /// Reads code: up to the longest instruction.
     pub(crate) fn code(&self, address: u64) -> Result<[u8; 16], String> {
         let mut code = [0; 16];
