@@ -50,11 +50,11 @@ impl Places {
                 let function = frame.function.as_ref();
                 let function = function.and_then(|f| Some(short(&f.demangle().ok()?)));
                 let place = frame.location.and_then(|l| Some((l.file?, l.line?)));
-                let Some((function, (file, line))) = function.zip(place) else {
-                    continue;
-                };
+                let Some((file, line)) = place else { continue };
                 if !file.contains("/rustc/") && !file.contains("/library/") {
-                    chain.push(format!("{function} {}:{line}", tail(file, 3)));
+                    // A build with line tables only has no names of functions.
+                    let function = function.map_or(String::new(), |function| function + " ");
+                    chain.push(format!("{function}{}:{line}", tail(file, 3)));
                 }
             }
         }
