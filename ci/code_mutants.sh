@@ -15,7 +15,7 @@ exec </dev/null
 declare -A tests=(
     [word]=""
     [lock_table]="lock_table lock_set holds owned async async_wakers timeouts peer_bugs properties observe"
-    [cell]="cell cell_memory bad_input"
+    [cell]="cell cell_memory bad_input txn txn_unhappy"
     [txn]="txn txn_bad_input txn_hazards txn_unhappy txn_properties"
     [session]="session"
     [latch]="latch latch_memory latch_structures"
@@ -52,7 +52,7 @@ rm -rf "$output"
 mkdir -p "$output"
 begun=$(date +%s)
 # A mutant that hangs is one that is noticed.
-cargo mutants --in-place --no-shuffle --package latchwork --file "$files" --output "$output" --timeout 120 \
+cargo mutants --config ci/code_mutants.toml --in-place --no-shuffle --package latchwork --file "$files" --output "$output" --timeout 120 \
     --build-timeout 600 "${selected[@]}" "${@:3}" || [[ $? == 2 || $? == 3 ]]
 found=$output/mutants.out
 

@@ -77,6 +77,37 @@ fn who_finds_the_status_comes_after_the_commit() {
         });
 }
 
+/// Who reads a write plainly, and then beneath a transaction that did not see that write, would disagree with both: never `x1 y0 10`.
+#[test]
+fn plain_reads_agree_with_who_has_validated() {
+    Model::new("a transaction copies a cell, one writes that, and one reads both plainly")
+        .rules("[X3]")
+        .preemptions(Some(2))
+        .outcomes(&[
+            "x0 y0 10",
+            "x0 y0 11",
+            "x0 y10 10",
+            "x0 y11 11",
+            "x1 y0 11",
+            "x1 y10 10",
+            "x1 y11 11",
+        ])
+        .check(|| {
+            let cells: Arc<[VersionedCell<u32>; 3]> = Arc::new([0, 0, 0].map(VersionedCell::new));
+            let copier = spawn(&cells, |[x, y, z]| {
+                atomically(|tx| {
+                    let seen = *tx.read(x)?;
+                    tx.set(y, 10 + seen)?;
+                    tx.set(z, 10 + seen)
+                });
+            });
+            let reader = spawn(&cells, |[x, y, _]| format!("x{} y{}", x.get(), y.get()));
+            cells[0].set(1);
+            copier.join().unwrap();
+            format!("{} {}", reader.join().unwrap(), cells[1].get())
+        });
+}
+
 /// Whom a snapshot has missed comes after all that was before it: never `s0 r0`.
 #[test]
 fn whom_a_snapshot_misses_sees_what_was_before_it() {

@@ -147,9 +147,8 @@ impl<'p> NodeRef<'p> {
         // SAFETY: an owner is retired after every node of its own has been unlinked or stamped [X1], so
         // that whoever was pinned before it found the node finds it alive.
         let owner = unsafe { &*core::ptr::with_exposed_provenance::<Owner>(address) };
-        // What the caller has read before comes before the status: an owner that it finds undecided will not
-        // overlook it [X3].
-        crate::sync::load_load_fence();
+        // What the caller has read before comes before the head that it has loaded, and so before the status: an owner that it
+        // finds undecided will not overlook it [X3].
         match owner.status() {
             Status::Committed(stamp) if !when.is_claim() => {
                 header.set_stamp(when, stamp);

@@ -14,6 +14,7 @@ fn slot_word_keeps_hash_bits_in_place() {
             assert_eq!(word.mode(), mode);
             assert!(word.names(hash));
             assert_eq!(word.hash_beside(hash), hash);
+            assert_eq!(SlotWord::from_bits(word.bits()), word);
             assert!(!word.names(hash ^ (1 << STATE_BITS)), "another key");
             assert!(!word.is_frozen());
             assert_eq!(word.frozen().thawed(), word);
@@ -87,6 +88,51 @@ fn states() -> Vec<State> {
         }
     }
     all
+}
+
+#[test]
+fn state_is_its_bits_and_says_so() {
+    for state in states() {
+        assert_eq!(State::from_bits(state.bits()), state);
+    }
+    let state = State::held_by(2).with_queue(Queued::Writers);
+    assert_eq!(
+        format!("{state:?} {:?}", State::DEAD),
+        "State(2 readers, 0 bypasses, queued, writer queued) State(0 readers, 0 bypasses, dead)"
+    );
+}
+
+#[test]
+fn state_changes_its_mode_and_nothing_else() {
+    for queue in [Queued::Nobody, Queued::Readers, Queued::Writers] {
+        let [writer, reader, two] = [0, 1, 2].map(|n| State::held_by(n).with_queue(queue));
+        assert_eq!([writer, reader, two].map(State::holders), [1, 1, 2]);
+        assert_eq!(writer.downgraded(), reader);
+        assert_eq!(reader.upgraded(), Some(writer));
+        assert_eq!(two.upgraded(), None);
+        assert_eq!(two.is_queued(), queue != Queued::Nobody);
+        assert_eq!(two.with_upgrader(), State::held_by(2).with_upgrader());
+        assert_eq!(
+            two.with_upgrader().with_upgrader(),
+            two.with_upgrader(),
+            "marks are set and not flipped"
+        );
+    }
+}
+
+#[test]
+fn state_of_an_empty_queue_has_no_marks() {
+    for queue in [Queued::Readers, Queued::Writers] {
+        let held = State::held_by(0).with_queue(queue);
+        let Release::Wake(free) = held.release(Mode::Exclusive, false) else {
+            panic!("somebody waits: {held:?}");
+        };
+        assert_eq!(free.with_queue(Queued::Nobody).bits(), 0);
+        assert_eq!(
+            free.new_head(),
+            free.with_queue(Queued::Nobody).with_queue(queue)
+        );
+    }
 }
 
 #[test]
