@@ -69,6 +69,9 @@ use crate::reclaim;
 /// pins have held back more) until it writes again, flushes or ends. The memory of dropped values is kept by the thread that drops them,
 /// for its next writes.
 ///
+/// A cell is one word. Its value stands beside 32 bytes in memory of its own: a cache line of 64 bytes, which no other value shares, if it has at most
+/// 32; threads take such lines from the allocator 62 at a time. A line that is not used any more goes back with the last of its 62.
+///
 /// A write begins by dropping some values that are due, of any cell and type: hold no lock that a
 /// destructor takes. If one panics, so does the write, before it has happened.
 ///

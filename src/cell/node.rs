@@ -32,6 +32,10 @@ pub(crate) struct Header {
     written: UnsafeCell<Written>,
 }
 
+// What the documentation of cells says.
+#[cfg(not(any(latchwork_loom, latchwork_shuttle)))]
+const _: () = assert!(size_of::<Header>() <= 32);
+
 struct Written {
     version: Version,
     prev: *mut Header,
