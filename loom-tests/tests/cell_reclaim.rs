@@ -254,26 +254,3 @@ fn a_thread_that_ends_leaves_its_garbage() {
             values.drops(1)
         });
 }
-
-/// As threads do that have too much memory for nodes.
-#[test]
-fn a_block_is_freed_once_and_last() {
-    Model::new("two threads give back the slots of a block")
-        .rules("[R7]")
-        .preemptions(None)
-        .outcomes(&["by the first", "by the other"])
-        .check(|| {
-            let mut slots = model::Slot::of_new_block();
-            let last = slots.split_off(slots.len() - 3);
-            let freed = slots.into_iter().any(model::Slot::give_back);
-            assert!(!freed, "three of its slots are in use");
-            let [a, b, c] = last.try_into().unwrap();
-            let first = thread::spawn(move || u32::from(a.give_back()) + u32::from(b.give_back()));
-            let by_other = u32::from(c.give_back());
-            match [first.join().unwrap(), by_other] {
-                [1, 0] => "by the first",
-                [0, 1] => "by the other",
-                freed => panic!("freed {freed:?} times"),
-            }
-        });
-}

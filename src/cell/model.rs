@@ -1,11 +1,9 @@
 //! What a model needs and a user must not have.
 #![allow(unsafe_code)]
 
-use core::ptr::NonNull;
-
 use super::read::pin_cells;
 use super::{NodeRef, VersionedCell, clock};
-use crate::reclaim::{self, blocks};
+use crate::reclaim;
 
 /// A moment between writes: what a snapshot is taken at.
 #[doc(hidden)]
@@ -36,29 +34,6 @@ pub fn set_max_pushes(times: u32) {
 #[doc(hidden)]
 pub fn make_fences_steps() {
     crate::sync::make_fences_steps();
-}
-
-/// Memory for a node, in a block of several.
-#[doc(hidden)]
-#[derive(Debug)]
-pub struct Slot(NonNull<u8>);
-
-// SAFETY: memory that nobody else has.
-unsafe impl Send for Slot {}
-
-impl Slot {
-    /// Those of a new block.
-    #[doc(hidden)]
-    pub fn of_new_block() -> Vec<Self> {
-        blocks::take().map(Slot).collect()
-    }
-
-    /// `true`: it was the last, and the block is freed.
-    #[doc(hidden)]
-    pub fn give_back(self) -> bool {
-        // SAFETY: from `take`, and given back by value.
-        unsafe { blocks::give_back(self.0) }
-    }
 }
 
 impl<T: Send + Sync + 'static> VersionedCell<T> {

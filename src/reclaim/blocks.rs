@@ -1,103 +1,229 @@
 //! Memory for small nodes, by the block: each node has a cache line for itself.
 //!
-//! A thread that takes a block has all its slots. Whoever is done with a slot for good gives it back, on any thread, and
-//! the last one frees the block [R7].
+//! A thread that needs slots takes all that are free in one block, if need be in a new one. What it has too many of it gives back,
+//! and all that it has when it ends. A block whose slots are all free goes back to the allocator [R7].
 //!
 //! An allocator lays objects of 40 bytes wherever it pleases: in one run each lies across two lines, in the next none
 //! does, and whoever reads what another core has written waits for two lines or for one.
 #![allow(unsafe_code)]
 
 use core::alloc::Layout;
-use core::ptr::{NonNull, with_exposed_provenance};
+use core::cell::Cell;
+use core::ptr::{NonNull, with_exposed_provenance_mut};
 use std::alloc::dealloc;
 
+use parking_lot::Mutex;
+
+use super::chain::Chain;
 use super::nodes::allocate;
-use crate::sync::{AtomicU32, Canary, Ordering, tuning};
 
 /// Bytes of a slot: a cache line.
 pub(super) const SLOT: usize = 64;
 
 /// A block begins at a multiple of this, so that the address of a slot says where its block is.
-const STRIDE: usize = tuning::BLOCK_BYTES;
+const STRIDE: usize = 4096;
 
 /// An allocator that keeps a few words beside each object can put one block right behind another.
 const LAYOUT: Layout = match Layout::from_size_align(STRIDE - SLOT, STRIDE) {
     Ok(layout) => layout,
-    Err(_) => panic!("a block is a few pages at most"),
+    Err(_) => panic!("a block is a page"),
 };
 
-/// What a block begins with.
+/// How many slots a block has, behind its head.
+const SLOTS: usize = LAYOUT.size() / SLOT - 1;
+
+/// What a block begins with. Used under the mutex.
 struct Head {
-    /// Slots that were not given back.
-    left: AtomicU32,
-    canary: Canary,
+    /// The slots that no thread has.
+    free: Chain,
+    links: Links,
 }
 
-/// Where the slots begin.
-const FIRST: usize = size_of::<Head>().next_multiple_of(SLOT);
+/// The neighbours in the list of the blocks that have free slots.
+#[derive(Default)]
+struct Links {
+    next: Cell<Option<NonNull<Head>>>,
+    prev: Cell<Option<NonNull<Head>>>,
+}
+
+const _: () = assert!(size_of::<Head>() <= SLOT);
+
+/// The blocks that have free slots.
+pub(super) struct Blocks(Mutex<List>);
+
+/// The first of them.
+struct List(Option<NonNull<Head>>);
+
+// SAFETY: whoever has the list has the heads and the free slots that can be reached through it.
+unsafe impl Send for List {}
+
+impl Blocks {
+    pub(super) const fn new() -> Self {
+        Blocks(Mutex::new(List(None)))
+    }
+
+    /// Slots that are the caller's, at least one.
+    pub(super) fn take(&self) -> Chain {
+        let found = self.0.lock().take_free();
+        found.unwrap_or_else(new_block)
+    }
+
+    /// Gives back `n` of these slots, or as many as there are.
+    ///
+    /// # Safety
+    /// The slots came from [`take`](Self::take) of these blocks.
+    pub(super) unsafe fn give_back(&self, slots: &Chain, n: usize) {
+        let mut whole = None;
+        let mut list = self.0.lock();
+        for slot in (0..n).map_while(|_| slots.pop()) {
+            let block = block_of(slot);
+            // SAFETY: alive, since one of its slots was not free; used under the mutex.
+            let head = unsafe { block.as_ref() };
+            if head.free.len() == 0 {
+                list.link(block);
+            }
+            // SAFETY: the caller's contract.
+            unsafe { head.free.push(slot) };
+            if head.free.len() == SLOTS {
+                list.unlink(&head.links);
+                head.links.next.set(whole.replace(block));
+            }
+        }
+        drop(list);
+        while let Some(block) = whole {
+            // SAFETY: out of the list, and nobody has a slot of it: ours.
+            whole = unsafe { block.as_ref() }.links.next.get();
+            // SAFETY: as above; allocated by `new_block` with this layout.
+            unsafe { dealloc(block.as_ptr().cast(), LAYOUT) };
+        }
+    }
+}
+
+impl List {
+    fn take_free(&mut self) -> Option<Chain> {
+        // SAFETY: a block in the list is alive; used under the mutex.
+        let head = unsafe { self.0?.as_ref() };
+        self.unlink(&head.links);
+        Some(head.free.take())
+    }
+
+    /// Puts a block at the beginning.
+    fn link(&mut self, block: NonNull<Head>) {
+        let next = self.0.replace(block);
+        // SAFETY: the caller's, under the mutex.
+        let links = unsafe { &block.as_ref().links };
+        links.prev.set(None);
+        links.next.set(next);
+        if let Some(next) = next {
+            // SAFETY: a block in the list is alive.
+            unsafe { next.as_ref() }.links.prev.set(Some(block));
+        }
+    }
+
+    /// Takes a block out.
+    fn unlink(&mut self, links: &Links) {
+        let (next, prev) = (links.next.get(), links.prev.get());
+        match prev {
+            // SAFETY: a block in the list is alive.
+            Some(prev) => unsafe { prev.as_ref() }.links.next.set(next),
+            None => self.0 = next,
+        }
+        if let Some(next) = next {
+            // SAFETY: as above.
+            unsafe { next.as_ref() }.links.prev.set(prev);
+        }
+    }
+}
 
 /// The slots of a new block.
-pub(crate) fn take() -> impl DoubleEndedIterator<Item = NonNull<u8>> {
+fn new_block() -> Chain {
     let block = allocate(LAYOUT);
-    let slots = (LAYOUT.size() - FIRST) / SLOT;
+    block.as_ptr().expose_provenance();
     let head = Head {
-        left: AtomicU32::new(slots as u32),
-        canary: Canary::new(),
+        free: Chain::default(),
+        links: Links::default(),
     };
     // SAFETY: fresh memory, longer and more aligned than a head.
     unsafe { block.cast().write(head) };
-    block.as_ptr().expose_provenance();
-    // SAFETY: inside the block.
-    (0..slots).map(move |i| unsafe { block.add(FIRST + i * SLOT) })
+    let slots = Chain::default();
+    // The lowest on top.
+    for i in (1..=SLOTS).rev() {
+        // SAFETY: inside the block.
+        let slot = unsafe { block.add(i * SLOT) };
+        // SAFETY: a new slot.
+        unsafe { slots.push(slot) };
+    }
+    slots
 }
 
-/// Gives a slot back. `true`: it was the last, and the block is freed.
-///
-/// # Safety
-/// `slot` came from [`take`], nobody uses it any more, and it is given back this once.
-pub(crate) unsafe fn give_back(slot: NonNull<u8>) -> bool {
-    let block = slot.addr().get() & !(STRIDE - 1);
-    let head = with_exposed_provenance::<Head>(block);
-    // SAFETY: there, until its last slot has been given back, which is this one or comes later [R7]. Only that is borrowed
-    // which another may write: he may free the block while this one is still in `fetch_sub`.
-    let left = unsafe { &(*head).left };
-    // SAFETY: as above.
-    unsafe { &(*head).canary }.check();
-    // Release: what was done with the slot comes before the end of its block. Pairs with the Acquire below [R7].
-    if left.fetch_sub(1, Ordering::Release) != 1 {
-        return false;
-    }
-    // Acquire: as above. A load and not a fence, so that it can be weakened alone.
-    left.load(Ordering::Acquire);
-    // SAFETY: nobody has a slot of it, so that nobody comes here again.
-    let _ended: Head = unsafe { head.read() };
-    // SAFETY: allocated by `take` with this layout.
-    unsafe { dealloc(head.cast_mut().cast(), LAYOUT) };
-    true
+fn block_of(slot: NonNull<u8>) -> NonNull<Head> {
+    let block = with_exposed_provenance_mut(slot.addr().get() & !(STRIDE - 1));
+    NonNull::new(block).expect("a block is not at null")
 }
 
 #[cfg(all(test, not(any(latchwork_loom, latchwork_shuttle))))]
 mod tests {
-    use std::collections::HashSet;
+    use std::collections::BTreeSet;
 
     use super::*;
 
+    /// Of all slots in `taken`, that are to be given back but for one of each block: the blocks, and those that are kept.
+    fn give_back_but_one(blocks: &Blocks, taken: Vec<Chain>) -> Vec<NonNull<u8>> {
+        let mut kept = Vec::new();
+        for slots in taken {
+            kept.extend(slots.pop());
+            // SAFETY: taken from these blocks.
+            unsafe { blocks.give_back(&slots, usize::MAX) };
+        }
+        kept
+    }
+
+    fn pages(slots: &[NonNull<u8>]) -> BTreeSet<usize> {
+        slots
+            .iter()
+            .map(|slot| slot.addr().get() / STRIDE)
+            .collect()
+    }
+
     #[test]
-    fn slots_are_lines_and_the_last_one_frees_the_block() {
-        let slots: Vec<_> = take().collect();
-        let lines: HashSet<_> = slots.iter().map(|slot| slot.addr().get() / SLOT).collect();
-        assert_eq!(lines.len(), slots.len());
-        for slot in &slots {
+    fn slots_are_lines_of_their_own() {
+        let blocks = Blocks::new();
+        let slots = blocks.take();
+        let mut lines = BTreeSet::new();
+        assert_eq!(slots.len(), SLOTS);
+        let all = Chain::default();
+        while let Some(slot) = slots.pop() {
             assert_eq!(slot.addr().get() % SLOT, 0);
+            assert!(lines.insert(slot.addr()));
             // SAFETY: a slot of one's own. Whatever lies beside it stays as it is.
             unsafe { slot.write_bytes(0xa5, SLOT) };
+            // SAFETY: as above.
+            unsafe { all.push(slot) };
         }
-        let (last, others) = slots.split_last().expect("a block has slots");
-        for slot in others {
-            // SAFETY: from `take`, each once.
-            assert!(!unsafe { give_back(*slot) });
+        // SAFETY: taken from these blocks.
+        unsafe { blocks.give_back(&all, usize::MAX) };
+        assert!(blocks.0.lock().0.is_none(), "the block is not freed");
+    }
+
+    #[test]
+    fn what_is_free_beside_what_stays_is_used_again() {
+        const MANY: usize = 20;
+        let blocks = Blocks::new();
+        let kept = give_back_but_one(&blocks, (0..MANY).map(|_| blocks.take()).collect());
+        let first = pages(&kept);
+        assert_eq!(first.len(), MANY);
+        // Each has a block to itself, whose other slots come first now, and no others.
+        let again = give_back_but_one(&blocks, (0..MANY).map(|_| blocks.take()).collect());
+        assert_eq!(pages(&again), first);
+        // With the last of its slots each block goes, whatever the order.
+        let rest = Chain::default();
+        for slot in kept.into_iter().chain(again) {
+            assert!(blocks.0.lock().0.is_some());
+            // SAFETY: a slot of one's own.
+            unsafe { rest.push(slot) };
+            // SAFETY: taken from these blocks.
+            unsafe { blocks.give_back(&rest, 1) };
         }
-        // SAFETY: as above.
-        assert!(unsafe { give_back(*last) });
+        assert!(blocks.0.lock().0.is_none(), "a block is not freed");
     }
 }

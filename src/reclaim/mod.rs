@@ -10,7 +10,8 @@
 //! - [`Local`], of cells, whose pins users hold as long as they please, and whose values have
 //!   destructors. What a thread retires comes back to it and is used again. PROTOCOL.md has the rules.
 
-pub(crate) mod blocks;
+mod blocks;
+mod chain;
 mod limbo;
 mod local;
 mod nodes;

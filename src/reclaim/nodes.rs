@@ -1,17 +1,15 @@
 //! Memory for nodes: each thread keeps what it has freed, by size, and uses it again.
 //!
 //! What a cell replaces comes back to the thread that replaced it [R4], so that a writer in its stride
-//! touches neither the allocator nor another thread's memory. What threads have kept when they end is for others.
+//! touches neither the allocator nor another thread's memory.
 #![allow(unsafe_code)]
 
 use core::alloc::Layout;
-use core::cell::Cell;
 use core::ptr::NonNull;
 use std::alloc::{alloc, dealloc, handle_alloc_error};
 
-use parking_lot::Mutex;
-
-use super::blocks;
+use super::blocks::{self, Blocks};
+use super::chain::Chain;
 use crate::sync::tuning;
 
 /// Sizes are rounded up to multiples of this, which is also the greatest alignment that is kept.
@@ -26,50 +24,12 @@ const SLOT_CLASS: usize = blocks::SLOT / GRAIN - 1;
 /// Bytes that a thread keeps of one class. Not found by measurement.
 const KEPT_BYTES: usize = 64 << 10;
 
-/// What is kept looks like this.
-struct Free {
-    next: Option<NonNull<Free>>,
-}
-
-#[derive(Default)]
-struct Class {
-    first: Cell<Option<NonNull<Free>>>,
-    len: Cell<usize>,
-}
-
-impl Class {
-    const fn new() -> Self {
-        Class {
-            first: Cell::new(None),
-            len: Cell::new(0),
-        }
-    }
-
-    #[inline]
-    fn pop(&self) -> Option<NonNull<u8>> {
-        let first = self.first.get()?;
-        // SAFETY: what is in the list was written by `push` and is nobody else's.
-        self.first.set(unsafe { first.as_ref() }.next);
-        self.len.set(self.len.get() - 1);
-        Some(first.cast())
-    }
-
-    /// # Safety
-    /// `memory` is the caller's, and as long and as aligned as a grain.
-    #[inline]
-    unsafe fn push(&self, memory: NonNull<u8>) {
-        let free = memory.cast::<Free>();
-        let next = self.first.get();
-        // SAFETY: the caller's contract.
-        unsafe { free.write(Free { next }) };
-        self.first.set(Some(free));
-        self.len.set(self.len.get() + 1);
-    }
-}
+/// What no thread keeps of the least class.
+static BLOCKS: Blocks = Blocks::new();
 
 /// The free nodes of one thread, by size.
 #[derive(Default)]
-pub(super) struct Nodes([Class; CLASSES]);
+pub(super) struct Nodes([Chain; CLASSES]);
 
 /// The class of `layout`, unless it is one that is not kept.
 #[inline]
@@ -147,25 +107,10 @@ pub(super) fn allocate(layout: Layout) -> NonNull<u8> {
 /// As for [`Nodes::put`].
 #[cold]
 pub(super) unsafe fn give_back(memory: NonNull<u8>, layout: Layout) {
-    match class(layout) {
-        // SAFETY: `take` had it of a block; the rest is the caller's contract.
-        Some(class) if is_in_blocks(class) => unsafe {
-            blocks::give_back(memory);
-        },
-        class => {
-            let layout = class.map_or(layout, layout_of);
-            // SAFETY: `take` allocated it with the layout of its class, or its own if it has none.
-            unsafe { dealloc(memory.as_ptr(), layout) }
-        }
-    }
+    let layout = class(layout).map_or(layout, layout_of);
+    // SAFETY: `take` allocated it with the layout of its class, or its own if it has none.
+    unsafe { dealloc(memory.as_ptr(), layout) }
 }
-
-/// The slots that threads had when they ended, as many as one thread keeps: a thread that writes once and ends would leave a
-/// block to a single node.
-static LEFT: Mutex<Class> = Mutex::new(Class::new());
-
-// SAFETY: what is in a list is nobody else's, whoever has the list.
-unsafe impl Send for Class {}
 
 impl Nodes {
     /// Memory for `layout`, as the allocator would give.
@@ -187,21 +132,8 @@ impl Nodes {
             return allocate(layout_of(class));
         }
         let list = &self.0[class];
-        let left = LEFT.lock();
-        list.first.swap(&left.first);
-        list.len.swap(&left.len);
-        drop(left);
-        if let Some(first) = list.pop() {
-            return first;
-        }
-        let mut slots = blocks::take();
-        let first = slots.next().expect("a block has slots");
-        // The lowest on top.
-        for slot in slots.rev() {
-            // SAFETY: a new slot, of this class.
-            unsafe { list.push(slot) };
-        }
-        first
+        list.refill(BLOCKS.take());
+        list.pop().expect("a block has slots")
     }
 
     /// Keeps memory, or gives it back to the allocator.
@@ -211,9 +143,8 @@ impl Nodes {
     /// uses it any more.
     #[inline]
     pub(super) unsafe fn put(&self, memory: NonNull<u8>, shape: &Shape) {
-        let kept = shape
-            .class
-            .filter(|class| self.0[*class].len.get() < shape.kept);
+        let has_room = |class: &usize| self.0[*class].len() < shape.kept || self.make_room(*class);
+        let kept = shape.class.filter(has_room);
         let Some(class) = kept else {
             // SAFETY: the caller's contract.
             return unsafe { give_back(memory, shape.layout) };
@@ -223,16 +154,25 @@ impl Nodes {
     }
 }
 
+impl Nodes {
+    /// Gives slots back, many at once. `false`: none of these are.
+    #[cold]
+    #[inline(never)]
+    fn make_room(&self, class: usize) -> bool {
+        if is_in_blocks(class) {
+            // SAFETY: what is in this list came from there.
+            unsafe { BLOCKS.give_back(&self.0[class], KEPT_BYTES / bytes_of(class) / 2) };
+        }
+        is_in_blocks(class)
+    }
+}
+
 impl Drop for Nodes {
     fn drop(&mut self) {
         for (class, list) in self.0.iter().enumerate() {
             if is_in_blocks(class) {
-                let left = LEFT.lock();
-                while left.len.get() < KEPT_BYTES / bytes_of(class) {
-                    let Some(free) = list.pop() else { break };
-                    // SAFETY: of this list, and so of its class.
-                    unsafe { left.push(free) };
-                }
+                // SAFETY: as above.
+                unsafe { BLOCKS.give_back(list, list.len()) };
             }
             while let Some(free) = list.pop() {
                 // SAFETY: what is in the list is nobody else's.

@@ -36,9 +36,6 @@ pub(crate) const GARBAGE_BATCH_BYTES: usize = 1 << 20;
 /// Whether small nodes come in blocks. A model of what is done with nodes is not one of their memory.
 pub(crate) const NODES_IN_BLOCKS: bool = !CHECKED;
 
-/// Bytes from one block of small nodes to the next.
-pub(crate) const BLOCK_BYTES: usize = if CHECKED { 512 } else { 4096 };
-
 /// Objects that wait for pins before their thread lets others run (they may have the pins). Eight
 /// threads on two cores then leave megabytes where they left hundreds.
 pub(crate) const GARBAGE_LIMIT: usize = if CHECKED { 64 } else { 8192 };

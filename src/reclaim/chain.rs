@@ -1,0 +1,60 @@
+//! Free memory, piece by piece in a list that lies in the pieces themselves.
+#![allow(unsafe_code)]
+
+use core::cell::Cell;
+use core::ptr::NonNull;
+
+/// What a free piece looks like.
+struct Free {
+    next: Option<NonNull<Free>>,
+}
+
+/// Pieces of one size. What is in the list is nobody else's.
+#[derive(Default)]
+pub(super) struct Chain {
+    first: Cell<Option<NonNull<Free>>>,
+    len: Cell<usize>,
+}
+
+impl Chain {
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.len.get()
+    }
+
+    #[inline]
+    pub(super) fn pop(&self) -> Option<NonNull<u8>> {
+        let first = self.first.get()?;
+        // SAFETY: what is in the list was written by `push` and is nobody else's.
+        self.first.set(unsafe { first.as_ref() }.next);
+        self.len.set(self.len.get() - 1);
+        Some(first.cast())
+    }
+
+    /// # Safety
+    /// `memory` is the caller's, and as long and as aligned as two words.
+    #[inline]
+    pub(super) unsafe fn push(&self, memory: NonNull<u8>) {
+        let free = memory.cast::<Free>();
+        let next = self.first.get();
+        // SAFETY: the caller's contract.
+        unsafe { free.write(Free { next }) };
+        self.first.set(Some(free));
+        self.len.set(self.len.get() + 1);
+    }
+
+    /// Puts another list in the place of this one, which is empty.
+    pub(super) fn refill(&self, other: Self) {
+        debug_assert_eq!(self.len(), 0);
+        self.first.set(other.first.get());
+        self.len.set(other.len.get());
+    }
+
+    /// All of it.
+    pub(super) fn take(&self) -> Self {
+        Chain {
+            first: Cell::new(self.first.take()),
+            len: Cell::new(self.len.take()),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What cells leave on the heap: about as much as their values need, also where those that stay lie between those that go.
+//!
+//! Tests of one file share a heap, so that this has but one test.
+#![cfg(not(any(latchwork_loom, latchwork_shuttle)))]
+
+mod common;
+
+use std::alloc::System;
+use std::sync::mpsc::sync_channel;
+use std::thread;
+
+use cap::Cap;
+use common::{Rng, watchdog};
+use latchwork::VersionedCell;
+
+#[global_allocator]
+static HEAP: Cap<System> = Cap::new(System, usize::MAX);
+
+/// What threads keep for themselves, and what waits.
+const SLACK: usize = 2 << 20;
+
+/// As many values as have a page of memory together.
+const BATCH: u64 = 62;
+
+fn more_than(before: usize) -> usize {
+    latchwork::flush();
+    HEAP.allocated().saturating_sub(before)
+}
+
+/// One thread makes values, another keeps one of each batch. A page for each of those would be 24 MiB.
+fn one_of_each_batch_stays() {
+    const STAY: usize = 6_000;
+    let before = HEAP.allocated();
+    let (sender, receiver) = sync_channel::<Vec<VersionedCell<u64>>>(4);
+    let maker = thread::spawn(move || {
+        for _ in 0..STAY {
+            let batch = (0..BATCH).map(VersionedCell::new).collect();
+            sender.send(batch).expect("the other thread takes them all");
+        }
+    });
+    let stay: Vec<_> = receiver
+        .into_iter()
+        .filter_map(|mut batch| batch.pop())
+        .collect();
+    maker.join().unwrap();
+    let used = more_than(before);
+    println!("{STAY} cells of {}: {used} bytes", STAY as u64 * BATCH);
+    assert_eq!(stay.len(), STAY);
+    assert!(used < STAY * 72 + SLACK, "{used} bytes for {STAY} cells");
+}
+
+/// Values that replace others under a pin, a few of them for long: what the burst took is there for the next one. A page for each
+/// that stays would be 12 MiB.
+fn bursts_use_the_memory_of_those_before() {
+    let cells: Vec<_> = (0..20_000_u64).map(VersionedCell::new).collect();
+    let mut rng = Rng::new(1);
+    let mut burst = || {
+        for _ in 0..5_000 {
+            let place = match rng.draw() % 50 {
+                0 => rng.draw() as usize % cells.len(),
+                _ => rng.draw() as usize % 100,
+            };
+            cells[place].update(|n| n + 1);
+        }
+    };
+    let mut round = || {
+        let pin = latchwork::pin();
+        burst();
+        drop(pin);
+        burst();
+        latchwork::flush();
+    };
+    (0..3).for_each(|_| round());
+    let before = HEAP.allocated();
+    (0..30).for_each(|_| round());
+    let more = more_than(before);
+    println!("30 bursts more: {more} bytes");
+    assert!(more < SLACK, "30 bursts took {more} bytes more than three");
+}
+
+#[test]
+fn memory_beside_values_that_stay_is_used_again() {
+    let _dog = watchdog("memory_beside_values_that_stay_is_used_again");
+    one_of_each_batch_stays();
+    bursts_use_the_memory_of_those_before();
+}
