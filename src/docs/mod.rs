@@ -38,8 +38,8 @@
 ///
 /// # Where it wins
 /// - Reads: a cell takes <!--figure: read vs parking_lot::RwLock-->0.49<!--/--> of the time of a `parking_lot::RwLock` that nobody else holds. It
-///   writes nothing that other readers write; every 128th looks at the pins of all threads, which comes to a cache miss or two a read with 64
-///   readers, and to none under a [`pin`](crate::pin()) that is held. A snapshot of 32 cells takes
+///   writes nothing that other readers write; every 128th looks at the pins of all threads, which comes to a third of a cache miss a read with
+///   64 readers, and to none under a [`pin`](crate::pin()) that is held. A snapshot of 32 cells takes
 ///   <!--figure: a snapshot of 32 cells vs as many ordered parking_lot mutexes-->0.16<!--/--> of the time of 32 mutexes. (`cells`, `transactions`; with up to 64
 ///   readers counted in `benches/CORES.md`)
 /// - Two threads in opposite orders, with no order to keep: <!--figure: 20 pairs, two threads in opposite orders vs one thread-->1.1<!--/--> times what one of
