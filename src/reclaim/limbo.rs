@@ -73,10 +73,6 @@ pub(super) struct Retired {
 unsafe impl Send for Retired {}
 
 impl Retired {
-    pub(super) fn bytes(&self) -> u64 {
-        self.kind.shape.layout.size() as u64
-    }
-
     #[inline]
     pub(super) fn is_plain(&self) -> bool {
         self.kind.destructor == Destructor::None
@@ -191,13 +187,17 @@ impl Stage {
         Some(retired)
     }
 
-    fn take_in(&mut self, other: &mut Self) {
-        if self.objects.is_empty() {
+    pub(super) fn into_objects(self) -> Vec<Retired> {
+        self.objects
+    }
+
+    /// Takes all of `other`. What moves is the fewer of them.
+    pub(super) fn take_in(&mut self, other: &mut Self) {
+        if self.len() < other.len() {
             core::mem::swap(self, other);
-        } else {
-            self.bytes += core::mem::take(&mut other.bytes);
-            self.objects.append(&mut other.objects);
         }
+        self.bytes += core::mem::take(&mut other.bytes);
+        self.objects.append(&mut other.objects);
     }
 
     /// Gives memory back after a burst.
@@ -248,10 +248,8 @@ impl Limbo {
     }
 
     /// Takes in objects that nobody can see any more.
-    pub(super) fn adopt(&mut self, objects: impl IntoIterator<Item = Retired>) {
-        let before = self.due.len();
-        self.due.objects.extend(objects);
-        self.due.weigh(before);
+    pub(super) fn adopt(&mut self, mut objects: Stage) {
+        self.due.take_in(&mut objects);
     }
 
     /// Moves objects on by a stage where that is due.
@@ -289,7 +287,7 @@ impl Limbo {
         let shared = shared.clone();
         shared.await_orphans();
         // SAFETY: retired objects may change hands, and so may their list.
-        unsafe { pin.after_grace(move || shared.orphan(all.objects)) };
+        unsafe { pin.after_grace(move || shared.orphan(all)) };
         pin.advance();
     }
 }

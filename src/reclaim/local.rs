@@ -306,7 +306,7 @@ impl Local {
             in_vain = if left < least { 0 } else { in_vain + 1 };
             least = least.min(left);
         }
-        self.shared.adopt(&mut self.limbo.borrow_mut());
+        while self.shared.adopt(&mut self.limbo.borrow_mut()) {}
         self.release_due(usize::MAX);
     }
 }

@@ -5,7 +5,8 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::limbo::{Limbo, Retired};
+use super::LIMIT;
+use super::limbo::{Limbo, Stage};
 use crate::sync::{Counter, Mutex};
 
 /// Shared by all threads that use cells.
@@ -21,8 +22,9 @@ pub(super) struct Shared {
 /// What threads that have ended have left.
 #[derive(Debug, Default)]
 struct Orphans {
-    /// Nobody can see them any more.
-    objects: Vec<Retired>,
+    /// Nobody can see them any more. None of these is ever moved into another that is long: a thread may leave millions, and
+    /// whoever comes by is in the middle of a pin.
+    stages: Vec<Stage>,
     /// How many threads have ended whose objects still wait for pins.
     leaving: usize,
 }
@@ -93,8 +95,10 @@ impl Shared {
             }
         }
         let orphans = self.orphans.lock();
-        census.objects += orphans.objects.len() as u64;
-        census.bytes += orphans.objects.iter().map(Retired::bytes).sum::<u64>();
+        for stage in &orphans.stages {
+            census.objects += stage.len() as u64;
+            census.bytes += stage.bytes() as u64;
+        }
         census
     }
 
@@ -114,32 +118,38 @@ impl Shared {
     }
 
     /// Takes objects whose grace period is over, for others to release [R5].
-    pub(super) fn orphan(&self, objects: Vec<Retired>) {
+    pub(super) fn orphan(&self, mut objects: Stage) {
         let mut orphans = self.orphans.lock();
-        orphans.objects.extend(objects);
+        match orphans.stages.last_mut() {
+            Some(last) if last.len() + objects.len() <= LIMIT => last.take_in(&mut objects),
+            _ => orphans.stages.push(objects),
+        }
         orphans.leaving -= 1;
         // Relaxed: a hint; the mutex orders the rest.
         self.has_orphans.store(true, Ordering::Relaxed);
     }
 
-    /// Moves the orphans, if there are any, to where `limbo` has what is due.
-    pub(super) fn adopt(&self, limbo: &mut Limbo) {
+    /// Moves some of the orphans to where `limbo` has what is due. `false`: there are none.
+    pub(super) fn adopt(&self, limbo: &mut Limbo) -> bool {
         // Relaxed: a hint; the mutex orders the rest.
         if !self.has_orphans.load(Ordering::Relaxed) {
-            return;
+            return false;
         }
         let mut orphans = self.orphans.lock();
+        let stage = orphans.stages.pop();
         // Relaxed: as above.
-        self.has_orphans.store(false, Ordering::Relaxed);
-        // With its memory: a burst may have made it long.
-        limbo.adopt(core::mem::take(&mut orphans.objects));
+        self.has_orphans
+            .store(!orphans.stages.is_empty(), Ordering::Relaxed);
+        drop(orphans);
+        stage.map(|stage| limbo.adopt(stage)).is_some()
     }
 }
 
 impl Drop for Shared {
     /// Only under a checker: in a real build it is never dropped.
     fn drop(&mut self) {
-        for retired in core::mem::take(&mut self.orphans.lock().objects) {
+        let stages = core::mem::take(&mut self.orphans.lock().stages);
+        for retired in stages.into_iter().flat_map(Stage::into_objects) {
             // SAFETY: `orphan` is given objects whose grace period is over.
             let released = unsafe { retired.release() };
             if released {
