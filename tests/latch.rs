@@ -34,6 +34,16 @@ fn a_latch_is_a_word() {
 }
 
 #[test]
+fn a_version_is_current_until_somebody_is_alone() {
+    let latch = OptimisticLatch::new(());
+    let version = latch.version().unwrap();
+    drop(latch.shared().unwrap());
+    assert!(latch.is_current(version) && !latch.is_obsolete());
+    ExclusiveGuard::obsolete(latch.exclusive().unwrap());
+    assert!(!latch.is_current(version) && latch.is_obsolete());
+}
+
+#[test]
 fn who_holds_it_keeps_out_whom_he_must() {
     let latch = OptimisticLatch::new(Pair::default());
     let one = latch.shared().unwrap();
