@@ -101,6 +101,26 @@ fn readers_wait_for_a_holder_and_see_what_he_left() {
     }
 }
 
+/// Latches share queues of mutexes, and not of waiters.
+#[test]
+fn who_waits_for_one_latch_is_not_woken_for_another() {
+    let latches = [1, 2].map(|n| OptimisticLatch::new(AtomicU64::new(n)));
+    assert!(!format!("{latches:?}").contains("queued"));
+    thread::scope(|s| {
+        let [first, second] = [0, 1].map(|n| {
+            let guard = latches[n].exclusive().unwrap();
+            let latch = &latches[n];
+            let waiter = s.spawn(|| latch.exclusive().unwrap().load(Relaxed));
+            thread::sleep(Duration::from_millis(20));
+            (guard, waiter)
+        });
+        drop(second.0);
+        assert_eq!(second.1.join().unwrap(), 2);
+        drop(first.0);
+        assert_eq!(first.1.join().unwrap(), 1);
+    });
+}
+
 #[test]
 fn an_upgrade_is_for_the_version_that_was_read() {
     let latch = OptimisticLatch::new(Pair::default());
