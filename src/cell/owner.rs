@@ -325,6 +325,9 @@ mod tests {
         let closing = Status::Closing(5);
         assert!(an_owner(closing).postpone(5).is_decided());
         assert_eq!(an_owner(closing).postpone(4), closing);
+        for status in [Status::Undecided(5), closing] {
+            assert_eq!(an_owner(status).close(), closing);
+        }
         assert_eq!(an_owner(closing).kill(), Status::Aborted);
         assert_eq!(an_owner(Status::Committed(5)).kill(), Status::Committed(5));
     }
