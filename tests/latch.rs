@@ -34,6 +34,16 @@ fn a_latch_is_a_word() {
 }
 
 #[test]
+fn a_version_is_current_until_somebody_is_alone() {
+    let latch = OptimisticLatch::new(());
+    let version = latch.version().unwrap();
+    drop(latch.shared().unwrap());
+    assert!(latch.is_current(version) && !latch.is_obsolete());
+    ExclusiveGuard::obsolete(latch.exclusive().unwrap());
+    assert!(!latch.is_current(version) && latch.is_obsolete());
+}
+
+#[test]
 fn who_holds_it_keeps_out_whom_he_must() {
     let latch = OptimisticLatch::new(Pair::default());
     let one = latch.shared().unwrap();
@@ -89,6 +99,26 @@ fn readers_wait_for_a_holder_and_see_what_he_left() {
     for reader in readers {
         assert_eq!(reader.join().unwrap(), (1, 1));
     }
+}
+
+/// Latches share queues of mutexes, and not of waiters.
+#[test]
+fn who_waits_for_one_latch_is_not_woken_for_another() {
+    let latches = [1, 2].map(|n| OptimisticLatch::new(AtomicU64::new(n)));
+    assert!(!format!("{latches:?}").contains("queued"));
+    thread::scope(|s| {
+        let [first, second] = [0, 1].map(|n| {
+            let guard = latches[n].exclusive().unwrap();
+            let latch = &latches[n];
+            let waiter = s.spawn(|| latch.exclusive().unwrap().load(Relaxed));
+            thread::sleep(Duration::from_millis(20));
+            (guard, waiter)
+        });
+        drop(second.0);
+        assert_eq!(second.1.join().unwrap(), 2);
+        drop(first.0);
+        assert_eq!(first.1.join().unwrap(), 1);
+    });
 }
 
 #[test]

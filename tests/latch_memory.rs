@@ -51,6 +51,17 @@ fn a_destructor_that_panics_loses_no_node_that_is_dropped() {
 }
 
 #[test]
+fn what_hangs_in_a_link_goes_with_it() {
+    let gone = Arc::new(AtomicUsize::new(0));
+    let node = Unlinked::new(Bomb(false, gone.clone()));
+    let link = Link::from(Some(node));
+    assert!(link.get(&latchwork::pin()).is_some());
+    assert!(Link::<u8>::from(None).get(&latchwork::pin()).is_none());
+    drop(link);
+    all_go(1, &gone);
+}
+
+#[test]
 fn a_node_that_is_dropped_in_a_panic_runs_no_destructor_of_others() {
     const NODES: usize = 5_000;
     let gone = Arc::new(AtomicUsize::new(0));

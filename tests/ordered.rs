@@ -202,7 +202,25 @@ fn values_are_reached_without_a_key_by_who_owns_them() {
     *mutex.get_mut() += 1;
     let mut lock = OrderedRwLock::<Low, u8>::default();
     *lock.get_mut() += 1;
-    assert!(format!("{mutex:?} {lock:?}").contains("Low"));
+    for text in [format!("{mutex:?}"), format!("{lock:?}")] {
+        assert!(text.contains("Low"), "{text}");
+    }
     assert_eq!(mutex.into_inner() + i32::from(lock.into_inner()), 3);
     assert!(format!("{:?}", root()).contains("RootKey"));
+}
+
+#[test]
+fn a_lock_says_whether_it_is_held() {
+    let mutex = OrderedMutex::<Low, _>::new(1);
+    let lock = OrderedRwLock::<Middle, _>::new(2);
+    assert!(!mutex.is_locked() && !lock.is_locked());
+    let mut root = root();
+    let (held, mut key) = mutex.lock(&mut root);
+    assert!(format!("{key:?}").contains("Low"));
+    let (read, _) = lock.read(&mut key);
+    assert!(mutex.is_locked() && lock.is_locked());
+    assert_eq!(format!("{held:?} {read:?}"), "1 2");
+    drop(read);
+    let (written, _) = lock.write(&mut key);
+    assert_eq!(format!("{written:?}"), "2");
 }

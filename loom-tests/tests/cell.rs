@@ -105,7 +105,7 @@ fn a_write_in_place_is_seen() {
 fn two_updates_both_count() {
     Model::new("two updates of one cell")
         .rules("[C2]")
-        .preemptions(Some(3))
+        .preemptions(Some(4))
         .outcomes(&["1 2"])
         .check(|| {
             let world = World::new();
@@ -141,7 +141,7 @@ fn one_of_two_conditional_writes() {
 fn a_read_of_a_marked_word_is_whole() {
     Model::new("a writer, one who marks, a reader")
         .rules("[C2]")
-        .preemptions(Some(2))
+        .preemptions(Some(3))
         .outcomes(&[
             "0 None",
             "0 Some(Version(1))",
@@ -169,7 +169,7 @@ fn a_read_of_a_marked_word_is_whole() {
 fn a_conditional_write_against_a_waiter() {
     Model::new("a conditional write loses to a mark and not for good")
         .rules("[C3]")
-        .preemptions(Some(3))
+        .preemptions(Some(4))
         .outcomes(&["None wrote 1", "Some(Version(1)) wrote 1"])
         .check(|| {
             let world = World::new();
@@ -197,7 +197,7 @@ fn snapshot(w: &World) {
 fn a_snapshot_sees_one_moment() {
     Model::new("a snapshot beside a writer of two cells")
         .rules("[C4]")
-        .preemptions(Some(3))
+        .preemptions(Some(4))
         .outcomes(&["x0 y0", "x1 y0", "x1 y1"])
         .check(|| {
             let world = World::new();
@@ -215,7 +215,7 @@ fn a_snapshot_sees_one_moment() {
 fn a_snapshot_sees_what_a_write_followed() {
     Model::new("a snapshot beside two writers, one of whom follows the other")
         .rules("[C4]")
-        .preemptions(Some(2))
+        .preemptions(Some(3))
         .outcomes(&["x0 y0", "x1 y0", "x1 y1"])
         .check(|| {
             let world = World::new();
@@ -297,7 +297,7 @@ fn a_write_wakes_a_waiter() {
 fn a_write_wakes_two_waiters() {
     Model::new("two wait, one writes")
         .rules("[C5]")
-        .preemptions(Some(2))
+        .preemptions(Some(3))
         .outcomes(&["1 1"])
         .check(|| {
             let world = World::new();
@@ -336,7 +336,7 @@ fn a_waiter_for_the_second_write() {
 fn a_waiter_gives_up_as_it_is_woken() {
     Model::new("one gives up, one waits on, one writes")
         .rules("[C5]")
-        .preemptions(Some(2))
+        .preemptions(Some(3))
         .outcomes(&["1 None", "1 Some(Version(1))"])
         .check(|| {
             let world = World::new();

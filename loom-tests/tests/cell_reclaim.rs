@@ -182,7 +182,7 @@ fn own_beside(
 fn an_owned_snapshot_outlives_its_cell() {
     Model::new("an owned snapshot beside the end of its cell")
         .rules("[R3]")
-        .preemptions(Some(1))
+        .preemptions(Some(2))
         .outcomes(&["10"])
         .check(|| {
             own_beside(
@@ -238,7 +238,7 @@ fn two_owned_snapshots_are_dropped() {
 fn a_thread_that_ends_leaves_its_garbage() {
     Model::new("a thread writes and ends, another flushes")
         .rules("[R5]")
-        .preemptions(Some(1))
+        .preemptions(Some(2))
         .outcomes(&["0", "1"])
         .check(|| {
             let values = Values::reclaiming();

@@ -9,6 +9,7 @@ use latchwork_loom_tests::Model;
 fn two_keys_in_one_slot() {
     Model::new("a key that comes back against another of its slot")
         .rules("[S1] [S2] [F3]")
+        .preemptions(Some(3))
         .outcomes(&["w0"])
         .check(|| {
             let world = World::new();
@@ -25,6 +26,7 @@ fn two_keys_in_one_slot() {
 fn two_keys_in_one_slot_and_a_rival() {
     Model::new("two holders of one key, one of another")
         .rules("[S1] [S2] [F3]")
+        .preemptions(Some(3))
         .outcomes(&["w0", "w1"])
         .check(|| {
             let world = World::new();
@@ -95,6 +97,7 @@ fn shared_words_move() {
 fn expand_after_an_equal_word() {
     Model::new("expand after an equal word")
         .rules("[S3]")
+        .preemptions(Some(3))
         .outcomes(&["w0", "w1"])
         .check(|| {
             let world = World::new();
@@ -115,6 +118,7 @@ fn expand_after_an_equal_word() {
 fn expansion_carries_history() {
     Model::new("a reader leaves above, the word moves, another leaves below")
         .rules("[S2]")
+        .preemptions(Some(3))
         .outcomes(&["y w0"])
         .check(|| {
             let world = World::new();
@@ -135,7 +139,8 @@ fn expansion_carries_history() {
 fn expansion_carries_history_to_a_stranger() {
     Model::new("a chain of two keys over three threads")
         .rules("[S2]")
-        .outcomes(&["n w0", "n w1", "w0", "y w0", "y w1"])
+        .preemptions(Some(3))
+        .outcomes(&["n w0", "n w1", "w0", "y w0", "y w1", "y w2"])
         .check(|| {
             let world = World::new();
             let others = [
@@ -155,7 +160,7 @@ fn expansion_carries_history_to_a_stranger() {
 fn fold_against_a_claim() {
     Model::new("a child folds while a key comes into it")
         .rules("[F1] [F2]")
-        .preemptions(Some(3))
+        .preemptions(Some(4))
         .outcomes(&["w0"])
         .check(|| {
             let world = World::new();

@@ -140,7 +140,7 @@ fn one_attempt_beside_two_writers() {
 fn a_read_that_fails_ends_under_the_latch() {
     Model::new("an optimistic read that falls back")
         .rules("[O2] [O10]")
-        .preemptions(Some(3))
+        .preemptions(Some(4))
         .outcomes(&["0 in 1", "1 in 1", "1 in 2"])
         .check(|| {
             let world = World::new();
@@ -253,7 +253,7 @@ fn a_try_beside_a_holder_and_a_waiter() {
 fn who_shares_does_not_pass_the_queue() {
     Model::new("one shares, one waits to be alone, and the first tries to share again")
         .rules("[O10]")
-        .preemptions(Some(3))
+        .preemptions(Some(4))
         .outcomes(&["nobody waits", "refused"])
         .check(|| {
             let world = World::new();

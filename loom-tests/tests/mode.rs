@@ -10,6 +10,7 @@ use latchwork_loom_tests::Model;
 fn downgrade_lets_the_reader_in() {
     Model::new("downgrade against a queued reader")
         .rules("[M10]")
+        .preemptions(Some(3))
         .outcomes(&["1 w0", "1 w1"])
         .check(|| {
             let world = World::new();
@@ -50,6 +51,7 @@ fn downgrade_before_a_writer() {
 fn downgrade_in_a_monitor_without_waiters() {
     Model::new("downgrade in a monitor that a waiter has left, then a reader")
         .rules("[M10] [M3]")
+        .preemptions(Some(3))
         .outcomes(&["n w1", "y w1"])
         .check(|| {
             let world = World::new();
@@ -73,6 +75,7 @@ fn downgrade_in_a_monitor_without_waiters() {
 fn downgrade_beside_a_newcomer() {
     Model::new("downgrade with a reader queued as another comes")
         .rules("[M10] [M3]")
+        .preemptions(Some(3))
         .outcomes(&["n w1", "y w1"])
         .check(|| {
             let world = World::new();
@@ -95,6 +98,7 @@ fn downgrade_beside_a_newcomer() {
 fn one_of_two_upgrades() {
     Model::new("two readers that upgrade")
         .rules("[M11]")
+        .preemptions(Some(3))
         .outcomes(&["no no w0", "no up w0", "up up w0", "up up w1"])
         .check(|| {
             let world = World::new();
@@ -120,6 +124,7 @@ fn one_of_two_upgrades() {
 fn upgrade_before_a_queued_writer() {
     Model::new("a reader upgrades before a queued writer")
         .rules("[M11]")
+        .preemptions(Some(3))
         .outcomes(&[
             "n up w0", "n up w1", "no y w0", "no y w1", "up y w0", "up y w1",
         ])
@@ -149,6 +154,7 @@ fn upgrade_before_a_queued_writer() {
 fn tokens_grow() {
     Model::new("tokens of two holders")
         .rules("[T1]")
+        .preemptions(Some(3))
         .outcomes(&["true true w0", "true true w1"])
         .check(|| {
             let world = World::new();
@@ -170,6 +176,7 @@ fn tokens_grow() {
 fn upgrade_in_a_monitor() {
     Model::new("upgrade in a monitor as the other reader leaves")
         .rules("[M11] [S3]")
+        .preemptions(Some(3))
         .outcomes(&["no w0", "up w0"])
         .check(|| {
             let world = World::new();

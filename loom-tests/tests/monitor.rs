@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 fn a_waiter_gives_up_as_the_key_comes_free() {
     Model::new("give up against release")
         .rules("[M2] [M9]")
-        .preemptions(Some(3))
+        .preemptions(Some(4))
         .outcomes(&["n w1", "y w0", "y w1"])
         .check(|| {
             let world = World::new();
@@ -26,6 +26,7 @@ fn a_waiter_gives_up_as_the_key_comes_free() {
 fn a_waiter_gives_up_before_another() {
     Model::new("give up and wait against release")
         .rules("[M5] [M9]")
+        .preemptions(Some(3))
         .outcomes(&["n w1", "n w2", "y w0", "y w1", "y w2"])
         .check(|| {
             let world = World::new();
@@ -44,6 +45,7 @@ fn a_waiter_gives_up_before_another() {
 fn a_waiter_gives_up_before_another_fifo() {
     Model::new("give up and wait against release, handed over")
         .rules("[M6] [M9]")
+        .preemptions(Some(3))
         .outcomes(&["n w1", "n w2", "y w0", "y w1", "y w2"])
         .check(|| {
             let world = World::fifo();
@@ -63,6 +65,7 @@ fn a_waiter_gives_up_before_another_fifo() {
 fn a_writer_gives_up_before_a_reader() {
     Model::new("a queued writer gives up before a reader")
         .rules("[M8] [M9]")
+        .preemptions(Some(3))
         .outcomes(&["n w1", "n w2"])
         .check(|| {
             let world = World::new();
@@ -86,6 +89,7 @@ fn a_writer_gives_up_before_a_reader() {
 fn a_try_against_one_that_gives_up() {
     Model::new("try against a holder and one that gives up")
         .rules("[M2] [M4]")
+        .preemptions(Some(3))
         .outcomes(&["n w0", "n w1", "y w0", "y w1", "y w2"])
         .check(|| {
             let world = World::new();
@@ -123,6 +127,7 @@ fn giving_up_while_words_move() {
 fn a_reader_gives_up_between_writers() {
     Model::new("a reader gives up between writers")
         .rules("[M8] [M9]")
+        .preemptions(Some(3))
         .outcomes(&["w0", "w1", "w2"])
         .check(|| {
             let world = World::new();
@@ -141,6 +146,7 @@ fn a_reader_gives_up_between_writers() {
 fn writer_then_reader_behind_a_reader() {
     Model::new("a writer and a reader come while a reader holds")
         .rules("[M5] [M8]")
+        .preemptions(Some(3))
         .outcomes(&["0 w0", "0 w1", "1 w0", "1 w1", "1 w2"])
         .check(|| {
             let world = World::new();
@@ -159,6 +165,7 @@ fn writer_then_reader_behind_a_reader() {
 fn writer_then_reader_behind_a_reader_fifo() {
     Model::new("a writer and a reader come while a reader holds, handed over")
         .rules("[M6] [M8]")
+        .preemptions(Some(3))
         .outcomes(&["0 w0", "0 w1", "1 w0", "1 w1", "1 w2"])
         .check(|| {
             let world = World::fifo();
@@ -215,7 +222,8 @@ fn barge_after_an_equal_state() {
 fn give_up_after_an_equal_state() {
     Model::new("give up after an equal state, then lock")
         .rules("[M3] [S3]")
-        .outcomes(&["n w0", "n w2", "y w0", "y w1", "y w2"])
+        .preemptions(Some(3))
+        .outcomes(&["n w0", "n w1", "n w2", "y w0", "y w1", "y w2"])
         .check(|| {
             let world = World::new();
             let guard = world.lock(A);
@@ -257,6 +265,7 @@ fn admit_after_an_equal_state() {
 fn a_bypass_is_the_last() {
     Model::new("a waiter is passed over twice and then handed the key")
         .rules("[M6] [M7]")
+        .preemptions(Some(3))
         .outcomes(&["0 w0", "0 w1", "1 w1", "2 w1"])
         .check(|| {
             let world = World::new();
@@ -290,6 +299,7 @@ fn a_bypass_is_the_last() {
 fn a_reader_passes_readers() {
     Model::new("try shared while a reader is queued")
         .rules("[M8]")
+        .preemptions(Some(3))
         .outcomes(&["w0", "w1"])
         .check(|| {
             let world = World::new();
@@ -308,6 +318,7 @@ fn a_reader_passes_readers() {
 fn a_run_of_readers_is_let_in() {
     Model::new("two readers queue behind a writer")
         .rules("[M6] [W1] [W2]")
+        .preemptions(Some(3))
         .outcomes(&["1 1 w0", "1 1 w1", "1 1 w2"])
         .check(|| {
             let world = World::new();
@@ -326,6 +337,7 @@ fn a_run_of_readers_is_let_in() {
 fn a_run_of_readers_is_handed_the_key() {
     Model::new("two readers queue behind a writer, handed over")
         .rules("[M6] [W1] [W2]")
+        .preemptions(Some(3))
         .outcomes(&["1 1 w0", "1 1 w1", "1 1 w2"])
         .check(|| {
             let world = World::fifo();
@@ -346,7 +358,7 @@ fn a_run_of_readers_is_handed_the_key() {
 fn death_against_a_newcomer() {
     Model::new("the last holder of a monitor leaves as another comes")
         .rules("[M2]")
-        .preemptions(Some(3))
+        .preemptions(Some(4))
         .outcomes(&["n w0", "y w0"])
         .check(|| {
             let world = World::new();

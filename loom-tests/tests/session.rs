@@ -126,7 +126,7 @@ const TIME: std::time::Duration = std::time::Duration::from_secs(1 << 20);
 fn an_upgrade_waits_for_the_other_reader() {
     Model::new("a reader leaves as another waits to be alone")
         .rules("[M12]")
-        .preemptions(Some(3))
+        .preemptions(Some(4))
         .outcomes(&["w0", "w1"])
         .check(|| {
             let world = World::new();
@@ -152,7 +152,7 @@ fn an_upgrade_waits_for_the_other_reader() {
 fn an_upgrade_goes_ahead_of_a_writer() {
     Model::new("a reader upgrades past a writer, as the other reader leaves")
         .rules("[M12] [M5]")
-        .preemptions(Some(3))
+        .preemptions(Some(4))
         .outcomes(&["w1", "w2"])
         .check(|| {
             let world = World::new();
@@ -326,7 +326,7 @@ fn a_wait_is_dropped_as_it_is_killed() {
 fn two_upgrades_of_one_key() {
     Model::new("two sessions share a key and want to be alone with it")
         .rules("[D5] [M12]")
-        .preemptions(Some(3))
+        .preemptions(Some(4))
         .outcomes(&["deadlock ok w1", "ok ok w0", "ok ok w1"])
         .check(|| {
             let world = World::new();
@@ -353,7 +353,7 @@ fn let_past(
 ) {
     Model::new(name)
         .rules("[D7] [M14]")
-        .preemptions(Some(3))
+        .preemptions(Some(4))
         .outcomes(outcomes)
         .check(move || {
             let world = World::new();

@@ -9,7 +9,7 @@ use latchwork_loom_tests::Model;
 fn exclusive_excludes() {
     Model::new("two exclusive holders")
         .rules("[S1] [S2]")
-        .preemptions(Some(3))
+        .preemptions(Some(4))
         .outcomes(&["w0", "w1"])
         .check(|| {
             let world = World::new();
@@ -23,6 +23,7 @@ fn exclusive_excludes() {
 fn exclusive_excludes_again() {
     Model::new("one holder against one that comes back")
         .rules("[S1] [S2]")
+        .preemptions(Some(3))
         .outcomes(&["w0", "w1"])
         .check(|| {
             let world = World::new();
@@ -39,6 +40,7 @@ fn exclusive_excludes_again() {
 fn three_exclude() {
     Model::new("three exclusive holders")
         .rules("[S1] [M5]")
+        .preemptions(Some(3))
         .outcomes(&["w0", "w1", "w2"])
         .check(|| {
             let world = World::new();
@@ -55,7 +57,10 @@ fn three_exclude() {
 fn readers_and_a_writer() {
     Model::new("two readings against a writer")
         .rules("[S1] [S2]")
-        .outcomes(&["0 0 w0", "0 0 w1", "0 1 w0", "0 1 w2", "1 1 w0", "1 1 w1"])
+        .preemptions(Some(3))
+        .outcomes(&[
+            "0 0 w0", "0 0 w1", "0 1 w0", "0 1 w1", "0 1 w2", "1 1 w0", "1 1 w1",
+        ])
         .check(|| {
             let world = World::new();
             let other = spawn(&world, |w| {
@@ -71,8 +76,9 @@ fn readers_and_a_writer() {
 fn readers_share() {
     Model::new("two readers and a writer")
         .rules("[S1] [S2]")
+        .preemptions(Some(3))
         .outcomes(&[
-            "0 0 w0", "0 0 w1", "0 1 w0", "0 1 w1", "0 1 w2", "1 1 w0", "1 1 w2",
+            "0 0 w0", "0 0 w1", "0 1 w0", "0 1 w1", "0 1 w2", "1 1 w0", "1 1 w1", "1 1 w2",
         ])
         .check(|| {
             let world = World::new();
@@ -91,6 +97,7 @@ fn readers_share() {
 fn join_after_an_equal_word() {
     Model::new("join after an equal word")
         .rules("[S3]")
+        .preemptions(Some(3))
         .outcomes(&["0 w0", "0 w1", "1 w0", "1 w1"])
         .check(|| {
             let world = World::new();
@@ -110,7 +117,7 @@ fn join_after_an_equal_word() {
 fn try_never_fails_on_a_free_key() {
     Model::new("try against a holder")
         .rules("[S1]")
-        .preemptions(Some(3))
+        .preemptions(Some(4))
         .outcomes(&["n w0", "y w0", "y w1"])
         .check(|| {
             let world = World::new();
@@ -143,6 +150,7 @@ fn count_overflows_into_a_monitor() {
 fn overflow_after_an_equal_word() {
     Model::new("overflow after an equal word")
         .rules("[S3]")
+        .preemptions(Some(3))
         .outcomes(&["0 w0", "0 w1", "1 w0", "1 w1"])
         .check(|| {
             let world = World::new();

@@ -33,7 +33,7 @@ fn exclusive_or_drop(world: &World, key: u64) -> char {
 fn a_task_is_woken() {
     Model::new("a task against a thread that holds")
         .rules("[M5] [W2] [W4]")
-        .preemptions(Some(3))
+        .preemptions(Some(4))
         .outcomes(&["w0", "w1"])
         .check(|| {
             let world = World::new();
@@ -49,7 +49,7 @@ fn a_task_is_woken() {
 fn a_task_is_handed_the_key() {
     Model::new("a task against a thread that hands over")
         .rules("[M6] [W2]")
-        .preemptions(Some(3))
+        .preemptions(Some(4))
         .outcomes(&["w0", "w1"])
         .check(|| {
             let world = World::fifo();
@@ -84,6 +84,7 @@ fn a_task_and_a_thread_wait() {
 fn the_last_waker_counts() {
     Model::new("a task is polled with one waker and then with another")
         .rules("[W4]")
+        .preemptions(Some(3))
         .outcomes(&["n w0", "n w1", "y w0", "y w1"])
         .check(|| {
             let world = World::new();
@@ -109,7 +110,7 @@ fn the_last_waker_counts() {
 fn a_future_is_dropped_as_the_key_comes_free() {
     Model::new("drop of a queued or woken future against release")
         .rules("[M2] [M9]")
-        .preemptions(Some(3))
+        .preemptions(Some(4))
         .outcomes(&["n w1", "y w0"])
         .check(|| {
             let world = World::new();
@@ -144,6 +145,7 @@ fn a_granted_future_is_dropped() {
 fn a_writer_behind_the_run_keeps_its_mark() {
     Model::new("a reader is handed the key before a queued writer as another reader tries")
         .rules("[M8]")
+        .preemptions(Some(3))
         .outcomes(&["n w2"])
         .check(|| {
             let world = World::fifo();
@@ -167,6 +169,7 @@ fn a_writer_behind_the_run_keeps_its_mark() {
 fn a_set_is_dropped_halfway() {
     Model::new("a set of two keys is polled once and dropped")
         .rules("[L2] [M9]")
+        .preemptions(Some(3))
         .outcomes(&["all n w0", "all y w0", "half n w1", "half y w1"])
         .check(|| {
             let world = World::new();
@@ -196,6 +199,7 @@ fn a_set_is_dropped_halfway() {
 fn bump_gives_way() {
     Model::new("bump against a waiter")
         .rules("[M6] [M7]")
+        .preemptions(Some(3))
         .outcomes(&["w0", "w1", "w2"])
         .check(|| {
             let world = World::new();

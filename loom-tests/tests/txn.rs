@@ -66,7 +66,7 @@ fn what_is_read_at_a_moment_changes_at_once() {
 fn three_cells_change_at_once() {
     Model::new("a transaction reads at a moment what another writes")
         .rules("[X4]")
-        .preemptions(Some(2))
+        .preemptions(Some(3))
         .outcomes(&["0 101", "1 101"])
         .check(|| {
             let world = World::new();
@@ -92,7 +92,7 @@ fn three_cells_change_at_once() {
 fn write_skew_does_not_commit() {
     Model::new("each of two writes what the other has read")
         .rules("[X3]")
-        .preemptions(Some(2))
+        .preemptions(Some(3))
         .outcomes(&["010", "100"])
         .check(|| {
             let world = World::new();
@@ -114,7 +114,7 @@ fn write_skew_does_not_commit() {
 fn a_read_and_two_writes() {
     Model::new("a transaction copies a cell that another thread writes")
         .rules("[X3]")
-        .preemptions(Some(3))
+        .preemptions(Some(4))
         .outcomes(&["y0 11111", "y10 11010", "y11 11111"])
         .check(|| {
             let world = World::new();
@@ -205,7 +205,7 @@ fn opposite_orders_both_commit() {
 fn two_climb_the_ladder() {
     Model::new("two transactions with ages, in opposite orders")
         .rules("[X6]")
-        .preemptions(Some(1))
+        .preemptions(Some(2))
         .outcomes(&["2 2"])
         .check(|| {
             let world = World::new();
@@ -233,7 +233,7 @@ fn two_climb_the_ladder() {
 fn a_write_replaces_what_an_aborted_one_left() {
     Model::new("a write and a transaction that writes the cell and another blindly")
         .rules("[X7]")
-        .preemptions(Some(3))
+        .preemptions(Some(4))
         .outcomes(&["110", "1110"])
         .check(|| {
             let world = World::new();
@@ -249,7 +249,7 @@ fn a_write_replaces_what_an_aborted_one_left() {
 fn a_commit_wakes_who_retries() {
     Model::new("one retries, a transaction writes what it has read")
         .rules("[X8]")
-        .preemptions(Some(3))
+        .preemptions(Some(4))
         .outcomes(&["1 110"])
         .check(|| {
             let world = World::new();
@@ -269,7 +269,7 @@ fn a_commit_wakes_who_retries() {
 fn a_write_wakes_who_retries() {
     Model::new("one retries for either of two cells, one of which is written")
         .rules("[X8]")
-        .preemptions(Some(3))
+        .preemptions(Some(4))
         .outcomes(&["100"])
         .check(|| {
             let world = World::new();

@@ -67,7 +67,7 @@ fn who_finds_the_stamp_of_a_reader_comes_after_the_commit() {
 fn who_finds_the_status_comes_after_the_commit() {
     Model::new("a transaction of two cells, and a reader of both")
         .rules("[X2]")
-        .preemptions(Some(3))
+        .preemptions(Some(4))
         .outcomes(&["00", "01", "11"])
         .check(|| {
             let cells: Cells = Arc::new([0, 0].map(VersionedCell::new));
@@ -113,7 +113,7 @@ fn plain_reads_agree_with_who_has_validated() {
 fn whom_a_snapshot_misses_sees_what_was_before_it() {
     Model::new("one writes and takes a snapshot, one writes and reads")
         .rules("[C4]")
-        .preemptions(Some(3))
+        .preemptions(Some(4))
         .outcomes(&["s0 r1", "s1 r0", "s1 r1"])
         .check(|| {
             model::make_fences_steps();
@@ -154,7 +154,7 @@ fn whose_commit_a_snapshot_misses_sees_what_was_before_it() {
 fn a_commit_wakes_who_has_just_begun_to_wait() {
     Model::new("one waits, one commits")
         .rules("[C5]")
-        .preemptions(Some(3))
+        .preemptions(Some(4))
         .outcomes(&["1"])
         .check(|| {
             model::make_fences_steps();

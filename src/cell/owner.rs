@@ -283,4 +283,70 @@ mod tests {
         }
         assert!(Rank::of_age(0) < Rank::of_age(1) && Rank::of_age(1) < Rank::NONE);
     }
+
+    fn an_owner(status: Status) -> Owner {
+        let owner = Owner::new(Rank::NONE, 0);
+        // Relaxed: nobody else has it.
+        owner.status.store(status.bits(), Ordering::Relaxed);
+        owner
+    }
+
+    #[test]
+    fn who_reads_beneath_puts_off_what_may_have_read_an_earlier_clock() {
+        clock::advance();
+        let far = clock::now() + (1 << 40);
+        let doubted = |status| an_owner(status).doubt();
+        assert!(matches!(
+            doubted(Status::Undecided(0)),
+            Status::Undecided(1..)
+        ));
+        assert!(matches!(
+            doubted(Status::Prepared(0)),
+            Status::Undecided(1..)
+        ));
+        assert!(matches!(
+            doubted(Status::Closing(0)),
+            Status::Committed(1..)
+        ));
+        assert_eq!(doubted(Status::Prepared(far)), Status::Undecided(far));
+        for stays in [
+            Status::Undecided(far),
+            Status::Closing(far),
+            Status::Committed(0),
+            Status::Aborted,
+        ] {
+            assert_eq!(doubted(stays), stays);
+        }
+    }
+
+    #[test]
+    fn a_snapshot_puts_off_what_would_be_in_its_way() {
+        for status in [Status::Undecided(5), Status::Prepared(5)] {
+            assert_eq!(an_owner(status).postpone(5), Status::Undecided(6));
+            assert_eq!(an_owner(status).postpone(4), status);
+        }
+        let closing = Status::Closing(5);
+        assert!(an_owner(closing).postpone(5).is_decided());
+        assert_eq!(an_owner(closing).postpone(4), closing);
+        for status in [Status::Undecided(5), closing] {
+            assert_eq!(an_owner(status).close(), closing);
+        }
+        assert_eq!(an_owner(closing).kill(), Status::Aborted);
+        assert_eq!(an_owner(Status::Committed(5)).kill(), Status::Committed(5));
+    }
+
+    #[test]
+    fn a_thread_goes_by_the_elder_until_it_is_restored() {
+        crate::reclaim::with(|local| {
+            let outer = Rank::of_age(7).enter(local);
+            assert_eq!(
+                (outer, Rank::of_thread(local)),
+                (Rank::NONE, Rank::of_age(7))
+            );
+            assert_eq!(Rank::of_age(9).enter(local), Rank::of_age(7));
+            assert_eq!(Rank::of_thread(local), Rank::of_age(7));
+            outer.restore(local);
+            assert_eq!(Rank::of_thread(local), Rank::NONE);
+        });
+    }
 }
