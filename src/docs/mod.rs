@@ -23,8 +23,8 @@
 /// measures it, as in `cargo run --release -p latchwork-bench --bin report -- --only transactions`.
 ///
 /// - *Uncontended, a few words, always written.* Moving an amount between two of 1,024 cells takes
-///   <!--figure: transfer vs as many ordered parking_lot mutexes-->8.5<!--/--> times as long as with two ordered `parking_lot` mutexes, and
-///   reading two of them <!--figure: two cells read vs as many ordered parking_lot mutexes-->3.2<!--/--> times as long. What costs are the atomic
+///   <!--figure: transfer vs as many ordered parking_lot mutexes-->6.0<!--/--> times as long as with two ordered `parking_lot` mutexes, and
+///   reading two of them <!--figure: two cells read vs as many ordered parking_lot mutexes-->1.7<!--/--> times as long. What costs are the atomic
 ///   operations (the pin, one for each cell, one for the status) and two nodes of memory. (`transactions`)
 /// - *Hot cells.* In the main job three origins are in most flights, and transactions reach a twelfth of what one global mutex does, and cells that
 ///   are updated alone a sixth. 3 in 100 attempts are made again because something they had read was written, and as many because
@@ -32,19 +32,19 @@
 ///   it wait. (`cargo run --release --example flights`)
 /// - *An auditor in a loop.* Whoever reads all of 1,024 cells again and again takes their cache lines from the writer, who keeps
 ///   <!--figure: one thread that transfers, beside one auditor vs alone-->0.3<!--/--> of his throughput. Beside one who only reads them under a pin he keeps
-///   <!--figure: one thread that transfers, beside one that reads all under a ReadPin vs alone-->0.4<!--/-->, and with plain atomic words
+///   <!--figure: one thread that transfers, beside one that reads all under a ReadPin vs alone-->0.3<!--/-->, and with plain atomic words
 ///   <!--figure: one thread that writes two of 1,024 atomic words, beside one that reads all, to compare vs alone-->0.1<!--/-->: it is the price of reading
 ///   what is written, not of the snapshot. (`transactions-beside`)
 ///
 /// # Where it wins
-/// - Reads: a cell takes <!--figure: read vs parking_lot::RwLock-->0.49<!--/--> of the time of a `parking_lot::RwLock` that nobody else holds. It
+/// - Reads: a cell takes <!--figure: read vs parking_lot::RwLock-->0.65<!--/--> of the time of a `parking_lot::RwLock` that nobody else holds. It
 ///   writes nothing that other readers write; every 128th looks at the pins of all threads, which comes to a third of a cache miss a read with
 ///   64 readers, and to none under a [`pin`](crate::pin()) that is held. A snapshot of 32 cells takes
-///   <!--figure: a snapshot of 32 cells vs as many ordered parking_lot mutexes-->0.16<!--/--> of the time of 32 mutexes. (`cells`, `transactions`; with up to 64
+///   <!--figure: a snapshot of 32 cells vs as many ordered parking_lot mutexes-->0.20<!--/--> of the time of 32 mutexes. (`cells`, `transactions`; with up to 64
 ///   readers counted in `benches/CORES.md`)
-/// - Two threads in opposite orders, with no order to keep: <!--figure: 20 pairs, two threads in opposite orders vs one thread-->1.1<!--/--> times what one of
+/// - Two threads in opposite orders, with no order to keep: <!--figure: 20 pairs, two threads in opposite orders vs one thread-->1.0<!--/--> times what one of
 ///   them does alone, and the 99.9th percentile of the time is
-///   <!--figure: 20 pairs, two threads in opposite orders, the 99.9th percentile of the time vs the median-->13<!--/--> times the median.
+///   <!--figure: 20 pairs, two threads in opposite orders, the 99.9th percentile of the time vs the median-->15<!--/--> times the median.
 ///   (`transactions-beside`)
 /// - Five transactions over 10,000 cells beside three threads that write one of them without a pause take
 ///   <!--figure: 5 transactions over 10,000 cells beside 3 hammers-->0.02<!--/--> seconds together, because each comes to own what it loses at.
