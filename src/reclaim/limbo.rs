@@ -208,6 +208,18 @@ impl Stage {
     }
 }
 
+#[cfg(test)]
+impl FromIterator<Retired> for Stage {
+    fn from_iter<I: IntoIterator<Item = Retired>>(objects: I) -> Self {
+        let mut stage = Stage {
+            objects: objects.into_iter().collect(),
+            bytes: 0,
+        };
+        stage.weigh(0);
+        stage
+    }
+}
+
 /// Three stages: `fresh` (retired), `waiting` (retired before the ticket was issued), `due` (the
 /// ticket's grace period is over).
 #[derive(Debug, Default)]

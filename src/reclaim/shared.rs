@@ -159,3 +159,48 @@ impl Drop for Shared {
         }
     }
 }
+
+#[cfg(all(test, not(any(latchwork_loom, latchwork_shuttle))))]
+mod tests {
+    use core::ptr::NonNull;
+
+    use super::super::limbo::{Destructor, Kind, Retired};
+    use super::*;
+
+    /// Nothing to release, and no memory to keep.
+    static NOTHING: Kind = {
+        // SAFETY: it does nothing with any object, and says that none is over.
+        unsafe { Kind::of::<u64>(|_| false, Destructor::None) }
+    };
+
+    fn left_behind(shared: &Shared, len: usize) {
+        let one = || Retired {
+            object: NonNull::dangling(),
+            kind: &NOTHING,
+        };
+        shared.await_orphans();
+        shared.orphan((0..len).map(|_| one()).collect());
+    }
+
+    /// Who comes by is pinned, and others wait for him.
+    #[test]
+    fn a_long_list_is_handed_on_as_it_is() {
+        let shared = Shared::default();
+        for len in [2 * LIMIT, 1, 2, 3 * LIMIT] {
+            left_behind(&shared, len);
+        }
+        let lens = |shared: &Shared| {
+            let orphans = shared.orphans.lock();
+            orphans.stages.iter().map(Stage::len).collect::<Vec<_>>()
+        };
+        assert_eq!(lens(&shared), [2 * LIMIT, 3, 3 * LIMIT]);
+        assert_eq!(shared.census().objects, 5 * LIMIT as u64 + 3);
+        let mut limbo = Limbo::default();
+        let mut taken = Vec::new();
+        while shared.adopt(&mut limbo) {
+            taken.push(limbo.due.len());
+        }
+        assert_eq!(taken, [3 * LIMIT, 3 * LIMIT + 3, 5 * LIMIT + 3]);
+        assert_eq!((shared.leaving(), shared.census().objects), (0, 0));
+    }
+}
