@@ -152,15 +152,13 @@ impl Nodes {
         // SAFETY: ours by the caller's contract; a class has at least one grain.
         unsafe { self.0[class].push(memory) };
     }
-}
 
-impl Nodes {
     /// Gives slots back, many at once. `false`: none of these are.
     #[cold]
     #[inline(never)]
     fn make_room(&self, class: usize) -> bool {
         if is_in_blocks(class) {
-            // SAFETY: what is in this list came from there.
+            // SAFETY: what is in the list of this class came from there.
             unsafe { BLOCKS.give_back(&self.0[class], KEPT_BYTES / bytes_of(class) / 2) };
         }
         is_in_blocks(class)

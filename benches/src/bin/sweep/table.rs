@@ -15,7 +15,8 @@ pub(crate) const HOW_TO_READ: [&str; 4] = [
      brackets the rate of the first line divided by this one's in the same round, so that more than 1 is ours ahead.",
     "Before and after each run the control runs: threads that each add to a counter of their own. A run is believed if \
      they scaled as the machine can, within 5%, and one of them alone was as fast after as before, within 10%. A run \
-     begins once the machine has settled, if it does soon. Where fewer than half of the runs asked for are believed there is no verdict, and no number.",
+     begins once the machine has settled, if it does soon. Where fewer than half of the runs asked for are believed \
+     there is no verdict, and no number.",
     "Times are those of one operation in 16 (of each one where it is asked who has the lock next), from its call to its \
      return, with what the clock takes; a thread may have been put aside meanwhile.",
     "Fairness is Jain's index over the threads that did what counts: 1 if all did as much, 1/n if one of n did it all.",
