@@ -1,4 +1,4 @@
-"""A copy of the working tree in which files may be broken."""
+"""A copy of the working tree in which files may be broken, and which models run which of them."""
 
 import os
 import signal
@@ -6,6 +6,16 @@ import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+# Models of the ground the others stand on run none of the code that is broken here.
+GROUND = "litmus"
+
+# What code a file of models runs, by the start of its name: only its mutants are shown to it. The first that fits.
+RUNS = (("cell", ("src/cell/", "src/reclaim/", "src/wait/")), ("txn", ("src/cell/", "src/txn/", "src/reclaim/")), ("latch", ("src/latch/", "src/wait/")), ("session", ("src/session/", "src/waits_for/", "src/lock_table/", "src/word/", "src/wait/")), ("", ("src/lock_table/", "src/word/", "src/wait/", "src/reclaim/")))
+
+
+def concerns(name, file):
+    """Whether models in the file `name` run code of `file`."""
+    return file.startswith(next(folders for start, folders in RUNS if name.startswith(start)))
 
 
 class Checkout:
@@ -13,6 +23,7 @@ class Checkout:
 
     def __init__(self, path):
         self.path = Path(path)
+        self.models = self.path / "loom-tests"
 
     def sync(self):
         """Makes the copy equal to the tracked and the new files of the tree, and touches nothing that is."""
@@ -32,6 +43,9 @@ class Checkout:
             ignored = "target" in name.parts or ".loom" in name.parts
             if path.is_file() and not ignored and str(name) not in wanted:
                 path.unlink()
+
+    def model_files(self):
+        return [t.stem for t in sorted(self.models.glob("tests/*.rs")) if not t.stem.startswith(GROUND)]
 
 
 def kill(child):

@@ -1,0 +1,274 @@
+//! A transaction that has lost often enough owns what it comes to: what its cells are then, and after it.
+//!
+//! All in one thread: a closure that writes a cell past its own transaction makes the attempt lose, as often as the
+//! test wants.
+
+mod common;
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll, Wake, Waker};
+
+use common::watchdog;
+use latchwork::{
+    Abort, Transaction, Tx, TxAbort, TxError, VersionedCell, atomically, flush, snapshot,
+};
+
+/// After so many losses a transaction owns the cells that it lost at.
+const OWNS_BEATEN: usize = 3;
+/// After so many it owns each that it comes to.
+const OWNS_ALL: usize = 8;
+
+type Cells = [VersionedCell<u64>; 4];
+
+fn cells() -> Cells {
+    [10, 20, 30, 40].map(VersionedCell::new)
+}
+
+/// Runs `f` in an attempt after so many that were lost at the first cell, each of which has written it once.
+fn after_losses<'env, R, E>(
+    losses: usize,
+    cells: &'env Cells,
+    mut f: impl for<'t> FnMut(&mut Tx<'t, 'env>) -> Result<R, TxAbort<E>>,
+) -> Result<R, TxError<E>> {
+    let mut lost = 0;
+    Transaction::builder().try_run(|tx| {
+        if lost == losses {
+            return f(tx);
+        }
+        lost += 1;
+        let n = *tx.read(&cells[0])?;
+        cells[0].set(n);
+        tx.read(&cells[1])?;
+        unreachable!("what was read has been written since");
+    })
+}
+
+/// What anybody can do with a cell that nobody owns.
+fn assert_is_free(cell: &VersionedCell<u64>, value: u64, version: u64) {
+    flush();
+    assert_eq!((cell.get(), cell.version().get()), (value, version));
+    assert_eq!(snapshot(|s| *s.read(cell)), value);
+    assert_eq!(atomically(|tx| Ok(*tx.read(cell)?)), value);
+    cell.update(|n| n + 1);
+    atomically(|tx| tx.update(cell, |n| n + 1));
+    assert_eq!((cell.get(), cell.version().get()), (value + 2, version + 2));
+}
+
+/// Whether the transaction around owns the cell: a write past it would wait for itself. What is not owned is written.
+fn is_owned(cell: &VersionedCell<u64>) -> bool {
+    catch_unwind(AssertUnwindSafe(|| cell.update(|n| *n))).is_err()
+}
+
+#[test]
+fn what_is_owned_and_only_read_is_free_after_the_commit() {
+    let _dog = watchdog("what_is_owned_and_only_read_is_free_after_the_commit");
+    let cells = cells();
+    let read = after_losses::<_, ()>(OWNS_BEATEN, &cells, |tx| {
+        let n = *tx.read(&cells[0])?;
+        assert!(is_owned(&cells[0]));
+        // Read twice, it is claimed once.
+        assert_eq!(*tx.read(&cells[0])?, n);
+        tx.set(&cells[1], n)?;
+        Ok(n)
+    });
+    assert_eq!(read, Ok(10));
+    assert_is_free(&cells[0], 10, OWNS_BEATEN as u64);
+    assert_is_free(&cells[1], 10, 1);
+}
+
+#[test]
+fn what_is_owned_is_free_after_a_transaction_that_only_reads() {
+    let _dog = watchdog("what_is_owned_is_free_after_a_transaction_that_only_reads");
+    let cells = cells();
+    let read = after_losses::<_, ()>(OWNS_BEATEN, &cells, |tx| Ok(*tx.read(&cells[0])?));
+    assert_eq!(read, Ok(10));
+    assert_is_free(&cells[0], 10, OWNS_BEATEN as u64);
+}
+
+#[test]
+fn what_is_owned_and_written_has_one_write_more() {
+    let _dog = watchdog("what_is_owned_and_written_has_one_write_more");
+    let cells = cells();
+    let done = after_losses::<_, ()>(OWNS_BEATEN, &cells, |tx| {
+        tx.update(&cells[0], |n| n + 1)?;
+        Ok(tx.update(&cells[1], |n| n + 1)?)
+    });
+    assert_eq!(done, Ok(()));
+    assert_is_free(&cells[0], 11, OWNS_BEATEN as u64 + 1);
+    assert_is_free(&cells[1], 21, 1);
+}
+
+/// One that is written blind is owned too, and from the call on.
+#[test]
+fn what_is_written_unread_is_owned() {
+    let _dog = watchdog("what_is_written_unread_is_owned");
+    let cells = cells();
+    let done = after_losses::<_, ()>(OWNS_BEATEN, &cells, |tx| {
+        tx.set(&cells[0], 1)?;
+        tx.set(&cells[1], 2)?;
+        assert!(is_owned(&cells[0]), "it has lost there");
+        assert!(!is_owned(&cells[1]), "it has not lost there");
+        assert_eq!(*tx.read(&cells[0])?, 1);
+        Ok(())
+    });
+    assert_eq!(done, Ok(()));
+    assert_is_free(&cells[0], 1, OWNS_BEATEN as u64 + 1);
+    assert_is_free(&cells[1], 2, 2);
+}
+
+/// Each loss at another cell, so that it owns none of those at which it is to lose.
+#[test]
+fn who_goes_on_losing_owns_all_that_it_comes_to() {
+    let _dog = watchdog("who_goes_on_losing_owns_all_that_it_comes_to");
+    for losses in [OWNS_BEATEN, OWNS_ALL - 1, OWNS_ALL] {
+        let fresh = VersionedCell::new(0);
+        let lost_at: Vec<_> = (0..OWNS_ALL).map(|_| VersionedCell::new(0)).collect();
+        let mut lost = 0;
+        atomically(|tx| {
+            if lost < losses {
+                tx.read(&lost_at[lost])?;
+                lost_at[lost].set(1);
+                lost += 1;
+                tx.read(&fresh)?;
+            }
+            tx.read(&lost_at[losses - 1])?;
+            assert!(is_owned(&lost_at[losses - 1]));
+            assert!(!is_owned(&lost_at[0]), "it has not come to it");
+            tx.read(&fresh)?;
+            assert_eq!(is_owned(&fresh), losses >= OWNS_ALL, "after {losses}");
+            Ok(())
+        });
+    }
+}
+
+#[test]
+fn what_is_owned_is_as_it_was_after_an_error() {
+    let _dog = watchdog("what_is_owned_is_as_it_was_after_an_error");
+    let cells = cells();
+    let result = after_losses(OWNS_BEATEN, &cells, |tx| {
+        tx.update(&cells[0], |n| n + 1)?;
+        tx.set(&cells[1], 0)?;
+        tx.abort::<(), _>("enough")
+    });
+    assert_eq!(result, Err(TxError::Aborted("enough")));
+    assert_is_free(&cells[0], 10, OWNS_BEATEN as u64);
+    assert_is_free(&cells[1], 20, 0);
+}
+
+#[test]
+fn what_is_owned_is_as_it_was_after_a_panic() {
+    let _dog = watchdog("what_is_owned_is_as_it_was_after_a_panic");
+    let cells = cells();
+    let panics = catch_unwind(AssertUnwindSafe(|| {
+        after_losses::<(), ()>(OWNS_BEATEN, &cells, |tx| {
+            tx.read(&cells[0])?;
+            tx.set(&cells[1], 0)?;
+            panic!("as planned")
+        })
+    }));
+    assert!(panics.is_err());
+    assert_is_free(&cells[0], 10, OWNS_BEATEN as u64);
+    assert_is_free(&cells[1], 20, 0);
+}
+
+/// An attempt that owns a cell and then waits leaves it to those who are to change it.
+#[test]
+fn what_is_owned_is_free_while_its_transaction_waits() {
+    struct Count(AtomicUsize);
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+    let _dog = watchdog("what_is_owned_is_free_while_its_transaction_waits");
+    let cells = cells();
+    let mut lost = 0;
+    let mut waits = pin!(Transaction::builder().run_async(|tx| {
+        let n = *tx.read(&cells[0])?;
+        if lost < OWNS_BEATEN {
+            lost += 1;
+            cells[0].set(n);
+            tx.read(&cells[1])?;
+        }
+        if n == 10 { tx.retry() } else { Ok(n) }
+    }));
+    let wakes = Arc::new(Count(AtomicUsize::new(0)));
+    let waker = Waker::from(wakes.clone());
+    let mut cx = Context::from_waker(&waker);
+    assert!(waits.as_mut().poll(&mut cx).is_pending());
+    // Each loss has it polled again.
+    while wakes.0.swap(0, Relaxed) > 0 {
+        assert!(waits.as_mut().poll(&mut cx).is_pending());
+    }
+    assert_is_free(&cells[0], 10, OWNS_BEATEN as u64);
+    assert_eq!(wakes.0.load(Relaxed), 1, "woken once, by the first write");
+    assert_eq!(waits.poll(&mut cx), Poll::Ready(Ok(12)));
+}
+
+/// What the first alternative has owned stays owned for the second, and goes with the commit.
+#[test]
+fn what_an_alternative_has_owned_is_free_after_the_other() {
+    let _dog = watchdog("what_an_alternative_has_owned_is_free_after_the_other");
+    let cells = cells();
+    let done = after_losses::<_, ()>(OWNS_BEATEN, &cells, |tx| {
+        Ok(tx.or_else::<_, Abort>(
+            |tx| {
+                tx.update(&cells[0], |n| n + 1)?;
+                tx.retry()
+            },
+            |tx| {
+                assert!(is_owned(&cells[0]));
+                tx.update(&cells[1], |n| n + 1)
+            },
+        )?)
+    });
+    assert_eq!(done, Ok(()));
+    assert_is_free(&cells[0], 10, OWNS_BEATEN as u64);
+    assert_is_free(&cells[1], 21, 1);
+}
+
+/// Who looks at what a transaction owns, from inside of its closure or not, sees what was there before.
+#[test]
+fn a_snapshot_beneath_an_owner_sees_what_was() {
+    let _dog = watchdog("a_snapshot_beneath_an_owner_sees_what_was");
+    let cells = cells();
+    let done = after_losses::<_, ()>(OWNS_BEATEN, &cells, |tx| {
+        tx.update(&cells[0], |n| n + 1)?;
+        tx.update(&cells[1], |n| n + 1)?;
+        for _ in 0..20 {
+            let seen = snapshot(|s| (*s.read(&cells[0]), *s.read(&cells[1])));
+            assert_eq!(seen, (10, 20));
+            assert_eq!(cells[0].get(), 10);
+        }
+        Ok(())
+    });
+    assert_eq!(done, Ok(()));
+    let seen = snapshot(|s| (*s.read(&cells[0]), *s.read(&cells[1])));
+    assert_eq!(seen, (11, 21));
+}
+
+/// Also one that owns cells is lost if what it has only read is written before it commits.
+#[test]
+fn what_is_read_and_not_owned_is_so_at_the_commit() {
+    let _dog = watchdog("what_is_read_and_not_owned_is_so_at_the_commit");
+    for losses in [0, OWNS_BEATEN] {
+        let (cells, mut attempts) = (cells(), 0);
+        let seen = after_losses::<_, ()>(losses, &cells, |tx| {
+            attempts += 1;
+            let seen = *tx.read(&cells[2])?;
+            tx.read(&cells[0])?;
+            tx.set(&cells[3], seen)?;
+            if attempts == 1 {
+                // After the last look that the closure has made.
+                cells[2].set(31);
+            }
+            Ok(seen)
+        });
+        assert_eq!((seen, attempts), (Ok(31), 2), "after {losses} losses");
+        assert_eq!((cells[3].get(), cells[3].version().get()), (31, 1));
+    }
+}
