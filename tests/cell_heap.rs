@@ -11,7 +11,7 @@ use std::thread;
 
 use cap::Cap;
 use common::{Rng, watchdog};
-use latchwork::VersionedCell;
+use latchwork::{VersionedCell, atomically};
 
 #[global_allocator]
 static HEAP: Cap<System> = Cap::new(System, usize::MAX);
@@ -78,9 +78,33 @@ fn bursts_use_the_memory_of_those_before() {
     assert!(more < SLACK, "30 bursts took {more} bytes more than three");
 }
 
+/// Threads that have each run a transaction, and end. A block of owners, which each has had, is some 200 bytes.
+fn threads_leave_nothing_of_their_transactions() {
+    const THREADS: usize = 4_000;
+    let cells = [0, 0].map(VersionedCell::new);
+    let round = || {
+        for _ in 0..THREADS {
+            let transact = || {
+                atomically(|tx| {
+                    tx.update(&cells[0], |n| n + 1)?;
+                    tx.update(&cells[1], |n| n - 1)
+                });
+            };
+            thread::scope(|s| s.spawn(transact).join().unwrap());
+        }
+    };
+    round();
+    let before = HEAP.allocated();
+    round();
+    let left = more_than(before);
+    println!("{THREADS} threads that have ended: {left} bytes");
+    assert!(left < THREADS * 64, "{left} bytes of {THREADS} threads");
+}
+
 #[test]
 fn memory_beside_values_that_stay_is_used_again() {
     let _dog = watchdog("memory_beside_values_that_stay_is_used_again");
     one_of_each_batch_stays();
     bursts_use_the_memory_of_those_before();
+    threads_leave_nothing_of_their_transactions();
 }

@@ -1,13 +1,17 @@
 //! Transactions whose closures, destructors and wakers do what they should not.
 
+mod common;
+
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::pin;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
 
-use latchwork::{Transaction, TxError, Version, VersionedCell, atomically};
+use common::watchdog;
+use latchwork::{Abort, Transaction, TxError, Version, VersionedCell, atomically, flush};
 
 /// Counts how often it is woken, and panics if it is to.
 #[derive(Default)]
@@ -207,4 +211,64 @@ fn what_its_closure_aborts_is_not_counted_as_a_commit() {
         .find(|l| l.label == "unhappy")
         .map(|l| l.commits);
     assert_eq!(commits.unwrap_or(0), 0);
+}
+
+/// An error of the caller's ends a transaction only if what its closure has seen was so.
+#[test]
+fn an_error_after_an_abort_that_was_ignored_is_not_the_end() {
+    let _dog = watchdog("an_error_after_an_abort_that_was_ignored_is_not_the_end");
+    let (a, b) = (VersionedCell::new(0), VersionedCell::new(0));
+    let mut attempts = 0;
+    let result = Transaction::builder().try_run(|tx| {
+        attempts += 1;
+        let seen = *tx.read(&a)?;
+        if attempts == 1 {
+            a.set(1);
+        }
+        let _ignored = tx.read(&b);
+        tx.abort::<(), _>(seen)
+    });
+    assert_eq!((result, attempts), (Err(TxError::Aborted(1)), 2));
+}
+
+/// Whatever an attempt was to write and has not, its end drops; and it keeps nobody's garbage from then on.
+#[test]
+fn what_is_not_written_is_dropped_once() {
+    static DROPPED: AtomicUsize = AtomicUsize::new(0);
+    struct Counted;
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            DROPPED.fetch_add(1, Relaxed);
+        }
+    }
+    let _dog = watchdog("what_is_not_written_is_dropped_once");
+    let cells = [(), ()].map(|()| VersionedCell::new(Counted));
+    let aborts = |writes: usize| {
+        let before = DROPPED.load(Relaxed);
+        let result = Transaction::builder().try_run(|tx| {
+            for cell in cells.iter().cycle().take(writes) {
+                tx.set(cell, Counted)?;
+            }
+            tx.abort::<(), _>(())
+        });
+        assert_eq!(result, Err(TxError::Aborted(())));
+        DROPPED.load(Relaxed) - before
+    };
+    assert_eq!([1, 2, 5].map(aborts), [1, 2, 5]);
+    let panics = catch_unwind(|| {
+        atomically(|tx| -> Result<(), Abort> {
+            tx.set(&cells[0], Counted)?;
+            panic!("as planned")
+        })
+    });
+    assert!(panics.is_err());
+    assert_eq!(DROPPED.load(Relaxed), 9);
+    cells[0].set(Counted);
+    // Of other threads, other tests' too, nobody is pinned for long.
+    while DROPPED.load(Relaxed) < 10 {
+        flush();
+        thread::yield_now();
+    }
+    drop(cells);
+    assert_eq!(DROPPED.load(Relaxed), 12);
 }

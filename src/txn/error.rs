@@ -140,3 +140,21 @@ impl<E: Error + 'static> Error for TxError<E> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_say_what_they_are_and_where_they_come_from() {
+        let abort = TxAbort::<fmt::Error>::from(Abort(()));
+        let TxAbort::Attempt(abort) = abort else {
+            panic!("{abort:?}")
+        };
+        assert!(abort.to_string().contains("attempt"));
+        let of_the_caller = TxError::Aborted(fmt::Error);
+        let source = of_the_caller.source().expect("the caller's own");
+        assert!(source.is::<fmt::Error>());
+        assert!(TxError::<fmt::Error>::TimedOut.source().is_none());
+    }
+}

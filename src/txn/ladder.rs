@@ -122,10 +122,7 @@ impl Ladder {
             if own.is_some_and(|own| own.status() == Status::Aborted) {
                 return Err(());
             }
-            // The elder goes first; without age, whoever has waited long enough.
-            let goes_first =
-                rank < other.rank() || (!other.rank().is_ranked() && rounds >= PATIENCE);
-            if goes_first {
+            if goes_first(rank, other.rank(), rounds) {
                 other.kill();
                 return Ok(());
             }
@@ -136,5 +133,85 @@ impl Ladder {
             }
             rounds += 1;
         }
+    }
+}
+
+/// Whether the one aborts the other who has what it wants, after so many rounds of waiting: the elder does; without age,
+/// whoever has waited long enough.
+fn goes_first(one: Rank, other: Rank, rounds: u32) -> bool {
+    one < other || (!other.is_ranked() && rounds >= PATIENCE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{VersionedCell, reclaim};
+
+    #[test]
+    fn the_elder_goes_first_and_nobody_kills_it() {
+        let [elder, younger] = [0, 1].map(Rank::of_age);
+        assert!(goes_first(elder, younger, 0) && goes_first(elder, Rank::NONE, 0));
+        for rounds in [0, PATIENCE, u32::MAX] {
+            assert!(!goes_first(younger, elder, rounds));
+            assert!(!goes_first(Rank::NONE, elder, rounds));
+        }
+        assert!(goes_first(Rank::NONE, Rank::NONE, PATIENCE));
+        assert!(!goes_first(Rank::NONE, Rank::NONE, PATIENCE - 1));
+    }
+
+    /// Who meets an owner has it decided, or is told that it was overtaken itself.
+    #[test]
+    fn who_meets_an_owner_goes_on_or_is_lost() {
+        reclaim::with(|local| {
+            let of_others = || Owner::new(Rank::NONE, local.thread() + 1);
+            let ladder = Ladder::new();
+            let (other, own) = (of_others(), of_others());
+            assert_eq!(ladder.meet(&other, Some(&own), local), Ok(()));
+            assert_eq!(other.status(), Status::Aborted);
+            assert!(!own.status().is_decided());
+            // One that is decided is in nobody's way, also of who is lost.
+            own.kill();
+            assert_eq!(ladder.meet(&other, Some(&own), local), Ok(()));
+            let other = of_others();
+            assert_eq!(ladder.meet(&other, Some(&own), local), Err(()));
+            assert!(!other.status().is_decided());
+        });
+    }
+
+    #[test]
+    fn what_was_lost_and_where_is_remembered() {
+        let cells = [0, 0, 0].map(VersionedCell::new);
+        let [a, b, c] = cells.each_ref().map(VersionedCell::head);
+        let mut ladder = Ladder::new();
+        assert_eq!(ladder.reasons(), AbortReasons::default());
+        let losses = [
+            (Loss::Read, Some(a)),
+            (Loss::Write, Some(a)),
+            (Loss::Write, None),
+            (Loss::Overtaken, Some(b)),
+            (Loss::Overtaken, None),
+            (Loss::Overtaken, Some(b)),
+        ];
+        for (n, (loss, at)) in losses.into_iter().enumerate() {
+            assert_eq!(ladder.rank.is_ranked(), n as u32 >= OWN_BEATEN_AFTER);
+            ladder.lose(loss, at.map(Head::address));
+        }
+        let rank = ladder.rank;
+        let reasons = ladder.reasons();
+        let counts = (
+            reasons.read_conflicts,
+            reasons.write_conflicts,
+            reasons.overtaken,
+        );
+        assert_eq!((counts, reasons.total()), ((1, 2, 3), 6));
+        let text = "1 read conflicts, 2 write conflicts, overtaken 3 times";
+        assert_eq!(reasons.to_string(), text);
+        assert!(ladder.owns(a) && ladder.owns(b) && !ladder.owns(c));
+        for _ in losses.len() as u32..OWN_ALL_AFTER {
+            assert!(!ladder.owns(c));
+            ladder.lose(Loss::Read, None);
+        }
+        assert!(ladder.owns(c));
+        assert_eq!(ladder.rank, rank, "an age is given once");
     }
 }

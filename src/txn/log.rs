@@ -212,3 +212,26 @@ const KEPT_CELLS: usize = 1024;
 thread_local! {
     static KEPT: Cell<Option<Box<Log>>> = const { Cell::new(None) };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A block of owners is for several attempts: each has one of its own, and the last ends the block.
+    #[test]
+    fn owners_of_a_block_are_used_once_each() {
+        reclaim::with(|local| {
+            let mut log = Log::default();
+            let mut made = Vec::new();
+            for n in 1..=OWNERS {
+                made.push(log.make_owner(local, Owner::new(Rank::NONE, 0)));
+                log.end_owner(local, &local.pin());
+                assert_eq!(log.owners.is_some(), n < OWNERS);
+            }
+            made.dedup();
+            assert_eq!(made.len(), OWNERS);
+            log.make_owner(local, Owner::new(Rank::NONE, 0));
+            assert!(log.owners.is_some());
+        });
+    }
+}
