@@ -173,3 +173,58 @@ impl<'p> NodeRef<'p> {
         unsafe { NodeRef::new(prev.expect("an owned node is put upon another")) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::VersionedCell;
+    use crate::cell::Rank;
+
+    fn node<T>(node: &mut Node<T>) -> NodeRef<'_> {
+        // SAFETY: borrowed for as long.
+        unsafe { NodeRef::new(NonNull::from(node).cast()) }
+    }
+
+    /// A node of an owner that has become this, and whether it is what the cell has: if not, that is what is beneath.
+    #[test]
+    fn what_an_owner_has_put_is_what_its_status_says() {
+        for (status, is_claim, is_there) in [
+            (None, false, None),
+            (None, true, None),
+            (Some(Status::Aborted), false, Some(false)),
+            (Some(Status::Aborted), true, Some(false)),
+            (Some(Status::Committed(5)), false, Some(true)),
+            // It has no value.
+            (Some(Status::Committed(5)), true, Some(false)),
+        ] {
+            let cell = VersionedCell::new(7_u64);
+            let _pin = crate::pin();
+            // SAFETY: in the cell, which outlives it.
+            let base = unsafe { NodeRef::new(cell.head().load().node()) };
+            let owner = Owner::new(Rank::NONE, 0);
+            let address = core::ptr::from_ref(&owner).expose_provenance();
+            let (mut claim, mut write) = (Node::<u64>::claim(base, &owner), Node::draft(8_u64));
+            // SAFETY: a node begins with its header, and nobody else has this one.
+            let header = unsafe { NonNull::from(&mut write).cast::<Header>().as_mut() };
+            header.place(When::owner(address), base);
+            let own = node(if is_claim { &mut claim } else { &mut write });
+            if let Some(status) = status {
+                assert_eq!(owner.change(owner.status(), status), Ok(()));
+            }
+            let current = own.current();
+            match (current, is_there) {
+                (Current::Settled(node), Some(true)) => {
+                    assert!(node == own && own.stamp() == Some(5));
+                }
+                (Current::Settled(node), Some(false)) => {
+                    assert!(node == base && own.stamp().is_none());
+                }
+                (Current::Owned(owned), None) => {
+                    assert!(owned.base == base && owned.settle() == base);
+                    assert!(core::ptr::eq(owned.owner, &owner));
+                }
+                _ => panic!("{status:?} {is_claim}"),
+            }
+        }
+    }
+}

@@ -18,7 +18,7 @@ use core::ptr::NonNull;
 
 use super::clock;
 use crate::reclaim::{Destructor, Kind, Local};
-use crate::sync::tuning::OWNERS;
+use crate::sync::tuning::{OWNERS, PATIENCE};
 use crate::sync::{AtomicU64, Canary, Ordering};
 
 /// The packed word.
@@ -99,6 +99,13 @@ impl Rank {
     #[inline]
     pub(crate) fn is_ranked(self) -> bool {
         self != Self::NONE
+    }
+
+    /// Whether it may abort one of rank `other` who has what it wants, after so many rounds of waiting: the elder may; of those
+    /// without age, whoever has waited long enough. One that has an age will be done, and cannot be done before others give
+    /// way [X6].
+    pub(crate) fn goes_before(self, other: Rank, rounds: u32) -> bool {
+        self < other || (!other.is_ranked() && rounds >= PATIENCE)
     }
 }
 
@@ -282,6 +289,18 @@ mod tests {
             assert_eq!(Status::from_bits(status.bits()), status);
         }
         assert!(Rank::of_age(0) < Rank::of_age(1) && Rank::of_age(1) < Rank::NONE);
+    }
+
+    #[test]
+    fn the_elder_goes_first_and_nobody_kills_it() {
+        let [elder, younger] = [0, 1].map(Rank::of_age);
+        assert!(elder.goes_before(younger, 0) && elder.goes_before(Rank::NONE, 0));
+        for rounds in [0, PATIENCE, u32::MAX] {
+            assert!(!younger.goes_before(elder, rounds));
+            assert!(!Rank::NONE.goes_before(elder, rounds));
+        }
+        assert!(Rank::NONE.goes_before(Rank::NONE, PATIENCE));
+        assert!(!Rank::NONE.goes_before(Rank::NONE, PATIENCE - 1));
     }
 
     fn an_owner(status: Status) -> Owner {

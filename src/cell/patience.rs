@@ -4,7 +4,7 @@ use crossbeam_utils::Backoff;
 
 use super::{Owner, Rank};
 use crate::reclaim::Local;
-use crate::sync::tuning::{NAP_AFTER, PATIENCE};
+use crate::sync::tuning::NAP_AFTER;
 use crate::sync::{nap, yield_now};
 
 /// Why an attempt failed.
@@ -44,8 +44,7 @@ impl Patience {
     }
 
     /// Decides about a transaction that owns the cell: it has had its time and is aborted, or the caller is to step
-    /// back. One that is on the ladder is left alone, unless the caller is inside the closure of an elder one: it will be done, and
-    /// cannot be done before others give way [X6].
+    /// back. One that is on the ladder is left alone, unless the caller is inside the closure of an elder one [X6].
     ///
     /// # Panics
     /// If it is a transaction of the caller's own thread, which cannot go on while the caller waits.
@@ -56,11 +55,44 @@ impl Patience {
             "a cell that a transaction of this thread owns is written or waited for inside its closure; \
              use the transaction"
         );
-        let is_elder = Rank::of_thread(local) < owner.rank();
-        if !is_elder && (owner.rank().is_ranked() || self.met < PATIENCE) {
+        if !Rank::of_thread(local).goes_before(owner.rank(), self.met) {
             return Err(Lost::Owned);
         }
         owner.kill();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reclaim;
+    use crate::sync::tuning::PATIENCE;
+
+    /// Whoever stepped back so often for a transaction without age is not put off by it again, but by one on the ladder.
+    #[test]
+    fn patience_ends_with_those_who_have_no_age() {
+        reclaim::with(|local| {
+            let others = local.thread() + 1;
+            let is_aborted = |owner: &Owner| owner.status().is_decided();
+            let mut patience = Patience::new();
+            for _ in 0..PATIENCE {
+                let owner = Owner::new(Rank::NONE, others);
+                assert_eq!(patience.meet(&owner, local), Err(Lost::Owned));
+                assert!(!is_aborted(&owner));
+                patience.step_back(Lost::Moved);
+                patience.step_back(Lost::Owned);
+            }
+            let on_the_ladder = Owner::new(Rank::of_age(1), others);
+            assert_eq!(patience.meet(&on_the_ladder, local), Err(Lost::Owned));
+            let owner = Owner::new(Rank::NONE, others);
+            assert_eq!(patience.meet(&owner, local), Ok(()));
+            assert!(is_aborted(&owner) && !is_aborted(&on_the_ladder));
+            // Inside the closure of an elder one nobody is waited for.
+            let before = Rank::of_age(0).enter(local);
+            assert_eq!(Patience::new().meet(&on_the_ladder, local), Ok(()));
+            before.restore(local);
+            assert!(is_aborted(&on_the_ladder));
+        });
     }
 }

@@ -165,3 +165,26 @@ impl<T> fmt::Display for Conflict<T> {
 }
 
 impl<T> Error for Conflict<T> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_say_what_they_are_and_where_they_come_from() {
+        let of_the_caller = UpdateError::Aborted(fmt::Error);
+        assert!(of_the_caller.to_string().contains(&fmt::Error.to_string()));
+        let source = of_the_caller.source().expect("the caller's own");
+        assert!(source.is::<fmt::Error>());
+        assert!(UpdateError::<fmt::Error>::TimedOut.source().is_none());
+        // The value need not be printable.
+        let conflict = Conflict {
+            expected: Version::new(3),
+            current: Version::new(4),
+            value: || (),
+        };
+        for text in [conflict.to_string(), format!("{conflict:?}")] {
+            assert!(text.contains('3') && text.contains('4'), "{text}");
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use crate::cell::{Head, Owner, Rank, Status};
 use crate::reclaim::Local;
-use crate::sync::tuning::{NAP_AFTER, OWN_ALL_AFTER, OWN_BEATEN_AFTER, PATIENCE};
+use crate::sync::tuning::{NAP_AFTER, OWN_ALL_AFTER, OWN_BEATEN_AFTER};
 use crate::sync::{AtomicU64, Ordering, global, nap, spin_loop, yield_now};
 
 use super::error::AbortReasons;
@@ -122,7 +122,7 @@ impl Ladder {
             if own.is_some_and(|own| own.status() == Status::Aborted) {
                 return Err(());
             }
-            if goes_first(rank, other.rank(), rounds) {
+            if rank.goes_before(other.rank(), rounds) {
                 other.kill();
                 return Ok(());
             }
@@ -136,28 +136,10 @@ impl Ladder {
     }
 }
 
-/// Whether the one aborts the other who has what it wants, after so many rounds of waiting: the elder does; without age,
-/// whoever has waited long enough.
-fn goes_first(one: Rank, other: Rank, rounds: u32) -> bool {
-    one < other || (!other.is_ranked() && rounds >= PATIENCE)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{VersionedCell, reclaim};
-
-    #[test]
-    fn the_elder_goes_first_and_nobody_kills_it() {
-        let [elder, younger] = [0, 1].map(Rank::of_age);
-        assert!(goes_first(elder, younger, 0) && goes_first(elder, Rank::NONE, 0));
-        for rounds in [0, PATIENCE, u32::MAX] {
-            assert!(!goes_first(younger, elder, rounds));
-            assert!(!goes_first(Rank::NONE, elder, rounds));
-        }
-        assert!(goes_first(Rank::NONE, Rank::NONE, PATIENCE));
-        assert!(!goes_first(Rank::NONE, Rank::NONE, PATIENCE - 1));
-    }
 
     /// Who meets an owner has it decided, or is told that it was overtaken itself.
     #[test]
