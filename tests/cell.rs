@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::tasks::{Bell, poll_with};
 use common::watchdog;
-use latchwork::{Conflict, RetryPolicy, UpdateError, Version, VersionedCell};
+use latchwork::{Conflict, RetryPolicy, Transaction, UpdateError, Version, VersionedCell};
 
 fn version(n: u64) -> Version {
     Version::new(n)
@@ -270,6 +271,30 @@ fn waiting_for_another_version_than_the_current_one_does_not_wait() {
         cell.wait_changed_for(version(5), Duration::from_millis(3)),
         None
     );
+}
+
+/// Its waker is dropped, and not kept until the next write.
+#[test]
+fn who_gives_up_leaves_nothing() {
+    let cell = VersionedCell::new(0);
+    let (bell, waker) = Bell::new();
+    let held = || Arc::strong_count(&bell);
+    let alone = held();
+    let mut changed = cell.changed(cell.version());
+    assert!(poll_with(&mut changed, &waker).is_pending());
+    assert!(held() > alone);
+    drop(changed);
+    assert_eq!(held(), alone);
+    let mut retries = Box::pin(Transaction::builder().run_async(|tx| {
+        tx.read(&cell)?;
+        tx.retry::<()>()
+    }));
+    assert!(poll_with(&mut retries, &waker).is_pending());
+    assert!(held() > alone);
+    drop(retries);
+    assert_eq!(held(), alone);
+    cell.set(1);
+    assert_eq!(bell.rings(), 0);
 }
 
 #[test]

@@ -5,13 +5,11 @@
 
 mod common;
 
-use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::Poll;
 
+use common::tasks::{Bell, poll_with};
 use common::watchdog;
 use latchwork::{
     Abort, Transaction, Tx, TxAbort, TxError, VersionedCell, atomically, flush, snapshot,
@@ -178,12 +176,6 @@ fn what_is_owned_is_as_it_was_after_a_panic() {
 /// An attempt that owns a cell and then waits leaves it to those who are to change it.
 #[test]
 fn what_is_owned_is_free_while_its_transaction_waits() {
-    struct Count(AtomicUsize);
-    impl Wake for Count {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Relaxed);
-        }
-    }
     let _dog = watchdog("what_is_owned_is_free_while_its_transaction_waits");
     let cells = cells();
     let mut lost = 0;
@@ -196,17 +188,16 @@ fn what_is_owned_is_free_while_its_transaction_waits() {
         }
         if n == 10 { tx.retry() } else { Ok(n) }
     }));
-    let wakes = Arc::new(Count(AtomicUsize::new(0)));
-    let waker = Waker::from(wakes.clone());
-    let mut cx = Context::from_waker(&waker);
-    assert!(waits.as_mut().poll(&mut cx).is_pending());
+    let (bell, waker) = Bell::new();
+    let mut polls = 0;
     // Each loss has it polled again.
-    while wakes.0.swap(0, Relaxed) > 0 {
-        assert!(waits.as_mut().poll(&mut cx).is_pending());
+    while bell.rings() >= polls {
+        assert!(poll_with(&mut waits, &waker).is_pending());
+        polls += 1;
     }
     assert_is_free(&cells[0], 10, OWNS_BEATEN as u64);
-    assert_eq!(wakes.0.load(Relaxed), 1, "woken once, by the first write");
-    assert_eq!(waits.poll(&mut cx), Poll::Ready(Ok(12)));
+    assert_eq!(bell.rings(), polls, "woken once more, by the first write");
+    assert_eq!(poll_with(&mut waits, &waker), Poll::Ready(Ok(12)));
 }
 
 /// What the first alternative has owned stays owned for the second, and goes with the commit.

@@ -4,30 +4,14 @@ mod common;
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::pin::pin;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 
+use common::tasks::{Bell, poll_with};
 use common::watchdog;
 use latchwork::{Abort, Transaction, TxError, Version, VersionedCell, atomically, flush};
-
-/// Counts how often it is woken, and panics if it is to.
-#[derive(Default)]
-struct Bell {
-    rung: AtomicU32,
-    breaks: bool,
-}
-
-impl Wake for Bell {
-    fn wake(self: Arc<Self>) {
-        self.rung.fetch_add(1, Relaxed);
-        if self.breaks {
-            resume_unwind(Box::new("the bell broke"));
-        }
-    }
-}
 
 /// A value whose destructor does something.
 struct OnDrop<F: Fn() + Send + Sync + 'static>(F);
@@ -63,15 +47,9 @@ fn a_retry_that_is_ignored_is_not_forgotten_by_or_else() {
 fn a_destructor_that_panics_keeps_nobody_asleep() {
     let cell = VersionedCell::new(0);
     let other = VersionedCell::new(act(|| ()));
-    let bell = Arc::new(Bell::default());
-    let waker = Waker::from(bell.clone());
-    let mut changed = pin!(cell.changed(cell.version()));
-    assert!(
-        changed
-            .as_mut()
-            .poll(&mut Context::from_waker(&waker))
-            .is_pending()
-    );
+    let (bell, waker) = Bell::new();
+    let mut changed = cell.changed(cell.version());
+    assert!(poll_with(&mut changed, &waker).is_pending());
 
     let dropped = Arc::new(AtomicU32::new(0));
     let panics = catch_unwind(AssertUnwindSafe(|| {
@@ -93,48 +71,40 @@ fn a_destructor_that_panics_keeps_nobody_asleep() {
     assert_eq!(cell.get(), 1);
     // The others are dropped still, and whoever waits is woken.
     assert_eq!(dropped.load(Relaxed), 2);
-    assert_eq!(bell.rung.load(Relaxed), 1);
+    assert_eq!(bell.rings(), 1);
 }
 
+/// Whichever of three it is, of one cell or of three, by a commit or by a write.
 #[test]
 fn a_waker_that_panics_keeps_nobody_else_asleep() {
-    let cells = [0, 0].map(VersionedCell::new);
-    let bells = [0, 1].map(|_| {
-        Arc::new(Bell {
-            breaks: true,
-            ..Bell::default()
-        })
-    });
-    let wakers = bells.clone().map(Waker::from);
-    let mut waiting = Vec::new();
-    for (cell, waker) in cells.iter().zip(&wakers) {
-        let mut changed = Box::pin(cell.changed(Version::FIRST));
-        assert!(
-            changed
-                .as_mut()
-                .poll(&mut Context::from_waker(waker))
-                .is_pending()
-        );
-        waiting.push(changed);
+    type Write = fn(&[VersionedCell<i32>]);
+    let in_one: Write = |cells| {
+        cells[0].set(1);
+    };
+    let in_all: Write = |cells| {
+        atomically(|tx| cells.iter().try_for_each(|cell| tx.set(cell, 1)));
+    };
+    for (many, write) in [(1, in_one), (1, in_all), (3, in_all)] {
+        for breaks in 0..3 {
+            let cells: Vec<_> = (0..many).map(VersionedCell::new).collect();
+            let bells = [0, 1, 2].map(|i| match i == breaks {
+                true => Bell::that_breaks(),
+                false => Bell::new(),
+            });
+            let mut waiting = Vec::new();
+            for ((_, waker), cell) in bells.iter().zip(cells.iter().cycle()) {
+                let mut changed = cell.changed(Version::FIRST);
+                assert!(poll_with(&mut changed, waker).is_pending());
+                waiting.push(changed);
+            }
+            assert!(catch_unwind(AssertUnwindSafe(|| write(&cells))).is_err());
+            assert_eq!(
+                bells.map(|(bell, _)| bell.rings()),
+                [1; 3],
+                "{many} {breaks}"
+            );
+        }
     }
-    // The second panics while the first passes: that would end the process.
-    let second = Arc::new(Bell::default());
-    let waker = Waker::from(second.clone());
-    assert!(
-        waiting[1]
-            .as_mut()
-            .poll(&mut Context::from_waker(&waker))
-            .is_pending()
-    );
-    let panics = catch_unwind(AssertUnwindSafe(|| {
-        atomically(|tx| {
-            tx.set(&cells[0], 1)?;
-            tx.set(&cells[1], 1)
-        });
-    }));
-    assert!(panics.is_err());
-    assert_eq!(bells[0].rung.load(Relaxed), 1);
-    assert_eq!(second.rung.load(Relaxed), 1);
 }
 
 /// A cell inside a value goes with the value, and another may come to lie where it was, before the transaction that
@@ -181,10 +151,10 @@ fn a_commit_wakes_nobody_who_waits_for_a_later_cell_at_the_same_address() {
         // Two cells, so that an owner commits.
         tx.version(&OUTER).map(drop)
     });
-    let before = BELL.rung.load(Relaxed);
+    let before = BELL.rings();
     let later = LATER.get().expect("the write was dropped");
     later.read_in(&latchwork::pin()).0.set(None);
-    assert_eq!((before, BELL.rung.load(Relaxed)), (0, 1));
+    assert_eq!((before, BELL.rings()), (0, 1));
 }
 
 trait Address {

@@ -129,3 +129,48 @@ impl Drop for Woken {
         self.run();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use core::task::Waker;
+    use std::sync::Arc;
+    use std::task::Wake;
+
+    use super::*;
+    use crate::sync::{AtomicU64, Ordering};
+
+    #[derive(Default)]
+    struct Bell(AtomicU64);
+
+    impl Wake for Bell {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whoever has seen what was written is not woken by it, and neither is who waits for another cell.
+    #[test]
+    fn a_write_wakes_those_who_have_not_seen_it() {
+        let place = [0_u64; 2];
+        let [cell, other] = place.each_ref().map(|at| core::ptr::from_ref(at).addr());
+        let bells = [cell, cell, other].map(|of| (of, Arc::new(Bell::default())));
+        let rung = || {
+            bells
+                .each_ref()
+                .map(|(_, bell)| bell.0.load(Ordering::Relaxed))
+        };
+        let tickets = [4, 5, 4].into_iter().zip(&bells).map(|(seen, (of, bell))| {
+            let notify = Notify::Task(Waker::from(bell.clone()));
+            let placed = enlist(*of, Version::new(seen), notify, || Ok::<_, ()>(()));
+            placed.unwrap_or_else(|_| unreachable!("nothing was written since"))
+        });
+        let tickets: Vec<_> = tickets.collect();
+        wake(cell, Version::new(5));
+        assert_eq!(rung(), [1, 0, 0]);
+        wake(cell, Version::new(6));
+        assert_eq!(rung(), [1, 1, 0]);
+        tickets.into_iter().for_each(leave);
+        wake(other, Version::new(9));
+        assert_eq!(rung(), [1, 1, 0]);
+    }
+}

@@ -89,25 +89,43 @@ impl Form {
     }
 }
 
-/// Counts how often it is rung.
+/// Counts how often it is rung, and panics then if it is to.
 #[derive(Debug, Default)]
-pub struct Bell(AtomicU64);
+pub struct Bell {
+    rings: AtomicU64,
+    breaks: bool,
+}
 
 impl Bell {
     /// A bell, and a waker that rings it.
     pub fn new() -> (Arc<Bell>, Waker) {
-        let bell = Arc::new(Bell::default());
+        Self::made(false)
+    }
+
+    /// One that panics when it is rung.
+    pub fn that_breaks() -> (Arc<Bell>, Waker) {
+        Self::made(true)
+    }
+
+    fn made(breaks: bool) -> (Arc<Bell>, Waker) {
+        let bell = Arc::new(Bell {
+            breaks,
+            ..Bell::default()
+        });
         (bell.clone(), Waker::from(bell))
     }
 
     pub fn rings(&self) -> u64 {
-        self.0.load(Ordering::SeqCst)
+        self.rings.load(Ordering::SeqCst)
     }
 }
 
 impl Wake for Bell {
     fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::SeqCst);
+        self.rings.fetch_add(1, Ordering::SeqCst);
+        if self.breaks {
+            std::panic::resume_unwind(Box::new("the bell broke"));
+        }
     }
 }
 
