@@ -134,3 +134,48 @@ pub(super) fn restore(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::cell::NodeRef;
+    use crate::sync::tuning::OWN_BEATEN_AFTER;
+    use crate::{Transaction, TxAbort, VersionedCell, reclaim};
+
+    fn is_claimed(cell: &VersionedCell<u32>) -> bool {
+        reclaim::with(|local| {
+            let _pin = local.pin();
+            // SAFETY: in the cell, under a pin [R1].
+            let node = unsafe { NodeRef::new(cell.head().load().node()) };
+            node.header().when().is_claim()
+        })
+    }
+
+    /// Whoever came later would follow a claim to an owner that is gone [X1].
+    #[test]
+    fn no_claim_outlives_its_attempt() {
+        for commits in [true, false] {
+            let (beaten, written) = (VersionedCell::new(1), VersionedCell::new(2));
+            let mut losses = 0;
+            let result = Transaction::builder().try_run(|tx| {
+                let n = *tx.read(&beaten)?;
+                if losses < OWN_BEATEN_AFTER {
+                    losses += 1;
+                    beaten.set(n);
+                }
+                // An attempt that is lost is over here.
+                tx.read(&written)?;
+                assert!(is_claimed(&beaten));
+                tx.set(&written, n)?;
+                if commits {
+                    Ok(())
+                } else {
+                    Err(TxAbort::Transaction(()))
+                }
+            });
+            assert_eq!(result.is_ok(), commits);
+            assert!(!is_claimed(&beaten) && !is_claimed(&written));
+            let both = (beaten.get(), written.get());
+            assert_eq!(both, if commits { (1, 1) } else { (1, 2) });
+        }
+    }
+}
