@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -348,4 +348,26 @@ fn cells_in_cells() {
         }
         stop.store(true, Relaxed);
     });
+}
+
+#[test]
+fn what_there_is_of_a_transaction_says_what_it_is() {
+    let cells = [1, 2].map(VersionedCell::new);
+    atomically(|tx| {
+        tx.read(&cells[0])?;
+        tx.set(&cells[1], 0)?;
+        assert_eq!(format!("{tx:?}"), "Tx { cells: 2, .. }");
+        Ok(())
+    });
+    assert_eq!(snapshot(|s| format!("{s:?}")), "View { .. }");
+    let transaction = Transaction::builder().label("named");
+    let mut future = transaction.run_async(|tx| {
+        tx.read(&cells[0])?;
+        tx.retry::<()>()
+    });
+    assert!(format!("{future:?}").contains("is_waiting: false"));
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(Pin::new(&mut future).poll(&mut cx).is_pending());
+    let text = format!("{future:?}");
+    assert!(text.contains("named") && text.contains("is_waiting: true"));
 }
