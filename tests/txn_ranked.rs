@@ -1,13 +1,15 @@
 //! A transaction that has lost often enough owns what it comes to: what its cells are then, and after it.
 //!
-//! All in one thread: a closure that writes a cell past its own transaction makes the attempt lose, as often as the
-//! test wants.
+//! A closure that writes a cell past its own transaction makes the attempt lose, as often as the test wants; most tests need but
+//! one thread.
 
 mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
+use std::sync::mpsc::channel;
 use std::task::Poll;
+use std::thread;
 
 use common::tasks::{Bell, poll_with};
 use common::watchdog;
@@ -262,4 +264,42 @@ fn what_is_read_and_not_owned_is_so_at_the_commit() {
         assert_eq!((seen, attempts), (Ok(31), 2), "after {losses} losses");
         assert_eq!((cells[3].get(), cells[3].version().get()), (31, 1));
     }
+}
+
+/// One that owns a cell, and whose owner an elder has aborted, sees nothing any more: the elder has changed the cell.
+#[test]
+fn who_was_overtaken_sees_no_state_that_never_was() {
+    let _dog = watchdog("who_was_overtaken_sees_no_state_that_never_was");
+    let (of_elder, of_younger) = (cells(), cells());
+    let [a, b] = [&of_younger[0], &of_younger[2]];
+    b.set(10);
+    let ((has_age, elder_waits), (owns, younger_waits)) = (channel(), channel());
+    let (is_done, done) = channel();
+    thread::scope(|s| {
+        let of_elder = &of_elder;
+        s.spawn(move || {
+            let moved = after_losses::<_, ()>(OWNS_BEATEN, of_elder, |tx| {
+                has_age.send(()).unwrap();
+                younger_waits.recv().unwrap();
+                tx.update(a, |n| n + 1)?;
+                Ok(tx.update(b, |n| n + 1)?)
+            });
+            assert_eq!(moved, Ok(()));
+            is_done.send(()).unwrap();
+        });
+        elder_waits.recv().unwrap();
+        let mut attempts = 0;
+        let seen = after_losses::<_, ()>(OWNS_BEATEN, &of_younger, |tx| {
+            attempts += 1;
+            let in_a = *tx.read(a)?;
+            if attempts == 1 {
+                owns.send(()).unwrap();
+                done.recv().unwrap();
+            }
+            let in_b = *tx.read(b)?;
+            assert_eq!(in_a, in_b);
+            Ok(in_b)
+        });
+        assert_eq!((seen, attempts), (Ok(11), 2));
+    });
 }
