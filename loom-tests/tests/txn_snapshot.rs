@@ -137,6 +137,29 @@ fn a_snapshot_decides_a_commit_that_closes() {
     }
 }
 
+/// One that has only read a cell does not close: whoever decided it would not look at that cell.
+#[test]
+fn a_commit_that_relies_on_a_read_does_not_close() {
+    Model::new("a copy beside a writer, and a snapshot that meets it")
+        .rules("[X9] [X3]")
+        .preemptions(Some(2))
+        .outcomes(&["y0 11111", "y10 11010", "y11 11111"])
+        .check(|| {
+            model::set_max_pushes(0);
+            let world = World::new();
+            let writer = spawn(&world, |w| {
+                w.x.set(1);
+                let copied = *w.y.read();
+                w.note(format!("y{copied}"));
+            });
+            let looker = spawn(&world, |w| {
+                snapshot(|s| *s.read(&w.y));
+            });
+            world.copy();
+            world.outcome([writer, looker])
+        });
+}
+
 /// Who has committed for an owner that has not fenced yet must not see half of it later.
 #[test]
 fn snapshots_of_one_thread_meet_a_commit_that_closes() {
