@@ -1,5 +1,9 @@
 //! The search against one that is too slow to be wrong, and what it costs.
 
+use core::hash::{BuildHasher, BuildHasherDefault};
+use std::collections::HashSet;
+
+use super::graph::Spread;
 use super::*;
 
 /// xorshift64 (Marsaglia, 2003).
@@ -257,4 +261,32 @@ fn the_victim_is_the_youngest_of_the_lowest_priority() {
     let choose = |links: Vec<Link>| Cycle { links, victim: 0 }.choose();
     assert_eq!(choose(vec![link(1, 0), link(9, 0), link(5, 0)]), 1);
     assert_eq!(choose(vec![link(1, -1), link(9, 0), link(5, -1)]), 2);
+}
+
+/// Keys that a hasher leaves as they are and that differ in some of their bits only do not pile up: the bits of a hash that say
+/// where its entry goes (the lower) and those that tell entries there apart (the upper seven) are nearly as good as random.
+#[test]
+fn numbers_of_any_pattern_are_spread() {
+    const N: u64 = 1024;
+    let check = |pattern: &str, shift: u32, number: &dyn Fn(u64) -> u64| {
+        let spread = BuildHasherDefault::<Spread>::default();
+        let hashes: HashSet<u64> = (0..N).map(|i| spread.hash_one(number(i))).collect();
+        let lower: HashSet<u64> = hashes.iter().map(|hash| hash % (2 * N)).collect();
+        let upper: HashSet<u64> = hashes.iter().map(|hash| hash >> 57).collect();
+        // Of random numbers: about 806, and 128.
+        let said = (lower.len(), upper.len());
+        assert!(
+            lower.len() >= 400 && upper.len() >= 80,
+            "{pattern} {shift}: {said:?}"
+        );
+    };
+    for shift in 0..=54 {
+        check("multiples", shift, &|i| i << shift);
+        check("their negatives", shift, &|i| (i << shift).wrapping_neg());
+    }
+    for shift in 5..59 {
+        check("pairs", shift, &|i| i / 32 << shift | i % 32);
+    }
+    check("floating-point numbers", 0, &|i| (i as f64).to_bits());
+    check("numbers of the other byte order", 0, &u64::swap_bytes);
 }
