@@ -32,6 +32,9 @@ impl Hasher for Spread {
     }
 }
 
+/// For how many entries room is kept in any case.
+pub(super) const KEPT: usize = 1 << 10;
+
 pub(crate) type Numbers<V> = HashMap<u64, V, BuildHasherDefault<Spread>>;
 
 /// What an owner waits for, and `P`, the place in which it does.
@@ -106,6 +109,7 @@ impl<P> Graph<P> {
             return Vec::new();
         };
         debug_assert!(party.want.is_none(), "it still waits");
+        shrink(&mut self.parties);
         if let Some(place) = party.unlisted {
             self.unlisted.swap_remove(place);
             if let Some(moved) = self.unlisted.get(place) {
@@ -251,7 +255,16 @@ impl<P> Graph<P> {
         debug_assert!(found, "it is listed");
         if key.holders.is_empty() && key.waiters.is_empty() {
             self.keys.remove(&hash);
+            shrink(&mut self.keys);
         }
+    }
+}
+
+/// Gives room back when most of it is empty, which takes a step for each entry that has gone.
+fn shrink<V>(all: &mut Numbers<V>) {
+    let kept = KEPT.max(2 * all.len());
+    if all.capacity() > 2 * kept {
+        all.shrink_to(kept);
     }
 }
 

@@ -12,7 +12,7 @@
 
 use std::collections::VecDeque;
 
-use super::graph::{Graph, Key, Numbers};
+use super::graph::{Graph, KEPT, Key, Numbers};
 use super::{Cycle, Link};
 
 /// One side of a search: keys to go on from, and what it has cost.
@@ -33,10 +33,8 @@ pub(super) struct Scratch {
     backward: Side,
 }
 
-/// The most room that is kept: to clear it takes time too.
-const KEPT: usize = 1 << 10;
-
 impl Scratch {
+    /// Makes it ready for the next search, and gives back room that few searches need: to clear that takes time too.
     fn clear(&mut self) {
         if self.ahead.capacity().max(self.behind.capacity()) > KEPT {
             *self = Scratch::default();
@@ -55,8 +53,8 @@ impl<P> Graph<P> {
     pub(crate) fn cycle(&mut self, start: u64) -> Option<Cycle> {
         self.list();
         let mut scratch = core::mem::take(&mut self.scratch);
-        scratch.clear();
         let found = self.search(start, &mut scratch);
+        scratch.clear();
         self.scratch = scratch;
         found
     }
@@ -68,6 +66,13 @@ impl<P> Graph<P> {
         let mut scratch = Scratch::default();
         self.search(start, &mut scratch);
         scratch.forward.steps + scratch.backward.steps
+    }
+
+    /// For how many keys room is kept between searches.
+    #[cfg(test)]
+    pub(super) fn room(&self) -> usize {
+        let Scratch { ahead, behind, .. } = &self.scratch;
+        ahead.capacity().max(behind.capacity())
     }
 
     fn search(&self, start: u64, scratch: &mut Scratch) -> Option<Cycle> {

@@ -1,9 +1,10 @@
 //! The search against one that is too slow to be wrong, and what it costs.
 
+use core::cell::Cell;
 use core::hash::{BuildHasher, BuildHasherDefault};
 use std::collections::HashSet;
 
-use super::graph::Spread;
+use super::graph::{KEPT, Spread};
 use super::*;
 
 /// xorshift64 (Marsaglia, 2003).
@@ -235,6 +236,72 @@ fn holds_that_nobody_waits_for_are_not_listed() {
         assert_eq!(graph.exit(id).len(), if id < 100 { 1_000 } else { 1 });
     }
     assert!(graph.is_empty());
+}
+
+/// An owner that stays known may take, change and give back keys, listed or not; it never stands in its own way.
+#[test]
+fn an_owner_changes_what_it_holds() {
+    for listed in [false, true] {
+        let mut graph = Graph::<()>::default();
+        graph.enter(&owner(1), vec![held(10, Mode::Shared)]);
+        if listed {
+            graph.list();
+        }
+        graph.hold(1, held(20, Mode::Exclusive));
+        graph.release(1, 20);
+        graph.release(1, 20);
+        graph.change(1, held(10, Mode::Exclusive));
+        let mut in_the_way = |id, hash| graph.older_holds(id, hash, Mode::Shared);
+        assert!(in_the_way(2, 10) && !in_the_way(2, 20) && !in_the_way(1, 10));
+        graph.change(1, held(10, Mode::Shared));
+        assert!(!graph.older_holds(2, 10, Mode::Shared));
+        assert_eq!(graph.exit(1).len(), 1);
+        assert!(graph.is_empty());
+    }
+}
+
+/// Whether an owner is waited for is asked of its keys or of all who wait, whichever are fewer.
+#[test]
+fn the_shorter_list_is_looked_through() {
+    let mut graph = Graph::default();
+    for id in 0..10 {
+        let all = (0..if id == 0 { 1_000 } else { 1 }).map(|key| held(key * 10 + id, Mode::Shared));
+        graph.enter(&owner(id), all.collect());
+        wait(&mut graph, id, 1 << 20);
+    }
+    for (id, asks) in [(0, 9), (1, 0)] {
+        let asked = Cell::new(0);
+        let holds = |_| {
+            asked.set(asked.get() + 1);
+            false
+        };
+        assert!(!graph.is_waited_for(id, holds));
+        assert_eq!(asked.get(), asks);
+    }
+}
+
+/// A crowd takes its room with it when it goes, also if somebody stays; what few need is kept.
+#[test]
+fn room_goes_with_the_crowd() {
+    const N: u64 = 10_000;
+    let mut graph = Graph::default();
+    for id in 0..N {
+        graph.enter(&owner(id), vec![held(id, Mode::Exclusive)]);
+        wait(&mut graph, id, (id + 1) % N);
+    }
+    assert_eq!(graph.cycle(0).map(|cycle| cycle.links.len()), Some(10_000));
+    for id in 2..N {
+        graph.end_wait(id);
+        graph.exit(id);
+    }
+    let room = [
+        graph.parties.capacity(),
+        graph.keys.capacity(),
+        graph.room(),
+    ];
+    assert!(room.iter().all(|room| *room <= 2 * KEPT), "{room:?}");
+    assert!(graph.cycle(1).is_none());
+    assert_ne!(graph.room(), 0);
 }
 
 /// A crowd that waits for one key whose holder runs costs nothing to speak of.
