@@ -62,10 +62,25 @@ impl<P> Graph<P> {
     /// How many steps the search for a cycle takes.
     #[cfg(test)]
     pub(super) fn steps(&mut self, start: u64) -> usize {
+        let Scratch {
+            forward, backward, ..
+        } = self.searched(start);
+        forward.steps + backward.steps
+    }
+
+    /// How many keys the search for a cycle comes to, forwards and backwards, its start among both.
+    #[cfg(test)]
+    pub(super) fn reached(&mut self, start: u64) -> (usize, usize) {
+        let Scratch { ahead, behind, .. } = self.searched(start);
+        (ahead.len(), behind.len())
+    }
+
+    #[cfg(test)]
+    fn searched(&mut self, start: u64) -> Scratch {
         self.list();
         let mut scratch = Scratch::default();
         self.search(start, &mut scratch);
-        scratch.forward.steps + scratch.backward.steps
+        scratch
     }
 
     /// For how many keys room is kept between searches.
@@ -103,7 +118,7 @@ impl<P> Graph<P> {
             };
             if let Some(previous) = back {
                 let to = backward.open.pop_front()?;
-                backward.steps += 1 + previous.waiters.len();
+                backward.steps += previous.waiters.len();
                 for from in self.before(to, previous) {
                     backward.steps += 1;
                     certain |= from == start;
@@ -113,7 +128,7 @@ impl<P> Graph<P> {
                 }
             } else {
                 let from = forward.open.pop_front()?;
-                forward.steps += 1 + next.holders.len();
+                forward.steps += next.holders.len();
                 for (to, holder) in self.after(from, next) {
                     if to == start {
                         return Some(self.trace(ahead, (from, holder)));

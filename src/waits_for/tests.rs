@@ -1,10 +1,7 @@
-//! The search against one that is too slow to be wrong, and what it costs.
+//! The search against one that is too slow to be wrong, and what owners do meanwhile.
 
-use core::cell::Cell;
-use core::hash::{BuildHasher, BuildHasherDefault};
-use std::collections::HashSet;
+mod cost;
 
-use super::graph::{KEPT, Spread};
 use super::*;
 
 /// xorshift64 (Marsaglia, 2003).
@@ -127,33 +124,6 @@ fn the_search_finds_a_cycle_where_there_is_one() {
     assert!(found > 1_000 && none > 1_000, "{found} found, {none} not");
 }
 
-/// What `n` owners cost who block one after the other in one chain, in the order `of`.
-fn chain(n: u64, of: impl IntoIterator<Item = u64>) -> usize {
-    let mut graph = Graph::default();
-    let mut steps = 0;
-    for id in of {
-        graph.enter(&owner(id), vec![held(id, Mode::Exclusive)]);
-        wait(&mut graph, id, (id + 1) % (n + 1));
-        steps += graph.steps((id + 1) % (n + 1));
-    }
-    steps
-}
-
-#[test]
-fn a_chain_costs_n_log_n_steps_in_any_order() {
-    const N: u64 = 10_000;
-    let mut random = Random(7);
-    // Two steps a key on the side that runs out, and no more on the other.
-    let bound = |factor: u64| (factor * N) as usize;
-    assert!(chain(N, 0..N) <= bound(8));
-    assert!(chain(N, (0..N).rev()) <= bound(8));
-    let evens_first = (0..N).step_by(2).chain((1..N).step_by(2));
-    assert!(chain(N, evens_first) <= bound(4 * 14));
-    for _ in 0..5 {
-        assert!(chain(N, random.shuffled(N)) <= bound(4 * 14));
-    }
-}
-
 /// Whoever begins to wait and is in no one's way closes no cycle. They come and go, so that of those who are there some are listed and some not.
 #[test]
 fn who_is_not_waited_for_closes_no_cycle() {
@@ -215,29 +185,6 @@ fn who_is_not_waited_for_closes_no_cycle() {
     assert!(graph.is_empty());
 }
 
-/// What an owner holds is looked at by key when somebody waits for it, and before that nobody is troubled by it.
-#[test]
-fn holds_that_nobody_waits_for_are_not_listed() {
-    let mut graph = Graph::default();
-    for id in 0..100 {
-        let all = (0..1_000).map(|key| held(id * 1_000 + key, Mode::Exclusive));
-        graph.enter(&owner(id), all.collect());
-        wait(&mut graph, id, 1 << 20);
-        assert!(!graph.is_waited_for(id, |key| key / 1_000 == id));
-    }
-    assert_eq!((graph.keys.len(), graph.unlisted()), (1, 100));
-    graph.enter(&owner(100), vec![held(1 << 20, Mode::Exclusive)]);
-    wait(&mut graph, 100, 7_007);
-    assert!(graph.is_waited_for(100, |key| key == 1 << 20));
-    assert!(graph.cycle(7_007).is_some());
-    assert_eq!((graph.keys.len(), graph.unlisted()), (100_001, 0));
-    for id in 0..=100 {
-        graph.end_wait(id);
-        assert_eq!(graph.exit(id).len(), if id < 100 { 1_000 } else { 1 });
-    }
-    assert!(graph.is_empty());
-}
-
 /// An owner that stays known may take, change and give back keys, listed or not; it never stands in its own way.
 #[test]
 fn an_owner_changes_what_it_holds() {
@@ -255,63 +202,9 @@ fn an_owner_changes_what_it_holds() {
         assert!(in_the_way(2, 10) && !in_the_way(2, 20) && !in_the_way(1, 10));
         graph.change(1, held(10, Mode::Shared));
         assert!(!graph.older_holds(2, 10, Mode::Shared));
-        assert_eq!(graph.exit(1).len(), 1);
-        assert!(graph.is_empty());
-    }
-}
-
-/// Whether an owner is waited for is asked of its keys or of all who wait, whichever are fewer.
-#[test]
-fn the_shorter_list_is_looked_through() {
-    let mut graph = Graph::default();
-    for id in 0..10 {
-        let all = (0..if id == 0 { 1_000 } else { 1 }).map(|key| held(key * 10 + id, Mode::Shared));
-        graph.enter(&owner(id), all.collect());
-        wait(&mut graph, id, 1 << 20);
-    }
-    for (id, asks) in [(0, 9), (1, 0)] {
-        let asked = Cell::new(0);
-        let holds = |_| {
-            asked.set(asked.get() + 1);
-            false
-        };
-        assert!(!graph.is_waited_for(id, holds));
-        assert_eq!(asked.get(), asks);
-    }
-}
-
-/// A crowd takes its room with it when it goes, also if somebody stays; what few need is kept.
-#[test]
-fn room_goes_with_the_crowd() {
-    const N: u64 = 10_000;
-    let mut graph = Graph::default();
-    for id in 0..N {
-        graph.enter(&owner(id), vec![held(id, Mode::Exclusive)]);
-        wait(&mut graph, id, (id + 1) % N);
-    }
-    assert_eq!(graph.cycle(0).map(|cycle| cycle.links.len()), Some(10_000));
-    for id in 2..N {
-        graph.end_wait(id);
-        graph.exit(id);
-    }
-    let room = [
-        graph.parties.capacity(),
-        graph.keys.capacity(),
-        graph.room(),
-    ];
-    assert!(room.iter().all(|room| *room <= 2 * KEPT), "{room:?}");
-    assert!(graph.cycle(1).is_none());
-    assert_ne!(graph.room(), 0);
-}
-
-/// A crowd that waits for one key whose holder runs costs nothing to speak of.
-#[test]
-fn a_crowd_at_one_key_costs_a_step_each() {
-    let mut graph = Graph::default();
-    for id in 0..10_000 {
-        graph.enter(&owner(id), vec![held(id + 1, Mode::Exclusive)]);
-        wait(&mut graph, id, 0);
-        assert!(graph.steps(0) <= 2);
+        graph.release(1, 10);
+        assert!(!graph.is_empty(), "it is known, and holds nothing");
+        assert!(graph.exit(1).is_empty() && graph.is_empty());
     }
 }
 
@@ -328,32 +221,4 @@ fn the_victim_is_the_youngest_of_the_lowest_priority() {
     let choose = |links: Vec<Link>| Cycle { links, victim: 0 }.choose();
     assert_eq!(choose(vec![link(1, 0), link(9, 0), link(5, 0)]), 1);
     assert_eq!(choose(vec![link(1, -1), link(9, 0), link(5, -1)]), 2);
-}
-
-/// Keys that a hasher leaves as they are and that differ in some of their bits only do not pile up: the bits of a hash that say
-/// where its entry goes (the lower) and those that tell entries there apart (the upper seven) are nearly as good as random.
-#[test]
-fn numbers_of_any_pattern_are_spread() {
-    const N: u64 = 1024;
-    let check = |pattern: &str, shift: u32, number: &dyn Fn(u64) -> u64| {
-        let spread = BuildHasherDefault::<Spread>::default();
-        let hashes: HashSet<u64> = (0..N).map(|i| spread.hash_one(number(i))).collect();
-        let lower: HashSet<u64> = hashes.iter().map(|hash| hash % (2 * N)).collect();
-        let upper: HashSet<u64> = hashes.iter().map(|hash| hash >> 57).collect();
-        // Of random numbers: about 806, and 128.
-        let said = (lower.len(), upper.len());
-        assert!(
-            lower.len() >= 400 && upper.len() >= 80,
-            "{pattern} {shift}: {said:?}"
-        );
-    };
-    for shift in 0..=54 {
-        check("multiples", shift, &|i| i << shift);
-        check("their negatives", shift, &|i| (i << shift).wrapping_neg());
-    }
-    for shift in 5..59 {
-        check("pairs", shift, &|i| i / 32 << shift | i % 32);
-    }
-    check("floating-point numbers", 0, &|i| (i as f64).to_bits());
-    check("numbers of the other byte order", 0, &u64::swap_bytes);
 }
