@@ -184,7 +184,7 @@ fn numbers_of_any_pattern_are_spread() {
         check("their negatives", shift, &|i| (i << shift).wrapping_neg());
     }
     for shift in 5..59 {
-        check("pairs", shift, &|i| i / 32 << shift | i % 32);
+        check("pairs", shift, &|i| ((i / 32) << shift) | (i % 32));
     }
     check("floating-point numbers", 0, &|i| (i as f64).to_bits());
     check("numbers of the other byte order", 0, &u64::swap_bytes);
