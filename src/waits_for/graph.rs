@@ -260,12 +260,9 @@ impl<P> Graph<P> {
     }
 }
 
-/// Gives room back when most of it is empty, which takes a step for each entry that has gone.
+/// Gives room back when most of it is empty. What is there is moved then, and half of it has to go before it is again.
 fn shrink<V>(all: &mut Numbers<V>) {
-    let kept = KEPT.max(2 * all.len());
-    if all.capacity() > 2 * kept {
-        all.shrink_to(kept);
-    }
+    all.shrink_to(KEPT.max(2 * all.len()));
 }
 
 /// Takes the first element out for which `is` says so. Returns whether there was one.
