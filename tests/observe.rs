@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use latchwork::LockTable;
+use latchwork::{LockTable, Policy};
 use metrics::{
     Counter, CounterFn, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
     SharedString, Unit,
@@ -123,5 +123,16 @@ fn a_wait_is_told_and_a_free_key_is_not() {
     assert_eq!(
         spans.0.lock().unwrap().as_slice(),
         ["latchwork.lock.wait"; 2]
+    );
+
+    // A session is told of as anybody is.
+    let guard = table.lock(&1);
+    let late = Policy::Timeout(Duration::ZERO);
+    assert!(table.session().policy(late).lock(&1).is_err());
+    drop(guard);
+    assert_eq!(told.times("latchwork_lock_gave_up_total"), 2);
+    assert_eq!(
+        spans.0.lock().unwrap().as_slice(),
+        ["latchwork.lock.wait"; 3]
     );
 }

@@ -129,6 +129,20 @@ mod tests {
         }
     }
 
+    /// A short list has none; a long one is never looked through, however long it gets.
+    #[test]
+    fn an_index_comes_with_length() {
+        let mut holds = Holds::default();
+        for hash in 0..LINEAR_HOLDS as u64 {
+            holds.push(hold(hash));
+            assert!(holds.places.is_empty());
+        }
+        for hash in LINEAR_HOLDS as u64..1_000 {
+            holds.push(hold(hash));
+            assert_eq!(holds.places.len(), holds.len());
+        }
+    }
+
     /// Takes keys in and out across the border between list and index, both ways.
     #[test]
     fn list_and_index_agree() {

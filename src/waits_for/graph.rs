@@ -8,7 +8,8 @@ use super::search::Scratch;
 use super::{Cycle, Held, Owner};
 use crate::word::Mode;
 
-/// Spreads numbers that are hashes already, or as good as consecutive.
+/// Spreads numbers: ids, one after the other, and the hashes of keys, which are whatever a hasher makes of them and may be the keys
+/// themselves. So each bit of a number goes into the lower and the upper bits.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Spread(u64);
 
@@ -19,9 +20,10 @@ impl Hasher for Spread {
 
     #[inline(always)]
     fn write_u64(&mut self, n: u64) {
-        // The multiplier of Fibonacci hashing (Knuth, vol. 3, 6.4), and its good upper bits put below too.
-        let n = n.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        self.0 = n ^ (n >> 32);
+        // The multiplier of Fibonacci hashing (Knuth, vol. 3, 6.4), and both halves of the product put together, as in
+        // wyhash (Wang Yi, 2019): a half alone leaves out what differs at the other end.
+        let product = u128::from(n) * 0x9E37_79B9_7F4A_7C15;
+        self.0 = product as u64 ^ (product >> 64) as u64;
     }
 
     #[inline(always)]
@@ -29,6 +31,9 @@ impl Hasher for Spread {
         self.0
     }
 }
+
+/// For how many entries room is kept in any case.
+pub(super) const KEPT: usize = 1 << 10;
 
 pub(crate) type Numbers<V> = HashMap<u64, V, BuildHasherDefault<Spread>>;
 
@@ -104,6 +109,7 @@ impl<P> Graph<P> {
             return Vec::new();
         };
         debug_assert!(party.want.is_none(), "it still waits");
+        shrink(&mut self.parties);
         if let Some(place) = party.unlisted {
             self.unlisted.swap_remove(place);
             if let Some(moved) = self.unlisted.get(place) {
@@ -249,8 +255,14 @@ impl<P> Graph<P> {
         debug_assert!(found, "it is listed");
         if key.holders.is_empty() && key.waiters.is_empty() {
             self.keys.remove(&hash);
+            shrink(&mut self.keys);
         }
     }
+}
+
+/// Gives room back when most of it is empty. What is there is moved then, and half of it has to go before it is again.
+fn shrink<V>(all: &mut Numbers<V>) {
+    all.shrink_to(KEPT.max(2 * all.len()));
 }
 
 /// Takes the first element out for which `is` says so. Returns whether there was one.

@@ -12,7 +12,7 @@
 
 use std::collections::VecDeque;
 
-use super::graph::{Graph, Key, Numbers};
+use super::graph::{Graph, KEPT, Key, Numbers};
 use super::{Cycle, Link};
 
 /// One side of a search: keys to go on from, and what it has cost.
@@ -33,10 +33,8 @@ pub(super) struct Scratch {
     backward: Side,
 }
 
-/// The most room that is kept: to clear it takes time too.
-const KEPT: usize = 1 << 10;
-
 impl Scratch {
+    /// Makes it ready for the next search, and gives back room that few searches need: to clear that takes time too.
     fn clear(&mut self) {
         if self.ahead.capacity().max(self.behind.capacity()) > KEPT {
             *self = Scratch::default();
@@ -55,8 +53,8 @@ impl<P> Graph<P> {
     pub(crate) fn cycle(&mut self, start: u64) -> Option<Cycle> {
         self.list();
         let mut scratch = core::mem::take(&mut self.scratch);
-        scratch.clear();
         let found = self.search(start, &mut scratch);
+        scratch.clear();
         self.scratch = scratch;
         found
     }
@@ -64,10 +62,32 @@ impl<P> Graph<P> {
     /// How many steps the search for a cycle takes.
     #[cfg(test)]
     pub(super) fn steps(&mut self, start: u64) -> usize {
+        let Scratch {
+            forward, backward, ..
+        } = self.searched(start);
+        forward.steps + backward.steps
+    }
+
+    /// How many keys the search for a cycle comes to, forwards and backwards, its start among both.
+    #[cfg(test)]
+    pub(super) fn reached(&mut self, start: u64) -> (usize, usize) {
+        let Scratch { ahead, behind, .. } = self.searched(start);
+        (ahead.len(), behind.len())
+    }
+
+    #[cfg(test)]
+    fn searched(&mut self, start: u64) -> Scratch {
         self.list();
         let mut scratch = Scratch::default();
         self.search(start, &mut scratch);
-        scratch.forward.steps + scratch.backward.steps
+        scratch
+    }
+
+    /// For how many keys room is kept between searches.
+    #[cfg(test)]
+    pub(super) fn room(&self) -> usize {
+        let Scratch { ahead, behind, .. } = &self.scratch;
+        ahead.capacity().max(behind.capacity())
     }
 
     fn search(&self, start: u64, scratch: &mut Scratch) -> Option<Cycle> {
@@ -98,7 +118,7 @@ impl<P> Graph<P> {
             };
             if let Some(previous) = back {
                 let to = backward.open.pop_front()?;
-                backward.steps += 1 + previous.waiters.len();
+                backward.steps += previous.waiters.len();
                 for from in self.before(to, previous) {
                     backward.steps += 1;
                     certain |= from == start;
@@ -108,7 +128,7 @@ impl<P> Graph<P> {
                 }
             } else {
                 let from = forward.open.pop_front()?;
-                forward.steps += 1 + next.holders.len();
+                forward.steps += next.holders.len();
                 for (to, holder) in self.after(from, next) {
                     if to == start {
                         return Some(self.trace(ahead, (from, holder)));

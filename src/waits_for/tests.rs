@@ -1,4 +1,6 @@
-//! The search against one that is too slow to be wrong, and what it costs.
+//! The search against one that is too slow to be wrong, and what owners do meanwhile.
+
+mod cost;
 
 use super::*;
 
@@ -122,33 +124,6 @@ fn the_search_finds_a_cycle_where_there_is_one() {
     assert!(found > 1_000 && none > 1_000, "{found} found, {none} not");
 }
 
-/// What `n` owners cost who block one after the other in one chain, in the order `of`.
-fn chain(n: u64, of: impl IntoIterator<Item = u64>) -> usize {
-    let mut graph = Graph::default();
-    let mut steps = 0;
-    for id in of {
-        graph.enter(&owner(id), vec![held(id, Mode::Exclusive)]);
-        wait(&mut graph, id, (id + 1) % (n + 1));
-        steps += graph.steps((id + 1) % (n + 1));
-    }
-    steps
-}
-
-#[test]
-fn a_chain_costs_n_log_n_steps_in_any_order() {
-    const N: u64 = 10_000;
-    let mut random = Random(7);
-    // Two steps a key on the side that runs out, and no more on the other.
-    let bound = |factor: u64| (factor * N) as usize;
-    assert!(chain(N, 0..N) <= bound(8));
-    assert!(chain(N, (0..N).rev()) <= bound(8));
-    let evens_first = (0..N).step_by(2).chain((1..N).step_by(2));
-    assert!(chain(N, evens_first) <= bound(4 * 14));
-    for _ in 0..5 {
-        assert!(chain(N, random.shuffled(N)) <= bound(4 * 14));
-    }
-}
-
 /// Whoever begins to wait and is in no one's way closes no cycle. They come and go, so that of those who are there some are listed and some not.
 #[test]
 fn who_is_not_waited_for_closes_no_cycle() {
@@ -210,37 +185,26 @@ fn who_is_not_waited_for_closes_no_cycle() {
     assert!(graph.is_empty());
 }
 
-/// What an owner holds is looked at by key when somebody waits for it, and before that nobody is troubled by it.
+/// An owner that stays known may take, change and give back keys, listed or not; it never stands in its own way.
 #[test]
-fn holds_that_nobody_waits_for_are_not_listed() {
-    let mut graph = Graph::default();
-    for id in 0..100 {
-        let all = (0..1_000).map(|key| held(id * 1_000 + key, Mode::Exclusive));
-        graph.enter(&owner(id), all.collect());
-        wait(&mut graph, id, 1 << 20);
-        assert!(!graph.is_waited_for(id, |key| key / 1_000 == id));
-    }
-    assert_eq!((graph.keys.len(), graph.unlisted()), (1, 100));
-    graph.enter(&owner(100), vec![held(1 << 20, Mode::Exclusive)]);
-    wait(&mut graph, 100, 7_007);
-    assert!(graph.is_waited_for(100, |key| key == 1 << 20));
-    assert!(graph.cycle(7_007).is_some());
-    assert_eq!((graph.keys.len(), graph.unlisted()), (100_001, 0));
-    for id in 0..=100 {
-        graph.end_wait(id);
-        assert_eq!(graph.exit(id).len(), if id < 100 { 1_000 } else { 1 });
-    }
-    assert!(graph.is_empty());
-}
-
-/// A crowd that waits for one key whose holder runs costs nothing to speak of.
-#[test]
-fn a_crowd_at_one_key_costs_a_step_each() {
-    let mut graph = Graph::default();
-    for id in 0..10_000 {
-        graph.enter(&owner(id), vec![held(id + 1, Mode::Exclusive)]);
-        wait(&mut graph, id, 0);
-        assert!(graph.steps(0) <= 2);
+fn an_owner_changes_what_it_holds() {
+    for listed in [false, true] {
+        let mut graph = Graph::<()>::default();
+        graph.enter(&owner(1), vec![held(10, Mode::Shared)]);
+        if listed {
+            graph.list();
+        }
+        graph.hold(1, held(20, Mode::Exclusive));
+        graph.release(1, 20);
+        graph.release(1, 20);
+        graph.change(1, held(10, Mode::Exclusive));
+        let mut in_the_way = |id, hash| graph.older_holds(id, hash, Mode::Shared);
+        assert!(in_the_way(2, 10) && !in_the_way(2, 20) && !in_the_way(1, 10));
+        graph.change(1, held(10, Mode::Shared));
+        assert!(!graph.older_holds(2, 10, Mode::Shared));
+        graph.release(1, 10);
+        assert!(!graph.is_empty(), "it is known, and holds nothing");
+        assert!(graph.exit(1).is_empty() && graph.is_empty());
     }
 }
 

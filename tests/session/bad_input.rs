@@ -8,9 +8,9 @@ use std::time::Duration;
 use latchwork::{LockError, LockTable, Mode, Policy, SavepointError};
 
 use crate::actors::{Do, Stage, Table};
+use crate::common::assert_as_new;
 use crate::common::hashers::Place;
 use crate::common::tasks::{poll, quiet_panic};
-use crate::common::{assert_as_new, until_waits, watchdog};
 
 #[test]
 fn unlock_of_a_key_that_is_not_held() {
@@ -265,46 +265,6 @@ fn a_session_that_does_not_wait() {
     assert_eq!(table.stats().waits, 0);
 }
 
-/// An upgrade that is late leaves the session a reader.
-#[test]
-fn a_session_that_waits_for_so_long() {
-    for (time, detect_after) in [
-        (Duration::ZERO, Duration::ZERO),
-        (Duration::from_millis(2), Duration::from_millis(1)),
-        (Duration::from_millis(1), Duration::from_secs(9)),
-        (Duration::from_millis(1), Duration::MAX),
-    ] {
-        let table = Table::new();
-        let guard = table.lock_shared(&1);
-        let session = table.session().policy(Policy::Timeout(time));
-        let mut session = session.detect_after(detect_after);
-        assert!(matches!(session.lock(&1), Err(LockError::TimedOut)));
-        session.lock_shared(&1).unwrap();
-        assert!(matches!(session.lock(&1), Err(LockError::TimedOut)));
-        assert_eq!(session.mode(&1), Some(Mode::Shared));
-        drop(guard);
-        session.lock(&1).unwrap();
-    }
-}
-
-/// A task gives up when it is polled after its time.
-#[test]
-fn a_task_that_waits_for_so_long() {
-    let table = Table::new();
-    let guard = table.lock(&1);
-    let mut session = table.session().policy(Policy::Timeout(Duration::ZERO));
-    let mut future = session.lock_async(&1);
-    let done = loop {
-        if let Poll::Ready(done) = poll(&mut future) {
-            break done;
-        }
-    };
-    assert!(matches!(done, Err(LockError::TimedOut)));
-    drop(future);
-    assert_eq!(table.stats().waiting, 0);
-    drop(guard);
-}
-
 #[test]
 #[should_panic(expected = "polled after it was ready")]
 fn a_future_is_polled_after_it_was_ready() {
@@ -313,32 +273,6 @@ fn a_future_is_polled_after_it_was_ready() {
     let mut future = session.lock_async(&1);
     assert!(matches!(poll(&mut future), Poll::Ready(Ok(()))));
     let _ = poll(&mut future);
-}
-
-/// Who never looks is not seen either, and others wait for it as for a plain guard.
-#[test]
-fn sessions_that_never_detect_wait() {
-    let _watchdog = watchdog("sessions_that_never_detect_wait");
-    let table = Table::new();
-    std::thread::scope(|s| {
-        let mut one = table.session().detect_after(Duration::MAX);
-        one.lock(&1).unwrap();
-        let other = s.spawn(|| {
-            let mut two = table
-                .session()
-                .policy(Policy::Timeout(Duration::from_millis(20)));
-            two.lock(&2).unwrap();
-            until_waits(&table, 1);
-            two.lock(&1)
-                .is_err_and(|error| matches!(error, LockError::TimedOut))
-        });
-        while table.mode(&2).is_none() {
-            std::thread::yield_now();
-        }
-        one.lock(&2).unwrap();
-        assert!(other.join().unwrap());
-    });
-    assert!(table.deadlocks().is_empty());
 }
 
 /// A table is gone, and another is where it was, with a session of the same number.

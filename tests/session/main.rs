@@ -12,5 +12,6 @@ mod reference;
 mod reports;
 mod scenarios;
 mod threads;
+mod times;
 mod unpolled;
 mod wakers;

@@ -1,8 +1,11 @@
-//! What is said of a deadlock.
+//! What is said of a deadlock, and of sessions.
 
-use latchwork::{LockError, LockTable, Mode};
+use std::collections::HashSet;
+
+use latchwork::{LockError, LockTable, Mode, Policy, SavepointError};
 
 use crate::actors::{Do, Stage, Table};
+use crate::common::tasks::poll;
 
 const A: u64 = 1;
 const B: u64 = 2;
@@ -43,6 +46,59 @@ fn the_report_says_who_waits_for_whom() {
         assert_eq!(text.lines().count(), n + 2, "{text}");
         assert!(text.contains("session 0 (#1) waits for <"), "{text}");
     }
+}
+
+/// For a log: of the error, what its report prints; of the report, who was in it and who gave way.
+#[test]
+fn an_error_says_why() {
+    let table = Table::new();
+    let mut stage = Stage::new(["one", "two"].map(|name| table.session().named(name)));
+    stage.done(0, Do::Lock(A));
+    stage.done(1, Do::Lock(B));
+    stage.wait(0, Do::Lock(B));
+    let report = stage.deadlock(1, Do::Lock(A));
+    let debug = format!("{report:?}");
+    for said in ["one", "two", "victim", &table.key_id(&A).to_string()] {
+        assert!(debug.contains(said), "{said}: {debug}");
+    }
+    let printed = report.to_string();
+    assert_eq!(LockError::Deadlock(report).to_string(), printed);
+
+    let others = [LockError::TimedOut, LockError::WouldBlock, LockError::Died];
+    let others = others.map(|error| error.to_string());
+    let ended = [SavepointError::OfAnotherSession, SavepointError::Released];
+    let ended = ended.map(|error| error.to_string());
+    let all: HashSet<&str> = others.iter().chain(&ended).map(String::as_str).collect();
+    assert_eq!(all.len(), 5, "each says something else: {all:?}");
+    assert!(!all.contains(""));
+}
+
+/// A session tells its name and number, and what it is at.
+#[test]
+fn a_session_says_who_it_is() {
+    let table = Table::new();
+    let nobody = table.session();
+    assert_eq!(nobody.name(), None);
+    let session = table.session().named("checkout-17");
+    let mut session = session.policy(Policy::WaitDie);
+    assert_eq!(session.name(), Some("checkout-17"));
+    let (elder, id) = (nobody.id().get(), session.id().get());
+    assert!(1 <= elder && elder < id, "{elder} {id}");
+    assert_eq!(session.id().to_string(), format!("#{id}"));
+    session.lock(&A).unwrap();
+    let debug = format!("{session:?}");
+    for said in ["checkout-17", "WaitDie", &format!("id: {id}"), "held: 1"] {
+        assert!(debug.contains(said), "{said}: {debug}");
+    }
+    let guard = table.lock(&B);
+    let key = table.key_id(&B).to_string();
+    let mut future = session.lock_async(&B);
+    let before = format!("{future:?}");
+    assert!(before.contains(&key), "{before}");
+    assert!(poll(&mut future).is_pending());
+    assert_ne!(format!("{future:?}"), before, "it waits now");
+    drop(future);
+    drop(guard);
 }
 
 /// RocksDB, the buffer of deadlocks: it keeps the last ones.

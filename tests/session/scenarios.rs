@@ -17,26 +17,28 @@ fn nothing_is_left(table: &Table) {
     assert_eq!((table.held(), stats.monitors, stats.waiting), (0, 0, 0));
 }
 
-/// PostgreSQL, `deadlock-simple`: two share a key and both want it exclusively.
+/// PostgreSQL, `deadlock-simple`: two share a key and both want it exclusively. What the first is known to want, it does not hold.
 #[test]
 fn two_upgraders_of_one_key() {
-    let table = Table::new();
-    let mut stage = Stage::of(&table, 2);
-    stage.done(0, Do::Shared(A));
-    stage.done(1, Do::Shared(A));
-    stage.wait(0, Do::Lock(A));
-    let report = stage.deadlock(1, Do::Lock(A));
-    let parties = report.parties();
-    assert_eq!(parties.len(), 2);
-    assert!(parties.iter().all(|p| p.holds.mode == Mode::Shared));
-    assert!(parties.iter().all(|p| p.wants.mode == Mode::Exclusive));
-    assert!(parties.iter().all(|p| p.wants.key_id == table.key_id(&A)));
-    assert_eq!(report.victim().session, parties[0].session);
-    stage.go_on(&[]);
-    stage.done(1, Do::ReleaseAll);
-    stage.go_on(&[0]);
-    drop(stage);
-    nothing_is_left(&table);
+    for first in [Policy::Detect, Policy::WaitDie] {
+        let table = Table::new();
+        let mut stage = Stage::new([table.session().policy(first), table.session()]);
+        stage.done(0, Do::Shared(A));
+        stage.done(1, Do::Shared(A));
+        stage.wait(0, Do::Lock(A));
+        let report = stage.deadlock(1, Do::Lock(A));
+        let parties = report.parties();
+        assert_eq!(parties.len(), 2);
+        assert!(parties.iter().all(|p| p.holds.mode == Mode::Shared));
+        assert!(parties.iter().all(|p| p.wants.mode == Mode::Exclusive));
+        assert!(parties.iter().all(|p| p.wants.key_id == table.key_id(&A)));
+        assert_eq!(report.victim().session, parties[0].session);
+        stage.go_on(&[]);
+        stage.done(1, Do::ReleaseAll);
+        stage.go_on(&[0]);
+        drop(stage);
+        nothing_is_left(&table);
+    }
 }
 
 /// Who never looks does when it upgrades: the second of two is told, and a circle through an upgrade is found. Its other waits

@@ -1,4 +1,4 @@
-//! Wakers that panic as a session gives keys back.
+//! Wakers that panic as a session gives keys back, and those that are not needed.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -7,6 +7,18 @@ use latchwork::{Fairness, Policy};
 use crate::actors::Table;
 use crate::common::assert_as_new;
 use crate::common::tasks::{Hooks, panics, poll, poll_with, quiet_panic};
+
+/// A key that is free needs no waker: none is cloned, which would be user code.
+#[test]
+fn no_waker_is_cloned_for_a_free_key() {
+    let table = Table::new();
+    let mut session = table.session();
+    let (hooks, waker) = Hooks::new();
+    hooks.on_clone(quiet_panic);
+    assert!(poll_with(&mut session.lock_async(&1), &waker).is_ready());
+    assert!(poll_with(&mut session.lock_shared_async(&2), &waker).is_ready());
+    assert_eq!(session.len(), 2);
+}
 
 /// A waker that panics comes out of the call that used it; the session has what it had, or has given it back.
 #[test]
