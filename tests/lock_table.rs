@@ -349,6 +349,20 @@ fn everything_prints() {
     }
 }
 
+/// What stands in logs: an identity has sixteen hexadecimal digits, a token is its number.
+#[test]
+fn identities_and_tokens_are_written_as_numbers() {
+    let table: LockTable<u64, Place> = LockTable::with_hasher(Place::Identity);
+    let id = table.key_id(&0xBEEF);
+    assert_eq!(id.to_string(), "000000000000beef");
+    assert_eq!(format!("{id:?}"), "KeyId(000000000000beef)");
+    let tokens = [(); 3].map(|()| table.lock(&1).token());
+    for pair in tokens.windows(2) {
+        assert!(1 <= pair[0].get() && pair[0].get() < pair[1].get());
+        assert_eq!(pair[0].to_string(), pair[0].get().to_string());
+    }
+}
+
 #[test]
 fn guards_are_small() {
     assert!(size_of::<ExclusiveGuard<'_>>() <= 32);
