@@ -3,6 +3,7 @@
 mod cells;
 mod latches;
 mod locks;
+mod ordered;
 mod queue;
 mod sessions;
 mod tasks;
@@ -63,7 +64,7 @@ pub(crate) trait Structure: Send + Sync {
 
 /// All structures, for as long as the process lives: threads that are stuck may outlive everything else.
 pub(crate) fn all(plant: Option<Plant>) -> &'static [Box<dyn Structure>] {
-    static ALL: OnceLock<[Box<dyn Structure>; 7]> = OnceLock::new();
+    static ALL: OnceLock<[Box<dyn Structure>; 8]> = OnceLock::new();
     ALL.get_or_init(|| {
         [
             Box::new(locks::Locks::new(plant)),
@@ -73,6 +74,7 @@ pub(crate) fn all(plant: Option<Plant>) -> &'static [Box<dyn Structure>] {
             Box::new(queue::Queue::new()),
             Box::new(sessions::Sessions::new()),
             Box::new(latches::Latches::new()),
+            Box::new(ordered::Ordered::new()),
         ]
     })
 }
