@@ -23,8 +23,13 @@ thread) instrument=tsan seconds=${2:-120} flags=-Cunsafe-allow-abi-mismatch=sani
     exit 2
     ;;
 esac
-tests=(stress stress_cell timeouts lock_table lock_set holds owned async async_faults async_wakers cell cell_memory)
-tests+=(txn txn_hazards txn_unhappy txn_histories)
+# All of tests/ but those of examples and of optional features, counts of instructions, those for shuttle, and txn_stopped, whose
+# signals stop threads inside a sanitizer as well.
+tests=(stress stress_cell timeouts fairness properties peer_bugs bad_input memory histories)
+tests+=(lock_table lock_set holds owned async async_faults async_memory async_wakers)
+tests+=(session ordered ordered_checked latch latch_links latch_memory latch_structures)
+tests+=(cell cell_heap cell_memory cell_orphans snapshot_bad_input)
+tests+=(txn txn_bad_input txn_hazards txn_histories txn_properties txn_ranked txn_unhappy)
 
 cargo +nightly --version >/dev/null ||
     { echo "sanitize.sh: a nightly toolchain is needed: rustup toolchain install nightly --profile minimal" >&2; exit 2; }
