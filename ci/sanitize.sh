@@ -37,6 +37,8 @@ cargo +nightly --version >/dev/null ||
     { echo "sanitize.sh: a nightly toolchain is needed: rustup toolchain install nightly --profile minimal" >&2; exit 2; }
 host=$(rustc +nightly -vV | sed -n 's/^host: //p')
 export RUSTFLAGS="-Zsanitizer=$sanitizer $flags -Cdebug-assertions --cfg latchwork_noise --cfg latchwork_plant ${RUSTFLAGS-}"
+# A yield on a busy machine lasts for as long as others have something to do.
+export LATCHWORK_PATIENCE=600
 export ASAN_OPTIONS="detect_leaks=1:${ASAN_OPTIONS-}"
 export TSAN_OPTIONS="suppressions=$PWD/ci/tsan.supp:halt_on_error=1:${TSAN_OPTIONS-}"
 build=(--release --target "$host" --target-dir "target/$sanitizer")
