@@ -52,6 +52,13 @@ pub fn watchdog(name: &'static str) -> Watchdog {
     Watchdog { _alive: alive }
 }
 
+/// As [`std::mem::forget`], but a sanitizer sees that somebody knows of it: what else leaks shows.
+pub fn forget_in_sight<T>(value: T) {
+    static FORGOTTEN: std::sync::Mutex<Vec<usize>> = std::sync::Mutex::new(Vec::new());
+    let there = Box::into_raw(Box::new(value)).expose_provenance();
+    FORGOTTEN.lock().unwrap().push(there);
+}
+
 /// Lets others run, whoever schedules them.
 pub fn pause() {
     #[cfg(latchwork_shuttle)]

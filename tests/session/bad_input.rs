@@ -1,7 +1,7 @@
 //! What nobody should do, and what happens.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use latchwork::{LockError, LockTable, Mode, Policy, SavepointError};
 use crate::actors::{Do, Stage, Table};
 use crate::common::hashers::Place;
 use crate::common::tasks::{poll, quiet_panic};
-use crate::common::{assert_as_new, until_waits, watchdog};
+use crate::common::{assert_as_new, forget_in_sight, until_waits, watchdog};
 
 #[test]
 fn unlock_of_a_key_that_is_not_held() {
@@ -139,13 +139,6 @@ fn a_forgotten_future_is_settled() {
     assert_eq!(table.stats().waiting, 0);
     drop(guard);
     assert_as_new(&table, fresh);
-}
-
-/// As [`std::mem::forget`], but a sanitizer sees that somebody knows of it: what else leaks shows.
-fn forget_in_sight<T>(value: T) {
-    static FORGOTTEN: Mutex<Vec<usize>> = Mutex::new(Vec::new());
-    let there = Box::into_raw(Box::new(value)).expose_provenance();
-    FORGOTTEN.lock().unwrap().push(there);
 }
 
 /// It is in the graph for ever, with its seat; others find circles through it and may end its wait.
