@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Whether the instruments find the bugs that are in the crate on purpose (src/sync/plant.rs): histories of real threads with noise, and
-# schedules under shuttle, where the schedule that fails must fail again. ci/test.sh does so too, in its steps noise and shuttle.
+# Whether the instruments find the bugs that are in the crate on purpose (src/sync/plant.rs): histories of real threads with noise,
+# schedules under shuttle, where the schedule that fails must fail again, and the inputs of the fuzz targets. ci/test.sh does so too, in its
+# steps noise, shuttle and fuzz.
 #
 #   ci/plants.sh          runs them
 #   ci/plants.sh --log    and adds them to ci/campaigns
@@ -8,13 +9,11 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec </dev/null
 
-run() { # INSTRUMENT CFG TEST...
-    local instrument=$1 cfg=$2 start said test log tests=()
-    for test in "${@:3}"; do tests+=(--test "$test"); done
+run() { # INSTRUMENT FLAGS ARGUMENT...
+    local instrument=$1 start said log
     start=$(date +%s)
     log=$(mktemp)
-    RUSTFLAGS="--cfg $cfg --cfg latchwork_plant -D warnings" cargo test -p latchwork --release --target-dir "target/${cfg#latchwork_}" \
-        "${tests[@]}" plants:: -- --nocapture | tee "$log"
+    RUSTFLAGS="$2 --cfg latchwork_plant -D warnings" cargo test --release "${@:3}" plants:: -- --nocapture | tee "$log"
     said=$(sed -n 's/^planted //p' "$log")
     rm -f "$log"
     if [[ -z $said ]]; then
@@ -30,5 +29,6 @@ run() { # INSTRUMENT CFG TEST...
 
 write=no
 [[ ${1-} != --log ]] || write=yes
-run histories latchwork_noise histories txn_histories
-run shuttle latchwork_shuttle shuttle_histories
+run histories '--cfg latchwork_noise' -p latchwork --target-dir target/noise --test histories --test txn_histories
+run shuttle '--cfg latchwork_shuttle' -p latchwork --target-dir target/shuttle --test shuttle_histories
+run fuzz '' --manifest-path fuzz/Cargo.toml --no-default-features --target-dir fuzz/target/plant

@@ -5,6 +5,8 @@ mod common;
 #[path = "counts/heap.rs"]
 mod heap;
 
+use std::hint::black_box;
+
 use allocation_counter::measure;
 use common::tasks::{POLICIES, now, poll, shared_table};
 use common::{Rng, assert_as_new, watchdog};
@@ -13,7 +15,7 @@ use latchwork::Mode;
 
 #[test]
 fn the_counter_counts() {
-    assert_eq!(allocations(|| drop(Box::new(1))), 1);
+    assert_eq!(allocations(|| drop(black_box(Box::new(1)))), 1);
 }
 
 #[test]

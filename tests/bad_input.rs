@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::hashers::{Fickle, PanicAt, Place};
-use common::{assert_as_new, table, until_waits, watchdog};
+use common::{assert_as_new, forget_in_sight, table, until_waits, watchdog};
 use latchwork::{LockSet, LockTable, Mode};
 
 /// Short enough to pass at once; nothing depends on how long it takes.
@@ -217,9 +217,9 @@ fn a_hasher_that_never_says_the_same_twice() {
 #[test]
 fn a_guard_that_is_forgotten() {
     let (table, _) = table(Place::Above(12));
-    std::mem::forget(table.lock(&1));
-    std::mem::forget(table.lock_shared(&2));
-    std::mem::forget(table.lock_all(all(&[3, 4], Mode::Exclusive)));
+    forget_in_sight(table.lock(&1));
+    forget_in_sight(table.lock_shared(&2));
+    forget_in_sight(table.lock_all(all(&[3, 4], Mode::Exclusive)));
     assert_eq!(table.held(), 4);
     for _ in 0..100 {
         assert!(table.try_lock(&1).is_none());
@@ -245,10 +245,10 @@ fn a_table_dropped_with_much_behind_it() {
     drop(set);
     assert_as_new(&table, fresh);
     // Once more, with all of it still there: forgotten locks, grown index, a monitor.
-    std::mem::forget(table.lock_all(all(&keys, Mode::Shared)));
+    forget_in_sight(table.lock_all(all(&keys, Mode::Shared)));
     assert!(table.try_lock_for(&1, SHORT).is_none());
     let crowd: Vec<_> = (0..1_000).map(|_| table.lock_shared(&2)).collect();
-    std::mem::forget(crowd);
+    forget_in_sight(crowd);
     assert!(table.stats().index_bytes > fresh);
     drop(table);
 }

@@ -13,9 +13,9 @@ use latchwork::VersionedCell;
 #[global_allocator]
 static HEAP: Cap<System> = Cap::new(System, usize::MAX);
 
-/// Has a thread replace so many values while they are pinned, and end; then drops them all, in a thread of its own, which
-/// takes along what it keeps.
-fn burst(values: usize) {
+/// Has a thread replace so many values while they are pinned, and end; then drops them all, in this thread, which stays, or in one
+/// of its own, which takes along what it keeps.
+fn burst(values: usize, stays: bool) {
     let cell = VersionedCell::new(0);
     let pin = latchwork::pin();
     thread::scope(|s| {
@@ -30,16 +30,22 @@ fn burst(values: usize) {
     drop(pin);
     // Some more than once: the list of a thread that ends is handed over after a grace period.
     let flush = || (0..64).for_each(|_| latchwork::flush());
-    thread::spawn(flush).join().expect("no destructor panics");
+    if stays {
+        flush();
+    } else {
+        thread::spawn(flush).join().expect("no destructor panics");
+    }
 }
 
 #[test]
 fn a_burst_of_a_thread_that_ends_leaves_no_memory_behind() {
     let _dog = watchdog("a_burst_of_a_thread_that_ends_leaves_no_memory_behind");
-    burst(100);
-    let before = HEAP.allocated();
-    burst(200_000);
-    let left = HEAP.allocated().saturating_sub(before);
-    println!("{left} bytes");
-    assert!(left < 1 << 18, "{left} bytes are left");
+    for stays in [false, true] {
+        burst(100, stays);
+        let before = HEAP.allocated();
+        burst(200_000, stays);
+        let left = HEAP.allocated().saturating_sub(before);
+        println!("{left} bytes");
+        assert!(left < 1 << 18, "{left} bytes are left, stays: {stays}");
+    }
 }

@@ -267,7 +267,7 @@ mod plants {
         assert!(!run(Some(bug)), "{by} does not find: {bug}");
         // It was not for another reason.
         assert!(run(None), "{by} fails without it");
-        println!("planted {bug}|{by}|1|tests|");
+        println!("planted {bug}|{by}|1|tests|it fails with the bug, and passes without");
     }
 
     #[test]

@@ -32,7 +32,7 @@ enum Plant {
 }
 
 /// Runs every structure under churn.
-#[derive(Clone, Copy, Debug, Parser)]
+#[derive(Clone, Debug, Parser)]
 struct Args {
     /// For how long.
     #[arg(long, default_value_t = 60)]
@@ -53,6 +53,9 @@ struct Args {
     /// leak of one object in some thousand operations is many times as much.
     #[arg(long, default_value_t = 512)]
     slack: usize,
+    /// Structures that are to work, by name; all of them unless one is named.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
     /// A bug that it must find.
     #[arg(long)]
     plant: Option<Plant>,
@@ -64,7 +67,7 @@ const WARM_UP: u32 = 4;
 fn main() -> ExitCode {
     let args = Args::parse();
     prepare();
-    let structures = all(args.plant);
+    let structures = all(args.plant, &args.only);
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let least = 3 * structures.len();
     let threads = args.threads.unwrap_or(4 * cores).max(least);

@@ -29,6 +29,7 @@ fn a_sound_run_passes() {
         "queue",
         "sessions",
         "latches",
+        "ordered",
     ] {
         let prefix = format!("soak: {structure} ");
         let count = text.lines().find_map(|line| line.strip_prefix(&prefix));

@@ -19,10 +19,18 @@ pub(crate) struct Ticket {
     number: u64,
 }
 
-#[derive(Default)]
 struct Shard {
     numbers: u64,
     waiting: BTreeMap<Ticket, Waiting>,
+}
+
+impl Shard {
+    const fn new() -> Self {
+        Shard {
+            numbers: 0,
+            waiting: BTreeMap::new(),
+        }
+    }
 }
 
 struct Waiting {
@@ -32,11 +40,8 @@ struct Waiting {
 }
 
 global! {
-    static SHARDS: Vec<CachePadded<Mutex<Shard>>> = {
-        (0..WAITER_SHARDS)
-            .map(|_| CachePadded::new(Mutex::new(Shard::default())))
-            .collect()
-    };
+    const SHARDS: [CachePadded<Mutex<Shard>>; WAITER_SHARDS] =
+        CachePadded::new(Mutex::new(Shard::new()));
 }
 
 fn shard(cell: usize) -> &'static Mutex<Shard> {

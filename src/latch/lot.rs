@@ -11,15 +11,11 @@ use crate::wait::Queue;
 use crate::word::Queued;
 
 /// The queues of the latches that share a mutex: few at a time, and mostly none.
-#[derive(Default)]
 struct Shard(Vec<(usize, Queue)>);
 
 global! {
-    static SHARDS: Vec<CachePadded<Mutex<Shard>>> = {
-        (0..WAITER_SHARDS)
-            .map(|_| CachePadded::new(Mutex::new(Shard::default())))
-            .collect()
-    };
+    const SHARDS: [CachePadded<Mutex<Shard>>; WAITER_SHARDS] =
+        CachePadded::new(Mutex::new(Shard(Vec::new())));
 }
 
 /// Calls `f` with the queue of the latch at `latch`, under its mutex. Latches of one shard share the mutex too, which nobody

@@ -201,7 +201,7 @@ impl Stage {
     }
 
     /// Gives memory back after a burst.
-    fn shrink(&mut self) {
+    pub(super) fn shrink(&mut self) {
         if self.objects.capacity() > 4 * super::LIMIT && self.len() < super::LIMIT {
             self.objects.shrink_to(super::LIMIT);
         }

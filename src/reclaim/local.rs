@@ -266,6 +266,7 @@ impl Local {
             }
             n -= 1;
             let Some(retired) = limbo.due.pop_if(|_| true) else {
+                limbo.due.shrink();
                 if !self.owes_way.get() {
                     self.tidy_at.set(NEVER);
                 }

@@ -21,7 +21,11 @@ macro_rules! global {
     (static $name:ident: $ty:ty = $init:expr;) => {
         loom::lazy_static! { static ref $name: $ty = $init; }
     };
-    // Of what can be made at compile time, where it can.
+    // Of what can be made at compile time, where it can: each of so many,
+    (const $name:ident: [$ty:ty; $many:expr] = $each:expr;) => {
+        loom::lazy_static! { static ref $name: [$ty; $many] = core::array::from_fn(|_| $each); }
+    };
+    // or the one that there is.
     (const $name:ident: $ty:ty = $init:expr;) => {
         loom::lazy_static! { static ref $name: $ty = $init; }
     };

@@ -140,7 +140,11 @@ macro_rules! global {
     (static $name:ident: $ty:ty = $init:expr;) => {
         static $name: std::sync::LazyLock<$ty> = std::sync::LazyLock::new(|| $init);
     };
-    // Of what can be made at compile time, where it can.
+    // Of what can be made at compile time, where it can: each of so many,
+    (const $name:ident: [$ty:ty; $many:expr] = $each:expr;) => {
+        static $name: [$ty; $many] = [const { $each }; $many];
+    };
+    // or the one that there is.
     (const $name:ident: $ty:ty = $init:expr;) => {
         static $name: $ty = $init;
     };

@@ -24,8 +24,9 @@ use std::time::Duration;
 
 use latchwork::LockTable;
 
-/// How long a test may take before it counts as hung. Far more than any of them needs.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How many seconds a test may take before it counts as hung, unless `LATCHWORK_PATIENCE` says otherwise. Far more than any
+/// of them needs on a machine that has time for it.
+const PATIENCE: u64 = 60;
 
 /// Aborts the process if it lives longer than [`PATIENCE`]: a hang is a failure with a name.
 pub struct Watchdog {
@@ -37,17 +38,25 @@ pub struct Watchdog {
 #[must_use]
 pub fn watchdog(name: &'static str) -> Watchdog {
     let (alive, gone) = mpsc::channel();
+    let patience = Duration::from_secs(setting("LATCHWORK_PATIENCE", PATIENCE));
     std::thread::spawn(move || {
-        if gone.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+        if gone.recv_timeout(patience) == Err(mpsc::RecvTimeoutError::Timeout) {
             // Written past the harness: it captures what `eprintln!` prints, and an abort loses that.
             let _ = writeln!(
                 std::io::stderr(),
-                "{name}: still running after {PATIENCE:?}"
+                "{name}: still running after {patience:?}"
             );
             std::process::abort();
         }
     });
     Watchdog { _alive: alive }
+}
+
+/// As [`std::mem::forget`], but a sanitizer sees that somebody knows of it: what else leaks shows.
+pub fn forget_in_sight<T>(value: T) {
+    static FORGOTTEN: std::sync::Mutex<Vec<usize>> = std::sync::Mutex::new(Vec::new());
+    let there = Box::into_raw(Box::new(value)).expose_provenance();
+    FORGOTTEN.lock().unwrap().push(there);
 }
 
 /// Lets others run, whoever schedules them.

@@ -8,9 +8,9 @@ use std::time::Duration;
 use latchwork::{LockError, LockTable, Mode, Policy, SavepointError};
 
 use crate::actors::{Do, Stage, Table};
-use crate::common::assert_as_new;
 use crate::common::hashers::Place;
 use crate::common::tasks::{poll, quiet_panic};
+use crate::common::{assert_as_new, forget_in_sight};
 
 #[test]
 fn unlock_of_a_key_that_is_not_held() {
@@ -152,7 +152,7 @@ fn a_forgotten_session_keeps_its_keys() {
     let mut future = lost.lock_async(&1);
     assert!(poll(&mut future).is_pending());
     std::mem::forget(future);
-    std::mem::forget(lost);
+    forget_in_sight(lost);
     // In a circle with it, the forgotten one is the younger, and its wait is ended.
     let mut future = other.lock_async(&2);
     assert!(poll(&mut future).is_pending());

@@ -3,6 +3,7 @@
 mod cells;
 mod latches;
 mod locks;
+mod ordered;
 mod queue;
 mod sessions;
 mod tasks;
@@ -62,10 +63,11 @@ pub(crate) trait Structure: Send + Sync {
 }
 
 /// All structures, for as long as the process lives: threads that are stuck may outlive everything else.
-pub(crate) fn all(plant: Option<Plant>) -> &'static [Box<dyn Structure>] {
-    static ALL: OnceLock<[Box<dyn Structure>; 7]> = OnceLock::new();
+/// Only those that are named, if any is.
+pub(crate) fn all(plant: Option<Plant>, only: &[String]) -> &'static [Box<dyn Structure>] {
+    static ALL: OnceLock<Vec<Box<dyn Structure>>> = OnceLock::new();
     ALL.get_or_init(|| {
-        [
+        let all: [Box<dyn Structure>; 8] = [
             Box::new(locks::Locks::new(plant)),
             Box::new(tasks::Tasks::new()),
             Box::new(cells::Cells::new(plant)),
@@ -73,7 +75,10 @@ pub(crate) fn all(plant: Option<Plant>) -> &'static [Box<dyn Structure>] {
             Box::new(queue::Queue::new()),
             Box::new(sessions::Sessions::new()),
             Box::new(latches::Latches::new()),
-        ]
+            Box::new(ordered::Ordered::new()),
+        ];
+        let is_wanted = |name: &str| only.is_empty() || only.iter().any(|wanted| wanted == name);
+        all.into_iter().filter(|s| is_wanted(s.name())).collect()
     })
 }
 
