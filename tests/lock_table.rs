@@ -313,8 +313,11 @@ fn stats_count_waits_and_inflations() {
     thread::scope(|scope| {
         scope.spawn(|| drop(table.lock(&1)));
         until_waits(&table, 1);
-        assert!(table.stats().inflations >= 1);
-        assert_eq!(table.stats().monitors, 1);
+        let stats = table.stats();
+        assert!(stats.inflations >= 1);
+        assert_eq!(stats.monitors, 1);
+        let monitor = stats.index_bytes - fresh;
+        assert!((1..=256).contains(&monitor), "{monitor} bytes");
         drop(guard);
     });
     assert_eq!(table.stats().waits, 1);
@@ -356,6 +359,15 @@ fn identities_and_tokens_are_written_as_numbers() {
     let id = table.key_id(&0xBEEF);
     assert_eq!(id.to_string(), "000000000000beef");
     assert_eq!(format!("{id:?}"), "KeyId(000000000000beef)");
+    assert_eq!(table.stats().token_bytes, 0, "none was taken yet");
+    let first = table.lock(&u64::MAX).token();
+    let bytes = table.stats().token_bytes;
+    assert!(first.get() >= 1 && bytes >= size_of::<u64>());
+    // Whatever key they are of, tokens take no more.
+    for bit in 0..64 {
+        assert!(table.lock(&(1 << bit)).token().get() >= 1);
+    }
+    assert_eq!(table.stats().token_bytes, bytes);
     let tokens = [(); 3].map(|()| table.lock(&1).token());
     for pair in tokens.windows(2) {
         assert!(1 <= pair[0].get() && pair[0].get() < pair[1].get());

@@ -6,8 +6,10 @@ mod common;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
+use common::tasks::poll;
 use latchwork::{LockTable, Policy};
 use metrics::{
     Counter, CounterFn, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
@@ -135,4 +137,27 @@ fn a_wait_is_told_and_a_free_key_is_not() {
         spans.0.lock().unwrap().as_slice(),
         ["latchwork.lock.wait"; 3]
     );
+
+    let guard = table.lock(&1);
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| table.session().lock(&1));
+        while table.stats().waiting == 0 {
+            std::thread::yield_now();
+        }
+        drop(guard);
+        waiter.join().unwrap().unwrap();
+    });
+    assert_eq!(told.times("latchwork_lock_waits_total"), 2);
+    assert_eq!(told.times("latchwork_lock_wait_seconds"), 2);
+
+    // The younger of two in a circle has its wait ended by the other: it has given up too.
+    let (mut elder, mut younger) = (table.session(), table.session());
+    elder.lock(&1).unwrap();
+    younger.lock(&2).unwrap();
+    let mut victim = younger.lock_async(&1);
+    assert!(poll(&mut victim).is_pending());
+    let mut waits = elder.lock_async(&2);
+    assert!(poll(&mut waits).is_pending());
+    assert!(matches!(poll(&mut victim), Poll::Ready(Err(_))));
+    assert_eq!(told.times("latchwork_lock_gave_up_total"), 3);
 }

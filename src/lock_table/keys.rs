@@ -182,3 +182,55 @@ impl Keys {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    const IDS: [u64; 3] = [1, 5, u64::MAX];
+
+    /// Every list of up to five of three keys in either mode; some longer ones, where keys move to a vector.
+    fn lists() -> impl Iterator<Item = Vec<Key>> {
+        let one = IDS.map(|id| [(id, Mode::Shared), (id, Mode::Exclusive)]);
+        let one = one.into_iter().flatten();
+        let mut all = vec![Vec::new()];
+        let mut last = all.clone();
+        for _ in 0..5 {
+            last = last
+                .iter()
+                .flat_map(|list| one.clone().map(|key| [&list[..], &[key]].concat()))
+                .collect();
+            all.extend(last.iter().cloned());
+        }
+        let long = (6..20).map(|n| (0..n).map(|i| (i * 7 % n % 17, Mode::Shared)).collect());
+        all.into_iter().chain(long)
+    }
+
+    fn filled(list: &[Key]) -> Keys {
+        let mut keys = Keys::new();
+        keys.fill(list.iter().copied());
+        keys
+    }
+
+    #[test]
+    fn each_key_is_there_once_in_order_and_in_the_stronger_mode() {
+        for list in lists() {
+            let mut expected = BTreeMap::new();
+            for (id, mode) in &list {
+                let strongest = expected.entry(*id).or_insert(*mode);
+                *strongest = (*strongest).max(*mode);
+            }
+            let all: Vec<_> = expected.clone().into_iter().collect();
+            assert_eq!(filled(&list).iter().collect::<Vec<_>>(), all, "{list:?}");
+            for id in expected.keys() {
+                let mut keys = filled(&list);
+                assert_eq!(keys.remove(*id), Some(expected[id]));
+                assert_eq!(keys.remove(*id), None);
+                let left = all.iter().copied().filter(|key| key.0 != *id);
+                assert!(keys.iter().eq(left), "{list:?} without {id}");
+            }
+        }
+    }
+}
