@@ -1,6 +1,5 @@
 //! What a table keeps for its sessions: who of them waits for whom, and the last deadlocks.
 
-use core::fmt;
 use core::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe};
 use std::collections::VecDeque;
 use std::panic::catch_unwind;
@@ -91,11 +90,5 @@ impl Sessions {
     pub(crate) fn label(&self, key: KeyId) -> Option<String> {
         let labels = self.labels.as_ref()?;
         catch_unwind(AssertUnwindSafe(|| labels(key))).ok()
-    }
-}
-
-impl fmt::Debug for Sessions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sessions").finish_non_exhaustive()
     }
 }
