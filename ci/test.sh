@@ -100,7 +100,7 @@ step_rules() {
 step_test() {
     run_tests --workspace
     # All of the workspace again, so that what it depends on is not compiled with other features.
-    run_tests --workspace --all-features --test observe --test version_serde --test session
+    run_tests --workspace --all-features --test observe --test observe_panics --test version_serde --test session
 }
 
 step_counts() { run_tests --release --test counts -- --test-threads=1; }
