@@ -1,4 +1,4 @@
-//! A subscriber that panics where nothing can be undone.
+//! A subscriber that panics when it is told of a wait.
 #![cfg(all(feature = "tracing", unix))]
 
 mod common;
@@ -69,4 +69,22 @@ fn a_bump_that_cannot_have_its_key_back_ends_the_process() {
         .status();
     // SIGABRT
     assert_eq!(child.unwrap().signal(), Some(6));
+}
+
+/// Who was to wait is out of the queue as the panic passes.
+#[test]
+fn a_wait_that_cannot_be_told_of_leaves_nothing() {
+    let _dog = watchdog("a_wait_that_cannot_be_told_of_leaves_nothing");
+    tracing::subscriber::set_global_default(Subscriber).expect("the only subscriber");
+    let table: LockTable<u64> = LockTable::new();
+    let guard = table.lock(&1);
+    BREAKS.store(true, Relaxed);
+    let lock = || drop(table.lock(&1));
+    let lock_shared = || drop(table.lock_shared(&1));
+    assert!(catch_unwind(AssertUnwindSafe(lock)).is_err());
+    assert!(catch_unwind(AssertUnwindSafe(lock_shared)).is_err());
+    BREAKS.store(false, Relaxed);
+    assert_eq!(table.stats().waiting, 0);
+    drop(guard);
+    assert!(table.try_lock(&1).is_some());
 }
