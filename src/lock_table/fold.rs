@@ -125,3 +125,34 @@ fn occupancy(slots: &[AtomicU64; FAN]) -> Occupancy {
     }
     seen
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lock_table::Fairness;
+    use crate::reclaim::Domain;
+    use crate::word::Mode;
+
+    /// What is alone in a child may be a child by the time it is frozen: that does not go up, where its keys would be looked for
+    /// by other bits of their hashes [F1].
+    #[test]
+    fn a_child_alone_in_a_child_stays_where_its_keys_are_looked_for() {
+        let table = RawTable::new(1, Fairness::Eventual, Domain::default());
+        // They part in their uppermost bits only.
+        let hashes = [1_u64 << 62, 1 << 63];
+        for hash in hashes {
+            assert!(table.try_lock(hash, Mode::Exclusive));
+        }
+        let pin = table.domain.pin();
+        let root = table.root_slot(hashes[0]);
+        let before = SlotWord::from_bits(root.load(Ordering::Relaxed));
+        table.fold(&pin, root, before);
+        let after = SlotWord::from_bits(root.load(Ordering::Relaxed));
+        assert!(after != before && after.kind() == Kind::Child);
+        for hash in hashes {
+            assert!(!table.try_lock(hash, Mode::Exclusive));
+            table.unlock(hash, Mode::Exclusive);
+        }
+        assert_eq!(table.held(), 0);
+    }
+}
