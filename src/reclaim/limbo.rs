@@ -303,3 +303,91 @@ impl Limbo {
         pin.advance();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::LIMIT;
+    use super::*;
+
+    /// Nothing to release, and no memory to keep.
+    fn retired<T: 'static>() -> Retired {
+        // SAFETY: it does nothing with any object, and says that none is over.
+        let kind = const { &unsafe { Kind::of::<T>(|_| false, Destructor::None) } };
+        let object = NonNull::dangling();
+        Retired { object, kind }
+    }
+
+    fn stage(small: usize, large: usize) -> Stage {
+        let small = (0..small).map(|_| retired::<u64>());
+        small
+            .chain((0..large).map(|_| retired::<[u64; 10]>()))
+            .collect()
+    }
+
+    #[test]
+    fn a_stage_knows_its_bytes() {
+        let mut all = stage(3, 2);
+        assert_eq!((all.len(), all.bytes()), (5, 3 * 8 + 2 * 80));
+        assert!(all.pop_if(|_| false).is_none());
+        assert!(
+            all.pop_if(|last| last.kind.shape.layout.size() == 80)
+                .is_some()
+        );
+        assert_eq!((all.len(), all.bytes()), (4, 3 * 8 + 80));
+        for (mut more, len, bytes) in [(stage(1, 0), 5, 112), (stage(20, 1), 26, 352)] {
+            all.take_in(&mut more);
+            assert_eq!((more.len(), more.bytes()), (0, 0));
+            assert_eq!((all.len(), all.bytes()), (len, bytes));
+        }
+    }
+
+    /// Of two lists the longer stays where it is: to move it would take as long as it is, under a pin.
+    #[test]
+    fn the_fewer_are_moved() {
+        for lens in [(10, 1_000), (1_000, 10)] {
+            let (mut one, mut other) = (stage(lens.0, 0), stage(lens.1, 0));
+            // There is room for the fewer in each.
+            one.objects.reserve_exact(10);
+            other.objects.reserve_exact(10);
+            let longer = [&one, &other].into_iter().max_by_key(|s| s.len());
+            let place = longer.map(|s| s.objects.as_ptr());
+            one.take_in(&mut other);
+            assert_eq!(Some(one.objects.as_ptr()), place);
+        }
+    }
+
+    #[test]
+    fn a_stage_gives_room_back_after_a_burst() {
+        for (room, len, shrinks) in [
+            (16 * LIMIT, 10, true),
+            (16 * LIMIT, LIMIT, false),
+            (4 * LIMIT, 10, false),
+            (2 * LIMIT, 10, false),
+        ] {
+            let mut burst = stage(len, 0);
+            burst.objects.reserve_exact(room - len);
+            let before = burst.objects.capacity();
+            burst.shrink();
+            let after = burst.objects.capacity();
+            assert_eq!(after < before, shrinks, "{room} {len}");
+            assert!(!shrinks || after <= 2 * LIMIT);
+        }
+    }
+
+    #[test]
+    fn large_objects_are_looked_at_one_by_one() {
+        type Large = [u8; BATCH_BYTES / BATCH];
+        assert!(retired::<Large>().kind.is_large());
+        assert!(!retired::<[u8; BATCH_BYTES / BATCH - 1]>().kind.is_large());
+        let fresh = Fresh::new();
+        for n in 1..=BATCH {
+            assert_eq!(fresh.push(retired::<u64>()), n == BATCH);
+        }
+        let mut limbo = Limbo::default();
+        assert!(limbo.is_empty());
+        limbo.take_in(&fresh);
+        assert!(fresh.push(retired::<Large>()));
+        assert_eq!((limbo.len(), limbo.bytes()), (BATCH, 8 * BATCH));
+        assert!(!limbo.is_empty());
+    }
+}
