@@ -98,7 +98,7 @@ fn threads_leave_nothing_of_their_transactions() {
     round();
     let left = more_than(before);
     println!("{THREADS} threads that have ended: {left} bytes");
-    assert!(left < THREADS * 64, "{left} bytes of {THREADS} threads");
+    assert!(left < THREADS * 8, "{left} bytes of {THREADS} threads");
 }
 
 #[test]

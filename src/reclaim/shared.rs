@@ -182,6 +182,30 @@ mod tests {
         shared.orphan((0..len).map(|_| one()).collect());
     }
 
+    /// What waits in threads that live, and what those have left that ended.
+    #[test]
+    fn the_census_counts_who_is_there_and_what_was_left() {
+        let shared = Shared::default();
+        let records = [1, 2].map(|n| {
+            let record = shared.enrol();
+            record.objects.set(n);
+            record.bytes.set(10 * n);
+            record
+        });
+        let counted = || {
+            let census = shared.census();
+            (shared.threads(), census.objects, census.bytes)
+        };
+        assert_eq!(counted(), (2, 3, 30));
+        shared.strike_off(&records[0]);
+        assert_eq!(counted(), (1, 2, 20));
+        for len in [3, 2 * LIMIT] {
+            left_behind(&shared, len);
+        }
+        let left = 3 + 2 * LIMIT as u64;
+        assert_eq!(counted(), (1, 2 + left, 20 + 8 * left));
+    }
+
     /// Who comes by is pinned, and others wait for him.
     #[test]
     fn a_long_list_is_handed_on_as_it_is() {
