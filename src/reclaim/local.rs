@@ -344,3 +344,43 @@ impl Drop for Local {
         self.shared.strike_off(&self.record);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::thread;
+
+    use super::*;
+    use crate::VersionedCell;
+
+    /// Too much waits for a pin of another thread: the next write lets others run, and for as long as its own thread is pinned
+    /// none does [R6].
+    #[test]
+    fn who_has_too_much_garbage_gives_way_when_unpinned() {
+        let (is_pinned, pinned) = channel();
+        let (done, is_done) = channel::<()>();
+        thread::scope(|s| {
+            s.spawn(move || {
+                let _pin = crate::pin();
+                is_pinned.send(()).unwrap();
+                // Until the other is done, also by a panic.
+                let _ = is_done.recv();
+            });
+            let _done = done;
+            pinned.recv().unwrap();
+            let cell = VersionedCell::new(0);
+            let write = |n: usize| {
+                cell.set(n);
+            };
+            with(|local| {
+                assert!(!local.owes_way.get());
+                let pin = crate::pin();
+                (0..LIMIT + 2 * BATCH).for_each(write);
+                assert!(local.owes_way.get(), "it is pinned");
+                drop(pin);
+                (0..=RELEASE_AFTER).for_each(write);
+                assert!(!local.owes_way.get());
+            });
+        });
+    }
+}
