@@ -20,6 +20,10 @@ const CLASSES: usize = 16;
 
 /// The least class: what fits a slot of a block.
 const SLOT_CLASS: usize = blocks::SLOT / GRAIN - 1;
+const _: () = assert!(
+    bytes_of(SLOT_CLASS) == blocks::SLOT,
+    "its nodes fill a slot"
+);
 
 /// Bytes that a thread keeps of one class. Not found by measurement.
 const KEPT_BYTES: usize = 64 << 10;
