@@ -17,6 +17,12 @@
 //! A node for each lock that was taken and still exists; an edge for each pair of them that was held together, up to a million: further
 //! orders are not learned.
 //!
+//! # Performance
+//! A checked build locks one global mutex at each acquisition under another lock, and looks up one pair for each lock that the
+//! thread holds. A new pair is inserted into a topological order. Where the pair contradicts that order, the locks between its two
+//! positions are searched once and reordered, so that a sweep over *n* locks under a coarse one takes time in proportion to
+//! *n* log *n*. A thread that acquires *n* locks and holds all of them makes *n*²/2 pairs.
+//!
 //! # Panics
 //! `lock`, `read` and `write`, as said; the lock is not taken then and what the thread holds is unlocked as the panic passes. A
 //! thread that panics already is not checked.
