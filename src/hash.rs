@@ -1,4 +1,5 @@
-//! The default hasher, behind names of our own so that its version is not part of our API.
+//! The default hasher, behind names of our own so that its version is not part of our API, and a hasher that is exact for
+//! integers.
 
 use core::fmt;
 use core::hash::{BuildHasher, Hasher};
@@ -83,5 +84,166 @@ impl Hasher for KeyHasher {
     #[inline(always)]
     fn finish(&self) -> u64 {
         self.0.finish()
+    }
+}
+
+/// A hasher for integer keys: distinct integers have distinct hashes, and consecutive ones spread over all 64 bits.
+///
+/// It is a bijection on 64-bit numbers, so a key of a [`LockTable`](crate::LockTable) is the integer itself: no two keys share a
+/// lock. [`key_of`](Self::key_of) returns the integer of a [`KeyId`](crate::KeyId), for labels in reports. It is its own
+/// [`BuildHasher`].
+///
+/// # Which keys
+/// A key must write exactly one integer of at most 64 bits to the hasher. `u8` to `u64`, `i8` to `i64`, `usize`, `isize`, `bool`,
+/// `char`, the `NonZero` types, references to these, newtypes of these with a derived `Hash`, and enums without fields do so. A
+/// signed integer is extended to 64 bits: `key_of(id) as i32` is the key of a table of `i32`. Keys of different types with one
+/// numerical value have one hash.
+///
+/// # Panics
+/// Panics in every build if a key writes anything else: strings and slices, 128-bit integers, and keys that write two integers,
+/// such as tuples, `Option` and structs of two fields. A key that writes nothing, such as `()`, panics too. The panic names the
+/// cause, and no key is locked.
+///
+/// # Limits
+/// It has no seed and is public, so a caller that chooses keys can choose keys that are close in the index of a table. That
+/// costs time in proportion to the logarithm of the number of keys and never identity. For a `HashMap` with untrusted keys, use
+/// [`RandomState`], because chains of equal low bits have no such bound there.
+///
+/// *Source.* The finalizer of MurmurHash3 by Austin Appleby: each of its five steps has an inverse.
+///
+/// # Examples
+/// ```
+/// use latchwork::{IntegerHasher, LockTable};
+///
+/// let accounts = LockTable::<u64>::builder()
+///     .hasher(IntegerHasher::new())
+///     .key_labels(|id| format!("account {}", IntegerHasher::key_of(id)))
+///     .build();
+/// let guard = accounts.lock(&42);
+/// assert_eq!(IntegerHasher::key_of(guard.key_id()), 42);
+/// ```
+/// ```should_panic
+/// let names = latchwork::LockTable::<str, _>::with_hasher(latchwork::IntegerHasher::new());
+/// let _ = names.lock("a"); // panics: a string is no integer
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IntegerHasher(Option<u64>);
+
+const MULTIPLIERS: [u64; 2] = [0xFF51_AFD7_ED55_8CCD, 0xC4CE_B9FE_1A85_EC53];
+const INVERSES: [u64; 2] = [inverse(MULTIPLIERS[0]), inverse(MULTIPLIERS[1])];
+
+/// The number whose product with `odd` is 1, modulo 2⁶⁴: Newton's iteration, which doubles the number of right bits.
+const fn inverse(odd: u64) -> u64 {
+    // Right in the low three bits: the square of an odd number is 1 modulo 8.
+    let mut inverse = odd;
+    let mut bits = 3;
+    while bits < u64::BITS {
+        inverse = inverse.wrapping_mul(2_u64.wrapping_sub(odd.wrapping_mul(inverse)));
+        bits *= 2;
+    }
+    inverse
+}
+
+/// Its own inverse, because a shift by 66 leaves nothing.
+#[inline(always)]
+const fn xor_shifted(n: u64) -> u64 {
+    n ^ (n >> 33)
+}
+
+#[inline(always)]
+const fn mix(key: u64) -> u64 {
+    let key = xor_shifted(key).wrapping_mul(MULTIPLIERS[0]);
+    let key = xor_shifted(key).wrapping_mul(MULTIPLIERS[1]);
+    xor_shifted(key)
+}
+
+const fn unmix(hash: u64) -> u64 {
+    let hash = xor_shifted(hash).wrapping_mul(INVERSES[1]);
+    let hash = xor_shifted(hash).wrapping_mul(INVERSES[0]);
+    xor_shifted(hash)
+}
+
+impl IntegerHasher {
+    /// Makes a hasher.
+    pub const fn new() -> Self {
+        IntegerHasher(None)
+    }
+
+    /// Returns the integer that has this hash.
+    pub(crate) const fn integer_of(hash: u64) -> u64 {
+        unmix(hash)
+    }
+
+    #[inline(always)]
+    fn put(&mut self, key: u64) {
+        match self.0 {
+            None => self.0 = Some(key),
+            Some(_) => refuse_key("a key that writes two integers"),
+        }
+    }
+}
+
+#[cold]
+fn refuse_key(found: &str) -> ! {
+    panic!("`IntegerHasher` takes one integer of at most 64 bits, and was given {found}");
+}
+
+impl BuildHasher for IntegerHasher {
+    type Hasher = IntegerHasher;
+
+    #[inline(always)]
+    fn build_hasher(&self) -> IntegerHasher {
+        IntegerHasher::new()
+    }
+}
+
+macro_rules! put_unsigned {
+    ($($method:ident($ty:ty)),*) => {
+        $(
+            #[inline(always)]
+            fn $method(&mut self, key: $ty) {
+                self.put(key as u64);
+            }
+        )*
+    };
+}
+
+macro_rules! put_signed {
+    ($($method:ident($ty:ty)),*) => {
+        $(
+            #[inline(always)]
+            fn $method(&mut self, key: $ty) {
+                self.put(key as i64 as u64);
+            }
+        )*
+    };
+}
+
+impl Hasher for IntegerHasher {
+    put_unsigned! {
+        write_u8(u8), write_u16(u16), write_u32(u32), write_u64(u64), write_usize(usize)
+    }
+    put_signed! {
+        write_i8(i8), write_i16(i16), write_i32(i32), write_i64(i64), write_isize(isize)
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        refuse_key("bytes")
+    }
+
+    fn write_u128(&mut self, _: u128) {
+        refuse_key("an integer of 128 bits")
+    }
+
+    fn write_i128(&mut self, _: i128) {
+        refuse_key("an integer of 128 bits")
+    }
+
+    #[inline(always)]
+    fn finish(&self) -> u64 {
+        match self.0 {
+            Some(key) => mix(key),
+            None => refuse_key("a key that writes nothing"),
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! | [`LockTable`] | locks by key: any key of a type, without registering it, at the price of a bare mutex |
 //! | [`Session`] | many keys, taken as one goes and given back together; deadlocks are found and reported |
 //! | [`VersionedCell`] | a value that is read without waiting and replaced as a whole, with a version for optimistic writes |
+//! | [`FencedCell`] | a value that only the newest holder of a lock can write |
 //! | [`atomically`], [`Transaction`] | changing several cells at one moment, and waiting for what they say |
 //! | [`snapshot`] | reading any number of cells at one instant, without a retry |
 //! | [`OrderedMutex`], [`ordered::checked`] | locks that are taken in one order: checked by the compiler, or learned at run time |
@@ -54,6 +55,7 @@ mod lock_table;
 mod session;
 
 mod cell;
+mod fenced;
 pub mod latch;
 
 mod txn;
@@ -71,14 +73,15 @@ pub use cell::{
     Changed, Conflict, OwnedSnapshot, ParseVersionError, ReadPin, RetryPolicy, Snapshot,
     SnapshotRef, UpdateError, Version, VersionedCell, pin,
 };
-pub use hash::{KeyHasher, RandomState};
+pub use fenced::{FencedCell, FencedRef, StaleFence};
+pub use hash::{IntegerHasher, KeyHasher, RandomState};
 #[doc(no_inline)]
 pub use latch::{Coupled, OptimisticLatch};
 pub use lock_table::{
-    ExclusiveGuard, Fairness, FencingToken, KeyId, LockAllFuture, LockFuture, LockInfo, LockSet,
-    LockTable, LockTableBuilder, OwnedExclusiveGuard, OwnedLockAllFuture, OwnedLockFuture,
-    OwnedLockSet, OwnedSharedGuard, OwnedSharedLockFuture, SharedGuard, SharedLockFuture,
-    TableStats, WaiterInfo,
+    ExclusiveGuard, Fairness, Fence, FencingToken, KeyId, LockAllFuture, LockFuture, LockInfo,
+    LockSet, LockTable, LockTableBuilder, OwnedExclusiveGuard, OwnedLockAllFuture, OwnedLockFuture,
+    OwnedLockSet, OwnedSharedGuard, OwnedSharedLockFuture, ParseFencingTokenError, SharedGuard,
+    SharedLockFuture, TableStats, WaiterInfo,
 };
 #[doc(no_inline)]
 pub use ordered::{OrderedMutex, OrderedRwLock};

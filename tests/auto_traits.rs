@@ -9,11 +9,12 @@ use std::rc::Rc;
 use latchwork::latch::{self, Coupled, OptimisticLatch};
 use latchwork::ordered::{self, OrderedMutex, OrderedRwLock};
 use latchwork::{
-    Changed, Conflict, DeadlockKey, DeadlockParty, DeadlockReport, ExclusiveGuard, Fairness, KeyId,
-    LockError, LockSet, LockTable, LockTableBuilder, Mode, OwnedSnapshot, ParseVersionError,
-    Policy, RandomState, ReadPin, RetryPolicy, Savepoint, SavepointError, Session, SessionId,
-    SessionLockFuture, SharedGuard, Snapshot, SnapshotRef, Stats, TableStats, UpdateError, Version,
-    VersionedCell,
+    Changed, Conflict, DeadlockKey, DeadlockParty, DeadlockReport, ExclusiveGuard, Fairness, Fence,
+    FencedCell, FencedRef, FencingToken, IntegerHasher, KeyId, LockError, LockSet, LockTable,
+    LockTableBuilder, Mode, OwnedSnapshot, ParseFencingTokenError, ParseVersionError, Policy,
+    RandomState, ReadPin, RetryPolicy, Savepoint, SavepointError, Session, SessionId,
+    SessionLockFuture, SharedGuard, Snapshot, SnapshotRef, StaleFence, Stats, TableStats,
+    UpdateError, Version, VersionedCell,
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
@@ -70,6 +71,12 @@ assert_impl_all!(Fairness: Send, Sync, Copy, Eq, Default);
 assert_impl_all!(TableStats: Send, Sync, Clone);
 assert_impl_all!(RandomState: Send, Sync, Clone, Default);
 
+assert_impl_all!(IntegerHasher: Send, Sync, Copy, Default);
+assert_impl_all!(FencingToken: Send, Sync, Copy, Ord, Hash);
+assert_impl_all!(Fence: Send, Sync, Copy, Eq, Hash);
+assert_not_impl_any!(Fence: PartialOrd); // one token and two nonces have no order
+assert_impl_all!(ParseFencingTokenError: Send, Sync, Clone, Eq, Error);
+
 // A guard is the proof of a lock: a copy would unlock twice.
 assert_not_impl_any!(ExclusiveGuard<'static>: Clone, Copy);
 assert_not_impl_any!(SharedGuard<'static>: Clone, Copy);
@@ -87,6 +94,12 @@ assert_impl_all!(Snapshot<'static, String>: Sync);
 assert_not_impl_any!(Snapshot<'static, String>: Send, Clone);
 // This one only borrows the pin, which its thread keeps meanwhile.
 assert_impl_all!(SnapshotRef<'static, String>: Send, Sync, Copy);
+
+// As the cell and the snapshot that they are made of.
+assert_impl_all!(FencedCell<String>: Send, Sync, Unpin, UnwindSafe, RefUnwindSafe, Default, From<String>);
+assert_impl_all!(FencedRef<'static, String>: Sync);
+assert_not_impl_any!(FencedRef<'static, String>: Send, Clone);
+assert_impl_all!(StaleFence<String>: Send, Sync, Clone, Eq, Error);
 
 // As `Arc`.
 assert_impl_all!(OwnedSnapshot<String>: Send, Sync, Clone, Unpin, UnwindSafe, RefUnwindSafe);

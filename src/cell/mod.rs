@@ -104,6 +104,8 @@ use crate::reclaim;
 ///
 /// assert_eq!(*snapshot, [1, 2]); // what was read stays
 /// ```
+#[doc(alias = "TVar")]
+#[doc(alias = "ArcSwap")]
 pub struct VersionedCell<T: Send + Sync + 'static> {
     head: Head,
     value: PhantomData<T>,

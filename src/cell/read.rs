@@ -23,6 +23,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// cell.set("b".to_owned());
     /// assert_eq!((snapshot.as_str(), cell.read().as_str()), ("a", "b"));
     /// ```
+    #[doc(alias = "load")]
     #[inline]
     pub fn read(&self) -> Snapshot<'_, T> {
         let pin = pin_cells();

@@ -31,6 +31,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     ///     assert!(cell.wait_changed(seen) > seen);
     /// });
     /// ```
+    #[doc(alias = "watch")]
     pub fn wait_changed(&self, seen: Version) -> Version {
         self.wait_until(seen, None)
             .unwrap_or_else(|| unreachable!("there is no deadline"))
@@ -84,6 +85,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// assert_eq!(cell.changed(seen).await.get(), 1);
     /// # })
     /// ```
+    #[doc(alias = "watch")]
     pub fn changed(&self, seen: Version) -> Changed<'_, T> {
         Changed {
             cell: self,

@@ -35,6 +35,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// let version = cell.set(2);
     /// assert_eq!((cell.get(), cell.version()), (2, version));
     /// ```
+    #[doc(alias = "store")]
     pub fn set(&self, value: T) -> Version {
         self.replace(value, |written, _| written.version)
     }
@@ -109,6 +110,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// cell.update(|n| n + 1);
     /// assert_eq!(cell.get(), 2);
     /// ```
+    #[doc(alias = "rcu")]
     pub fn update(&self, mut f: impl FnMut(&T) -> T) -> Version {
         let updated = self.try_update(&RetryPolicy::forever(), |value| {
             Ok::<T, core::convert::Infallible>(f(value))

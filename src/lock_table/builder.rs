@@ -101,14 +101,16 @@ impl<K: ?Sized, S> LockTableBuilder<K, S> {
 
     /// Calls keys by what `label` returns in reports of deadlocks among sessions, beside their identity.
     ///
-    /// No key is stored, so `label` has only the identity to go by; with a hasher that returns integers as they are,
-    /// that is the key. It is called when a report is made, with no lock held; if it panics, that
-    /// key has no label.
+    /// No key is stored, so `label` has only the identity to go by. With an [`IntegerHasher`](crate::IntegerHasher) the
+    /// identity of an integer gives the integer back; for other keys, a label needs a map from identities to names. It is
+    /// called when a report is made, with no lock held; if it panics, that key has no label.
     ///
     /// # Examples
     /// ```
-    /// let table = latchwork::LockTable::<u64>::builder()
-    ///     .key_labels(|key| format!("account {key}"))
+    /// use latchwork::{IntegerHasher, LockTable};
+    /// let table = LockTable::<u64>::builder()
+    ///     .hasher(IntegerHasher::new())
+    ///     .key_labels(|id| format!("account {}", IntegerHasher::key_of(id)))
     ///     .build();
     /// # let _ = table.lock(&1);
     /// ```

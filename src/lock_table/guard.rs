@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::handle::Handle;
 use super::index::RawTable;
-use super::{FencingToken, KeyId, LockTable};
+use super::{Fence, FencingToken, KeyId, LockTable};
 use crate::RandomState;
 use crate::word::Mode;
 
@@ -198,7 +198,25 @@ macro_rules! exclusive {
             /// long as the table lives, also after nobody has held the key for a while. They cost
             /// nothing until the first is taken, and then 8 bytes for each root slot.
             pub fn token(&self) -> FencingToken {
-                FencingToken(self.0.table.raw().token(self.0.hash))
+                FencingToken::new(self.0.table.raw().token(self.0.hash))
+            }
+
+            /// Returns a [`Fence`] with a new [`token`](Self::token) and nonce 0.
+            ///
+            /// A table issues no token twice for a key, so that its fences need no nonce. Each call makes a greater fence:
+            /// a holder that writes several times may use one fence for all of its writes.
+            ///
+            /// # Examples
+            /// ```
+            /// use latchwork::{FencedCell, LockTable};
+            /// let (table, report): (LockTable<str>, _) = (LockTable::new(), FencedCell::new(0));
+            /// let late = table.lock("report").fence(); // this holder loses its lock before it writes
+            /// let fence = table.lock("report").fence();
+            /// report.write(fence, 1).expect("it is the newest holder");
+            /// assert!(report.write(late, 2).is_err());
+            /// ```
+            pub fn fence(&self) -> Fence {
+                Fence::new(self.token(), 0)
             }
         }
 

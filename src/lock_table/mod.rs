@@ -9,6 +9,7 @@ mod acquire;
 mod builder;
 mod claim;
 mod descent;
+mod fence;
 mod fold;
 mod future;
 mod guard;
@@ -34,6 +35,7 @@ use std::time::{Duration, Instant};
 
 pub use builder::{Fairness, LockTableBuilder};
 pub(crate) use claim::{Claim, Claiming, Notices, Told};
+pub use fence::{Fence, FencingToken, ParseFencingTokenError};
 pub use future::{LockFuture, OwnedLockFuture, OwnedSharedLockFuture, SharedLockFuture};
 pub use guard::{ExclusiveGuard, OwnedExclusiveGuard, OwnedSharedGuard, SharedGuard};
 pub(crate) use index::RawTable;
@@ -42,8 +44,8 @@ pub use many::{LockAllFuture, OwnedLockAllFuture};
 pub(crate) use sessions::{Sessions, Waits};
 pub use set::{LockSet, OwnedLockSet};
 
-use crate::RandomState;
 use crate::sync::Counter;
+use crate::{IntegerHasher, RandomState};
 
 /// Locks any key of a type, without registering it first.
 ///
@@ -58,21 +60,13 @@ use crate::sync::Counter;
 /// holds one and locks the other waits for itself. With *n* keys in use at once, a hash that spreads well
 /// makes two of them collide with odds of about n²/2⁶⁵: one in 37 million for a million keys. A keyed hasher
 /// ([`std::hash::RandomState`], or the default with less strength) keeps somebody who chooses keys
-/// from choosing colliding ones; it does not make collisions impossible. For integer keys, a hasher that
-/// returns the integer makes identity exact:
+/// from choosing colliding ones; it does not make collisions impossible. For integer keys, [`IntegerHasher`] makes identity
+/// exact, and the key can be computed from its identity:
 ///
 /// ```
-/// use std::hash::{BuildHasherDefault, Hasher};
-///
-/// #[derive(Default)]
-/// struct Itself(u64);
-/// impl Hasher for Itself {
-///     fn write(&mut self, _: &[u8]) { unreachable!("keys are u64") }
-///     fn write_u64(&mut self, key: u64) { self.0 = key }
-///     fn finish(&self) -> u64 { self.0 }
-/// }
-/// let table = latchwork::LockTable::<u64, BuildHasherDefault<Itself>>::with_hasher(Default::default());
-/// assert_eq!(table.key_id(&42).get(), 42);
+/// use latchwork::{IntegerHasher, LockTable};
+/// let table = LockTable::<u64, _>::with_hasher(IntegerHasher::new());
+/// assert_eq!(IntegerHasher::key_of(table.key_id(&42)), 42);
 /// ```
 ///
 /// # Fairness
@@ -108,6 +102,10 @@ use crate::sync::Counter;
 /// assert!(files.try_lock("a.txt").is_none());
 /// # drop(readers);
 /// ```
+#[doc(alias = "KeyMutex")]
+#[doc(alias = "RwLock")]
+#[doc(alias = "keyed mutex")]
+#[doc(alias = "striped")]
 pub struct LockTable<K: ?Sized, S = RandomState> {
     raw: RawTable,
     hasher: S,
@@ -145,29 +143,19 @@ impl fmt::Debug for KeyId {
     }
 }
 
-/// A number that grows with each holder of a key that takes one. Returned by
-/// [`ExclusiveGuard::token`].
-///
-/// # Examples
-/// ```
-/// let table: latchwork::LockTable<str> = latchwork::LockTable::new();
-/// let first = table.lock("a").token();
-/// let second = table.lock("a").token();
-/// assert!(first < second);
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FencingToken(u64);
-
-impl FencingToken {
-    /// Returns the token as a number, at least 1.
-    pub fn get(self) -> u64 {
-        self.0
-    }
-}
-
-impl fmt::Display for FencingToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
+impl IntegerHasher {
+    /// Returns the integer key of a table that hashes with [`IntegerHasher`], from its identity.
+    ///
+    /// A negative key is returned as its two's complement: cast the result to the signed type.
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::{IntegerHasher, LockTable};
+    /// let table = LockTable::<i32, _>::with_hasher(IntegerHasher::new());
+    /// assert_eq!(IntegerHasher::key_of(table.key_id(&-7)) as i32, -7);
+    /// ```
+    pub const fn key_of(id: KeyId) -> u64 {
+        Self::integer_of(id.0)
     }
 }
 

@@ -157,7 +157,7 @@ macro_rules! set {
             {
                 let hash = self.table.hash(key);
                 (self.keys.mode(hash) == Some(Mode::Exclusive))
-                    .then(|| FencingToken(self.table.raw.token(hash)))
+                    .then(|| FencingToken::new(self.table.raw.token(hash)))
             }
 
             /// Gives one key back and keeps the others. Returns whether the set held it.

@@ -95,6 +95,7 @@ use crate::cell::{Version, VersionedCell};
 /// let cell = VersionedCell::new(String::new());
 /// let text: String = atomically(|tx| Ok(tx.read(&cell)?.clone()));
 /// ```
+#[doc(alias = "STM")]
 pub fn atomically<'env, R>(f: impl for<'t> FnMut(&mut Tx<'t, 'env>) -> Result<R, Abort>) -> R {
     match Transaction::builder().run(f) {
         Ok(result) => result,

@@ -33,6 +33,7 @@ use crate::wait::Notify;
 /// assert_eq!(taken, Err(TxError::TimedOut));
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
+#[doc(alias = "STM")]
 #[must_use = "a transaction does nothing until it is run"]
 pub struct Transaction {
     max_attempts: Option<NonZeroU32>,

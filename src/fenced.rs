@@ -1,0 +1,286 @@
+//! A value that refuses late writers: [`FencedCell`].
+//!
+//! The fence that was seen and the value are one value of a [`VersionedCell`], so that each write replaces both at once.
+
+use core::error::Error;
+use core::fmt;
+use core::ops::Deref;
+
+use crate::cell::{RetryPolicy, Snapshot, UpdateError, Version, VersionedCell};
+use crate::lock_table::Fence;
+
+/// A value that only the newest holder of a lock can write: the resource's side of a [`Fence`].
+///
+/// A holder that loses its lock without noticing, because it was paused or because the lock was broken, may still write late. Each
+/// write of a `FencedCell` shows a fence. The cell accepts the write if the token is greater than the one that it has seen, or if
+/// the fence equals the one that it has seen; otherwise it returns the value in a [`StaleFence`]. Fences come from
+/// [`ExclusiveGuard::fence`](crate::ExclusiveGuard::fence) or from a lock service.
+///
+/// One cell belongs to one key of one table or service. Tokens of different keys have no relation, so that a cell which receives
+/// fences of two keys refuses one of the two holders at random.
+///
+/// # Which writes are refused
+/// A fence is seen when a write with it is accepted, and not when the lock is acquired. A late write is therefore accepted until a
+/// newer holder has written. A holder that computes its write from what it has read should use [`update`](Self::update), which
+/// reads the latest value.
+///
+/// # Progress
+/// Reads are wait-free. Writes are lock-free, and never wait for a reader.
+///
+/// # After a restart
+/// A new cell has seen no fence and accepts any. A resource that restores its value writes it with the fence that it had seen.
+///
+/// # Memory ordering
+/// A read synchronises with the write whose value it returns.
+///
+/// # Examples
+/// ```
+/// use latchwork::{Fence, FencedCell, FencingToken};
+///
+/// let report = FencedCell::new("empty");
+/// let first = Fence::new(FencingToken::new(1), 0);
+/// let second = Fence::new(FencingToken::new(2), 0);
+/// report.write(second, "by the second holder")?;
+/// report.write(second, "by the second holder, again")?;
+///
+/// let stale = report.write(first, "by the first holder, late").unwrap_err();
+/// assert_eq!((stale.offered, stale.seen), (first, second));
+/// assert_eq!(stale.value, "by the first holder, late");
+/// assert_eq!(*report.read(), "by the second holder, again");
+/// # Ok::<(), latchwork::StaleFence<&str>>(())
+/// ```
+pub struct FencedCell<T: Send + Sync + 'static> {
+    cell: VersionedCell<Fenced<T>>,
+}
+
+struct Fenced<T> {
+    seen: Option<Fence>,
+    value: T,
+}
+
+impl<T> Fenced<T> {
+    /// Returns the seen fence as the error if it excludes `offered`.
+    fn check(&self, offered: Fence) -> Result<(), Fence> {
+        match self.seen {
+            Some(seen) if !offered.may_follow(seen) => Err(seen),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<T: Send + Sync + 'static> FencedCell<T> {
+    /// Makes a cell with this value that has seen no fence.
+    pub fn new(value: T) -> Self {
+        FencedCell {
+            cell: VersionedCell::new(Fenced { seen: None, value }),
+        }
+    }
+
+    /// Replaces the value if the cell accepts `fence`, and returns the version of the new value.
+    ///
+    /// # Blocking
+    /// Never blocks. It tries again when another write was installed meanwhile.
+    ///
+    /// # Errors
+    /// Returns [`StaleFence`] with the value if the cell has seen a greater token, or the same token with another nonce.
+    pub fn write(&self, fence: Fence, value: T) -> Result<Version, StaleFence<T>> {
+        let mut next = Fenced {
+            seen: Some(fence),
+            value,
+        };
+        loop {
+            let current = self.cell.read();
+            if let Err(seen) = current.check(fence) {
+                return Err(StaleFence {
+                    offered: fence,
+                    seen,
+                    value: next.value,
+                });
+            }
+            let version = current.version();
+            // Unpinned before the write: a pin would hold the replaced value back.
+            drop(current);
+            match self.cell.compare_and_set(version, next) {
+                Ok(version) => return Ok(version),
+                Err(conflict) => next = conflict.value,
+            }
+        }
+    }
+
+    /// Replaces the value by the result of `f` if the cell accepts `fence`, and returns the version of the new value.
+    ///
+    /// `f` is called again when another write was installed meanwhile. It is not called once the fence is stale, and it runs
+    /// pinned. If `f` writes this cell itself, the call never returns.
+    ///
+    /// # Errors
+    /// Returns [`StaleFence`], without a value, if the cell has seen a greater token, or the same token with another nonce.
+    ///
+    /// # Panics
+    /// Panics if `f` panics; nothing is written then.
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::{FencedCell, LockTable};
+    /// let (table, hits): (LockTable<str>, _) = (LockTable::new(), FencedCell::new(0));
+    /// let guard = table.lock("hits");
+    /// hits.update(guard.fence(), |n| n + 1)?;
+    /// assert_eq!(*hits.read(), 1);
+    /// # Ok::<(), latchwork::StaleFence<()>>(())
+    /// ```
+    pub fn update(
+        &self,
+        fence: Fence,
+        mut f: impl FnMut(&T) -> T,
+    ) -> Result<Version, StaleFence<()>> {
+        let updated = self.cell.try_update(&RetryPolicy::forever(), |current| {
+            current.check(fence)?;
+            Ok(Fenced {
+                seen: Some(fence),
+                value: f(&current.value),
+            })
+        });
+        updated.map_err(|error| match error {
+            UpdateError::Aborted(seen) => StaleFence {
+                offered: fence,
+                seen,
+                value: (),
+            },
+            _ => unreachable!("the policy has no limit"),
+        })
+    }
+
+    /// Returns the current value, and keeps it. The value pins its thread, as
+    /// [`VersionedCell::read`] does.
+    ///
+    /// # Blocking
+    /// Never blocks.
+    #[doc(alias = "load")]
+    pub fn read(&self) -> FencedRef<'_, T> {
+        FencedRef(self.cell.read())
+    }
+
+    /// Returns the fence of the last accepted write, or `None` if there was none.
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::{Fence, FencedCell, FencingToken};
+    /// let cell = FencedCell::new(0);
+    /// assert_eq!(cell.seen(), None);
+    /// let fence = Fence::new(FencingToken::new(7), 0);
+    /// cell.write(fence, 1)?;
+    /// assert_eq!(cell.seen(), Some(fence));
+    /// # Ok::<(), latchwork::StaleFence<i32>>(())
+    /// ```
+    pub fn seen(&self) -> Option<Fence> {
+        self.cell.read().seen
+    }
+}
+
+impl<T: Send + Sync + 'static + Default> Default for FencedCell<T> {
+    fn default() -> Self {
+        Self::new(T::default())
+    }
+}
+
+impl<T: Send + Sync + 'static> From<T> for FencedCell<T> {
+    fn from(value: T) -> Self {
+        Self::new(value)
+    }
+}
+
+impl<T: Send + Sync + 'static + fmt::Debug> fmt::Debug for FencedCell<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let current = self.cell.read();
+        f.debug_struct("FencedCell")
+            .field("version", &current.version())
+            .field("seen", &current.seen)
+            .field("value", &current.value)
+            .finish()
+    }
+}
+
+/// A value of a [`FencedCell`], with the fence that wrote it. It pins its thread; see [`VersionedCell::read`].
+///
+/// # Examples
+/// ```
+/// let cell = latchwork::FencedCell::new(vec![1]);
+/// let read = cell.read();
+/// assert_eq!((read.len(), read.version().get(), read.fence()), (1, 0, None));
+/// ```
+#[must_use = "the value is released at once if it is not used"]
+pub struct FencedRef<'c, T: Send + Sync + 'static>(Snapshot<'c, Fenced<T>>);
+
+impl<T: Send + Sync + 'static> FencedRef<'_, T> {
+    /// Returns the version of the value.
+    pub fn version(&self) -> Version {
+        self.0.version()
+    }
+
+    /// Returns the fence that the value was written with, or `None` for the first value of the cell.
+    pub fn fence(&self) -> Option<Fence> {
+        self.0.seen
+    }
+}
+
+impl<T: Send + Sync + 'static> Deref for FencedRef<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.0.value
+    }
+}
+
+impl<T: Send + Sync + 'static + fmt::Debug> fmt::Debug for FencedRef<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FencedRef")
+            .field("version", &self.version())
+            .field("fence", &self.fence())
+            .field("value", &**self)
+            .finish()
+    }
+}
+
+/// A [`FencedCell`] refused a write, because it has seen a newer fence. Returns the value.
+///
+/// # Examples
+/// ```
+/// use latchwork::{Fence, FencedCell, FencingToken};
+/// let cell = FencedCell::new("a");
+/// cell.write(Fence::new(FencingToken::new(5), 1), "b").expect("it has seen no fence");
+/// let other = cell.write(Fence::new(FencingToken::new(5), 2), "c").unwrap_err();
+/// assert_eq!(other.to_string(), "fencing token 5 is stale: token 5 was seen from another holder");
+/// let late = cell.write(Fence::new(FencingToken::new(4), 1), "c").unwrap_err();
+/// assert_eq!(late.to_string(), "fencing token 4 is stale: token 5 was seen");
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct StaleFence<T> {
+    /// The fence of the refused write.
+    pub offered: Fence,
+    /// The fence that the cell had seen when it refused the write.
+    pub seen: Fence,
+    /// The value that was not written.
+    pub value: T,
+}
+
+impl<T> fmt::Debug for StaleFence<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StaleFence")
+            .field("offered", &self.offered)
+            .field("seen", &self.seen)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Display for StaleFence<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (offered, seen) = (self.offered.token, self.seen.token);
+        write!(f, "fencing token {offered} is stale: token {seen} was seen")?;
+        if offered == seen {
+            f.write_str(" from another holder")?;
+        }
+        Ok(())
+    }
+}
+
+impl<T> Error for StaleFence<T> {}
