@@ -1,9 +1,9 @@
 //! Single flight: many tasks ask for the same values at once, and each value is made only once.
 //!
-//! What it teaches: `lock_async(&key)`, then a second look into the cache. The first task to ask for
-//! a key gets its lock and fills the cache. The others wait as tasks, not as threads, and find the
-//! cache filled when their turn comes. Other keys are not held up, and the lock of a key that is
-//! filled is gone from the table.
+//! What it teaches: a `SingleFlight` in front of a cache. The first task to ask for a key leads: it computes
+//! the value and fills the cache. Tasks that ask meanwhile follow: they wait as tasks, not as threads, and
+//! receive a clone. Other keys do not wait, and nothing is stored for a key that is filled. The leader checks
+//! the cache once more, because another leader may have filled it after this task missed.
 //!
 //! Run it with `cargo run --release --example single_flight`.
 
@@ -12,7 +12,7 @@ use std::error::Error;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use latchwork::LockTable;
+use latchwork::SingleFlight;
 use tokio::runtime::Runtime;
 use tokio::task::{self, JoinError, JoinSet};
 
@@ -35,10 +35,11 @@ const PRIMES: [(u64, u64); 8] = [
 struct Cache {
     /// Locked for a look-up only, never while a value is made.
     values: Mutex<BTreeMap<u64, u64>>,
-    filling: LockTable<u64>,
-    fills: AtomicUsize,
+    flights: SingleFlight<u64, u64>,
     hits: AtomicUsize,
+    flown: AtomicUsize,
     late_hits: AtomicUsize,
+    fills: AtomicUsize,
 }
 
 impl Cache {
@@ -47,11 +48,13 @@ impl Cache {
             self.hits.fetch_add(1, Ordering::Relaxed);
             return Ok(count);
         }
-        // Held across the `.await` below. If this task is cancelled there, or fails, the lock goes to
-        // the next in line, which looks, finds nothing, and tries in its turn.
-        let _filling = self.filling.lock_async(&limit).await;
-        // Whoever held the lock before us has most likely done the work. Without this second look
-        // every task that waited would do it once more.
+        self.flown.fetch_add(1, Ordering::Relaxed);
+        // If the task that leads is cancelled, or fails, one of its followers runs its own closure.
+        self.flights.try_run_async(limit, || self.fill(limit)).await
+    }
+
+    async fn fill(&self, limit: u64) -> Result<u64, JoinError> {
+        // Without this second look, a task that missed before the flight of another ended would fill once more.
         if let Some(count) = self.look_up(limit) {
             self.late_hits.fetch_add(1, Ordering::Relaxed);
             return Ok(count);
@@ -101,6 +104,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let fills = cache.fills.load(Ordering::Relaxed);
     let hits = cache.hits.load(Ordering::Relaxed);
     let late_hits = cache.late_hits.load(Ordering::Relaxed);
+    let followers = cache.flown.load(Ordering::Relaxed) - fills - late_hits;
     println!(
         "{:>5} requests for {} keys",
         ROUNDS * REQUESTS,
@@ -108,10 +112,15 @@ async fn run() -> Result<(), Box<dyn Error>> {
     );
     println!("{fills:>5} fills");
     println!("{hits:>5} hits at the first look");
-    println!("{late_hits:>5} hits at the second look, under the lock");
+    println!("{late_hits:>5} hits at the second look, by a leader");
+    println!("{followers:>5} followers of a leader");
 
     assert_eq!(fills, PRIMES.len(), "each value is made once");
-    assert_eq!(fills + hits + late_hits, ROUNDS * REQUESTS, "none is lost");
-    assert_eq!(cache.filling.held(), 0, "nothing is left in the table");
+    assert_eq!(
+        fills + hits + late_hits + followers,
+        ROUNDS * REQUESTS,
+        "each request is counted once"
+    );
+    assert_eq!(cache.flights.in_flight(), 0, "nothing is left");
     Ok(())
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`LockTable`] | locks by key: any key of a type, without registering it, at the price of a bare mutex |
 //! | [`Session`] | many keys, taken as one goes and given back together; deadlocks are found and reported |
+//! | [`SingleFlight`] | one computation for all callers that ask for one key at once |
 //! | [`VersionedCell`] | a value that is read without waiting and replaced as a whole, with a version for optimistic writes |
 //! | [`FencedCell`] | a value that only the newest holder of a lock can write |
 //! | [`atomically`], [`Transaction`] | changing several cells at one moment, and waiting for what they say |
@@ -53,6 +54,7 @@ mod waits_for;
 
 mod lock_table;
 mod session;
+mod single_flight;
 
 mod cell;
 mod fenced;
@@ -89,6 +91,7 @@ pub use session::{
     DeadlockKey, DeadlockParty, DeadlockReport, LockError, Policy, Savepoint, SavepointError,
     Session, SessionId, SessionLockFuture,
 };
+pub use single_flight::SingleFlight;
 pub use stats::{Stats, flush, stats};
 pub use txn::{
     Abort, AbortReasons, LabelStats, RunAsync, Transaction, Tx, TxAbort, TxError, View, atomically,

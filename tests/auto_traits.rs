@@ -13,8 +13,8 @@ use latchwork::{
     FencedCell, FencedRef, FencingToken, IntegerHasher, KeyId, LockError, LockSet, LockTable,
     LockTableBuilder, Mode, OwnedSnapshot, ParseFencingTokenError, ParseVersionError, Policy,
     RandomState, ReadPin, RetryPolicy, Savepoint, SavepointError, Session, SessionId,
-    SessionLockFuture, SharedGuard, Snapshot, SnapshotRef, StaleFence, Stats, TableStats,
-    UpdateError, Version, VersionedCell,
+    SessionLockFuture, SharedGuard, SingleFlight, Snapshot, SnapshotRef, StaleFence, Stats,
+    TableStats, UpdateError, Version, VersionedCell,
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
@@ -76,6 +76,15 @@ assert_impl_all!(FencingToken: Send, Sync, Copy, Ord, Hash);
 assert_impl_all!(Fence: Send, Sync, Copy, Eq, Hash);
 assert_not_impl_any!(Fence: PartialOrd); // one token and two nonces have no order
 assert_impl_all!(ParseFencingTokenError: Send, Sync, Clone, Eq, Error);
+
+// Callers on several threads share a key, to compare it, and a value, to clone it.
+assert_impl_all!(SingleFlight<String, String>: Send, Sync, UnwindSafe, RefUnwindSafe, Default);
+assert_not_impl_any!(SingleFlight<Rc<u8>, String>: Send, Sync);
+assert_not_impl_any!(SingleFlight<String, Rc<u8>>: Send, Sync);
+assert_not_impl_any!(SingleFlight<String, Cell<u8>>: Send, Sync);
+assert_impl_all!(SingleFlight<String, String, SendOnly>: Send);
+assert_not_impl_any!(SingleFlight<String, String, SendOnly>: Sync);
+assert_not_impl_any!(SingleFlight<String, String, Neither>: Send, Sync);
 
 // A guard is the proof of a lock: a copy would unlock twice.
 assert_not_impl_any!(ExclusiveGuard<'static>: Clone, Copy);

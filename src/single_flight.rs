@@ -1,0 +1,374 @@
+//! One computation for all callers that ask for one key at once: [`SingleFlight`].
+//!
+//! A *flight* is one computation with its participants. A shard maps the hash of a key and the number of a flight to the flight;
+//! keys are compared outside of the shard's mutex, because a comparison is user code. The participants agree on a leader by a lock
+//! of a [`LockTable`], whose key is the number of the flight: the leader holds it exclusively while it computes, and the others
+//! wait for it shared, so that all of them are granted at once.
+//!
+//! *Ending.* A leader that has a value first removes the flight from its shard and then publishes the value. So a caller that
+//! arrives after any participant has returned starts a new flight.
+//!
+//! *Unwinding.* A leader that panics, or whose future is dropped, releases the lock without a value. Each of the others then
+//! locks the flight exclusively, in the order of the queue, and the first one leads. A participant leaves the flight when its
+//! [`Seat`] is dropped, and the last one to leave removes the flight.
+
+use core::convert::Infallible;
+use core::fmt;
+use core::hash::{BuildHasher, Hash};
+use core::panic::{RefUnwindSafe, UnwindSafe};
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+use crossbeam_utils::CachePadded;
+
+use crate::lock_table::{ExclusiveGuard, LockTable};
+use crate::sync::{Counter, Mutex};
+use crate::{IntegerHasher, RandomState};
+
+/// Runs one computation for all callers that ask for one key at once.
+///
+/// The first caller of a key leads: it computes the value. Callers that arrive before it is done follow: they wait, and receive a
+/// clone. Other keys do not wait. Nothing is stored once a value is delivered, so this is no cache: a caller that arrives
+/// after the end of the computation starts a new one. Keys are compared with [`Eq`], not only hashed.
+///
+/// # Cancellation and panics
+/// A leader whose closure panics, or whose future is dropped, passes the lead on: one of its followers runs its own closure.
+/// Followers never receive an error or a panic of another caller. A future of a leader that is forgotten
+/// ([`core::mem::forget`]) keeps its key computed for as long as the `SingleFlight` lives, and its followers wait.
+///
+/// # Errors
+/// An error is not shared. [`try_run`](Self::try_run) returns the error to the leader alone, and the next follower runs its own
+/// closure. So followers of a computation that keeps failing try one after another. To share an error, make it part of the
+/// value: `SingleFlight<K, Result<T, Arc<E>>>` with [`run`](Self::run).
+///
+/// # Deadlocks
+/// A closure that asks for the key that it computes waits for itself. Closures that ask for each other's keys must agree on
+/// an order, as with locks.
+///
+/// # Memory ordering
+/// The computation of a value synchronises with the return of each caller that receives it.
+///
+/// # When something else is better
+/// To keep values, use a cache that coalesces its loads, such as `moka` with `get_with`, or call `run` where the cache misses
+/// and look into the cache once more inside of the closure.
+///
+/// # Examples
+/// ```
+/// use latchwork::SingleFlight;
+/// use std::sync::Barrier;
+/// use std::sync::atomic::{AtomicUsize, Ordering};
+///
+/// let (flights, runs) = (SingleFlight::new(), AtomicUsize::new(0));
+/// let load = |name: &str| {
+///     runs.fetch_add(1, Ordering::Relaxed);
+///     name.len()
+/// };
+/// std::thread::scope(|s| {
+///     for _ in 0..8 {
+///         s.spawn(|| assert_eq!(flights.run("a.txt", || load("a.txt")), 5));
+///     }
+/// });
+/// assert!((1..=8).contains(&runs.into_inner())); // one for each group of callers that overlap
+/// assert_eq!(flights.in_flight(), 0);
+/// ```
+#[doc(alias = "coalesce")]
+#[doc(alias = "deduplicate")]
+pub struct SingleFlight<K, V, S = RandomState> {
+    hasher: S,
+    shards: Box<[Shard<K, V>]>,
+    numbers: Counter,
+    /// Held exclusively by the leader of the flight with this number.
+    leads: LockTable<u64, IntegerHasher>,
+}
+
+/// By the hash of the key and the number of the flight.
+type Shard<K, V> = CachePadded<Mutex<BTreeMap<(u64, u64), Entry<K, V>>>>;
+
+/// A power of two. Not found by measurement.
+const SHARDS: usize = 16;
+
+struct Flight<K, V> {
+    number: u64,
+    key: K,
+    value: OnceLock<V>,
+}
+
+struct Entry<K, V> {
+    flight: Arc<Flight<K, V>>,
+    participants: usize,
+}
+
+/// A participant of a flight.
+struct Seat<'s, K, V> {
+    shard: &'s Shard<K, V>,
+    hash: u64,
+    flight: Arc<Flight<K, V>>,
+}
+
+impl<K, V> Seat<'_, K, V> {
+    fn place(&self) -> (u64, u64) {
+        (self.hash, self.flight.number)
+    }
+
+    fn value(&self) -> Option<&V> {
+        self.flight.value.get()
+    }
+
+    /// Ends the flight with the leader's value, and returns it.
+    fn land(&self, value: V) -> V
+    where
+        V: Clone,
+    {
+        let ended = self.shard.lock().remove(&self.place());
+        if ended.is_some_and(|entry| entry.participants == 1) {
+            // No other caller can join any more.
+            return value;
+        }
+        let copy = value.clone();
+        // Set once: the caller holds the flight exclusively, and has found no value.
+        let _ = self.flight.value.set(value);
+        copy
+    }
+}
+
+impl<K, V> Drop for Seat<'_, K, V> {
+    fn drop(&mut self) {
+        let mut flights = self.shard.lock();
+        let Some(entry) = flights.get_mut(&self.place()) else {
+            return;
+        };
+        entry.participants -= 1;
+        if entry.participants == 0 {
+            // `self` keeps the flight, so that no key is dropped under the mutex.
+            flights.remove(&self.place());
+        }
+    }
+}
+
+// No user code runs under the mutex of a shard, so a panic leaves every shard whole. Keys and values are only shared.
+impl<K: RefUnwindSafe, V: RefUnwindSafe, S: UnwindSafe> UnwindSafe for SingleFlight<K, V, S> {}
+impl<K: RefUnwindSafe, V: RefUnwindSafe, S: RefUnwindSafe> RefUnwindSafe for SingleFlight<K, V, S> {}
+
+impl<K, V> SingleFlight<K, V> {
+    /// Makes one with the default hasher.
+    pub fn new() -> Self {
+        Self::with_hasher(RandomState::new())
+    }
+}
+
+impl<K, V, S> SingleFlight<K, V, S> {
+    /// Makes one that hashes keys with `hasher`.
+    pub fn with_hasher(hasher: S) -> Self {
+        SingleFlight {
+            hasher,
+            shards: (0..SHARDS)
+                .map(|_| CachePadded::new(Mutex::new(BTreeMap::new())))
+                .collect(),
+            numbers: Counter::new(),
+            leads: LockTable::builder()
+                .hasher(IntegerHasher::new())
+                .concurrency(1)
+                .build(),
+        }
+    }
+
+    /// Returns the number of computations that callers run or wait for now. It may be out of date by the time that it returns.
+    pub fn in_flight(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
+    }
+}
+
+impl<K: Eq + Hash, V, S: BuildHasher> SingleFlight<K, V, S> {
+    /// Joins the flight of `key`, or starts one. No user code runs under the mutex of a shard.
+    fn join(&self, key: K) -> Seat<'_, K, V> {
+        let hash = self.hasher.hash_one(&key);
+        // The high bits: hashers for hash maps make the low ones good, and those of `IntegerHasher` are as good.
+        let shard = &self.shards[(hash >> 32) as usize % SHARDS];
+        // Flights of one hash that were compared before have lower numbers.
+        let mut number = 0;
+        loop {
+            let mut flights = shard.lock();
+            let Some((_, entry)) = flights.range_mut((hash, number)..=(hash, u64::MAX)).next()
+            else {
+                // Numbered under the mutex, so that later flights of this shard have greater numbers.
+                number = self.numbers.next();
+                let flight = Arc::new(Flight {
+                    number,
+                    key,
+                    value: OnceLock::new(),
+                });
+                let entry = Entry {
+                    flight: Arc::clone(&flight),
+                    participants: 1,
+                };
+                flights.insert((hash, number), entry);
+                drop(flights);
+                return Seat {
+                    shard,
+                    hash,
+                    flight,
+                };
+            };
+            entry.participants += 1;
+            let seat = Seat {
+                shard,
+                hash,
+                flight: Arc::clone(&entry.flight),
+            };
+            drop(flights);
+            if seat.flight.key == key {
+                return seat;
+            }
+            number = seat.flight.number + 1;
+        }
+    }
+}
+
+impl<K: Eq + Hash, V: Clone, S: BuildHasher> SingleFlight<K, V, S> {
+    /// Returns the value of `f`, or a clone of the value that another caller computes for an equal key at this time.
+    ///
+    /// # Blocking
+    /// Blocks until the value is there. It spins a little, then sleeps. Threads and tasks may ask for one key together.
+    ///
+    /// # Panics
+    /// Panics if `f` panics, and the lead passes on; if comparing, hashing or cloning panics, for this caller only.
+    ///
+    /// # Deadlocks
+    /// Deadlocks if `f` asks for the same key.
+    ///
+    /// # Examples
+    /// ```
+    /// let flights = latchwork::SingleFlight::new();
+    /// assert_eq!(flights.run("a", || 1), 1);
+    /// assert_eq!(flights.run("a", || 2), 2); // nothing was kept
+    /// ```
+    pub fn run(&self, key: K, f: impl FnOnce() -> V) -> V {
+        match self.try_run(key, || Ok::<V, Infallible>(f())) {
+            Ok(value) => value,
+            Err(never) => match never {},
+        }
+    }
+
+    /// As [`run`](Self::run), for a computation that may fail.
+    ///
+    /// # Errors
+    /// Returns the error of `f` if this caller led. The next follower then runs its own closure.
+    ///
+    /// # Examples
+    /// ```
+    /// let flights = latchwork::SingleFlight::new();
+    /// assert_eq!(flights.try_run("a", || "x".parse::<u8>().map_err(drop)), Err(()));
+    /// assert_eq!(flights.try_run("a", || "7".parse::<u8>().map_err(drop)), Ok(7));
+    /// ```
+    pub fn try_run<E>(&self, key: K, f: impl FnOnce() -> Result<V, E>) -> Result<V, E> {
+        let seat = self.join(key);
+        let number = seat.flight.number;
+        let lead = match self.leads.try_lock(&number) {
+            Some(lead) => lead,
+            None => {
+                drop(self.leads.lock_shared(&number));
+                if let Some(value) = seat.value() {
+                    return Ok(value.clone());
+                }
+                // The leader has passed the lead on.
+                self.leads.lock(&number)
+            }
+        };
+        match Self::still_to_compute(&seat, lead) {
+            // Held until the value is published, or the closure unwinds.
+            Ok(_lead) => Ok(seat.land(f()?)),
+            Err(value) => Ok(value),
+        }
+    }
+
+    /// As [`run`](Self::run), for a task: the caller that leads polls the future that `f` makes.
+    ///
+    /// Nothing happens until the future is polled. A future that was polled once and is not polled further holds up the other
+    /// callers of its key: poll it, or drop it. Any executor will do.
+    ///
+    /// # Cancel safety
+    /// A future may be dropped at any point. If it leads, the computation is dropped with it, and one of its followers runs
+    /// its own closure. To finish a computation whatever becomes of its caller, spawn it as a task and await
+    /// the task in the closure.
+    ///
+    /// # Panics
+    /// Panics if the future that `f` makes panics, and the lead passes on. Panics if it is polled after it was ready.
+    ///
+    /// # Deadlocks
+    /// The future never completes if the future that `f` makes asks for the same key.
+    ///
+    /// # Examples
+    /// ```
+    /// # pollster::block_on(async {
+    /// let flights = latchwork::SingleFlight::new();
+    /// let value = flights.run_async("a", || async { 7 }).await;
+    /// assert_eq!(value, 7);
+    /// # });
+    /// ```
+    pub async fn run_async<F>(&self, key: K, f: impl FnOnce() -> F) -> V
+    where
+        F: Future<Output = V>,
+    {
+        let infallible = || async { Ok::<V, Infallible>(f().await) };
+        match self.try_run_async(key, infallible).await {
+            Ok(value) => value,
+            Err(never) => match never {},
+        }
+    }
+
+    /// As [`run_async`](Self::run_async), for a computation that may fail.
+    ///
+    /// # Errors
+    /// Returns the error of the future if this caller led. The next follower then runs its own closure.
+    ///
+    /// # Cancel safety
+    /// It is as cancel-safe as [`run_async`](Self::run_async).
+    pub async fn try_run_async<E, F>(&self, key: K, f: impl FnOnce() -> F) -> Result<V, E>
+    where
+        F: Future<Output = Result<V, E>>,
+    {
+        let seat = self.join(key);
+        let number = seat.flight.number;
+        let lead = match self.leads.try_lock(&number) {
+            Some(lead) => lead,
+            None => {
+                drop(self.leads.lock_shared_async(&number).await);
+                if let Some(value) = seat.value() {
+                    return Ok(value.clone());
+                }
+                self.leads.lock_async(&number).await
+            }
+        };
+        match Self::still_to_compute(&seat, lead) {
+            Ok(_lead) => Ok(seat.land(f().await?)),
+            Err(value) => Ok(value),
+        }
+    }
+
+    /// Returns the lead if the flight has no value yet, and a clone of the value otherwise.
+    fn still_to_compute<'l>(
+        seat: &Seat<'_, K, V>,
+        lead: ExclusiveGuard<'l>,
+    ) -> Result<ExclusiveGuard<'l>, V> {
+        let Some(value) = seat.value() else {
+            return Ok(lead);
+        };
+        // Released before user code runs.
+        drop(lead);
+        Err(value.clone())
+    }
+}
+
+impl<K, V, S: Default> Default for SingleFlight<K, V, S> {
+    fn default() -> Self {
+        Self::with_hasher(S::default())
+    }
+}
+
+impl<K, V, S> fmt::Debug for SingleFlight<K, V, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SingleFlight")
+            .field("in_flight", &self.in_flight())
+            .finish_non_exhaustive()
+    }
+}
