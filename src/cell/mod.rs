@@ -78,6 +78,10 @@ use crate::reclaim;
 /// # Memory ordering
 /// A read synchronises with the write whose value it returns, and each write with the one before.
 ///
+/// # Fork
+/// Cells work in the child of a process with threads. A thread that was pinned at the fork stops reclamation in the child for
+/// good. See [`docs::fork`](crate::docs::fork).
+///
 /// # In a static
 /// A cell allocates its first value, so it needs a [`LazyLock`](std::sync::LazyLock):
 ///

@@ -2,7 +2,10 @@
 //!
 //! - [`optimistic`]: when to lock and when to be optimistic.
 //! - [`locks`]: four ways to hold several locks without deadlock, and which to take.
+//! - [`fork`]: what works in the child of a process with threads.
 //! - [`glossary`]: what the words mean here.
+
+pub mod fork;
 
 /// When to lock and when to be optimistic.
 ///

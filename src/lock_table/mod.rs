@@ -84,6 +84,9 @@ use crate::{IntegerHasher, RandomState};
 /// Bounded by the locks held or waited for at once, plus the root ([`LockTableBuilder::concurrency`]).
 /// A key's entry goes when its last holder or waiter goes, also by timeout or panic.
 ///
+/// # Fork
+/// In the child of a process with threads, keys that other threads held stay held. See [`docs::fork`](crate::docs::fork).
+///
 /// # When something else is better
 /// A fixed set of locks that you can index needs no table: use an array of
 /// `parking_lot::Mutex`. If each key has data that only its holder touches, a concurrent map with entry locks such as

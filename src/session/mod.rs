@@ -77,6 +77,9 @@ const DETECT_AFTER: Duration = Duration::from_millis(1);
 /// panic, or one in a drop that is part of a panic, the process aborts, as it does for a guard. One that is
 /// forgotten ([`core::mem::forget`]) keeps its keys held for as long as the table lives, and nothing else happens.
 ///
+/// # Fork
+/// In the child of a process with threads, keys of other sessions stay held. See [`docs::fork`](crate::docs::fork).
+///
 /// # When something else is better
 /// If all keys are known up front, [`lock_all`](LockTable::lock_all) cannot deadlock and need not look.
 ///
