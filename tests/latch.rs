@@ -43,6 +43,27 @@ fn a_version_is_current_until_somebody_is_alone() {
     assert!(!latch.is_current(version) && latch.is_obsolete());
 }
 
+/// The version stayed as it was, so that an earlier one was current and even upgraded.
+#[test]
+fn a_write_through_get_mut_is_not_missed() {
+    let mut latch = OptimisticLatch::new(1);
+    let version = latch.version().unwrap();
+    *latch.get_mut() = 2;
+    assert!(!latch.is_current(version));
+    assert_eq!(latch.upgrade(version).unwrap_err(), Restart::Changed);
+    let current = latch.version().unwrap();
+    assert_eq!(*latch.upgrade(current).unwrap(), 2);
+
+    // Neither a forgotten guard nor an obsolete latch becomes free by it.
+    std::mem::forget(latch.shared().unwrap());
+    *latch.get_mut() = 3;
+    assert!(latch.try_exclusive().is_none() && latch.try_shared().is_some());
+    let mut latch = OptimisticLatch::new(1);
+    ExclusiveGuard::obsolete(latch.exclusive().unwrap());
+    *latch.get_mut() = 2;
+    assert!(latch.is_obsolete());
+}
+
 #[test]
 fn who_holds_it_keeps_out_whom_he_must() {
     let latch = OptimisticLatch::new(Pair::default());

@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::task::{alarm, block_on, poll};
 use common::{A, B, World, finish, spawn};
 use latchwork_loom_tests::Model;
 use std::sync::Arc;
@@ -58,6 +59,40 @@ fn a_waiter_gives_up_before_another_fifo() {
             drop(guard);
             finish(world, others)
         });
+}
+
+/// The head is woken and never checks; the deadline of the thread behind it passes.
+#[test]
+fn a_late_waiter_is_not_refused_a_free_key() {
+    for shared in [false, true] {
+        Model::new("a deadline passes behind a head that is not polled, against release")
+            .rules("[M9] [M15]")
+            .preemptions(Some(4))
+            .outcomes(if shared {
+                &["n w2", "y w2"]
+            } else {
+                &["n w2", "y w1", "y w2"]
+            })
+            .check(move || {
+                let world = World::new();
+                let guard = world.lock(A);
+                let (_deaf, waker) = alarm();
+                let mut head = world.table.lock_async(&A);
+                assert!(poll(&mut head, &waker).is_pending());
+                let other = spawn(&world, move |w| {
+                    w.note(if shared {
+                        w.shared_or_cancel(A)
+                    } else {
+                        w.exclusive_or_cancel(A)
+                    });
+                });
+                world.write(A);
+                drop(guard);
+                other.join().unwrap();
+                drop(block_on(head));
+                world.outcome()
+            });
+    }
 }
 
 /// The writer at the head gives up while readers hold the key: the reader behind it is let in.

@@ -2,12 +2,15 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::task::Poll;
 
 use common::task::{alarm, block_on, poll};
 use common::{A, B, World, finish, spawn};
 use latchwork::Mode::{Exclusive, Shared};
 use latchwork_loom_tests::Model;
+use loom::sync::atomic::AtomicBool;
+use loom::sync::atomic::Ordering::{Acquire, Release};
 
 fn exclusive(world: &World, key: u64) {
     let guard = block_on(world.table.lock_async(&key));
@@ -231,6 +234,140 @@ fn a_set_of_both_modes_as_a_task() {
             world.write(A);
             world.read(B);
             drop(set);
+            finish(world, [other])
+        });
+}
+
+/// The head is woken and never polled; the task behind it finds the key free and is not refused.
+#[test]
+fn a_task_behind_one_that_never_checks_is_not_refused() {
+    Model::new("a task is polled again once the key is free, behind a head that is not polled")
+        .rules("[M7] [M15]")
+        .preemptions(Some(4))
+        .outcomes(&["newcomer w1", "queued w2"])
+        .check(|| {
+            let world = World::new();
+            let guard = world.lock(A);
+            let (_deaf, waker) = alarm();
+            let mut head = world.table.lock_async(&A);
+            assert!(poll(&mut head, &waker).is_pending());
+            // loom's notifications may be spurious: the flag says whether this one was not.
+            let (free, _) = alarm();
+            let is_free = Arc::new((AtomicBool::new(false), free.clone()));
+            let released = is_free.clone();
+            let other = spawn(&world, move |w| {
+                let (_, waker) = alarm();
+                let mut future = w.table.lock_async(&A);
+                let guard = match poll(&mut future, &waker) {
+                    Poll::Ready(guard) => {
+                        w.note("newcomer");
+                        guard
+                    }
+                    Poll::Pending => {
+                        while !is_free.0.load(Acquire) {
+                            is_free.1.0.wait();
+                        }
+                        let Poll::Ready(guard) = poll(&mut future, &waker) else {
+                            panic!("a queued task was refused a free key");
+                        };
+                        w.note("queued");
+                        guard
+                    }
+                };
+                w.write(A);
+                drop(guard);
+            });
+            world.write(A);
+            drop(guard);
+            released.0.store(true, Release);
+            free.0.notify();
+            other.join().unwrap();
+            drop(block_on(head));
+            world.outcome()
+        });
+}
+
+/// A newcomer that leaves a free key to the woken head does so without the mutex: the compare-and-swap of the task that
+/// acquires the key out of turn follows it nevertheless.
+#[test]
+fn overtake_after_an_equal_state() {
+    Model::new("a task acquires the key out of turn as a newcomer has it")
+        .rules("[S3] [M15]")
+        .preemptions(Some(3))
+        .outcomes(&["early n w2", "early y w2", "late y w2"])
+        .check(|| {
+            let world = World::new();
+            let guard = world.lock(A);
+            let (_deaf, waker) = alarm();
+            let mut head = world.table.lock_async(&A);
+            let mut behind = world.table.lock_async(&A);
+            assert!(poll(&mut head, &waker).is_pending());
+            assert!(poll(&mut behind, &waker).is_pending());
+            drop(guard);
+            let other = spawn(&world, |w| w.note(w.try_exclusive(A)));
+            match poll(&mut behind, &waker) {
+                Poll::Ready(guard) => {
+                    world.write(A);
+                    drop(guard);
+                    world.note("early");
+                }
+                Poll::Pending => world.note("late"),
+            }
+            other.join().unwrap();
+            drop(block_on(head));
+            drop(behind);
+            world.outcome()
+        });
+}
+
+#[test]
+fn two_tasks_are_polled_as_the_key_comes_free() {
+    Model::new("a task that waits and one that is polled again, against a release")
+        .rules("[M5] [M15] [W2]")
+        .preemptions(Some(3))
+        .outcomes(&["w1", "w2"])
+        .check(|| {
+            let world = World::new();
+            let guard = world.lock(A);
+            let other = spawn(&world, |w| exclusive(w, A));
+            let (_deaf, waker) = alarm();
+            let mut future = world.table.lock_async(&A);
+            assert!(poll(&mut future, &waker).is_pending());
+            world.write(A);
+            drop(guard);
+            let guard = match poll(&mut future, &waker) {
+                Poll::Ready(guard) => guard,
+                Poll::Pending => block_on(&mut future),
+            };
+            world.write(A);
+            drop(guard);
+            drop(future);
+            finish(world, [other])
+        });
+}
+
+#[test]
+fn a_task_is_polled_as_the_head_gives_up() {
+    Model::new("a task is polled again as the one before it gives up, against a release")
+        .rules("[M5] [M9] [M15]")
+        .preemptions(Some(3))
+        .outcomes(&["n w2", "y w1", "y w2"])
+        .check(|| {
+            let world = World::new();
+            let guard = world.lock(A);
+            let other = spawn(&world, |w| w.note(w.exclusive_or_cancel(A)));
+            let (_deaf, waker) = alarm();
+            let mut future = world.table.lock_shared_async(&A);
+            assert!(poll(&mut future, &waker).is_pending());
+            world.write(A);
+            drop(guard);
+            let guard = match poll(&mut future, &waker) {
+                Poll::Ready(guard) => guard,
+                Poll::Pending => block_on(&mut future),
+            };
+            world.read(A);
+            drop(guard);
+            drop(future);
             finish(world, [other])
         });
 }

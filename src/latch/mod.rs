@@ -40,9 +40,11 @@ use crate::wait::Spin;
 use crate::word::Mode;
 use raw::{Entered, RawLatch};
 
-/// What a latch was like when it was read: how often it had been given back by an exclusive holder.
+/// What a latch was like when it was read: how often it had been given back by an exclusive holder, or lent by
+/// [`get_mut`](OptimisticLatch::get_mut).
 ///
-/// It means something to the latch that it is from and to no other. A version comes again after 2^48 exclusive holds.
+/// It means something to the latch that it is from and to no other. A latch that is assigned or swapped into the same place is
+/// another one. A version comes again after 2^48 exclusive holds.
 ///
 /// # Examples
 /// ```
@@ -144,8 +146,20 @@ impl<T> OptimisticLatch<T> {
 }
 
 impl<T: ?Sized> OptimisticLatch<T> {
-    /// Returns the value, which nobody else can reach.
+    /// Returns the value for a change in place, which counts as a write: every earlier version is out of date.
+    ///
+    /// The caller borrows the latch exclusively, so no thread waits for it. Never blocks, and ignores a guard that was
+    /// forgotten and a latch that is obsolete: the one stays held, and the other obsolete.
+    ///
+    /// # Examples
+    /// ```
+    /// let mut latch = latchwork::latch::OptimisticLatch::new(1);
+    /// let version = latch.version().unwrap();
+    /// *latch.get_mut() = 2;
+    /// assert!(!latch.is_current(version) && latch.upgrade(version).is_err());
+    /// ```
     pub fn get_mut(&mut self) -> &mut T {
+        self.raw.write_in_place();
         &mut self.value
     }
 

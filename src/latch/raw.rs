@@ -116,6 +116,13 @@ impl RawLatch {
         }
     }
 
+    /// The owner changes the value without a hold: no version from before is current any more [O3].
+    pub(super) fn write_in_place(&mut self) {
+        let word = self.load();
+        // Relaxed: the borrow is exclusive, and whoever lends the latch later orders it for the next thread.
+        self.0.store(word.written().bits(), Ordering::Relaxed);
+    }
+
     // Entering
 
     #[inline]

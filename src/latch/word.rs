@@ -8,7 +8,7 @@
 //! | 3 | held exclusively |
 //! | 4 | obsolete: for ever |
 //! | 5-15 | shared holders |
-//! | 16-63 | version: how often it has been given back by an exclusive holder, or marked obsolete |
+//! | 16-63 | version: how often it has been given back by an exclusive holder, marked obsolete, or written in place |
 //!
 //! Bits 0-2 change only under the queue's mutex, but that a release may leave the latch free and set bit 1 there. An
 //! optimistic reader looks at bits 3, 4 and 16-63 and at nothing else.
@@ -169,11 +169,15 @@ impl Word {
         }
     }
 
+    /// This word at its next version. Beyond the last one comes the first again.
+    pub(super) const fn written(self) -> Self {
+        Word(self.0.wrapping_add(ONE_VERSION))
+    }
+
     /// This word after one holder has left.
     const fn released(self, mode: Mode) -> Self {
         match mode {
-            // Beyond the last version comes the first again.
-            Mode::Exclusive => Word((self.0 & !EXCLUSIVE).wrapping_add(ONE_VERSION)),
+            Mode::Exclusive => Word(self.0 & !EXCLUSIVE).written(),
             Mode::Shared => Word(self.0 - ONE_READER),
         }
     }
@@ -269,6 +273,23 @@ mod tests {
         let last = Word(!(ONE_VERSION - 1));
         let held = last.taken().expect("free");
         assert_eq!(after(held.release(Mode::Exclusive)), Word::NEW);
+    }
+
+    /// A write in place changes the version alone, whatever a forgotten guard has left.
+    #[test]
+    fn a_write_in_place_makes_a_version() {
+        let free = Word::NEW.written();
+        assert_eq!(free, Word(ONE_VERSION));
+        for word in [
+            free.taken().expect("free"),
+            free.with_holders(Mode::Shared, MAX_READERS),
+            after(free.taken().expect("free").retire()),
+            Word(!0),
+        ] {
+            let written = word.written();
+            assert_ne!(written.content(), word.content());
+            assert_eq!(written.0 % ONE_VERSION, word.0 % ONE_VERSION);
+        }
     }
 
     #[test]

@@ -270,8 +270,8 @@ impl RawTable {
         Acquired::Queued(Place(NonNull::from(monitor)))
     }
 
-    /// Looks at what a queued waiter was told, and leaves `renewal` with it if it waits on. Returns
-    /// whether it holds the key; then it is for the caller to call [`got`](Self::got), also for those
+    /// Checks the signal of a queued waiter. With a `renewal`, as every poll has one, it checks the state too, and
+    /// leaves `renewal` with the waiter if it waits on. Returns whether it holds the key; then the caller must call [`got`](Self::got), also for those
     /// in `wakeup`.
     pub(super) fn check(
         &self,
@@ -284,7 +284,9 @@ impl RawTable {
             Signal::Killed => false,
             Signal::Waiting if renewal.is_none() => false,
             Signal::Waiting | Signal::Woken => {
-                ticket.monitor().look(&ticket.waiter, renewal, wakeup)
+                ticket
+                    .monitor()
+                    .look(&ticket.waiter, self.fairness, renewal, wakeup)
             }
         }
     }
@@ -326,6 +328,11 @@ impl RawTable {
                 continue;
             }
             if !parker.park_by(deadline) {
+                // Step 12: a late waiter is not refused a free key [M15].
+                let monitor = ticket.monitor();
+                if monitor.look(&ticket.waiter, self.fairness, &mut None, &mut wakeup) {
+                    break;
+                }
                 return self.cancel(ticket);
             }
         }

@@ -226,8 +226,9 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     /// a free key is then locked at once, without a spin and without an allocation. Tasks and
     /// threads wait in one queue, and any executor will do.
     ///
-    /// A future that has been granted the key holds it, whether it is polled or not; one that is
-    /// queued and never polled holds up those behind it. Poll it, or drop it.
+    /// A future that was granted the key holds it, even if it is not polled. A future that is woken and not polled
+    /// delays the waiters behind it: they acquire the free key only at their own next poll or deadline, and a thread
+    /// without a deadline waits. So poll every future that is queued, or drop it.
     ///
     /// # Cancel safety
     /// Dropping the future at any point leaves nothing behind: it gives up its place in the queue,

@@ -8,12 +8,16 @@ const INLINE_KEYS: usize = 8;
 pub(super) type Key = (u64, Mode);
 
 /// Distinct keys in ascending order of identity: up to eight in place, more in a vector.
+///
+/// A key that is removed from the vector leaves its place vacant, and the places are closed up once more than half of them are
+/// vacant. So n removals move at most 2 n keys, and each costs the search for its key.
 pub(super) struct Keys {
     ids: [u64; INLINE_KEYS],
     modes: [Mode; INLINE_KEYS],
+    /// How many keys there are.
     len: usize,
-    /// All keys, if there are more than eight; otherwise empty.
-    many: Vec<Key>,
+    /// All keys, if there were more than eight and one is left; otherwise empty. A vacant place has no mode.
+    many: Vec<(u64, Option<Mode>)>,
 }
 
 /// Puts two keys in order, without a branch.
@@ -106,7 +110,12 @@ impl Keys {
                 many.extend(rest);
                 many.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
                 many.dedup_by_key(|key| key.0);
-                self.many = many;
+                self.len = many.len();
+                // In place: both are of one size.
+                self.many = many
+                    .into_iter()
+                    .map(|(id, mode)| (id, Some(mode)))
+                    .collect();
                 return;
             }
         }
@@ -131,6 +140,12 @@ impl Keys {
 
     #[inline]
     pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// How many places there are, the vacant ones included.
+    #[inline]
+    pub(super) fn places(&self) -> usize {
         if self.many.is_empty() {
             self.len
         } else {
@@ -138,31 +153,43 @@ impl Keys {
         }
     }
 
+    /// The key at a place; `None` if it is vacant.
     #[inline]
-    pub(super) fn get(&self, i: usize) -> Key {
+    pub(super) fn at(&self, place: usize) -> Option<Key> {
         if self.many.is_empty() {
-            (self.ids[i], self.modes[i])
+            Some((self.ids[place], self.modes[place]))
         } else {
-            self.many[i]
+            let (id, mode) = self.many[place];
+            mode.map(|mode| (id, mode))
         }
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = Key> {
-        (0..self.len()).map(|i| self.get(i))
+    /// The key number `i` of those of which none was removed.
+    ///
+    /// # Panics
+    /// Panics if its place is vacant.
+    #[inline]
+    pub(super) fn get(&self, i: usize) -> Key {
+        self.at(i).expect("no key was removed")
     }
 
-    /// Takes out the key `id`, if it is there.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Key> {
+        (0..self.places()).filter_map(|place| self.at(place))
+    }
+
+    /// Removes the key `id`, if it is there.
     pub(super) fn remove(&mut self, id: u64) -> Option<Mode> {
-        let i = self.find(id)?;
-        let (_, mode) = self.get(i);
+        let place = self.find(id)?;
+        let (_, mode) = self.at(place)?;
         if self.many.is_empty() {
-            self.ids.copy_within(i + 1..self.len, i);
-            self.modes.copy_within(i + 1..self.len, i);
+            self.ids.copy_within(place + 1..self.len, place);
+            self.modes.copy_within(place + 1..self.len, place);
             self.len -= 1;
         } else {
-            self.many.remove(i);
-            if self.many.is_empty() {
-                self.len = 0;
+            self.many[place].1 = None;
+            self.len -= 1;
+            if self.len < self.many.len() / 2 || self.len == 0 {
+                self.many.retain(|(_, mode)| mode.is_some());
             }
         }
         Some(mode)
@@ -170,9 +197,10 @@ impl Keys {
 
     /// How the key `id` is to be held, if it is there.
     pub(super) fn mode(&self, id: u64) -> Option<Mode> {
-        Some(self.get(self.find(id)?).1)
+        Some(self.at(self.find(id)?)?.1)
     }
 
+    /// The place of the key `id`, which is vacant if the key was removed a moment ago.
     fn find(&self, id: u64) -> Option<usize> {
         // A few are found faster one by one, many by halves.
         if self.many.is_empty() {
@@ -230,6 +258,52 @@ mod tests {
                 assert_eq!(keys.remove(*id), None);
                 let left = all.iter().copied().filter(|key| key.0 != *id);
                 assert!(keys.iter().eq(left), "{list:?} without {id}");
+            }
+        }
+    }
+
+    /// It was quadratic: each removal moved all keys behind it.
+    #[test]
+    fn keys_that_are_removed_one_by_one_move_no_more_than_twice_each() {
+        const KEYS: u64 = 100_000;
+        let orders: [fn(u64) -> u64; 3] = [
+            |i| i,
+            |i| KEYS - 1 - i,
+            // Odd, so that each comes once.
+            |i| i * 77_777 % KEYS,
+        ];
+        for order in orders {
+            let mut keys = Keys::new();
+            keys.fill((0..KEYS).map(|id| (id, Mode::Exclusive)));
+            let mut moved = 0;
+            for i in 0..KEYS {
+                let before = keys.places();
+                assert_eq!(keys.remove(order(i)), Some(Mode::Exclusive));
+                assert_eq!(keys.len() as u64, KEYS - 1 - i);
+                if keys.places() != before {
+                    moved += before;
+                }
+            }
+            assert!(moved <= 4 * KEYS as usize, "{moved} moves");
+            assert_eq!((keys.places(), keys.iter().count()), (0, 0));
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_many_keys_is_in_order_after_each_removal() {
+        let mut seed = 1_u64;
+        for n in 9..40 {
+            let list: Vec<Key> = (0..n).map(|id| (id, Mode::Shared)).collect();
+            let (mut keys, mut left) = (filled(&list), list.clone());
+            while !left.is_empty() {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005) | 1;
+                let (id, _) = left.remove((seed >> 33) as usize % left.len());
+                assert_eq!(keys.remove(id), Some(Mode::Shared));
+                assert_eq!((keys.remove(id), keys.mode(id)), (None, None));
+                assert_eq!(keys.iter().collect::<Vec<_>>(), left);
+                let places: Vec<_> = (0..keys.places()).filter_map(|i| keys.at(i)).collect();
+                assert_eq!(places, left);
+                assert!(left.iter().all(|key| keys.mode(key.0).is_some()));
             }
         }
     }

@@ -153,7 +153,8 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     /// Locks `key` exclusively within `timeout`.
     ///
     /// # Blocking
-    /// For at most `timeout`. Zero is one attempt. A timeout past the range of the clock is none.
+    /// Blocks for at most `timeout`. Zero is one attempt. At the deadline it tries once more, so that a free key is not
+    /// refused. A timeout that overflows [`Instant`] waits indefinitely.
     ///
     /// # Examples
     /// ```
@@ -178,7 +179,7 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     /// Locks `key` exclusively before `instant`.
     ///
     /// # Blocking
-    /// Until `instant` at most. One that has passed is one attempt.
+    /// Blocks until `instant` at the latest, and then tries once more. An instant that has passed is one attempt.
     ///
     /// # Examples
     /// ```

@@ -170,12 +170,13 @@ impl Monitor {
         entered
     }
 
-    /// A waiter looks at its signal, and at the key if it was woken. Returns whether it holds the key
-    /// now; otherwise it waits on, to be told by `renewal` if there is one, which is exchanged for
-    /// the notification that it had. Only for a waiter in this queue or granted.
+    /// A waiter checks its signal, and the key if it was woken or if the key may be acquired out of turn. Returns
+    /// whether it holds the key now; otherwise it waits on, to be notified by `renewal` if there is one, which is
+    /// exchanged for the notification that it had. Only for a waiter in this queue or granted.
     pub(super) fn look(
         &self,
-        waiter: &Waiter,
+        waiter: &Arc<Waiter>,
+        fairness: Fairness,
         renewal: &mut Option<Notify>,
         wakeup: &mut Wakeup,
     ) -> bool {
@@ -184,7 +185,17 @@ impl Monitor {
             match waiter.signal() {
                 Signal::Granted => return true,
                 Signal::Killed => return false,
-                Signal::Waiting => break,
+                Signal::Waiting => {
+                    // Step 11: the head is woken whenever the key is free, so only those behind it gain by
+                    // this. `Fifo` grants in order and never out of turn.
+                    if fairness == Fairness::Eventual
+                        && !queue.is_head(waiter)
+                        && self.overtake(&mut queue, waiter)
+                    {
+                        return true;
+                    }
+                    break;
+                }
                 Signal::Woken => {}
             }
             debug_assert!(queue.is_head(waiter), "only the head is woken");
@@ -207,6 +218,26 @@ impl Monitor {
         // Unlocking touched it last.
         self.canary.check();
         false
+    }
+
+    /// A waiter behind the head acquires the key where a newcomer could. Returns whether it holds the key now.
+    fn overtake(&self, queue: &mut Queue, waiter: &Arc<Waiter>) -> bool {
+        loop {
+            let state = self.load();
+            let Some(next) = state.overtaken_by(waiter.mode()) else {
+                return false;
+            };
+            // The head stays the head: its mark and the count of bypasses stay what they are [M7] [M15].
+            let next = next.with_queue(queue.queued_without(waiter.mode()));
+            // Acquire: from every release of this key, including one that never took the mutex [S3].
+            if self.cas(state, next, Ordering::Acquire) {
+                // SAFETY: neither granted nor killed, so still in the queue [W2]. Its owner has another reference, so no
+                // notification is dropped here.
+                drop(unsafe { queue.remove(waiter) });
+                waiter.set_signal(Signal::Granted);
+                return true;
+            }
+        }
     }
 
     /// Lets the run at the head of the queue hold the key, which fits them in `state`.

@@ -11,7 +11,7 @@ use super::{FencingToken, LockTable};
 use crate::RandomState;
 use crate::word::Mode;
 
-/// The first keys of a set, given back from the last on when this goes.
+/// The keys at the first places of a set, unlocked from the last on when this is dropped.
 pub(super) struct Locked<'a> {
     pub(super) table: &'a RawTable,
     pub(super) keys: &'a Keys,
@@ -22,8 +22,9 @@ impl Locked<'_> {
     #[inline]
     fn unlock_last(&mut self) {
         self.first -= 1;
-        let (hash, mode) = self.keys.get(self.first);
-        self.table.unlock(hash, mode);
+        if let Some((hash, mode)) = self.keys.at(self.first) {
+            self.table.unlock(hash, mode);
+        }
     }
 }
 
@@ -160,7 +161,10 @@ macro_rules! set {
                     .then(|| FencingToken::new(self.table.raw.token(hash)))
             }
 
-            /// Gives one key back and keeps the others. Returns whether the set held it.
+            /// Unlocks one key and keeps the others. Returns whether the set held it.
+            ///
+            /// Searches for the key by halves, so that all keys of a set of n, unlocked one by one in any order, take time in
+            /// proportion to n log n.
             pub fn unlock<Q>(&mut self, key: &Q) -> bool
             where
                 K: Borrow<Q>,
@@ -184,7 +188,7 @@ macro_rules! set {
                 drop(Locked {
                     table: &self.table.raw,
                     keys: &self.keys,
-                    first: self.keys.len(),
+                    first: self.keys.places(),
                 });
             }
         }

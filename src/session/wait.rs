@@ -54,7 +54,12 @@ impl<K: ?Sized, S> Session<'_, K, S> {
                 Next::Nothing => parker.park(),
                 Next::Detect(at) if !parker.park_until(at) => self.detect(),
                 Next::GiveUp(at) if !parker.park_until(at) => {
-                    return self.give_up(LockError::TimedOut);
+                    // With a renewal it checks the state too: a late waiter is not refused a free key [M15].
+                    let (_, notify) = RawTable::notify_thread();
+                    return match self.look(&mut Some(notify)) {
+                        Some(done) => done,
+                        None => self.give_up(LockError::TimedOut),
+                    };
                 }
                 Next::Detect(_) | Next::GiveUp(_) => {}
             }

@@ -3,6 +3,7 @@
 //! A [`Waiter`] is one thread or task in one [`Queue`]; who may touch what of it, and when, is in
 //! PROTOCOL.md beside this file.
 
+mod nested;
 mod queue;
 mod reuse;
 mod spin;

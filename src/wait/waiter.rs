@@ -2,6 +2,7 @@
 
 use std::task::Waker;
 
+use super::nested;
 use super::queue::Links;
 use crate::sync::{AtomicU32, Ordering, Unparker, UnsafeCell, recently};
 use crate::word::Mode;
@@ -31,7 +32,7 @@ impl Notify {
     pub(crate) fn notify(self) {
         match self {
             Notify::Thread(unparker) => unparker.unpark(),
-            Notify::Task(waker) => waker.wake(),
+            Notify::Task(waker) => nested::wake(waker),
         }
     }
 

@@ -237,6 +237,19 @@ impl State {
         }
     }
 
+    /// This state when a waiter that is not the head acquires the key out of turn; `None` if it must wait.
+    ///
+    /// It may acquire what a newcomer may. A reader may also acquire a free key past a queued writer: the
+    /// release that follows counts as a bypass of the head, as after every newcomer. Into a key that is held shared it may
+    /// not, or readers that overlap would starve the writer.
+    pub(crate) fn overtaken_by(self, mode: Mode) -> Option<Self> {
+        match self.enter(mode) {
+            Entry::Admit(next) => Some(next),
+            Entry::Refuse if !self.is_held() => Some(self.with_holders(mode, 1)),
+            Entry::Refuse | Entry::Dead => None,
+        }
+    }
+
     /// What a holder in `mode` owes when it leaves. `strict` hands over whenever somebody waits.
     pub(crate) const fn release(self, mode: Mode, strict: bool) -> Release {
         let rest = self.released(mode);
