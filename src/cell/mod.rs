@@ -106,7 +106,9 @@ use crate::reclaim;
 /// ```
 pub struct VersionedCell<T: Send + Sync + 'static> {
     head: Head,
-    value: PhantomData<T>,
+    /// It owns a `T`, which decides what may cross threads; and it is invariant in it, since `set` replaces the value
+    /// through a shared reference. A covariant cell would accept a value under one type and return it under another.
+    value: PhantomData<(T, fn(T) -> T)>,
 }
 
 // A panic in a closure or a clone leaves the value as it was, and nobody changes it in place but by `get_mut`.

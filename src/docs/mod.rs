@@ -3,6 +3,7 @@
 //! - [`optimistic`]: when to lock and when to be optimistic.
 //! - [`locks`]: four ways to hold several locks without deadlock, and which to take.
 //! - [`glossary`]: what the words mean here.
+//! - [`variance`]: which types may stand for each other.
 
 /// When to lock and when to be optimistic.
 ///
@@ -131,3 +132,5 @@ pub mod locks {}
 /// | own | to keep others from writing a cell until an attempt is over |
 /// | age | what decides who goes first of two transactions that have kept losing |
 pub mod glossary {}
+
+pub mod variance;
