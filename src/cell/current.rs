@@ -177,8 +177,8 @@ impl<'p> NodeRef<'p> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::VersionedCell;
     use crate::cell::Rank;
+    use crate::{VersionedCell, reclaim};
 
     fn node<T>(node: &mut Node<T>) -> NodeRef<'_> {
         // SAFETY: borrowed for as long.
@@ -203,11 +203,16 @@ mod tests {
             let base = unsafe { NodeRef::new(cell.head().load().node()) };
             let owner = Owner::new(Rank::NONE, 0);
             let address = core::ptr::from_ref(&owner).expose_provenance();
-            let (mut claim, mut write) = (Node::<u64>::claim(base, &owner), Node::draft(8_u64));
+            let claim = reclaim::with(|local| Node::<u64>::claim(local, base, &owner));
+            let mut write = Node::draft(8_u64);
             // SAFETY: a node begins with its header, and nobody else has this one.
             let header = unsafe { NonNull::from(&mut write).cast::<Header>().as_mut() };
             header.place(When::owner(address), base);
-            let own = node(if is_claim { &mut claim } else { &mut write });
+            let own = match is_claim {
+                // SAFETY: alive until it is released below.
+                true => unsafe { NodeRef::new(claim.cast()) },
+                false => node(&mut write),
+            };
             if let Some(status) = status {
                 assert_eq!(owner.change(owner.status(), status), Ok(()));
             }
@@ -225,6 +230,10 @@ mod tests {
                 }
                 _ => panic!("{status:?} {is_claim}"),
             }
+            // SAFETY: never published, so that its one share is this test's.
+            reclaim::with(|local| unsafe {
+                local.release_now(claim.cast(), Node::<u64>::KIND);
+            });
         }
     }
 }

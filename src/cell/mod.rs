@@ -72,6 +72,9 @@ use crate::reclaim;
 /// A cell is one word. Its value stands beside 32 bytes in memory of its own: a cache line of 64 bytes, which no other value shares, if it has at most
 /// 32; threads take such lines from the allocator 62 at a time. A line that is not used any more goes back with the last of its 62.
 ///
+/// A value is dropped where it lies, so the thread that drops it needs no room for it on its stack. A value is moved into the cell
+/// by the caller: put a value of many kilobytes into a [`Box`] or an [`Arc`](std::sync::Arc).
+///
 /// A write begins by dropping some values that are due, of any cell and type: hold no lock that a
 /// destructor takes. If one panics, so does the write, before it has happened.
 ///
@@ -112,7 +115,9 @@ use crate::reclaim;
 #[doc(alias = "ArcSwap")]
 pub struct VersionedCell<T: Send + Sync + 'static> {
     head: Head,
-    value: PhantomData<T>,
+    /// It owns a `T`, which decides what may cross threads; and it is invariant in it, since `set` replaces the value
+    /// through a shared reference. A covariant cell would accept a value under one type and return it under another.
+    value: PhantomData<(T, fn(T) -> T)>,
 }
 
 // A panic in a closure or a clone leaves the value as it was, and nobody changes it in place but by `get_mut`.

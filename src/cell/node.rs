@@ -19,7 +19,7 @@ use super::current::NodeRef;
 use super::owner::Owner;
 use super::version::Version;
 use super::when::When;
-use crate::reclaim::{Destructor, Kind};
+use crate::reclaim::{Destructor, Kind, Local};
 use crate::sync::{AtomicU32, AtomicU64, Canary, Ordering, UnsafeCell};
 
 /// What a node is, whatever its value.
@@ -229,13 +229,23 @@ impl<T: Send + Sync + 'static> Node<T> {
         Self::new(header, value)
     }
 
-    /// A node without a value, that keeps others from replacing `base` until `owner` is decided.
-    pub(crate) fn claim(base: NodeRef<'_>, owner: &Owner) -> Self {
+    /// A node without a value, that keeps others from replacing `base` until `owner` is decided. It is written where
+    /// it lies: the thread may have no room on its stack for a value that it only reads [R8].
+    pub(crate) fn claim(local: &Local, base: NodeRef<'_>, owner: &Owner) -> NonNull<Self> {
         let when = When::claim(core::ptr::from_ref(owner).expose_provenance());
-        Node {
-            header: Header::new(when, base.version(), base.as_ptr().as_ptr()),
-            value: UnsafeCell::new(MaybeUninit::uninit()),
+        let header = Header::new(when, base.version(), base.as_ptr().as_ptr());
+        let node = local.reserve::<Self>();
+        // SAFETY: fresh memory for a node, which begins with its header.
+        unsafe { node.cast().write(header) };
+        // A checker keeps a state with each cell. In a real build any bytes are a cell without a value.
+        #[cfg(latchwork_loom)]
+        {
+            // SAFETY: inside the fresh memory.
+            let value = unsafe { &raw mut (*node.as_ptr()).value };
+            // SAFETY: as above.
+            unsafe { value.write(UnsafeCell::new(MaybeUninit::uninit())) };
         }
+        node
     }
 
     #[inline]
@@ -258,12 +268,20 @@ impl<T: Send + Sync + 'static> Node<T> {
         })
     }
 
+    /// Moves the value out of a node, and frees the node.
+    ///
     /// # Safety
-    /// It is no claim.
-    pub(super) unsafe fn into_value(self) -> T {
-        let Node { value, .. } = self;
-        // SAFETY: what is no claim has a value, by the caller's contract.
-        unsafe { value.into_inner().assume_init() }
+    /// `node` came from `allocate`, is no claim, and no other thread can reach it.
+    pub(super) unsafe fn into_value(node: NonNull<Self>, local: &Local) -> T {
+        // SAFETY: alive, and the caller's alone.
+        let value = unsafe { &node.as_ref().value };
+        // SAFETY: what is no claim has a value, which is not read again.
+        let value = value.with_mut(|value| unsafe { value.cast::<T>().read() });
+        // SAFETY: the caller's alone. What is left of it is a header.
+        unsafe { node.drop_in_place() };
+        // SAFETY: as above; it came from `allocate`.
+        unsafe { local.free(node) };
+        value
     }
 
     /// The value, for a write in place: the node becomes the first one of a new cell with the next
@@ -291,17 +309,28 @@ impl<T: Send + Sync + 'static> Node<T> {
         // `give_up` returns.
         let last = give_up(unsafe { &(*node.as_ptr()).header.shares });
         if last {
-            // SAFETY: nobody else can reach it.
-            let is_claim = unsafe { node.as_ref() }.header.when().is_claim();
-            // SAFETY: nobody else can reach it. What is left of a node whose value has gone is plain memory.
-            let Node { header, value } = unsafe { node.read() };
-            // Under a checker its end is an event.
-            let _ended: Header = header;
-            if !is_claim {
-                // SAFETY: what is no claim has a value.
-                drop(unsafe { value.into_inner().assume_init() });
+            // The header ends after the value, including when the destructor of the value panics.
+            let ended = Ended(node);
+            // SAFETY: nobody else can reach it, and it ends after this reference.
+            let Node { header, value } = unsafe { node.as_ref() };
+            if !header.when().is_claim() {
+                // Where it lies: this thread may have no room for it on its stack [R8].
+                // SAFETY: what is no claim has a value, and nothing uses it again.
+                value.with_mut(|value| unsafe { value.cast::<T>().drop_in_place() });
             }
+            drop(ended);
         }
         last
+    }
+}
+
+/// A node whose value is gone or going. Under a checker the end of its header is an event; what is left is plain
+/// memory.
+struct Ended<T>(NonNull<Node<T>>);
+
+impl<T> Drop for Ended<T> {
+    fn drop(&mut self) {
+        // SAFETY: the one who releases the node made this, and nothing uses the node again.
+        unsafe { self.0.drop_in_place() };
     }
 }

@@ -121,10 +121,11 @@ impl<T: Send + Sync + 'static> OwnedSnapshot<T> {
         }
         let node = self.0.cast::<Node<T>>();
         core::mem::forget(self);
-        // SAFETY: the only share was ours, so that nobody else can reach the node [R3].
-        let node = reclaim::with(|local| unsafe { local.take_back(node) });
-        // SAFETY: it was in a cell of `T`, and so is no claim.
-        Ok(unsafe { node.into_value() })
+        // SAFETY: the only share was ours, so that nobody else can reach the node [R3]; it was in a cell of `T`, and so is no
+        // claim.
+        Ok(reclaim::with(|local| unsafe {
+            Node::into_value(node, local)
+        }))
     }
 }
 

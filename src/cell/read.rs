@@ -132,7 +132,8 @@ pub struct Snapshot<'c, T: Send + Sync + 'static> {
     node: NonNull<Header>,
     // The node is alive as long as this is [R1].
     _pin: CellPin,
-    _cell: &'c VersionedCell<T>,
+    /// It lends a value and never replaces it, so it is covariant, which the cell is not.
+    _value: PhantomData<&'c T>,
 }
 
 // SAFETY: others may look at the value; the pin stays where it is.
@@ -168,15 +169,11 @@ impl<T: Send + Sync + 'static> Snapshot<'_, T> {
     }
 
     /// A snapshot of `node`, which was the current one under `pin`.
-    pub(super) fn of(
-        cell: &VersionedCell<T>,
-        node: NonNull<Header>,
-        pin: CellPin,
-    ) -> Snapshot<'_, T> {
+    pub(super) fn of(_: &VersionedCell<T>, node: NonNull<Header>, pin: CellPin) -> Snapshot<'_, T> {
         Snapshot {
             node,
             _pin: pin,
-            _cell: cell,
+            _value: PhantomData,
         }
     }
 }

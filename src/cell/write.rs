@@ -244,10 +244,8 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
             let Err(newer) = self.head.replace(seen, node.cast()) else {
                 break (seen, base, node);
             };
-            // SAFETY: it was not published, so that it is ours.
-            let unused = unsafe { local.take_back(node) };
-            // SAFETY: it was made with a value.
-            value = unsafe { unused.into_value() };
+            // SAFETY: it was not published, so that it is ours; it was made with a value.
+            value = unsafe { Node::into_value(node, local) };
             // Somebody may have begun to wait, and nobody have written [C3].
             if newer.node() != seen.node() {
                 return Err((value, Lost::Moved));

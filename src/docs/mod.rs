@@ -4,6 +4,7 @@
 //! - [`locks`]: four ways to hold several locks without deadlock, and which to take.
 //! - [`fork`]: what works in the child of a process with threads.
 //! - [`glossary`]: what the words mean here.
+//! - [`variance`]: which types may stand for each other.
 
 pub mod fork;
 
@@ -134,3 +135,5 @@ pub mod locks {}
 /// | own | to keep others from writing a cell until an attempt is over |
 /// | age | what decides who goes first of two transactions that have kept losing |
 pub mod glossary {}
+
+pub mod variance;

@@ -26,7 +26,7 @@ impl<T: Send + Sync + 'static> Node<T> {
     /// # Safety
     /// `object` is a node of this type that nobody can reach, and is dropped this once [O9].
     unsafe fn release(object: NonNull<u8>) -> bool {
-        // SAFETY: the caller's contract.
+        // SAFETY: the caller's contract. Where it lies [R8].
         unsafe { ptr::drop_in_place(object.cast::<Self>().as_ptr()) };
         true
     }

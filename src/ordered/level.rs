@@ -110,7 +110,8 @@ macro_rules! __levels {
 /// ```
 pub struct Key<'k, L: Level> {
     lent: PhantomData<&'k mut ()>,
-    level: PhantomData<fn() -> L>,
+    /// Invariant: a level must not become another by coercion.
+    level: PhantomData<fn(L) -> L>,
     stays: PhantomData<*const ()>,
 }
 

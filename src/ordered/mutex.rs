@@ -45,7 +45,8 @@ use super::{Above, Key, Level, lock_by_address};
 /// drop(one);
 /// ```
 pub struct OrderedMutex<L, T: ?Sized> {
-    level: PhantomData<fn() -> L>,
+    /// Invariant: a level must not become another by coercion.
+    level: PhantomData<fn(L) -> L>,
     inner: parking_lot::Mutex<T>,
 }
 

@@ -37,7 +37,8 @@ use super::{Above, Key, Level, lock_by_address};
 /// let (two, _) = config.read(&mut key);
 /// ```
 pub struct OrderedRwLock<L, T: ?Sized> {
-    level: PhantomData<fn() -> L>,
+    /// Invariant: a level must not become another by coercion.
+    level: PhantomData<fn(L) -> L>,
     inner: parking_lot::RwLock<T>,
 }
 

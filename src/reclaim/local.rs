@@ -116,23 +116,27 @@ impl Local {
     /// Moves `object` into memory of its own.
     #[inline]
     pub(crate) fn allocate<N>(&self, object: N) -> NonNull<N> {
-        let memory = self.nodes.take(const { layout::<N>() }).cast::<N>();
+        let memory = self.reserve();
         // SAFETY: fresh memory of this layout.
         unsafe { memory.write(object) };
         memory
     }
 
-    /// Moves an object out of the memory that [`allocate`](Self::allocate) put it into.
+    /// Returns memory for an object that the caller writes where it will lie.
+    #[inline]
+    pub(crate) fn reserve<N>(&self) -> NonNull<N> {
+        self.nodes.take(const { layout::<N>() }).cast()
+    }
+
+    /// Keeps the memory of an object that has been dropped where it lay. No object is moved out of its memory
+    /// to be dropped: it may be larger than the stack of the thread that drops it [R8].
     ///
     /// # Safety
-    /// `object` came from `allocate`, on any thread, and nobody else can reach it.
+    /// `object` came from `allocate` or `reserve`, on any thread, and no thread uses it again.
     #[inline]
-    pub(crate) unsafe fn take_back<N>(&self, object: NonNull<N>) -> N {
-        // SAFETY: whole, and not read again.
-        let taken = unsafe { object.read() };
+    pub(crate) unsafe fn free<N>(&self, object: NonNull<N>) {
         // SAFETY: it came from `take` with this layout.
         unsafe { self.nodes.put(object.cast(), &const { Shape::of::<N>() }) };
-        taken
     }
 
     /// Gives up one share of `object` now. May run user code.

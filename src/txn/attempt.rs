@@ -306,7 +306,7 @@ impl<'t> Attempt<'t> {
                     continue;
                 }
             };
-            let node = self.local.allocate(Node::<T>::claim(base, owner));
+            let node = Node::<T>::claim(self.local, base, owner);
             if head.replace_marked(word, node.cast()) {
                 if word.node() != base.as_ptr() {
                     // SAFETY: unlinked by this compare-and-swap and no other [X7].
@@ -317,8 +317,8 @@ impl<'t> Attempt<'t> {
                 }
                 break (node.cast::<Header>(), base);
             }
-            // SAFETY: it was not published, so that it is ours.
-            let _unused = unsafe { self.local.take_back(node) };
+            // SAFETY: it was not published, so that its one share is ours. A claim has no value to drop.
+            unsafe { self.local.release_now(node.cast(), Node::<T>::KIND) };
         };
         let i = found.unwrap_or_else(|| self.log.push(head, Node::<T>::KIND, None));
         let entry = &mut self.log.entries[i];

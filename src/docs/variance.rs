@@ -1,0 +1,200 @@
+//! Which of the crate's types may stand for each other.
+//!
+//! A function that accepts any string is a subtype of a function that accepts only `'static` strings.
+//! A type is *covariant* in a parameter if it follows the subtypes of this parameter, *contravariant* if it
+//! reverses them, and *invariant* if it does neither. `'static` bounds do not remove subtypes: functions
+//! and trait objects with higher-ranked lifetimes have subtypes too.
+//!
+//! A type must be invariant in a value that can be replaced through a shared reference. Otherwise
+//! a caller could store a value under one type and read it under another. A type may be covariant
+//! if it only lends or returns the value that it was made with.
+//!
+//! | type | in | variance | reason |
+//! |---|---|---|---|
+//! | [`VersionedCell<T>`](crate::VersionedCell), [`Changed<'c, T>`](crate::Changed) | `T` | invariant | `set` replaces the value through `&self` |
+//! | [`Snapshot<'c, T>`](crate::Snapshot), [`SnapshotRef<'p, T>`](crate::SnapshotRef) | `'c`, `'p`, `T` | covariant | they lend a value, as `&'c T` |
+//! | [`OwnedSnapshot<T>`](crate::OwnedSnapshot) | `T` | covariant | it shares a value, as `Arc<T>` |
+//! | [`Conflict<T>`](crate::Conflict), [`UpdateError<E>`](crate::UpdateError), [`TxError<E>`](crate::TxError), [`TxAbort<E>`](crate::TxAbort) | `T`, `E` | covariant | they own a value |
+//! | [`Tx<'t, 'env>`](crate::Tx), [`View<'t, 'env>`](crate::View) | both lifetimes | invariant | a cell must live for exactly the attempt |
+//! | [`RunAsync<'env, R, F>`](crate::RunAsync) | `'env` | invariant | as `Tx` |
+//! | | `R`, `F` | covariant | it owns the closure and returns the result |
+//! | [`LockTable<K, S>`](crate::LockTable), its builder, sets, owned guards and futures | `K` | contravariant | keys are borrowed for a call and never stored |
+//! | | `S` | covariant | the hasher is owned and never replaced |
+//! | guards, sets and futures of a [`LockTable`](crate::LockTable) | `'t` | covariant | they borrow the table |
+//! | [`Session<'t, K, S>`](crate::Session) | `'t`, `K`, `S` | as `&'t LockTable<K, S>` | it borrows the table |
+//! | [`SessionLockFuture<'s, 't, K, S>`](crate::SessionLockFuture) | `'s` | covariant | it borrows the session |
+//! | | `'t`, `K`, `S` | invariant | it borrows the session mutably |
+//! | [`OptimisticLatch<T>`](crate::OptimisticLatch), its guards, [`Coupled<'l, T>`](crate::Coupled) | `T`, `'l` | covariant | the value is never replaced through `&self`: the exclusive guard lends `&T` |
+//! | [`Link<T>`](crate::latch::Link) | `T` | invariant | `swap` replaces the node through `&self` |
+//! | [`Unlinked<T>`](crate::latch::Unlinked) | `T` | covariant | it owns a node and lends `&T`, as `Box<T>` |
+//! | [`OrderedMutex<L, T>`](crate::OrderedMutex), [`OrderedRwLock<L, T>`](crate::OrderedRwLock) | `L`, `T` | invariant | a level must not become another; a guard lends `&mut T` |
+//! | guards of ordered locks, [`checked`](crate::ordered::checked) locks and their guards | `T` | invariant | a mutable guard lends `&mut T` |
+//! | | the guard's lifetime | covariant | it borrows the lock |
+//! | [`ordered::Key<'k, L>`](crate::ordered::Key) | `'k` | covariant | it borrows the previous key |
+//! | | `L` | invariant | a level must not become another |
+//!
+//! Each line is held by the compiler in the tests of this file: a coercion that must compile has a twin that must not.
+
+/// One test for each direction in which `$ty` must coerce or must not, and one for none, so that a mistake in the
+/// test itself is noticed.
+#[cfg(doctest)]
+macro_rules! row {
+    (invariant $name:ident: $ty:literal) => {
+        row!($name, "compile_fail", "compile_fail", $ty);
+    };
+    (covariant $name:ident: $ty:literal) => {
+        row!($name, "", "compile_fail", $ty);
+    };
+    (contravariant $name:ident: $ty:literal) => {
+        row!($name, "compile_fail", "", $ty);
+    };
+    ($name:ident, $follows:literal, $reverses:literal, $ty:literal) => {
+        mod $name {
+            #[doc = row!(text "", $ty, "Sub", "Sub")]
+            struct Stays;
+            #[doc = row!(text $follows, $ty, "Sub", "Super")]
+            struct Follows;
+            #[doc = row!(text $reverses, $ty, "Super", "Sub")]
+            struct Reverses;
+        }
+    };
+    (text $outcome:literal, $ty:literal, $from:literal, $to:literal) => {
+        concat!(
+            "```",
+            $outcome,
+            "\n",
+            "use latchwork::{latch, ordered, *};\n",
+            "struct OfLevel<X: 'static>(X);\n",
+            "impl<X: 'static> ordered::Level for OfLevel<X> { const RANK: u32 = 1; }\n",
+            "type Sub = for<'x> fn(&'x u8);\n",
+            "type Super = fn(&'static u8);\n",
+            "type Of<X> = ",
+            $ty,
+            ";\n",
+            "fn coerce(from: Of<",
+            $from,
+            ">) -> Of<",
+            $to,
+            "> { from }\n",
+            "```"
+        )
+    };
+}
+
+/// As `row!`, of a lifetime: `'long` and `'short` take the places of the two types.
+#[cfg(doctest)]
+macro_rules! lifetime {
+    (invariant $name:ident: $ty:literal) => {
+        lifetime!($name, "compile_fail", "compile_fail", $ty);
+    };
+    (covariant $name:ident: $ty:literal) => {
+        lifetime!($name, "", "compile_fail", $ty);
+    };
+    ($name:ident, $shortens:literal, $lengthens:literal, $ty:literal) => {
+        mod $name {
+            #[doc = lifetime!(text "", $ty, "long", "long")]
+            struct Stays;
+            #[doc = lifetime!(text $shortens, $ty, "long", "short")]
+            struct Shortens;
+            #[doc = lifetime!(text $lengthens, $ty, "short", "long")]
+            struct Lengthens;
+        }
+    };
+    (text $outcome:literal, $ty:literal, $from:literal, $to:literal) => {
+        concat!(
+            "```",
+            $outcome,
+            "\n",
+            "use latchwork::{latch, ordered, *};\n",
+            "type Of<'x> = ",
+            $ty,
+            ";\n",
+            "fn coerce<'long: 'short, 'short>(from: Of<'",
+            $from,
+            ">) -> Of<'",
+            $to,
+            "> { from }\n",
+            "```"
+        )
+    };
+}
+
+#[cfg(doctest)]
+#[rustfmt::skip]
+mod tests {
+    row!(invariant cell: "VersionedCell<X>");
+    row!(invariant changed: "Changed<'static, X>");
+    row!(covariant snapshot: "Snapshot<'static, X>");
+    row!(covariant snapshot_ref: "SnapshotRef<'static, X>");
+    row!(covariant owned_snapshot: "OwnedSnapshot<X>");
+    row!(covariant conflict: "Conflict<X>");
+    row!(covariant update_error: "UpdateError<X>");
+    row!(covariant tx_error: "TxError<X>");
+    row!(covariant tx_abort: "TxAbort<X>");
+    row!(covariant run_async_result: "RunAsync<'static, X, ()>");
+    row!(covariant run_async_closure: "RunAsync<'static, (), X>");
+    row!(contravariant table_key: "LockTable<X>");
+    row!(covariant table_hasher: "LockTable<u8, X>");
+    row!(contravariant builder_key: "LockTableBuilder<X>");
+    row!(covariant builder_hasher: "LockTableBuilder<u8, X>");
+    row!(contravariant set_key: "LockSet<'static, X>");
+    row!(covariant set_hasher: "LockSet<'static, u8, X>");
+    row!(contravariant owned_set_key: "OwnedLockSet<X>");
+    row!(covariant owned_set_hasher: "OwnedLockSet<u8, X>");
+    row!(contravariant owned_exclusive_key: "OwnedExclusiveGuard<X>");
+    row!(covariant owned_exclusive_hasher: "OwnedExclusiveGuard<u8, X>");
+    row!(contravariant owned_shared_key: "OwnedSharedGuard<X>");
+    row!(covariant owned_shared_hasher: "OwnedSharedGuard<u8, X>");
+    row!(contravariant owned_future_key: "OwnedLockFuture<X>");
+    row!(contravariant owned_shared_future_key: "OwnedSharedLockFuture<X>");
+    row!(contravariant all_future_key: "LockAllFuture<'static, X>");
+    row!(contravariant owned_all_future_key: "OwnedLockAllFuture<X>");
+    row!(contravariant session_key: "Session<'static, X>");
+    row!(covariant session_hasher: "Session<'static, u8, X>");
+    row!(invariant session_future_key: "SessionLockFuture<'static, 'static, X>");
+    row!(invariant session_future_hasher: "SessionLockFuture<'static, 'static, u8, X>");
+    row!(covariant latch: "OptimisticLatch<X>");
+    row!(covariant latch_shared: "latch::SharedGuard<'static, X>");
+    row!(covariant latch_exclusive: "latch::ExclusiveGuard<'static, X>");
+    row!(covariant coupled: "Coupled<'static, X>");
+    row!(invariant link: "latch::Link<X>");
+    row!(covariant unlinked: "latch::Unlinked<X>");
+    row!(invariant mutex: "OrderedMutex<(), X>");
+    row!(invariant mutex_level: "OrderedMutex<X, ()>");
+    row!(invariant mutex_guard: "ordered::OrderedMutexGuard<'static, X>");
+    row!(invariant rwlock: "OrderedRwLock<(), X>");
+    row!(invariant rwlock_level: "OrderedRwLock<X, ()>");
+    row!(invariant read_guard: "ordered::OrderedReadGuard<'static, X>");
+    row!(invariant write_guard: "ordered::OrderedWriteGuard<'static, X>");
+    row!(invariant key_level: "ordered::Key<'static, OfLevel<X>>");
+    row!(invariant checked_mutex: "ordered::checked::Mutex<X>");
+    row!(invariant checked_mutex_guard: "ordered::checked::MutexGuard<'static, X>");
+    row!(invariant checked_rwlock: "ordered::checked::RwLock<X>");
+    row!(invariant checked_read_guard: "ordered::checked::RwLockReadGuard<'static, X>");
+    row!(invariant checked_write_guard: "ordered::checked::RwLockWriteGuard<'static, X>");
+
+    lifetime!(covariant of_snapshot: "Snapshot<'x, u8>");
+    lifetime!(covariant of_snapshot_ref: "SnapshotRef<'x, u8>");
+    lifetime!(covariant of_changed: "Changed<'x, u8>");
+    lifetime!(invariant of_tx: "Tx<'x, 'static>");
+    lifetime!(invariant of_view: "View<'x, 'static>");
+    lifetime!(invariant of_run_async: "RunAsync<'x, (), ()>");
+    lifetime!(covariant of_exclusive: "ExclusiveGuard<'x>");
+    lifetime!(covariant of_shared: "SharedGuard<'x>");
+    lifetime!(covariant of_future: "LockFuture<'x>");
+    lifetime!(covariant of_shared_future: "SharedLockFuture<'x>");
+    lifetime!(covariant of_set: "LockSet<'x, u8>");
+    lifetime!(covariant of_all_future: "LockAllFuture<'x, u8>");
+    lifetime!(covariant of_session: "Session<'x, u8>");
+    lifetime!(covariant of_session_future: "SessionLockFuture<'x, 'static, u8>");
+    lifetime!(covariant of_latch_shared: "latch::SharedGuard<'x, u8>");
+    lifetime!(covariant of_latch_exclusive: "latch::ExclusiveGuard<'x, u8>");
+    lifetime!(covariant of_coupled: "Coupled<'x, u8>");
+    lifetime!(covariant of_mutex_guard: "ordered::OrderedMutexGuard<'x, u8>");
+    lifetime!(covariant of_read_guard: "ordered::OrderedReadGuard<'x, u8>");
+    lifetime!(covariant of_write_guard: "ordered::OrderedWriteGuard<'x, u8>");
+    lifetime!(covariant of_key: "ordered::Key<'x, ordered::Bottom>");
+    lifetime!(covariant of_checked_mutex_guard: "ordered::checked::MutexGuard<'x, u8>");
+    lifetime!(covariant of_checked_read_guard: "ordered::checked::RwLockReadGuard<'x, u8>");
+    lifetime!(covariant of_checked_write_guard: "ordered::checked::RwLockWriteGuard<'x, u8>");
+}
