@@ -43,7 +43,7 @@ pub(crate) use sessions::{Sessions, Waits};
 pub use set::{LockSet, OwnedLockSet};
 
 use crate::RandomState;
-use crate::sync::Counter;
+use crate::sync::{Counter, now};
 
 /// Locks any key of a type, without registering it first.
 ///
@@ -279,7 +279,7 @@ impl<K: ?Sized, S> LockTable<K, S> {
 
 /// The end of `timeout` from now, or none if the clock does not reach that far.
 fn deadline(timeout: Duration) -> Option<Instant> {
-    Instant::now().checked_add(timeout)
+    now().checked_add(timeout)
 }
 
 impl<K: ?Sized, S: Default> Default for LockTable<K, S> {
