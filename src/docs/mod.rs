@@ -3,6 +3,7 @@
 //! - [`optimistic`]: when to lock and when to be optimistic.
 //! - [`locks`]: four ways to hold several locks without deadlock, and which to take.
 //! - [`fork`]: what works in the child of a process with threads.
+//! - [`tasks`]: locks in tasks, which yield only when they wait.
 //! - [`glossary`]: what the words mean here.
 //! - [`variance`]: which types may stand for each other.
 
@@ -97,6 +98,9 @@ pub mod optimistic {}
 /// # What none of them sees
 /// Channels, joins, condition variables, other processes: to wait for them while holding a lock is to be in whatever ring they close.
 pub mod locks {}
+
+#[doc = include_str!("tasks.md")]
+pub mod tasks {}
 
 /// What the words mean here: one word, one meaning.
 ///

@@ -11,7 +11,7 @@ use super::leave::Wish;
 use super::monitor::{Cancelled, Entered, Left, Monitor};
 use super::observe::Wait;
 use crate::reclaim::Pin;
-use crate::sync::{Ordering, Parker};
+use crate::sync::{Ordering, Parker, now};
 use crate::wait::{Notify, Signal, Spin, Waiter, Wakeup};
 use crate::word::{Entry, Kind, Mode, SlotWord};
 
@@ -102,7 +102,7 @@ impl RawTable {
 
     /// Without a deadline, as [`lock`](Self::lock).
     pub(super) fn lock_until(&self, hash: u64, mode: Mode, deadline: Option<Instant>) -> bool {
-        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+        if deadline.is_some_and(|deadline| deadline <= now()) {
             return self.try_lock(hash, mode);
         }
         match self.claim_root(hash, mode) {

@@ -230,6 +230,10 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     /// delays the waiters behind it: they acquire the free key only at their own next poll or deadline, and a thread
     /// without a deadline waits. So poll every future that is queued, or drop it.
     ///
+    /// # Blocking
+    /// Never blocks the thread. A future that is ready at once does not yield to the executor: see
+    /// [`docs::tasks`](crate::docs::tasks) for what a loop must do.
+    ///
     /// # Cancel safety
     /// Dropping the future at any point leaves nothing behind: it gives up its place in the queue,
     /// and passes on the key if it was granted.
@@ -257,6 +261,9 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     }
 
     /// Locks `key` shared without blocking the thread. See [`lock_async`](Self::lock_async).
+    ///
+    /// # Blocking
+    /// Never blocks the thread, and does not yield to the executor if it is ready at once ([`docs::tasks`](crate::docs::tasks)).
     #[inline]
     pub fn lock_shared_async<Q>(&self, key: &Q) -> SharedLockFuture<'_>
     where

@@ -205,8 +205,8 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     /// Locks all of `keys` within `timeout`, or none.
     ///
     /// # Blocking
-    /// For at most `timeout`, which is for all keys together. A timeout past the range of the
-    /// clock is none.
+    /// Blocks for at most `timeout`, which is for all keys together. At the deadline it tries once more, so that a free key is
+    /// not refused. A timeout that overflows [`Instant`](std::time::Instant) waits indefinitely.
     ///
     /// # Panics
     /// As [`lock_all`](Self::lock_all).
@@ -246,6 +246,9 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     ///
     /// Keys are hashed now and not borrowed by the future, which locks them as it is polled.
     ///
+    /// # Blocking
+    /// Never blocks the thread, and does not yield to the executor if it is ready at once ([`docs::tasks`](crate::docs::tasks)).
+    ///
     /// # Cancel safety
     /// A future that is dropped gives back all that it has locked and its place in the queue.
     pub fn lock_all_async<'q, Q>(
@@ -279,6 +282,9 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
 
     /// As [`lock_all_async`](Self::lock_all_async), with a future and a set that own a share of
     /// the table.
+    ///
+    /// # Blocking
+    /// Never blocks the thread, and does not yield to the executor if it is ready at once ([`docs::tasks`](crate::docs::tasks)).
     ///
     /// # Cancel safety
     /// The same.

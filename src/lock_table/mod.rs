@@ -44,7 +44,7 @@ pub use many::{LockAllFuture, OwnedLockAllFuture};
 pub(crate) use sessions::{Sessions, Waits};
 pub use set::{LockSet, OwnedLockSet};
 
-use crate::sync::Counter;
+use crate::sync::{Counter, now};
 use crate::{IntegerHasher, RandomState};
 
 /// Locks any key of a type, without registering it first.
@@ -270,7 +270,7 @@ impl<K: ?Sized, S> LockTable<K, S> {
 
 /// The end of `timeout` from now, or none if the clock does not reach that far.
 fn deadline(timeout: Duration) -> Option<Instant> {
-    Instant::now().checked_add(timeout)
+    now().checked_add(timeout)
 }
 
 impl<K: ?Sized, S: Default> Default for LockTable<K, S> {

@@ -57,6 +57,9 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     /// As [`lock_async`](Self::lock_async), with a future and a guard that own a share of the
     /// table.
     ///
+    /// # Blocking
+    /// Never blocks the thread, and does not yield to the executor if it is ready at once ([`docs::tasks`](crate::docs::tasks)).
+    ///
     /// # Cancel safety
     /// The same.
     pub fn lock_async_owned<Q>(self: &Arc<Self>, key: &Q) -> OwnedLockFuture<K, S>
@@ -69,6 +72,9 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
 
     /// As [`lock_shared_async`](Self::lock_shared_async), with a future and a guard that own a
     /// share of the table.
+    ///
+    /// # Blocking
+    /// Never blocks the thread, and does not yield to the executor if it is ready at once ([`docs::tasks`](crate::docs::tasks)).
     ///
     /// # Cancel safety
     /// The same.

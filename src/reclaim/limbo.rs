@@ -5,13 +5,12 @@ use core::cell::Cell;
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::nodes::Shape;
 use super::participant::CellPin;
 use super::shared::Shared;
 use super::{BATCH, BATCH_BYTES};
-use crate::sync::{AtomicU32, Ordering};
+use crate::sync::{AtomicU32, Ordering, recently};
 
 /// How the retired objects of one type are released.
 #[derive(Debug)]
@@ -227,7 +226,8 @@ pub(super) struct Limbo {
     fresh: Stage,
     waiting: Stage,
     pub(super) due: Stage,
-    ticket: Option<(Arc<Ticket>, Instant)>,
+    /// The ticket, and when it was issued, by [`recently`].
+    ticket: Option<(Arc<Ticket>, u64)>,
 }
 
 impl Limbo {
@@ -247,8 +247,8 @@ impl Limbo {
         self.len() + self.due.len() == 0
     }
 
-    /// Since when the oldest objects wait for pins, if some do.
-    pub(super) fn since(&self) -> Option<Instant> {
+    /// Since when the oldest objects wait for pins, if some do, by [`recently`].
+    pub(super) fn since(&self) -> Option<u64> {
         self.ticket.as_ref().map(|(_, since)| *since)
     }
 
@@ -273,7 +273,7 @@ impl Limbo {
             let punched = ticket.clone();
             // SAFETY: a ticket may be punched by any thread.
             unsafe { pin.after_grace(move || punched.punch()) };
-            self.ticket = Some((ticket, Instant::now()));
+            self.ticket = Some((ticket, recently()));
         }
         pin.advance();
         self.collect();

@@ -3,11 +3,11 @@
 
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::LIMIT;
 use super::limbo::{Limbo, Stage};
-use crate::sync::{Counter, Mutex};
+use crate::sync::{Counter, Mutex, recently};
 
 /// Shared by all threads that use cells.
 #[derive(Debug)]
@@ -16,7 +16,6 @@ pub(super) struct Shared {
     has_orphans: AtomicBool,
     // Plain, under a checker too: no algorithm reads it.
     records: parking_lot::Mutex<Vec<Arc<Record>>>,
-    born: Instant,
 }
 
 /// What threads that have ended have left.
@@ -52,7 +51,6 @@ impl Default for Shared {
             orphans: Mutex::new(Orphans::default()),
             has_orphans: AtomicBool::new(false),
             records: Default::default(),
-            born: Instant::now(),
         }
     }
 }
@@ -77,20 +75,20 @@ impl Shared {
         self.records.lock().retain(|r| !Arc::ptr_eq(r, record));
     }
 
-    pub(super) fn note_since(&self, record: &Record, since: Option<Instant>) {
-        let nanos = since.map_or(0, |since| (since - self.born).as_nanos().max(1));
-        record.since.set(u64::try_from(nanos).unwrap_or(u64::MAX));
+    pub(super) fn note_since(&self, record: &Record, since: Option<u64>) {
+        // 0 is for none.
+        record.since.set(since.map_or(0, |since| since.max(1)));
     }
 
     pub(super) fn census(&self) -> Census {
-        let now = self.born.elapsed();
+        let now = recently();
         let mut census = Census::default();
         for record in self.records.lock().iter() {
             census.objects += record.objects.get();
             census.bytes += record.bytes.get();
             let since = record.since.get();
             if since != 0 {
-                let age = now.saturating_sub(Duration::from_nanos(since));
+                let age = Duration::from_nanos(now.saturating_sub(since));
                 census.oldest = census.oldest.max(Some(age));
             }
         }

@@ -9,9 +9,10 @@ use core::task::{Context, Poll};
 use std::time::Instant;
 
 use super::lock::Need;
-use super::{LockError, Session};
+use super::{LockError, Policy, Session};
 use crate::RandomState;
 use crate::lock_table::KeyId;
+use crate::sync::now;
 use crate::wait::{Notify, Spin};
 use crate::waits_for::{At, Held};
 use crate::word::Mode;
@@ -58,11 +59,14 @@ impl<K: ?Sized, S> SessionLockFuture<'_, '_, K, S> {
         if begun()? {
             return Poll::Ready(Ok(()));
         }
-        let begun = Instant::now();
-        let deadline = session.deadline(begun);
+        // Without a timeout no clock is read: some targets have none.
+        let deadline = match session.policy {
+            Policy::Timeout(_) => session.deadline(now()),
+            _ => None,
+        };
         self.step = Step::Waits { deadline };
         // A task has no clock: it looks for a deadlock at once, unless it never shall.
-        if begun.checked_add(session.detect_after).is_some() && !upgrade {
+        if session.searches() && !upgrade {
             session.detect();
         }
         self.look(cx, false)
@@ -90,7 +94,7 @@ impl<K: ?Sized, S> Future for SessionLockFuture<'_, '_, K, S> {
         let polled = match this.step {
             Step::New => this.start(cx),
             Step::Waits { deadline } => match this.look(cx, true) {
-                Poll::Pending if deadline.is_some_and(|at| at <= Instant::now()) => {
+                Poll::Pending if deadline.is_some_and(|at| at <= now()) => {
                     Poll::Ready(this.session.give_up(LockError::TimedOut))
                 }
                 polled => polled,
@@ -138,6 +142,10 @@ impl<'t, K: ?Sized, S: BuildHasher> Session<'t, K, S> {
     ///
     /// So poll a future that was woken, or drop it and [release all](Self::release_all).
     ///
+    /// # Blocking
+    /// Never blocks the thread. A future that is ready at once does not yield to the executor: see
+    /// [`docs::tasks`](crate::docs::tasks) for what a loop must do.
+    ///
     /// # Cancel safety
     /// Dropping the future at any point leaves the session as it was before: it gives up its place in the queue, and
     /// passes on the key if it was granted. If the future is forgotten, the next call of the session, or its end,
@@ -165,6 +173,9 @@ impl<'t, K: ?Sized, S: BuildHasher> Session<'t, K, S> {
     }
 
     /// Locks `key` shared without blocking the thread. See [`lock_async`](Self::lock_async).
+    ///
+    /// # Blocking
+    /// Never blocks the thread, and does not yield to the executor if it is ready at once ([`docs::tasks`](crate::docs::tasks)).
     #[cfg_attr(feature = "lock-places", track_caller)]
     pub fn lock_shared_async<Q>(&mut self, key: &Q) -> SessionLockFuture<'_, 't, K, S>
     where

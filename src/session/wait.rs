@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{LockError, Policy, Session};
 use crate::lock_table::{Claim, Claiming, RawTable, Told};
-use crate::sync::yield_now;
+use crate::sync::{now, yield_now};
 use crate::wait::{Notify, Spin, Waiter, Wakeup};
 use crate::waits_for::Held;
 use crate::word::Mode;
@@ -32,7 +32,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     #[inline(never)]
     pub(super) fn lock_slow(&mut self, want: Held, upgrade: bool) -> Result<(), LockError> {
         // Before it spins: that is waiting too.
-        let begun = Instant::now();
+        let begun = now();
         let mut parker = None;
         let spin = self.table.raw().spin_before();
         let notify = || {
@@ -64,6 +64,11 @@ impl<K: ?Sized, S> Session<'_, K, S> {
                 Next::Detect(_) | Next::GiveUp(_) => {}
             }
         }
+    }
+
+    /// Whether it searches for a deadlock by itself. No clock counts as many seconds as "never" is. Reads no clock.
+    pub(super) fn searches(&self) -> bool {
+        i64::try_from(self.detect_after.as_secs()).is_ok()
     }
 
     /// When a wait that begins now is over, if it ends by itself.

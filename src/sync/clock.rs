@@ -1,4 +1,8 @@
-//! A clock that is looked at twice in each wait, and costs next to nothing where waits are short.
+//! The clocks: one for deadlines, and one for statistics, which is read twice in each wait and costs next to nothing where
+//! waits are short.
+//!
+//! The clock of `std` panics on targets that have none. There the clock for statistics stands still, and the clock for
+//! deadlines is read only where the caller gave a time.
 //!
 //! Tasks that hand a key over have time for not even one look at the system's clock: with one they miss their
 //! target (report, `async`). So a thread goes on using its last reading for a few thousand
@@ -17,10 +21,29 @@ use std::time::Instant;
 /// Ticks for which a reading is used: less than 17 microseconds at 1 GHz or more. Not found by measurement.
 const SPAN: u64 = 1 << 14;
 
+/// Whether the clock of `std` works on this target. Where it does not, reading it panics.
+const HAS_CLOCK: bool = !cfg!(any(
+    all(target_family = "wasm", target_os = "unknown"),
+    target_os = "zkvm",
+));
+
+/// The time now, for deadlines: only where the caller gave a time.
+///
+/// # Panics
+/// Panics on a target without a clock.
+pub(crate) fn now() -> Instant {
+    #[cfg(test)]
+    tests::count_reading();
+    Instant::now()
+}
+
 /// What the system's clock says, or said within the span: nanoseconds since it was first read here. Never goes
 /// back on one thread; those of two threads may be as far apart as the span.
 #[inline]
 pub(crate) fn recently() -> u64 {
+    if !HAS_CLOCK {
+        return 0;
+    }
     thread_local! {
         static LAST: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
     }
@@ -55,13 +78,95 @@ fn read() -> u64 {
     u64::try_from(FIRST.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
-#[test]
-fn the_clock_is_never_ahead_and_goes_on() {
-    let first = recently();
-    let mut last = first;
-    while last == first {
-        let now = recently();
-        assert!(last <= now && now <= read());
-        last = now;
+#[cfg(test)]
+mod tests {
+    use core::future::Future;
+    use core::pin::pin;
+    use core::task::{Context, Waker};
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{Fairness, LockTable, Mode, Policy, VersionedCell, atomically, snapshot};
+
+    thread_local! {
+        static READINGS: Cell<u32> = const { Cell::new(0) };
+    }
+
+    pub(super) fn count_reading() {
+        READINGS.set(READINGS.get() + 1);
+    }
+
+    /// How often `f` reads the clock for deadlines on this thread.
+    fn readings(f: impl FnOnce()) -> u32 {
+        let before = READINGS.get();
+        f();
+        READINGS.get() - before
+    }
+
+    #[test]
+    fn the_clock_is_never_ahead_and_goes_on() {
+        let first = recently();
+        let mut last = first;
+        while last == first {
+            let now = recently();
+            assert!(last <= now && now <= read());
+            last = now;
+        }
+    }
+
+    /// Polls `future` once while key 1 is held, and once when it is free.
+    fn waits<F: Future>(table: &LockTable<u64>, future: F) {
+        let mut context = Context::from_waker(Waker::noop());
+        let guard = table.try_lock(&1).expect("it is free");
+        let mut future = pin!(future);
+        assert!(future.as_mut().poll(&mut context).is_pending());
+        drop(guard);
+        assert!(future.as_mut().poll(&mut context).is_ready());
+    }
+
+    /// On a target without a clock all of this works.
+    #[test]
+    fn no_clock_is_read_where_no_deadline_was_given() {
+        let read = readings(|| {
+            for fairness in [Fairness::Eventual, Fairness::Fifo] {
+                let table = Arc::new(LockTable::<u64>::builder().fairness(fairness).build());
+                drop(table.lock(&1));
+                drop(table.lock_all([(&1, Mode::Shared), (&2, Mode::Exclusive)]));
+                waits(&table, table.lock_async(&1));
+                waits(&table, table.lock_shared_async_owned(&1));
+                waits(&table, table.lock_all_async([(&1, Mode::Shared)]));
+                for policy in [Policy::Detect, Policy::WaitDie] {
+                    for after in [Duration::ZERO, Duration::MAX] {
+                        let mut session = table.session().policy(policy).detect_after(after);
+                        waits(&table, session.lock_async(&1));
+                    }
+                }
+                let guard = table.lock(&1);
+                std::thread::scope(|scope| {
+                    scope.spawn(|| assert_eq!(readings(|| drop(table.lock(&1))), 0));
+                    while table.stats().waiting == 0 {
+                        std::thread::yield_now();
+                    }
+                    drop(guard);
+                });
+                assert_eq!(table.inspect().len(), 0);
+            }
+            let cell = VersionedCell::new(1);
+            let seen = cell.version();
+            let mut changed = pin!(cell.changed(seen));
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(changed.as_mut().poll(&mut context).is_pending());
+            atomically(|tx| tx.set(&cell, 2));
+            assert!(changed.as_mut().poll(&mut context).is_ready());
+            assert_eq!(snapshot(|view| *view.read(&cell)), 2);
+            cell.set(3);
+            cell.wait_changed(seen);
+            crate::flush();
+            let _ = crate::stats();
+        });
+        assert_eq!(read, 0);
+        let table = LockTable::<u64>::new();
+        assert!(readings(|| drop(table.try_lock_for(&1, Duration::ZERO))) > 0);
     }
 }

@@ -31,7 +31,7 @@ mod plant;
 compile_error!("latchwork_loom and latchwork_shuttle exclude each other");
 
 pub(crate) use canary::Canary;
-pub(crate) use clock::recently;
+pub(crate) use clock::{now, recently};
 pub(crate) use core::sync::atomic::Ordering;
 #[cfg(latchwork_loom)]
 pub(crate) use imp::make_fences_steps;

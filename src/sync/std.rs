@@ -114,7 +114,7 @@ impl Parker {
 
     /// As `park`, but returns `false` at once when `deadline` has passed.
     pub(crate) fn park_until(&self, deadline: Instant) -> bool {
-        let now = Instant::now();
+        let now = super::now();
         if now >= deadline {
             return false;
         }
