@@ -29,7 +29,7 @@ esac
 tests=(stress stress_cell timeouts fairness properties peer_bugs bad_input memory histories)
 tests+=(lock_table lock_set holds owned async async_faults async_memory async_wakers)
 tests+=(session ordered ordered_checked latch latch_links latch_memory latch_structures)
-tests+=(cell cell_heap cell_memory cell_orphans snapshot_bad_input)
+tests+=(cell cell_heap cell_large cell_memory cell_orphans snapshot_bad_input thread_exit)
 tests+=(txn txn_bad_input txn_hazards txn_histories txn_properties txn_ranked txn_unhappy)
 [[ $# -le 2 ]] || tests=("${@:3}")
 

@@ -81,19 +81,19 @@ impl Rank {
 
     /// That of the eldest transaction whose closure this thread is in: whatever it does meanwhile goes by it [X6].
     pub(crate) fn of_thread(local: &Local) -> Self {
-        Rank(local.standing.get())
+        Rank(local.standing())
     }
 
     /// The thread goes by this too from now on. Returns what it went by.
     pub(crate) fn enter(self, local: &Local) -> Self {
         let before = Self::of_thread(local);
-        local.standing.set(self.min(before).0);
+        local.set_standing(self.min(before).0);
         before
     }
 
     /// The thread goes by this and nothing else.
     pub(crate) fn restore(self, local: &Local) {
-        local.standing.set(self.0);
+        local.set_standing(self.0);
     }
 
     #[inline]

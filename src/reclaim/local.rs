@@ -10,7 +10,7 @@ use super::nodes::{Nodes, Shape, layout};
 use super::participant::{CellPin, Participant};
 use super::shared::{Census, Record, Shared};
 use super::{BATCH, BATCH_BYTES, Epochs, LIMIT, RELEASE_AFTER, RELEASES_PER_RETIRE};
-use crate::sync::{global, thread_local, yield_now};
+use crate::sync::{global, plain_thread_local, thread_local, yield_now};
 
 #[derive(Default)]
 pub(super) struct Domain {
@@ -25,6 +25,28 @@ global! {
 
 thread_local! {
     static LOCAL: Local = Local::new();
+}
+
+plain_thread_local! {
+    static IDENTITY: Identity = Identity::new();
+}
+
+/// What must stay the same while a thread is torn down, when each call of [`with`] makes another `Local`: otherwise
+/// a thread would wait for itself [R9].
+struct Identity {
+    /// Objects are being released further up this stack.
+    releasing: Cell<bool>,
+    /// What the layers above keep with the thread: the standing of what it is doing.
+    standing: Cell<u64>,
+}
+
+impl Identity {
+    const fn new() -> Self {
+        Identity {
+            releasing: Cell::new(false),
+            standing: Cell::new(u64::MAX),
+        }
+    }
 }
 
 pub(crate) struct Local {
@@ -43,10 +65,8 @@ pub(crate) struct Local {
     /// How many objects were retired before those in `fresh`, and how many before the last write that released some.
     retired: Cell<usize>,
     paid: Cell<usize>,
-    /// Objects are being released further up this stack.
-    releasing: Cell<bool>,
-    /// What the layers above keep with the thread: the standing of what it is doing.
-    pub(crate) standing: Cell<u64>,
+    /// The address of its thread's [`Identity`].
+    thread: usize,
     record: Arc<Record>,
     shared: Arc<Shared>,
     participant: Participant,
@@ -56,7 +76,7 @@ pub(crate) struct Local {
 const NEVER: usize = usize::MAX;
 
 /// Calls `f` with what this thread keeps. A thread that is being torn down may have lost it: then `f`
-/// gets one for itself, whose garbage is left to others at once.
+/// gets one for itself, whose garbage is left to others at once. Its [`Identity`] stays.
 #[inline(always)]
 pub(crate) fn with<R>(f: impl FnOnce(&Local) -> R) -> R {
     let own;
@@ -100,8 +120,7 @@ impl Local {
             owes_way: Cell::new(false),
             retired: Cell::new(0),
             paid: Cell::new(0),
-            releasing: Cell::new(false),
-            standing: Cell::new(u64::MAX),
+            thread: IDENTITY.with(|identity| core::ptr::from_ref(identity).addr()),
             record: DOMAIN.shared.enrol(),
             shared: DOMAIN.shared.clone(),
             participant: DOMAIN.epochs.register(),
@@ -150,7 +169,16 @@ impl Local {
 
     /// A name for this thread, that no other living thread has.
     pub(crate) fn thread(&self) -> usize {
-        core::ptr::from_ref(self).addr()
+        self.thread
+    }
+
+    /// The standing of what this thread is doing; `u64::MAX` at first.
+    pub(crate) fn standing(&self) -> u64 {
+        IDENTITY.with(|identity| identity.standing.get())
+    }
+
+    pub(crate) fn set_standing(&self, standing: u64) {
+        IDENTITY.with(|identity| identity.standing.set(standing));
     }
 
     /// Releases `object` by `kind` once nobody can see it. Runs no user code.
@@ -234,7 +262,7 @@ impl Local {
             self.turn(&mut limbo, &pin);
             self.owes_way.set(false);
         }
-        if self.releasing.get() {
+        if IDENTITY.with(|identity| identity.releasing.get()) {
             // Inside a destructor: who called it, or the next write outside, releases for this one too.
             return;
         }
@@ -247,10 +275,10 @@ impl Local {
     /// Releases at most `n` objects that are due.
     fn release_due(&self, mut n: usize) {
         // A destructor that writes a cell comes by here: what it left to do is done by its caller.
-        if self.releasing.replace(true) {
+        if IDENTITY.with(|identity| identity.releasing.replace(true)) {
             return;
         }
-        let _done = Done(&self.releasing);
+        let _done = Done;
         loop {
             let mut limbo = self.limbo.borrow_mut();
             // What runs nothing of the user's is released in one go.
@@ -317,11 +345,11 @@ impl Local {
 }
 
 /// Says, also when a destructor panics, that nobody releases any more.
-struct Done<'a>(&'a Cell<bool>);
+struct Done;
 
-impl Drop for Done<'_> {
+impl Drop for Done {
     fn drop(&mut self) {
-        self.0.set(false);
+        IDENTITY.with(|identity| identity.releasing.set(false));
     }
 }
 

@@ -117,3 +117,11 @@ impl Unparker {
         self.0.notify();
     }
 }
+
+/// Declares what each thread keeps of plain data. Here it is a thread-local like any other.
+macro_rules! plain_thread_local {
+    (static $name:ident: $ty:ty = $init:expr;) => {
+        loom::thread_local! { static $name: $ty = $init; }
+    };
+}
+pub(crate) use plain_thread_local;

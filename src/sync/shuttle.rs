@@ -104,3 +104,11 @@ macro_rules! global {
     };
 }
 pub(crate) use global;
+
+/// Declares what each thread keeps of plain data. Here it is a thread-local like any other.
+macro_rules! plain_thread_local {
+    (static $name:ident: $ty:ty = $init:expr;) => {
+        shuttle::thread_local! { static $name: $ty = $init; }
+    };
+}
+pub(crate) use plain_thread_local;

@@ -131,6 +131,16 @@ impl Unparker {
 
 pub(crate) use std::thread_local;
 
+/// Declares what each thread keeps of plain data, made at compile time. It has no destructor, so that it is there, and the same,
+/// in the destructors of other thread-locals.
+macro_rules! plain_thread_local {
+    (static $name:ident: $ty:ty = $init:expr;) => {
+        std::thread_local! { static $name: $ty = const { $init }; }
+        const _: () = assert!(!core::mem::needs_drop::<$ty>());
+    };
+}
+pub(crate) use plain_thread_local;
+
 /// Declares a static that is made at its first use.
 macro_rules! global {
     (static $name:ident: $ty:ty = $init:expr;) => {

@@ -40,8 +40,8 @@ use crate::cell::{Version, VersionedCell};
 ///
 /// # Panics
 /// If the closure does: then every cell is as it was. If the closure asks to wait for a change and has read nothing.
-/// Inside the closure, to write or wait for a cell directly, or in another transaction, if this one owns it. After 2⁶¹ moments,
-/// to read more cells than are looked through one by one.
+/// Inside the closure, to write or wait for a cell directly, or in another transaction, if this one owns it. This holds in the
+/// destructors of thread-locals too. After 2⁶¹ moments, to read more cells than are looked through one by one.
 ///
 /// Whoever the closure meets while it writes cells directly or runs another transaction is dealt with by the age of this one: elder ones are waited for,
 /// others give way. So no ring of such closures waits for itself.

@@ -3,6 +3,7 @@
 #[cfg(any(debug_assertions, feature = "order-checks"))]
 mod imp {
     use core::cell::RefCell;
+    use core::mem::ManuallyDrop;
     use core::panic::Location;
     use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,8 +13,28 @@ mod imp {
     static GRAPH: parking_lot::Mutex<Graph> = parking_lot::Mutex::new(Graph::new());
 
     thread_local! {
-        /// What this thread holds, the oldest first.
-        static HELD: RefCell<Vec<Held>> = const { RefCell::new(Vec::new()) };
+        /// The locks that this thread holds, the oldest first. The list has no destructor, so that locks are checked in the
+        /// destructors of other thread-locals too.
+        static HELD: RefCell<ManuallyDrop<Vec<Held>>> = const { RefCell::new(ManuallyDrop::new(Vec::new())) };
+        /// Frees the memory of the list.
+        static END: End = const { End };
+    }
+
+    const _: () = assert!(!core::mem::needs_drop::<RefCell<ManuallyDrop<Vec<Held>>>>());
+
+    /// A thread is being torn down.
+    struct End;
+
+    impl Drop for End {
+        fn drop(&mut self) {
+            HELD.with(|held| free_if_empty(&mut held.borrow_mut()));
+        }
+    }
+
+    fn free_if_empty(held: &mut Vec<Held>) {
+        if held.is_empty() {
+            *held = Vec::new();
+        }
     }
 
     /// Who a lock is.
@@ -68,8 +89,7 @@ mod imp {
                 lock: self.id(),
                 at: Location::caller(),
             };
-            // A thread that is being torn down is not checked.
-            let broken = HELD.try_with(|held| {
+            let broken = HELD.with(|held| {
                 let mut held = held.borrow_mut();
                 if held.is_empty() {
                     return None;
@@ -89,7 +109,7 @@ mod imp {
                 })
             });
             // The graph is unlocked, and nothing is borrowed.
-            if let Ok(Some(broken)) = broken {
+            if let Some(broken) = broken {
                 panic!("{broken}");
             }
         }
@@ -99,7 +119,9 @@ mod imp {
         pub(in super::super) fn taken(&self) -> Hold {
             let lock = self.id();
             let at = Location::caller();
-            let _ = HELD.try_with(|held| held.borrow_mut().push(Held { lock, at }));
+            // After the end of the list's owner, the last guard frees its memory.
+            let _ = END.try_with(|_| ());
+            HELD.with(|held| held.borrow_mut().push(Held { lock, at }));
             Hold(lock)
         }
     }
@@ -119,11 +141,14 @@ mod imp {
 
     impl Drop for Hold {
         fn drop(&mut self) {
-            let _ = HELD.try_with(|held| {
+            HELD.with(|held| {
                 let mut held = held.borrow_mut();
                 // Mostly the last.
                 if let Some(place) = held.iter().rposition(|held| held.lock == self.0) {
                     held.remove(place);
+                }
+                if END.try_with(|_| ()).is_err() {
+                    free_if_empty(&mut held);
                 }
             });
         }
