@@ -150,28 +150,25 @@ const fn xor_shifted(n: u64) -> u64 {
     n ^ (n >> 33)
 }
 
-#[inline(always)]
-const fn mix(key: u64) -> u64 {
-    let key = xor_shifted(key).wrapping_mul(MULTIPLIERS[0]);
-    let key = xor_shifted(key).wrapping_mul(MULTIPLIERS[1]);
-    xor_shifted(key)
-}
-
-const fn unmix(hash: u64) -> u64 {
-    let hash = xor_shifted(hash).wrapping_mul(INVERSES[1]);
-    let hash = xor_shifted(hash).wrapping_mul(INVERSES[0]);
-    xor_shifted(hash)
-}
-
 impl IntegerHasher {
     /// Makes a hasher.
     pub const fn new() -> Self {
         IntegerHasher(None)
     }
 
+    /// Returns the hash of an integer.
+    #[inline(always)]
+    pub(crate) const fn mix(key: u64) -> u64 {
+        let key = xor_shifted(key).wrapping_mul(MULTIPLIERS[0]);
+        let key = xor_shifted(key).wrapping_mul(MULTIPLIERS[1]);
+        xor_shifted(key)
+    }
+
     /// Returns the integer that has this hash.
-    pub(crate) const fn integer_of(hash: u64) -> u64 {
-        unmix(hash)
+    pub(crate) const fn unmix(hash: u64) -> u64 {
+        let hash = xor_shifted(hash).wrapping_mul(INVERSES[1]);
+        let hash = xor_shifted(hash).wrapping_mul(INVERSES[0]);
+        xor_shifted(hash)
     }
 
     #[inline(always)]
@@ -242,7 +239,7 @@ impl Hasher for IntegerHasher {
     #[inline(always)]
     fn finish(&self) -> u64 {
         match self.0 {
-            Some(key) => mix(key),
+            Some(key) => Self::mix(key),
             None => refuse_key("a key that writes nothing"),
         }
     }

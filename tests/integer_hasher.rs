@@ -57,7 +57,8 @@ fn a_key_that_writes_one_integer_is_exact() {
         Green,
     }
     assert_eq!(found_again(Account(7)), 7);
-    assert_eq!(found_again(&&7_u64), 7);
+    let seven: &u64 = &7;
+    assert_eq!(found_again(seven), 7);
     assert_eq!(found_again('ß'), u64::from('ß'));
     assert_eq!((found_again(false), found_again(true)), (0, 1));
     assert_eq!(found_again(NonZeroU32::MAX), u64::from(u32::MAX));

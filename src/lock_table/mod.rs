@@ -158,7 +158,7 @@ impl IntegerHasher {
     /// assert_eq!(IntegerHasher::key_of(table.key_id(&-7)) as i32, -7);
     /// ```
     pub const fn key_of(id: KeyId) -> u64 {
-        Self::integer_of(id.0)
+        Self::unmix(id.0)
     }
 }
 

@@ -14,14 +14,15 @@
 //! dropped is forgotten.
 //!
 //! # Memory
-//! A node for each lock that was taken and still exists; an edge for each pair of them that was held together, up to a million: further
-//! orders are not learned.
+//! A node for each lock that was taken and still exists. An edge for each pair of locks of which one was the newest that a thread
+//! held when it acquired the other; such an edge implies the pairs with the older ones. There is an edge for each pair where the same two
+//! locks meet under different older ones. Up to a million edges are kept: further orders are not learned.
 //!
 //! # Performance
-//! A checked build locks one global mutex at each acquisition under another lock, and looks up one pair for each lock that the
-//! thread holds. A new pair is inserted into a topological order. Where the pair contradicts that order, the locks between its two
-//! positions are searched once and reordered, so that a sweep over *n* locks under a coarse one takes time in proportion to
-//! *n* log *n*. A thread that acquires *n* locks and holds all of them makes *n*²/2 pairs.
+//! A checked build locks one global mutex at each acquisition under another lock. An order that was learned before takes one
+//! look-up. A new pair is inserted into a topological order; where it contradicts that order, the locks between its two positions are
+//! searched once and reordered. So *n* locks that are acquired together, or one by one under a coarse lock, take time in
+//! proportion to *n* log *n*.
 //!
 //! # Panics
 //! `lock`, `read` and `write`, as said; the lock is not taken then and what the thread holds is unlocked as the panic passes. A
@@ -51,6 +52,8 @@
 
 #[cfg(any(debug_assertions, feature = "order-checks"))]
 mod graph;
+#[cfg(any(debug_assertions, feature = "order-checks"))]
+mod held;
 mod mutex;
 mod rwlock;
 mod watch;

@@ -4,7 +4,7 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 
-use super::watch::{Hold, Watch};
+use super::watch::{Hold, Learned, Watch};
 
 /// A `parking_lot` mutex that learns, in checked builds, which locks are held when it is taken. See [the module](super).
 ///
@@ -49,9 +49,9 @@ impl<T: ?Sized> Mutex<T> {
     #[inline]
     #[cfg_attr(any(debug_assertions, feature = "order-checks"), track_caller)]
     pub fn lock(&self) -> MutexGuard<'_, T> {
-        self.watch.before();
+        let learned = self.watch.before();
         let inner = self.inner.lock();
-        MutexGuard::new(self.watch.taken(), inner)
+        MutexGuard::new(self.watch.taken(learned), inner)
     }
 
     /// As [`lock`](Self::lock) if it would not block, and then in any order.
@@ -59,7 +59,7 @@ impl<T: ?Sized> Mutex<T> {
     #[cfg_attr(any(debug_assertions, feature = "order-checks"), track_caller)]
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         let inner = self.inner.try_lock()?;
-        Some(MutexGuard::new(self.watch.taken(), inner))
+        Some(MutexGuard::new(self.watch.taken(Learned::NOTHING), inner))
     }
 
     /// Returns the value, which nobody else can reach.

@@ -4,7 +4,7 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 
-use super::watch::{Hold, Watch};
+use super::watch::{Hold, Learned, Watch};
 
 /// A `parking_lot` read-write lock that learns, in checked builds, which locks are held when it is taken, for reading or for writing. See [the module](super).
 ///
@@ -50,9 +50,9 @@ impl<T: ?Sized> RwLock<T> {
     #[inline]
     #[cfg_attr(any(debug_assertions, feature = "order-checks"), track_caller)]
     pub fn read(&self) -> RwLockReadGuard<'_, T> {
-        self.watch.before();
+        let learned = self.watch.before();
         let inner = self.inner.read();
-        RwLockReadGuard::new(self.watch.taken(), inner)
+        RwLockReadGuard::new(self.watch.taken(learned), inner)
     }
 
     /// As [`read`](Self::read) if it would not block, and then in any order.
@@ -60,7 +60,10 @@ impl<T: ?Sized> RwLock<T> {
     #[cfg_attr(any(debug_assertions, feature = "order-checks"), track_caller)]
     pub fn try_read(&self) -> Option<RwLockReadGuard<'_, T>> {
         let inner = self.inner.try_read()?;
-        Some(RwLockReadGuard::new(self.watch.taken(), inner))
+        Some(RwLockReadGuard::new(
+            self.watch.taken(Learned::NOTHING),
+            inner,
+        ))
     }
 
     /// Locks for writing.
@@ -73,9 +76,9 @@ impl<T: ?Sized> RwLock<T> {
     #[inline]
     #[cfg_attr(any(debug_assertions, feature = "order-checks"), track_caller)]
     pub fn write(&self) -> RwLockWriteGuard<'_, T> {
-        self.watch.before();
+        let learned = self.watch.before();
         let inner = self.inner.write();
-        RwLockWriteGuard::new(self.watch.taken(), inner)
+        RwLockWriteGuard::new(self.watch.taken(learned), inner)
     }
 
     /// As [`write`](Self::write) if it would not block, and then in any order.
@@ -83,7 +86,10 @@ impl<T: ?Sized> RwLock<T> {
     #[cfg_attr(any(debug_assertions, feature = "order-checks"), track_caller)]
     pub fn try_write(&self) -> Option<RwLockWriteGuard<'_, T>> {
         let inner = self.inner.try_write()?;
-        Some(RwLockWriteGuard::new(self.watch.taken(), inner))
+        Some(RwLockWriteGuard::new(
+            self.watch.taken(Learned::NOTHING),
+            inner,
+        ))
     }
 
     /// Returns the value, which nobody else can reach.

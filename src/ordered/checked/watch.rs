@@ -6,21 +6,23 @@ mod imp {
     use core::mem::ManuallyDrop;
     use core::panic::Location;
     use core::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::Arc;
 
-    use super::super::graph::{Graph, Held, Id, Place};
+    use super::super::graph::{Graph, Id, OutOfOrder, Place};
+    use super::super::held::{Held, HeldLocks, Stack};
 
     /// Held briefly, and by nobody who takes another lock or runs code of users.
     static GRAPH: parking_lot::Mutex<Graph> = parking_lot::Mutex::new(Graph::new());
 
     thread_local! {
-        /// The locks that this thread holds, the oldest first. The list has no destructor, so that locks are checked in the
+        /// The locks that this thread holds. The list has no destructor, so that locks are checked in the
         /// destructors of other thread-locals too.
-        static HELD: RefCell<ManuallyDrop<Vec<Held>>> = const { RefCell::new(ManuallyDrop::new(Vec::new())) };
+        static HELD: RefCell<ManuallyDrop<HeldLocks>> = const { RefCell::new(ManuallyDrop::new(HeldLocks::new())) };
         /// Frees the memory of the list.
         static END: End = const { End };
     }
 
-    const _: () = assert!(!core::mem::needs_drop::<RefCell<ManuallyDrop<Vec<Held>>>>());
+    const _: () = assert!(!core::mem::needs_drop::<RefCell<ManuallyDrop<HeldLocks>>>());
 
     /// A thread is being torn down.
     struct End;
@@ -31,9 +33,9 @@ mod imp {
         }
     }
 
-    fn free_if_empty(held: &mut Vec<Held>) {
+    fn free_if_empty(held: &mut HeldLocks) {
         if held.is_empty() {
-            *held = Vec::new();
+            *held = HeldLocks::new();
         }
     }
 
@@ -81,49 +83,62 @@ mod imp {
         /// # Panics
         /// If it holds what is learned to come after it, or the lock itself.
         #[track_caller]
-        pub(in super::super) fn before(&self) {
+        pub(in super::super) fn before(&self) -> Learned {
             if std::thread::panicking() {
-                return;
+                return Learned::NOTHING;
             }
             let wanted = Held {
                 lock: self.id(),
                 at: Location::caller(),
             };
-            let broken = HELD.with(|held| {
-                let mut held = held.borrow_mut();
-                if held.is_empty() {
-                    return None;
-                }
-                let mut graph = GRAPH.lock();
-                // Locks whose guards were forgotten, and that were dropped.
-                held.retain(|held| graph.knows(held.lock));
-                held.iter().find_map(|held| {
-                    if held.lock == wanted.lock {
-                        return Some(format!(
-                            "a thread takes a lock that it holds, and would wait for itself for ever:\n  {} \
-                             takes the lock made at {}, holding it since {}",
-                            wanted.at, self.made_at, held.at
-                        ));
-                    }
-                    graph.learn(*held, wanted).err().map(|ring| ring.to_string())
-                })
-            });
+            let learned = HELD.with(|held| self.learn(&mut held.borrow_mut(), wanted));
             // The graph is unlocked, and nothing is borrowed.
-            if let Some(broken) = broken {
-                panic!("{broken}");
+            match learned {
+                Ok(learned) => learned,
+                Err(broken) => panic!("{broken}"),
             }
         }
 
-        /// The caller has the lock.
+        fn learn(&self, held: &mut HeldLocks, wanted: Held) -> Result<Learned, String> {
+            if held.is_empty() {
+                return Ok(Learned::NOTHING);
+            }
+            if let Some(held) = held.find(wanted.lock) {
+                return Err(format!(
+                    "a thread takes a lock that it holds, and would wait for itself for ever:\n  {} \
+                     takes the lock made at {}, holding it since {}",
+                    wanted.at, self.made_at, held.at
+                ));
+            }
+            let mut graph = GRAPH.lock();
+            let Some(stack) = held.stack(&mut graph) else {
+                return Ok(Learned::NOTHING);
+            };
+            match graph.learn(&stack, wanted) {
+                Ok(stack) => Ok(Learned(Some(stack))),
+                Err(OutOfOrder) => Err(graph.ring(held.iter(), wanted).to_string()),
+            }
+        }
+
+        /// The caller has the lock, and [`before`](Self::before) it waited, it has learned this.
         #[track_caller]
-        pub(in super::super) fn taken(&self) -> Hold {
+        pub(in super::super) fn taken(&self, learned: Learned) -> Hold {
             let lock = self.id();
             let at = Location::caller();
             // After the end of the list's owner, the last guard frees its memory.
             let _ = END.try_with(|_| ());
-            HELD.with(|held| held.borrow_mut().push(Held { lock, at }));
+            HELD.with(|held| held.borrow_mut().push(Held { lock, at }, learned.0));
             Hold(lock)
         }
+    }
+
+    /// The lock over those that were held when it was acquired, if the order was checked.
+    #[derive(Debug)]
+    pub(in super::super) struct Learned(Option<Arc<Stack>>);
+
+    impl Learned {
+        /// A lock that is acquired without a wait, or while nothing is held.
+        pub(in super::super) const NOTHING: Self = Learned(None);
     }
 
     impl Drop for Watch {
@@ -143,10 +158,7 @@ mod imp {
         fn drop(&mut self) {
             HELD.with(|held| {
                 let mut held = held.borrow_mut();
-                // Mostly the last.
-                if let Some(place) = held.iter().rposition(|held| held.lock == self.0) {
-                    held.remove(place);
-                }
+                held.remove(self.0);
                 if END.try_with(|_| ()).is_err() {
                     free_if_empty(&mut held);
                 }
@@ -163,6 +175,13 @@ mod imp {
     #[derive(Debug)]
     pub(in super::super) struct Hold(());
 
+    #[derive(Debug)]
+    pub(in super::super) struct Learned(());
+
+    impl Learned {
+        pub(in super::super) const NOTHING: Self = Learned(());
+    }
+
     impl Watch {
         #[inline(always)]
         pub(in super::super) const fn new() -> Self {
@@ -170,13 +189,15 @@ mod imp {
         }
 
         #[inline(always)]
-        pub(in super::super) fn before(&self) {}
+        pub(in super::super) fn before(&self) -> Learned {
+            Learned(())
+        }
 
         #[inline(always)]
-        pub(in super::super) fn taken(&self) -> Hold {
+        pub(in super::super) fn taken(&self, _: Learned) -> Hold {
             Hold(())
         }
     }
 }
 
-pub(super) use imp::{Hold, Watch};
+pub(super) use imp::{Hold, Learned, Watch};
