@@ -49,6 +49,16 @@ class Source:
         return len(self._lines)
 
     @cached_property
+    def literals(self):
+        """(start, end) of each string literal, quotes included; character literals are left out."""
+        found, at = [], 0
+        while m := _LEX.search(self.text, at):
+            at = _block_end(self.text, m.start()) if m.group("block") else m.end()
+            if m.group("string") or m.group("raw"):
+                found.append((m.start(), at))
+        return found
+
+    @cached_property
     def functions(self):
         """(name, start, end) of each function with a body, outer before inner."""
         found = []
@@ -182,15 +192,21 @@ def _blank(text):
     return re.sub(r"[^\n]", " ", text)
 
 
+def _block_end(text, start):
+    """End of the block comment that starts at `start`; block comments nest."""
+    depth, end = 1, start + 2
+    while depth and (n := re.compile(r"/\*|\*/").search(text, end)):
+        depth, end = depth + (1 if n.group() == "/*" else -1), n.end()
+    return end
+
+
 def _split(text):
     """The code without comments and literals, and the comments alone; both as long as the text."""
     code, comments, at = [], [], 0
     while m := _LEX.search(text, at):
         start, end = m.start(), m.end()
         if m.group("block"):
-            depth, end = 1, start + 2
-            while depth and (n := re.compile(r"/\*|\*/").search(text, end)):
-                depth, end = depth + (1 if n.group() == "/*" else -1), n.end()
+            end = _block_end(text, start)
         token = text[start:end]
         code += [text[at:start], _blank(token)]
         is_comment = m.group("line") or m.group("block")

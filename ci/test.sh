@@ -12,7 +12,7 @@ steps=(format lint rules test counts gates noise doc package loom shuttle fuzz)
 declare -A about=(
     [format]="rustfmt, in all workspaces"
     [lint]="clippy without warnings, in all three workspaces"
-    [rules]="protocols, citations, SAFETY comments, reasons of orderings, list of argued mutants, figures of the README, the record of campaigns"
+    [rules]="protocols, citations, SAFETY comments, reasons of orderings, words of the documentation, list of argued mutants, figures of the README, the record of campaigns"
     [test]="unit, integration and documentation tests, unoptimised"
     [counts]="allocations and atomic operations, optimised, one test at a time"
     [gates]="what the hot paths cost, counted, against what was agreed on in ci/gates.json"
@@ -83,6 +83,8 @@ step_lint() {
 step_rules() {
     ci/rule_tags --self-test
     ci/rule_tags
+    ci/prose --self-test
+    ci/prose
     ci/readme_figures --self-test
     ci/readme_figures --check
     ci/campaign_log --self-test

@@ -1,12 +1,13 @@
-//! The `flights` example as its users meet it: totals, files it can read, and what it says about
-//! those it cannot.
+//! The `flights` example as users run it: totals, accepted files, and the errors for all others.
 
 use std::fs;
 use std::process::Stdio;
 
 use serde_json::Value;
 
-use support::{HEADER, Place, flights, generated, gzip, names, refusal, results, stderr};
+use support::{
+    HEADER, Place, flights, generated, gzip, names, only_run, printed, refusal, results, stderr,
+};
 
 #[path = "flights/support.rs"]
 mod support;
@@ -60,17 +61,18 @@ fn every_strategy_arrives_at_the_right_totals() {
         "cells",
         "transactions",
     ];
-    assert_eq!(names(&results), all);
-    for (key, value) in [
-        ("flights", 5_000),
-        ("threads", 4),
-        ("work_ns", 50),
-        ("passes", 2),
+    assert_eq!(names(only_run(&results)), all);
+    let run = only_run(&results);
+    for (of, key, value) in [
+        (&results, "flights", 5_000),
+        (&results, "threads", 4),
+        (run, "work_ns", 50),
+        (run, "passes", 2),
     ] {
-        assert_eq!(results[key], value, "{key}");
+        assert_eq!(of[key], value, "{key}");
     }
     let table = String::from_utf8(output.stdout).expect("the table is UTF-8");
-    for strategy in results["strategies"].as_array().expect("an array") {
+    for strategy in run["strategies"].as_array().expect("an array") {
         let name = strategy["name"].as_str().expect("a name");
         assert!(
             table
@@ -92,7 +94,7 @@ fn every_strategy_arrives_at_the_right_totals() {
         );
     }
     assert_eq!(
-        results["strategies"][0]["ratio"], 1.0,
+        run["strategies"][0]["ratio"], 1.0,
         "the baseline is compared with itself"
     );
     assert_eq!(
@@ -134,6 +136,99 @@ fn the_same_flights_in_any_dress_give_the_same_totals() {
     }
 }
 
+/// The numbers of a row of the table that begins with `name`, without separators.
+fn row(text: &str, name: &str) -> Vec<f64> {
+    let line = text
+        .lines()
+        .find(|line| line.trim_start().starts_with(name));
+    let line = line.unwrap_or_else(|| panic!("no row {name}: {text}"));
+    let fields = line.split_whitespace().map(|field| field.replace(',', ""));
+    fields.filter_map(|field| field.parse().ok()).collect()
+}
+
+#[test]
+fn two_amounts_of_work_stand_side_by_side_by_default() {
+    let place = Place::new();
+    let file = place.file("flights.csv", generated(500).0);
+    let json = place.0.join("results.json");
+    let text = printed(
+        flights()
+            .args(["--repeat", "2", "--passes", "1", "--json"])
+            .arg(&json)
+            .arg(&file),
+    );
+    let results = fs::read(&json).expect("the results were written");
+    let results: Value = serde_json::from_slice(&results).expect("the results are JSON");
+    let runs = results["runs"].as_array().expect("an array");
+    let amounts: Vec<_> = runs.iter().map(|run| run["work_ns"].as_u64()).collect();
+    assert_eq!(amounts, [Some(0), Some(1_000)]);
+    for heading in ["no work", "1 us of work", "locks", "ordered", "optimistic"] {
+        let headings = text.lines().filter(|line| line.contains(heading));
+        assert!(headings.count() > 0, "{heading}: {text}");
+    }
+    assert!(text.lines().skip(1).all(|line| line.len() <= 80), "{text}");
+
+    // The rates that are printed, the ratios beside them and the JSON agree.
+    let mutex = row(&text, "mutex");
+    for (of, name) in names(&runs[0]).iter().enumerate() {
+        let fields = row(&text, &format!("{name} "));
+        for (run, column) in [(&runs[0], 0), (&runs[1], 3)] {
+            let (rate, ratio) = (fields[column], fields[column + 1]);
+            let expected = &run["strategies"][of];
+            let given = expected["flights_per_second"].as_f64().expect("a rate");
+            assert!((rate - given).abs() <= 0.5, "{name}: {rate} {given}");
+            let given = expected["ratio"].as_f64().expect("a ratio");
+            assert!((ratio - given).abs() <= 0.006, "{name}: {ratio} {given}");
+            // The rates are rounded to integers, and the ratio to two digits.
+            let quotient = rate / mutex[column];
+            assert!((ratio - quotient).abs() <= 0.006, "{name}: {quotient}");
+        }
+    }
+
+    // The verdict names the best of the strategies whose steps are atomic, for each amount.
+    let verdict = text
+        .lines()
+        .skip_while(|line| !line.starts_with("Verdict:"));
+    let verdict: Vec<_> = verdict.take_while(|line| !line.is_empty()).collect();
+    let verdict = verdict.join(" ");
+    for run in runs {
+        let atomic = run["strategies"].as_array().expect("an array").iter();
+        let atomic = atomic.filter(|of| of["atomic"] == true);
+        let ratio = |of: &&Value| of["ratio"].as_f64().expect("a ratio");
+        let best = atomic.max_by(|a, b| ratio(a).total_cmp(&ratio(b)));
+        let best = best.expect("the baseline is atomic");
+        let name = best["name"].as_str().expect("a name");
+        assert!(verdict.contains(name), "{name}: {verdict}");
+        if name != "mutex" {
+            let factor = format!("({:.2} times mutex)", ratio(&best));
+            assert!(verdict.contains(&factor), "{factor}: {verdict}");
+        }
+    }
+    assert_eq!(
+        verdict.matches('.').count() - verdict.matches(" times").count(),
+        1
+    );
+}
+
+#[test]
+fn each_amount_of_work_is_run_once_and_in_the_given_order() {
+    let place = Place::new();
+    let file = place.file("one.csv", format!("{HEADER}N1,EWR,IAH,1400\n"));
+    for (options, expected) in [
+        (&["--work", "7"][..], &[7][..]),
+        (&["--work", "7,0,7"], &[7, 0]),
+        (&["--work", "2000", "--work", "0"], &[2_000, 0]),
+        (&["--work", "0,1,2"], &[0, 1, 2]),
+    ] {
+        let options = [&["--strategy", "mutex"], options].concat();
+        let results = results(&place, &file, &options);
+        let runs = results["runs"].as_array().expect("an array");
+        let amounts: Vec<_> = runs.iter().map(|run| run["work_ns"].as_u64()).collect();
+        let expected: Vec<_> = expected.iter().map(|&ns| Some(ns)).collect();
+        assert_eq!(amounts, expected, "{options:?}");
+    }
+}
+
 #[test]
 fn the_chosen_strategies_run_and_the_baseline_always_does() {
     let place = Place::new();
@@ -157,11 +252,10 @@ fn the_chosen_strategies_run_and_the_baseline_always_does() {
         (&["--strategy", "session"], &["mutex", "session"]),
         (&["--strategy", "mutex"], &["mutex"]),
     ] {
-        assert_eq!(
-            names(&results(&place, &file, options)),
-            expected,
-            "{options:?}"
-        );
+        let results = results(&place, &file, options);
+        for run in results["runs"].as_array().expect("an array") {
+            assert_eq!(names(run), expected, "{options:?}");
+        }
     }
 }
 
@@ -258,6 +352,9 @@ fn a_bad_command_line_is_refused() {
         (&["--repeat", "0"], "--repeat"),
         (&["--passes", "0"], "--passes"),
         (&["--work", "soon"], "--work"),
+        (&["--work", "0,soon"], "soon"),
+        (&["--work", "1000001"], "1000001"),
+        (&["--work", ""], "--work"),
         (
             &["--strategy", "hope"],
             "mutex, ordered, levels, rwlock, lock-all, session, cells, transactions",

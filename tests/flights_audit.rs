@@ -1,4 +1,5 @@
-//! Audits of the `flights` example: an atomic step is never seen half done, and one that is not is.
+//! Audits of the `flights` example: no audit observes half of an atomic step, and the audits count
+//! the steps that are not atomic.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -17,7 +18,7 @@ use strategy::rwlock::RwLocks;
 use strategy::session::Sessions;
 use strategy::transactions::Transactions;
 use strategy::{Steps, Strategy};
-use support::{HEADER, Place, flights, generated, results, stderr};
+use support::{HEADER, Place, flights, generated, only_run, printed, results, stderr};
 use totals::{Sums, Tally};
 use work::Work;
 
@@ -174,6 +175,8 @@ fn an_audited_run_says_so_and_arrives_at_the_same_totals() {
         "3",
         "--passes",
         "1",
+        "--work",
+        "0",
     ]);
     let output = run.arg("--json").arg(&json).arg(&file).output();
     let output = output.expect("the example starts");
@@ -182,7 +185,10 @@ fn an_audited_run_says_so_and_arrives_at_the_same_totals() {
     let results: Value = serde_json::from_slice(&results).expect("the results are JSON");
     assert_eq!(results["totals"], expected);
     assert_eq!(results["audited"], true);
-    for strategy in results["strategies"].as_array().expect("an array") {
+    for strategy in only_run(&results)["strategies"]
+        .as_array()
+        .expect("an array")
+    {
         let name = &strategy["name"];
         let rounds = strategy["rounds"].as_array().expect("an array");
         let of = |what: &str| {
@@ -213,7 +219,8 @@ fn what_transactions_were_lost_to_is_counted() {
         "cells,transactions",
     ];
     let found = results(&place, &file, &options);
-    let [mutex, cells, transactions] = &found["strategies"].as_array().expect("an array")[..]
+    let [mutex, cells, transactions] =
+        &only_run(&found)["strategies"].as_array().expect("an array")[..]
     else {
         panic!("{found}");
     };
@@ -226,11 +233,17 @@ fn what_transactions_were_lost_to_is_counted() {
     assert_eq!(transactions["waits"], lost.iter().sum::<u64>());
     for (strategy, said) in [("cells", false), ("transactions", true)] {
         let mut run = flights();
-        run.args(["--repeat", "1", "--passes", "1", "--strategy", strategy]);
-        let output = run.arg(&file).output().expect("the example starts");
-        assert!(output.status.success(), "{}", stderr(&output));
-        let table = String::from_utf8(output.stdout).expect("the table is UTF-8");
-        assert_eq!(table.contains("overtaken"), said, "{strategy}: {table}");
+        run.args([
+            "--repeat",
+            "1",
+            "--passes",
+            "1",
+            "--details",
+            "--strategy",
+            strategy,
+        ]);
+        let table = printed(run.arg(&file));
+        assert_eq!(table.contains("wounded"), said, "{strategy}: {table}");
     }
 }
 
@@ -239,7 +252,7 @@ fn deadlocks_are_found_retried_and_counted() {
     let place = Place::new();
     let (csv, expected) = generated(2_000);
     let file = place.file("flights.csv", csv);
-    // Audits take the destinations first, steps the origins: sooner or later they meet in a circle.
+    // Audits lock the destinations first, steps the origins, so that they can deadlock.
     let options = [
         "--audit",
         "--threads",
@@ -251,7 +264,7 @@ fn deadlocks_are_found_retried_and_counted() {
     ];
     let found = results(&place, &file, &options);
     assert_eq!(found["totals"], expected);
-    let [mutex, session] = &found["strategies"].as_array().expect("an array")[..] else {
+    let [mutex, session] = &only_run(&found)["strategies"].as_array().expect("an array")[..] else {
         panic!("{found}");
     };
     assert!(mutex["deadlocks"].is_null());
@@ -262,30 +275,68 @@ fn deadlocks_are_found_retried_and_counted() {
     assert_eq!(session["deadlocks"], each.sum::<u64>());
     for (strategy, said) in [("cells", false), ("session", true)] {
         let mut run = flights();
-        run.args(["--repeat", "1", "--passes", "1", "--strategy", strategy]);
-        let output = run.arg(&file).output().expect("the example starts");
-        assert!(output.status.success(), "{}", stderr(&output));
-        let table = String::from_utf8(output.stdout).expect("the table is UTF-8");
+        run.args([
+            "--repeat",
+            "1",
+            "--passes",
+            "1",
+            "--details",
+            "--strategy",
+            strategy,
+        ]);
+        let table = printed(run.arg(&file));
         assert_eq!(table.contains("deadlocks"), said, "{strategy}: {table}");
     }
 }
 
 #[test]
-fn a_run_is_audited_only_if_asked() {
+fn timed_rounds_are_audited_only_if_asked() {
     let place = Place::new();
     let file = place.file("one.csv", format!("{HEADER}N1,EWR,IAH,1400\n"));
-    let results = results(&place, &file, &["--strategy", "cells"]);
-    assert_eq!(results["audited"], false);
-    let cells = &results["strategies"][1];
-    assert!(cells["audits"].is_null() && cells["rounds"][0]["audits"].is_null());
-    for (option, said) in [(None, false), (Some("--audit"), true)] {
+    let options = ["--work", "0", "--strategy", "cells"];
+    let found = results(&place, &file, &options);
+    assert_eq!(found["audited"], false);
+    let cells = &only_run(&found)["strategies"][1];
+    assert!(cells["rounds"][0]["audits"].is_null());
+    let audited = results(&place, &file, &[&options[..], &["--audit"]].concat());
+    assert_eq!(audited["audited"], true);
+    let rounds = &only_run(&audited)["strategies"][1]["rounds"];
+    assert!(rounds[0]["audits"]["made"].as_u64() > Some(0), "{rounds}");
+}
+
+#[test]
+fn each_strategy_is_audited_once_by_default_and_the_table_reports_it() {
+    let place = Place::new();
+    let file = place.file("flights.csv", generated(500).0);
+    let found = results(&place, &file, &[]);
+    for run in found["runs"].as_array().expect("an array") {
+        for of in run["strategies"].as_array().expect("an array") {
+            let (made, disagreed) = (&of["audits"]["made"], &of["audits"]["disagreed"]);
+            assert!(made.as_u64() > Some(0), "{of}");
+            assert!(of["atomic"] == false || *disagreed == 0, "{of}");
+        }
+    }
+    for option in [None, Some("--audit")] {
         let mut run = flights();
-        run.args(["--repeat", "1"]).args(option).arg(&file);
-        let output = run.output().expect("the example starts");
-        assert!(output.status.success(), "{}", stderr(&output));
-        let table = String::from_utf8(output.stdout).expect("the table is UTF-8");
-        for word in ["audits", "disagreed"] {
-            assert_eq!(table.contains(word), said, "{option:?}: {table}");
+        run.args(["--repeat", "1", "--passes", "1"])
+            .args(option)
+            .arg(&file);
+        let text = printed(&mut run);
+        let heading = text
+            .lines()
+            .any(|line| line.trim_end().ends_with("inconsistent"));
+        assert!(heading, "{option:?}: {text}");
+        for name in ["mutex", "session", "transactions"] {
+            let row = text
+                .lines()
+                .find(|line| line.trim_start().starts_with(name));
+            let fields: Vec<_> = row.expect("a row").split_whitespace().collect();
+            let [.., disagreed, "of", made] = fields[..] else {
+                panic!("{option:?}: {text}");
+            };
+            assert_eq!(disagreed, "0", "{name}");
+            let made: u64 = made.replace(',', "").parse().expect("a count");
+            assert!(made > 0, "{name}");
         }
     }
 }

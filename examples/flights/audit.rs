@@ -1,5 +1,4 @@
-//! An auditor that adds up the totals while they change: as many flights must have departed as
-//! arrived.
+//! An auditor that sums the totals while they change: departures must equal arrivals.
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -10,14 +9,14 @@ use serde::Serialize;
 
 use crate::totals::Sums;
 
-/// Between two audits, so that the replay is watched and not replaced by them.
+/// The pause between two audits, so that the steps make progress.
 const PAUSE: Duration = Duration::from_micros(100);
 
-/// What the audits of a run found.
+/// The audits of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Audits {
     pub(crate) made: u64,
-    /// In how many the sums did not agree.
+    /// The inconsistent ones: departures did not equal arrivals.
     pub(crate) disagreed: u64,
 }
 
@@ -53,7 +52,7 @@ pub(crate) fn beside<R>(audit: impl Fn() -> Sums + Sync, work: impl FnOnce() -> 
             }
         });
         begun.wait();
-        // Also if the work panics: the scope would wait for the auditor for ever.
+        // Stops the auditor even if the work panics: otherwise the scope would never end.
         let stop = Stop(&done);
         let result = work();
         drop(stop);

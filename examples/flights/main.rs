@@ -1,9 +1,9 @@
 //! Replays a year of flights in parallel, each flight one step on two or three keys, and compares
-//! ways to make that step.
+//! strategies for that step.
 //!
 //! A flight adds to its aircraft (miles and flights), its origin (departures) and its destination
-//! (arrivals). Every strategy has to arrive at the totals of a sequential run, to the last mile;
-//! with `--audit`, somebody looks meanwhile whether as many flights have departed as arrived.
+//! (arrivals). Every strategy must produce the totals of a sequential run, to the last mile. An
+//! auditor thread sums the totals concurrently and counts the sums that are inconsistent.
 //! Run it with `cargo run --release --example flights`, and with `-- --help` for the options.
 
 use std::io::{self, Write};
@@ -18,8 +18,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use audit::Audits;
 use data::MAX_STEPS;
 use json::JsonFile;
-use measure::{Replay, Round, SAMPLE_EVERY, Watch};
-use report::{Report, Totals};
+use measure::{Replay, SAMPLE_EVERY, Watch};
+use report::{Report, Rounds, Run, Totals};
 use strategy::{ALL, BASELINE, Entry, Steps};
 use totals::Tally;
 use work::Work;
@@ -60,24 +60,33 @@ struct Cli {
     strategy: Vec<&'static Entry>,
 
     /// Rounds; in each, all strategies run one after the other
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = count(10_000))]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = count(10_000))]
     repeat: usize,
 
-    /// How often a round replays the whole file [default: as often as takes the baseline 0.1 s]
+    /// Passes over the file in a round [default: enough for 0.1 s of the baseline]
     #[arg(long, value_name = "N", value_parser = count(1_000_000))]
     passes: Option<usize>,
 
-    /// Nanoseconds of work inside each step, while its locks, if any, are held
-    #[arg(long, value_name = "NS", default_value_t = 0, value_parser = nanoseconds())]
-    work: u64,
-
-    /// Meanwhile add up the totals: departures must equal arrivals
+    /// Nanoseconds of work inside each step, comma-separated or repeated
     ///
-    /// One more thread does so again and again, under the locks of the strategy or in a snapshot, and
-    /// the table shows how often, and in how many audits the sums did not agree. With `cells` some do not, for its
-    /// steps are not atomic; with the others that is exit code 1.
+    /// The strategies run with each amount. A step works while it holds its locks, or before its
+    /// transaction commits.
+    #[arg(long, value_name = "NS", value_delimiter = ',', default_value = "0,1000",
+          value_parser = nanoseconds())]
+    work: Vec<u64>,
+
+    /// Audit the totals during every round, instead of during one more round of each strategy
+    ///
+    /// An auditor thread sums departures and arrivals again and again, under the locks of the
+    /// strategy or in a snapshot. The auditor competes with the steps, so the rates are lower. The
+    /// steps of `cells` are not atomic, and some of their audits are inconsistent; an inconsistent
+    /// audit of another strategy is exit code 1.
     #[arg(long)]
     audit: bool,
+
+    /// Also print medians, tails, waits, aborts and deadlocks of each strategy
+    #[arg(long)]
+    details: bool,
 
     /// Also write all results to this file, which appears only when everything has succeeded
     #[arg(long, value_name = "FILE")]
@@ -107,7 +116,7 @@ fn after_help() -> String {
     )
 }
 
-/// Why the program ends early: its exit code and the one line that it says.
+/// The reason why the program ends early: its exit code and one line on stderr.
 #[derive(Debug)]
 struct Failure {
     code: u8,
@@ -138,19 +147,19 @@ fn main() -> ExitCode {
     let Err(Failure { code, line }) = result else {
         return ExitCode::SUCCESS;
     };
-    // One line, whatever a path or a field contains. If stderr is gone, the exit code alone has to
-    // tell.
+    // One line, whatever a path or a field contains. If stderr is closed, only the exit code reports
+    // the failure.
     let line = line.replace(char::is_control, "?");
     let _ = writeln!(io::stderr(), "flights: {line}");
     ExitCode::from(code)
 }
 
-/// What clap has to say about the command line, without its hints and usage.
+/// The error of clap about the command line, without its hints and usage.
 fn on_one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
-    let said = text.lines().take_while(|line| !line.trim().is_empty());
-    said.map(str::trim).collect::<Vec<_>>().join(" ")
+    let first = text.lines().take_while(|line| !line.trim().is_empty());
+    first.map(str::trim).collect::<Vec<_>>().join(" ")
 }
 
 fn run(cli: &Cli) -> Result<(), Failure> {
@@ -173,10 +182,10 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     let pool = pool.map_err(|e| Failure::usage(format!("cannot start {threads} threads: {e}")))?;
     let chosen = chosen(&cli.strategy);
     let progress = progress_bar();
-    let mut replay = Replay {
+    let once = Replay {
         dataset: &dataset,
         pool: &pool,
-        work: Work::nanos(cli.work),
+        work: Work::nanos(0),
         passes: 1,
         watch: if cli.audit {
             Watch::Audited
@@ -185,13 +194,30 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         },
         progress: &progress,
     };
-    replay.passes = passes(cli.passes, &replay)?;
-    let steps = dataset.flights.len() * replay.passes;
+    let replays = amounts(&cli.work).into_iter().map(|work_ns| {
+        let work = Work::nanos(work_ns);
+        let passes = passes(cli.passes, &Replay { work, ..once })?;
+        Ok((
+            work_ns,
+            Replay {
+                work,
+                passes,
+                ..once
+            },
+        ))
+    });
+    let replays = replays.collect::<Result<Vec<_>, Failure>>()?;
+    let rounds_of_each = cli.repeat + usize::from(!cli.audit);
+    let passes: usize = replays.iter().map(|(_, replay)| replay.passes).sum();
+    let steps = dataset.flights.len() * passes * chosen.len() * rounds_of_each;
     progress.reset();
-    progress.set_length((steps * chosen.len() * cli.repeat) as u64);
-    let rounds = rounds(&replay, &chosen, cli.repeat, &expected.times(replay.passes));
+    progress.set_length(steps as u64);
+    let mut runs = Vec::new();
+    for (work_ns, replay) in &replays {
+        let run = run_all(*work_ns, replay, &chosen, cli.repeat, &expected);
+        runs.push(run.inspect_err(|_| progress.finish_and_clear())?);
+    }
     progress.finish_and_clear();
-    let rounds = rounds?;
 
     let report = Report {
         file: path.display().to_string(),
@@ -200,19 +226,15 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         origins: dataset.origins.len(),
         destinations: dataset.destinations.len(),
         threads,
-        work_ns: cli.work,
-        passes: replay.passes,
         repeat: cli.repeat,
         audited: cli.audit,
         sample_every: SAMPLE_EVERY,
         clock_ns: measure::clock_cost_ns(),
         baseline: BASELINE.name,
-        strategies: std::iter::zip(&chosen, &rounds)
-            .map(|(entry, of)| report::summarise(entry.name, steps, of, &rounds[0]))
-            .collect(),
+        runs,
         totals: Totals::new(&expected, &dataset),
     };
-    print(&report::table(&report))?;
+    print(&report::text(&report, cli.details))?;
     json.map_or(Ok(()), |file| file.write(&report))
         .map_err(Failure::usage)
 }
@@ -237,8 +259,19 @@ fn chosen(named: &[&'static Entry]) -> Vec<&'static Entry> {
     ALL.iter().filter(wanted).collect()
 }
 
-/// How often a round replays all flights: as asked, or as often as makes it long enough to be
-/// measured.
+/// The amounts of work, each once, in the order in which they were given.
+fn amounts(given: &[u64]) -> Vec<u64> {
+    let mut amounts = Vec::new();
+    for &ns in given {
+        if !amounts.contains(&ns) {
+            amounts.push(ns);
+        }
+    }
+    amounts
+}
+
+/// The passes over the file in each round: the given number, or enough for a round that is long
+/// enough to be measured.
 fn passes(asked: Option<usize>, once: &Replay<'_>) -> Result<usize, Failure> {
     let most = MAX_STEPS / once.dataset.flights.len();
     match asked {
@@ -250,14 +283,40 @@ fn passes(asked: Option<usize>, once: &Replay<'_>) -> Result<usize, Failure> {
     }
 }
 
-/// Runs all rounds and checks each; the rounds of `chosen[i]` are in the `i`th vector.
+/// Runs all strategies with one amount of work and sums up their rounds.
+fn run_all(
+    work_ns: u64,
+    replay: &Replay<'_>,
+    chosen: &[&'static Entry],
+    repeat: usize,
+    once: &Tally,
+) -> Result<Run, Failure> {
+    let rounds = rounds(replay, chosen, repeat, &once.times(replay.passes))?;
+    let steps = replay.dataset.flights.len() * replay.passes;
+    let strategies = std::iter::zip(chosen, &rounds)
+        .map(|(entry, of)| report::summarise(entry, steps, of, &rounds[0]));
+    Ok(Run {
+        work_ns,
+        passes: replay.passes,
+        strategies: strategies.collect(),
+    })
+}
+
+/// Runs all rounds and checks each; element `i` has the rounds of `chosen[i]`.
 fn rounds(
     replay: &Replay<'_>,
     chosen: &[&'static Entry],
     repeat: usize,
     expected: &Tally,
-) -> Result<Vec<Vec<Round>>, Failure> {
-    let mut rounds: Vec<Vec<Round>> = chosen.iter().map(|_| Vec::new()).collect();
+) -> Result<Vec<Rounds>, Failure> {
+    let mut rounds: Vec<Rounds> = chosen.iter().map(|_| Rounds::default()).collect();
+    let checked = |entry: &'static Entry, replay: &Replay<'_>| {
+        let round = (entry.replay)(replay);
+        let checked = round.tally.check(expected, replay.dataset);
+        checked.map_err(|wrong| Failure::wrong_total(format!("{}: {wrong}", entry.name)))?;
+        check_audits(entry, round.audits)?;
+        Ok(round)
+    };
     for round in 0..repeat {
         for turn in 0..chosen.len() {
             // Another strategy starts each round, so that none always runs after the same one.
@@ -265,17 +324,25 @@ fn rounds(
             let name = chosen[i].name;
             let message = format!("round {} of {repeat}: {name}", round + 1);
             replay.progress.set_message(message);
-            let result = (chosen[i].replay)(replay);
-            let checked = result.tally.check(expected, replay.dataset);
-            checked.map_err(|wrong| Failure::wrong_total(format!("{name}: {wrong}")))?;
-            check_audits(chosen[i], result.audits)?;
-            rounds[i].push(result);
+            rounds[i].timed.push(checked(chosen[i], replay)?);
+        }
+    }
+    if replay.watch == Watch::Unaudited {
+        let audited = Replay {
+            watch: Watch::Audited,
+            ..*replay
+        };
+        for (entry, of) in std::iter::zip(chosen, &mut rounds) {
+            replay
+                .progress
+                .set_message(format!("audit: {}", entry.name));
+            of.extra_audits = checked(entry, &audited)?.audits;
         }
     }
     Ok(rounds)
 }
 
-/// An atomic step is never seen half done.
+/// No audit observes half of an atomic step.
 fn check_audits(entry: &Entry, audits: Option<Audits>) -> Result<(), Failure> {
     match (entry.steps, audits) {
         (Steps::Atomic, Some(Audits { made, disagreed })) if disagreed > 0 => {
@@ -300,7 +367,7 @@ fn progress_bar() -> ProgressBar {
     bar
 }
 
-/// A reader that has seen enough, as `head` has, is no error.
+/// A reader that stops reading, as `head` does, is no error.
 fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

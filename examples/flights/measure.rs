@@ -14,27 +14,27 @@ use crate::strategy::{Aborts, Strategy};
 use crate::totals::Tally;
 use crate::work::Work;
 
-/// Every how many steps one is timed. Two readings of the clock can cost as much as an uncontended
+/// One step in so many is timed. Two readings of the clock can cost as much as an uncontended
 /// step, so timing each of them would measure the clock.
 pub(crate) const SAMPLE_EVERY: usize = 16;
 
-/// Flights that a thread takes at a time: a multiple of [`SAMPLE_EVERY`], long enough that the
-/// bookkeeping around a chunk does not count, short enough that all threads stay busy to the end.
+/// Flights in a chunk, which one thread replays: a multiple of [`SAMPLE_EVERY`], long enough that
+/// the bookkeeping around a chunk does not count, short enough that all threads stay busy.
 const CHUNK: usize = 64 * SAMPLE_EVERY;
 
-/// What a round should last at least. The shipped flights take a few milliseconds if a step does
+/// The least duration of a round. The shipped flights last a few milliseconds if a step does
 /// nothing, and on a machine with other work a thread can need longer than that to get a core.
 const ROUND: Duration = Duration::from_millis(100);
 
-/// Whether somebody adds up the totals meanwhile.
+/// Whether an auditor sums the totals during a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Watch {
     Unaudited,
     Audited,
 }
 
-/// What a run is given.
-#[derive(Debug)]
+/// The input of a round.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Replay<'a> {
     pub(crate) dataset: &'a Dataset,
     pub(crate) pool: &'a rayon::ThreadPool,
@@ -45,14 +45,14 @@ pub(crate) struct Replay<'a> {
     pub(crate) progress: &'a ProgressBar,
 }
 
-/// What a run gives back.
+/// The results of a round.
 #[derive(Debug)]
 pub(crate) struct Round {
     pub(crate) elapsed: Duration,
     pub(crate) waits: u64,
     /// `None` if steps do not abort.
     pub(crate) aborts: Option<Aborts>,
-    /// `None` if there are none to be found.
+    /// `None` if the strategy detects no deadlocks.
     pub(crate) deadlocks: Option<u64>,
     /// `None` if it was not audited.
     pub(crate) audits: Option<Audits>,
@@ -76,8 +76,7 @@ impl Default for Recorder {
     }
 }
 
-/// How often to replay all flights in a round so that one of the baseline takes about [`ROUND`],
-/// but no more than `most`.
+/// The number of passes with which a round of the baseline lasts about [`ROUND`], `most` at most.
 ///
 /// It runs such a round once to find out, which also wakes the threads and warms the caches for the
 /// rounds that count.
@@ -114,7 +113,7 @@ pub(crate) fn replay<S: Strategy>(run: &Replay<'_>) -> Round {
                 let thread = rayon::current_thread_index().expect("the pool runs the chunks");
                 let recorder = &mut *recorders[thread].lock();
                 for group in chunk.chunks(SAMPLE_EVERY) {
-                    // A group is never empty, so there is always a first step, and that one is timed.
+                    // A group is never empty, so it has a first step, and that one is timed.
                     let (timed, rest) =
                         group.split_first().expect("chunks() yields no empty slice");
                     let began = Instant::now();

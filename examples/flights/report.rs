@@ -1,18 +1,17 @@
-//! Turns rounds into results: medians, and the table that people read.
+//! Turns rounds into results: medians, a table that compares the strategies, and a verdict.
 
 use std::collections::BTreeMap;
 
-use comfy_table::{CellAlignment, Table, TableComponent, presets};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::audit::Audits;
 use crate::data::Dataset;
 use crate::measure::{Round, SAMPLE_EVERY, histogram};
-use crate::strategy::Aborts;
+use crate::strategy::{Aborts, Entry, Group, Steps};
 use crate::totals::Tally;
 
-/// Everything that a run of the program found out. This is also the shape of the JSON.
+/// All results of the program. This is also the shape of the JSON.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     pub(crate) file: String,
@@ -21,44 +20,63 @@ pub(crate) struct Report {
     pub(crate) origins: usize,
     pub(crate) destinations: usize,
     pub(crate) threads: usize,
+    pub(crate) repeat: usize,
+    /// Whether an auditor ran beside every round, or only beside one more round that is not timed.
+    pub(crate) audited: bool,
+    /// One step in so many was timed.
+    pub(crate) sample_every: usize,
+    /// The least time that reading the clock adds to a step that was timed.
+    pub(crate) clock_ns: u64,
+    pub(crate) baseline: &'static str,
+    /// One for each amount of work.
+    pub(crate) runs: Vec<Run>,
+    /// The totals of one pass; every round of every strategy arrived at `passes` times these.
+    pub(crate) totals: Totals,
+}
+
+/// All strategies with one amount of work in each step.
+#[derive(Debug, Serialize)]
+pub(crate) struct Run {
     pub(crate) work_ns: u64,
     /// How often each round replayed all flights.
     pub(crate) passes: usize,
-    pub(crate) repeat: usize,
-    pub(crate) audited: bool,
-    /// Every how many steps one was timed.
-    pub(crate) sample_every: usize,
-    /// What reading the clock adds to each step that was timed, at the least.
-    pub(crate) clock_ns: u64,
-    pub(crate) baseline: &'static str,
     pub(crate) strategies: Vec<Summary>,
-    /// The totals of one pass; every round of every strategy arrived at `passes` times these.
-    pub(crate) totals: Totals,
+}
+
+/// The rounds of one strategy with one amount of work.
+#[derive(Debug, Default)]
+pub(crate) struct Rounds {
+    pub(crate) timed: Vec<Round>,
+    /// The audits of one more round, which is not timed because the auditor slows it down.
+    pub(crate) extra_audits: Option<Audits>,
 }
 
 /// One strategy over all rounds.
 #[derive(Debug, Serialize)]
 pub(crate) struct Summary {
     name: &'static str,
+    group: Group,
+    /// Whether a step is atomic, so that all of its audits must be consistent.
+    atomic: bool,
     /// Median of the rounds.
     flights_per_second: f64,
-    /// Median of the ratios to the baseline's throughput in the same round.
+    /// `flights_per_second` divided by that of the baseline.
     ratio: f64,
     /// Median of the rounds.
     waits: u64,
     /// Those of all rounds; `None` if steps do not abort.
     aborts: Option<Aborts>,
-    /// Those of all rounds; `None` if there are none to be found.
+    /// Those of all rounds; `None` if the strategy detects no deadlocks.
     deadlocks: Option<u64>,
-    /// Those of all rounds; `None` if none was made.
+    /// Those of all rounds, or of the one round that was audited.
     audits: Option<Audits>,
     /// The timed steps of all rounds.
-    step_ns: Steps,
+    step_ns: StepTimes,
     rounds: Vec<RoundSummary>,
 }
 
 #[derive(Debug, Serialize)]
-struct Steps {
+struct StepTimes {
     samples: u64,
     p50: u64,
     p99: u64,
@@ -112,22 +130,20 @@ impl Totals {
     }
 }
 
-/// Sums up the `rounds` of a strategy, of `steps` each; `baseline` holds the baseline's rounds in
-/// the same order.
+/// Sums up the rounds of a strategy, of `steps` each; `baseline` holds the baseline's rounds in the
+/// same order.
 pub(crate) fn summarise(
-    name: &'static str,
+    entry: &Entry,
     steps: usize,
-    rounds: &[Round],
-    baseline: &[Round],
+    rounds: &Rounds,
+    baseline: &Rounds,
 ) -> Summary {
     let mut times = histogram();
-    let rounds: Vec<RoundSummary> = rounds
-        .iter()
-        .zip(baseline)
+    let each: Vec<RoundSummary> = std::iter::zip(&rounds.timed, &baseline.timed)
         .map(|(round, base)| {
             times
                 .add(&round.steps)
-                .expect("a histogram that resizes takes any value");
+                .expect("a histogram that resizes accepts any value");
             let seconds = round.elapsed.as_secs_f64();
             RoundSummary {
                 seconds,
@@ -140,21 +156,28 @@ pub(crate) fn summarise(
             }
         })
         .collect();
-    let median_of = |value: fn(&RoundSummary) -> f64| median(rounds.iter().map(value).collect());
+    let rate = median_rate(steps, rounds);
     Summary {
-        name,
-        flights_per_second: median_of(|r| r.flights_per_second),
-        ratio: median_of(|r| r.ratio),
-        waits: median_of(|r| r.waits as f64).round() as u64,
-        aborts: rounds.iter().map(|r| r.aborts).sum(),
-        deadlocks: rounds.iter().map(|r| r.deadlocks).sum(),
-        audits: rounds.iter().map(|r| r.audits).sum(),
-        step_ns: Steps::of(&times),
-        rounds,
+        name: entry.name,
+        group: entry.group,
+        atomic: entry.steps == Steps::Atomic,
+        flights_per_second: rate,
+        ratio: rate / median_rate(steps, baseline),
+        waits: median(each.iter().map(|r| r.waits as f64).collect()).round() as u64,
+        aborts: each.iter().map(|r| r.aborts).sum(),
+        deadlocks: each.iter().map(|r| r.deadlocks).sum(),
+        audits: (rounds.extra_audits).or_else(|| each.iter().map(|r| r.audits).sum()),
+        step_ns: StepTimes::of(&times),
+        rounds: each,
     }
 }
 
-impl Steps {
+fn median_rate(steps: usize, rounds: &Rounds) -> f64 {
+    let rate = |round: &Round| steps as f64 / round.elapsed.as_secs_f64();
+    median(rounds.timed.iter().map(rate).collect())
+}
+
+impl StepTimes {
     fn of(steps: &Histogram<u64>) -> Self {
         Self {
             samples: steps.len(),
@@ -176,116 +199,257 @@ fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// What people read.
-pub(crate) fn table(report: &Report) -> String {
-    let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
-    table.remove_style(TableComponent::HorizontalLines);
-    table.remove_style(TableComponent::MiddleIntersections);
-    let aborting = report.strategies.iter().any(|of| of.aborts.is_some());
-    let abort_header = ABORT_HEADER.into_iter().filter(|_| aborting);
-    let audit_header = ["audits", "disagreed"].into_iter();
-    let audit_header = audit_header.filter(|_| report.audited);
-    let locking = report.strategies.iter().any(|of| of.deadlocks.is_some());
-    let deadlock_header = ["deadlocks"].into_iter().filter(|_| locking);
-    let header = HEADER
-        .into_iter()
-        .chain(abort_header)
-        .chain(deadlock_header);
-    table.set_header(header.chain(audit_header));
-    for summary in &report.strategies {
-        let aborts = ABORT_COLUMNS.iter().filter(|_| aborting);
-        let aborts = aborts.map(|count| {
-            summary
-                .aborts
-                .map_or(String::new(), |of| grouped(count(of)))
-        });
-        let audits = summary
-            .audits
-            .into_iter()
-            .flat_map(|of| [of.made, of.disagreed]);
-        let row = [
-            summary.name.to_owned(),
-            grouped(summary.flights_per_second.round() as u64),
-            format!("{:.2}", summary.ratio),
-            grouped(summary.step_ns.p50),
-            grouped(summary.step_ns.p99),
-            grouped(summary.step_ns.p99_9),
-            grouped(summary.waits),
-        ];
-        let deadlocks = [summary.deadlocks.map_or(String::new(), grouped)];
-        let deadlocks = deadlocks.into_iter().filter(|_| locking);
-        let row = row.into_iter().chain(aborts).chain(deadlocks);
-        table.add_row(row.chain(audits.map(grouped)));
-    }
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    format!(
+/// Columns of the terminal that the output needs at most.
+const WIDTH: usize = 80;
+
+/// Amounts of work side by side.
+const BESIDE: usize = 2;
+
+/// The text that the program prints.
+pub(crate) fn text(report: &Report, details: bool) -> String {
+    let passes = report.runs.iter().map(|run| {
+        let passes = grouped(run.passes as u64);
+        format!("{passes} with {}", amount(run.work_ns))
+    });
+    let mut out = format!(
         "\
-{file}: {flights}, {aircraft}, {origins}, {destinations}
-{threads}, {work} ns of work inside each step
-{rounds} of each strategy in turn, {passes} of the file in a round
-{table}
-Every total of every round equals the sequential run's.
-flights/s  median of the rounds
-ratio      to {baseline} in the same round, median of the rounds
-p50 ...    nanoseconds a step, from before its first lock to after its last unlock;
-           one step in {SAMPLE_EVERY} is timed, reading the clock adds {clock} ns or more
-waits      median of the rounds; for a mutex or rwlock, how often it was not free at once,
-           for lock-all and session, how often a thread queued (after it had spun for a
-           while), for cells, how often an update was made again because another thread had
-           written, for transactions, how often a step was
-{aborts}{deadlocks}{audits}",
-        deadlocks = if locking { DEADLOCKS } else { "" },
-        aborts = if aborting { ABORTS } else { "" },
-        audits = if report.audited { AUDITS } else { "" },
+{file}:
+{flights}, {aircraft}, {origins}, {destinations}
+{threads}, {rounds} of each strategy in turn
+",
         file = report.file,
         flights = counted(report.flights, "flight", "flights"),
         aircraft = counted(report.aircraft, "aircraft", "aircraft"),
         origins = counted(report.origins, "origin", "origins"),
         destinations = counted(report.destinations, "destination", "destinations"),
         threads = counted(report.threads, "thread", "threads"),
-        work = grouped(report.work_ns),
         rounds = counted(report.repeat, "round", "rounds"),
-        passes = counted(report.passes, "pass", "passes"),
-        baseline = report.baseline,
-        clock = report.clock_ns,
-    )
+    );
+    let passes = listed(passes.collect());
+    out += &wrapped("passes of the file in a round: ", &passes, 2);
+    for runs in report.runs.chunks(BESIDE) {
+        out += "\n";
+        out += &comparison(runs);
+    }
+    out += "\n";
+    out += &wrapped("", &verdict(report), 0);
+    if details {
+        for run in &report.runs {
+            out += "\n";
+            out += &detail(run);
+        }
+    }
+    out += "\n";
+    out += &legend(report, details);
+    out
 }
 
-const HEADER: [&str; 7] = [
-    "strategy",
-    "flights/s",
-    "ratio",
-    "p50 ns",
-    "p99 ns",
-    "p99.9 ns",
-    "waits",
-];
+/// The strategies in their groups, with the rates of a few amounts of work side by side.
+fn comparison(runs: &[Run]) -> String {
+    let first = &runs[0];
+    let mut lines = vec![String::new(); 2];
+    lines[0] += &format!("{:14}", "");
+    lines[1] += &format!("{:14}", "strategy");
+    for run in runs {
+        lines[0] += &format!("   {:->22}", format!(" {}", amount(run.work_ns)));
+        lines[1] += &format!("{:>11}{:>6}{:>8}", "flights/s", "ratio", "p99 ns");
+    }
+    lines[0] += &format!("{:>16}", "inconsistent");
+    lines[1] += &format!("{:>16}", "audits");
+    let mut group = None;
+    for i in by_group(&first.strategies) {
+        let of = &first.strategies[i];
+        if group != Some(of.group) {
+            group = Some(of.group);
+            lines.push(of.group.title().to_owned());
+        }
+        let mut line = format!("{:14}", format!("  {}", of.name));
+        for run in runs {
+            let of = &run.strategies[i];
+            let rate = grouped(of.flights_per_second.round() as u64);
+            line += &format!("{rate:>11}{:>6.2}{:>8}", of.ratio, short(of.step_ns.p99));
+        }
+        let audits: Option<Audits> = runs.iter().map(|run| run.strategies[i].audits).sum();
+        let audits = audits.map_or(String::new(), |of| {
+            format!("{} of {}", grouped(of.disagreed), grouped(of.made))
+        });
+        line += &format!("{audits:>16}");
+        lines.push(line);
+    }
+    ended(lines.iter().map(|line| line.trim_end()))
+}
 
-const ABORT_HEADER: [&str; 3] = ["read", "write", "overtaken"];
+/// The indices of the strategies, one group after the other.
+fn by_group(strategies: &[Summary]) -> Vec<usize> {
+    let of = |group| (0..strategies.len()).filter(move |&i| strategies[i].group == group);
+    Group::ALL.into_iter().flat_map(of).collect()
+}
 
-/// In the order of the header.
-const ABORT_COLUMNS: [fn(Aborts) -> u64; 3] = [
-    |of| of.read_conflicts,
-    |of| of.write_conflicts,
-    |of| of.overtaken,
-];
+/// One sentence: the fastest atomic strategy for each amount of work.
+fn verdict(report: &Report) -> String {
+    let fastest = report.runs.iter().enumerate().map(|(i, run)| {
+        let atomic = run.strategies.iter().filter(|of| of.atomic);
+        // The baseline is atomic and always run. Of equals, the first one is named.
+        let best = atomic.reduce(|a, b| if b.ratio > a.ratio { b } else { a });
+        let best = best.expect("the baseline is among the strategies");
+        let is = if i == 0 { " is the fastest" } else { "" };
+        let factor = if best.name == report.baseline {
+            String::new()
+        } else {
+            format!(" ({:.2} times {})", best.ratio, report.baseline)
+        };
+        format!("{}{is} with {}{factor}", best.name, amount(run.work_ns))
+    });
+    let fastest = listed(fastest.collect());
+    format!("Verdict: of the strategies whose steps are atomic, {fastest}.")
+}
 
-const ABORTS: &str = "\
-read ...   attempts of transactions that were lost, in all rounds: because a total had been
-           written that was read, or was to be written, or because another was let past
-";
+/// Times, waits, aborts and deadlocks with one amount of work.
+fn detail(run: &Run) -> String {
+    let mut lines = vec![format!(
+        "{:16}{:>12}{:>12}{:>12}{:>14}",
+        format!("{}:", amount(run.work_ns)),
+        "p50 ns",
+        "p99 ns",
+        "p99.9 ns",
+        "waits"
+    )];
+    let strategies = by_group(&run.strategies)
+        .into_iter()
+        .map(|i| &run.strategies[i]);
+    for of in strategies.clone() {
+        lines.push(format!(
+            "{:16}{:>12}{:>12}{:>12}{:>14}",
+            format!("  {}", of.name),
+            short(of.step_ns.p50),
+            short(of.step_ns.p99),
+            short(of.step_ns.p99_9),
+            grouped(of.waits)
+        ));
+    }
+    let mut out = ended(lines.iter().map(|line| line.as_str()));
+    for of in strategies {
+        if let Some(aborts) = of.aborts {
+            let line = format!(
+                "{}: aborts in all rounds: {} by read conflicts, {} by write conflicts, {} wounded \
+                 by an older transaction",
+                of.name,
+                grouped(aborts.read_conflicts),
+                grouped(aborts.write_conflicts),
+                grouped(aborts.overtaken)
+            );
+            out += &wrapped("", &line, 2);
+        }
+        if let Some(deadlocks) = of.deadlocks {
+            let line = format!(
+                "{}: deadlocks in all rounds: {}",
+                of.name,
+                grouped(deadlocks)
+            );
+            out += &wrapped("", &line, 2);
+        }
+    }
+    out
+}
 
-const DEADLOCKS: &str = "\
-deadlocks  how often a session was told to give way and began again, in all rounds
-";
+/// The meaning of each column.
+fn legend(report: &Report, details: bool) -> String {
+    let mut entries = vec![
+        (
+            "work",
+            "time that a step spends before it releases its locks or commits".to_owned(),
+        ),
+        ("flights/s", "median of the rounds".to_owned()),
+        (
+            "ratio",
+            format!("flights/s divided by that of {}", report.baseline),
+        ),
+        (
+            "p99 ns",
+            format!(
+                "99th percentile of the duration of a step, including its locks; one step in \
+                 {SAMPLE_EVERY} is timed, and reading the clock adds at least {} ns",
+                report.clock_ns
+            ),
+        ),
+        (
+            "audits",
+            format!(
+                "an auditor thread sums the totals {}; an audit is inconsistent if departures \
+                 do not equal arrivals, which only steps that are not atomic may cause",
+                if report.audited {
+                    "during every round"
+                } else {
+                    "during one more round, which is not timed"
+                }
+            ),
+        ),
+    ];
+    if details {
+        entries.push((
+            "waits",
+            "median of the rounds: locks that were not free at once (mutexes, rwlocks), threads \
+             that queued (lock-all, session), updates that were repeated (cells), attempts that \
+             aborted (transactions)"
+                .to_owned(),
+        ));
+    }
+    let mut out = "Every total of every round equals that of a sequential run.\n".to_owned();
+    for (name, meaning) in entries {
+        let lead = format!("{name:10} ");
+        out += &wrapped(&lead, &meaning, lead.len());
+    }
+    out
+}
 
-const AUDITS: &str = "\
-audits     how often the totals were added up meanwhile, in all rounds
-disagreed  in how many the departures did not equal the arrivals
-";
+/// The lines of `lead` and `text`, broken at [`WIDTH`]; each line after the first is indented.
+fn wrapped(lead: &str, text: &str, indent: usize) -> String {
+    let (mut out, mut column) = (lead.to_owned(), lead.len());
+    for (i, word) in text.split(' ').enumerate() {
+        if i > 0 && column + 1 + word.len() > WIDTH {
+            out = out + "\n" + &" ".repeat(indent);
+            column = indent;
+        } else if i > 0 {
+            out.push(' ');
+            column += 1;
+        }
+        out += word;
+        column += word.len();
+    }
+    out.push('\n');
+    out
+}
+
+fn ended<'a>(lines: impl Iterator<Item = &'a str>) -> String {
+    lines.flat_map(|line| [line, "\n"]).collect()
+}
+
+/// `a`, `a and b`, `a, b and c`.
+fn listed(mut parts: Vec<String>) -> String {
+    let last = parts.pop().unwrap_or_default();
+    if parts.is_empty() {
+        last
+    } else {
+        format!("{} and {last}", parts.join(", "))
+    }
+}
+
+/// An amount of work in words.
+fn amount(ns: u64) -> String {
+    match ns {
+        0 => "no work".to_owned(),
+        ns if ns % 1_000 == 0 => format!("{} us of work", grouped(ns / 1_000)),
+        ns => format!("{} ns of work", grouped(ns)),
+    }
+}
+
+/// Nanoseconds in at most seven columns.
+fn short(ns: u64) -> String {
+    match ns {
+        0..1_000_000 => grouped(ns),
+        _ => format!("{} ms", grouped(ns / 1_000_000)),
+    }
+}
 
 fn counted(n: usize, one: &str, many: &str) -> String {
     format!("{} {}", grouped(n as u64), if n == 1 { one } else { many })

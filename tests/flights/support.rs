@@ -109,8 +109,24 @@ pub(crate) fn refusal(command: &mut Command) -> String {
         .to_owned()
 }
 
-pub(crate) fn names(results: &Value) -> Vec<&str> {
-    let strategies = results["strategies"].as_array().expect("an array");
+/// The text of a run that must succeed.
+#[allow(dead_code)]
+pub(crate) fn printed(command: &mut Command) -> String {
+    let output = command.output().expect("the example starts");
+    assert!(output.status.success(), "{}", stderr(&output));
+    String::from_utf8(output.stdout).expect("the table is UTF-8")
+}
+
+/// The results with the one amount of work that was given.
+pub(crate) fn only_run(results: &Value) -> &Value {
+    match &results["runs"].as_array().expect("an array")[..] {
+        [run] => run,
+        runs => panic!("one amount of work, {} runs", runs.len()),
+    }
+}
+
+pub(crate) fn names(run: &Value) -> Vec<&str> {
+    let strategies = run["strategies"].as_array().expect("an array");
     strategies
         .iter()
         .map(|s| s["name"].as_str().expect("a name"))

@@ -5,7 +5,7 @@
 use crossbeam_utils::CachePadded;
 use latchwork::VersionedCell;
 
-use super::{Steps, Strategy};
+use super::{Group, Steps, Strategy};
 use crate::data::{Dataset, Flight};
 use crate::totals::{Flown, Sums, Tally, zeroed};
 use crate::work::Work;
@@ -60,6 +60,7 @@ impl Strategy for VersionedCells {
     const ABOUT: &'static str =
         "one VersionedCell for each total, updated alone: a step is not atomic";
     const STEPS: Steps = Steps::Apart;
+    const GROUP: Group = Group::Optimistic;
 
     fn new(dataset: &Dataset) -> Self {
         Self(CellTotals::new(dataset))

@@ -6,7 +6,7 @@
 use crossbeam_utils::CachePadded;
 use latchwork::ordered::{Above, Key, Level, OrderedMutex, OrderedMutexGuard, RootKey};
 
-use super::{Steps, Strategy};
+use super::{Group, Steps, Strategy};
 use crate::data::{Dataset, Flight};
 use crate::totals::{Cells, Sums, Tally};
 use crate::work::Work;
@@ -76,6 +76,7 @@ impl Strategy for Levels {
     const NAME: &'static str = "levels";
     const ABOUT: &'static str = "the same mutexes, in an order that the compiler checks";
     const STEPS: Steps = Steps::Atomic;
+    const GROUP: Group = Group::Ordered;
 
     fn new(dataset: &Dataset) -> Self {
         Self {

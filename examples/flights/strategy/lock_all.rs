@@ -5,7 +5,7 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use latchwork::{LockTable, Mode};
 
-use super::{Steps, Strategy};
+use super::{Group, Steps, Strategy};
 use crate::data::{AircraftId, Dataset, DestinationId, Flight, OriginId};
 use crate::totals::{Cells, Sums, Tally};
 use crate::work::Work;
@@ -66,6 +66,7 @@ impl Strategy for LockAll {
     const NAME: &'static str = "lock-all";
     const ABOUT: &'static str = "LockTable::lock_all over the keys of the flight";
     const STEPS: Steps = Steps::Atomic;
+    const GROUP: Group = Group::Locks;
 
     fn new(dataset: &Dataset) -> Self {
         // No more airports than flights, and those were checked to fit.

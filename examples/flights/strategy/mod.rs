@@ -1,4 +1,4 @@
-//! What a strategy is, and the list of those that can be chosen.
+//! The trait of a strategy, and the list of all strategies.
 
 use serde::Serialize;
 
@@ -16,23 +16,47 @@ pub(crate) mod rwlock;
 pub(crate) mod session;
 pub(crate) mod transactions;
 
-/// What others may see of a step that is being done.
+/// Whether other threads can observe a step that is half done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Steps {
-    /// Nothing: an audit that does not agree is a bug.
+    /// They cannot: an inconsistent audit is a bug.
     Atomic,
-    /// Some of its totals with the flight and some without.
+    /// They can: some totals include the flight, and others do not yet.
     Apart,
 }
 
-/// Attempts of steps that were lost to other steps and made again, by what they were lost to.
+/// How a strategy coordinates its threads; the table lists one group after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Group {
+    /// One lock for all totals, or locks by key whose order the library chooses or checks.
+    Locks,
+    /// A lock for each key, acquired in one order that the program keeps.
+    Ordered,
+    /// No locks: a step that conflicts with another is repeated.
+    Optimistic,
+}
+
+impl Group {
+    pub(crate) const ALL: [Self; 3] = [Self::Locks, Self::Ordered, Self::Optimistic];
+
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Locks => "locks",
+            Self::Ordered => "ordered",
+            Self::Optimistic => "optimistic",
+        }
+    }
+}
+
+/// Attempts of steps that were aborted and repeated, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Aborts {
-    /// A total that the step had read was written.
+    /// Another step had written a total that this step had read.
     pub(crate) read_conflicts: u64,
-    /// So was one that it was about to write.
+    /// Another step had written a total that this step was about to write.
     pub(crate) write_conflicts: u64,
-    /// Another step that had waited long enough went first.
+    /// An older step wounded this one.
     pub(crate) overtaken: u64,
 }
 
@@ -48,21 +72,22 @@ impl std::iter::Sum for Aborts {
 
 /// A way to add each flight to its totals, in one atomic step or in several.
 ///
-/// A strategy owns its totals, so that one which keeps them elsewhere than in
-/// [`Cells`](crate::totals::Cells) fits too.
+/// A strategy owns its totals, because not every strategy keeps them in
+/// [`Cells`](crate::totals::Cells).
 pub(crate) trait Strategy: Sync + Sized {
-    /// What the command line and the results call it.
+    /// Its name on the command line and in the results.
     const NAME: &'static str;
     /// One line for `--help`.
     const ABOUT: &'static str;
     /// Whether audits must agree.
     const STEPS: Steps;
+    const GROUP: Group;
 
     /// All totals zero.
     fn new(dataset: &Dataset) -> Self;
 
     /// Adds one flight to its two or three totals and spends the work in the same step. Returns how
-    /// often this thread met a lock that was not free, as far as the strategy can tell from here.
+    /// often this thread waited for a lock or repeated an update, as far as a step can observe it.
     fn step(&self, flight: &Flight, work: Work) -> u64;
 
     /// Waits since the start that [`step`](Self::step) did not return.
@@ -70,13 +95,13 @@ pub(crate) trait Strategy: Sync + Sized {
         0
     }
 
-    /// What the attempts of steps were lost to, since the start; `None` if steps do not abort.
+    /// The aborted attempts since the start, by reason; `None` if steps do not abort.
     fn aborts(&self) -> Option<Aborts> {
         None
     }
 
-    /// How often somebody was told to give way in a deadlock and began again, since the start; `None` if there are
-    /// none to be found.
+    /// The deadlocks since the start, each of which one step resolved by starting again; `None` if
+    /// the strategy detects none.
     fn deadlocks(&self) -> Option<u64> {
         None
     }
@@ -88,12 +113,13 @@ pub(crate) trait Strategy: Sync + Sized {
     fn tally(&self) -> Tally;
 }
 
-/// A strategy as the command line knows it.
+/// A strategy that the command line can name.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
     pub(crate) steps: Steps,
+    pub(crate) group: Group,
     pub(crate) replay: fn(&Replay<'_>) -> Round,
 }
 
@@ -103,12 +129,13 @@ impl Entry {
             name: S::NAME,
             about: S::ABOUT,
             steps: S::STEPS,
+            group: S::GROUP,
             replay: replay::<S>,
         }
     }
 }
 
-/// What the others are compared with.
+/// The strategy that the others are compared with.
 pub(crate) static BASELINE: &Entry = &ALL[0];
 
 /// Every strategy, the baseline first.

@@ -3,7 +3,7 @@
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::{Steps, Strategy};
+use super::{Group, Steps, Strategy};
 use crate::data::{Dataset, Flight};
 use crate::totals::{Cells, Sums, Tally};
 use crate::work::Work;
@@ -17,6 +17,7 @@ impl Strategy for GlobalMutex {
     const NAME: &'static str = "mutex";
     const ABOUT: &'static str = "one parking_lot mutex around all totals: the baseline, always run";
     const STEPS: Steps = Steps::Atomic;
+    const GROUP: Group = Group::Locks;
 
     fn new(dataset: &Dataset) -> Self {
         Self {

@@ -11,7 +11,7 @@ use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
 
 use super::mutex::lock_counting;
-use super::{Steps, Strategy};
+use super::{Group, Steps, Strategy};
 use crate::data::{Dataset, Flight};
 use crate::totals::{Cells, Sums, Tally, zeroed};
 use crate::work::Work;
@@ -30,6 +30,7 @@ impl Strategy for OrderedMutexes {
     const NAME: &'static str = "ordered";
     const ABOUT: &'static str = "one padded parking_lot mutex for each key, taken in one order";
     const STEPS: Steps = Steps::Atomic;
+    const GROUP: Group = Group::Ordered;
 
     fn new(dataset: &Dataset) -> Self {
         Self {

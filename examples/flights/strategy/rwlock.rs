@@ -4,7 +4,7 @@
 use crossbeam_utils::CachePadded;
 use parking_lot::{RwLock, RwLockWriteGuard};
 
-use super::{Steps, Strategy};
+use super::{Group, Steps, Strategy};
 use crate::data::{Dataset, Flight};
 use crate::totals::{Cells, Sums, Tally, zeroed};
 use crate::work::Work;
@@ -22,6 +22,7 @@ impl Strategy for RwLocks {
     const NAME: &'static str = "rwlock";
     const ABOUT: &'static str = "one padded parking_lot rwlock for each key, taken in one order";
     const STEPS: Steps = Steps::Atomic;
+    const GROUP: Group = Group::Ordered;
 
     fn new(dataset: &Dataset) -> Self {
         Self {

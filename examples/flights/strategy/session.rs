@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use latchwork::{LockError, LockTable, Session};
 
 use super::lock_all::{Key, Spread};
-use super::{Steps, Strategy};
+use super::{Group, Steps, Strategy};
 use crate::data::{Dataset, DestinationId, Flight, OriginId};
 use crate::totals::{Cells, Sums, Tally};
 use crate::work::Work;
@@ -48,6 +48,7 @@ impl Strategy for Sessions {
     const ABOUT: &'static str =
         "the keys in the order of the row, in a Session; deadlocks are found and retried";
     const STEPS: Steps = Steps::Atomic;
+    const GROUP: Group = Group::Locks;
 
     fn new(dataset: &Dataset) -> Self {
         // No more airports than flights, and those were checked to fit.

@@ -4,7 +4,7 @@
 use latchwork::{AbortReasons, Transaction};
 
 use super::cells::CellTotals;
-use super::{Aborts, Steps, Strategy};
+use super::{Aborts, Group, Steps, Strategy};
 use crate::data::{Dataset, Flight};
 use crate::totals::{Sums, Tally};
 use crate::work::Work;
@@ -24,6 +24,7 @@ impl Strategy for Transactions {
     const ABOUT: &'static str =
         "one transaction over the VersionedCells of the flight; audits are snapshots";
     const STEPS: Steps = Steps::Atomic;
+    const GROUP: Group = Group::Optimistic;
 
     fn new(dataset: &Dataset) -> Self {
         Self {
