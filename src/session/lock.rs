@@ -94,6 +94,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     pub(super) fn try_take(&mut self, want: Held) -> bool {
         let taken = self.policy != Policy::WaitDie
             && !self.announced
+            && !self.lost
             && self.table.raw().try_lock(want.hash, want.mode);
         if taken {
             self.take(want);

@@ -10,6 +10,7 @@ mod future;
 mod holds;
 mod lock;
 mod report;
+mod retry;
 mod savepoint;
 mod wait;
 
@@ -116,6 +117,12 @@ pub struct Session<'t, K: ?Sized, S = RandomState> {
     pending: Option<Pending>,
     /// Whether the table knows what it holds, also while it does not wait.
     announced: bool,
+    /// Whether it has been the victim of a deadlock and has not locked since.
+    lost: bool,
+    /// Whether its turn to retry has begun and was not ended by it.
+    turn: bool,
+    /// When it was last the victim of a deadlock, by its clock: what it held then is handed over.
+    lost_at: u64,
 }
 
 impl<K: ?Sized, S> LockTable<K, S> {
@@ -147,6 +154,9 @@ impl<K: ?Sized, S> LockTable<K, S> {
             savepoints: Vec::new(),
             pending: None,
             announced: false,
+            lost: false,
+            turn: false,
+            lost_at: 0,
             table: self,
         }
     }
@@ -232,8 +242,11 @@ impl<K: ?Sized, S> Session<'_, K, S> {
             let id = self.owner.id;
             drop(self.table.sessions.with(|waits| waits.graph.exit(id)));
         }
-        while let Some((hash, mode)) = self.held.pop() {
-            self.table.raw().unlock(hash, mode);
+        while let Some((hash, mode, taken)) = self.held.pop() {
+            self.pass_on(hash, mode, taken);
+        }
+        if self.turn {
+            self.end_turn();
         }
     }
 
@@ -254,13 +267,13 @@ impl<K: ?Sized, S> Session<'_, K, S> {
 
     #[inline]
     fn unlock_hash(&mut self, hash: u64) -> bool {
-        let Some(mode) = self.held.remove(hash) else {
+        let Some((mode, taken)) = self.held.remove(hash) else {
             return false;
         };
         if self.announced {
             self.retract(hash);
         }
-        self.table.raw().unlock(hash, mode);
+        self.pass_on(hash, mode, taken);
         true
     }
 }
@@ -295,7 +308,11 @@ impl<K: ?Sized, S> Drop for Session<'_, K, S> {
         struct Rest<'a, 't, K: ?Sized, S>(&'a mut Session<'t, K, S>);
         impl<K: ?Sized, S> Drop for Rest<'_, '_, K, S> {
             fn drop(&mut self) {
-                while self.0.pending.is_some() || !self.0.is_empty() || self.0.announced {
+                while self.0.pending.is_some()
+                    || !self.0.is_empty()
+                    || self.0.announced
+                    || self.0.turn
+                {
                     // One panic is on its way already, and a second on top of it would end the process.
                     let _ = catch_unwind(AssertUnwindSafe(|| self.0.release_all()));
                 }
