@@ -22,7 +22,8 @@ impl<K: ?Sized, S: BuildHasher> Session<'_, K, S> {
     /// leave, ahead of all who are queued.
     ///
     /// # Blocking
-    /// Until nobody else holds the key, or as the [policy](Session::policy) says.
+    /// Until nobody else holds the key, or as the [policy](Session::policy) says. The first lock of a session that was the victim of
+    /// a deadlock and holds nothing also waits for other victims that retry, for at most 1 millisecond each.
     ///
     /// # Errors
     /// [`LockError`], as the policy says; what is held is held as before.

@@ -61,6 +61,12 @@ const DETECT_AFTER: Duration = Duration::from_millis(1);
 /// A session keeps its age for as long as it lives. To do lost work again, release all and use *the same*
 /// session: it is older than those that begin after it, and so will not lose for ever.
 ///
+/// The victim does not close the same cycle again at once. Each key that it held passes to the longest waiter when the victim releases
+/// it, under either [`Fairness`](crate::Fairness). If it has released everything, its next lock waits until no other victim
+/// retries; victims retry in the order of their locks. A retry that takes longer than 1 millisecond no longer delays
+/// the next one. Futures and sessions of [`Policy::NoWait`] do not wait for other victims. A new session
+/// for the same work has none of this, and is the youngest besides.
+///
 /// What is not seen: plain guards and sets of the same table (they have no owner who could be known to wait elsewhere),
 /// sessions of other tables, and everything else that a thread may wait for. A thread
 /// that holds a guard of a key and locks that key in a session waits for itself.
@@ -68,6 +74,8 @@ const DETECT_AFTER: Duration = Duration::from_millis(1);
 /// # Cost
 /// A key that is free costs one compare-and-swap, as without a session, and a note in a list. Nothing is published, and no
 /// clock is read, before a session has to wait.
+///
+/// A session that leaves a crowd of *n* sessions at one key takes time in proportion to log *n*.
 ///
 /// To publish a wait costs time in proportion to the keys that the session holds, once: mostly that of copying their list. A thread publishes the
 /// waits that last, and a task each.
@@ -200,6 +208,10 @@ impl<K: ?Sized, S> Session<'_, K, S> {
 
     /// Sets how long it waits before it looks for a deadlock, 1 millisecond by default. A time past the range of the
     /// clock ([`Duration::MAX`]) is never: then no other session sees its waits either.
+    ///
+    /// The time is an upper bound. While deadlocks are frequent, sessions search as soon as they wait: each deadlock
+    /// that is found in the table makes its next 256 waits do so. Where there are none, no session searches before its
+    /// time. [`Duration::ZERO`] searches at once in any case.
     ///
     /// The futures of a session have no clock, and look as soon as they wait; unless it is never.
     ///
