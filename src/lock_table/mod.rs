@@ -28,6 +28,7 @@ mod owned;
 mod release;
 mod sessions;
 mod set;
+mod turns;
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -41,8 +42,9 @@ pub use guard::{ExclusiveGuard, OwnedExclusiveGuard, OwnedSharedGuard, SharedGua
 pub(crate) use index::RawTable;
 pub use inspect::{LockInfo, WaiterInfo};
 pub use many::{LockAllFuture, OwnedLockAllFuture};
-pub(crate) use sessions::{Sessions, Waits};
+pub(crate) use sessions::{Found, Search, Sessions, Waits};
 pub use set::{LockSet, OwnedLockSet};
+pub(crate) use turns::{LONGEST, Turn};
 
 use crate::sync::{Counter, now};
 use crate::{IntegerHasher, RandomState};

@@ -30,7 +30,7 @@ impl RawTable {
     }
 
     /// Gives back one hold, to the head of the queue if there is one.
-    pub(super) fn unlock_fair(&self, hash: u64, mode: Mode) {
+    pub(crate) fn unlock_fair(&self, hash: u64, mode: Mode) {
         self.unlock_slower(hash, mode, Fairness::Fifo);
     }
 

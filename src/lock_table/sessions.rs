@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use super::KeyId;
 use super::claim::Seat;
+use super::turns::Turns;
+use crate::sync::tuning::EARLY_SEARCHES;
 use crate::sync::{AtomicU64, Counter, Mutex, Ordering};
 use crate::waits_for::{Cycle, Graph};
 
@@ -24,6 +26,9 @@ pub(crate) struct Sessions {
     table: u64,
     begun: AtomicU64,
     waits: Mutex<Waits>,
+    /// How many waits may still search before their threshold. Written under the mutex of the graph.
+    early: Counter,
+    turns: Mutex<Turns>,
     labels: Option<Labels>,
 }
 
@@ -38,6 +43,24 @@ pub(crate) struct Waits {
     pub(crate) graph: Graph<Seat>,
     deadlocks: VecDeque<Arc<Cycle>>,
     kept: usize,
+}
+
+/// When a wait is searched for a cycle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Search {
+    /// Before the threshold of its session.
+    Early,
+    /// At the threshold, or because the session has no clock to wait for it.
+    Due,
+}
+
+/// What a search has found.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    Nothing,
+    /// A deadlock, which has been resolved.
+    Cycle,
 }
 
 impl Waits {
@@ -66,6 +89,8 @@ impl Sessions {
             table: TABLES.next(),
             begun: AtomicU64::new(0),
             waits: Mutex::new(waits),
+            early: Counter::new(),
+            turns: Mutex::new(Turns::default()),
             labels,
         }
     }
@@ -86,9 +111,52 @@ impl Sessions {
         f(&mut self.waits.lock())
     }
 
+    /// Whether a wait that begins now searches at once, because deadlocks are frequent [D10].
+    pub(crate) fn may_search_early(&self) -> bool {
+        self.early.get() > 0
+    }
+
+    /// Adjusts the thresholds to what a search has found. The caller holds the mutex of the graph.
+    pub(crate) fn searched(&self, search: Search, found: Found) {
+        match (found, search) {
+            (Found::Cycle, _) => self.early.set(EARLY_SEARCHES),
+            (Found::Nothing, Search::Early) => self.early.set(self.early.get().saturating_sub(1)),
+            (Found::Nothing, Search::Due) => {}
+        }
+    }
+
+    /// Calls `f` with the turns of the victims, to itself. It runs no user code.
+    pub(crate) fn with_turns<R>(&self, f: impl FnOnce(&mut Turns) -> R) -> R {
+        f(&mut self.turns.lock())
+    }
+
     /// What a key is called; `None` if nobody says, or if the function that should panics.
     pub(crate) fn label(&self, key: KeyId) -> Option<String> {
         let labels = self.labels.as_ref()?;
         catch_unwind(AssertUnwindSafe(|| labels(key))).ok()
+    }
+}
+
+#[cfg(all(test, not(any(latchwork_loom, latchwork_shuttle))))]
+mod tests {
+    use super::*;
+
+    /// A deadlock pays for so many early searches and no more; a search that is due costs none of them.
+    #[test]
+    fn a_deadlock_pays_for_early_searches() {
+        let sessions = Sessions::new(None, KEPT);
+        assert!(!sessions.may_search_early());
+        sessions.searched(Search::Early, Found::Nothing);
+        sessions.searched(Search::Due, Found::Nothing);
+        assert!(!sessions.may_search_early());
+        for search in [Search::Early, Search::Due] {
+            sessions.searched(search, Found::Cycle);
+            for _ in 0..EARLY_SEARCHES {
+                assert!(sessions.may_search_early());
+                sessions.searched(Search::Due, Found::Nothing);
+                sessions.searched(Search::Early, Found::Nothing);
+            }
+            assert!(!sessions.may_search_early());
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::wait::Pending;
 use super::{DeadlockReport, LockError, Policy, Session};
-use crate::lock_table::{Notices, RawTable, Waits};
+use crate::lock_table::{Found, Notices, RawTable, Search, Waits};
 use crate::waits_for::{Cycle, Held, Link, Want};
 
 impl<K: ?Sized, S> Session<'_, K, S> {
@@ -87,7 +87,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     }
 
     /// Publishes, if that is still to do, and ends all cycles through the key that the session waits for [D3].
-    pub(super) fn detect(&mut self) {
+    pub(super) fn detect(&mut self, search: Search) {
         let mut notices = Notices::default();
         let mut pending = self.pending.take().expect("it waits");
         let is_published = core::mem::replace(&mut pending.published, true);
@@ -100,9 +100,12 @@ impl<K: ?Sized, S> Session<'_, K, S> {
             let (id, hash) = (self.owner.id, pending.want.hash);
             let holds = |key| self.held.get(key).is_some();
             // If not, its wait closes no circle [D9].
-            if waits.graph.is_waited_for(id, holds) {
-                resolve(waits, self.table.raw(), id, hash, &mut notices);
-            }
+            let found = if waits.graph.is_waited_for(id, holds) {
+                resolve(waits, self.table.raw(), id, hash, &mut notices)
+            } else {
+                Found::Nothing
+            };
+            self.table.sessions.searched(search, found);
         });
         self.pending = Some(pending);
         // User code: with no mutex held.
@@ -132,17 +135,29 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         Some(cycle)
     }
 
-    pub(super) fn deadlock(&self, cycle: &Cycle) -> LockError {
+    /// The session is the victim of `cycle`: from now on its holds are handed over as they are released [D11], and
+    /// its next lock waits for its turn [D12].
+    pub(super) fn deadlock(&mut self, cycle: &Cycle) -> LockError {
+        self.lost = true;
+        self.lost_at = self.clock;
         LockError::Deadlock(DeadlockReport::new(cycle, &self.table.sessions))
     }
 }
 
 /// Ends cycles in which somebody waits for the key `hash`, until there is none or the owner `id` waits no more.
-fn resolve(waits: &mut Waits, table: &RawTable, id: u64, hash: u64, notices: &mut Notices) {
+fn resolve(
+    waits: &mut Waits,
+    table: &RawTable,
+    id: u64,
+    hash: u64,
+    notices: &mut Notices,
+) -> Found {
+    let mut found = Found::Nothing;
     while waits.graph.want(id).is_some() {
         let Some(mut cycle) = waits.graph.cycle(hash) else {
-            return;
+            break;
         };
+        found = Found::Cycle;
         let soft = cycle.soft().map(|link| link.owner.id);
         if let Some(reader) = soft {
             let seat = &waits.graph.want(reader).expect("it is in the cycle").place;
@@ -165,4 +180,5 @@ fn resolve(waits: &mut Waits, table: &RawTable, id: u64, hash: u64, notices: &mu
             waits.graph.arrive(victim);
         }
     }
+    found
 }

@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::lock::Need;
 use super::{LockError, Policy, Session};
 use crate::RandomState;
-use crate::lock_table::KeyId;
+use crate::lock_table::{KeyId, Search};
 use crate::sync::now;
 use crate::wait::{Notify, Spin};
 use crate::waits_for::{At, Held};
@@ -49,6 +49,8 @@ impl<K: ?Sized, S> SessionLockFuture<'_, '_, K, S> {
             Need::Lock => false,
             Need::Upgrade => true,
         };
+        // A task has no clock, and without one a turn may never begin [D12].
+        session.lost = false;
         // To clone a waker is to run user code: it happens before anything is pinned or locked.
         let mut notify = Some(Notify::Task(cx.waker().clone()));
         let mut begun = || {
@@ -67,7 +69,7 @@ impl<K: ?Sized, S> SessionLockFuture<'_, '_, K, S> {
         self.step = Step::Waits { deadline };
         // A task has no clock: it looks for a deadlock at once, unless it never shall.
         if session.searches() && !upgrade {
-            session.detect();
+            session.detect(Search::Due);
         }
         self.look(cx, false)
     }

@@ -81,11 +81,11 @@ impl Holds {
         self.places.extend(all.map(|(i, hold)| (hold.hash, i)));
     }
 
-    /// Takes a key out, and says how it was held.
+    /// Takes a key out, and returns how it was held and since when.
     #[inline]
-    pub(super) fn remove(&mut self, hash: u64) -> Option<Mode> {
+    pub(super) fn remove(&mut self, hash: u64) -> Option<(Mode, u64)> {
         let i = self.find(hash)?;
-        let mode = self.all[i].mode;
+        let removed = (self.all[i].mode, self.all[i].taken);
         // The last is not copied: what was written just now would be read in other pieces, which costs
         // as much as the lock itself (report, `sessions`).
         if i + 1 == self.all.len() {
@@ -99,19 +99,19 @@ impl Holds {
                 self.places.insert(moved.hash, i);
             }
         }
-        Some(mode)
+        Some(removed)
     }
 
     /// Takes out any one.
     #[inline]
-    pub(super) fn pop(&mut self) -> Option<(u64, Mode)> {
+    pub(super) fn pop(&mut self) -> Option<(u64, Mode, u64)> {
         let last = self.all.last()?;
-        let (hash, mode) = (last.hash, last.mode);
+        let (hash, mode, taken) = (last.hash, last.mode, last.taken);
         self.all.truncate(self.all.len() - 1);
         if !self.places.is_empty() {
             self.places.remove(&hash);
         }
-        Some((hash, mode))
+        Some((hash, mode, taken))
     }
 }
 
@@ -153,7 +153,7 @@ mod tests {
                 holds.push(hold(hash));
             }
             for hash in (0..3 * LINEAR_HOLDS as u64).step_by(2) {
-                assert_eq!(holds.remove(hash), Some(Mode::Shared));
+                assert_eq!(holds.remove(hash), Some((Mode::Shared, hash)));
                 assert!(holds.remove(hash).is_none());
             }
             let odd = (0..3 * LINEAR_HOLDS as u64).filter(|h| h % 2 == 1);
@@ -162,7 +162,7 @@ mod tests {
                     .all(|h| holds.get(h).is_some_and(|of| of.taken == h))
             );
             assert_eq!(holds.len(), odd.count());
-            while let Some((hash, _)) = holds.pop() {
+            while let Some((hash, ..)) = holds.pop() {
                 assert!(holds.get(hash).is_none());
             }
         }

@@ -22,7 +22,8 @@ impl<K: ?Sized, S: BuildHasher> Session<'_, K, S> {
     /// leave, ahead of all who are queued.
     ///
     /// # Blocking
-    /// Until nobody else holds the key, or as the [policy](Session::policy) says.
+    /// Until nobody else holds the key, or as the [policy](Session::policy) says. The first lock of a session that was the victim of
+    /// a deadlock and holds nothing also waits for other victims that retry, for at most 1 millisecond each.
     ///
     /// # Errors
     /// [`LockError`], as the policy says; what is held is held as before.
@@ -94,6 +95,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     pub(super) fn try_take(&mut self, want: Held) -> bool {
         let taken = self.policy != Policy::WaitDie
             && !self.announced
+            && !self.lost
             && self.table.raw().try_lock(want.hash, want.mode);
         if taken {
             self.take(want);

@@ -10,6 +10,7 @@ mod future;
 mod holds;
 mod lock;
 mod report;
+mod retry;
 mod savepoint;
 mod wait;
 
@@ -60,6 +61,12 @@ const DETECT_AFTER: Duration = Duration::from_millis(1);
 /// A session keeps its age for as long as it lives. To do lost work again, release all and use *the same*
 /// session: it is older than those that begin after it, and so will not lose for ever.
 ///
+/// The victim does not close the same cycle again at once. Each key that it held passes to the longest waiter when the victim releases
+/// it, under either [`Fairness`](crate::Fairness). If it has released everything, its next lock waits until no other victim
+/// retries; victims retry in the order of their locks. A retry that takes longer than 1 millisecond no longer delays
+/// the next one. Futures and sessions of [`Policy::NoWait`] do not wait for other victims. A new session
+/// for the same work has none of this, and is the youngest besides.
+///
 /// What is not seen: plain guards and sets of the same table (they have no owner who could be known to wait elsewhere),
 /// sessions of other tables, and everything else that a thread may wait for. A thread
 /// that holds a guard of a key and locks that key in a session waits for itself.
@@ -67,6 +74,8 @@ const DETECT_AFTER: Duration = Duration::from_millis(1);
 /// # Cost
 /// A key that is free costs one compare-and-swap, as without a session, and a note in a list. Nothing is published, and no
 /// clock is read, before a session has to wait.
+///
+/// A session that leaves a crowd of *n* sessions at one key takes time in proportion to log *n*.
 ///
 /// To publish a wait costs time in proportion to the keys that the session holds, once: mostly that of copying their list. A thread publishes the
 /// waits that last, and a task each.
@@ -119,6 +128,12 @@ pub struct Session<'t, K: ?Sized, S = RandomState> {
     pending: Option<Pending>,
     /// Whether the table knows what it holds, also while it does not wait.
     announced: bool,
+    /// Whether it has been the victim of a deadlock and has not locked since.
+    lost: bool,
+    /// Whether its turn to retry has begun and was not ended by it.
+    turn: bool,
+    /// When it was last the victim of a deadlock, by its clock: what it held then is handed over.
+    lost_at: u64,
 }
 
 impl<K: ?Sized, S> LockTable<K, S> {
@@ -150,6 +165,9 @@ impl<K: ?Sized, S> LockTable<K, S> {
             savepoints: Vec::new(),
             pending: None,
             announced: false,
+            lost: false,
+            turn: false,
+            lost_at: 0,
             table: self,
         }
     }
@@ -194,6 +212,10 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     /// Sets how long it waits before it looks for a deadlock, 1 millisecond by default. A time past the range of the
     /// clock ([`Duration::MAX`]) is never: then no other session sees its waits either.
     ///
+    /// The time is an upper bound. While deadlocks are frequent, sessions search as soon as they wait: each deadlock
+    /// that is found in the table makes its next 256 waits do so. Where there are none, no session searches before its
+    /// time. [`Duration::ZERO`] searches at once in any case.
+    ///
     /// The futures of a session have no clock, and look as soon as they wait; unless it is never.
     ///
     /// An upgrade looks at once, whatever the time is, and others see it: of two sessions that want to upgrade one key, one has to be told,
@@ -235,8 +257,11 @@ impl<K: ?Sized, S> Session<'_, K, S> {
             let id = self.owner.id;
             drop(self.table.sessions.with(|waits| waits.graph.exit(id)));
         }
-        while let Some((hash, mode)) = self.held.pop() {
-            self.table.raw().unlock(hash, mode);
+        while let Some((hash, mode, taken)) = self.held.pop() {
+            self.pass_on(hash, mode, taken);
+        }
+        if self.turn {
+            self.end_turn();
         }
     }
 
@@ -257,13 +282,13 @@ impl<K: ?Sized, S> Session<'_, K, S> {
 
     #[inline]
     fn unlock_hash(&mut self, hash: u64) -> bool {
-        let Some(mode) = self.held.remove(hash) else {
+        let Some((mode, taken)) = self.held.remove(hash) else {
             return false;
         };
         if self.announced {
             self.retract(hash);
         }
-        self.table.raw().unlock(hash, mode);
+        self.pass_on(hash, mode, taken);
         true
     }
 }
@@ -298,7 +323,11 @@ impl<K: ?Sized, S> Drop for Session<'_, K, S> {
         struct Rest<'a, 't, K: ?Sized, S>(&'a mut Session<'t, K, S>);
         impl<K: ?Sized, S> Drop for Rest<'_, '_, K, S> {
             fn drop(&mut self) {
-                while self.0.pending.is_some() || !self.0.is_empty() || self.0.announced {
+                while self.0.pending.is_some()
+                    || !self.0.is_empty()
+                    || self.0.announced
+                    || self.0.turn
+                {
                     // One panic is on its way already, and a second on top of it would end the process.
                     let _ = catch_unwind(AssertUnwindSafe(|| self.0.release_all()));
                 }

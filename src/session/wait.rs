@@ -1,9 +1,9 @@
 //! A session that waits: how it begins, what it is told, how it ends.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{LockError, Policy, Session};
-use crate::lock_table::{Claim, Claiming, RawTable, Told};
+use crate::lock_table::{Claim, Claiming, RawTable, Search, Told};
 use crate::sync::{now, yield_now};
 use crate::wait::{Notify, Spin, Waiter, Wakeup};
 use crate::waits_for::Held;
@@ -33,6 +33,14 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     pub(super) fn lock_slow(&mut self, want: Held, upgrade: bool) -> Result<(), LockError> {
         // Before it spins: that is waiting too.
         let begun = now();
+        let deadline = self.deadline(begun);
+        if core::mem::take(&mut self.lost) {
+            self.await_turn(deadline);
+            // The other victim's turn may have taken as long as the key was held.
+            if !upgrade && self.try_take(want) {
+                return Ok(());
+            }
+        }
         let mut parker = None;
         let spin = self.table.raw().spin_before();
         let notify = || {
@@ -45,14 +53,21 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         }
         let parker = parker.expect("made to be queued");
         let detect = begun.checked_add(self.detect_after);
-        let deadline = self.deadline(begun);
+        // A wait that was published by an upgrade has been searched already.
+        if detect.is_some() && !upgrade && self.table.sessions.may_search_early() {
+            let search = match self.detect_after {
+                Duration::ZERO => Search::Due,
+                _ => Search::Early,
+            };
+            self.detect(search);
+        }
         loop {
             if let Some(done) = self.look(&mut None) {
                 return done;
             }
             match self.next(detect, deadline) {
                 Next::Nothing => parker.park(),
-                Next::Detect(at) if !parker.park_until(at) => self.detect(),
+                Next::Detect(at) if !parker.park_until(at) => self.detect(Search::Due),
                 Next::GiveUp(at) if !parker.park_until(at) => {
                     // With a renewal it checks the state too: a late waiter is not refused a free key [M15].
                     let (_, notify) = RawTable::notify_thread();
@@ -177,7 +192,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         }
         drop(waiter);
         self.observe();
-        self.detect();
+        self.detect(Search::Due);
         Ok(false)
     }
 

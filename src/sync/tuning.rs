@@ -98,6 +98,10 @@ pub(crate) const OPTIMISTIC_ATTEMPTS: u32 = if CHECKED { 1 } else { 8 };
 /// costs a context switch. Not found by measurement.
 pub(crate) const LOOKS_IN_VAIN: u32 = if CHECKED { 0 } else { 4 };
 
+/// Waits that search for a cycle at once after a deadlock was found. So many searches take about a quarter of a
+/// millisecond, and the default threshold that they may save is one.
+pub(crate) const EARLY_SEARCHES: u64 = if CHECKED { 1 } else { 256 };
+
 /// Keys up to which a session looks through all that it holds, at each lock.
 /// Not found by measurement.
 pub(crate) const LINEAR_HOLDS: usize = if CHECKED { 2 } else { 16 };

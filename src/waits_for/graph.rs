@@ -1,9 +1,11 @@
 //! The graph: what its owners hold and wait for, by owner and by key.
 
+use core::cmp::Ordering;
 use core::hash::{BuildHasherDefault, Hasher};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::held::HeldKeys;
 use super::search::Scratch;
 use super::{Cycle, Held, Owner};
 use crate::word::Mode;
@@ -49,17 +51,41 @@ pub(crate) struct Want<P> {
 #[derive(Debug)]
 pub(super) struct Party<P> {
     pub(super) owner: Owner,
-    pub(super) held: Vec<Held>,
+    pub(super) held: HeldKeys,
     /// Its place in `unlisted`, if what it holds is not listed by key.
     unlisted: Option<usize>,
     pub(super) want: Option<Want<P>>,
     killed: Option<Arc<Cycle>>,
 }
 
+/// The id of an owner in a set of a key. Tests count its comparisons: they are the cost of a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Member(pub(super) u64);
+
+impl Ord for Member {
+    #[inline]
+    fn cmp(&self, other: &Self) -> Ordering {
+        #[cfg(test)]
+        super::tests::COMPARISONS.with(|count| count.set(count.get() + 1));
+        self.0.cmp(&other.0)
+    }
+}
+
+impl PartialOrd for Member {
+    #[inline]
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// The owners at one key. Both sets are ordered, so that an owner joins and leaves a crowd of *n* in
+/// log *n* steps, and the oldest holder of a mode is found in as many.
 #[derive(Debug, Default)]
 pub(super) struct Key {
-    pub(super) holders: Vec<(u64, Mode)>,
-    pub(super) waiters: Vec<u64>,
+    pub(super) holders: BTreeSet<(Mode, Member)>,
+    pub(super) waiters: BTreeSet<Member>,
+    /// The waiter that holds the key shared and waits to hold it alone. The monitor admits one [M12].
+    upgrader: Option<u64>,
 }
 
 /// Owners, the keys that they hold and the one key that each may wait for.
@@ -95,7 +121,7 @@ impl<P> Graph<P> {
         let party = Party {
             owner: owner.clone(),
             unlisted: Some(self.unlisted.len()),
-            held,
+            held: HeldKeys::new(held),
             want: None,
             killed: None,
         };
@@ -117,13 +143,13 @@ impl<P> Graph<P> {
                 moved.unlisted = Some(place);
             }
         } else {
-            for held in &party.held {
+            for held in party.held.iter() {
                 self.unlist(held.hash, |key| {
-                    remove(&mut key.holders, |holder| holder.0 == id)
+                    key.holders.remove(&(held.mode, Member(id)))
                 });
             }
         }
-        party.held
+        party.held.into_list()
     }
 
     /// Lists all owners that are not, with the keys that they hold.
@@ -131,9 +157,9 @@ impl<P> Graph<P> {
         for id in self.unlisted.drain(..) {
             let party = self.parties.get_mut(&id).expect("it is known");
             party.unlisted = None;
-            for held in &party.held {
+            for held in party.held.iter() {
                 let key = self.keys.entry(held.hash).or_default();
-                key.holders.push((id, held.mode));
+                key.holders.insert((held.mode, Member(id)));
             }
         }
     }
@@ -141,10 +167,13 @@ impl<P> Graph<P> {
     /// Whether anybody else waits for a key that `id` holds: if not, no cycle goes through `id`. `holds` says which keys it holds; it is asked
     /// for each owner, unless `id` has fewer keys than there are owners.
     pub(crate) fn is_waited_for(&self, id: u64, holds: impl Fn(u64) -> bool) -> bool {
-        let held = self.parties.get(&id).map_or(&[][..], |party| &party.held);
-        if held.len() < self.parties.len() {
-            let mut keys = held.iter().filter_map(|held| self.keys.get(&held.hash));
-            return keys.any(|key| key.waiters.iter().any(|waiter| *waiter != id));
+        let Some(party) = self.parties.get(&id) else {
+            return false;
+        };
+        if party.held.len() < self.parties.len() {
+            let held = party.held.iter();
+            let mut keys = held.filter_map(|held| self.keys.get(&held.hash));
+            return keys.any(|key| key.waiters.iter().any(|waiter| waiter.0 != id));
         }
         let others = self.parties.iter().filter(|other| *other.0 != id);
         let mut wants = others.filter_map(|(_, other)| other.want.as_ref());
@@ -157,7 +186,7 @@ impl<P> Graph<P> {
         party.held.push(held);
         if party.unlisted.is_none() {
             let key = self.keys.entry(held.hash).or_default();
-            key.holders.push((id, held.mode));
+            key.holders.insert((held.mode, Member(id)));
         }
     }
 
@@ -172,10 +201,10 @@ impl<P> Graph<P> {
         let Some(party) = self.parties.get_mut(&id) else {
             return;
         };
-        if remove(&mut party.held, |held| held.hash == hash) && party.unlisted.is_none() {
-            self.unlist(hash, |key| {
-                remove(&mut key.holders, |holder| holder.0 == id)
-            });
+        let released = party.held.remove(hash);
+        let is_listed = party.unlisted.is_none();
+        if let Some(held) = released.filter(|_| is_listed) {
+            self.unlist(hash, |key| key.holders.remove(&(held.mode, Member(id))));
         }
     }
 
@@ -184,7 +213,10 @@ impl<P> Graph<P> {
         let party = self.parties.get_mut(&id).expect("it is known");
         debug_assert!(party.want.is_none() && party.killed.is_none(), "it waits");
         let key = self.keys.entry(want.held.hash).or_default();
-        key.waiters.push(id);
+        key.waiters.insert(Member(id));
+        if want.upgrade {
+            key.upgrader = Some(id);
+        }
         party.want = Some(want);
     }
 
@@ -206,7 +238,10 @@ impl<P> Graph<P> {
         let want = self.parties.get_mut(&id).and_then(|p| p.want.take());
         if let Some(want) = want {
             self.unlist(want.held.hash, |key| {
-                remove(&mut key.waiters, |other| *other == id)
+                if want.upgrade {
+                    key.upgrader = None;
+                }
+                key.waiters.remove(&Member(id))
             });
         }
     }
@@ -219,21 +254,26 @@ impl<P> Graph<P> {
     /// Whether an older owner than `id` holds `hash` in a mode that conflicts with `mode`.
     pub(crate) fn older_holds(&mut self, id: u64, hash: u64, mode: Mode) -> bool {
         self.list();
-        let holders = self.keys.get(&hash).map_or(&[][..], |key| &key.holders);
-        let mut older = holders.iter().filter(|holder| holder.0 < id);
-        older.any(|holder| !holder.1.admits(mode))
+        let Some(key) = self.keys.get(&hash) else {
+            return false;
+        };
+        // Of one mode, the oldest comes first.
+        let older = |held| {
+            let from = (held, Member(0));
+            key.holders.range(from..(held, Member(id))).next().is_some()
+        };
+        let conflicts = |held: &Mode| !held.admits(mode);
+        let mut held = [Mode::Shared, Mode::Exclusive].into_iter();
+        held.any(|held| conflicts(&held) && older(held))
     }
 
     /// The owner that holds `hash` shared and waits to hold it alone: who, its hold, its wish.
     pub(crate) fn upgrader(&self, hash: u64) -> Option<(&Owner, Held, Held)> {
-        let waiters = self.keys.get(&hash).map_or(&[][..], |key| &key.waiters);
-        waiters.iter().find_map(|id| {
-            let party = &self.parties[id];
-            let want = party.want.as_ref().filter(|want| want.upgrade)?;
-            let held = party.held.iter().find(|held| held.hash == hash)?;
-            let mode = Mode::Shared;
-            Some((&party.owner, Held { mode, ..*held }, want.held))
-        })
+        let party = &self.parties[&self.keys.get(&hash)?.upgrader?];
+        let want = party.want.as_ref()?;
+        let held = party.held.get(hash)?;
+        let mode = Mode::Shared;
+        Some((&party.owner, Held { mode, ..*held }, want.held))
     }
 
     /// Whether it knows nobody, and no key.
@@ -263,13 +303,4 @@ impl<P> Graph<P> {
 /// Gives room back when most of it is empty. What is there is moved then, and half of it has to go before it is again.
 fn shrink<V>(all: &mut Numbers<V>) {
     all.shrink_to(KEPT.max(2 * all.len()));
-}
-
-/// Takes the first element out for which `is` says so. Returns whether there was one.
-fn remove<T>(all: &mut Vec<T>, is: impl FnMut(&T) -> bool) -> bool {
-    let found = all.iter().position(is);
-    if let Some(i) = found {
-        all.swap_remove(i);
-    }
-    found.is_some()
 }

@@ -5,6 +5,7 @@
 //! when, and why a cycle that is found here is a deadlock.
 
 mod graph;
+mod held;
 mod search;
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@
 
 use std::collections::VecDeque;
 
-use super::graph::{Graph, KEPT, Key, Numbers};
+use super::graph::{Graph, KEPT, Key, Member, Numbers};
 use super::{Cycle, Link};
 
 /// One side of a search: keys to go on from, and what it has cost.
@@ -145,7 +145,7 @@ impl<P> Graph<P> {
     /// The keys that the holders of `from` wait for, with the holder. One who waits to be alone with a key waits for
     /// others, not for itself.
     fn after(&self, from: u64, key: &Key) -> impl Iterator<Item = (u64, u64)> {
-        key.holders.iter().filter_map(move |&(holder, _)| {
+        key.holders.iter().filter_map(move |&(_, Member(holder))| {
             let to = self.parties[&holder].want.as_ref()?.held.hash;
             (to != from).then_some((to, holder))
         })
@@ -153,7 +153,7 @@ impl<P> Graph<P> {
 
     /// The keys that the waiters of `to` hold.
     fn before(&self, to: u64, key: &Key) -> impl Iterator<Item = u64> {
-        let waiters = key.waiters.iter().map(|waiter| &self.parties[waiter]);
+        let waiters = key.waiters.iter().map(|waiter| &self.parties[&waiter.0]);
         let held = waiters.flat_map(|party| party.held.iter().map(|held| held.hash));
         held.filter(move |from| *from != to)
     }
@@ -164,12 +164,9 @@ impl<P> Graph<P> {
         let mut step = Some(last);
         while let Some((key, holder)) = step {
             let party = &self.parties[&holder];
-            let mut held = party.held.iter();
             links.push(Link {
                 owner: party.owner.clone(),
-                holds: *held
-                    .find(|held| held.hash == key)
-                    .expect("it holds the key"),
+                holds: *party.held.get(key).expect("it holds the key"),
                 wants: party.want.as_ref().expect("it waits").held,
             });
             step = ahead[&key];

@@ -2,7 +2,14 @@
 
 mod cost;
 
+use core::cell::Cell;
+
 use super::*;
+
+std::thread_local! {
+    /// How often an owner was compared with another in the set of a key.
+    pub(super) static COMPARISONS: Cell<u64> = const { Cell::new(0) };
+}
 
 /// xorshift64 (Marsaglia, 2003).
 struct Random(u64);

@@ -10,6 +10,7 @@ mod passing;
 mod properties;
 mod reference;
 mod reports;
+mod retries;
 mod scenarios;
 mod threads;
 mod times;

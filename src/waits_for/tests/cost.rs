@@ -164,6 +164,100 @@ fn a_crowd_at_one_key_costs_a_step_each() {
     }
 }
 
+/// How many comparisons `f` makes in the sets of keys.
+fn comparisons(f: impl FnOnce()) -> u64 {
+    let before = COMPARISONS.get();
+    f();
+    COMPARISONS.get() - before
+}
+
+/// Asserts that four times as many owners cost at most six times as much: *n* log *n*, where a step that grows
+/// with the crowd would make it sixteen times.
+fn is_nearly_linear(what: &str, cost: impl Fn(u64) -> u64) {
+    let (few, many) = (cost(1 << 10), cost(1 << 12));
+    println!("{what}: {few} and {many} comparisons");
+    assert!(few >= 1 << 10, "{what}: nothing was counted: {few}");
+    assert!(many <= 6 * few, "{what}: {few} and {many} comparisons");
+}
+
+/// Each owner of a crowd at one key leaves in log *n* steps, in whatever order they leave. The list of a key was
+/// looked through for each.
+#[test]
+fn to_leave_a_crowd_costs_log_n() {
+    for order in ["first", "last", "random"] {
+        is_nearly_linear(order, |n| {
+            let mut graph = Graph::default();
+            for id in 0..n {
+                graph.enter(&owner(id), vec![held(n, Mode::Shared)]);
+                wait(&mut graph, id, n + 1);
+            }
+            // All of them are listed as holders of the other key.
+            graph.list();
+            let order = match order {
+                "first" => (0..n).collect(),
+                "last" => (0..n).rev().collect(),
+                _ => Random(11).shuffled(n),
+            };
+            let cost = comparisons(|| {
+                for id in order {
+                    graph.end_wait(id);
+                    graph.exit(id);
+                }
+            });
+            assert!(graph.is_empty());
+            cost
+        });
+    }
+}
+
+/// Under `WaitDie` a session asks at each lock whether an older one holds the key, which may be shared by a crowd.
+#[test]
+fn to_ask_a_crowd_for_its_oldest_costs_log_n() {
+    is_nearly_linear("older holders", |n| {
+        let mut graph = Graph::<()>::default();
+        let cost = comparisons(|| {
+            for id in 0..n {
+                assert!(!graph.older_holds(id, 7, Mode::Shared));
+                assert_eq!(graph.older_holds(id, 7, Mode::Exclusive), id > 0);
+                graph.enter(&owner(id), vec![]);
+                graph.hold(id, held(7, Mode::Shared));
+            }
+            (0..n).for_each(|id| graph.release(id, 7));
+        });
+        (0..n).for_each(|id| drop(graph.exit(id)));
+        assert!(graph.is_empty());
+        cost
+    });
+}
+
+/// The one that upgrades is found among a crowd that waits for the key, and forgotten as its wait ends.
+#[test]
+fn an_upgrader_is_found_in_a_crowd() {
+    const N: u64 = 1_000;
+    let mut graph = Graph::default();
+    for id in 0..N {
+        graph.enter(&owner(id), vec![held(0, Mode::Shared)]);
+        if id != N / 2 {
+            wait(&mut graph, id, 0);
+        }
+    }
+    assert!(graph.upgrader(0).is_none() && graph.upgrader(1).is_none());
+    let want = Want {
+        held: held(0, Mode::Exclusive),
+        upgrade: true,
+        place: (),
+    };
+    graph.wait(N / 2, want);
+    let cost = comparisons(|| {
+        let (upgrader, holds, wants) = graph.upgrader(0).expect("it waits");
+        assert_eq!(upgrader.id, N / 2);
+        assert_eq!((holds.mode, wants.mode), (Mode::Shared, Mode::Exclusive));
+    });
+    assert_eq!(cost, 0);
+    graph.arrive(N / 2);
+    assert!(graph.upgrader(0).is_none());
+}
+
 /// Keys that a hasher leaves as they are and that differ in some of their bits only do not pile up: the bits of a hash that say
 /// where its entry goes (the lower) and those that tell entries there apart (the upper seven) are nearly as good as random.
 #[test]

@@ -1,0 +1,243 @@
+//! What sessions get done while deadlocks are frequent, and what it costs to leave a crowd.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use latchwork::{Fairness, LockError, LockTable, Session};
+use latchwork_bench::ratio::{Plan, Quartiles};
+use rand::rngs::SmallRng;
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+
+use crate::row::Row;
+
+const THREADS: u64 = 64;
+const KEYS: u64 = 16;
+const LOCKED: usize = 8;
+/// How long one round of a load lasts.
+const SPAN: Duration = Duration::from_millis(200);
+const MOST_ROUNDS: usize = 7;
+
+/// The times that are given to `detect_after`, beside none.
+const TIMES: [Duration; 5] = [
+    Duration::ZERO,
+    Duration::from_micros(10),
+    Duration::from_micros(100),
+    Duration::from_millis(1),
+    Duration::from_millis(10),
+];
+
+pub(super) fn rows(plan: Plan) -> Vec<Row> {
+    let rounds = plan.rounds.min(MOST_ROUNDS);
+    let mut rows: Vec<Row> = [Fairness::Eventual, Fairness::Fifo]
+        .map(|fairness| validation_row(fairness, rounds))
+        .into();
+    rows.push(audit_row(rounds));
+    let value = (0..rounds).map(|_| {
+        let [few, many] = [20_000, 80_000].map(|n| leave(n).as_secs_f64());
+        many / (4.0 * few)
+    });
+    let value = Quartiles::of(value).expect("a plan has rounds");
+    let what = "80,000 sessions leave the crowd at one key";
+    let against = "four times what 20,000 take";
+    rows.push(Row::times(what, against, value, String::new()).at_most(2.0));
+    rows
+}
+
+/// What the sessions of a load got done.
+#[derive(Clone, Copy)]
+struct Done {
+    /// Sessions that ended in a second.
+    rate: f64,
+    /// Deadlocks for each of them.
+    lost: f64,
+}
+
+fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    Quartiles::of(values).expect("a plan has rounds").median
+}
+
+fn validation_row(fairness: Fairness, rounds: usize) -> Row {
+    let mut default: Vec<Done> = Vec::new();
+    let mut others: Vec<Vec<Done>> = vec![Vec::new(); TIMES.len()];
+    for _ in 0..rounds {
+        default.push(validation(fairness, None));
+        for (done, time) in others.iter_mut().zip(TIMES) {
+            done.push(validation(fairness, Some(time)));
+        }
+    }
+    let rates = others
+        .iter()
+        .map(|of| median(of.iter().map(|done| done.rate)));
+    let best = rates.fold(0.0, f64::max);
+    let value = Quartiles::of(default.iter().map(|done| done.rate / best));
+    let value = value.expect("a plan has rounds");
+    let context = format!(
+        "{:.0} sessions a second, {:.2} deadlocks each",
+        median(default.iter().map(|done| done.rate)),
+        median(default.iter().map(|done| done.lost)),
+    );
+    let what = format!("{THREADS} threads, {LOCKED} of {KEYS} keys each, `{fairness:?}`: sessions");
+    let against = "the best `detect_after` of 0, 10 µs, 100 µs, 1 ms and 10 ms";
+    Row::times(&what, against, value, context).at_least(0.8)
+}
+
+/// Has `session` lock what it needs until it has it. Returns how often it was the victim of a deadlock.
+fn until_locked<'t>(
+    session: &mut Session<'t, u64>,
+    mut lock: impl FnMut(&mut Session<'t, u64>) -> Result<(), LockError>,
+) -> u64 {
+    let mut lost = 0;
+    while let Err(error) = lock(session) {
+        assert!(matches!(error, LockError::Deadlock(_)), "{error}");
+        session.release_all();
+        lost += 1;
+    }
+    lost
+}
+
+/// The validation load of RocksDB: each session locks some keys in random order and releases them. The threads
+/// yield after each lock, so that few cores interleave them as many would.
+fn validation(fairness: Fairness, detect_after: Option<Duration>) -> Done {
+    let table = &LockTable::<u64>::builder().fairness(fairness).build();
+    let (ended, lost) = (&AtomicU64::new(0), &AtomicU64::new(0));
+    let (stop, barrier) = (&AtomicBool::new(false), &Barrier::new(THREADS as usize + 1));
+    let took = thread::scope(|s| {
+        for seed in 0..THREADS {
+            s.spawn(move || {
+                let mut random = SmallRng::seed_from_u64(seed);
+                let mut keys: Vec<u64> = (0..KEYS).collect();
+                barrier.wait();
+                while !stop.load(Relaxed) {
+                    keys.shuffle(&mut random);
+                    let mut session = table.session();
+                    if let Some(time) = detect_after {
+                        session = session.detect_after(time);
+                    }
+                    let times = until_locked(&mut session, |session| {
+                        keys[..LOCKED].iter().try_for_each(|key| {
+                            session.lock(key)?;
+                            thread::yield_now();
+                            Ok(())
+                        })
+                    });
+                    lost.fetch_add(times, Relaxed);
+                    ended.fetch_add(1, Relaxed);
+                }
+            });
+        }
+        barrier.wait();
+        let start = Instant::now();
+        thread::sleep(SPAN);
+        stop.store(true, Relaxed);
+        start
+    })
+    .elapsed();
+    let ended = ended.load(Relaxed) as f64;
+    Done {
+        rate: ended / took.as_secs_f64(),
+        lost: lost.load(Relaxed) as f64 / ended,
+    }
+}
+
+fn audit_row(rounds: usize) -> Row {
+    let (mut ratios, mut lost) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let audited = steps(true);
+        ratios.push(audited.rate / steps(false).rate);
+        lost.push(audited.lost);
+    }
+    let value = Quartiles::of(ratios).expect("a plan has rounds");
+    let context = format!("{:.4} deadlocks a step", median(lost));
+    let what = "steps on two keys of 108 beside audits of all, in the opposite order";
+    Row::times(what, "the same without audits", value, context).at_least(0.5)
+}
+
+/// As `flights --work 1000`, with `--audit` if it is audited: two threads lock an origin and a destination for a microsecond,
+/// and an audit locks all destinations and then all origins, again and again.
+fn steps(audited: bool) -> Done {
+    const ORIGINS: u64 = 3;
+    const AIRPORTS: u64 = 108;
+    const WORK: Duration = Duration::from_micros(1);
+    const PAUSE: Duration = Duration::from_micros(100);
+    let table = &LockTable::<u64>::new();
+    let (ended, lost, stop) = (
+        &AtomicU64::new(0),
+        &AtomicU64::new(0),
+        &AtomicBool::new(false),
+    );
+    let took = thread::scope(|s| {
+        for seed in 0..2 {
+            s.spawn(move || {
+                let mut random = SmallRng::seed_from_u64(seed);
+                while !stop.load(Relaxed) {
+                    let origin = random.random_range(0..ORIGINS);
+                    let destination = random.random_range(ORIGINS..AIRPORTS);
+                    let mut session = table.session();
+                    let times = until_locked(&mut session, |session| {
+                        session.lock(&origin)?;
+                        session.lock(&destination)
+                    });
+                    let start = Instant::now();
+                    while start.elapsed() < WORK {}
+                    lost.fetch_add(times, Relaxed);
+                    ended.fetch_add(1, Relaxed);
+                }
+            });
+        }
+        if audited {
+            s.spawn(move || {
+                while !stop.load(Relaxed) {
+                    let mut session = table.session();
+                    let times = until_locked(&mut session, |session| {
+                        let mut all = (ORIGINS..AIRPORTS).chain(0..ORIGINS);
+                        all.try_for_each(|key| session.lock_shared(&key))
+                    });
+                    lost.fetch_add(times, Relaxed);
+                    drop(session);
+                    thread::sleep(PAUSE);
+                }
+            });
+        }
+        let start = Instant::now();
+        thread::sleep(SPAN);
+        stop.store(true, Relaxed);
+        start
+    })
+    .elapsed();
+    let ended = ended.load(Relaxed) as f64;
+    Done {
+        rate: ended / took.as_secs_f64(),
+        lost: lost.load(Relaxed) as f64 / ended,
+    }
+}
+
+/// How long `n` tasks take that wait for one key with a session each: each acquires the key, releases it and ends.
+fn leave(n: usize) -> Duration {
+    let mut cx = Context::from_waker(Waker::noop());
+    let table = &LockTable::<u64>::new();
+    let held = table.lock(&1);
+    let mut all: Vec<Pin<Box<dyn Future<Output = ()> + '_>>> = (0..n)
+        .map(|_| -> Pin<Box<dyn Future<Output = ()> + '_>> {
+            Box::pin(async move {
+                let mut session = table.session();
+                let done = session.lock_async(&1).await;
+                done.expect("there is no cycle");
+            })
+        })
+        .collect();
+    for task in &mut all {
+        assert!(task.as_mut().poll(&mut cx).is_pending());
+    }
+    drop(held);
+    let start = Instant::now();
+    for mut task in all {
+        assert!(task.as_mut().poll(&mut cx).is_ready());
+    }
+    start.elapsed()
+}

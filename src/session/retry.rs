@@ -1,0 +1,79 @@
+//! What a victim of a deadlock does so that it does not close the same cycle again: it hands its keys over, and it waits
+//! for its turn before it retries.
+
+use std::time::Instant;
+
+use super::{Policy, Session};
+use crate::lock_table::{LONGEST, Turn};
+use crate::sync::{Parker, now};
+use crate::word::Mode;
+
+impl<K: ?Sized, S> Session<'_, K, S> {
+    /// Releases one hold, `taken` at that moment of the session. If the session has lost since, the key is handed
+    /// over: left free, it would be locked again by the victim before the thread of the first waiter runs [D11].
+    #[inline]
+    pub(super) fn pass_on(&self, hash: u64, mode: Mode, taken: u64) {
+        if taken > self.lost_at {
+            self.table.raw().unlock(hash, mode);
+        } else {
+            self.table.raw().unlock_fair(hash, mode);
+        }
+    }
+
+    /// Waits for the turn of a session that has lost, if it holds no key and can wait. Returns at `deadline` at
+    /// the latest, then without a turn [D12].
+    #[cold]
+    pub(super) fn await_turn(&mut self, deadline: Option<Instant>) {
+        if !self.is_empty() || self.policy == Policy::NoWait {
+            return;
+        }
+        // It released key after key, and not everything at once.
+        if self.turn {
+            self.end_turn();
+        }
+        let id = self.owner.id;
+        let sessions = &self.table.sessions;
+        let (parker, notify) = Parker::new();
+        let mut turn = sessions.with_turns(|turns| turns.enter(id, notify));
+        // The turn that it waits for, and when that turn expires.
+        let mut other = None;
+        while let Turn::Other(begun) = turn {
+            let now = now();
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                sessions.with_turns(|turns| {
+                    turns.cancel(id);
+                    turn = turns.of(id);
+                });
+                break;
+            }
+            let end = match other {
+                Some((number, end)) if number == begun => end,
+                // Past the range of the clock: it expires now.
+                _ => now.checked_add(LONGEST).unwrap_or(now),
+            };
+            other = Some((begun, end));
+            let until = deadline.map_or(end, |deadline| deadline.min(end));
+            let next = if !parker.park_until(until) && until == end {
+                sessions.with_turns(|turns| turns.expire(begun))
+            } else {
+                None
+            };
+            if let Some(next) = next {
+                next.unpark();
+            }
+            turn = sessions.with_turns(|turns| turns.of(id));
+        }
+        self.turn = turn == Turn::Own;
+    }
+
+    /// Ends the turn of the session, and notifies the next one.
+    #[cold]
+    pub(super) fn end_turn(&mut self) {
+        self.turn = false;
+        let id = self.owner.id;
+        let next = self.table.sessions.with_turns(|turns| turns.end(id));
+        if let Some(next) = next {
+            next.unpark();
+        }
+    }
+}
