@@ -192,7 +192,12 @@ impl RawTable {
                 let Some(ticket) = pending.1.take() else {
                     unreachable!("put there above")
                 };
-                self.wait(ticket, &mut wait, &parker, queued, deadline)
+                let holds = self.wait(ticket, &mut wait, &parker, queued, deadline);
+                if holds && wait.is_some() {
+                    // Granted at the deadline. To close a span is to run user code.
+                    self.holding(hash, mode, || wait = None);
+                }
+                holds
             }
         }
     }

@@ -39,10 +39,28 @@ unsafe impl Send for Seat {}
 // SAFETY: as above; a shared seat gives access to neither.
 unsafe impl Sync for Seat {}
 
+/// What an attempt or a wait no longer needs: its waiter, with a waker in it, and its span. To drop either may run
+/// user code, which may panic: the owner of a key records it before [M15].
+#[derive(Debug)]
+#[must_use = "it is dropped once the key is recorded"]
+pub(crate) struct Leftovers {
+    _span: Option<Wait>,
+    waiter: Option<Arc<Waiter>>,
+}
+
+impl Drop for Leftovers {
+    fn drop(&mut self) {
+        if let Some(waiter) = self.waiter.take() {
+            Waiter::recycle(waiter);
+        }
+    }
+}
+
 /// How an attempt ended.
 #[must_use]
 pub(crate) enum Claiming {
-    Holds,
+    /// The key is held; the caller records that before it drops what is left.
+    Holds(Leftovers),
     Queued(Claim),
     /// Another reader waits to be alone with the key: for this one to leave.
     Rival,
@@ -110,7 +128,10 @@ impl RawTable {
             waiter: &mut waiter,
         };
         match self.acquire(hash, mode, patience) {
-            Acquired::Holds => Claiming::Holds,
+            Acquired::Holds => Claiming::Holds(Leftovers {
+                _span: None,
+                waiter: made,
+            }),
             Acquired::Queued(place) => {
                 let waiter = made.expect("made to be queued");
                 Claiming::Queued(Claim::new(hash, place, waiter))
@@ -122,12 +143,19 @@ impl RawTable {
     /// Makes the caller's shared hold an exclusive one, or takes the head of the queue for `waiter` and goes on
     /// to read. Runs no user code.
     pub(crate) fn claim_upgrade(&self, hash: u64, waiter: &Arc<Waiter>) -> Claiming {
+        // The caller has the waiter, and drops it.
+        let holds = || {
+            Claiming::Holds(Leftovers {
+                _span: None,
+                waiter: None,
+            })
+        };
         let mut walk = Walk::new(self, hash);
         loop {
             match walk.leaf() {
                 Leaf::Own(word) if word.readers() == 1 => {
                     if walk.upgrade(word) {
-                        return Claiming::Holds;
+                        return holds();
                     }
                 }
                 Leaf::Own(word) => {
@@ -141,7 +169,7 @@ impl RawTable {
                     let monitor = walk.monitor(word);
                     return match monitor.upgrade(waiter.clone()) {
                         Some(Entered::Queued) => self.seated(hash, monitor, waiter),
-                        Some(_) => Claiming::Holds,
+                        Some(_) => holds(),
                         None => Claiming::Rival,
                     };
                 }
@@ -208,9 +236,14 @@ impl RawTable {
         Waiter::recycle(claim.ticket.waiter);
     }
 
-    /// Leaves the queue. Returns whether the key was granted before, and so is held. May run user code.
-    pub(crate) fn give_up(&self, claim: Claim) -> bool {
-        self.cancel(claim.ticket)
+    /// Leaves the queue. If the key was granted before, it is held: then this returns what is left, for the caller to
+    /// drop once the hold is recorded or ended. May run user code otherwise.
+    pub(crate) fn give_up(&self, claim: Claim) -> Option<Leftovers> {
+        let Claim { ticket, wait } = claim;
+        self.cancel(ticket).then_some(Leftovers {
+            _span: wait,
+            waiter: None,
+        })
     }
 
     /// Ends somebody's wait, unless the key was granted to it. Returns whether it did.

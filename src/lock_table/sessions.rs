@@ -89,6 +89,8 @@ impl Sessions {
     /// What a key is called; `None` if nobody says, or if the function that should panics.
     pub(crate) fn label(&self, key: KeyId) -> Option<String> {
         let labels = self.labels.as_ref()?;
-        catch_unwind(AssertUnwindSafe(|| labels(key))).ok()
+        let label = catch_unwind(AssertUnwindSafe(|| labels(key)));
+        // The destructor of what it panicked with is user code too, and is not run.
+        label.map_err(core::mem::forget).ok()
     }
 }

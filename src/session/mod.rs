@@ -11,6 +11,8 @@ mod holds;
 mod lock;
 mod report;
 mod savepoint;
+#[cfg(test)]
+mod tests;
 mod wait;
 
 use core::borrow::Borrow;
@@ -72,6 +74,10 @@ const DETECT_AFTER: Duration = Duration::from_millis(1);
 /// waits that last, and a task each.
 ///
 /// # Unwinding and forgetting
+/// If a waker panics as it is cloned, woken or dropped, the panic comes out of the call or the poll that used it. A
+/// key that was granted by then is held by the session ([`mode`](Self::mode) returns it), and a key that was
+/// not is no longer waited for after the session's next call.
+///
 /// A session that is dropped, by a panic or not, also while its future waits, gives back everything and leaves the queue. If wakers panic
 /// that are used for it, it gives back the rest, and the first of the panics comes out of the drop; but if two of one key's grant
 /// panic, or one in a drop that is part of a panic, the process aborts, as it does for a guard. One that is
@@ -296,8 +302,10 @@ impl<K: ?Sized, S> Drop for Session<'_, K, S> {
         impl<K: ?Sized, S> Drop for Rest<'_, '_, K, S> {
             fn drop(&mut self) {
                 while self.0.pending.is_some() || !self.0.is_empty() || self.0.announced {
-                    // One panic is on its way already, and a second on top of it would end the process.
-                    let _ = catch_unwind(AssertUnwindSafe(|| self.0.release_all()));
+                    // One panic is on its way already, and a second on top of it would end the process. So would one
+                    // of the destructor of what the second panicked with: that is not run.
+                    let rest = catch_unwind(AssertUnwindSafe(|| self.0.release_all()));
+                    rest.unwrap_or_else(core::mem::forget);
                 }
             }
         }

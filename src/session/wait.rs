@@ -88,15 +88,20 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         notify: impl FnMut() -> Notify,
     ) -> Result<bool, LockError> {
         self.announce(want, upgrade)?;
-        let begun = if self.policy == Policy::NoWait {
-            self.try_now(want, upgrade)
-        } else if upgrade {
-            self.begin_upgrade(want, notify)
-        } else {
-            Ok(self.begin_lock(want, spin, notify))
+        let wish = Wish {
+            session: self,
+            hash: want.hash,
         };
-        if begun.is_err() {
-            self.retract(want.hash);
+        let session = &mut *wish.session;
+        let begun = if session.policy == Policy::NoWait {
+            session.try_now(want, upgrade)
+        } else if upgrade {
+            session.begin_upgrade(want, notify)
+        } else {
+            Ok(session.begin_lock(want, spin, notify))
+        };
+        if begun.is_ok() {
+            core::mem::forget(wish);
         }
         begun
     }
@@ -115,8 +120,10 @@ impl<K: ?Sized, S> Session<'_, K, S> {
 
     fn begin_lock(&mut self, want: Held, spin: Spin, notify: impl FnMut() -> Notify) -> bool {
         match self.table.raw().claim(want.hash, want.mode, spin, notify) {
-            Claiming::Holds => {
+            Claiming::Holds(leftovers) => {
                 self.take(want);
+                // User code: the hold is recorded [M15].
+                drop(leftovers);
                 true
             }
             Claiming::Queued(claim) => {
@@ -150,7 +157,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
                         self.pending = Some(pending);
                         (None, None)
                     }
-                    Claiming::Holds => (Some(Claiming::Holds), None),
+                    holds @ Claiming::Holds(_) => (Some(holds), None),
                     Claiming::Rival => (Some(Claiming::Rival), self.rivalry(waits, want)),
                 }
             });
@@ -234,13 +241,15 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         }
         // First told, then done: should a waker panic, what is known is true [D1].
         self.retract(want.hash);
-        if self.table.raw().give_up(pending.claim) {
+        if let Some(leftovers) = self.table.raw().give_up(pending.claim) {
             if upgrade {
                 self.upgraded(want);
             } else {
                 self.take(want);
             }
             self.announce_change(want);
+            // User code: the hold is recorded [M15].
+            drop(leftovers);
             return Ok(());
         }
         Err(error)
@@ -255,12 +264,29 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         let table = self.table.raw();
         if killed.is_some() {
             table.lost(pending.claim);
-        } else if table.give_up(pending.claim) {
+        } else if let Some(leftovers) = table.give_up(pending.claim) {
             if upgrade {
                 table.downgrade(want.hash);
             } else {
                 table.unlock(want.hash, want.mode);
             }
+            // User code: the hold has ended [M15].
+            drop(leftovers);
+        }
+    }
+}
+
+/// What a session has announced that it is about to want. It is retracted when this is dropped, unless the session
+/// waits by then: by an error, and by a panic of user code.
+struct Wish<'a, 't, K: ?Sized, S> {
+    session: &'a mut Session<'t, K, S>,
+    hash: u64,
+}
+
+impl<K: ?Sized, S> Drop for Wish<'_, '_, K, S> {
+    fn drop(&mut self) {
+        if self.session.pending.is_none() {
+            self.session.retract(self.hash);
         }
     }
 }
