@@ -321,13 +321,13 @@ fn a_wait_is_dropped_as_it_is_killed() {
     );
 }
 
-/// Of two that want to be alone with the key that both read, one is told at once.
+/// Of two sessions that upgrade the key that both read, the younger one is the victim: it never queues, or its wait is ended.
 #[test]
 fn two_upgrades_of_one_key() {
     Model::new("two sessions share a key and want to be alone with it")
         .rules("[D5] [M12]")
         .preemptions(Some(4))
-        .outcomes(&["deadlock ok w1", "ok ok w0", "ok ok w1"])
+        .outcomes(&["deadlock ok w1", "deadlock ok w2", "ok ok w0", "ok ok w1"])
         .check(|| {
             let world = World::new();
             let upgrade = |w: &World| {
@@ -341,6 +341,35 @@ fn two_upgrades_of_one_key() {
             };
             let other = spawn(&world, upgrade);
             upgrade(&world);
+            done(world, [other])
+        });
+}
+
+/// An upgrade is given up as another one of the same key ends it.
+#[test]
+fn an_upgrade_is_dropped_as_an_older_one_ends_it() {
+    Model::new("an upgrade is dropped as an older one ends it")
+        .rules("[D2] [D5] [M13]")
+        .preemptions(Some(3))
+        .outcomes(&["dropped ok w1", "dropped ok w2"])
+        .check(|| {
+            let world = World::new();
+            let (mut older, mut younger) = (session(&world), session(&world));
+            older.lock_shared(&A).unwrap();
+            younger.lock_shared(&A).unwrap();
+            let mut task = younger.lock_async(&A);
+            assert!(poll(&mut task, &alarm().1).is_pending());
+            let other = spawn(&world, move |w| {
+                let done = older.lock(&A);
+                if done.is_ok() {
+                    w.write(A);
+                }
+                w.note(word(&done));
+            });
+            drop(task);
+            world.read(A);
+            world.note("dropped");
+            drop(younger);
             done(world, [other])
         });
 }

@@ -109,9 +109,9 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         notices.run();
     }
 
-    /// The error for the second of two that want to be alone with a key that both read; `None` if the first is
-    /// just giving up.
-    pub(super) fn rivalry(&self, waits: &mut Waits, want: Held) -> Option<Arc<Cycle>> {
+    /// The cycle of this session and of the one that waits to upgrade the same key, with its victim; `None` if that one
+    /// is just giving up.
+    pub(super) fn rivalry(&self, waits: &Waits, want: Held) -> Option<Cycle> {
         let (rival, holds, wants) = waits.graph.upgrader(want.hash)?;
         let rival = Link {
             owner: rival.clone(),
@@ -124,12 +124,28 @@ impl<K: ?Sized, S> Session<'_, K, S> {
             holds: hold.held(),
             wants: want,
         };
-        let cycle = Arc::new(Cycle {
+        let mut cycle = Cycle {
             links: vec![own, rival],
             victim: 0,
-        });
-        waits.remember(cycle.clone());
+        };
+        cycle.victim = cycle.choose();
         Some(cycle)
+    }
+
+    /// Ends a [`rivalry`](Self::rivalry). Returns the cycle if this session is its victim.
+    pub(super) fn end_rivalry(
+        &self,
+        waits: &mut Waits,
+        cycle: Cycle,
+        notices: &mut Notices,
+    ) -> Option<Arc<Cycle>> {
+        if cycle.links[cycle.victim].owner.id == self.owner.id {
+            let cycle = Arc::new(cycle);
+            waits.remember(cycle.clone());
+            return Some(cycle);
+        }
+        end_wait(waits, self.table.raw(), cycle, notices);
+        None
     }
 
     pub(super) fn deadlock(&self, cycle: &Cycle) -> LockError {
@@ -152,17 +168,22 @@ fn resolve(waits: &mut Waits, table: &RawTable, id: u64, hash: u64, notices: &mu
             continue;
         }
         cycle.victim = cycle.choose();
-        let victim = cycle.links[cycle.victim].owner.id;
-        let seat = &waits.graph.want(victim).expect("it is in the cycle").place;
-        // SAFETY: as above.
-        if unsafe { table.kill(seat, notices) } {
-            let cycle = Arc::new(cycle);
-            waits.graph.kill(victim, cycle.clone());
-            waits.remember(cycle);
-        } else {
-            // A holder that waits keeps others out, so nobody in a hard cycle is granted anything [D4].
-            debug_assert!(false, "the victim of a hard cycle holds what it waits for");
-            waits.graph.arrive(victim);
-        }
+        end_wait(waits, table, cycle, notices);
+    }
+}
+
+/// Ends the wait of the victim of a hard cycle.
+fn end_wait(waits: &mut Waits, table: &RawTable, cycle: Cycle, notices: &mut Notices) {
+    let victim = cycle.links[cycle.victim].owner.id;
+    let seat = &waits.graph.want(victim).expect("it is in the cycle").place;
+    // SAFETY: what waits according to the graph, whose mutex is held, has not ended its claim [D2].
+    if unsafe { table.kill(seat, notices) } {
+        let cycle = Arc::new(cycle);
+        waits.graph.kill(victim, cycle.clone());
+        waits.remember(cycle);
+    } else {
+        // A holder that waits keeps others out, so nobody in a hard cycle is granted anything [D4].
+        debug_assert!(false, "the victim of a hard cycle holds what it waits for");
+        waits.graph.arrive(victim);
     }
 }

@@ -57,7 +57,8 @@ const DETECT_AFTER: Duration = Duration::from_millis(1);
 /// - Otherwise one session of the circle gets [`LockError::Deadlock`]: of those of the lowest
 ///   [priority](Self::priority) the youngest. It holds what it held before, and should release it: if it just locks
 ///   on, it will be told again.
-/// - Of two sessions that want to upgrade one key, the second gets `Deadlock` at once: there is no other way out.
+/// - Two sessions that upgrade one key wait for each other. One of them gets `Deadlock` as soon as the second one begins to upgrade,
+///   by the same rule: lowest priority, then youngest. If that is the first one, its wait ends.
 ///
 /// A session keeps its age for as long as it lives. To do lost work again, release all and use *the same*
 /// session: it is older than those that begin after it, and so will not lose for ever.
@@ -199,8 +200,8 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     ///
     /// The futures of a session have no clock, and look as soon as they wait; unless it is never.
     ///
-    /// An upgrade looks at once, whatever the time is, and others see it: of two sessions that want to upgrade one key, one has to be told,
-    /// for there is no queue in which the second could wait.
+    /// An upgrade detects at once, whatever the time is, and other sessions see it: of two sessions that upgrade one key, one must
+    /// get [`LockError::Deadlock`].
     pub fn detect_after(mut self, time: Duration) -> Self {
         self.detect_after = time;
         self

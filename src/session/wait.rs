@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{LockError, Policy, Session};
-use crate::lock_table::{Claim, Claiming, RawTable, Told};
+use crate::lock_table::{Claim, Claiming, Notices, RawTable, Told};
 use crate::sync::yield_now;
 use crate::wait::{Notify, Spin, Waiter, Wakeup};
 use crate::waits_for::Held;
@@ -134,8 +134,9 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         }
     }
 
-    /// Queues and publishes in one step of the table's sessions, so that of two who upgrade the second
-    /// knows the first [D5].
+    /// Queues and publishes in one hold of the graph's mutex, so that the second of two upgraders finds the
+    /// first [D5]. One of them is the victim, by the general rule; if that is the first, it leaves the queue, and this
+    /// session queues in the same hold.
     fn begin_upgrade(
         &mut self,
         want: Held,
@@ -143,38 +144,52 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     ) -> Result<bool, LockError> {
         let waiter = Waiter::take(Mode::Exclusive, notify());
         let mut held = self.list();
+        let mut notices = Notices::default();
         loop {
-            let (claiming, cycle) = self.table.sessions.with(|waits| {
-                match self.table.raw().claim_upgrade(want.hash, &waiter) {
-                    Claiming::Queued(claim) => {
-                        let pending = Pending {
-                            claim,
-                            want,
-                            upgrade: true,
-                            published: true,
-                        };
-                        self.publish(waits, core::mem::take(&mut held), &pending);
-                        self.pending = Some(pending);
-                        (None, None)
+            let (claiming, lost) = self.table.sessions.with(|waits| {
+                loop {
+                    match self.table.raw().claim_upgrade(want.hash, &waiter) {
+                        Claiming::Queued(claim) => {
+                            let pending = Pending {
+                                claim,
+                                want,
+                                upgrade: true,
+                                published: true,
+                            };
+                            self.publish(waits, core::mem::take(&mut held), &pending);
+                            self.pending = Some(pending);
+                            return (None, None);
+                        }
+                        Claiming::Rival => {
+                            let Some(cycle) = self.rivalry(waits, want) else {
+                                return (Some(Claiming::Rival), None);
+                            };
+                            let lost = self.end_rivalry(waits, cycle, &mut notices);
+                            if lost.is_some() {
+                                return (Some(Claiming::Rival), lost);
+                            }
+                        }
+                        holds @ Claiming::Holds(_) => return (Some(holds), None),
                     }
-                    holds @ Claiming::Holds(_) => (Some(holds), None),
-                    Claiming::Rival => (Some(Claiming::Rival), self.rivalry(waits, want)),
                 }
             });
-            match (claiming, cycle) {
+            match (claiming, lost) {
                 (None, _) => break,
                 (Some(Claiming::Rival), Some(cycle)) => return Err(self.deadlock(&cycle)),
                 // The other is on its way out of the queue.
                 (Some(Claiming::Rival), None) => yield_now(),
                 (Some(_), _) => {
                     self.upgraded(want);
+                    notices.run();
                     return Ok(true);
                 }
             }
         }
         drop(waiter);
-        self.observe();
+        // User code runs from here on: the victim's waker and a subscriber. The wait is recorded [M15].
         self.detect();
+        notices.run();
+        self.observe();
         Ok(false)
     }
 
