@@ -91,6 +91,7 @@ pub use txn::{
     Abort, AbortReasons, LabelStats, RunAsync, Transaction, Tx, TxAbort, TxError, View, atomically,
     snapshot,
 };
+pub use waits_for::OwnerKind;
 pub use word::Mode;
 
 #[cfg(doctest)]

@@ -4,6 +4,7 @@ mod common;
 
 use common::task::{alarm, block_on, poll};
 use common::{A, B, C, Itself, World, finish, spawn};
+use latchwork::Mode::{Exclusive, Shared};
 use latchwork::{LockError, Mode, Policy, Session, SessionLockFuture};
 use latchwork_loom_tests::Model;
 use loom::thread::JoinHandle;
@@ -370,6 +371,83 @@ fn an_upgrade_is_dropped_as_an_older_one_ends_it() {
             world.read(A);
             world.note("dropped");
             drop(younger);
+            done(world, [other])
+        });
+}
+
+/// A set and a session in opposite orders: the last of the two to publish finds the cycle, and the session is the victim.
+fn set_against_session(name: &str, outcomes: &[&str], lock_all: impl Fn(&World) + Send + Sync + Copy + 'static) {
+    Model::new(name)
+        .rules("[D3] [D4] [D10] [L1]")
+        .preemptions(Some(3))
+        .outcomes(outcomes)
+        .check(move || {
+            let world = World::new();
+            let mut session = session(&world).priority(1);
+            session.lock(&B).unwrap();
+            let set = spawn(&world, move |w| {
+                lock_all(w);
+                w.note("set");
+            });
+            world.write(B);
+            world.note(word(&session.lock(&A)));
+            drop(session);
+            done(world, [set])
+        });
+}
+
+#[test]
+fn a_set_and_a_session_in_opposite_orders() {
+    set_against_session(
+        "a set and a session lock two keys in opposite orders",
+        &["deadlock set w2", "ok set w0", "ok set w1"],
+        |w| {
+            let set = w.table.lock_all([(&A, Exclusive), (&B, Exclusive)]);
+            w.write(A);
+            w.write(B);
+            drop(set);
+        },
+    );
+}
+
+#[test]
+fn a_task_with_a_set_and_a_session_in_opposite_orders() {
+    set_against_session(
+        "a task with a set and a session lock two keys in opposite orders",
+        &["deadlock set w2", "ok set w0", "ok set w1"],
+        |w| {
+            let set = block_on(w.table.lock_all_async([(&A, Exclusive), (&B, Exclusive)]));
+            w.write(A);
+            w.write(B);
+            drop(set);
+        },
+    );
+}
+
+/// A set is dropped as a session finds the cycle and lets it past, or ends its own wait.
+#[test]
+fn a_set_is_dropped_as_it_is_let_past() {
+    Model::new("a set is dropped as it is let past a writer")
+        .rules("[D2] [D7] [D10] [M14]")
+        .preemptions(Some(3))
+        .outcomes(&["gone w2", "gone w3"])
+        .check(|| {
+            let world = World::new();
+            let mut holder = session(&world);
+            holder.lock_shared(&B).unwrap();
+            let mut writer = world.table.lock_async(&B);
+            assert!(poll(&mut writer, &alarm().1).is_pending());
+            let mut set = world.table.lock_all_async([(&A, Exclusive), (&B, Shared)]);
+            assert!(poll(&mut set, &alarm().1).is_pending());
+            let other = spawn(&world, move |w| {
+                holder.lock(&A).unwrap();
+                w.write(A);
+            });
+            drop(set);
+            world.note("gone");
+            let guard = block_on(writer);
+            world.write(B);
+            drop(guard);
             done(world, [other])
         });
 }

@@ -87,6 +87,16 @@ impl Notices {
     }
 }
 
+impl Seat {
+    pub(super) fn new(hash: u64, monitor: NonNull<Monitor>, waiter: Arc<Waiter>) -> Self {
+        Seat {
+            hash,
+            monitor,
+            waiter,
+        }
+    }
+}
+
 impl Claim {
     fn new(hash: u64, place: Place, waiter: Arc<Waiter>) -> Self {
         Claim {
@@ -96,11 +106,7 @@ impl Claim {
     }
 
     pub(crate) fn seat(&self) -> Seat {
-        Seat {
-            hash: self.ticket.hash,
-            monitor: NonNull::from(self.ticket.monitor()),
-            waiter: self.ticket.waiter.clone(),
-        }
+        self.ticket.seat()
     }
 
     /// Tells a subscriber, which is user code and may panic; the claim is a claim nevertheless.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::KeyId;
 use super::claim::Seat;
 use crate::sync::{AtomicU64, Counter, Mutex, Ordering};
-use crate::waits_for::{Cycle, Graph};
+use crate::waits_for::{Cycle, Graph, Owner, OwnerKind};
 
 /// Names a key.
 pub(super) type Labels = Arc<dyn Fn(KeyId) -> String + Send + Sync>;
@@ -79,6 +79,26 @@ impl Sessions {
     pub(crate) fn begin(&self) -> u64 {
         // Relaxed: it tells sessions apart and orders their ages, nothing else.
         self.begun.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// A set of so many keys that begins to wait, as an owner: younger than all sessions, with which it shares the numbers.
+    pub(super) fn set(&self, keys: usize) -> Owner {
+        Owner {
+            id: self.begin() | Owner::SET,
+            kind: OwnerKind::Set { keys },
+            name: None,
+            priority: 0,
+        }
+    }
+
+    /// A set waits no more.
+    #[cold]
+    pub(super) fn forget(&self, set: &Owner) {
+        let _held = self.with(|waits| {
+            let killed = waits.graph.end_wait(set.id);
+            debug_assert!(killed.is_none(), "a set is no victim [D10]");
+            waits.graph.exit(set.id)
+        });
     }
 
     /// Calls `f` with the sessions that wait, to itself. It runs no user code.

@@ -1,11 +1,9 @@
 //! What the table knows of a session, and what a session does with it: the two halves of detection.
-#![allow(unsafe_code)]
-
 use std::sync::Arc;
 
 use super::wait::Pending;
 use super::{DeadlockReport, LockError, Policy, Session};
-use crate::lock_table::{Notices, RawTable, Waits};
+use crate::lock_table::{Notices, Waits};
 use crate::waits_for::{Cycle, Held, Link, Want};
 
 impl<K: ?Sized, S> Session<'_, K, S> {
@@ -65,15 +63,12 @@ impl<K: ?Sized, S> Session<'_, K, S> {
 
     /// Publishes that the session holds `held`, its [`list`](Self::list), and what it waits for [D1].
     pub(super) fn publish(&self, waits: &mut Waits, held: Vec<Held>, pending: &Pending) {
-        waits.graph.enter(&self.owner, held);
-        waits.graph.wait(
-            self.owner.id,
-            Want {
-                held: pending.want,
-                upgrade: pending.upgrade,
-                place: pending.claim.seat(),
-            },
-        );
+        let want = Want {
+            held: pending.want,
+            upgrade: pending.upgrade,
+            place: pending.claim.seat(),
+        };
+        waits.publish(&self.owner, held, want);
     }
 
     /// Takes it back, before the claim ends [D2]. Returns the cycle that the session was the victim of, if it was.
@@ -101,7 +96,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
             let holds = |key| self.held.get(key).is_some();
             // If not, its wait closes no circle [D9].
             if waits.graph.is_waited_for(id, holds) {
-                resolve(waits, self.table.raw(), id, hash, &mut notices);
+                waits.resolve(self.table.raw(), id, hash, &mut notices);
             }
         });
         self.pending = Some(pending);
@@ -128,7 +123,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
             links: vec![own, rival],
             victim: 0,
         };
-        cycle.victim = cycle.choose();
+        cycle.victim = cycle.choose().expect("both are sessions");
         Some(cycle)
     }
 
@@ -144,46 +139,11 @@ impl<K: ?Sized, S> Session<'_, K, S> {
             waits.remember(cycle.clone());
             return Some(cycle);
         }
-        end_wait(waits, self.table.raw(), cycle, notices);
+        waits.end_wait(self.table.raw(), cycle, notices);
         None
     }
 
     pub(super) fn deadlock(&self, cycle: &Cycle) -> LockError {
         LockError::Deadlock(DeadlockReport::new(cycle, &self.table.sessions))
-    }
-}
-
-/// Ends cycles in which somebody waits for the key `hash`, until there is none or the owner `id` waits no more.
-fn resolve(waits: &mut Waits, table: &RawTable, id: u64, hash: u64, notices: &mut Notices) {
-    while waits.graph.want(id).is_some() {
-        let Some(mut cycle) = waits.graph.cycle(hash) else {
-            return;
-        };
-        let soft = cycle.soft().map(|link| link.owner.id);
-        if let Some(reader) = soft {
-            let seat = &waits.graph.want(reader).expect("it is in the cycle").place;
-            // SAFETY: what waits according to the graph, whose mutex is held, has not ended its claim [D2].
-            unsafe { table.let_past(seat, notices) };
-            waits.graph.arrive(reader);
-            continue;
-        }
-        cycle.victim = cycle.choose();
-        end_wait(waits, table, cycle, notices);
-    }
-}
-
-/// Ends the wait of the victim of a hard cycle.
-fn end_wait(waits: &mut Waits, table: &RawTable, cycle: Cycle, notices: &mut Notices) {
-    let victim = cycle.links[cycle.victim].owner.id;
-    let seat = &waits.graph.want(victim).expect("it is in the cycle").place;
-    // SAFETY: what waits according to the graph, whose mutex is held, has not ended its claim [D2].
-    if unsafe { table.kill(seat, notices) } {
-        let cycle = Arc::new(cycle);
-        waits.graph.kill(victim, cycle.clone());
-        waits.remember(cycle);
-    } else {
-        // A holder that waits keeps others out, so nobody in a hard cycle is granted anything [D4].
-        debug_assert!(false, "the victim of a hard cycle holds what it waits for");
-        waits.graph.arrive(victim);
     }
 }

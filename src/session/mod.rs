@@ -30,7 +30,7 @@ use wait::Pending;
 
 use crate::RandomState;
 use crate::lock_table::LockTable;
-use crate::waits_for::Owner;
+use crate::waits_for::{Owner, OwnerKind};
 use crate::word::Mode;
 
 /// How long a session waits before it looks for a deadlock, unless told otherwise.
@@ -63,8 +63,11 @@ const DETECT_AFTER: Duration = Duration::from_millis(1);
 /// A session keeps its age for as long as it lives. To do lost work again, release all and use *the same*
 /// session: it is older than those that begin after it, and so will not lose for ever.
 ///
-/// What is not seen: plain guards and sets of the same table (they have no owner who could be known to wait elsewhere),
-/// sessions of other tables, and everything else that a thread may wait for. A thread
+/// The sets of [`lock_all`](LockTable::lock_all) take part while they are being locked: a cycle through one is
+/// detected, and its victim is a session. Of a set that has all its keys no wait is known.
+///
+/// Not detected are waits of threads that hold plain guards or whole sets of the same table (no owner is known of these),
+/// of sessions of other tables, and for anything else. A thread
 /// that holds a guard of a key and locks that key in a session waits for itself.
 ///
 /// # Cost
@@ -85,7 +88,7 @@ const DETECT_AFTER: Duration = Duration::from_millis(1);
 /// forgotten ([`core::mem::forget`]) keeps its keys held for as long as the table lives, and nothing else happens.
 ///
 /// # When something else is better
-/// If all keys are known up front, [`lock_all`](LockTable::lock_all) cannot deadlock and need not look.
+/// If all keys are known up front, [`lock_all`](LockTable::lock_all) never fails, and cannot deadlock with other sets.
 ///
 /// # Examples
 /// ```
@@ -144,6 +147,7 @@ impl<K: ?Sized, S> LockTable<K, S> {
         Session {
             owner: Owner {
                 id: self.sessions.begin(),
+                kind: OwnerKind::Session,
                 name: None,
                 priority: 0,
             },
@@ -158,7 +162,7 @@ impl<K: ?Sized, S> LockTable<K, S> {
         }
     }
 
-    /// Returns the last deadlocks among sessions of this table for which one of them was ended, the oldest
+    /// Returns the last deadlocks among sessions and sets of this table for which a session's wait was ended, the oldest
     /// first: [16 of them](crate::LockTableBuilder::deadlocks_kept), unless told otherwise.
     ///
     /// # Examples

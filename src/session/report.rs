@@ -7,7 +7,7 @@ use std::error::Error;
 use std::sync::Arc;
 
 use crate::lock_table::{KeyId, Sessions};
-use crate::waits_for::{Cycle, Held, Link};
+use crate::waits_for::{Cycle, Held, Link, OwnerKind};
 use crate::word::Mode;
 
 /// What a session does about a key that is taken. Set by [`Session::policy`](super::Session::policy).
@@ -109,7 +109,7 @@ impl fmt::Display for SessionId {
     }
 }
 
-/// Sessions that waited for each other in a circle. Part of [`LockError::Deadlock`], and returned by
+/// Sessions, and sets of [`lock_all`](crate::LockTable::lock_all), that waited for each other in a cycle. Part of [`LockError::Deadlock`], and returned by
 /// [`LockTable::deadlocks`](crate::LockTable::deadlocks).
 ///
 /// It prints as one line for each session. Cheap to clone.
@@ -147,7 +147,8 @@ struct Inner {
     victim: usize,
 }
 
-/// A session in a [`DeadlockReport`]: it waits for what the next one holds, and the last for what the first holds.
+/// A session or a set of [`lock_all`](crate::LockTable::lock_all) in a [`DeadlockReport`]: it waits for what the next one
+/// holds, and the last for what the first holds.
 ///
 /// # Examples
 /// ```
@@ -161,7 +162,10 @@ struct Inner {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DeadlockParty {
-    /// Which session it is.
+    /// Whether it is a session or a set. The victim is always a session.
+    pub kind: OwnerKind,
+    /// The number of the session, or of the set: no session of the table has the same one. A set has a number for each of its
+    /// waits.
     pub session: SessionId,
     /// What it is [named](super::Session::named).
     pub name: Option<Arc<str>>,
@@ -206,7 +210,8 @@ impl DeadlockReport {
             place: held.at.place(),
         };
         let party = |link: &Link| DeadlockParty {
-            session: SessionId(link.owner.id),
+            kind: link.owner.kind,
+            session: SessionId(link.owner.number()),
             name: link.owner.name.clone(),
             holds: key(&link.holds),
             wants: key(&link.wants),
@@ -217,7 +222,7 @@ impl DeadlockReport {
         }))
     }
 
-    /// Returns the sessions, each of which waited for the next, and the last for the first.
+    /// Returns the sessions and sets, each of which waited for the next, and the last for the first.
     pub fn parties(&self) -> &[DeadlockParty] {
         &self.0.parties
     }
@@ -251,9 +256,11 @@ struct Named<'a>(&'a DeadlockParty);
 
 impl fmt::Display for Named<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0.name {
-            Some(name) => write!(f, "{name} ({})", self.0.session),
-            None => write!(f, "session {}", self.0.session),
+        match (self.0.kind, &self.0.name) {
+            (OwnerKind::Session, Some(name)) => write!(f, "{name} ({})", self.0.session),
+            (OwnerKind::Session, None) => write!(f, "session {}", self.0.session),
+            (OwnerKind::Set { keys: 1 }, _) => write!(f, "set of 1 key ({})", self.0.session),
+            (OwnerKind::Set { keys }, _) => write!(f, "set of {keys} keys ({})", self.0.session),
         }
     }
 }
@@ -277,7 +284,17 @@ impl fmt::Display for DeadlockReport {
             Mode::Shared => "shared",
         };
         let parties = self.parties();
-        write!(f, "deadlock of {} sessions:", parties.len())?;
+        let is_set = |party: &&DeadlockParty| party.kind != OwnerKind::Session;
+        let sets = parties.iter().filter(is_set).count();
+        match (parties.len() - sets, sets) {
+            (sessions, 0) => write!(f, "deadlock of {sessions} sessions:")?,
+            (sessions, sets) => write!(
+                f,
+                "deadlock of {sessions} session{} and {sets} set{}:",
+                if sessions == 1 { "" } else { "s" },
+                if sets == 1 { "" } else { "s" },
+            )?,
+        }
         let next = parties.iter().cycle().skip(1);
         for (party, next) in parties.iter().zip(next) {
             write!(

@@ -11,6 +11,7 @@ mod properties;
 mod reference;
 mod reports;
 mod scenarios;
+mod sets;
 mod threads;
 mod times;
 mod unpolled;

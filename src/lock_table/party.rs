@@ -1,0 +1,122 @@
+//! How a wait of the lock table takes part in detection: a plain lock does not, and a set of several keys does once it
+//! has waited for a while.
+//!
+//! A set publishes what it holds and what it wants, as a session does, and leaves the graph before its wait ends in any way
+//! [D2]. It is never the victim of a cycle, because it cannot fail; so all that can happen to its wait from outside is
+//! that it is granted the key out of order [D10].
+
+use std::time::{Duration, Instant};
+
+use super::acquire::Ticket;
+use super::claim::Notices;
+use super::index::RawTable;
+use super::keys::Keys;
+use super::sessions::Sessions;
+use crate::waits_for::{At, Held, Owner, Want};
+
+/// How long a set waits for one key before it publishes. That of a session, unless it is told otherwise.
+/// Not found by measurement.
+const DETECT_AFTER: Duration = Duration::from_millis(1);
+
+/// What waits for a key, as the graph of waits sees it.
+pub(super) trait Party {
+    /// When it publishes, if it still waits then; called as the thread is about to park.
+    fn due(&mut self) -> Option<Instant>;
+
+    /// Publishes the wait, and ends cycles through it. The notifications are user code, and are for the caller to run.
+    fn publish(&mut self, table: &RawTable, ticket: &Ticket) -> Notices;
+
+    /// Leaves the graph, before the wait ends.
+    fn leave(&mut self);
+}
+
+/// A lock of one key, which the graph does not see.
+impl Party for () {
+    #[inline(always)]
+    fn due(&mut self) -> Option<Instant> {
+        None
+    }
+
+    fn publish(&mut self, _: &RawTable, _: &Ticket) -> Notices {
+        Notices::default()
+    }
+
+    #[inline(always)]
+    fn leave(&mut self) {}
+}
+
+/// Whether a set is in the graph, and as what.
+#[derive(Debug, Default)]
+pub(super) struct SetWait {
+    due: Option<Instant>,
+    /// In the graph as this owner.
+    published: Option<Owner>,
+}
+
+/// A set that waits for one of its keys.
+pub(super) struct SetParty<'a> {
+    pub(super) sessions: &'a Sessions,
+    pub(super) keys: &'a Keys,
+    /// How many of the keys it has locked, the first ones.
+    pub(super) locked: usize,
+    pub(super) at: At,
+    pub(super) wait: &'a mut SetWait,
+}
+
+impl Party for SetParty<'_> {
+    fn due(&mut self) -> Option<Instant> {
+        if self.wait.published.is_some() {
+            return None;
+        }
+        let due = self.wait.due.get_or_insert_with(|| {
+            let now = Instant::now();
+            now.checked_add(DETECT_AFTER).unwrap_or(now)
+        });
+        Some(*due)
+    }
+
+    #[cold]
+    fn publish(&mut self, table: &RawTable, ticket: &Ticket) -> Notices {
+        let mut notices = Notices::default();
+        if self.wait.published.is_some() {
+            return notices;
+        }
+        let at = self.at;
+        let held = |(hash, mode)| Held { hash, mode, at };
+        let owner = self.sessions.set(self.keys.len());
+        let want = Want {
+            held: held(self.keys.get(self.locked)),
+            upgrade: false,
+            place: ticket.seat(),
+        };
+        let (id, hash) = (owner.id, want.held.hash);
+        let all = self.keys.iter().take(self.locked).map(held).collect();
+        self.sessions.with(|waits| {
+            waits.publish(&owner, all, want);
+            // Keys are in ascending order, and the first ones are locked.
+            let holds = |key| key < hash && self.keys.mode(key).is_some();
+            // If not, its wait closes no cycle [D9].
+            if waits.graph.is_waited_for(id, holds) {
+                waits.resolve(table, id, hash, &mut notices);
+            }
+        });
+        self.wait.published = Some(owner);
+        notices
+    }
+
+    #[inline]
+    fn leave(&mut self) {
+        self.wait.leave(self.sessions);
+    }
+}
+
+impl SetWait {
+    /// Leaves the graph, if it is in it.
+    #[inline]
+    pub(super) fn leave(&mut self, sessions: &Sessions) {
+        self.due = None;
+        if let Some(owner) = self.published.take() {
+            sessions.forget(&owner);
+        }
+    }
+}
