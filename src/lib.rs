@@ -45,10 +45,11 @@ mod sync;
 mod word;
 
 mod reclaim;
+mod waits_for;
+
 mod wait;
 
 mod hash;
-mod waits_for;
 
 mod lock_table;
 mod session;
@@ -77,8 +78,8 @@ pub use latch::{Coupled, OptimisticLatch};
 pub use lock_table::{
     ExclusiveGuard, Fairness, FencingToken, KeyId, LockAllFuture, LockFuture, LockInfo, LockSet,
     LockTable, LockTableBuilder, OwnedExclusiveGuard, OwnedLockAllFuture, OwnedLockFuture,
-    OwnedLockSet, OwnedSharedGuard, OwnedSharedLockFuture, SharedGuard, SharedLockFuture,
-    TableStats, WaiterInfo,
+    OwnedLockSet, OwnedSharedGuard, OwnedSharedLockFuture, OwnerInfo, SharedGuard,
+    SharedLockFuture, TableStats, WaiterInfo,
 };
 #[doc(no_inline)]
 pub use ordered::{OrderedMutex, OrderedRwLock};

@@ -362,10 +362,10 @@ fn a_waker_of_a_table_may_panic_at_any_use() {
                     let mut future = Some(form.lock(&table, 1));
                     let mut behind = Some(table.lock_shared_async(&1));
                     for _ in 0..2 {
-                        for future in &mut future {
+                        if let Some(future) = &mut future {
                             step(&mut || drop(poll_with(future, &waker)));
                         }
-                        for behind in &mut behind {
+                        if let Some(behind) = &mut behind {
                             step(&mut || drop(poll_with(behind, &waker)));
                         }
                     }
@@ -373,11 +373,11 @@ fn a_waker_of_a_table_may_panic_at_any_use() {
                         step(&mut || drop(future.take()));
                     }
                     step(&mut || drop(guard.take()));
-                    for future in &mut future {
+                    if let Some(future) = &mut future {
                         step(&mut || drop(poll_with(future, &waker)));
                     }
                     step(&mut || drop(future.take()));
-                    for behind in &mut behind {
+                    if let Some(behind) = &mut behind {
                         step(&mut || drop(poll_with(behind, &waker)));
                     }
                     step(&mut || drop(behind.take()));

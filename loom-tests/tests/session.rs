@@ -376,52 +376,88 @@ fn an_upgrade_is_dropped_as_an_older_one_ends_it() {
 }
 
 /// A set and a session in opposite orders: the last of the two to publish finds the cycle, and the session is the victim.
-fn set_against_session(name: &str, outcomes: &[&str], lock_all: impl Fn(&World) + Send + Sync + Copy + 'static) {
-    Model::new(name)
+#[test]
+fn a_set_and_a_session_in_opposite_orders() {
+    Model::new("a set and a session lock two keys in opposite orders")
         .rules("[D3] [D4] [D10] [L1]")
-        .preemptions(Some(3))
-        .outcomes(outcomes)
-        .check(move || {
+        .preemptions(Some(2))
+        .outcomes(&["deadlock set w2", "ok set w0", "ok set w1"])
+        .check(|| {
             let world = World::new();
             let mut session = session(&world).priority(1);
             session.lock(&B).unwrap();
-            let set = spawn(&world, move |w| {
-                lock_all(w);
+            let set = spawn(&world, |w| {
+                let set = w.table.lock_all([(&A, Exclusive), (&B, Exclusive)]);
+                w.write(A);
+                w.write(B);
+                drop(set);
                 w.note("set");
             });
-            world.write(B);
             world.note(word(&session.lock(&A)));
             drop(session);
             done(world, [set])
         });
 }
 
-#[test]
-fn a_set_and_a_session_in_opposite_orders() {
-    set_against_session(
-        "a set and a session lock two keys in opposite orders",
-        &["deadlock set w2", "ok set w0", "ok set w1"],
-        |w| {
-            let set = w.table.lock_all([(&A, Exclusive), (&B, Exclusive)]);
-            w.write(A);
-            w.write(B);
-            drop(set);
-        },
-    );
-}
-
+/// A set that waits for a session, which then wants what the set holds.
 #[test]
 fn a_task_with_a_set_and_a_session_in_opposite_orders() {
-    set_against_session(
-        "a task with a set and a session lock two keys in opposite orders",
-        &["deadlock set w2", "ok set w0", "ok set w1"],
-        |w| {
-            let set = block_on(w.table.lock_all_async([(&A, Exclusive), (&B, Exclusive)]));
-            w.write(A);
-            w.write(B);
+    Model::new("a task waits with a set, and a session finds the cycle")
+        .rules("[D3] [D4] [D10] [L1]")
+        .preemptions(Some(3))
+        .outcomes(&["deadlock set w2"])
+        .check(|| {
+            let world = World::new();
+            let mut session = session(&world).priority(1);
+            session.lock(&B).unwrap();
+            let mut set = world
+                .table
+                .lock_all_async([(&A, Exclusive), (&B, Exclusive)]);
+            assert!(poll(&mut set, &alarm().1).is_pending());
+            let other = spawn(&world, move |w| {
+                w.write(B);
+                w.note(word(&session.lock(&A)));
+            });
+            let set = block_on(set);
+            world.write(A);
+            world.write(B);
             drop(set);
-        },
-    );
+            world.note("set");
+            done(world, [other])
+        });
+}
+
+/// A set publishes last and ends the wait of a session, which gives up meanwhile.
+#[test]
+fn a_session_gives_up_as_a_set_ends_its_wait() {
+    Model::new("a session gives up as a set finds it in a cycle")
+        .rules("[D2] [D10] [M13]")
+        .preemptions(Some(3))
+        .outcomes(&["gone w2", "gone w3"])
+        .check(|| {
+            let world = World::new();
+            let mut session = session(&world);
+            session.lock(&C).unwrap();
+            let between = world.lock(B);
+            let keys = [(&A, Exclusive), (&B, Exclusive), (&C, Exclusive)];
+            // SAFETY: the thread that has the set is joined before the last share of the world is dropped.
+            let table = unsafe { &*core::ptr::from_ref(&world.table) };
+            let mut set = table.lock_all_async(keys);
+            assert!(poll(&mut set, &alarm().1).is_pending());
+            let mut waits = session.lock_async(&A);
+            assert!(poll(&mut waits, &alarm().1).is_pending());
+            drop(between);
+            let other = spawn(&world, move |w| {
+                let set = block_on(set);
+                w.write(A);
+                w.write(B);
+                drop(set);
+            });
+            drop(waits);
+            world.note("gone");
+            drop(session);
+            done(world, [other])
+        });
 }
 
 /// A set is dropped as a session finds the cycle and lets it past, or ends its own wait.

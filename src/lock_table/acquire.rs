@@ -196,7 +196,8 @@ impl RawTable {
         let mut waiter = || {
             let (_, waiter) = made.get_or_insert_with(|| {
                 let (parker, unparker) = Parker::new();
-                (parker, Waiter::take(mode, Notify::Thread(unparker)))
+                let notify = Notify::Thread(unparker);
+                (parker, Waiter::take_for(party.owner(), mode, notify))
             });
             waiter.clone()
         };

@@ -99,10 +99,10 @@ impl<K: ?Sized, S> LockTableBuilder<K, S> {
         self
     }
 
-    /// Calls keys by what `label` returns in reports of deadlocks among sessions, beside their identity.
+    /// Calls keys by what `label` returns in reports of deadlocks and in [`LockTable::inspect`], beside their identity.
     ///
     /// No key is stored, so `label` has only the identity to go by; with a hasher that returns integers as they are,
-    /// that is the key. It is called when a report is made, with no lock held; if it panics, that
+    /// that is the key. It is called when a report is made or the table is inspected, with no lock held; if it panics, that
     /// key has no label.
     ///
     /// # Examples

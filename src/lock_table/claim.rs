@@ -15,6 +15,7 @@ use super::monitor::{Cancelled, Entered, Monitor};
 use super::observe::Wait;
 use crate::sync::Parker;
 use crate::wait::{Notify, Signal, Spin, Waiter, Wakeup};
+use crate::waits_for::Owner;
 use crate::word::{Mode, SlotWord};
 
 /// A place in the queue of a key. It must be spent: by [`RawTable::claimed`], [`RawTable::lost`] or
@@ -116,9 +117,10 @@ impl Claim {
 }
 
 impl RawTable {
-    /// Takes the key, or a place in its queue, to be told by `notify`.
+    /// Takes the key, or a place in its queue, to be told by `notify`, for `owner`.
     pub(crate) fn claim(
         &self,
+        owner: &Owner,
         hash: u64,
         mode: Mode,
         spin: Spin,
@@ -126,7 +128,7 @@ impl RawTable {
     ) -> Claiming {
         let mut made = None;
         let mut waiter = || {
-            made.get_or_insert_with(|| Waiter::take(mode, notify()))
+            made.get_or_insert_with(|| Waiter::take_for(Some(owner.clone()), mode, notify()))
                 .clone()
         };
         let patience = Patience::Queue {

@@ -39,7 +39,7 @@ impl Acquiring {
         party: &mut impl Party,
     ) -> Poll<()> {
         let Some(ticket) = &self.ticket else {
-            return self.start(table, hash, mode, cx);
+            return self.start(table, hash, mode, cx, party);
         };
         let mut wakeup = Wakeup::default();
         // Most polls are the one that gets the key, and then no waker is cloned.
@@ -71,13 +71,21 @@ impl Acquiring {
         self.ticket.as_ref()
     }
 
-    fn start(&mut self, table: &RawTable, hash: u64, mode: Mode, cx: &mut Context<'_>) -> Poll<()> {
+    fn start(
+        &mut self,
+        table: &RawTable,
+        hash: u64,
+        mode: Mode,
+        cx: &mut Context<'_>,
+        party: &mut impl Party,
+    ) -> Poll<()> {
         // Tried first without a waiter; not tried in vain.
         if !table.is_taken(hash, mode) && table.try_lock(hash, mode) {
             return Poll::Ready(());
         }
         // Made before anything is pinned or locked: to clone a waker is to run user code [W3].
-        let waiter = Waiter::take(mode, Notify::Task(cx.waker().clone()));
+        let notify = Notify::Task(cx.waker().clone());
+        let waiter = Waiter::take_for(party.owner(), mode, notify);
         let patience = Patience::Queue {
             spin: Spin::none(),
             waiter: &mut || waiter.clone(),

@@ -20,6 +20,9 @@ const DETECT_AFTER: Duration = Duration::from_millis(1);
 
 /// What waits for a key, as the graph of waits sees it.
 pub(super) trait Party {
+    /// What waits, for whoever inspects the queue; called before it queues.
+    fn owner(&mut self) -> Option<Owner>;
+
     /// When it publishes, if it still waits then; called as the thread is about to park.
     fn due(&mut self) -> Option<Instant>;
 
@@ -33,6 +36,11 @@ pub(super) trait Party {
 /// A lock of one key, which the graph does not see.
 impl Party for () {
     #[inline(always)]
+    fn owner(&mut self) -> Option<Owner> {
+        None
+    }
+
+    #[inline(always)]
     fn due(&mut self) -> Option<Instant> {
         None
     }
@@ -45,12 +53,12 @@ impl Party for () {
     fn leave(&mut self) {}
 }
 
-/// Whether a set is in the graph, and as what.
+/// One wait of a set: as what, and whether it is in the graph.
 #[derive(Debug, Default)]
 pub(super) struct SetWait {
+    owner: Option<Owner>,
     due: Option<Instant>,
-    /// In the graph as this owner.
-    published: Option<Owner>,
+    is_published: bool,
 }
 
 /// A set that waits for one of its keys.
@@ -64,8 +72,15 @@ pub(super) struct SetParty<'a> {
 }
 
 impl Party for SetParty<'_> {
+    #[cold]
+    fn owner(&mut self) -> Option<Owner> {
+        let owner = &mut self.wait.owner;
+        let owner = owner.get_or_insert_with(|| self.sessions.set(self.keys.len()));
+        Some(owner.clone())
+    }
+
     fn due(&mut self) -> Option<Instant> {
-        if self.wait.published.is_some() {
+        if self.wait.is_published {
             return None;
         }
         let due = self.wait.due.get_or_insert_with(|| {
@@ -78,12 +93,11 @@ impl Party for SetParty<'_> {
     #[cold]
     fn publish(&mut self, table: &RawTable, ticket: &Ticket) -> Notices {
         let mut notices = Notices::default();
-        if self.wait.published.is_some() {
+        let Some(owner) = self.wait.owner.as_ref().filter(|_| !self.wait.is_published) else {
             return notices;
-        }
+        };
         let at = self.at;
         let held = |(hash, mode)| Held { hash, mode, at };
-        let owner = self.sessions.set(self.keys.len());
         let want = Want {
             held: held(self.keys.get(self.locked)),
             upgrade: false,
@@ -92,7 +106,7 @@ impl Party for SetParty<'_> {
         let (id, hash) = (owner.id, want.held.hash);
         let all = self.keys.iter().take(self.locked).map(held).collect();
         self.sessions.with(|waits| {
-            waits.publish(&owner, all, want);
+            waits.publish(owner, all, want);
             // Keys are in ascending order, and the first ones are locked.
             let holds = |key| key < hash && self.keys.mode(key).is_some();
             // If not, its wait closes no cycle [D9].
@@ -100,7 +114,7 @@ impl Party for SetParty<'_> {
                 waits.resolve(table, id, hash, &mut notices);
             }
         });
-        self.wait.published = Some(owner);
+        self.wait.is_published = true;
         notices
     }
 
@@ -115,7 +129,8 @@ impl SetWait {
     #[inline]
     pub(super) fn leave(&mut self, sessions: &Sessions) {
         self.due = None;
-        if let Some(owner) = self.published.take() {
+        let owner = self.owner.take();
+        if let Some(owner) = owner.filter(|_| core::mem::take(&mut self.is_published)) {
             sessions.forget(&owner);
         }
     }

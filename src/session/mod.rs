@@ -24,12 +24,13 @@ use std::sync::Arc;
 
 pub use future::SessionLockFuture;
 use holds::Holds;
-pub use report::{DeadlockKey, DeadlockParty, DeadlockReport, LockError, Policy, SessionId};
+pub use report::{DeadlockKey, DeadlockParty, DeadlockReport, LockError, Policy};
 pub use savepoint::{Savepoint, SavepointError};
 use wait::Pending;
 
 use crate::RandomState;
 use crate::lock_table::LockTable;
+pub use crate::lock_table::SessionId;
 use crate::waits_for::{Owner, OwnerKind};
 use crate::word::Mode;
 

@@ -6,7 +6,7 @@ use core::time::Duration;
 use std::error::Error;
 use std::sync::Arc;
 
-use crate::lock_table::{KeyId, Sessions};
+use crate::lock_table::{KeyId, OwnerInfo, SessionId, Sessions};
 use crate::waits_for::{Cycle, Held, Link, OwnerKind};
 use crate::word::Mode;
 
@@ -85,29 +85,6 @@ impl fmt::Display for LockError {
 }
 
 impl Error for LockError {}
-
-/// The number of a session: a greater one began later. Unique within a table.
-///
-/// # Examples
-/// ```
-/// let table: latchwork::LockTable<u64> = latchwork::LockTable::new();
-/// assert!(table.session().id() < table.session().id());
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SessionId(pub(super) u64);
-
-impl SessionId {
-    /// Returns the number, at least 1.
-    pub fn get(self) -> u64 {
-        self.0
-    }
-}
-
-impl fmt::Display for SessionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "#{}", self.0)
-    }
-}
 
 /// Sessions, and sets of [`lock_all`](crate::LockTable::lock_all), that waited for each other in a cycle. Part of [`LockError::Deadlock`], and returned by
 /// [`LockTable::deadlocks`](crate::LockTable::deadlocks).
@@ -251,17 +228,13 @@ impl fmt::Display for DeadlockKey {
     }
 }
 
-/// A session, by its name if it has one.
+/// A session or a set, by its name if it has one.
 struct Named<'a>(&'a DeadlockParty);
 
 impl fmt::Display for Named<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.0.kind, &self.0.name) {
-            (OwnerKind::Session, Some(name)) => write!(f, "{name} ({})", self.0.session),
-            (OwnerKind::Session, None) => write!(f, "session {}", self.0.session),
-            (OwnerKind::Set { keys: 1 }, _) => write!(f, "set of 1 key ({})", self.0.session),
-            (OwnerKind::Set { keys }, _) => write!(f, "set of {keys} keys ({})", self.0.session),
-        }
+        let party = self.0;
+        OwnerInfo::write(f, party.kind, party.session, party.name.as_deref())
     }
 }
 

@@ -119,7 +119,8 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     }
 
     fn begin_lock(&mut self, want: Held, spin: Spin, notify: impl FnMut() -> Notify) -> bool {
-        match self.table.raw().claim(want.hash, want.mode, spin, notify) {
+        let table = self.table.raw();
+        match table.claim(&self.owner, want.hash, want.mode, spin, notify) {
             Claiming::Holds(leftovers) => {
                 self.take(want);
                 // User code: the hold is recorded [M15].
@@ -142,7 +143,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         want: Held,
         mut notify: impl FnMut() -> Notify,
     ) -> Result<bool, LockError> {
-        let waiter = Waiter::take(Mode::Exclusive, notify());
+        let waiter = Waiter::take_for(Some(self.owner.clone()), Mode::Exclusive, notify());
         let mut held = self.list();
         let mut notices = Notices::default();
         loop {

@@ -6,6 +6,7 @@ mod common;
 mod actors;
 mod announced;
 mod bad_input;
+mod inspected;
 mod passing;
 mod properties;
 mod reference;
