@@ -47,10 +47,11 @@ mod sync;
 mod word;
 
 mod reclaim;
+mod waits_for;
+
 mod wait;
 
 mod hash;
-mod waits_for;
 
 mod lock_table;
 mod session;
@@ -82,8 +83,8 @@ pub use latch::{Coupled, OptimisticLatch};
 pub use lock_table::{
     ExclusiveGuard, Fairness, Fence, FencingToken, KeyId, LockAllFuture, LockFuture, LockInfo,
     LockSet, LockTable, LockTableBuilder, OwnedExclusiveGuard, OwnedLockAllFuture, OwnedLockFuture,
-    OwnedLockSet, OwnedSharedGuard, OwnedSharedLockFuture, ParseFencingTokenError, SharedGuard,
-    SharedLockFuture, TableStats, WaiterInfo,
+    OwnedLockSet, OwnedSharedGuard, OwnedSharedLockFuture, OwnerInfo, ParseFencingTokenError,
+    SharedGuard, SharedLockFuture, TableStats, WaiterInfo,
 };
 #[doc(no_inline)]
 pub use ordered::{OrderedMutex, OrderedRwLock};
@@ -97,6 +98,7 @@ pub use txn::{
     Abort, AbortReasons, LabelStats, RunAsync, Transaction, Tx, TxAbort, TxError, View, atomically,
     snapshot,
 };
+pub use waits_for::OwnerKind;
 pub use word::Mode;
 
 #[cfg(doctest)]

@@ -4,15 +4,16 @@ mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
 use common::tasks::{
-    FORMS, Hooks, Locking, POLICIES, Table, assert_usable, now, panics, poll, poll_with, queued,
-    quiet_panic, shared_table,
+    Bell, FORMS, Fuse, Hooks, Locking, POLICIES, Table, assert_usable, now, panics, poll,
+    poll_with, queued, quiet_panic, shared_table,
 };
 use common::{until_waits, watchdog};
-use latchwork::{ExclusiveGuard, Fairness, Mode};
+use latchwork::{ExclusiveGuard, Fairness, Mode, Transaction, VersionedCell};
 
 /// Three readers that wait for key 1, of which number `trapped` has a waker that panics once.
 fn trapped_readers(table: &Arc<Table>, trapped: usize) -> [(Locking<'_>, Arc<Hooks>); 3] {
@@ -344,4 +345,103 @@ fn a_waker_that_panics_in_a_thread_that_lets_it_in_loses_neither_hold() {
     });
     drop(now(behind));
     assert_usable(&table, fresh);
+}
+
+/// Whichever use of a waker panics: the key is free in the end, and the next waiter gets it.
+#[test]
+fn a_waker_of_a_table_may_panic_at_any_use() {
+    let step = |f: &mut dyn FnMut()| drop(catch_unwind(AssertUnwindSafe(f)));
+    for fairness in POLICIES {
+        for form in FORMS {
+            for ends_early in [false, true] {
+                for n in 1.. {
+                    assert!(n < 100, "{form:?} has no end");
+                    let (table, fresh) = shared_table(fairness);
+                    let (fuse, waker) = Fuse::at(n);
+                    let mut guard = Some(table.lock_owned(&1));
+                    let mut future = Some(form.lock(&table, 1));
+                    let mut behind = Some(table.lock_shared_async(&1));
+                    for _ in 0..2 {
+                        if let Some(future) = &mut future {
+                            step(&mut || drop(poll_with(future, &waker)));
+                        }
+                        if let Some(behind) = &mut behind {
+                            step(&mut || drop(poll_with(behind, &waker)));
+                        }
+                    }
+                    if ends_early {
+                        step(&mut || drop(future.take()));
+                    }
+                    step(&mut || drop(guard.take()));
+                    if let Some(future) = &mut future {
+                        step(&mut || drop(poll_with(future, &waker)));
+                    }
+                    step(&mut || drop(future.take()));
+                    if let Some(behind) = &mut behind {
+                        step(&mut || drop(poll_with(behind, &waker)));
+                    }
+                    step(&mut || drop(behind.take()));
+                    let mut waker = Some(waker);
+                    step(&mut || drop(waker.take()));
+                    assert_usable(&table, fresh);
+                    if !fuse.is_blown() {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whichever use of a waker panics: the waker of the last poll that was pending is the one that a write wakes.
+#[test]
+fn a_waker_of_a_cell_may_panic_at_any_use() {
+    for n in 1.. {
+        assert!(n < 100, "no end");
+        let cell = VersionedCell::new(0);
+        let (fuse, waker) = Fuse::at(n);
+        let (bell, last) = Bell::new();
+        let mut changed = cell.changed(cell.version());
+        assert!(poll_with(&mut changed, &last).is_pending());
+        panics(|| _ = poll_with(&mut changed, &waker));
+        // The destructor of the waker that is exchanged may be the use that panics.
+        panics(|| _ = poll_with(&mut changed, &last));
+        assert!(poll_with(&mut changed, &last).is_pending());
+        panics(|| _ = cell.set(1));
+        assert!(bell.rings() > 0, "use {n}: the wake-up is lost");
+        assert!(poll(&mut changed).is_ready());
+        panics(|| drop(changed));
+        panics(|| drop(waker));
+        if !fuse.is_blown() {
+            return;
+        }
+    }
+}
+
+/// As above for a transaction that waits to be retried.
+#[test]
+fn a_waker_of_a_transaction_may_panic_at_any_use() {
+    for n in 1.. {
+        assert!(n < 100, "no end");
+        let cells = [0, 0].map(VersionedCell::new);
+        let (fuse, waker) = Fuse::at(n);
+        let (bell, last) = Bell::new();
+        let mut waits = Transaction::builder().run_async(|tx| {
+            let sum = *tx.read(&cells[0])? + *tx.read(&cells[1])?;
+            if sum == 0 { tx.retry() } else { Ok(sum) }
+        });
+        for _ in 0..2 {
+            panics(|| _ = poll_with(&mut waits, &waker));
+        }
+        panics(|| _ = poll_with(&mut waits, &last));
+        assert!(poll_with(&mut waits, &last).is_pending());
+        panics(|| _ = cells[1].set(1));
+        assert!(bell.rings() > 0, "use {n}: the wake-up is lost");
+        assert!(matches!(poll(&mut waits), Poll::Ready(Ok(1))));
+        drop(waits);
+        panics(|| drop(waker));
+        if !fuse.is_blown() {
+            return;
+        }
+    }
 }

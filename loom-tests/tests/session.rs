@@ -4,6 +4,7 @@ mod common;
 
 use common::task::{alarm, block_on, poll};
 use common::{A, B, C, Itself, World, finish, spawn};
+use latchwork::Mode::{Exclusive, Shared};
 use latchwork::{LockError, Mode, Policy, Session, SessionLockFuture};
 use latchwork_loom_tests::Model;
 use loom::thread::JoinHandle;
@@ -321,13 +322,13 @@ fn a_wait_is_dropped_as_it_is_killed() {
     );
 }
 
-/// Of two that want to be alone with the key that both read, one is told at once.
+/// Of two sessions that upgrade the key that both read, the younger one is the victim: it never queues, or its wait is ended.
 #[test]
 fn two_upgrades_of_one_key() {
     Model::new("two sessions share a key and want to be alone with it")
         .rules("[D5] [M12]")
         .preemptions(Some(4))
-        .outcomes(&["deadlock ok w1", "ok ok w0", "ok ok w1"])
+        .outcomes(&["deadlock ok w1", "deadlock ok w2", "ok ok w0", "ok ok w1"])
         .check(|| {
             let world = World::new();
             let upgrade = |w: &World| {
@@ -341,6 +342,148 @@ fn two_upgrades_of_one_key() {
             };
             let other = spawn(&world, upgrade);
             upgrade(&world);
+            done(world, [other])
+        });
+}
+
+/// An upgrade is given up as another one of the same key ends it.
+#[test]
+fn an_upgrade_is_dropped_as_an_older_one_ends_it() {
+    Model::new("an upgrade is dropped as an older one ends it")
+        .rules("[D2] [D5] [M13]")
+        .preemptions(Some(3))
+        .outcomes(&["dropped ok w1", "dropped ok w2"])
+        .check(|| {
+            let world = World::new();
+            let (mut older, mut younger) = (session(&world), session(&world));
+            older.lock_shared(&A).unwrap();
+            younger.lock_shared(&A).unwrap();
+            let mut task = younger.lock_async(&A);
+            assert!(poll(&mut task, &alarm().1).is_pending());
+            let other = spawn(&world, move |w| {
+                let done = older.lock(&A);
+                if done.is_ok() {
+                    w.write(A);
+                }
+                w.note(word(&done));
+            });
+            drop(task);
+            world.read(A);
+            world.note("dropped");
+            drop(younger);
+            done(world, [other])
+        });
+}
+
+/// A set and a session in opposite orders: the last of the two to publish finds the cycle, and the session is the victim.
+#[test]
+fn a_set_and_a_session_in_opposite_orders() {
+    Model::new("a set and a session lock two keys in opposite orders")
+        .rules("[D3] [D4] [D13] [L1]")
+        .preemptions(Some(2))
+        .outcomes(&["deadlock set w2", "ok set w0", "ok set w1"])
+        .check(|| {
+            let world = World::new();
+            let mut session = session(&world).priority(1);
+            session.lock(&B).unwrap();
+            let set = spawn(&world, |w| {
+                let set = w.table.lock_all([(&A, Exclusive), (&B, Exclusive)]);
+                w.write(A);
+                w.write(B);
+                drop(set);
+                w.note("set");
+            });
+            world.note(word(&session.lock(&A)));
+            drop(session);
+            done(world, [set])
+        });
+}
+
+/// A set that waits for a session, which then wants what the set holds.
+#[test]
+fn a_task_with_a_set_and_a_session_in_opposite_orders() {
+    Model::new("a task waits with a set, and a session finds the cycle")
+        .rules("[D3] [D4] [D13] [L1]")
+        .preemptions(Some(3))
+        .outcomes(&["deadlock set w2"])
+        .check(|| {
+            let world = World::new();
+            let mut session = session(&world).priority(1);
+            session.lock(&B).unwrap();
+            let mut set = world
+                .table
+                .lock_all_async([(&A, Exclusive), (&B, Exclusive)]);
+            assert!(poll(&mut set, &alarm().1).is_pending());
+            let other = spawn(&world, move |w| {
+                w.write(B);
+                w.note(word(&session.lock(&A)));
+            });
+            let set = block_on(set);
+            world.write(A);
+            world.write(B);
+            drop(set);
+            world.note("set");
+            done(world, [other])
+        });
+}
+
+/// A set publishes last and ends the wait of a session, which gives up meanwhile.
+#[test]
+fn a_session_gives_up_as_a_set_ends_its_wait() {
+    Model::new("a session gives up as a set finds it in a cycle")
+        .rules("[D2] [D13] [M13]")
+        .preemptions(Some(3))
+        .outcomes(&["gone w2", "gone w3"])
+        .check(|| {
+            let world = World::new();
+            let mut session = session(&world);
+            session.lock(&C).unwrap();
+            let between = world.lock(B);
+            let keys = [(&A, Exclusive), (&B, Exclusive), (&C, Exclusive)];
+            // SAFETY: the thread that has the set is joined before the last share of the world is dropped.
+            let table = unsafe { &*core::ptr::from_ref(&world.table) };
+            let mut set = table.lock_all_async(keys);
+            assert!(poll(&mut set, &alarm().1).is_pending());
+            let mut waits = session.lock_async(&A);
+            assert!(poll(&mut waits, &alarm().1).is_pending());
+            drop(between);
+            let other = spawn(&world, move |w| {
+                let set = block_on(set);
+                w.write(A);
+                w.write(B);
+                drop(set);
+            });
+            drop(waits);
+            world.note("gone");
+            drop(session);
+            done(world, [other])
+        });
+}
+
+/// A set is dropped as a session finds the cycle and lets it past, or ends its own wait.
+#[test]
+fn a_set_is_dropped_as_it_is_let_past() {
+    Model::new("a set is dropped as it is let past a writer")
+        .rules("[D2] [D7] [D13] [M14]")
+        .preemptions(Some(3))
+        .outcomes(&["gone w2", "gone w3"])
+        .check(|| {
+            let world = World::new();
+            let mut holder = session(&world);
+            holder.lock_shared(&B).unwrap();
+            let mut writer = world.table.lock_async(&B);
+            assert!(poll(&mut writer, &alarm().1).is_pending());
+            let mut set = world.table.lock_all_async([(&A, Exclusive), (&B, Shared)]);
+            assert!(poll(&mut set, &alarm().1).is_pending());
+            let other = spawn(&world, move |w| {
+                holder.lock(&A).unwrap();
+                w.write(A);
+            });
+            drop(set);
+            world.note("gone");
+            let guard = block_on(writer);
+            world.write(B);
+            drop(guard);
             done(world, [other])
         });
 }

@@ -190,9 +190,12 @@ impl<T: Send + Sync + 'static> Future for Changed<'_, T> {
             if known.will_wake(waker) {
                 return Poll::Pending;
             }
-            let renewed = waiters::renew(*ticket, Notify::Task(waker.clone()));
+            // Both are cloned before either is stored, for a clone may panic: then the cell must not have one waker,
+            // and this future believe in the other.
+            let (stored, mut compared) = (Notify::Task(waker.clone()), waker.clone());
+            let renewed = waiters::renew(*ticket, stored);
             if renewed.is_ok() {
-                *known = waker.clone();
+                core::mem::swap(known, &mut compared);
                 return Poll::Pending;
             }
         }

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Fairness;
+use super::claim::{Notices, Seat};
 use super::index::{Leaf, RawTable, Walk};
 use super::leave::Wish;
 use super::monitor::{Cancelled, Entered, Left, Monitor};
 use super::observe::Wait;
+use super::party::{Party, SetParty};
 use crate::reclaim::Pin;
 use crate::sync::{Ordering, Parker, now};
 use crate::wait::{Notify, Signal, Spin, Waiter, Wakeup};
@@ -42,6 +44,11 @@ impl Ticket {
             monitor: place.0,
             waiter,
         }
+    }
+
+    /// The same place, for others.
+    pub(super) fn seat(&self) -> Seat {
+        Seat::new(self.hash, self.monitor, self.waiter.clone())
     }
 
     pub(super) fn monitor(&self) -> &Monitor {
@@ -125,7 +132,7 @@ impl RawTable {
 
     /// Locks the key if its root slot is empty, or says what stands there.
     #[inline(always)]
-    fn claim_root(&self, hash: u64, mode: Mode) -> Result<(), SlotWord> {
+    pub(super) fn claim_root(&self, hash: u64, mode: Mode) -> Result<(), SlotWord> {
         // Acquire: from the last unlock in this slot, and by its release sequence from all before [S2].
         // Relaxed on failure: nothing is followed; who uses the word acquires by another compare-and-swap, or
         // looks again.
@@ -158,17 +165,39 @@ impl RawTable {
     fn lock_slow(&self, hash: u64, mode: Mode, found: SlotWord, deadline: Option<Instant>) -> bool {
         self.join_root(hash, mode, found)
             || self.lock_below(hash, mode)
-            || self.lock_slower(hash, mode, deadline)
+            || self.lock_slower(hash, mode, deadline, &mut ())
+    }
+
+    /// As [`lock_slow`](Self::lock_slow), for the next key of a set.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn lock_slow_of_set(
+        &self,
+        (hash, mode): (u64, Mode),
+        found: SlotWord,
+        deadline: Option<Instant>,
+        mut set: SetParty<'_>,
+    ) -> bool {
+        self.join_root(hash, mode, found)
+            || self.lock_below(hash, mode)
+            || self.lock_slower(hash, mode, deadline, &mut set)
     }
 
     #[cold]
     #[inline(never)]
-    fn lock_slower(&self, hash: u64, mode: Mode, deadline: Option<Instant>) -> bool {
+    fn lock_slower(
+        &self,
+        hash: u64,
+        mode: Mode,
+        deadline: Option<Instant>,
+        party: &mut impl Party,
+    ) -> bool {
         let mut made: Option<(Parker, Arc<Waiter>)> = None;
         let mut waiter = || {
             let (_, waiter) = made.get_or_insert_with(|| {
                 let (parker, unparker) = Parker::new();
-                (parker, Waiter::take(mode, Notify::Thread(unparker)))
+                let notify = Notify::Thread(unparker);
+                (parker, Waiter::take_for(party.owner(), mode, notify))
             });
             waiter.clone()
         };
@@ -192,7 +221,12 @@ impl RawTable {
                 let Some(ticket) = pending.1.take() else {
                     unreachable!("put there above")
                 };
-                self.wait(ticket, &mut wait, &parker, queued, deadline)
+                let holds = self.wait(ticket, &mut wait, &parker, queued, deadline, party);
+                if holds && wait.is_some() {
+                    // Granted at the deadline. To close a span is to run user code.
+                    self.holding(hash, mode, || wait = None);
+                }
+                holds
             }
         }
     }
@@ -320,24 +354,52 @@ impl RawTable {
         parker: &Parker,
         mut spin: Spin,
         deadline: Option<Instant>,
+        party: &mut impl Party,
     ) -> bool {
+        let mut ticket = ticket;
         let mut wakeup = Wakeup::default();
         while !self.check(&ticket, &mut None, &mut wakeup) {
             if spin.may_spin() {
                 spin.spin();
                 continue;
             }
-            if !parker.park_by(deadline) {
-                // Step 12: a late waiter is not refused a free key [M15].
-                let monitor = ticket.monitor();
-                if monitor.look(&ticket.waiter, self.fairness, &mut None, &mut wakeup) {
-                    break;
-                }
-                return self.cancel(ticket);
+            let due = party.due();
+            let first = due.filter(|due| deadline.is_none_or(|deadline| *due < deadline));
+            if parker.park_by(first.or(deadline)) {
+                continue;
             }
+            if first.is_some() {
+                let notices = party.publish(self, &ticket);
+                ticket = self.notify_of(notices, ticket, party);
+                continue;
+            }
+            // Step 12: a late waiter is not refused a free key [M15].
+            let monitor = ticket.monitor();
+            if monitor.look(&ticket.waiter, self.fairness, &mut None, &mut wakeup) {
+                break;
+            }
+            party.leave();
+            return self.cancel(ticket);
         }
+        party.leave();
         self.got(ticket, wait, &mut wakeup);
         true
+    }
+
+    /// Runs notifications, which are user code, for a waiter; should one panic, the wait leaves the graph and then ends.
+    fn notify_of(&self, notices: Notices, ticket: Ticket, party: &mut impl Party) -> Ticket {
+        struct Leaving<'a, P: Party>(&'a mut P, Pending<'a>);
+        impl<P: Party> Drop for Leaving<'_, P> {
+            fn drop(&mut self) {
+                // The place in the queue is given up after this [D2].
+                self.0.leave();
+            }
+        }
+        let mut leaving = Leaving(party, Pending(self, Some(ticket)));
+        notices.run();
+        let ticket = leaving.1.1.take().expect("put there above");
+        core::mem::forget(leaving);
+        ticket
     }
 
     /// Leaves the queue, or returns `true` if the key was granted before.

@@ -99,11 +99,11 @@ impl<K: ?Sized, S> LockTableBuilder<K, S> {
         self
     }
 
-    /// Calls keys by what `label` returns in reports of deadlocks among sessions, beside their identity.
+    /// Calls keys by what `label` returns in reports of deadlocks and in [`LockTable::inspect`], beside their identity.
     ///
     /// No key is stored, so `label` has only the identity to go by. With an [`IntegerHasher`](crate::IntegerHasher) the
     /// identity of an integer gives the integer back; for other keys, a label needs a map from identities to names. It is
-    /// called when a report is made, with no lock held; if it panics, that key has no label.
+    /// called when a report is made or the table is inspected, with no lock held; if it panics, that key has no label.
     ///
     /// # Examples
     /// ```

@@ -15,6 +15,7 @@ use super::monitor::{Cancelled, Entered, Monitor};
 use super::observe::Wait;
 use crate::sync::Parker;
 use crate::wait::{Notify, Signal, Spin, Waiter, Wakeup};
+use crate::waits_for::Owner;
 use crate::word::{Mode, SlotWord};
 
 /// A place in the queue of a key. It must be spent: by [`RawTable::claimed`], [`RawTable::lost`] or
@@ -39,10 +40,28 @@ unsafe impl Send for Seat {}
 // SAFETY: as above; a shared seat gives access to neither.
 unsafe impl Sync for Seat {}
 
+/// What an attempt or a wait no longer needs: its waiter, with a waker in it, and its span. To drop either may run
+/// user code, which may panic: the owner of a key records it before [M16].
+#[derive(Debug)]
+#[must_use = "it is dropped once the key is recorded"]
+pub(crate) struct Leftovers {
+    _span: Option<Wait>,
+    waiter: Option<Arc<Waiter>>,
+}
+
+impl Drop for Leftovers {
+    fn drop(&mut self) {
+        if let Some(waiter) = self.waiter.take() {
+            Waiter::recycle(waiter);
+        }
+    }
+}
+
 /// How an attempt ended.
 #[must_use]
 pub(crate) enum Claiming {
-    Holds,
+    /// The key is held; the caller records that before it drops what is left.
+    Holds(Leftovers),
     Queued(Claim),
     /// Another reader waits to be alone with the key: for this one to leave.
     Rival,
@@ -69,6 +88,16 @@ impl Notices {
     }
 }
 
+impl Seat {
+    pub(super) fn new(hash: u64, monitor: NonNull<Monitor>, waiter: Arc<Waiter>) -> Self {
+        Seat {
+            hash,
+            monitor,
+            waiter,
+        }
+    }
+}
+
 impl Claim {
     fn new(hash: u64, place: Place, waiter: Arc<Waiter>) -> Self {
         Claim {
@@ -78,11 +107,7 @@ impl Claim {
     }
 
     pub(crate) fn seat(&self) -> Seat {
-        Seat {
-            hash: self.ticket.hash,
-            monitor: NonNull::from(self.ticket.monitor()),
-            waiter: self.ticket.waiter.clone(),
-        }
+        self.ticket.seat()
     }
 
     /// Tells a subscriber, which is user code and may panic; the claim is a claim nevertheless.
@@ -92,9 +117,10 @@ impl Claim {
 }
 
 impl RawTable {
-    /// Takes the key, or a place in its queue, to be told by `notify`.
+    /// Takes the key, or a place in its queue, to be told by `notify`, for `owner`.
     pub(crate) fn claim(
         &self,
+        owner: &Owner,
         hash: u64,
         mode: Mode,
         spin: Spin,
@@ -102,7 +128,7 @@ impl RawTable {
     ) -> Claiming {
         let mut made = None;
         let mut waiter = || {
-            made.get_or_insert_with(|| Waiter::take(mode, notify()))
+            made.get_or_insert_with(|| Waiter::take_for(Some(owner.clone()), mode, notify()))
                 .clone()
         };
         let patience = Patience::Queue {
@@ -110,7 +136,10 @@ impl RawTable {
             waiter: &mut waiter,
         };
         match self.acquire(hash, mode, patience) {
-            Acquired::Holds => Claiming::Holds,
+            Acquired::Holds => Claiming::Holds(Leftovers {
+                _span: None,
+                waiter: made,
+            }),
             Acquired::Queued(place) => {
                 let waiter = made.expect("made to be queued");
                 Claiming::Queued(Claim::new(hash, place, waiter))
@@ -122,12 +151,19 @@ impl RawTable {
     /// Makes the caller's shared hold an exclusive one, or takes the head of the queue for `waiter` and goes on
     /// to read. Runs no user code.
     pub(crate) fn claim_upgrade(&self, hash: u64, waiter: &Arc<Waiter>) -> Claiming {
+        // The caller has the waiter, and drops it.
+        let holds = || {
+            Claiming::Holds(Leftovers {
+                _span: None,
+                waiter: None,
+            })
+        };
         let mut walk = Walk::new(self, hash);
         loop {
             match walk.leaf() {
                 Leaf::Own(word) if word.readers() == 1 => {
                     if walk.upgrade(word) {
-                        return Claiming::Holds;
+                        return holds();
                     }
                 }
                 Leaf::Own(word) => {
@@ -141,7 +177,7 @@ impl RawTable {
                     let monitor = walk.monitor(word);
                     return match monitor.upgrade(waiter.clone()) {
                         Some(Entered::Queued) => self.seated(hash, monitor, waiter),
-                        Some(_) => Claiming::Holds,
+                        Some(_) => holds(),
                         None => Claiming::Rival,
                     };
                 }
@@ -208,9 +244,14 @@ impl RawTable {
         Waiter::recycle(claim.ticket.waiter);
     }
 
-    /// Leaves the queue. Returns whether the key was granted before, and so is held. May run user code.
-    pub(crate) fn give_up(&self, claim: Claim) -> bool {
-        self.cancel(claim.ticket)
+    /// Leaves the queue. If the key was granted before, it is held: then this returns what is left, for the caller to
+    /// drop once the hold is recorded or ended. May run user code otherwise.
+    pub(crate) fn give_up(&self, claim: Claim) -> Option<Leftovers> {
+        let Claim { ticket, wait } = claim;
+        self.cancel(ticket).then_some(Leftovers {
+            _span: wait,
+            waiter: None,
+        })
     }
 
     /// Ends somebody's wait, unless the key was granted to it. Returns whether it did.

@@ -13,6 +13,7 @@ use super::guard::{ExclusiveGuard, OwnedExclusiveGuard, OwnedSharedGuard, Shared
 use super::handle::Handle;
 use super::index::RawTable;
 use super::observe::Wait;
+use super::party::Party;
 use super::{KeyId, LockTable};
 use crate::RandomState;
 use crate::wait::{Notify, Signal, Spin, Waiter, Wakeup};
@@ -26,16 +27,19 @@ pub(super) struct Acquiring {
 }
 
 impl Acquiring {
-    /// Ready when the key is held; not to be called after that, unless for another key.
+    /// Ready when the key is held; not to be called after that, unless for another key. `party` has left the graph
+    /// by then [D2].
+    #[inline]
     pub(super) fn poll(
         &mut self,
         table: &RawTable,
         hash: u64,
         mode: Mode,
         cx: &mut Context<'_>,
+        party: &mut impl Party,
     ) -> Poll<()> {
         let Some(ticket) = &self.ticket else {
-            return self.start(table, hash, mode, cx);
+            return self.start(table, hash, mode, cx, party);
         };
         let mut wakeup = Wakeup::default();
         // Most polls are the one that gets the key, and then no waker is cloned.
@@ -49,24 +53,39 @@ impl Acquiring {
                 drop(renewal);
                 return Poll::Pending;
             }
+            party.leave();
             // Taken out before a waker is dropped or used: should that panic, it is spent.
             let ticket = self.ticket.take().expect("there a moment ago");
             table.holding(hash, mode, || drop(renewal));
             table.got(ticket, &mut self.wait, &mut wakeup);
             return Poll::Ready(());
         }
+        party.leave();
         let ticket = self.ticket.take().expect("there a moment ago");
         table.got(ticket, &mut self.wait, &mut wakeup);
         Poll::Ready(())
     }
 
-    fn start(&mut self, table: &RawTable, hash: u64, mode: Mode, cx: &mut Context<'_>) -> Poll<()> {
+    /// The place in the queue, if there is one.
+    pub(super) fn ticket(&self) -> Option<&Ticket> {
+        self.ticket.as_ref()
+    }
+
+    fn start(
+        &mut self,
+        table: &RawTable,
+        hash: u64,
+        mode: Mode,
+        cx: &mut Context<'_>,
+        party: &mut impl Party,
+    ) -> Poll<()> {
         // Tried first without a waiter; not tried in vain.
         if !table.is_taken(hash, mode) && table.try_lock(hash, mode) {
             return Poll::Ready(());
         }
         // Made before anything is pinned or locked: to clone a waker is to run user code [W3].
-        let waiter = Waiter::take(mode, Notify::Task(cx.waker().clone()));
+        let notify = Notify::Task(cx.waker().clone());
+        let waiter = Waiter::take_for(party.owner(), mode, notify);
         let patience = Patience::Queue {
             spin: Spin::none(),
             waiter: &mut || waiter.clone(),
@@ -115,7 +134,10 @@ impl<T: Handle> Locking<T> {
     #[inline]
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(T, u64)> {
         let table = self.table.as_ref().expect("polled after it was ready");
-        match self.acquiring.poll(table.raw(), self.hash, self.mode, cx) {
+        match self
+            .acquiring
+            .poll(table.raw(), self.hash, self.mode, cx, &mut ())
+        {
             Poll::Pending => Poll::Pending,
             Poll::Ready(()) => {
                 let table = self.table.take().expect("there a moment ago");

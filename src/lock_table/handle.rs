@@ -4,9 +4,27 @@ use std::sync::Arc;
 
 use super::LockTable;
 use super::index::RawTable;
+use super::sessions::Sessions;
 
 pub(super) trait Handle {
     fn raw(&self) -> &RawTable;
+}
+
+/// A handle of a whole table, with what it keeps for detection.
+pub(super) trait SetHandle: Handle {
+    fn sessions(&self) -> &Sessions;
+}
+
+impl<K: ?Sized, S> SetHandle for Arc<LockTable<K, S>> {
+    fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+}
+
+impl<K: ?Sized, S> SetHandle for &LockTable<K, S> {
+    fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
 }
 
 impl Handle for &RawTable {

@@ -1,16 +1,100 @@
 //! Looking at a table from outside, without taking part.
 #![allow(unsafe_code)]
 
+use core::fmt;
 use core::mem::size_of;
-
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::index::{Child, Leaf, RawTable, Walk, child_ref, monitor_at};
 use super::monitor::Monitor;
+use super::sessions::Sessions;
 use super::{KeyId, TableStats};
 use crate::reclaim::Pin;
 use crate::sync::{AtomicU64, Ordering, recently};
+use crate::waits_for::{Owner, OwnerKind};
 use crate::word::{Kind, Mode, SlotWord, State};
+
+/// The number of a session: a greater one began later. Unique within a table, where sets of
+/// [`lock_all`](crate::LockTable::lock_all) that wait have numbers too.
+///
+/// # Examples
+/// ```
+/// let table: latchwork::LockTable<u64> = latchwork::LockTable::new();
+/// assert!(table.session().id() < table.session().id());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub(crate) u64);
+
+impl SessionId {
+    /// Returns the number, at least 1.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}", self.0)
+    }
+}
+
+/// A session, or a set of [`lock_all`](crate::LockTable::lock_all), that waits for a key or holds one. Part of [`LockInfo`].
+///
+/// # Examples
+/// ```
+/// let table: latchwork::LockTable<u64> = latchwork::LockTable::new();
+/// let guard = table.lock(&1);
+/// let mut session = table.session().named("checkout-17");
+/// let mut future = session.lock_async(&1);
+/// let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+/// assert!(std::future::Future::poll(std::pin::Pin::new(&mut future), &mut cx).is_pending());
+/// let owner = table.inspect()[0].waiters[0].owner.clone().unwrap();
+/// assert_eq!(owner.to_string(), format!("checkout-17 ({})", owner.id));
+/// # drop(future); drop(guard);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OwnerInfo {
+    /// Whether it is a session or a set.
+    pub kind: OwnerKind,
+    /// The number of the session, or of the set: no session of the table has the same one. A set has a number for each of its
+    /// waits.
+    pub id: SessionId,
+    /// The [name](crate::Session::named) of the session.
+    pub name: Option<Arc<str>>,
+}
+
+impl OwnerInfo {
+    fn of(owner: &Owner) -> Self {
+        OwnerInfo {
+            kind: owner.kind,
+            id: SessionId(owner.number()),
+            name: owner.name.clone(),
+        }
+    }
+
+    pub(crate) fn write(
+        f: &mut fmt::Formatter<'_>,
+        kind: OwnerKind,
+        id: SessionId,
+        name: Option<&str>,
+    ) -> fmt::Result {
+        match (kind, name) {
+            (OwnerKind::Session, Some(name)) => write!(f, "{name} ({id})"),
+            (OwnerKind::Session, None) => write!(f, "session {id}"),
+            (OwnerKind::Set { keys: 1 }, _) => write!(f, "set of 1 key ({id})"),
+            (OwnerKind::Set { keys }, _) => write!(f, "set of {keys} keys ({id})"),
+        }
+    }
+}
+
+impl fmt::Display for OwnerInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Self::write(f, self.kind, self.id, self.name.as_deref())
+    }
+}
 
 /// A key that is held or waited for. Returned by [`LockTable::inspect`](super::LockTable::inspect).
 ///
@@ -19,7 +103,7 @@ use crate::word::{Kind, Mode, SlotWord, State};
 /// let table: latchwork::LockTable<u64> = latchwork::LockTable::new();
 /// let guard = table.lock_shared(&1);
 /// for lock in table.inspect() {
-///     println!("{}: {:?} by {}, {} wait", lock.key_id, lock.mode, lock.holders, lock.waiters.len());
+///     println!("{lock}"); // "key …: held shared by 1 holder (unknown)", and a line for each waiter
 /// }
 /// # drop(guard);
 /// ```
@@ -28,10 +112,16 @@ use crate::word::{Kind, Mode, SlotWord, State};
 pub struct LockInfo {
     /// The identity of the key.
     pub key_id: KeyId,
+    /// The label that [`key_labels`](crate::LockTableBuilder::key_labels) gives the key.
+    pub label: Option<String>,
     /// How it is held, or `None` if it is free for a waiter that was woken.
     pub mode: Option<Mode>,
     /// How many hold it.
     pub holders: u64,
+    /// Those of the holders that are known: sessions and sets that wait for another key and have published
+    /// that ([when](crate::Session::detect_after)), sessions under [`Policy::WaitDie`](crate::Policy::WaitDie), and sessions
+    /// that upgrade this key. Guards, sets that have all their keys, and sessions that have not waited are unknown.
+    pub known_holders: Vec<OwnerInfo>,
     /// Who waits for it, in the order in which the key will be granted.
     pub waiters: Vec<WaiterInfo>,
 }
@@ -49,13 +139,59 @@ pub struct LockInfo {
 /// assert_eq!(waiter.mode, latchwork::Mode::Exclusive);
 /// # drop((guard, future));
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WaiterInfo {
     /// How it wants to hold the key.
     pub mode: Mode,
     /// How long it has been queued, give or take some microseconds.
     pub waited: Duration,
+    /// The session or the set that waits, from the moment that it is queued; `None` for a lock of one key.
+    pub owner: Option<OwnerInfo>,
+    /// Whether it is a session that holds the key shared and waits to hold it exclusively.
+    pub upgrades: bool,
+}
+
+impl fmt::Display for LockInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.label {
+            Some(label) => f.write_str(label)?,
+            None => write!(f, "key {}", self.key_id)?,
+        }
+        let adverb = |mode| match mode {
+            Mode::Exclusive => "exclusively",
+            Mode::Shared => "shared",
+        };
+        match self.mode {
+            None => f.write_str(": free")?,
+            Some(mode) => {
+                let plural = if self.holders == 1 { "" } else { "s" };
+                let holders = self.holders;
+                write!(f, ": held {} by {holders} holder{plural} (", adverb(mode))?;
+                for (i, owner) in self.known_holders.iter().enumerate() {
+                    write!(f, "{}{owner}", if i == 0 { "" } else { ", " })?;
+                }
+                let unknown = holders.saturating_sub(self.known_holders.len() as u64);
+                match (unknown, self.known_holders.is_empty()) {
+                    (0, _) => f.write_str(")")?,
+                    (1, true) => f.write_str("unknown)")?,
+                    (n, true) => write!(f, "{n} unknown)")?,
+                    (n, false) => write!(f, ", {n} unknown)")?,
+                }
+            }
+        }
+        for waiter in &self.waiters {
+            f.write_str("\n  ")?;
+            match &waiter.owner {
+                Some(owner) => write!(f, "{owner}")?,
+                None => f.write_str("a lock of one key")?,
+            }
+            let verb = if waiter.upgrades { "upgrades" } else { "waits" };
+            let mode = adverb(waiter.mode);
+            write!(f, " {verb} to hold it {mode}, for {:?}", waiter.waited)?;
+        }
+        Ok(())
+    }
 }
 
 /// What a slot holds that is not a child.
@@ -108,14 +244,27 @@ impl RawTable {
             inflations: self.statistics.inflations.get(),
             longest_wait: Duration::from_nanos(self.statistics.longest_wait.get()),
             waiting: 0,
+            waiting_sessions: 0,
+            waiting_sets: 0,
+            oldest_waiter: Duration::ZERO,
             index_bytes: size_of_val(self.root()),
             token_bytes: self.token_bytes(),
             monitors: 0,
         };
+        let now = recently();
         self.visit(|found| match found {
             Found::Inline(..) => {}
             Found::Monitor(monitor) => {
-                monitor.for_each_waiter(|_| stats.waiting += 1);
+                monitor.for_each_waiter(|waiter| {
+                    stats.waiting += 1;
+                    match waiter.owner().map(|owner| owner.kind) {
+                        Some(OwnerKind::Session) => stats.waiting_sessions += 1,
+                        Some(OwnerKind::Set { .. }) => stats.waiting_sets += 1,
+                        None => {}
+                    }
+                    let waited = now.saturating_sub(waiter.since());
+                    stats.oldest_waiter = stats.oldest_waiter.max(Duration::from_nanos(waited));
+                });
                 stats.monitors += 1;
                 stats.index_bytes += size_of::<Monitor>();
             }
@@ -124,30 +273,44 @@ impl RawTable {
         stats
     }
 
+    /// Without labels, and with those holders alone that upgrade.
     pub(super) fn inspect(&self) -> Vec<LockInfo> {
         let mut locks = Vec::new();
         self.visit(|found| match found {
             Found::Inline(word, hash) => locks.push(LockInfo {
                 key_id: KeyId(hash),
+                label: None,
                 mode: Some(word.mode()),
                 holders: word.readers().max(1),
+                known_holders: Vec::new(),
                 waiters: Vec::new(),
             }),
             Found::Monitor(monitor) => {
                 let mut waiters = Vec::new();
+                let mut known_holders = Vec::new();
                 let now = recently();
                 monitor.for_each_waiter(|waiter| {
+                    // The mutex of the queue is held, and the mark changes under it alone [M12].
+                    let upgrades = waiters.is_empty() && monitor.peek().has_upgrader();
+                    let owner = waiter.owner().map(OwnerInfo::of);
+                    if upgrades {
+                        known_holders.extend(owner.clone());
+                    }
                     waiters.push(WaiterInfo {
                         mode: waiter.mode(),
                         waited: Duration::from_nanos(now.saturating_sub(waiter.since())),
+                        owner,
+                        upgrades,
                     });
                 });
                 let state = monitor.peek();
                 if state.is_held() || !waiters.is_empty() {
                     locks.push(LockInfo {
                         key_id: KeyId(monitor.hash()),
+                        label: None,
                         mode: state.mode(),
                         holders: state.holders(),
+                        known_holders,
                         waiters,
                     });
                 }
@@ -168,6 +331,36 @@ impl RawTable {
                     .then(|| monitor.peek())
                     .and_then(State::mode)
             }
+        }
+    }
+}
+
+impl Sessions {
+    /// Adds the holders that the graph has to what was seen of the table, and labels, which user code gives.
+    pub(super) fn explain(&self, locks: &mut [LockInfo]) {
+        let places: HashMap<u64, usize> = locks
+            .iter()
+            .enumerate()
+            .map(|(i, lock)| (lock.key_id.0, i))
+            .collect();
+        self.with(|waits| {
+            waits.graph.for_each_hold(|owner, hash| {
+                let Some(lock) = places.get(&hash).and_then(|i| locks.get_mut(*i)) else {
+                    return;
+                };
+                // Under `WaitDie` a session makes a key known before it has it: then it is among the waiters.
+                let id = SessionId(owner.number());
+                let is = |other: &OwnerInfo| other.id == id;
+                let mut waiters = lock.waiters.iter();
+                let waits = waiters.any(|waiter| waiter.owner.as_ref().is_some_and(is));
+                if lock.mode.is_some() && !waits && !lock.known_holders.iter().any(is) {
+                    lock.known_holders.push(OwnerInfo::of(owner));
+                }
+            });
+        });
+        for lock in locks {
+            lock.known_holders.sort_by_key(|owner| owner.id);
+            lock.label = self.label(lock.key_id);
         }
     }
 }

@@ -7,15 +7,17 @@ use core::hash::{BuildHasher, Hash};
 use core::pin::Pin;
 use core::task::{Context, Poll};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::future::Acquiring;
-use super::handle::Handle;
+use super::handle::SetHandle;
 use super::keys::{Key, Keys};
+use super::party::{Party, SetParty, SetWait};
 use super::set::{LockSet, Locked, OwnedLockSet, lock_each};
 use super::{LockTable, deadline};
 use crate::RandomState;
-use crate::word::Mode;
+use crate::waits_for::At;
+use crate::word::{Mode, SlotWord};
 
 /// Locks several keys, one after the other. Returned by [`LockTable::lock_all_async`].
 ///
@@ -43,22 +45,27 @@ pub struct LockAllFuture<'t, K: ?Sized, S = RandomState>(LockingAll<&'t LockTabl
 #[must_use = "a future does nothing until it is polled"]
 pub struct OwnedLockAllFuture<K: ?Sized, S = RandomState>(LockingAll<Arc<LockTable<K, S>>>);
 
-struct LockingAll<T: Handle> {
+struct LockingAll<T: SetHandle> {
     /// Gone when the future is done.
     table: Option<T>,
     keys: Keys,
     /// How many of the keys are locked, the first ones.
     locked: usize,
     acquiring: Acquiring,
+    at: At,
+    /// What the graph has of its present wait.
+    wait: SetWait,
 }
 
-impl<T: Handle> LockingAll<T> {
-    fn new(table: T, keys: Keys) -> Self {
+impl<T: SetHandle> LockingAll<T> {
+    fn new(table: T, keys: Keys, at: At) -> Self {
         LockingAll {
             table: Some(table),
             keys,
             locked: 0,
             acquiring: Acquiring::default(),
+            at,
+            wait: SetWait::default(),
         }
     }
 
@@ -66,9 +73,22 @@ impl<T: Handle> LockingAll<T> {
         let table = self.table.as_ref().expect("polled after it was ready");
         while self.locked < self.keys.len() {
             let (hash, mode) = self.keys.get(self.locked);
-            match self.acquiring.poll(table.raw(), hash, mode, cx) {
+            let mut party = SetParty {
+                sessions: table.sessions(),
+                keys: &self.keys,
+                locked: self.locked,
+                at: self.at,
+                wait: &mut self.wait,
+            };
+            match self.acquiring.poll(table.raw(), hash, mode, cx, &mut party) {
                 Poll::Ready(()) => self.locked += 1,
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    // A task has no clock: it publishes as soon as it waits.
+                    let ticket = self.acquiring.ticket().expect("it is queued");
+                    // User code: what is published stays so, until this is polled again or dropped.
+                    party.publish(table.raw(), ticket).run();
+                    return Poll::Pending;
+                }
             }
         }
         self.locked = 0;
@@ -78,7 +98,7 @@ impl<T: Handle> LockingAll<T> {
     }
 }
 
-impl<T: Handle> Drop for LockingAll<T> {
+impl<T: SetHandle> Drop for LockingAll<T> {
     fn drop(&mut self) {
         if let Some(table) = &self.table {
             // Goes after the place in the queue, also if a waker panics there [L2].
@@ -87,6 +107,7 @@ impl<T: Handle> Drop for LockingAll<T> {
                 keys: &self.keys,
                 first: self.locked,
             };
+            self.wait.leave(table.sessions());
             self.acquiring.abandon(table.raw());
         }
     }
@@ -118,6 +139,30 @@ macro_rules! future {
 future!(LockAllFuture, ['t, K: ?Sized, S], LockAllFuture<'t, K, S>, LockSet, LockSet<'t, K, S>);
 future!(OwnedLockAllFuture, [K: ?Sized, S], OwnedLockAllFuture<K, S>, OwnedLockSet, OwnedLockSet<K, S>);
 
+impl<K: ?Sized, S> LockTable<K, S> {
+    /// Locks the key at place `i` of a set, whose root slot has `found` in it. Those before it are locked.
+    #[cold]
+    #[inline(never)]
+    fn lock_next(
+        &self,
+        keys: &Keys,
+        i: usize,
+        found: SlotWord,
+        deadline: Option<Instant>,
+        at: At,
+    ) -> bool {
+        let set = SetParty {
+            sessions: &self.sessions,
+            keys,
+            locked: i,
+            at,
+            wait: &mut SetWait::default(),
+        };
+        let key = keys.get(i);
+        self.raw.lock_slow_of_set(key, found, deadline, set)
+    }
+}
+
 impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     /// Locks all of `keys`, each in its mode.
     ///
@@ -129,8 +174,18 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     /// while the next is waited for.
     ///
     /// # Deadlocks
-    /// Callers that hold nothing else of this table never deadlock, because all take keys in one
-    /// order. A caller that already holds one of the keys waits for itself.
+    /// Callers that hold nothing else of this table never deadlock among each other, because all of them lock keys in one
+    /// order.
+    ///
+    /// Beside [sessions](crate::Session), which lock in any order, a deadlock is possible, and is detected. A call that has
+    /// waited for a key for one millisecond publishes the keys that it has acquired and the key that it waits for. (A future
+    /// publishes as soon as it is pending.) The cycle ends in a session, which gets
+    /// [`LockError::Deadlock`](crate::LockError::Deadlock); the set never fails, and acquires its keys once that session has
+    /// released its own. Sessions that [never detect](crate::Session::detect_after) are not seen.
+    ///
+    /// The promise ends where the table does not see who waits. A caller that already holds one of the keys waits for
+    /// itself. A thread that holds a guard or another set of this table and waits in `lock_all` or in
+    /// [`lock`](LockTable::lock) may deadlock, and no cycle through it is detected.
     ///
     /// # Panics
     /// If the hasher or the iterator panics; nothing is held then.
@@ -144,6 +199,7 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     /// drop(both);
     /// ```
     #[inline]
+    #[cfg_attr(feature = "lock-places", track_caller)]
     pub fn lock_all<'q, Q>(
         &self,
         keys: impl IntoIterator<Item = (&'q Q, Mode)>,
@@ -152,11 +208,14 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
         K: Borrow<Q>,
         Q: Hash + ?Sized + 'q,
     {
+        let at = At::here();
         let mut sorted = Keys::new();
         sorted.fill(self.hashes(keys));
-        lock_each(&self.raw, &sorted, |hash, mode| {
-            self.raw.lock(hash, mode);
-            true
+        lock_each(&self.raw, &sorted, |i, (hash, mode)| {
+            match self.raw.claim_root(hash, mode) {
+                Ok(()) => true,
+                Err(found) => self.lock_next(&sorted, i, found, None, at),
+            }
         });
         // The keys move last: what was written word by word is read at once only now.
         LockSet {
@@ -193,7 +252,7 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     {
         let mut sorted = Keys::new();
         sorted.fill(self.hashes(keys));
-        lock_each(&self.raw, &sorted, |hash, mode| {
+        lock_each(&self.raw, &sorted, |_, (hash, mode)| {
             self.raw.try_lock(hash, mode)
         })
         .then(|| LockSet {
@@ -221,6 +280,7 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     /// assert!(table.try_lock_all_for(keys, Duration::from_millis(1)).is_none());
     /// # drop(held);
     /// ```
+    #[cfg_attr(feature = "lock-places", track_caller)]
     pub fn try_lock_all_for<'q, Q>(
         &self,
         keys: impl IntoIterator<Item = (&'q Q, Mode)>,
@@ -230,11 +290,18 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
         K: Borrow<Q>,
         Q: Hash + ?Sized + 'q,
     {
+        let at = At::here();
         let deadline = deadline(timeout);
         let mut sorted = Keys::new();
         sorted.fill(self.hashes(keys));
-        lock_each(&self.raw, &sorted, |hash, mode| {
-            self.raw.lock_until(hash, mode, deadline)
+        lock_each(&self.raw, &sorted, |i, (hash, mode)| {
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return self.raw.try_lock(hash, mode);
+            }
+            match self.raw.claim_root(hash, mode) {
+                Ok(()) => true,
+                Err(found) => self.lock_next(&sorted, i, found, deadline, at),
+            }
         })
         .then(|| LockSet {
             table: self,
@@ -251,6 +318,7 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     ///
     /// # Cancel safety
     /// A future that is dropped gives back all that it has locked and its place in the queue.
+    #[cfg_attr(feature = "lock-places", track_caller)]
     pub fn lock_all_async<'q, Q>(
         &self,
         keys: impl IntoIterator<Item = (&'q Q, Mode)>,
@@ -259,12 +327,14 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
         K: Borrow<Q>,
         Q: Hash + ?Sized + 'q,
     {
+        let at = At::here();
         let mut sorted = Keys::new();
         sorted.fill(self.hashes(keys));
-        LockAllFuture(LockingAll::new(self, sorted))
+        LockAllFuture(LockingAll::new(self, sorted, at))
     }
 
     /// As [`lock_all`](Self::lock_all), with a set that owns a share of the table.
+    #[cfg_attr(feature = "lock-places", track_caller)]
     pub fn lock_all_owned<'q, Q>(
         self: &Arc<Self>,
         keys: impl IntoIterator<Item = (&'q Q, Mode)>,
@@ -288,6 +358,7 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     ///
     /// # Cancel safety
     /// The same.
+    #[cfg_attr(feature = "lock-places", track_caller)]
     pub fn lock_all_async_owned<'q, Q>(
         self: &Arc<Self>,
         keys: impl IntoIterator<Item = (&'q Q, Mode)>,
@@ -296,9 +367,10 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
         K: Borrow<Q>,
         Q: Hash + ?Sized + 'q,
     {
+        let at = At::here();
         let mut sorted = Keys::new();
         sorted.fill(self.hashes(keys));
-        OwnedLockAllFuture(LockingAll::new(self.clone(), sorted))
+        OwnedLockAllFuture(LockingAll::new(self.clone(), sorted, at))
     }
 
     /// A hasher or an iterator that panics does so before anything is locked [L2].

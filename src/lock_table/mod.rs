@@ -9,6 +9,7 @@ mod acquire;
 mod builder;
 mod claim;
 mod descent;
+mod detect;
 mod fence;
 mod fold;
 mod future;
@@ -25,6 +26,7 @@ mod model;
 mod monitor;
 mod observe;
 mod owned;
+mod party;
 mod release;
 mod sessions;
 mod set;
@@ -40,7 +42,7 @@ pub use fence::{Fence, FencingToken, ParseFencingTokenError};
 pub use future::{LockFuture, OwnedLockFuture, OwnedSharedLockFuture, SharedLockFuture};
 pub use guard::{ExclusiveGuard, OwnedExclusiveGuard, OwnedSharedGuard, SharedGuard};
 pub(crate) use index::RawTable;
-pub use inspect::{LockInfo, WaiterInfo};
+pub use inspect::{LockInfo, OwnerInfo, SessionId, WaiterInfo};
 pub use many::{LockAllFuture, OwnedLockAllFuture};
 pub(crate) use sessions::{Found, Search, Sessions, Waits};
 pub use set::{LockSet, OwnedLockSet};
@@ -184,6 +186,12 @@ pub struct TableStats {
     pub longest_wait: Duration,
     /// Waiters that are queued now.
     pub waiting: usize,
+    /// Of these, those that are [sessions](crate::Session).
+    pub waiting_sessions: usize,
+    /// Of these, those that are sets of [`lock_all`](LockTable::lock_all).
+    pub waiting_sets: usize,
+    /// The time that the longest-waiting of them has been queued, to within some microseconds.
+    pub oldest_waiter: Duration,
     /// Bytes of the root, the child arrays and the monitors that are linked now.
     pub index_bytes: usize,
     /// Bytes of the counters behind [`ExclusiveGuard::token`]: none until the first is taken.
@@ -242,10 +250,17 @@ impl<K: ?Sized, S> LockTable<K, S> {
     /// Returns the keys that are held or waited for, with their waiters in the order in which they
     /// will be granted.
     ///
-    /// Keys are given by identity, in no order. It is for looking at a program from outside; each
-    /// key that is waited for has its queue locked while its waiters are copied.
+    /// Keys are given by identity, in no order, with their [labels](LockTableBuilder::key_labels). Each key that is waited
+    /// for has its queue locked while its waiters are copied. A [`LockInfo`] prints readably.
     ///
-    /// Weakly consistent, and as slow, as [`held`](Self::held).
+    /// A session or a set that waits is named from the moment that it is queued, whether there is a deadlock or not. Of the
+    /// holders, those are named that [are known](LockInfo::known_holders); who has a guard is not recorded.
+    ///
+    /// Weakly consistent, and as slow, as [`held`](Self::held): keys, their waiters and the known holders are read one after the other,
+    /// while other threads lock and unlock.
+    ///
+    /// # Panics
+    /// Never panics for a function that labels keys and panics: that key has no label.
     ///
     /// # Examples
     /// ```
@@ -259,7 +274,9 @@ impl<K: ?Sized, S> LockTable<K, S> {
     /// # drop(guard);
     /// ```
     pub fn inspect(&self) -> Vec<LockInfo> {
-        self.raw.inspect()
+        let mut locks = self.raw.inspect();
+        self.sessions.explain(&mut locks);
+        locks
     }
 
     /// Returns what the table has done and what it occupies.

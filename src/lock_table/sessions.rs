@@ -10,7 +10,7 @@ use super::claim::Seat;
 use super::turns::Turns;
 use crate::sync::tuning::EARLY_SEARCHES;
 use crate::sync::{AtomicU64, Counter, Mutex, Ordering};
-use crate::waits_for::{Cycle, Graph};
+use crate::waits_for::{Cycle, Graph, Owner, OwnerKind};
 
 /// Names a key.
 pub(super) type Labels = Arc<dyn Fn(KeyId) -> String + Send + Sync>;
@@ -106,6 +106,26 @@ impl Sessions {
         self.begun.fetch_add(1, Ordering::Relaxed) + 1
     }
 
+    /// A set of so many keys that begins to wait, as an owner: younger than all sessions, with which it shares the numbers.
+    pub(super) fn set(&self, keys: usize) -> Owner {
+        Owner {
+            id: self.begin() | Owner::SET,
+            kind: OwnerKind::Set { keys },
+            name: None,
+            priority: 0,
+        }
+    }
+
+    /// A set waits no more.
+    #[cold]
+    pub(super) fn forget(&self, set: &Owner) {
+        let _held = self.with(|waits| {
+            let killed = waits.graph.end_wait(set.id);
+            debug_assert!(killed.is_none(), "a set is no victim [D13]");
+            waits.graph.exit(set.id)
+        });
+    }
+
     /// Calls `f` with the sessions that wait, to itself. It runs no user code.
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut Waits) -> R) -> R {
         f(&mut self.waits.lock())
@@ -133,7 +153,9 @@ impl Sessions {
     /// What a key is called; `None` if nobody says, or if the function that should panics.
     pub(crate) fn label(&self, key: KeyId) -> Option<String> {
         let labels = self.labels.as_ref()?;
-        catch_unwind(AssertUnwindSafe(|| labels(key))).ok()
+        let label = catch_unwind(AssertUnwindSafe(|| labels(key)));
+        // The destructor of what it panicked with is user code too, and is not run.
+        label.map_err(core::mem::forget).ok()
     }
 }
 

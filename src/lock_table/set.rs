@@ -6,7 +6,7 @@ use core::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
 use super::index::RawTable;
-use super::keys::Keys;
+use super::keys::{Key, Keys};
 use super::{FencingToken, LockTable};
 use crate::RandomState;
 use crate::word::Mode;
@@ -51,18 +51,17 @@ impl Drop for Rest<'_, '_> {
     }
 }
 
-/// Locks one key after the other by `lock`, until it refuses one: then what is locked is given
+/// Locks one key after the other by `lock`, which is given its place and itself, until it refuses one: then what is locked is given
 /// back, as it is if it panics [L2].
 #[inline(always)]
-pub(super) fn lock_each(table: &RawTable, keys: &Keys, lock: impl Fn(u64, Mode) -> bool) -> bool {
+pub(super) fn lock_each(table: &RawTable, keys: &Keys, lock: impl Fn(usize, Key) -> bool) -> bool {
     let mut locked = Locked {
         table,
         keys,
         first: 0,
     };
     for i in 0..keys.len() {
-        let (hash, mode) = keys.get(i);
-        if !lock(hash, mode) {
+        if !lock(i, keys.get(i)) {
             return false;
         }
         locked.first += 1;

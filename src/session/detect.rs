@@ -1,11 +1,9 @@
 //! What the table knows of a session, and what a session does with it: the two halves of detection.
-#![allow(unsafe_code)]
-
 use std::sync::Arc;
 
 use super::wait::Pending;
 use super::{DeadlockReport, LockError, Policy, Session};
-use crate::lock_table::{Found, Notices, RawTable, Search, Waits};
+use crate::lock_table::{Found, Notices, Search, Waits};
 use crate::waits_for::{Cycle, Held, Link, Want};
 
 impl<K: ?Sized, S> Session<'_, K, S> {
@@ -65,15 +63,12 @@ impl<K: ?Sized, S> Session<'_, K, S> {
 
     /// Publishes that the session holds `held`, its [`list`](Self::list), and what it waits for [D1].
     pub(super) fn publish(&self, waits: &mut Waits, held: Vec<Held>, pending: &Pending) {
-        waits.graph.enter(&self.owner, held);
-        waits.graph.wait(
-            self.owner.id,
-            Want {
-                held: pending.want,
-                upgrade: pending.upgrade,
-                place: pending.claim.seat(),
-            },
-        );
+        let want = Want {
+            held: pending.want,
+            upgrade: pending.upgrade,
+            place: pending.claim.seat(),
+        };
+        waits.publish(&self.owner, held, want);
     }
 
     /// Takes it back, before the claim ends [D2]. Returns the cycle that the session was the victim of, if it was.
@@ -101,7 +96,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
             let holds = |key| self.held.get(key).is_some();
             // If not, its wait closes no circle [D9].
             let found = if waits.graph.is_waited_for(id, holds) {
-                resolve(waits, self.table.raw(), id, hash, &mut notices)
+                waits.resolve(self.table.raw(), id, hash, &mut notices)
             } else {
                 Found::Nothing
             };
@@ -112,9 +107,9 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         notices.run();
     }
 
-    /// The error for the second of two that want to be alone with a key that both read; `None` if the first is
-    /// just giving up.
-    pub(super) fn rivalry(&self, waits: &mut Waits, want: Held) -> Option<Arc<Cycle>> {
+    /// The cycle of this session and of the one that waits to upgrade the same key, with its victim; `None` if that one
+    /// is just giving up.
+    pub(super) fn rivalry(&self, waits: &Waits, want: Held) -> Option<Cycle> {
         let (rival, holds, wants) = waits.graph.upgrader(want.hash)?;
         let rival = Link {
             owner: rival.clone(),
@@ -127,12 +122,28 @@ impl<K: ?Sized, S> Session<'_, K, S> {
             holds: hold.held(),
             wants: want,
         };
-        let cycle = Arc::new(Cycle {
+        let mut cycle = Cycle {
             links: vec![own, rival],
             victim: 0,
-        });
-        waits.remember(cycle.clone());
+        };
+        cycle.victim = cycle.choose().expect("both are sessions");
         Some(cycle)
+    }
+
+    /// Ends a [`rivalry`](Self::rivalry). Returns the cycle if this session is its victim.
+    pub(super) fn end_rivalry(
+        &self,
+        waits: &mut Waits,
+        cycle: Cycle,
+        notices: &mut Notices,
+    ) -> Option<Arc<Cycle>> {
+        if cycle.links[cycle.victim].owner.id == self.owner.id {
+            let cycle = Arc::new(cycle);
+            waits.remember(cycle.clone());
+            return Some(cycle);
+        }
+        waits.end_wait(self.table.raw(), cycle, notices);
+        None
     }
 
     /// The session is the victim of `cycle`: from now on its holds are handed over as they are released [D11], and
@@ -142,43 +153,4 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         self.lost_at = self.clock;
         LockError::Deadlock(DeadlockReport::new(cycle, &self.table.sessions))
     }
-}
-
-/// Ends cycles in which somebody waits for the key `hash`, until there is none or the owner `id` waits no more.
-fn resolve(
-    waits: &mut Waits,
-    table: &RawTable,
-    id: u64,
-    hash: u64,
-    notices: &mut Notices,
-) -> Found {
-    let mut found = Found::Nothing;
-    while waits.graph.want(id).is_some() {
-        let Some(mut cycle) = waits.graph.cycle(hash) else {
-            break;
-        };
-        found = Found::Cycle;
-        let soft = cycle.soft().map(|link| link.owner.id);
-        if let Some(reader) = soft {
-            let seat = &waits.graph.want(reader).expect("it is in the cycle").place;
-            // SAFETY: what waits according to the graph, whose mutex is held, has not ended its claim [D2].
-            unsafe { table.let_past(seat, notices) };
-            waits.graph.arrive(reader);
-            continue;
-        }
-        cycle.victim = cycle.choose();
-        let victim = cycle.links[cycle.victim].owner.id;
-        let seat = &waits.graph.want(victim).expect("it is in the cycle").place;
-        // SAFETY: as above.
-        if unsafe { table.kill(seat, notices) } {
-            let cycle = Arc::new(cycle);
-            waits.graph.kill(victim, cycle.clone());
-            waits.remember(cycle);
-        } else {
-            // A holder that waits keeps others out, so nobody in a hard cycle is granted anything [D4].
-            debug_assert!(false, "the victim of a hard cycle holds what it waits for");
-            waits.graph.arrive(victim);
-        }
-    }
-    found
 }

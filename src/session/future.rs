@@ -95,6 +95,10 @@ impl<K: ?Sized, S> Future for SessionLockFuture<'_, '_, K, S> {
         let this = &mut *self;
         let polled = match this.step {
             Step::New => this.start(cx),
+            // A panic of user code came out of the poll that ended the wait.
+            Step::Waits { .. } if this.session.pending.is_none() => {
+                panic!("polled after its wait has ended")
+            }
             Step::Waits { deadline } => match this.look(cx, true) {
                 Poll::Pending if deadline.is_some_and(|at| at <= now()) => {
                     Poll::Ready(this.session.give_up(LockError::TimedOut))

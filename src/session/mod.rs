@@ -12,6 +12,8 @@ mod lock;
 mod report;
 mod retry;
 mod savepoint;
+#[cfg(test)]
+mod tests;
 mod wait;
 
 use core::borrow::Borrow;
@@ -23,13 +25,14 @@ use std::sync::Arc;
 
 pub use future::SessionLockFuture;
 use holds::Holds;
-pub use report::{DeadlockKey, DeadlockParty, DeadlockReport, LockError, Policy, SessionId};
+pub use report::{DeadlockKey, DeadlockParty, DeadlockReport, LockError, Policy};
 pub use savepoint::{Savepoint, SavepointError};
 use wait::Pending;
 
 use crate::RandomState;
 use crate::lock_table::LockTable;
-use crate::waits_for::Owner;
+pub use crate::lock_table::SessionId;
+use crate::waits_for::{Owner, OwnerKind};
 use crate::word::Mode;
 
 /// How long a session waits before it looks for a deadlock, unless told otherwise.
@@ -56,7 +59,8 @@ const DETECT_AFTER: Duration = Duration::from_millis(1);
 /// - Otherwise one session of the circle gets [`LockError::Deadlock`]: of those of the lowest
 ///   [priority](Self::priority) the youngest. It holds what it held before, and should release it: if it just locks
 ///   on, it will be told again.
-/// - Of two sessions that want to upgrade one key, the second gets `Deadlock` at once: there is no other way out.
+/// - Two sessions that upgrade one key wait for each other. One of them gets `Deadlock` as soon as the second one begins to upgrade,
+///   by the same rule: lowest priority, then youngest. If that is the first one, its wait ends.
 ///
 /// A session keeps its age for as long as it lives. To do lost work again, release all and use *the same*
 /// session: it is older than those that begin after it, and so will not lose for ever.
@@ -67,8 +71,11 @@ const DETECT_AFTER: Duration = Duration::from_millis(1);
 /// the next one. Futures and sessions of [`Policy::NoWait`] do not wait for other victims. A new session
 /// for the same work has none of this, and is the youngest besides.
 ///
-/// What is not seen: plain guards and sets of the same table (they have no owner who could be known to wait elsewhere),
-/// sessions of other tables, and everything else that a thread may wait for. A thread
+/// The sets of [`lock_all`](LockTable::lock_all) take part while they are being locked: a cycle through one is
+/// detected, and its victim is a session. Of a set that has all its keys no wait is known.
+///
+/// Not detected are waits of threads that hold plain guards or whole sets of the same table (no owner is known of these),
+/// of sessions of other tables, and for anything else. A thread
 /// that holds a guard of a key and locks that key in a session waits for itself.
 ///
 /// # Cost
@@ -81,6 +88,10 @@ const DETECT_AFTER: Duration = Duration::from_millis(1);
 /// waits that last, and a task each.
 ///
 /// # Unwinding and forgetting
+/// If a waker panics as it is cloned, woken or dropped, the panic comes out of the call or the poll that used it. A
+/// key that was granted by then is held by the session ([`mode`](Self::mode) returns it), and a key that was
+/// not is no longer waited for after the session's next call.
+///
 /// A session that is dropped, by a panic or not, also while its future waits, gives back everything and leaves the queue. If wakers panic
 /// that are used for it, it gives back the rest, and the first of the panics comes out of the drop; but if two of one key's grant
 /// panic, or one in a drop that is part of a panic, the process aborts, as it does for a guard. One that is
@@ -90,7 +101,7 @@ const DETECT_AFTER: Duration = Duration::from_millis(1);
 /// In the child of a process with threads, keys of other sessions stay held. See [`docs::fork`](crate::docs::fork).
 ///
 /// # When something else is better
-/// If all keys are known up front, [`lock_all`](LockTable::lock_all) cannot deadlock and need not look.
+/// If all keys are known up front, [`lock_all`](LockTable::lock_all) never fails, and cannot deadlock with other sets.
 ///
 /// # Examples
 /// ```
@@ -155,6 +166,7 @@ impl<K: ?Sized, S> LockTable<K, S> {
         Session {
             owner: Owner {
                 id: self.sessions.begin(),
+                kind: OwnerKind::Session,
                 name: None,
                 priority: 0,
             },
@@ -172,7 +184,7 @@ impl<K: ?Sized, S> LockTable<K, S> {
         }
     }
 
-    /// Returns the last deadlocks among sessions of this table for which one of them was ended, the oldest
+    /// Returns the last deadlocks among sessions and sets of this table for which a session's wait was ended, the oldest
     /// first: [16 of them](crate::LockTableBuilder::deadlocks_kept), unless told otherwise.
     ///
     /// # Examples
@@ -218,8 +230,8 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     ///
     /// The futures of a session have no clock, and look as soon as they wait; unless it is never.
     ///
-    /// An upgrade looks at once, whatever the time is, and others see it: of two sessions that want to upgrade one key, one has to be told,
-    /// for there is no queue in which the second could wait.
+    /// An upgrade detects at once, whatever the time is, and other sessions see it: of two sessions that upgrade one key, one must
+    /// get [`LockError::Deadlock`].
     pub fn detect_after(mut self, time: Duration) -> Self {
         self.detect_after = time;
         self
@@ -328,8 +340,10 @@ impl<K: ?Sized, S> Drop for Session<'_, K, S> {
                     || self.0.announced
                     || self.0.turn
                 {
-                    // One panic is on its way already, and a second on top of it would end the process.
-                    let _ = catch_unwind(AssertUnwindSafe(|| self.0.release_all()));
+                    // One panic is on its way already, and a second on top of it would end the process. So would one
+                    // of the destructor of what the second panicked with: that is not run.
+                    let rest = catch_unwind(AssertUnwindSafe(|| self.0.release_all()));
+                    rest.unwrap_or_else(core::mem::forget);
                 }
             }
         }

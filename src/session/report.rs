@@ -6,8 +6,8 @@ use core::time::Duration;
 use std::error::Error;
 use std::sync::Arc;
 
-use crate::lock_table::{KeyId, Sessions};
-use crate::waits_for::{Cycle, Held, Link};
+use crate::lock_table::{KeyId, OwnerInfo, SessionId, Sessions};
+use crate::waits_for::{Cycle, Held, Link, OwnerKind};
 use crate::word::Mode;
 
 /// What a session does about a key that is taken. Set by [`Session::policy`](super::Session::policy).
@@ -86,30 +86,7 @@ impl fmt::Display for LockError {
 
 impl Error for LockError {}
 
-/// The number of a session: a greater one began later. Unique within a table.
-///
-/// # Examples
-/// ```
-/// let table: latchwork::LockTable<u64> = latchwork::LockTable::new();
-/// assert!(table.session().id() < table.session().id());
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SessionId(pub(super) u64);
-
-impl SessionId {
-    /// Returns the number, at least 1.
-    pub fn get(self) -> u64 {
-        self.0
-    }
-}
-
-impl fmt::Display for SessionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "#{}", self.0)
-    }
-}
-
-/// Sessions that waited for each other in a circle. Part of [`LockError::Deadlock`], and returned by
+/// Sessions, and sets of [`lock_all`](crate::LockTable::lock_all), that waited for each other in a cycle. Part of [`LockError::Deadlock`], and returned by
 /// [`LockTable::deadlocks`](crate::LockTable::deadlocks).
 ///
 /// It prints as one line for each session. Cheap to clone.
@@ -147,7 +124,8 @@ struct Inner {
     victim: usize,
 }
 
-/// A session in a [`DeadlockReport`]: it waits for what the next one holds, and the last for what the first holds.
+/// A session or a set of [`lock_all`](crate::LockTable::lock_all) in a [`DeadlockReport`]: it waits for what the next one
+/// holds, and the last for what the first holds.
 ///
 /// # Examples
 /// ```
@@ -161,7 +139,10 @@ struct Inner {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DeadlockParty {
-    /// Which session it is.
+    /// Whether it is a session or a set. The victim is always a session.
+    pub kind: OwnerKind,
+    /// The number of the session, or of the set: no session of the table has the same one. A set has a number for each of its
+    /// waits.
     pub session: SessionId,
     /// What it is [named](super::Session::named).
     pub name: Option<Arc<str>>,
@@ -206,7 +187,8 @@ impl DeadlockReport {
             place: held.at.place(),
         };
         let party = |link: &Link| DeadlockParty {
-            session: SessionId(link.owner.id),
+            kind: link.owner.kind,
+            session: SessionId(link.owner.number()),
             name: link.owner.name.clone(),
             holds: key(&link.holds),
             wants: key(&link.wants),
@@ -217,7 +199,7 @@ impl DeadlockReport {
         }))
     }
 
-    /// Returns the sessions, each of which waited for the next, and the last for the first.
+    /// Returns the sessions and sets, each of which waited for the next, and the last for the first.
     pub fn parties(&self) -> &[DeadlockParty] {
         &self.0.parties
     }
@@ -246,15 +228,13 @@ impl fmt::Display for DeadlockKey {
     }
 }
 
-/// A session, by its name if it has one.
+/// A session or a set, by its name if it has one.
 struct Named<'a>(&'a DeadlockParty);
 
 impl fmt::Display for Named<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0.name {
-            Some(name) => write!(f, "{name} ({})", self.0.session),
-            None => write!(f, "session {}", self.0.session),
-        }
+        let party = self.0;
+        OwnerInfo::write(f, party.kind, party.session, party.name.as_deref())
     }
 }
 
@@ -277,7 +257,17 @@ impl fmt::Display for DeadlockReport {
             Mode::Shared => "shared",
         };
         let parties = self.parties();
-        write!(f, "deadlock of {} sessions:", parties.len())?;
+        let is_set = |party: &&DeadlockParty| party.kind != OwnerKind::Session;
+        let sets = parties.iter().filter(is_set).count();
+        match (parties.len() - sets, sets) {
+            (sessions, 0) => write!(f, "deadlock of {sessions} sessions:")?,
+            (sessions, sets) => write!(
+                f,
+                "deadlock of {sessions} session{} and {sets} set{}:",
+                if sessions == 1 { "" } else { "s" },
+                if sets == 1 { "" } else { "s" },
+            )?,
+        }
         let next = parties.iter().cycle().skip(1);
         for (party, next) in parties.iter().zip(next) {
             write!(

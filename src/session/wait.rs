@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{LockError, Policy, Session};
-use crate::lock_table::{Claim, Claiming, RawTable, Search, Told};
+use crate::lock_table::{Claim, Claiming, Notices, RawTable, Search, Told};
 use crate::sync::{now, yield_now};
 use crate::wait::{Notify, Spin, Waiter, Wakeup};
 use crate::waits_for::Held;
@@ -113,15 +113,20 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         notify: impl FnMut() -> Notify,
     ) -> Result<bool, LockError> {
         self.announce(want, upgrade)?;
-        let begun = if self.policy == Policy::NoWait {
-            self.try_now(want, upgrade)
-        } else if upgrade {
-            self.begin_upgrade(want, notify)
-        } else {
-            Ok(self.begin_lock(want, spin, notify))
+        let wish = Wish {
+            session: self,
+            hash: want.hash,
         };
-        if begun.is_err() {
-            self.retract(want.hash);
+        let session = &mut *wish.session;
+        let begun = if session.policy == Policy::NoWait {
+            session.try_now(want, upgrade)
+        } else if upgrade {
+            session.begin_upgrade(want, notify)
+        } else {
+            Ok(session.begin_lock(want, spin, notify))
+        };
+        if begun.is_ok() {
+            core::mem::forget(wish);
         }
         begun
     }
@@ -139,9 +144,12 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     }
 
     fn begin_lock(&mut self, want: Held, spin: Spin, notify: impl FnMut() -> Notify) -> bool {
-        match self.table.raw().claim(want.hash, want.mode, spin, notify) {
-            Claiming::Holds => {
+        let table = self.table.raw();
+        match table.claim(&self.owner, want.hash, want.mode, spin, notify) {
+            Claiming::Holds(leftovers) => {
                 self.take(want);
+                // User code: the hold is recorded [M16].
+                drop(leftovers);
                 true
             }
             Claiming::Queued(claim) => {
@@ -152,47 +160,62 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         }
     }
 
-    /// Queues and publishes in one step of the table's sessions, so that of two who upgrade the second
-    /// knows the first [D5].
+    /// Queues and publishes in one hold of the graph's mutex, so that the second of two upgraders finds the
+    /// first [D5]. One of them is the victim, by the general rule; if that is the first, it leaves the queue, and this
+    /// session queues in the same hold.
     fn begin_upgrade(
         &mut self,
         want: Held,
         mut notify: impl FnMut() -> Notify,
     ) -> Result<bool, LockError> {
-        let waiter = Waiter::take(Mode::Exclusive, notify());
+        let waiter = Waiter::take_for(Some(self.owner.clone()), Mode::Exclusive, notify());
         let mut held = self.list();
+        let mut notices = Notices::default();
         loop {
-            let (claiming, cycle) = self.table.sessions.with(|waits| {
-                match self.table.raw().claim_upgrade(want.hash, &waiter) {
-                    Claiming::Queued(claim) => {
-                        let pending = Pending {
-                            claim,
-                            want,
-                            upgrade: true,
-                            published: true,
-                        };
-                        self.publish(waits, core::mem::take(&mut held), &pending);
-                        self.pending = Some(pending);
-                        (None, None)
+            let (claiming, lost) = self.table.sessions.with(|waits| {
+                loop {
+                    match self.table.raw().claim_upgrade(want.hash, &waiter) {
+                        Claiming::Queued(claim) => {
+                            let pending = Pending {
+                                claim,
+                                want,
+                                upgrade: true,
+                                published: true,
+                            };
+                            self.publish(waits, core::mem::take(&mut held), &pending);
+                            self.pending = Some(pending);
+                            return (None, None);
+                        }
+                        Claiming::Rival => {
+                            let Some(cycle) = self.rivalry(waits, want) else {
+                                return (Some(Claiming::Rival), None);
+                            };
+                            let lost = self.end_rivalry(waits, cycle, &mut notices);
+                            if lost.is_some() {
+                                return (Some(Claiming::Rival), lost);
+                            }
+                        }
+                        holds @ Claiming::Holds(_) => return (Some(holds), None),
                     }
-                    Claiming::Holds => (Some(Claiming::Holds), None),
-                    Claiming::Rival => (Some(Claiming::Rival), self.rivalry(waits, want)),
                 }
             });
-            match (claiming, cycle) {
+            match (claiming, lost) {
                 (None, _) => break,
                 (Some(Claiming::Rival), Some(cycle)) => return Err(self.deadlock(&cycle)),
                 // The other is on its way out of the queue.
                 (Some(Claiming::Rival), None) => yield_now(),
                 (Some(_), _) => {
                     self.upgraded(want);
+                    notices.run();
                     return Ok(true);
                 }
             }
         }
         drop(waiter);
-        self.observe();
+        // User code runs from here on: the victim's waker and a subscriber. The wait is recorded [M16].
         self.detect(Search::Due);
+        notices.run();
+        self.observe();
         Ok(false)
     }
 
@@ -259,13 +282,15 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         }
         // First told, then done: should a waker panic, what is known is true [D1].
         self.retract(want.hash);
-        if self.table.raw().give_up(pending.claim) {
+        if let Some(leftovers) = self.table.raw().give_up(pending.claim) {
             if upgrade {
                 self.upgraded(want);
             } else {
                 self.take(want);
             }
             self.announce_change(want);
+            // User code: the hold is recorded [M16].
+            drop(leftovers);
             return Ok(());
         }
         Err(error)
@@ -280,12 +305,29 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         let table = self.table.raw();
         if killed.is_some() {
             table.lost(pending.claim);
-        } else if table.give_up(pending.claim) {
+        } else if let Some(leftovers) = table.give_up(pending.claim) {
             if upgrade {
                 table.downgrade(want.hash);
             } else {
                 table.unlock(want.hash, want.mode);
             }
+            // User code: the hold has ended [M16].
+            drop(leftovers);
+        }
+    }
+}
+
+/// What a session has announced that it is about to want. It is retracted when this is dropped, unless the session
+/// waits by then: by an error, and by a panic of user code.
+struct Wish<'a, 't, K: ?Sized, S> {
+    session: &'a mut Session<'t, K, S>,
+    hash: u64,
+}
+
+impl<K: ?Sized, S> Drop for Wish<'_, '_, K, S> {
+    fn drop(&mut self) {
+        if self.session.pending.is_none() {
+            self.session.retract(self.hash);
         }
     }
 }

@@ -5,7 +5,21 @@
 use std::sync::Arc;
 
 use super::waiter::{Notify, Waiter};
+use crate::waits_for::Owner;
 use crate::word::Mode;
+
+impl Waiter {
+    /// A waiter for one wait of an owner, if there is one.
+    #[inline]
+    pub(crate) fn take_for(owner: Option<Owner>, mode: Mode, notify: Notify) -> Arc<Self> {
+        let mut waiter = Self::take(mode, notify);
+        if owner.is_some() {
+            let new = Arc::get_mut(&mut waiter).expect("no queue has it yet");
+            new.set_owner(owner);
+        }
+        waiter
+    }
+}
 
 #[cfg(not(any(latchwork_loom, latchwork_shuttle)))]
 mod imp {
@@ -33,6 +47,7 @@ mod imp {
         pub(crate) fn recycle(mut waiter: Arc<Self>) {
             // A granter may not have let go of it yet; then it is not waited for.
             if let Some(spare) = Arc::get_mut(&mut waiter) {
+                spare.set_owner(None);
                 spare.links.get_mut().notify_by(None);
                 let _ = SPARE.try_with(|place| place.set(Some(waiter)));
             }

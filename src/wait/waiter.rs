@@ -5,6 +5,7 @@ use std::task::Waker;
 use super::nested;
 use super::queue::Links;
 use crate::sync::{AtomicU32, Ordering, Unparker, UnsafeCell, recently};
+use crate::waits_for::Owner;
 use crate::word::Mode;
 
 /// What a waiter was told.
@@ -49,6 +50,8 @@ impl Notify {
 #[derive(Debug)]
 pub(crate) struct Waiter {
     mode: Mode,
+    /// The session or the set that waits, for whoever inspects the queue; `None` for a lock of one key.
+    owner: Option<Owner>,
     since: u64,
     signal: AtomicU32,
     pub(super) links: UnsafeCell<Links>,
@@ -58,6 +61,7 @@ impl Waiter {
     pub(super) fn new(mode: Mode, notify: Notify) -> Self {
         Waiter {
             mode,
+            owner: None,
             since: recently(),
             signal: AtomicU32::new(Signal::Waiting as u32),
             links: UnsafeCell::new(Links::new(notify)),
@@ -73,6 +77,15 @@ impl Waiter {
         // Relaxed: nobody else has it.
         self.signal.store(Signal::Waiting as u32, Ordering::Relaxed);
         self.links.get_mut().notify_by(Some(notify));
+    }
+
+    /// Records the owner, of a waiter that is in no queue yet; or forgets it.
+    pub(super) fn set_owner(&mut self, owner: Option<Owner>) {
+        self.owner = owner;
+    }
+
+    pub(crate) fn owner(&self) -> Option<&Owner> {
+        self.owner.as_ref()
     }
 
     pub(crate) fn mode(&self) -> Mode {

@@ -276,6 +276,15 @@ impl<P> Graph<P> {
         Some((&party.owner, Held { mode, ..*held }, want.held))
     }
 
+    /// Calls `f` with each known owner and each key that it holds, or under `WaitDie` is about to hold.
+    pub(crate) fn for_each_hold(&self, mut f: impl FnMut(&Owner, u64)) {
+        for party in self.parties.values() {
+            for held in party.held.iter() {
+                f(&party.owner, held.hash);
+            }
+        }
+    }
+
     /// Whether it knows nobody, and no key.
     #[cfg(any(test, latchwork_loom, latchwork_shuttle))]
     pub(crate) fn is_empty(&self) -> bool {

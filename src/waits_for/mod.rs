@@ -50,12 +50,46 @@ pub(crate) struct Held {
     pub(crate) at: At,
 }
 
+/// What an owner of locks is. Part of a [`DeadlockParty`](crate::DeadlockParty).
+///
+/// # Examples
+/// ```
+/// use latchwork::{LockTable, OwnerKind};
+/// let table: LockTable<str> = LockTable::new();
+/// for report in table.deadlocks() {
+///     // The victim of a deadlock is always a session.
+///     assert_eq!(report.victim().kind, OwnerKind::Session);
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OwnerKind {
+    /// A [`Session`](crate::Session).
+    Session,
+    /// A call of [`LockTable::lock_all`](crate::LockTable::lock_all) or of one of its timed and async forms.
+    Set {
+        /// The number of distinct keys that it locks.
+        keys: usize,
+    },
+}
+
 /// What tells an owner from others. The greater the number, the younger.
 #[derive(Clone, Debug)]
 pub(crate) struct Owner {
     pub(crate) id: u64,
+    pub(crate) kind: OwnerKind,
     pub(crate) name: Option<Arc<str>>,
     pub(crate) priority: i32,
+}
+
+impl Owner {
+    /// Set in the ids of sets, so that no session counts one as older than itself.
+    pub(crate) const SET: u64 = 1 << 63;
+
+    /// The number of the session or the set, unique in its table.
+    pub(crate) fn number(&self) -> u64 {
+        self.id & !Self::SET
+    }
 }
 
 /// An owner in a cycle: what the one before it waits for, and what it waits for itself.
@@ -91,12 +125,12 @@ impl Cycle {
             .map(|(link, _)| link)
     }
 
-    /// Who is to be the victim: of those of the lowest priority, the youngest.
-    pub(crate) fn choose(&self) -> usize {
+    /// The victim: of the sessions of the lowest priority, the youngest. `None` if there is no session, for a set cannot
+    /// fail.
+    pub(crate) fn choose(&self) -> Option<usize> {
         let rank = |link: &Link| (core::cmp::Reverse(link.owner.priority), link.owner.id);
         let all = self.links.iter().enumerate();
-        all.max_by_key(|(_, link)| rank(link))
-            .expect("a cycle has links")
-            .0
+        let sessions = all.filter(|(_, link)| link.owner.kind == OwnerKind::Session);
+        sessions.max_by_key(|(_, link)| rank(link)).map(|(i, _)| i)
     }
 }

@@ -42,6 +42,7 @@ fn held(hash: u64, mode: Mode) -> Held {
 fn owner(id: u64) -> Owner {
     Owner {
         id,
+        kind: OwnerKind::Session,
         name: None,
         priority: 0,
     }
@@ -226,6 +227,6 @@ fn the_victim_is_the_youngest_of_the_lowest_priority() {
         wants: held(1, Mode::Exclusive),
     };
     let choose = |links: Vec<Link>| Cycle { links, victim: 0 }.choose();
-    assert_eq!(choose(vec![link(1, 0), link(9, 0), link(5, 0)]), 1);
-    assert_eq!(choose(vec![link(1, -1), link(9, 0), link(5, -1)]), 2);
+    assert_eq!(choose(vec![link(1, 0), link(9, 0), link(5, 0)]), Some(1));
+    assert_eq!(choose(vec![link(1, -1), link(9, 0), link(5, -1)]), Some(2));
 }

@@ -283,3 +283,71 @@ const HOOKED: RawWakerVTable = RawWakerVTable::new(
         run(&hooks.drop);
     },
 );
+
+/// A waker that panics at one of its uses: the n-th time that it or a clone of it is cloned, woken or
+/// dropped. It never panics in a thread that panics already, which would end the process.
+#[derive(Debug)]
+pub struct Fuse {
+    left: AtomicU64,
+    blown: AtomicU64,
+}
+
+impl Fuse {
+    /// A fuse that blows at use number `n`, counted from 1, and a waker that burns it.
+    pub fn at(n: u64) -> (Arc<Fuse>, Waker) {
+        let fuse = Arc::new(Fuse {
+            left: AtomicU64::new(n),
+            blown: AtomicU64::new(0),
+        });
+        let raw = RawWaker::new(Arc::into_raw(fuse.clone()).cast(), &FUSED);
+        // SAFETY: `FUSED` counts the references of the `Arc` that it is given, and a fuse may be
+        // used on any thread.
+        (fuse, unsafe { Waker::from_raw(raw) })
+    }
+
+    /// Whether the use has come at which it blows.
+    pub fn is_blown(&self) -> bool {
+        self.blown.load(Ordering::SeqCst) != 0
+    }
+
+    fn burn(&self) {
+        let left = self.left.load(Ordering::SeqCst);
+        if left == 0 {
+            return;
+        }
+        if left == 1 && std::thread::panicking() {
+            return;
+        }
+        self.left.store(left - 1, Ordering::SeqCst);
+        if left == 1 {
+            self.blown.store(1, Ordering::SeqCst);
+            quiet_panic();
+        }
+    }
+}
+
+const FUSED: RawWakerVTable = RawWakerVTable::new(
+    |data| {
+        // SAFETY: the waker that is cloned owns a reference, made by `Arc::into_raw`.
+        let fuse = unsafe { &*data.cast::<Fuse>() };
+        fuse.burn();
+        // SAFETY: as above; the count goes up for the clone.
+        unsafe { Arc::increment_strong_count(data.cast::<Fuse>()) };
+        RawWaker::new(data, &FUSED)
+    },
+    |data| {
+        // SAFETY: the waker that is used up gives its reference away.
+        let fuse = unsafe { Arc::from_raw(data.cast::<Fuse>()) };
+        fuse.burn();
+    },
+    |data| {
+        // SAFETY: the waker owns a reference meanwhile.
+        let fuse = unsafe { &*data.cast::<Fuse>() };
+        fuse.burn();
+    },
+    |data| {
+        // SAFETY: the waker that is dropped gives its reference away.
+        let fuse = unsafe { Arc::from_raw(data.cast::<Fuse>()) };
+        fuse.burn();
+    },
+);

@@ -29,6 +29,8 @@ struct Reference {
     queues: BTreeMap<u64, Vec<usize>>,
     savepoints: Vec<Vec<Holds>>,
     incarnations: usize,
+    /// When each began: the greater the number, the younger.
+    births: Vec<usize>,
 }
 
 impl Reference {
@@ -37,6 +39,7 @@ impl Reference {
             held: vec![Holds::new(); ACTORS],
             wants: vec![None; ACTORS],
             savepoints: vec![Vec::new(); ACTORS],
+            births: (0..ACTORS).collect(),
             ..Self::default()
         }
     }
@@ -73,10 +76,17 @@ impl Reference {
         self.held[who].contains_key(&key)
     }
 
-    /// Whether `who` wants to upgrade what another waits to upgrade.
-    fn is_rival(&self, who: usize, key: u64) -> bool {
-        let mut queue = self.queue(key).iter();
-        self.is_upgrade(who, key) && queue.any(|of| self.is_upgrade(*of, key))
+    /// The actor that waits to upgrade what `who` wants to upgrade.
+    fn rival(&self, who: usize, key: u64) -> Option<usize> {
+        let mut queue = self.queue(key).iter().copied();
+        let rival = queue.find(|of| self.is_upgrade(*of, key));
+        rival.filter(|_| self.is_upgrade(who, key))
+    }
+
+    /// Whether `who` wants to upgrade what an older actor waits to upgrade, and so is the victim of the two.
+    fn loses_to_a_rival(&self, who: usize, key: u64) -> bool {
+        let rival = self.rival(who, key);
+        rival.is_some_and(|rival| self.births[rival] < self.births[who])
     }
 
     fn wait(&mut self, who: usize, key: u64, mode: Mode) {
@@ -175,6 +185,8 @@ fn act(stage: &mut Stage<'_>, reference: &mut Reference, who: usize, order: Do) 
     };
     let seen = stage.order(who, order);
     let mut failed = Vec::new();
+    // Another upgrader of the same key: it is the victim of the two.
+    let mut younger_rival = None;
     match request {
         Some((key, mode)) if has(reference, key, mode) => assert!(matches!(seen, Seen::Done)),
         Some((key, mode)) if !reference.must_wait(who, key, mode) => {
@@ -182,12 +194,13 @@ fn act(stage: &mut Stage<'_>, reference: &mut Reference, who: usize, order: Do) 
             reference.grant(who, key, mode);
         }
         Some((key, mode)) => {
-            if reference.is_rival(who, key) {
+            if reference.loses_to_a_rival(who, key) {
                 let told = matches!(seen, Seen::Failed(LockError::Deadlock(_)));
                 assert!(told, "{who} {order:?}: {seen:?}");
                 assert!(stage.ended.is_empty());
                 return 1;
             }
+            younger_rival = reference.rival(who, key);
             reference.wait(who, key, mode);
             match seen {
                 Seen::Waits => {}
@@ -211,16 +224,18 @@ fn act(stage: &mut Stage<'_>, reference: &mut Reference, who: usize, order: Do) 
                 if !granted {
                     assert!(reference.must_wait(who, key, mode));
                     let told = matches!(seen, Seen::Failed(LockError::Deadlock(_)));
-                    if reference.is_rival(who, key) {
+                    if reference.loses_to_a_rival(who, key) {
                         assert!(told && stage.ended.is_empty());
                         return 1;
                     }
                     // While it looked, its wait may have ended a circle at somebody's cost, or let
                     // somebody pass.
+                    younger_rival = reference.rival(who, key);
                     reference.wait(who, key, mode);
                     let mut victims = take_failed(stage);
                     victims.extend(told.then_some(who));
                     assert!(reference.had_to(&victims), "{who} {order:?}: {victims:?}");
+                    assert!(younger_rival.is_none_or(|rival| victims.contains(&rival)));
                     for victim in &victims {
                         reference.leave(*victim);
                     }
@@ -260,6 +275,7 @@ fn act(stage: &mut Stage<'_>, reference: &mut Reference, who: usize, order: Do) 
         },
     }
     failed.extend(take_failed(stage));
+    assert!(younger_rival.is_none_or(|rival| failed.contains(&rival)));
     assert!(reference.had_to(&failed), "{who} {order:?}: {failed:?}");
     for victim in &failed {
         reference.leave(*victim);
@@ -307,6 +323,7 @@ pub(crate) fn play(fairness: Fairness, orders: &[(usize, Do)], gone: usize) -> (
             waits += 1;
             if i % 7 == gone {
                 stage.kill(*who, table.session());
+                reference.births[*who] = ACTORS + i;
                 reference.leave(*who);
                 reference.held[*who].clear();
                 reference.savepoints[*who].clear();

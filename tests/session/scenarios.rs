@@ -41,6 +41,67 @@ fn two_upgraders_of_one_key() {
     }
 }
 
+/// The second of two upgraders is the older one: the first one's wait ends, and the second takes its place in the queue, ahead of
+/// a writer.
+#[test]
+fn an_upgrade_of_the_older_ends_that_of_the_younger() {
+    for first in [Policy::Detect, Policy::WaitDie] {
+        let table = Table::new();
+        let (old, young) = (table.session(), table.session().policy(first));
+        let mut stage = Stage::new([old, young, table.session()]);
+        stage.done(0, Do::Shared(A));
+        stage.done(1, Do::Shared(A));
+        stage.wait(1, Do::Lock(A));
+        stage.wait(2, Do::Lock(A));
+        stage.wait(0, Do::Lock(A));
+        let ended = std::mem::take(&mut stage.ended);
+        let [(1, Err(LockError::Deadlock(report)))] = &ended[..] else {
+            panic!("{ended:?}");
+        };
+        assert_eq!(report.parties().len(), 2);
+        assert_eq!(report.victim().session, report.parties()[1].session);
+        assert_eq!(table.deadlocks().len(), 1);
+        // The victim still holds the key shared, and loses again if it insists.
+        let again = stage.order(1, Do::Lock(A));
+        let is_right = match first {
+            Policy::WaitDie => matches!(again, Seen::Failed(LockError::Died)),
+            _ => matches!(again, Seen::Failed(LockError::Deadlock(_))),
+        };
+        assert!(is_right, "{again:?}");
+        stage.go_on(&[]);
+        stage.done(1, Do::ReleaseAll);
+        stage.go_on(&[0]);
+        stage.done(0, Do::ReleaseAll);
+        stage.go_on(&[2]);
+        drop(stage);
+        nothing_is_left(&table);
+    }
+}
+
+/// Of two upgraders, the one of the lower priority is the victim, whichever is older and whichever is first.
+#[test]
+fn an_upgrade_of_higher_priority_ends_the_other() {
+    for (first, second) in [(0, 1), (1, 0)] {
+        let table = Table::new();
+        let mut stage = Stage::new([table.session(), table.session().priority(1)]);
+        stage.done(0, Do::Shared(A));
+        stage.done(1, Do::Shared(A));
+        stage.wait(first, Do::Lock(A));
+        if second == 0 {
+            stage.deadlock(0, Do::Lock(A));
+        } else {
+            stage.wait(1, Do::Lock(A));
+            let ended = std::mem::take(&mut stage.ended);
+            let is_right = matches!(ended[..], [(0, Err(LockError::Deadlock(_)))]);
+            assert!(is_right, "{ended:?}");
+        }
+        stage.done(0, Do::ReleaseAll);
+        stage.go_on(&[1]);
+        drop(stage);
+        nothing_is_left(&table);
+    }
+}
+
 /// Who never looks does when it upgrades: the second of two is told, and a circle through an upgrade is found. Its other waits
 /// nobody sees.
 #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use latchwork::{Fairness, LockError, LockTable, Mode, Policy};
 
 use crate::actors::Table;
-use crate::common::{assert_as_new, watchdog};
+use crate::common::{assert_as_new, until_waits, watchdog};
 
 /// Each holds a key and wants the next one's. Every circle has one victim; all others get what they want.
 #[test]
@@ -39,6 +39,33 @@ fn a_ring_of_threads_has_one_victim() {
         assert_eq!(victims.into_inner(), 1, "a ring of {n}");
         assert_eq!(table.deadlocks().len(), 1);
     }
+}
+
+/// The oldest session, of the highest priority, upgrades after a younger one has begun to: it never loses.
+#[test]
+fn the_oldest_session_loses_no_upgrade() {
+    let _watchdog = watchdog("the_oldest_session_loses_no_upgrade");
+    let table = Table::new();
+    let mut old = table.session().named("old").priority(100);
+    for round in 0..20 {
+        old.lock_shared(&1).unwrap();
+        let mut young = table.session();
+        young.lock_shared(&1).unwrap();
+        let waits = table.stats().waits;
+        std::thread::scope(|s| {
+            let young = s.spawn(move || {
+                let told = young.lock(&1);
+                young.release_all();
+                matches!(told, Err(LockError::Deadlock(_)))
+            });
+            until_waits(&table, waits + 1);
+            let told = old.lock(&1);
+            assert!(told.is_ok(), "round {round}: {told:?}");
+            old.release_all();
+            assert!(young.join().unwrap(), "the younger one is the victim");
+        });
+    }
+    assert_eq!(table.held(), 0);
 }
 
 struct Cell {

@@ -1,0 +1,101 @@
+//! What a session keeps when user code panics between the grant of a key and its record.
+
+use core::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+
+use crate::lock_table::LockTable;
+use crate::wait::{Notify, Spin};
+use crate::waits_for::{At, Held};
+use crate::word::Mode;
+
+/// Panics when its last waker is dropped.
+struct Bell;
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for Bell {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            resume_unwind(Box::new("a destructor of a waker"));
+        }
+    }
+}
+
+/// The key comes free just as the session is about to queue, so its waiter is not needed, and the destructor of
+/// the waker in it panics: the session has recorded the key, and releases it when it is dropped.
+#[test]
+fn a_session_loses_no_key_when_the_destructor_of_an_unused_waker_panics() {
+    for (mode, has_monitor) in [
+        (Mode::Exclusive, false),
+        (Mode::Exclusive, true),
+        (Mode::Shared, false),
+        (Mode::Shared, true),
+    ] {
+        let table: LockTable<u64> = LockTable::new();
+        let mut session = table.session();
+        let guard = Cell::new(Some(table.lock(&1)));
+        if has_monitor {
+            let mut other = Box::pin(table.lock_async(&1));
+            let mut cx = Context::from_waker(Waker::noop());
+            assert!(Future::poll(other.as_mut(), &mut cx).is_pending());
+        }
+        let hash = table.key_id(&1).0;
+        let want = Held {
+            hash,
+            mode,
+            at: At::here(),
+        };
+        let begun = catch_unwind(AssertUnwindSafe(|| {
+            session.begin(want, false, Spin::none(), || {
+                // It is called after the key was found locked, and before the session is queued.
+                drop(guard.take());
+                Notify::Task(Waker::from(Arc::new(Bell)))
+            })
+        }));
+        assert!(begun.is_err(), "the destructor has run");
+        assert_eq!(session.mode(&1), Some(mode));
+        assert_eq!(table.mode(&1), Some(mode));
+        drop(session);
+        assert_eq!(table.held(), 0, "{mode:?}: the key is lost");
+        assert!(table.try_lock(&1).is_some());
+    }
+}
+
+/// As above for an upgrade, which finds the other reader gone: the session holds the key exclusively.
+#[test]
+fn an_upgrade_is_recorded_before_the_destructor_of_an_unused_waker_runs() {
+    let table: LockTable<u64> = LockTable::new();
+    let mut session = table.session();
+    session.lock_shared(&1).unwrap();
+    let other = Cell::new(Some(table.lock_shared(&1)));
+    let want = Held {
+        hash: table.key_id(&1).0,
+        mode: Mode::Exclusive,
+        at: At::here(),
+    };
+    let begun = catch_unwind(AssertUnwindSafe(|| {
+        session.begin(want, true, Spin::none(), || {
+            drop(other.take());
+            Notify::Task(Waker::from(Arc::new(Bell)))
+        })
+    }));
+    assert!(begun.is_err(), "the destructor has run");
+    assert_eq!(session.mode(&1), Some(Mode::Exclusive));
+    drop(session);
+    assert_eq!(table.held(), 0);
+    let again = table.session().lock_async(&1).poll_once();
+    assert!(matches!(again, Poll::Ready(Ok(()))));
+}
+
+/// Polls a future once, with a waker that does nothing.
+trait PollOnce: Future + Unpin + Sized {
+    fn poll_once(mut self) -> Poll<Self::Output> {
+        core::pin::Pin::new(&mut self).poll(&mut Context::from_waker(Waker::noop()))
+    }
+}
+
+impl<F: Future + Unpin> PollOnce for F {}
