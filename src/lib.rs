@@ -88,8 +88,8 @@ pub use session::{
 };
 pub use stats::{Stats, flush, stats};
 pub use txn::{
-    Abort, AbortReasons, LabelStats, RunAsync, Transaction, Tx, TxAbort, TxError, View, atomically,
-    snapshot,
+    Abort, AbortReasons, LabelStats, OrAbort, RunAsync, Transaction, TryRunAsync, Tx, TxAbort,
+    TxError, View, atomically, snapshot,
 };
 pub use word::Mode;
 

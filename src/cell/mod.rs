@@ -7,6 +7,7 @@
 pub(crate) mod clock;
 mod current;
 mod head;
+pub(crate) mod limit;
 #[cfg(latchwork_loom)]
 pub mod model;
 mod node;

@@ -8,7 +8,7 @@ use core::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::waiters::{self, Ticket};
-use super::{Current, Head, NodeRef, Owned, Version, VersionedCell, Word};
+use super::{Current, Head, NodeRef, Owned, Owner, Version, VersionedCell, Word};
 use crate::reclaim;
 use crate::sync::{Parker, store_load_fence};
 use crate::wait::Notify;
@@ -132,10 +132,35 @@ pub(crate) fn enlist(head: &Head, seen: Version, notify: Notify) -> Result<Place
         .map_err(|(version, _)| version)
 }
 
+/// Puts a waiter for the end of a transaction into a queue, or returns `None` if it has ended. The caller is pinned,
+/// and the owner has an age: others do not look for waiters when they end [X10].
+pub(crate) fn enlist_with_owner(owner: &Owner, notify: Notify) -> Option<Place> {
+    let enlisted = waiters::enlist(owner.address(), Version::FIRST, notify, || {
+        if owner.status().is_decided() {
+            return Err(());
+        }
+        Ok(())
+    });
+    // The notification is dropped here, after the mutex is released.
+    enlisted.map(|t| Place(Some(t))).ok()
+}
+
 /// A place in a queue, given up when it is dropped.
 pub(crate) struct Place(Option<Ticket>);
 
 impl Place {
+    /// Has another notification made instead. `false`: one was made.
+    pub(crate) fn renew(&self, notify: Notify) -> bool {
+        // What is not used any more is dropped here, after the mutex is released.
+        self.0
+            .is_some_and(|ticket| waiters::renew(ticket, notify).is_ok())
+    }
+
+    /// Whether the cell was dropped.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.0.is_some_and(waiters::is_abandoned)
+    }
+
     fn leave(&mut self) {
         if let Some(ticket) = self.0.take() {
             waiters::leave(ticket);

@@ -1,8 +1,10 @@
 //! Who waits for a write to which cell.
 //!
 //! Cells have no room for a queue, and need none while nobody waits: waiters are kept here, by the
-//! address of their cell, and leave a mark in its word [C5].
+//! address of their cell, and leave a mark in its word [C5]. Those who wait for the end of a transaction are here too, by
+//! the address of its owner, which is that of no cell as long as the transaction is undecided [X10].
 
+use core::ops::RangeInclusive;
 use std::collections::BTreeMap;
 
 use crossbeam_utils::CachePadded;
@@ -37,6 +39,26 @@ struct Waiting {
     /// It waits for another version than this.
     version: Version,
     notify: Notify,
+    /// The cell was dropped.
+    is_abandoned: bool,
+}
+
+impl Waiting {
+    fn new(version: Version, notify: Notify) -> Self {
+        Waiting {
+            version,
+            notify,
+            is_abandoned: false,
+        }
+    }
+}
+
+impl Ticket {
+    /// Those of all waiters of a cell.
+    fn all_of(cell: usize) -> RangeInclusive<Ticket> {
+        let ticket = |number| Ticket { cell, number };
+        ticket(0)..=ticket(u64::MAX)
+    }
 }
 
 global! {
@@ -65,7 +87,7 @@ pub(crate) fn enlist<E>(
     shard.numbers += 1;
     let number = shard.numbers;
     let ticket = Ticket { cell, number };
-    shard.waiting.insert(ticket, Waiting { version, notify });
+    shard.waiting.insert(ticket, Waiting::new(version, notify));
     Ok(ticket)
 }
 
@@ -84,11 +106,37 @@ pub(crate) fn leave(ticket: Ticket) {
     drop(left);
 }
 
+/// A cell that has the mark of waiters is dropped. No future that can still be polled waits for it: those borrow the
+/// cell. A transaction may, which has read the cell inside a value that it was itself to write [X8].
+#[cold]
+pub(crate) fn abandon(cell: usize) {
+    let mut shard = shard(cell).lock();
+    let waiting = shard.waiting.range_mut(Ticket::all_of(cell));
+    waiting.for_each(|(_, waiting)| waiting.is_abandoned = true);
+}
+
+/// Whether the waiter was not woken, and its cell was dropped.
+pub(crate) fn is_abandoned(ticket: Ticket) -> bool {
+    let shard = shard(ticket.cell).lock();
+    shard
+        .waiting
+        .get(&ticket)
+        .is_some_and(|waiting| waiting.is_abandoned)
+}
+
 /// Wakes all who wait for a version before `written`.
 #[cold]
 pub(crate) fn wake(cell: usize, written: Version) {
     let mut woken = Woken::default();
     woken.take_out(cell, written);
+    woken.run();
+}
+
+/// Wakes all who wait for the end of a transaction, which is decided [X10].
+#[cold]
+pub(crate) fn wake_those_of_owner(owner: usize) {
+    let mut woken = Woken::default();
+    woken.take_out_of_owner(owner);
     woken.run();
 }
 
@@ -101,14 +149,10 @@ impl Woken {
     /// may be that of another. Runs no user code.
     #[cold]
     pub(crate) fn take_out(&mut self, cell: usize, written: Version) {
-        let all = Ticket { cell, number: 0 }..=Ticket {
-            cell,
-            number: u64::MAX,
-        };
         let mut shard = shard(cell).lock();
         let late: Vec<Ticket> = shard
             .waiting
-            .range(all)
+            .range(Ticket::all_of(cell))
             .filter(|(_, waiting)| waiting.version < written)
             .map(|(ticket, _)| *ticket)
             .collect();
@@ -116,6 +160,12 @@ impl Woken {
             self.0
                 .extend(shard.waiting.remove(ticket).map(|w| w.notify));
         }
+    }
+
+    /// Takes all out of their queue who wait for the end of a transaction, which is decided [X10]. Runs no user code.
+    #[cold]
+    pub(crate) fn take_out_of_owner(&mut self, owner: usize) {
+        self.take_out(owner, Version::new(u64::MAX));
     }
 
     pub(crate) fn is_empty(&self) -> bool {

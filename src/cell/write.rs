@@ -147,6 +147,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         policy: &RetryPolicy,
         mut f: impl FnMut(&T) -> Result<T, E>,
     ) -> Result<Version, UpdateError<E>> {
+        let deadline = policy.start();
         let mut patience = Patience::new();
         let mut attempts = 0_u32;
         loop {
@@ -164,7 +165,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
                 Err(Ok(lost)) => lost,
             };
             attempts = attempts.saturating_add(1);
-            policy.after(attempts)?;
+            policy.after(attempts, deadline)?;
             patience.step_back(lost);
         }
     }

@@ -1,15 +1,26 @@
-//! Waiting until something that an attempt has read changes.
+//! Waiting until something that an attempt has read changes, or until the owner of a cell ends.
+#![allow(unsafe_code)]
 
+use core::ptr::NonNull;
 use std::time::Instant;
 
 use super::attempt::Attempt;
-use crate::cell::wait::{Place, enlist};
+use crate::cell::Owner;
+use crate::cell::wait::{Place, enlist, enlist_with_owner};
 use crate::sync::Parker;
 use crate::wait::Notify;
 
 /// Places in the queues of all cells that an attempt has read. Given up when dropped.
 #[derive(Default)]
-pub(super) struct Places(#[allow(dead_code, reason = "its drop gives them up")] Vec<Place>);
+pub(super) struct Places(Vec<Place>);
+
+impl Places {
+    /// Whether no write can end the wait: every cell was part of a value that the attempt itself was to write, and
+    /// was dropped with it.
+    pub(super) fn are_abandoned(&self) -> bool {
+        self.0.iter().all(Place::is_abandoned)
+    }
+}
 
 impl Attempt<'_> {
     pub(super) fn has_read(&self) -> bool {
@@ -27,6 +38,14 @@ impl Attempt<'_> {
             }
         }
         Some(Places(places))
+    }
+
+    /// Has the end of a transaction, which the attempt has encountered, notify; `None` if it has ended already. After
+    /// the roll-back, so that the attempt holds nothing while it waits, and pinned still, so that the owner is
+    /// alive [X1] [X10].
+    pub(super) fn enlist_with_owner(&self, owner: NonNull<Owner>, notify: Notify) -> Option<Place> {
+        // SAFETY: found in a node under the pin of this attempt [X1].
+        enlist_with_owner(unsafe { owner.as_ref() }, notify)
     }
 }
 
