@@ -68,8 +68,8 @@ pub mod docs;
 #[doc(hidden)]
 pub use cell::model;
 pub use cell::{
-    Changed, Conflict, OwnedSnapshot, ParseVersionError, ReadPin, RetryPolicy, Snapshot,
-    SnapshotRef, UpdateError, Version, VersionedCell, pin,
+    Changed, CompareAndSetFuture, Conflict, OwnedSnapshot, ParseVersionError, ReadPin, RetryPolicy,
+    SetFuture, Snapshot, SnapshotRef, UpdateError, UpdateFuture, Version, VersionedCell, pin,
 };
 pub use hash::{KeyHasher, RandomState};
 #[doc(no_inline)]

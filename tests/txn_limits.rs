@@ -478,6 +478,27 @@ mod own_drafts {
         }
     }
 
+    /// The cell is dropped at another address than the one where it was read.
+    #[test]
+    fn a_draft_whose_destructor_moves_its_cell_is_recognised() {
+        struct Moves(Option<Cell>);
+        impl Drop for Moves {
+            fn drop(&mut self) {
+                let moved = Box::new(self.0.take());
+                drop(moved);
+            }
+        }
+        let _dog = watchdog("a_draft_whose_destructor_moves_its_cell_is_recognised");
+        let outer = VersionedCell::new(Moves(None));
+        let ended = bounded().run(|tx| {
+            tx.set(&outer, Moves(Some(VersionedCell::new(1))))?;
+            let draft = tx.read(&outer)?.0.as_ref().expect("it was made with one");
+            tx.read(draft)?;
+            tx.retry::<()>()
+        });
+        assert_eq!(ended, Err(TxError::RetryWithoutReads));
+    }
+
     /// One cell that others can write is enough to wait for.
     #[test]
     fn a_retry_that_has_read_a_draft_and_a_cell_waits_for_the_cell() {
@@ -510,4 +531,325 @@ fn errors_of_the_caller_end_a_limited_transaction() {
         Err::<(), _>(TxAbort::Transaction("no"))
     });
     assert_eq!((result, cell.get()), (Err(TxError::Aborted("no")), 0));
+}
+
+/// A transaction that is older aborts one whose closure blocks: a task that waits for that one may go on.
+#[test]
+fn an_owner_that_is_aborted_inside_its_closure_wakes_those_who_wait_for_it() {
+    let _dog = watchdog("an_owner_that_is_aborted_inside_its_closure_wakes_those_who_wait_for_it");
+    let by_commit: for<'t> fn(&mut Tx<'t, '_>, &'t Cell) -> Result<(), Abort> =
+        |tx, cell| tx.update(cell, |n| n + 100);
+    // A write past the transaction goes by its age too.
+    let by_write: for<'t> fn(&mut Tx<'t, '_>, &'t Cell) -> Result<(), Abort> = |_, cell| {
+        cell.update(|n| n + 100);
+        Ok(())
+    };
+    for abort in [by_commit, by_write] {
+        let cell = VersionedCell::new(0);
+        let loser = Loser::new();
+        let (bell, waker) = Bell::new();
+        let mut future = pin!(cell.update_async(|n| n + 10));
+        let mut attempts = 0;
+        atomically(|tx| {
+            attempts += 1;
+            loser.lose(tx, attempts - 1)?;
+            // It has an age by now. The owner has a later one, and its closure goes on until the end of this block.
+            beside_an_owner(&cell, |_| {
+                // By a thread that has no age.
+                thread::scope(|s| {
+                    s.spawn(|| assert!(poll_with(&mut future, &waker).is_pending()));
+                });
+                assert_eq!(bell.rings(), 0);
+                atomically(|inner| abort(inner, &cell));
+                assert_eq!(bell.rings(), 1, "the owner's closure goes on");
+                assert!(poll_with(&mut future, &waker).is_ready());
+                assert_eq!(cell.get(), 110);
+            });
+            Ok(())
+        });
+        assert_eq!(cell.get(), 111);
+    }
+}
+
+#[test]
+fn writes_of_tasks_wait_for_an_owner_without_a_thread() {
+    let _dog = watchdog("writes_of_tasks_wait_for_an_owner_without_a_thread");
+    let cells = [0; 3].map(VersionedCell::new);
+    let bells = [Bell::new(), Bell::new(), Bell::new()];
+    let seen = cells[1].version();
+    let mut set = pin!(cells[0].set_async(10));
+    let mut conditional = pin!(cells[1].compare_and_set_async(seen, 10));
+    let mut update = pin!(cells[2].update_async(|n| n + 10));
+    beside_an_owner(&cells[0], |_| {
+        beside_an_owner(&cells[1], |_| {
+            beside_an_owner(&cells[2], |_| {
+                for _ in 0..2 {
+                    assert!(poll_with(&mut set, &bells[0].1).is_pending());
+                    assert!(poll_with(&mut conditional, &bells[1].1).is_pending());
+                    assert!(poll_with(&mut update, &bells[2].1).is_pending());
+                }
+                assert_eq!(bells.each_ref().map(|(bell, _)| bell.rings()), [0; 3]);
+            });
+        });
+    });
+    assert_eq!(bells.each_ref().map(|(bell, _)| bell.rings()), [1; 3]);
+    assert!(poll_with(&mut set, &bells[0].1).is_ready());
+    // The owner has written in between.
+    let Poll::Ready(Err(conflict)) = poll_with(&mut conditional, &bells[1].1) else {
+        panic!("it was to fail")
+    };
+    assert_eq!((conflict.expected, conflict.value), (seen, 10));
+    assert!(poll_with(&mut update, &bells[2].1).is_ready());
+    assert_eq!(cells.each_ref().map(VersionedCell::get), [10, 1, 11]);
+    let again = catch_unwind(AssertUnwindSafe(|| {
+        poll_with(&mut set, &bells[0].1).is_ready()
+    }));
+    assert!(again.is_err(), "it does not write again");
+    assert_eq!(cells[0].get(), 10);
+}
+
+#[test]
+fn a_write_of_a_task_that_is_dropped_is_not_made() {
+    let _dog = watchdog("a_write_of_a_task_that_is_dropped_is_not_made");
+    let cell = VersionedCell::new(0);
+    let (bell, waker) = Bell::new();
+    drop(cell.set_async(5));
+    beside_an_owner(&cell, |_| {
+        let mut set = pin!(cell.set_async(10));
+        assert!(poll_with(&mut set, &waker).is_pending());
+    });
+    assert_eq!((bell.rings(), cell.get()), (0, 1));
+    assert_eq!(Arc::strong_count(&bell), 2, "its waker is not kept");
+}
+
+/// What `retry_for` and its siblings do.
+mod small_methods {
+    use super::*;
+
+    #[test]
+    fn a_wait_for_a_limited_time_returns_when_the_time_is_over() {
+        let _dog = watchdog("a_wait_for_a_limited_time_returns_when_the_time_is_over");
+        let cell = VersionedCell::new(0);
+        let mut attempts = 0;
+        atomically(|tx| {
+            attempts += 1;
+            tx.read(&cell)?;
+            tx.retry_for(SHORT)?;
+            // The same start counts.
+            tx.retry_for(SHORT)
+        });
+        assert!(attempts > 1);
+        // A deadline that is earlier ends the transaction instead.
+        let ended = Transaction::builder().timeout(SHORT).run(|tx| {
+            tx.read(&cell)?;
+            tx.retry_for(Duration::from_secs(3600))
+        });
+        assert_eq!(ended, Err(TxError::TimedOut));
+        let without_reads = Transaction::builder().run(|tx| tx.retry_for(SHORT));
+        assert_eq!(without_reads, Err(TxError::RetryWithoutReads));
+        let mut waits = 0;
+        let no_time = Transaction::builder().run(|tx| {
+            waits += 1;
+            tx.retry_for(Duration::ZERO)
+        });
+        assert_eq!((no_time, waits), (Ok(()), 1));
+    }
+
+    /// The shortest wait of all alternatives counts, and a change ends it as it ends any other.
+    #[test]
+    fn a_wait_for_a_limited_time_inside_an_alternative_ends() {
+        let _dog = watchdog("a_wait_for_a_limited_time_inside_an_alternative_ends");
+        let cells = [0, 0].map(VersionedCell::new);
+        let ended = atomically(|tx| {
+            tx.or_else(
+                |tx| {
+                    tx.read(&cells[0])?;
+                    tx.retry_for(SHORT)?;
+                    Ok("over")
+                },
+                |tx| match *tx.read(&cells[1])? {
+                    0 => tx.retry(),
+                    _ => Ok("changed"),
+                },
+            )
+        });
+        assert_eq!(ended, "over");
+        let changed = thread::scope(|s| {
+            let (began, begun) = channel();
+            let cell = &cells[1];
+            s.spawn(move || {
+                begun.recv().unwrap();
+                cell.set(1);
+            });
+            atomically(|tx| {
+                let _ = began.send(());
+                match *tx.read(&cells[1])? {
+                    0 => tx.retry_for(Duration::MAX).map(|()| "over"),
+                    _ => Ok("changed"),
+                }
+            })
+        });
+        assert_eq!(changed, "changed");
+    }
+
+    #[test]
+    fn a_requirement_waits_until_it_holds() {
+        let _dog = watchdog("a_requirement_waits_until_it_holds");
+        let cell = VersionedCell::new(0);
+        let (bell, waker) = Bell::new();
+        let mut future = pin!(Transaction::builder().run_async(|tx| {
+            let n = *tx.read(&cell)?;
+            tx.require(n > 1)?;
+            Ok(n)
+        }));
+        for n in 1..=2 {
+            assert!(poll_with(&mut future, &waker).is_pending());
+            cell.set(n);
+            assert_eq!(bell.rings(), n);
+        }
+        assert_eq!(poll_with(&mut future, &waker), Poll::Ready(Ok(2)));
+    }
+
+    #[test]
+    fn the_first_alternative_that_does_not_retry_counts() {
+        let _dog = watchdog("the_first_alternative_that_does_not_retry_counts");
+        let cells = [0, 1, 2].map(VersionedCell::new);
+        let log = VersionedCell::new(Vec::new());
+        let mut tried = Vec::new();
+        let found = atomically(|tx| {
+            tried.clear();
+            tx.first_of(cells.iter().enumerate(), |tx, (i, cell)| {
+                tried.push(i);
+                tx.update(&log, |log| [&log[..], &[i]].concat())?;
+                let n = *tx.read(cell)?;
+                tx.require(n > 0)?;
+                Ok(n)
+            })
+        });
+        assert_eq!((found, tried), (1, vec![0, 1]));
+        assert_eq!(log.get(), [1], "the write of the first one is undone");
+        let none = Transaction::builder().run(|tx| {
+            let none: [&Cell; 0] = [];
+            tx.first_of(none, |tx, cell| tx.read(cell).map(drop))
+        });
+        assert_eq!(none, Err(TxError::RetryWithoutReads));
+        // All of them wait, for any of the cells.
+        let (bell, waker) = Bell::new();
+        let mut future = pin!(Transaction::builder().run_async(|tx| {
+            tx.first_of(&cells, |tx, cell| {
+                let n = *tx.read(cell)?;
+                tx.require(n > 2)?;
+                Ok(n)
+            })
+        }));
+        assert!(poll_with(&mut future, &waker).is_pending());
+        cells[2].set(3);
+        assert_eq!(bell.rings(), 1);
+        assert_eq!(poll_with(&mut future, &waker), Poll::Ready(Ok(3)));
+    }
+
+    #[test]
+    fn a_swap_returns_what_a_read_would() {
+        let cell = VersionedCell::new(1);
+        let seen = atomically(|tx| {
+            let committed = *tx.swap(&cell, 2)?;
+            let own = *tx.swap(&cell, 3)?;
+            Ok((committed, own, *tx.read(&cell)?))
+        });
+        assert_eq!((seen, cell.get(), cell.version().get()), ((1, 2, 3), 3, 1));
+    }
+
+    #[test]
+    fn a_validation_ends_an_attempt_that_cannot_commit() {
+        let cell = VersionedCell::new(0);
+        let mut attempts = 0;
+        atomically(|tx| {
+            attempts += 1;
+            let n = *tx.read(&cell)?;
+            tx.validate()?;
+            if attempts == 1 {
+                cell.set(1);
+                assert!(tx.validate().is_err());
+                // It stays so.
+                assert!(tx.validate().is_err() && tx.require(true).is_err());
+            }
+            assert!(attempts == 1 || n == 1);
+            tx.set(&cell, n + 1)
+        });
+        assert_eq!((attempts, cell.get()), (2, 2));
+    }
+
+    #[test]
+    fn a_future_may_end_with_an_error_of_the_caller() {
+        use latchwork::OrAbort;
+        let cell = VersionedCell::new(0_u64);
+        let mut future = pin!(Transaction::builder().try_run_async(|tx| {
+            tx.set(&cell, 1)?;
+            Err::<(), _>("no").or_abort()
+        }));
+        let (_, waker) = Bell::new();
+        let ended = poll_with(&mut future, &waker);
+        assert_eq!(ended, Poll::Ready(Err(TxError::Aborted("no"))));
+        assert_eq!(cell.get(), 0);
+    }
+}
+
+/// Each ending of a transaction that has a label is counted once.
+#[test]
+fn every_ending_is_counted_by_label() {
+    let _dog = watchdog("every_ending_is_counted_by_label");
+    let cell = VersionedCell::new(0);
+    let of = |label: &str| {
+        let labels = latchwork::stats().labels;
+        labels.into_iter().find(|stats| stats.label == label)
+    };
+    let labelled = |label| Transaction::builder().label(label);
+    labelled("commits").run(|tx| tx.set(&cell, 1)).unwrap();
+    let contended = labelled("loses").max_attempts(2).run(|tx| {
+        let n = *tx.read(&cell)?;
+        cell.set(n);
+        tx.set(&cell, n)
+    });
+    assert!(matches!(contended, Err(TxError::Contended { .. })));
+    let late = labelled("times out").timeout(Duration::ZERO).run(|tx| {
+        tx.read(&cell)?;
+        tx.retry::<()>()
+    });
+    assert_eq!(late, Err(TxError::TimedOut));
+    let aborted = labelled("aborts").try_run(|tx| tx.abort::<(), _>(()));
+    assert_eq!(aborted, Err(TxError::Aborted(())));
+    let unread = labelled("reads nothing").run(|tx| tx.retry::<()>());
+    assert_eq!(unread, Err(TxError::RetryWithoutReads));
+    let panics = catch_unwind(AssertUnwindSafe(|| {
+        labelled("panics").run(|_| -> Result<(), Abort> { panic!("as planned") })
+    }));
+    assert!(panics.is_err());
+    let (_, waker) = Bell::new();
+    {
+        let mut future = pin!(labelled("is dropped").run_async(|tx| {
+            tx.read(&cell)?;
+            tx.retry::<()>()
+        }));
+        assert!(poll_with(&mut future, &waker).is_pending());
+        let _never_polled = labelled("is dropped").run_async(|tx| tx.set(&cell, 1));
+        let mut ready = pin!(labelled("is dropped").run_async(|tx| tx.set(&cell, 1)));
+        assert!(poll_with(&mut ready, &waker).is_ready());
+    }
+    let text = |label| of(label).expect("it was counted").to_string();
+    let texts = [
+        "commits: 1 committed; no attempts lost",
+        "loses: 1 contended; 2 attempts lost (0 read conflicts, 2 write conflicts, overtaken 0 times)",
+        "times out: 1 timed out; no attempts lost",
+        "aborts: 1 aborted by the closure; no attempts lost",
+        "reads nothing: 1 retried without reads; no attempts lost",
+        "panics: 1 panicked; no attempts lost",
+        "is dropped: 1 committed, 1 cancelled; no attempts lost",
+    ];
+    for expected in texts {
+        let label = expected.split(':').next().unwrap();
+        assert_eq!(text(label), expected);
+        assert!(latchwork::stats().to_string().contains(expected));
+    }
+    assert_eq!(of("is dropped").map(|stats| stats.ended()), Some(2));
+    assert_eq!(of("was never run"), None);
 }

@@ -8,7 +8,7 @@ use core::panic::{RefUnwindSafe, UnwindSafe};
 use core::ptr::NonNull;
 
 use super::read::{fmt_snapshot, pin_cells};
-use super::{Header, Node, NodeRef, Version, VersionedCell, waiters};
+use super::{Header, Node, NodeRef, Version, VersionedCell, dropped};
 use crate::reclaim;
 
 /// A value as it was when it was read, shared with its cell.
@@ -74,7 +74,7 @@ impl<T: Send + Sync + 'static> Drop for VersionedCell<T> {
     fn drop(&mut self) {
         let word = self.load();
         if word.is_waited() {
-            waiters::abandon(self.head().address());
+            dropped::note(word.node());
         }
         // Gives up the cell's share of its node: nobody can read it through the cell any more.
         drop(OwnedSnapshot::<T>(word.node(), PhantomData));

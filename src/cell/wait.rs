@@ -145,6 +145,32 @@ pub(crate) fn enlist_with_owner(owner: &Owner, notify: Notify) -> Option<Place> 
     enlisted.map(|t| Place(Some(t))).ok()
 }
 
+/// What a task that wants to write a cell finds there.
+pub(crate) enum OwnerOf {
+    /// A transaction with an age, whose end notifies the task.
+    Enlisted(Place),
+    /// No transaction any more.
+    Ended,
+    /// A transaction that has no age, and notifies no task when it ends.
+    WithoutAge,
+}
+
+/// As [`enlist_with_owner`], with the transaction that owns a cell.
+pub(crate) fn enlist_with_owner_of(head: &Head, notify: Notify) -> OwnerOf {
+    reclaim::with(|local| {
+        let _pin = local.pin();
+        // SAFETY: loaded under the pin [R1] [X1].
+        let node = unsafe { NodeRef::new(head.load().node()) };
+        let Current::Owned(Owned { owner, .. }) = node.current() else {
+            return OwnerOf::Ended;
+        };
+        if !owner.rank().is_ranked() {
+            return OwnerOf::WithoutAge;
+        }
+        enlist_with_owner(owner, notify).map_or(OwnerOf::Ended, OwnerOf::Enlisted)
+    })
+}
+
 /// A place in a queue, given up when it is dropped.
 pub(crate) struct Place(Option<Ticket>);
 
@@ -154,11 +180,6 @@ impl Place {
         // What is not used any more is dropped here, after the mutex is released.
         self.0
             .is_some_and(|ticket| waiters::renew(ticket, notify).is_ok())
-    }
-
-    /// Whether the cell was dropped.
-    pub(crate) fn is_abandoned(&self) -> bool {
-        self.0.is_some_and(waiters::is_abandoned)
     }
 
     fn leave(&mut self) {

@@ -39,18 +39,6 @@ struct Waiting {
     /// It waits for another version than this.
     version: Version,
     notify: Notify,
-    /// The cell was dropped.
-    is_abandoned: bool,
-}
-
-impl Waiting {
-    fn new(version: Version, notify: Notify) -> Self {
-        Waiting {
-            version,
-            notify,
-            is_abandoned: false,
-        }
-    }
 }
 
 impl Ticket {
@@ -87,7 +75,7 @@ pub(crate) fn enlist<E>(
     shard.numbers += 1;
     let number = shard.numbers;
     let ticket = Ticket { cell, number };
-    shard.waiting.insert(ticket, Waiting::new(version, notify));
+    shard.waiting.insert(ticket, Waiting { version, notify });
     Ok(ticket)
 }
 
@@ -104,24 +92,6 @@ pub(crate) fn leave(ticket: Ticket) {
     // The notification is dropped after the mutex is released: a waker's destructor is user code.
     let left = shard(ticket.cell).lock().waiting.remove(&ticket);
     drop(left);
-}
-
-/// A cell that has the mark of waiters is dropped. No future that can still be polled waits for it: those borrow the
-/// cell. A transaction may, which has read the cell inside a value that it was itself to write [X8].
-#[cold]
-pub(crate) fn abandon(cell: usize) {
-    let mut shard = shard(cell).lock();
-    let waiting = shard.waiting.range_mut(Ticket::all_of(cell));
-    waiting.for_each(|(_, waiting)| waiting.is_abandoned = true);
-}
-
-/// Whether the waiter was not woken, and its cell was dropped.
-pub(crate) fn is_abandoned(ticket: Ticket) -> bool {
-    let shard = shard(ticket.cell).lock();
-    shard
-        .waiting
-        .get(&ticket)
-        .is_some_and(|waiting| waiting.is_abandoned)
 }
 
 /// Wakes all who wait for a version before `written`.

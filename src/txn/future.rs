@@ -101,11 +101,10 @@ impl Task {
             }
             Setback::Waits(places, timer) => {
                 self.ladder.note_timer(timer);
+                let places = places.map(|places| places.settle().ok_or(TxError::RetryWithoutReads));
+                let places = places.transpose()?;
                 self.ladder.check_deadline()?;
-                match places {
-                    Some(places) if places.are_abandoned() => Err(TxError::RetryWithoutReads),
-                    places => Ok(places.map(State::Retries)),
-                }
+                Ok(places.map(State::Retries))
             }
             Setback::TimedOut => Err(TxError::TimedOut),
             Setback::ReadNothing => Err(TxError::RetryWithoutReads),

@@ -7,7 +7,7 @@ use super::attempt::{Attempt, Outlook, Timer};
 use super::error::{Abort, TxAbort, TxError};
 use super::future::{RunAsync, TryRunAsync};
 use super::ladder::{self, Ladder, Loss, OnOwner};
-use super::retry::{Places, Sleeper};
+use super::retry::{Enlisted, Sleeper};
 use super::{Tx, stats};
 use crate::cell::limit::{TimeLimit, earlier, has_passed};
 use crate::cell::wait::Place;
@@ -48,7 +48,7 @@ pub(super) enum Setback {
     /// Another transaction owns the cell of this address, and notifies the task when it ends; `None` if it has ended.
     Owned(usize, Option<Place>),
     /// The closure waits for a change of what it has read; no places if there has been one.
-    Waits(Option<Places>, Option<Timer>),
+    Waits(Option<Enlisted>, Option<Timer>),
     TimedOut,
     ReadNothing,
 }
@@ -222,9 +222,9 @@ impl Transaction {
                 let Some(places) = places else {
                     return ladder.check_deadline();
                 };
-                if places.are_abandoned() {
+                let Some(places) = places.settle() else {
                     return Err(TxError::RetryWithoutReads);
-                }
+                };
                 let timer = timer.and_then(|timer| timer.until);
                 let deadline = earlier(ladder.deadline, timer);
                 let sleeper = sleeper.as_ref().expect("it was to be notified by it");
