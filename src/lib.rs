@@ -73,8 +73,8 @@ pub mod docs;
 #[doc(hidden)]
 pub use cell::model;
 pub use cell::{
-    Changed, Conflict, OwnedSnapshot, ParseVersionError, ReadPin, RetryPolicy, Snapshot,
-    SnapshotRef, UpdateError, Version, VersionedCell, pin,
+    Changed, CompareAndSetFuture, Conflict, OwnedSnapshot, ParseVersionError, ReadPin, RetryPolicy,
+    SetFuture, Snapshot, SnapshotRef, UpdateError, UpdateFuture, Version, VersionedCell, pin,
 };
 pub use fenced::{FencedCell, FencedRef, StaleFence};
 pub use hash::{IntegerHasher, KeyHasher, RandomState};
@@ -95,8 +95,8 @@ pub use session::{
 pub use single_flight::SingleFlight;
 pub use stats::{Stats, flush, stats};
 pub use txn::{
-    Abort, AbortReasons, LabelStats, RunAsync, Transaction, Tx, TxAbort, TxError, View, atomically,
-    snapshot,
+    Abort, AbortReasons, LabelStats, OrAbort, RunAsync, Transaction, TryRunAsync, Tx, TxAbort,
+    TxError, View, atomically, snapshot,
 };
 pub use waits_for::OwnerKind;
 pub use word::Mode;

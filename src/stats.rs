@@ -1,5 +1,6 @@
 //! What the rest of the program may learn of cells and transactions.
 
+use core::fmt;
 use std::time::Duration;
 
 use crate::reclaim;
@@ -30,6 +31,25 @@ pub struct Stats {
     pub aborts: AbortReasons,
     /// How the transactions that have a [label](crate::Transaction::label) have ended, in the order of the labels.
     pub labels: Vec<LabelStats>,
+}
+
+/// One line for the values and one for lost attempts, then one for each label.
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Stats {
+            garbage,
+            garbage_bytes,
+            oldest_pin,
+            aborts,
+            labels,
+        } = self;
+        write!(f, "{garbage} replaced values wait ({garbage_bytes} bytes)")?;
+        if let Some(age) = oldest_pin {
+            write!(f, ", the oldest for {age:?}")?;
+        }
+        write!(f, "\nattempts lost: {aborts}")?;
+        labels.iter().try_for_each(|label| write!(f, "\n{label}"))
+    }
 }
 
 /// Returns what waits to be reclaimed, and how transactions have ended, in all threads.

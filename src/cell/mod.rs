@@ -6,7 +6,10 @@
 
 pub(crate) mod clock;
 mod current;
+pub(crate) mod dropped;
+mod future;
 mod head;
+pub(crate) mod limit;
 #[cfg(latchwork_loom)]
 pub mod model;
 mod node;
@@ -26,6 +29,7 @@ use core::marker::PhantomData;
 use core::panic::{RefUnwindSafe, UnwindSafe};
 
 pub(crate) use current::{Current, NodeRef, Owned};
+pub use future::{CompareAndSetFuture, SetFuture, UpdateFuture};
 pub(crate) use head::{Head, Word};
 pub(crate) use node::{Header, Node};
 pub use owned::OwnedSnapshot;

@@ -8,7 +8,7 @@ use core::panic::{RefUnwindSafe, UnwindSafe};
 use core::ptr::NonNull;
 
 use super::read::{fmt_snapshot, pin_cells};
-use super::{Header, Node, NodeRef, Version, VersionedCell};
+use super::{Header, Node, NodeRef, Version, VersionedCell, dropped};
 use crate::reclaim;
 
 /// A value as it was when it was read, shared with its cell.
@@ -72,8 +72,12 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
 
 impl<T: Send + Sync + 'static> Drop for VersionedCell<T> {
     fn drop(&mut self) {
+        let word = self.load();
+        if word.is_waited() {
+            dropped::note(word.node());
+        }
         // Gives up the cell's share of its node: nobody can read it through the cell any more.
-        drop(OwnedSnapshot::<T>(self.load().node(), PhantomData));
+        drop(OwnedSnapshot::<T>(word.node(), PhantomData));
     }
 }
 

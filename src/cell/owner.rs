@@ -182,6 +182,12 @@ impl Owner {
         self.rank
     }
 
+    /// Where those who wait for the end of the transaction find each other: no other owner, and no cell, is there as
+    /// long as it is undecided [X10].
+    pub(crate) fn address(&self) -> usize {
+        core::ptr::from_ref(self).addr()
+    }
+
     pub(crate) fn is_of(&self, thread: usize) -> bool {
         self.canary.check();
         self.thread == thread

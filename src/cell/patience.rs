@@ -2,7 +2,7 @@
 
 use crossbeam_utils::Backoff;
 
-use super::{Owner, Rank};
+use super::{Owner, Rank, waiters};
 use crate::reclaim::Local;
 use crate::sync::tuning::NAP_AFTER;
 use crate::sync::{nap, yield_now};
@@ -59,6 +59,11 @@ impl Patience {
             return Err(Lost::Owned);
         }
         owner.kill();
+        if owner.rank().is_ranked() {
+            // Its thread may be inside of its closure for long: whoever waits for it is notified now [X10]. The caller is
+            // inside the closure of an older transaction, which is pinned, as what it runs always is.
+            waiters::wake_those_of_owner(owner.address());
+        }
         Ok(())
     }
 }

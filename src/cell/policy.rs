@@ -6,78 +6,106 @@ use core::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use super::Version;
+use super::limit::{TimeLimit, has_passed};
 
-/// How long [`VersionedCell::try_update`](crate::VersionedCell::try_update) goes on.
+/// How long [`VersionedCell::try_update`](crate::VersionedCell::try_update) continues to try.
 ///
-/// The first attempt is always made, also when the deadline is past.
+/// A policy can be kept and used any number of times, also in a `const` or a `static`. A timeout starts with each call that
+/// uses the policy, and not when the policy is built. The first attempt is always made, even after the deadline.
 ///
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use latchwork::RetryPolicy;
-/// let policy = RetryPolicy::attempts(8).or_timeout(Duration::from_millis(5));
-/// # let _ = policy;
+/// use latchwork::{RetryPolicy, VersionedCell};
+///
+/// const SHORT: RetryPolicy = RetryPolicy::attempts(8).or_timeout(Duration::from_millis(5));
+///
+/// let cell = VersionedCell::new(1);
+/// for _ in 0..2 {
+///     cell.try_update(&SHORT, |n| Ok::<_, ()>(n + 1)).expect("no other thread writes");
+/// }
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RetryPolicy {
     attempts: Option<NonZeroU32>,
-    deadline: Option<Instant>,
+    limit: TimeLimit,
 }
 
 impl RetryPolicy {
-    /// Tries for ever. The same as [`default`](Default::default).
-    pub fn forever() -> Self {
-        Self::default()
+    /// Tries indefinitely. The same as [`default`](Default::default).
+    pub const fn forever() -> Self {
+        RetryPolicy {
+            attempts: None,
+            limit: TimeLimit::NONE,
+        }
     }
 
     /// Tries at most this many times.
     ///
     /// # Panics
-    /// If it is 0.
-    pub fn attempts(attempts: u32) -> Self {
-        Self::default().or_attempts(attempts)
+    /// Panics if `attempts` is 0.
+    pub const fn attempts(attempts: u32) -> Self {
+        Self::forever().or_attempts(attempts)
     }
 
-    /// Tries until a moment.
-    pub fn deadline(deadline: Instant) -> Self {
-        Self::default().or_deadline(deadline)
+    /// Tries until this point in time.
+    pub const fn deadline(deadline: Instant) -> Self {
+        let mut policy = Self::forever();
+        policy.limit.deadline = Some(deadline);
+        policy
     }
 
-    /// Tries for as long as this, from now on. A time too long to be told is for ever.
-    pub fn timeout(timeout: Duration) -> Self {
-        Self::default().or_timeout(timeout)
+    /// Tries for this long, from the start of each call that uses the policy.
+    ///
+    /// A timeout that overflows [`Instant`] waits indefinitely.
+    pub const fn timeout(timeout: Duration) -> Self {
+        Self::forever().or_timeout(timeout)
     }
 
-    /// Stops also after this many attempts.
+    /// Also stops after this many attempts. The smaller number counts if it is called twice.
     ///
     /// # Panics
-    /// If it is 0.
-    pub fn or_attempts(mut self, attempts: u32) -> Self {
+    /// Panics if `attempts` is 0.
+    pub const fn or_attempts(mut self, attempts: u32) -> Self {
         let attempts = NonZeroU32::new(attempts).expect("an update needs at least one attempt");
-        self.attempts = Some(self.attempts.map_or(attempts, |a| a.min(attempts)));
+        self.attempts = match self.attempts {
+            Some(before) if before.get() < attempts.get() => Some(before),
+            _ => Some(attempts),
+        };
         self
     }
 
-    /// Stops also at a moment.
+    /// Also stops at this point in time. The earlier one counts if it is called twice.
     pub fn or_deadline(mut self, deadline: Instant) -> Self {
-        self.deadline = Some(self.deadline.map_or(deadline, |d| d.min(deadline)));
+        self.limit.deadline = Some(self.limit.deadline.map_or(deadline, |d| d.min(deadline)));
         self
     }
 
-    /// Stops also this long after now.
-    pub fn or_timeout(self, timeout: Duration) -> Self {
-        match Instant::now().checked_add(timeout) {
-            Some(deadline) => self.or_deadline(deadline),
-            None => self,
-        }
+    /// Also stops this long after the start of each call that uses the policy. The shorter time counts if it is called
+    /// twice, and the earlier end if there is a deadline too.
+    pub const fn or_timeout(mut self, timeout: Duration) -> Self {
+        self.limit.timeout = match self.limit.timeout {
+            Some(before) if before.as_nanos() < timeout.as_nanos() => Some(before),
+            _ => Some(timeout),
+        };
+        self
     }
 
-    /// Whether there is to be another attempt after so many.
-    pub(super) fn after<E>(&self, attempts: u32) -> Result<(), UpdateError<E>> {
+    /// The deadline of a call that starts now.
+    pub(super) fn start(&self) -> Option<Instant> {
+        self.limit.start()
+    }
+
+    /// Whether another attempt follows after so many.
+    pub(super) fn after<E>(
+        &self,
+        attempts: u32,
+        deadline: Option<Instant>,
+    ) -> Result<(), UpdateError<E>> {
         if self.attempts.is_some_and(|most| attempts >= most.get()) {
             return Err(UpdateError::Contended);
         }
-        if self.deadline.is_some_and(|d| Instant::now() >= d) {
+        if has_passed(deadline) {
             return Err(UpdateError::TimedOut);
         }
         Ok(())

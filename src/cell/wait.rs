@@ -8,7 +8,7 @@ use core::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::waiters::{self, Ticket};
-use super::{Current, Head, NodeRef, Owned, Version, VersionedCell, Word};
+use super::{Current, Head, NodeRef, Owned, Owner, Version, VersionedCell, Word};
 use crate::reclaim;
 use crate::sync::{Parker, store_load_fence};
 use crate::wait::Notify;
@@ -134,10 +134,56 @@ pub(crate) fn enlist(head: &Head, seen: Version, notify: Notify) -> Result<Place
         .map_err(|(version, _)| version)
 }
 
+/// Puts a waiter for the end of a transaction into a queue, or returns `None` if it has ended. The caller is pinned,
+/// and the owner has an age: others do not look for waiters when they end [X10].
+pub(crate) fn enlist_with_owner(owner: &Owner, notify: Notify) -> Option<Place> {
+    let enlisted = waiters::enlist(owner.address(), Version::FIRST, notify, || {
+        if owner.status().is_decided() {
+            return Err(());
+        }
+        Ok(())
+    });
+    // The notification is dropped here, after the mutex is released.
+    enlisted.map(|t| Place(Some(t))).ok()
+}
+
+/// What a task that wants to write a cell finds there.
+pub(crate) enum OwnerOf {
+    /// A transaction with an age, whose end notifies the task.
+    Enlisted(Place),
+    /// No transaction any more.
+    Ended,
+    /// A transaction that has no age, and notifies no task when it ends.
+    WithoutAge,
+}
+
+/// As [`enlist_with_owner`], with the transaction that owns a cell.
+pub(crate) fn enlist_with_owner_of(head: &Head, notify: Notify) -> OwnerOf {
+    reclaim::with(|local| {
+        let _pin = local.pin();
+        // SAFETY: loaded under the pin [R1] [X1].
+        let node = unsafe { NodeRef::new(head.load().node()) };
+        let Current::Owned(Owned { owner, .. }) = node.current() else {
+            return OwnerOf::Ended;
+        };
+        if !owner.rank().is_ranked() {
+            return OwnerOf::WithoutAge;
+        }
+        enlist_with_owner(owner, notify).map_or(OwnerOf::Ended, OwnerOf::Enlisted)
+    })
+}
+
 /// A place in a queue, given up when it is dropped.
 pub(crate) struct Place(Option<Ticket>);
 
 impl Place {
+    /// Has another notification made instead. `false`: one was made.
+    pub(crate) fn renew(&self, notify: Notify) -> bool {
+        // What is not used any more is dropped here, after the mutex is released.
+        self.0
+            .is_some_and(|ticket| waiters::renew(ticket, notify).is_ok())
+    }
+
     fn leave(&mut self) {
         if let Some(ticket) = self.0.take() {
             waiters::leave(ticket);

@@ -1,8 +1,10 @@
 //! Who waits for a write to which cell.
 //!
 //! Cells have no room for a queue, and need none while nobody waits: waiters are kept here, by the
-//! address of their cell, and leave a mark in its word [C5].
+//! address of their cell, and leave a mark in its word [C5]. Those who wait for the end of a transaction are here too, by
+//! the address of its owner, which is that of no cell as long as the transaction is undecided [X10].
 
+use core::ops::RangeInclusive;
 use std::collections::BTreeMap;
 
 use crossbeam_utils::CachePadded;
@@ -37,6 +39,14 @@ struct Waiting {
     /// It waits for another version than this.
     version: Version,
     notify: Notify,
+}
+
+impl Ticket {
+    /// Those of all waiters of a cell.
+    fn all_of(cell: usize) -> RangeInclusive<Ticket> {
+        let ticket = |number| Ticket { cell, number };
+        ticket(0)..=ticket(u64::MAX)
+    }
 }
 
 global! {
@@ -92,6 +102,14 @@ pub(crate) fn wake(cell: usize, written: Version) {
     woken.run();
 }
 
+/// Wakes all who wait for the end of a transaction, which is decided [X10].
+#[cold]
+pub(crate) fn wake_those_of_owner(owner: usize) {
+    let mut woken = Woken::default();
+    woken.take_out_of_owner(owner);
+    woken.run();
+}
+
 /// Notifications to be used, each once, also if one panics.
 #[derive(Default)]
 pub(crate) struct Woken(Vec<Notify>);
@@ -101,14 +119,10 @@ impl Woken {
     /// may be that of another. Runs no user code.
     #[cold]
     pub(crate) fn take_out(&mut self, cell: usize, written: Version) {
-        let all = Ticket { cell, number: 0 }..=Ticket {
-            cell,
-            number: u64::MAX,
-        };
         let mut shard = shard(cell).lock();
         let late: Vec<Ticket> = shard
             .waiting
-            .range(all)
+            .range(Ticket::all_of(cell))
             .filter(|(_, waiting)| waiting.version < written)
             .map(|(ticket, _)| *ticket)
             .collect();
@@ -116,6 +130,12 @@ impl Woken {
             self.0
                 .extend(shard.waiting.remove(ticket).map(|w| w.notify));
         }
+    }
+
+    /// Takes all out of their queue who wait for the end of a transaction, which is decided [X10]. Runs no user code.
+    #[cold]
+    pub(crate) fn take_out_of_owner(&mut self, owner: usize) {
+        self.take_out(owner, Version::new(u64::MAX));
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -23,8 +23,10 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// Replaces the value, and returns the version of the new one.
     ///
     /// # Blocking
-    /// No write waits for another; each waits, all of them alike, while a transaction that has had to climb its ladder owns the
-    /// cell.
+    /// No write waits for another write. All writes wait while a transaction that has escalated owns the cell: until its attempt
+    /// ends, including while its closure sleeps. `set`, [`swap`](Self::swap), [`compare_and_set`](Self::compare_and_set)
+    /// and [`update`](Self::update) have no deadline. [`try_update`](Self::try_update) bounds the wait, and
+    /// [`set_async`](Self::set_async) and its siblings wait without blocking a thread.
     ///
     /// # Panics
     /// All writes panic inside the closure of a transaction that owns the cell: use the transaction.
@@ -42,6 +44,9 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
 
     /// Replaces the value, and returns the old one, which pins this thread.
     ///
+    /// # Blocking
+    /// Blocks as [`set`](Self::set) does, without a deadline.
+    ///
     /// # Examples
     /// ```
     /// let cell = latchwork::VersionedCell::new("a");
@@ -52,6 +57,9 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     }
 
     /// Replaces the value if its version is `expected`, and returns the version of the new one.
+    ///
+    /// # Blocking
+    /// Blocks as [`set`](Self::set) does, without a deadline. Another version is reported without a wait.
     ///
     /// # Errors
     /// A [`Conflict`] with the value, if somebody wrote since, or the version is not one of this cell.
@@ -101,6 +109,9 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// `f` is called again, after a pause, whenever somebody else has written in between. It runs pinned. If it
     /// writes this cell itself, it is always called again: for ever.
     ///
+    /// # Blocking
+    /// Blocks as [`set`](Self::set) does, without a deadline. `f` may be called again while the wait goes on.
+    ///
     /// # Panics
     /// If `f` does; then nothing is written.
     ///
@@ -122,6 +133,10 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     }
 
     /// As [`update`](Self::update), but stops when the policy or the closure says so.
+    ///
+    /// # Blocking
+    /// Waits for a transaction that has escalated and owns the cell, but no longer than the policy allows: each attempt that
+    /// encounters the owner counts, and a deadline ends the wait. A timeout starts with the call.
     ///
     /// # Errors
     /// [`UpdateError::Contended`] after as many attempts as the policy allows, each lost to another write, or to a transaction
@@ -149,6 +164,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         policy: &RetryPolicy,
         mut f: impl FnMut(&T) -> Result<T, E>,
     ) -> Result<Version, UpdateError<E>> {
+        let deadline = policy.start();
         let mut patience = Patience::new();
         let mut attempts = 0_u32;
         loop {
@@ -166,9 +182,73 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
                 Err(Ok(lost)) => lost,
             };
             attempts = attempts.saturating_add(1);
-            policy.after(attempts)?;
+            policy.after(attempts, deadline)?;
             patience.step_back(lost);
         }
+    }
+
+    /// One attempt of a task to replace the value, which stays in `kept` if the attempt is lost.
+    pub(super) fn set_once(
+        &self,
+        patience: &Patience,
+        kept: &mut Option<T>,
+    ) -> Result<Version, Lost> {
+        self.attempt(|local, pin| {
+            let value = kept.take().expect("an attempt gives the value back");
+            self.publish(local, pin, patience, self.load(), None, value)
+                .map_err(|(value, lost)| {
+                    *kept = Some(value);
+                    lost
+                })
+        })
+    }
+
+    /// As [`set_once`](Self::set_once), if the version is `expected`.
+    pub(super) fn compare_and_set_once(
+        &self,
+        patience: &Patience,
+        expected: Version,
+        kept: &mut Option<T>,
+    ) -> Result<Result<Version, Conflict<T>>, Lost> {
+        let attempt = self.attempt(|local, pin| {
+            let seen = self.load();
+            let node = self.at_pin(pin, seen).settle();
+            let value = kept.take().expect("an attempt gives the value back");
+            if node.version() != expected {
+                let current = node.version();
+                return Err(Ok(Conflict {
+                    expected,
+                    current,
+                    value,
+                }));
+            }
+            self.publish(local, pin, patience, seen, Some(node), value)
+                .map_err(|(value, lost)| {
+                    *kept = Some(value);
+                    Err(lost)
+                })
+        });
+        match attempt {
+            Ok(version) => Ok(Ok(version)),
+            Err(Ok(conflict)) => Ok(Err(conflict)),
+            Err(Err(lost)) => Err(lost),
+        }
+    }
+
+    /// One attempt of a task to replace the value by what `f` makes of it.
+    pub(super) fn update_once(
+        &self,
+        patience: &Patience,
+        f: &mut impl FnMut(&T) -> T,
+    ) -> Result<Version, Lost> {
+        self.attempt(|local, pin| {
+            let seen = self.load();
+            let node = self.at_pin(pin, seen).settle();
+            // SAFETY: the cell's node, which has a value.
+            let value = f(unsafe { node.value() });
+            self.publish(local, pin, patience, seen, Some(node), value)
+                .map_err(|(_, lost)| lost)
+        })
     }
 
     /// Puts `value` in, whatever is there.

@@ -48,8 +48,8 @@ impl<K: ?Sized, S: BuildHasher> Session<'_, K, S> {
         self.acquire(self.table.hash(key), Mode::Exclusive, At::here())
     }
 
-    /// Locks `key` together with any number of other shared holders. If the session holds it, in either mode, there
-    /// is nothing to do.
+    /// Locks `key` together with any number of other shared holders. If the session holds it, in either mode, this does
+    /// nothing: a key that is held exclusively stays exclusive.
     ///
     /// # Blocking
     /// Until nobody else holds the key exclusively and nobody who wants it exclusively is queued before,

@@ -46,7 +46,7 @@ const DETECT_AFTER: Duration = Duration::from_millis(1);
 ///
 /// # Re-entrant
 /// A key that the session holds is held by it once, however often it is locked, and
-/// [`unlock`](Self::unlock) gives it back. To lock a key exclusively that it holds shared *upgrades* it: the
+/// [`unlock`](Self::unlock) gives it back. A key that is held exclusively stays exclusive when it is locked shared. To lock a key exclusively that it holds shared *upgrades* it: the
 /// session waits until the other readers have left, ahead of all who are queued, and goes on to read meanwhile. Two keys of
 /// one hash are one key to a session, and do it no harm.
 ///
@@ -59,6 +59,8 @@ const DETECT_AFTER: Duration = Duration::from_millis(1);
 /// - Otherwise one session of the circle gets [`LockError::Deadlock`]: of those of the lowest
 ///   [priority](Self::priority) the youngest. It holds what it held before, and should release it: if it just locks
 ///   on, it will be told again.
+/// - A chain of sessions that wait for each other, without a cycle, has no victim, however long it is: its first session
+///   runs, or waits for something that detection does not see. [`Policy::Timeout`] bounds such a wait.
 /// - Two sessions that upgrade one key wait for each other. One of them gets `Deadlock` as soon as the second one begins to upgrade,
 ///   by the same rule: lowest priority, then youngest. If that is the first one, its wait ends.
 ///

@@ -60,6 +60,14 @@ pub(crate) const PATIENCE: u32 = if CHECKED { 0 } else { 8 };
 /// Not found by measurement.
 pub(crate) const NAP_AFTER: u32 = 64;
 
+/// Times that a transaction whose attempts are limited yields for an owner that it may not abort, before the attempt counts
+/// as lost. More than [`PATIENCE`]: an owner without an age is aborted first. Not found by measurement.
+pub(crate) const LOSE_AFTER: u32 = if CHECKED { 0 } else { 64 };
+
+/// Times that a task yields for an owner that it may not abort, before it returns to its executor.
+/// Not found by measurement.
+pub(crate) const NOTIFY_AFTER: u32 = if CHECKED { 0 } else { 8 };
+
 /// Losses after which a transaction has an age and owns the cells that it lost at. CCSTM has 3 and 30.
 pub(crate) const OWN_BEATEN_AFTER: u32 = if CHECKED { 1 } else { 3 };
 

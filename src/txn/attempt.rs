@@ -3,10 +3,12 @@
 
 use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
+use std::time::{Duration, Instant};
 
 use super::error::Abort;
 use super::ladder::{Ladder, Loss};
 use super::log::{Entry, Log};
+use crate::cell::limit::earlier;
 use crate::cell::{
     Current, Head, Header, Node, NodeRef, Owned, Owner, Status, Version, VersionedCell, clock,
 };
@@ -18,10 +20,32 @@ use crate::sync::tuning::LINEAR_CELLS;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outlook {
     Running,
+    /// The same, and an alternative has wanted to wait no longer than this.
+    RunningUntil(Timer),
     /// It was lost, at the cell of this address if at one.
     Lost(Loss, Option<usize>),
-    /// The closure wants to wait for a change.
-    Retry,
+    /// A transaction owns the cell of this address, and notifies the task when it ends.
+    Owned(NonNull<Owner>, usize),
+    /// The deadline has passed while it waited for an owner.
+    TimedOut,
+    /// The closure wants to wait for a change, no longer than this.
+    Retry(Option<Timer>),
+}
+
+impl Outlook {
+    #[inline]
+    pub(super) fn is_running(self) -> bool {
+        matches!(self, Outlook::Running | Outlook::RunningUntil(_))
+    }
+}
+
+/// How long a closure wants to wait for a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Timer {
+    /// When the transaction first wanted to.
+    pub(super) since: Instant,
+    /// `None`: past the range of the clock.
+    pub(super) until: Option<Instant>,
 }
 
 pub(super) struct Attempt<'t> {
@@ -56,18 +80,60 @@ impl<'t> Attempt<'t> {
 
     #[cold]
     pub(super) fn lose(&mut self, loss: Loss, at: Option<&Head>) -> Abort {
-        if self.outlook == Outlook::Running {
-            self.outlook = Outlook::Lost(loss, at.map(Head::address));
+        self.end(Outlook::Lost(loss, at.map(Head::address)))
+    }
+
+    /// The attempt ends like this, unless it has ended already.
+    #[cold]
+    pub(super) fn end(&mut self, outlook: Outlook) -> Abort {
+        if self.outlook.is_running() {
+            self.outlook = outlook;
         }
         Abort(())
     }
 
     #[inline]
     pub(super) fn check_running(&self) -> Result<(), Abort> {
-        match self.outlook {
-            Outlook::Running => Ok(()),
-            _ => Err(Abort(())),
+        match self.outlook.is_running() {
+            true => Ok(()),
+            false => Err(Abort(())),
         }
+    }
+
+    /// The closure wants to wait for a change.
+    #[cold]
+    pub(super) fn retry(&mut self) -> Abort {
+        let timer = match self.outlook {
+            Outlook::RunningUntil(timer) => Some(timer),
+            _ => None,
+        };
+        self.end(Outlook::Retry(timer))
+    }
+
+    /// The same, for so long after the transaction first wanted to. `Ok`: the time is over.
+    #[cold]
+    pub(super) fn retry_for(&mut self, timeout: Duration) -> Result<(), Abort> {
+        self.check_running()?;
+        let now = Instant::now();
+        let (since, before) = match self.outlook {
+            Outlook::RunningUntil(timer) => (timer.since, timer.until),
+            _ => (self.ladder.retries_since.unwrap_or(now), None),
+        };
+        let until = since.checked_add(timeout);
+        if until.is_some_and(|until| now >= until) {
+            return Ok(());
+        }
+        let until = earlier(before, until);
+        Err(self.end(Outlook::Retry(Some(Timer { since, until }))))
+    }
+
+    /// Makes sure that all that was read is current now, and that the attempt was not aborted.
+    pub(super) fn validate_now(&mut self) -> Result<(), Abort> {
+        self.check_running()?;
+        // As in `observe_first`.
+        load_load_fence();
+        self.look_through()?;
+        self.check_alive()
     }
 
     #[inline]
@@ -383,14 +449,20 @@ impl<'t> Attempt<'t> {
         self.log.undo.len()
     }
 
-    /// Whether the alternative that began then wants another one tried, which is to find nothing of it.
-    pub(super) fn end_alternative(&mut self, before: usize) -> bool {
+    /// The alternative is over. If `Some`, what was written in it, after so much had been, is undone.
+    pub(super) fn end_alternative(&mut self, undo: Option<usize>) {
         self.log.alternatives -= 1;
-        if self.outlook != Outlook::Retry {
-            return false;
+        if let Some(before) = undo {
+            self.undo_to(before);
         }
-        self.outlook = Outlook::Running;
-        self.undo_to(before);
+    }
+
+    /// Whether the closure wanted to wait. It does not any more, but to try another alternative.
+    pub(super) fn resume_after_retry(&mut self) -> bool {
+        let Outlook::Retry(timer) = self.outlook else {
+            return false;
+        };
+        self.outlook = timer.map_or(Outlook::Running, Outlook::RunningUntil);
         true
     }
 

@@ -3,9 +3,9 @@
 
 use core::ptr::NonNull;
 
-use super::attempt::Attempt;
+use super::attempt::{Attempt, Outlook};
 use super::error::Abort;
-use super::ladder::Loss;
+use super::ladder::{Loss, Met};
 use super::leave::restore;
 use super::log::{Entry, Log};
 use crate::cell::{Current, Head, Header, NodeRef, Owned, Owner, Status, When, Word, clock};
@@ -154,8 +154,17 @@ impl<'t> Attempt<'t> {
     #[cold]
     pub(super) fn give_way(&mut self, other: &Owner, head: &Head) -> Result<(), Abort> {
         match self.ladder.meet(other, self.owner(), self.local) {
-            Ok(()) => Ok(()),
-            Err(()) => Err(self.lose(Loss::Overtaken, Some(head))),
+            Ok(()) => {
+                // Its thread may be inside of its closure for long: whoever waits for it is notified now [X10].
+                if other.rank().is_ranked() && other.status() == Status::Aborted {
+                    let woken = &mut self.log.aftermath.woken;
+                    woken.take_out_of_owner(other.address());
+                }
+                Ok(())
+            }
+            Err(Met::Overtaken) => Err(self.lose(Loss::Overtaken, Some(head))),
+            Err(Met::TimedOut) => Err(self.end(Outlook::TimedOut)),
+            Err(Met::Busy) => Err(self.end(Outlook::Owned(other.into(), head.address()))),
         }
     }
 

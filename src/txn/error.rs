@@ -45,6 +45,36 @@ impl<E> From<Abort> for TxAbort<E> {
     }
 }
 
+/// Turns an error of the caller's into the end of a transaction.
+///
+/// # Examples
+/// ```
+/// use latchwork::{OrAbort, Transaction, TxError, VersionedCell};
+///
+/// let account = VersionedCell::new(10_u32);
+/// let result = Transaction::builder().try_run(|tx| {
+///     let text = "eleven";
+///     let amount: u32 = text.parse().map_err(|_| "not a number").or_abort()?;
+///     Ok(tx.update(&account, |balance| balance + amount)?)
+/// });
+/// assert_eq!(result, Err(TxError::Aborted("not a number")));
+/// ```
+pub trait OrAbort<R, E> {
+    /// Returns the value, or the error as [`TxAbort::Transaction`].
+    ///
+    /// An [`Abort`] needs no such call: `?` turns it into [`TxAbort::Attempt`].
+    ///
+    /// # Errors
+    /// Returns the error.
+    fn or_abort(self) -> Result<R, TxAbort<E>>;
+}
+
+impl<R, E> OrAbort<R, E> for Result<R, E> {
+    fn or_abort(self) -> Result<R, TxAbort<E>> {
+        self.map_err(TxAbort::Transaction)
+    }
+}
+
 /// How often attempts were lost, and to what.
 ///
 /// # Examples
@@ -56,7 +86,8 @@ pub struct AbortReasons {
     pub read_conflicts: u64,
     /// Something that was to be written after it had been read had been written by others.
     pub write_conflicts: u64,
-    /// Another transaction, or a write of one cell, that had waited long enough went first.
+    /// Another transaction, or a write of one cell, that had waited long enough went first; or another transaction owned
+    /// a cell, and the attempt could not wait for it.
     pub overtaken: u64,
 }
 

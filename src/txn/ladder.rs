@@ -1,8 +1,11 @@
-//! How a transaction that keeps losing comes to win [X6].
+//! How a transaction that keeps losing comes to win [X6], and how long it waits for others.
 
+use std::time::Instant;
+
+use crate::cell::limit::has_passed;
 use crate::cell::{Head, Owner, Rank, Status};
 use crate::reclaim::Local;
-use crate::sync::tuning::{NAP_AFTER, OWN_ALL_AFTER, OWN_BEATEN_AFTER};
+use crate::sync::tuning::{LOSE_AFTER, NAP_AFTER, NOTIFY_AFTER, OWN_ALL_AFTER, OWN_BEATEN_AFTER};
 use crate::sync::{AtomicU64, Ordering, global, nap, spin_loop, yield_now};
 
 use super::error::AbortReasons;
@@ -29,12 +32,39 @@ impl AbortReasons {
     }
 }
 
-/// The losses of one transaction, over all its attempts.
+/// What an attempt does about an owner that it may not abort.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OnOwner {
+    /// Waits until the owner is decided, or the deadline has passed.
+    Wait,
+    /// Counts as lost after a short spin.
+    Lose,
+    /// Ends after a short spin, and has the end of the owner notify the task.
+    Notify,
+}
+
+/// Why an attempt does not wait for an owner any longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Met {
+    /// The attempt was aborted meanwhile, or may not wait.
+    Overtaken,
+    TimedOut,
+    /// The task waits without a thread.
+    Busy,
+}
+
+/// The losses of one transaction, over all its attempts, and its limits.
 pub(super) struct Ladder {
     pub(super) losses: u32,
+    /// How often a task has ended an attempt to wait for an owner: no loss, but as good a reason to climb.
+    waits: u32,
     pub(super) rank: Rank,
     /// What most transactions never need.
     history: Option<Box<History>>,
+    pub(super) deadline: Option<Instant>,
+    on_owner: OnOwner,
+    /// When the closure first asked to wait for a limited time.
+    pub(super) retries_since: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -45,27 +75,51 @@ struct History {
 }
 
 /// That of a transaction that has not lost yet.
-pub(super) static FIRST: Ladder = Ladder::new();
+pub(super) static FIRST: Ladder = Ladder::new(None, OnOwner::Wait);
 
 impl Ladder {
-    pub(super) const fn new() -> Self {
+    pub(super) const fn new(deadline: Option<Instant>, on_owner: OnOwner) -> Self {
         Ladder {
             losses: 0,
+            waits: 0,
             rank: Rank::NONE,
             history: None,
+            deadline,
+            on_owner,
+            retries_since: None,
         }
+    }
+
+    /// One with the same limits, and without losses.
+    pub(super) const fn again(&self) -> Self {
+        Ladder::new(self.deadline, self.on_owner)
     }
 
     /// An attempt was lost at the cell of this address, if at one.
     #[cold]
     pub(super) fn lose(&mut self, loss: Loss, at: Option<usize>) {
-        let History { reasons, beaten } = &mut **self.history.get_or_insert_default();
         self.losses = self.losses.saturating_add(1);
-        reasons.count(loss);
+        self.history.get_or_insert_default().reasons.count(loss);
+        self.climb(at);
+    }
+
+    /// A task has ended an attempt to wait for the owner of the cell of this address.
+    #[cold]
+    pub(super) fn wait_for_owner(&mut self, at: usize) {
+        self.waits = self.waits.saturating_add(1);
+        self.climb(Some(at));
+    }
+
+    fn setbacks(&self) -> u32 {
+        self.losses.saturating_add(self.waits)
+    }
+
+    fn climb(&mut self, at: Option<usize>) {
+        let beaten = &mut self.history.get_or_insert_default().beaten;
         if let Some(at) = at.filter(|at| !beaten.contains(at)) {
             beaten.push(at);
         }
-        if self.losses >= OWN_BEATEN_AFTER && !self.rank.is_ranked() {
+        if self.setbacks() >= OWN_BEATEN_AFTER && !self.rank.is_ranked() {
             // Relaxed: ages differ, and that is all that counts.
             self.rank = Rank::of_age(AGES.fetch_add(1, Ordering::Relaxed));
         }
@@ -98,16 +152,21 @@ impl Ladder {
     #[cold]
     fn owns_slow(&self, head: &Head) -> bool {
         let beaten = self.history.iter().flat_map(|history| &history.beaten);
-        self.losses >= OWN_ALL_AFTER || beaten.into_iter().any(|at| *at == head.address())
+        self.setbacks() >= OWN_ALL_AFTER || beaten.into_iter().any(|at| *at == head.address())
     }
 
     /// Waits until `other`, which owns a cell that this attempt wants, is decided; or decides it. `Err`: this
-    /// attempt was overtaken meanwhile.
+    /// attempt does not wait any longer.
     ///
     /// # Panics
     /// If `other` is a transaction of this thread, which cannot go on while this one waits.
     #[cold]
-    pub(super) fn meet(&self, other: &Owner, own: Option<&Owner>, local: &Local) -> Result<(), ()> {
+    pub(super) fn meet(
+        &self,
+        other: &Owner,
+        own: Option<&Owner>,
+        local: &Local,
+    ) -> Result<(), Met> {
         assert!(
             !other.is_of(local.thread()),
             "a transaction inside the closure of another wants a cell that the outer one owns"
@@ -120,11 +179,22 @@ impl Ladder {
                 return Ok(());
             }
             if own.is_some_and(|own| own.status() == Status::Aborted) {
-                return Err(());
+                return Err(Met::Overtaken);
             }
             if rank.goes_before(other.rank(), rounds) {
                 other.kill();
                 return Ok(());
+            }
+            if has_passed(self.deadline) {
+                return Err(Met::TimedOut);
+            }
+            match self.on_owner {
+                OnOwner::Lose if rounds >= LOSE_AFTER => return Err(Met::Overtaken),
+                // One without an age is aborted soon, and notifies no task.
+                OnOwner::Notify if rounds >= NOTIFY_AFTER && other.rank().is_ranked() => {
+                    return Err(Met::Busy);
+                }
+                _ => {}
             }
             if rounds < NAP_AFTER {
                 yield_now();
@@ -146,7 +216,7 @@ mod tests {
     fn who_meets_an_owner_goes_on_or_is_lost() {
         reclaim::with(|local| {
             let of_others = || Owner::new(Rank::NONE, local.thread() + 1);
-            let ladder = Ladder::new();
+            let ladder = FIRST.again();
             let (other, own) = (of_others(), of_others());
             assert_eq!(ladder.meet(&other, Some(&own), local), Ok(()));
             assert_eq!(other.status(), Status::Aborted);
@@ -155,16 +225,51 @@ mod tests {
             own.kill();
             assert_eq!(ladder.meet(&other, Some(&own), local), Ok(()));
             let other = of_others();
-            assert_eq!(ladder.meet(&other, Some(&own), local), Err(()));
+            assert_eq!(ladder.meet(&other, Some(&own), local), Err(Met::Overtaken));
             assert!(!other.status().is_decided());
         });
+    }
+
+    /// An owner with an age, of another thread and older, is waited for as long as the limits allow.
+    #[test]
+    fn a_limit_ends_the_wait_for_an_owner() {
+        reclaim::with(|local| {
+            let other = Owner::new(Rank::of_age(0), local.thread() + 1);
+            let past = Some(Instant::now());
+            for (deadline, on_owner, met) in [
+                (past, OnOwner::Wait, Met::TimedOut),
+                (past, OnOwner::Notify, Met::TimedOut),
+                (None, OnOwner::Lose, Met::Overtaken),
+                (None, OnOwner::Notify, Met::Busy),
+            ] {
+                let ladder = Ladder::new(deadline, on_owner);
+                assert_eq!(ladder.meet(&other, None, local), Err(met));
+                // Before one without an age none gives up but for its deadline.
+                let without_age = Owner::new(Rank::NONE, local.thread() + 1);
+                let met = ladder.meet(&without_age, None, local);
+                assert_eq!(met.is_ok(), deadline.is_none());
+            }
+            assert!(!other.status().is_decided());
+        });
+    }
+
+    /// A task that only ever waits gets an age too, and its waits are no losses.
+    #[test]
+    fn waits_of_a_task_count_for_its_age() {
+        let mut ladder = FIRST.again();
+        for n in 0..OWN_BEATEN_AFTER {
+            assert!(!ladder.rank.is_ranked(), "after {n}");
+            ladder.wait_for_owner(8);
+        }
+        assert!(ladder.rank.is_ranked());
+        assert_eq!((ladder.losses, ladder.reasons().total()), (0, 0));
     }
 
     #[test]
     fn what_was_lost_and_where_is_remembered() {
         let cells = [0, 0, 0].map(VersionedCell::new);
         let [a, b, c] = cells.each_ref().map(VersionedCell::head);
-        let mut ladder = Ladder::new();
+        let mut ladder = FIRST.again();
         assert_eq!(ladder.reasons(), AbortReasons::default());
         let losses = [
             (Loss::Read, Some(a)),

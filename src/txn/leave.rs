@@ -73,7 +73,12 @@ impl Attempt<'_> {
     }
 
     pub(super) fn retire_owner(&mut self) {
-        if self.owner.take().is_some() {
+        if let Some(owner) = self.owner.take() {
+            if self.ladder.rank.is_ranked() {
+                // It is decided: whoever comes to wait from now on finds that [X10].
+                let woken = &mut self.log.aftermath.woken;
+                woken.take_out_of_owner(owner.addr().get());
+            }
             // Every node of its own has been unlinked or stamped [X1].
             self.log.end_owner(self.local, &self.pin);
         }

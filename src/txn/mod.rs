@@ -8,6 +8,7 @@ mod aftermath;
 mod attempt;
 mod commit;
 mod error;
+mod future;
 mod ladder;
 mod leave;
 mod log;
@@ -18,10 +19,12 @@ pub(crate) mod stats;
 
 use core::fmt;
 use core::marker::PhantomData;
+use std::time::Duration;
 
-use attempt::{Attempt, Outlook};
-pub use error::{Abort, AbortReasons, TxAbort, TxError};
-pub use run::{RunAsync, Transaction};
+use attempt::Attempt;
+pub use error::{Abort, AbortReasons, OrAbort, TxAbort, TxError};
+pub use future::{RunAsync, TryRunAsync};
+pub use run::Transaction;
 pub use snapshot::{View, snapshot};
 pub use stats::LabelStats;
 
@@ -34,17 +37,23 @@ use crate::cell::{Version, VersionedCell};
 /// side effects to after the commit.
 ///
 /// # Blocking
-/// Nothing waits for a thread that is stalled, except that a transaction which keeps losing comes to own what it reads and
-/// writes, and others then wait for it. It owns the cells that it lost at after three losses, all that it meets after eight, and the
-/// eldest of those that do is never aborted. After [`Tx::retry`] it sleeps until something that it has read changes.
+/// Reads wait for no other thread. A transaction that repeatedly loses escalates: after three losses it owns the cells that it
+/// lost at, after eight all cells that it encounters, and the oldest of such transactions is never aborted. Others that write or
+/// commit one of those cells wait until it has ended, including while its closure sleeps. [`Transaction::timeout`] bounds
+/// that wait, and [`Transaction::run_async`] waits without a thread. After [`Tx::retry`] the thread sleeps until another
+/// thread changes a cell that the closure has read.
 ///
 /// # Panics
-/// If the closure does: then every cell is as it was. If the closure asks to wait for a change and has read nothing.
-/// Inside the closure, to write or wait for a cell directly, or in another transaction, if this one owns it. This holds in the
-/// destructors of thread-locals too. After 2⁶¹ moments, to read more cells than are looked through one by one.
+/// Panics if the closure panics: then every cell is as it was. Panics if the closure retries and no other thread could end
+/// the wait ([`TxError::RetryWithoutReads`]). Inside the closure, to write or wait for a cell directly, or in another
+/// transaction, panics if this one owns the cell, including in the destructors of thread-locals. After 2⁶¹ snapshots, panics
+/// to read more cells than are checked one by one.
 ///
-/// Whoever the closure meets while it writes cells directly or runs another transaction is dealt with by the age of this one: elder ones are waited for,
-/// others give way. So no ring of such closures waits for itself.
+/// # Deadlocks
+/// Writes and transactions that the closure runs besides its own go by the age of the outer transaction: older ones are
+/// waited for, others are aborted. So closures that write cells of each other do not deadlock. Threads that the closure waits
+/// for do not inherit that age: see [Other threads inside the closure](Tx#other-threads-inside-the-closure). A nested
+/// transaction commits by itself, even if the outer one does not.
 ///
 /// # Memory ordering
 /// A transaction synchronises with those whose writes it has read, and with all that committed before it began.
@@ -97,7 +106,7 @@ use crate::cell::{Version, VersionedCell};
 /// ```
 #[doc(alias = "STM")]
 pub fn atomically<'env, R>(f: impl for<'t> FnMut(&mut Tx<'t, 'env>) -> Result<R, Abort>) -> R {
-    match Transaction::builder().run(f) {
+    match Transaction::builder().run_without_limits(f) {
         Ok(result) => result,
         Err(error @ TxError::RetryWithoutReads) => panic!("{error}"),
         Err(_) => unreachable!("it goes on for ever"),
@@ -108,6 +117,40 @@ pub fn atomically<'env, R>(f: impl for<'t> FnMut(&mut Tx<'t, 'env>) -> Result<R,
 ///
 /// What it returns is valid to the end of the attempt. Once one of its methods has returned an [`Abort`], all do, and the attempt
 /// will not commit.
+///
+/// # Functions that work inside a transaction
+/// A function that accesses a cell through a `Tx` has this signature:
+///
+/// ```
+/// use latchwork::{Abort, Tx, VersionedCell, atomically};
+///
+/// fn take<'t, T: Default + Clone + Send + Sync + 'static>(
+///     tx: &mut Tx<'t, '_>,
+///     cell: &'t VersionedCell<T>,
+/// ) -> Result<T, Abort> {
+///     Ok(tx.swap(cell, T::default())?.clone())
+/// }
+///
+/// let (a, b) = (VersionedCell::new(3), VersionedCell::new(4));
+/// let sum = atomically(|tx| Ok(take(tx, &a)? + take(tx, &b)?));
+/// assert_eq!((sum, a.get(), b.get()), (7, 0, 0));
+/// ```
+///
+/// # What does not belong to the transaction
+/// Only accesses through `Tx` belong to it. A transaction that the closure runs by another call of [`atomically`] commits by
+/// itself, and stays committed if the outer attempt is lost or aborted: pass the `Tx` to compose. A panic that
+/// the closure catches does not undo the writes that were made before it: make them inside of
+/// [`or_else`](Self::or_else), which undoes those of a part that panics.
+///
+/// # Other threads inside the closure
+/// A `Tx` belongs to its thread. The closure of a transaction that has lost several attempts owns cells while it runs, and a
+/// write of such a cell on the same thread panics. The crate cannot recognise that another thread works for the closure. So if
+/// the closure waits for other threads (in [`std::thread::scope`], `rayon::join`, a parallel iterator or on a channel), and
+/// one of them writes a cell that the transaction owns, or runs a transaction that needs it, then both wait
+/// indefinitely. This does not show until the transaction has lost, so tests without contention pass. Such threads may only read
+/// cells directly and take snapshots. Read the inputs before the parallel part, return its results, and write them
+/// through the `Tx`, or run the parallel part outside of the transaction and use [`check`](Self::check) on
+/// the versions of its inputs.
 ///
 /// # Examples
 /// It does not leave the closure:
@@ -210,6 +253,29 @@ impl<'t, 'env: 't> Tx<'t, 'env> {
         Ok(())
     }
 
+    /// Has the transaction write a value, and returns the value that [`read`](Self::read) would have returned.
+    ///
+    /// # Errors
+    /// As `read`; then the value is dropped.
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::{VersionedCell, atomically};
+    /// let cell = VersionedCell::new("a".to_owned());
+    /// let before = atomically(|tx| Ok(tx.swap(&cell, "b".to_owned())?.clone()));
+    /// assert_eq!((before.as_str(), cell.get().as_str()), ("a", "b"));
+    /// ```
+    #[inline]
+    pub fn swap<T: Send + Sync + 'static>(
+        &mut self,
+        cell: &'t VersionedCell<T>,
+        value: T,
+    ) -> Result<&'t T, Abort> {
+        let (i, before) = self.attempt.value(cell)?;
+        self.attempt.write_at(i, value);
+        Ok(before)
+    }
+
     /// Returns the version of what [`read`](Self::read) would return, the next one if the transaction writes the cell.
     ///
     /// # Errors
@@ -262,17 +328,107 @@ impl<'t, 'env: 't> Tx<'t, 'env> {
         Ok(self.attempt.seen(i).version() == version)
     }
 
-    /// Ends the attempt, to try again once a cell that it has read has changed. Return what this returns.
+    /// Ends the attempt, and runs the closure again once a cell that it has read has changed. Return what this returns.
+    ///
+    /// The closure must check its condition again each time: it also runs again if the thread is unparked by other code
+    /// (through [`Thread::unpark`](std::thread::Thread::unpark)) or if a future is polled for another reason. Values that the
+    /// attempt was to write are dropped before it waits.
+    ///
+    /// # Blocking
+    /// Blocks the thread until another thread writes one of the cells. A [deadline](Transaction::deadline) ends the wait,
+    /// and [`run_async`](Transaction::run_async) waits without a thread.
     ///
     /// # Errors
-    /// Always.
+    /// Always returns an [`Abort`]. The transaction ends with [`TxError::RetryWithoutReads`] (and
+    /// [`atomically`] panics) if no other thread could end the wait: the closure has read nothing, or only values that the
+    /// attempt itself was to write and cells inside of those.
     ///
     /// # Examples
     /// See [`atomically`].
     pub fn retry<R>(&mut self) -> Result<R, Abort> {
+        Err(self.attempt.retry())
+    }
+
+    /// Returns if the condition holds, and otherwise does what [`retry`](Self::retry) does.
+    ///
+    /// Other libraries name this `check`; here [`check`](Self::check) compares a version.
+    ///
+    /// # Errors
+    /// Returns an [`Abort`] if the condition does not hold, or if the attempt has ended already.
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::{VersionedCell, atomically};
+    /// let stock = VersionedCell::new(3);
+    /// atomically(|tx| {
+    ///     let n = *tx.read(&stock)?;
+    ///     tx.require(n > 0)?; // sleeps until `stock` changes
+    ///     tx.set(&stock, n - 1)
+    /// });
+    /// assert_eq!(stock.get(), 2);
+    /// ```
+    pub fn require(&mut self, condition: bool) -> Result<(), Abort> {
         self.attempt.check_running()?;
-        self.attempt.outlook = Outlook::Retry;
-        Err(Abort(()))
+        match condition {
+            true => Ok(()),
+            false => self.retry(),
+        }
+    }
+
+    /// As [`retry`](Self::retry), but returns normally once the transaction has waited for `timeout`.
+    ///
+    /// The time counts from the first call of this method in the transaction, over all its attempts. A later call in the
+    /// same transaction uses the same start. Inside [`or_else`](Self::or_else), the shortest such wait of all alternatives
+    /// that have retried counts. A timeout that overflows [`Instant`](std::time::Instant) waits indefinitely.
+    ///
+    /// In a future the time is checked when the future is polled, and does not wake it: use the timers of the runtime.
+    ///
+    /// # Errors
+    /// Returns an [`Abort`] as [`retry`](Self::retry) does, until the time is over.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use latchwork::{VersionedCell, atomically};
+    /// let mailbox = VersionedCell::new(None::<&str>);
+    /// let letter = atomically(|tx| {
+    ///     let letter = *tx.read(&mailbox)?;
+    ///     if letter.is_none() {
+    ///         tx.retry_for(Duration::from_millis(2))?; // returns when there was no letter for so long
+    ///     }
+    ///     Ok(letter)
+    /// });
+    /// assert_eq!(letter, None);
+    /// ```
+    pub fn retry_for(&mut self, timeout: Duration) -> Result<(), Abort> {
+        self.attempt.retry_for(timeout)
+    }
+
+    /// Checks that all that the attempt has read is still current.
+    ///
+    /// What the closure sees is consistent without this call, and the commit checks again. A closure that computes for long
+    /// can call it to end early an attempt that could not commit.
+    ///
+    /// # Errors
+    /// Returns an [`Abort`] if another thread has written a cell that the attempt has read, or has aborted the attempt.
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::{VersionedCell, atomically};
+    /// let (input, output) = (VersionedCell::new(10_u64), VersionedCell::new(0));
+    /// atomically(|tx| {
+    ///     let n = *tx.read(&input)?;
+    ///     let mut sum = 0;
+    ///     for i in 1..=n {
+    ///         tx.validate()?;
+    ///         sum += i;
+    ///     }
+    ///     tx.set(&output, sum)
+    /// });
+    /// assert_eq!(output.get(), 55);
+    /// ```
+    pub fn validate(&mut self) -> Result<(), Abort> {
+        self.attempt.validate_now()
     }
 
     /// Ends the transaction with an error of the caller's. Return what this returns.
@@ -286,18 +442,21 @@ impl<'t, 'env: 't> Tx<'t, 'env> {
         Err(TxAbort::Transaction(error))
     }
 
-    /// Runs `f`; if it ends in [`retry`](Self::retry), forgets what it has written and runs `g` instead. If that does too, the
-    /// transaction waits for a change of what either has read.
+    /// Runs `f`; if it ends in [`retry`](Self::retry), undoes its writes and runs `g` instead. If `g` retries too, the
+    /// transaction waits for a change of the cells that either has read.
+    ///
+    /// Writes of an alternative that does not return `Ok` are undone before this returns: after a retry, after any error,
+    /// and after a panic that the closure catches around this call. Its reads stay part of what the transaction relies on.
+    /// So a closure can try a part with an error of its own, handle the error, and commit the rest. An error that is not a
+    /// retry is returned, and `g` does not run.
     ///
     /// # Errors
-    /// Those of whichever was last.
+    /// Returns the error of the alternative that ran last.
     ///
     /// # Examples
     /// ```
     /// use latchwork::{VersionedCell, atomically};
     /// let (a, b) = (VersionedCell::new(0), VersionedCell::new(5));
-    /// let take = |tx: &mut latchwork::Tx<'_, '_>| -> Result<(), latchwork::Abort> { tx.retry() };
-    /// # let _ = take;
     /// let taken = atomically(|tx| {
     ///     tx.or_else(
     ///         |tx| if *tx.read(&a)? == 0 { tx.retry() } else { Ok("a") },
@@ -313,14 +472,82 @@ impl<'t, 'env: 't> Tx<'t, 'env> {
     ) -> Result<R, E> {
         // An `Abort` that was ignored before is not to be taken for one of `f`.
         self.attempt.check_running()?;
-        let before = self.attempt.begin_alternative();
-        let result = f(self);
-        if !self.attempt.end_alternative(before) {
+        let result = self.alternative(f);
+        if !self.attempt.resume_after_retry() {
             return result;
         }
         // Also if `f` has ignored it.
         drop(result);
-        g(self)
+        self.alternative(g)
+    }
+
+    /// Runs `f` with each item in turn until it does not end in [`retry`](Self::retry), and returns its result.
+    ///
+    /// Each run is an alternative as in [`or_else`](Self::or_else). If all of them retry, or there is no item, the
+    /// transaction waits for a change of the cells that any of them has read.
+    ///
+    /// # Errors
+    /// Returns the error of the last run.
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::{VersionedCell, atomically};
+    /// let queues = [vec![], vec![1, 2], vec![3]].map(VersionedCell::new);
+    /// let next = atomically(|tx| {
+    ///     tx.first_of(&queues, |tx, queue| match tx.read(queue)?.split_first() {
+    ///         None => tx.retry(),
+    ///         Some((next, rest)) => {
+    ///             tx.set(queue, rest.to_vec())?;
+    ///             Ok(*next)
+    ///         }
+    ///     })
+    /// });
+    /// assert_eq!((next, queues[1].get()), (1, vec![2]));
+    /// ```
+    pub fn first_of<I, R, E: From<Abort>>(
+        &mut self,
+        items: impl IntoIterator<Item = I>,
+        mut f: impl FnMut(&mut Self, I) -> Result<R, E>,
+    ) -> Result<R, E> {
+        self.attempt.check_running()?;
+        for item in items {
+            let result = self.alternative(|tx| f(tx, item));
+            if !self.attempt.resume_after_retry() {
+                return result;
+            }
+        }
+        Ok(self.retry()?)
+    }
+
+    /// Runs a part of the closure whose writes are undone if it does not succeed, including when it panics.
+    fn alternative<R, E>(&mut self, f: impl FnOnce(&mut Self) -> Result<R, E>) -> Result<R, E> {
+        let before = self.attempt.begin_alternative();
+        let undo = Undo { tx: self, before };
+        let result = f(undo.tx);
+        // Also if it has ignored an `Abort`.
+        if result.is_ok() && undo.tx.attempt.check_running().is_ok() {
+            undo.keep();
+        }
+        result
+    }
+}
+
+/// Undoes the writes of an alternative when it is dropped.
+struct Undo<'a, 't, 'env> {
+    tx: &'a mut Tx<'t, 'env>,
+    before: usize,
+}
+
+impl Undo<'_, '_, '_> {
+    fn keep(self) {
+        self.tx.attempt.end_alternative(None);
+        core::mem::forget(self);
+    }
+}
+
+impl Drop for Undo<'_, '_, '_> {
+    fn drop(&mut self) {
+        self.tx.attempt.end_alternative(Some(self.before));
     }
 }
 

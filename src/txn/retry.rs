@@ -1,15 +1,36 @@
-//! Waiting until something that an attempt has read changes.
+//! Waiting until something that an attempt has read changes, or until the owner of a cell ends.
+#![allow(unsafe_code)]
 
+use core::ptr::NonNull;
 use std::time::Instant;
 
 use super::attempt::Attempt;
-use crate::cell::wait::{Place, enlist};
+use crate::cell::dropped::Watch;
+use crate::cell::wait::{Place, enlist, enlist_with_owner};
+use crate::cell::{Header, Owner};
 use crate::sync::Parker;
 use crate::wait::Notify;
 
 /// Places in the queues of all cells that an attempt has read. Given up when dropped.
-#[derive(Default)]
 pub(super) struct Places(#[allow(dead_code, reason = "its drop gives them up")] Vec<Place>);
+
+/// Places, before the drafts of the attempt are dropped.
+pub(super) struct Enlisted {
+    places: Places,
+    /// What was read, and which cells are dropped with the drafts, if there are any.
+    drafts: Option<(Vec<NonNull<Header>>, Watch)>,
+}
+
+impl Enlisted {
+    /// The places, once the attempt is over. `None`: no write can end the wait, because every cell was part of a value that
+    /// the attempt itself was to write, and was dropped with it [X8].
+    pub(super) fn settle(self) -> Option<Places> {
+        match self.drafts {
+            Some((nodes, watch)) if watch.has_seen(&nodes) => None,
+            _ => Some(self.places),
+        }
+    }
+}
 
 impl Attempt<'_> {
     pub(super) fn has_read(&self) -> bool {
@@ -18,7 +39,7 @@ impl Attempt<'_> {
 
     /// Joins the queues of all cells that were read; `None` if one has changed already. After the roll-back, and pinned
     /// still: a cell may be part of a value that goes with the pin [X8].
-    pub(super) fn enlist(&self, mut notify: impl FnMut() -> Notify) -> Option<Places> {
+    pub(super) fn enlist(&self, mut notify: impl FnMut() -> Notify) -> Option<Enlisted> {
         let mut places = Vec::with_capacity(self.log.entries.len());
         for i in 0..self.log.entries.len() {
             if let Some(seen) = self.log.entries[i].seen {
@@ -26,7 +47,20 @@ impl Attempt<'_> {
                 places.push(enlist(self.head(i), version, notify()).ok()?);
             }
         }
-        Some(Places(places))
+        let seen = || self.log.entries.iter().filter_map(|entry| entry.seen);
+        let has_drafts = !self.log.aftermath.unused.is_empty();
+        Some(Enlisted {
+            places: Places(places),
+            drafts: has_drafts.then(|| (seen().collect(), Watch::new())),
+        })
+    }
+
+    /// Has the end of a transaction, which the attempt has encountered, notify; `None` if it has ended already. After
+    /// the roll-back, so that the attempt holds nothing while it waits, and pinned still, so that the owner is
+    /// alive [X1] [X10].
+    pub(super) fn enlist_with_owner(&self, owner: NonNull<Owner>, notify: Notify) -> Option<Place> {
+        // SAFETY: found in a node under the pin of this attempt [X1].
+        enlist_with_owner(unsafe { owner.as_ref() }, notify)
     }
 }
 

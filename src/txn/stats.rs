@@ -1,11 +1,12 @@
 //! How transactions end, counted, in all and by label.
 
+use core::fmt;
 use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 
 use super::attempt::Outlook;
-use super::error::AbortReasons;
+use super::error::{AbortReasons, TxError};
 use super::ladder::Loss;
 use crate::sync::Counter;
 
@@ -28,24 +29,81 @@ static LABELS: Mutex<BTreeMap<&'static str, LabelStats>> = Mutex::new(BTreeMap::
 
 /// How the transactions of one [label](crate::Transaction::label) have ended.
 ///
+/// Each transaction that runs to an end is counted once, in one of the fields after `aborts`; [`ended`](Self::ended) is their
+/// sum. A future counts as soon as it is ready, or is dropped while it waits.
+///
 /// # Examples
 /// ```
 /// use latchwork::{Transaction, VersionedCell};
 ///
 /// let cell = VersionedCell::new(0);
-/// Transaction::builder().label("add").run(|tx| tx.update(&cell, |n| n + 1)).unwrap();
+/// let add = Transaction::builder().label("add");
+/// add.run(|tx| tx.update(&cell, |n| n + 1)).unwrap();
+/// add.try_run(|tx| tx.abort::<(), _>("not today")).unwrap_err();
+///
 /// let label = latchwork::stats().labels.into_iter().find(|label| label.label == "add").unwrap();
-/// assert_eq!((label.commits, label.aborts.total()), (1, 0));
+/// assert_eq!((label.commits, label.aborted, label.ended()), (1, 1, 2));
+/// assert_eq!(label.to_string(), "add: 1 committed, 1 aborted by the closure; no attempts lost");
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LabelStats {
     /// The label.
     pub label: &'static str,
+    /// Attempts that were lost, by reason, whatever their transactions came to.
+    pub aborts: AbortReasons,
     /// Transactions that have committed.
     pub commits: u64,
-    /// Attempts that were lost.
-    pub aborts: AbortReasons,
+    /// Transactions that have lost as many attempts as they were allowed.
+    pub contended: u64,
+    /// Transactions whose deadline has passed.
+    pub timed_out: u64,
+    /// Transactions whose closures have ended them with an error.
+    pub aborted: u64,
+    /// Transactions whose closures have waited for a change and had read nothing that can change.
+    pub retries_without_reads: u64,
+    /// Transactions that a panic has ended.
+    pub panicked: u64,
+    /// Transactions whose futures were dropped while they waited.
+    pub cancelled: u64,
+}
+
+impl LabelStats {
+    /// Returns the number of transactions that have ended.
+    pub fn ended(&self) -> u64 {
+        self.endings().iter().map(|(n, _)| n).sum()
+    }
+
+    fn endings(&self) -> [(u64, &'static str); 7] {
+        [
+            (self.commits, "committed"),
+            (self.contended, "contended"),
+            (self.timed_out, "timed out"),
+            (self.aborted, "aborted by the closure"),
+            (self.retries_without_reads, "retried without reads"),
+            (self.panicked, "panicked"),
+            (self.cancelled, "cancelled"),
+        ]
+    }
+}
+
+/// On one line, without what is zero.
+impl fmt::Display for LabelStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.label)?;
+        let mut separator = " ";
+        for (n, ending) in self.endings().into_iter().filter(|(n, _)| *n > 0) {
+            write!(f, "{separator}{n} {ending}")?;
+            separator = ", ";
+        }
+        if self.ended() == 0 {
+            f.write_str(" none ended")?;
+        }
+        match self.aborts.total() {
+            0 => f.write_str("; no attempts lost"),
+            total => write!(f, "; {total} attempts lost ({})", self.aborts),
+        }
+    }
 }
 
 /// An attempt has committed.
@@ -59,8 +117,10 @@ pub(super) fn count_commit(label: Option<&'static str>) {
 /// An attempt is over, and has not committed.
 #[cold]
 pub(super) fn count_end(label: Option<&'static str>, outlook: Outlook) {
-    let Outlook::Lost(loss, _) = outlook else {
-        return;
+    let loss = match outlook {
+        Outlook::Lost(loss, _) => loss,
+        Outlook::Owned(..) | Outlook::TimedOut => Loss::Overtaken,
+        Outlook::Running | Outlook::RunningUntil(_) | Outlook::Retry(_) => return,
     };
     match loss {
         Loss::Read => &TOTALS.read_conflicts,
@@ -70,6 +130,39 @@ pub(super) fn count_end(label: Option<&'static str>, outlook: Outlook) {
     .increment();
     if let Some(label) = label {
         count_by_label(label, |stats| stats.aborts.count(loss));
+    }
+}
+
+/// A transaction ends with an error.
+#[cold]
+pub(super) fn count_error<E>(label: Option<&'static str>, error: &TxError<E>) {
+    let Some(label) = label else {
+        return;
+    };
+    count_by_label(label, |stats| {
+        let ending = match error {
+            TxError::Contended { .. } => &mut stats.contended,
+            TxError::TimedOut => &mut stats.timed_out,
+            TxError::Aborted(_) => &mut stats.aborted,
+            TxError::RetryWithoutReads => &mut stats.retries_without_reads,
+        };
+        *ending += 1;
+    });
+}
+
+/// A panic ends a transaction.
+#[cold]
+pub(super) fn count_panic(label: Option<&'static str>) {
+    if let Some(label) = label {
+        count_by_label(label, |stats| stats.panicked += 1);
+    }
+}
+
+/// A future is dropped while its transaction waits.
+#[cold]
+pub(super) fn count_cancelled(label: Option<&'static str>) {
+    if let Some(label) = label {
+        count_by_label(label, |stats| stats.cancelled += 1);
     }
 }
 

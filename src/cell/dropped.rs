@@ -1,0 +1,65 @@
+//! Which cells this thread drops while an attempt drops its drafts: no write will ever wake those who wait for them.
+//!
+//! A transaction that waits for a change joins the queues of the cells that it has read. A cell inside a value that the attempt
+//! itself was to write is dropped with that value, before the transaction sleeps, and no other thread has ever
+//! reached it [X8]. Such a cell is recognised by its node, and not by its address: a destructor may move it first.
+
+use core::cell::{Cell, RefCell};
+use core::ptr::NonNull;
+
+use super::Header;
+use crate::sync::thread_local;
+
+thread_local! {
+    #[allow(clippy::missing_const_for_thread_local, reason = "a checker has no such form")]
+    static DROPPED: RefCell<Vec<NonNull<Header>>> = RefCell::new(Vec::new());
+}
+
+thread_local! {
+    /// How many watches there are, one inside the other.
+    #[allow(clippy::missing_const_for_thread_local, reason = "a checker has no such form")]
+    static WATCHES: Cell<usize> = Cell::new(0);
+}
+
+/// A cell is dropped that has the mark of waiters. A thread that is being torn down may have no list any more: then
+/// nothing is noted, and a transaction of its destructors that waits for such a cell relies on its deadline.
+#[cold]
+pub(super) fn note(node: NonNull<Header>) {
+    let is_watched = WATCHES.try_with(|watches| watches.get() > 0);
+    if is_watched.unwrap_or(false) {
+        let _ = DROPPED.try_with(|dropped| dropped.borrow_mut().push(node));
+    }
+}
+
+/// Notes which cells this thread drops, for as long as it lives. It stays on its thread: its maker ends it before the
+/// thread does anything else.
+pub(crate) struct Watch(());
+
+impl Watch {
+    #[cold]
+    pub(crate) fn new() -> Self {
+        let _ = WATCHES.try_with(|watches| watches.set(watches.get() + 1));
+        Watch(())
+    }
+
+    /// Whether each of the nodes was that of a cell that was dropped since.
+    pub(crate) fn has_seen(&self, nodes: &[NonNull<Header>]) -> bool {
+        let has_all = DROPPED.try_with(|dropped| {
+            let dropped = dropped.borrow();
+            nodes.iter().all(|node| dropped.contains(node))
+        });
+        has_all.unwrap_or(false)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let left = WATCHES.try_with(|watches| {
+            watches.set(watches.get() - 1);
+            watches.get()
+        });
+        if left.is_ok_and(|left| left == 0) {
+            let _ = DROPPED.try_with(|dropped| dropped.borrow_mut().clear());
+        }
+    }
+}

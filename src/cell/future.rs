@@ -1,0 +1,257 @@
+//! Writes that wait without a thread where a transaction owns the cell.
+
+use core::fmt;
+use core::future::Future;
+use core::pin::Pin;
+use core::task::{Context, Poll};
+
+use super::patience::{Lost, Patience};
+use super::wait::{OwnerOf, Place, enlist_with_owner_of};
+use super::{Conflict, Head, Version, VersionedCell};
+use crate::wait::Notify;
+
+/// Between two polls.
+enum State {
+    /// The next poll tries to write.
+    Tries,
+    /// Waits for the end of a transaction that owns the cell [X10].
+    Waits(Place),
+    /// It was ready, or a poll has panicked.
+    Ended,
+}
+
+impl State {
+    fn is_waiting(&self) -> bool {
+        matches!(self, State::Waits(_))
+    }
+
+    /// Makes attempts until one ends the write, or has to wait for an owner that has an age.
+    fn poll<R>(
+        &mut self,
+        context: &Context<'_>,
+        head: &Head,
+        mut attempt: impl FnMut(&Patience) -> Result<R, Lost>,
+    ) -> Poll<R> {
+        let notify = || Notify::Task(context.waker().clone());
+        // It stays so if user code panics below.
+        match core::mem::replace(self, State::Ended) {
+            State::Tries => {}
+            State::Waits(place) => {
+                if place.renew(notify()) {
+                    *self = State::Waits(place);
+                    return Poll::Pending;
+                }
+            }
+            State::Ended => panic!("polled after it was ready"),
+        }
+        let mut patience = Patience::new();
+        loop {
+            let lost = match attempt(&patience) {
+                Ok(result) => return Poll::Ready(result),
+                Err(lost) => lost,
+            };
+            if lost == Lost::Owned {
+                match enlist_with_owner_of(head, notify()) {
+                    OwnerOf::Enlisted(place) => {
+                        *self = State::Waits(place);
+                        return Poll::Pending;
+                    }
+                    OwnerOf::Ended => continue,
+                    // It is aborted once the patience with it is over.
+                    OwnerOf::WithoutAge => {}
+                }
+            }
+            patience.step_back(lost);
+        }
+    }
+}
+
+impl<T: Send + Sync + 'static> VersionedCell<T> {
+    /// As [`set`](Self::set), as a future that waits without blocking the thread while a transaction owns the cell.
+    ///
+    /// `poll` writes at once unless a transaction that has escalated owns the cell. Then it registers the waker, and the end
+    /// of that transaction wakes the task. A bound for the wait is that of the runtime, as `tokio::time::timeout`.
+    ///
+    /// # Panics
+    /// The future panics where [`set`](Self::set) does, and if it is polled after it was ready.
+    ///
+    /// # Cancel safety
+    /// A future that is dropped has written nothing unless it was ready, and drops the value.
+    ///
+    /// # Examples
+    /// ```
+    /// # pollster::block_on(async {
+    /// let cell = latchwork::VersionedCell::new(1);
+    /// let version = cell.set_async(2).await;
+    /// assert_eq!((cell.get(), cell.version()), (2, version));
+    /// # })
+    /// ```
+    pub fn set_async(&self, value: T) -> SetFuture<'_, T> {
+        SetFuture {
+            cell: self,
+            value: Some(value),
+            state: State::Tries,
+        }
+    }
+
+    /// As [`compare_and_set`](Self::compare_and_set), as a future that waits without blocking the thread while a
+    /// transaction owns the cell. See [`set_async`](Self::set_async).
+    ///
+    /// The version is compared when the future is polled, again after each wait.
+    ///
+    /// # Errors
+    /// The future returns a [`Conflict`] with the value as [`compare_and_set`](Self::compare_and_set) does.
+    ///
+    /// # Panics
+    /// The future panics where [`set_async`](Self::set_async) does.
+    ///
+    /// # Cancel safety
+    /// A future that is dropped has written nothing unless it was ready, and drops the value.
+    ///
+    /// # Examples
+    /// ```
+    /// # pollster::block_on(async {
+    /// let cell = latchwork::VersionedCell::new(1);
+    /// let seen = cell.version();
+    /// assert!(cell.compare_and_set_async(seen, 2).await.is_ok());
+    /// assert!(cell.compare_and_set_async(seen, 3).await.is_err());
+    /// # })
+    /// ```
+    pub fn compare_and_set_async(&self, expected: Version, value: T) -> CompareAndSetFuture<'_, T> {
+        CompareAndSetFuture {
+            cell: self,
+            expected,
+            value: Some(value),
+            state: State::Tries,
+        }
+    }
+
+    /// As [`update`](Self::update), as a future that waits without blocking the thread while a transaction owns the cell.
+    /// See [`set_async`](Self::set_async).
+    ///
+    /// `f` runs inside `poll`, pinned, once for each attempt.
+    ///
+    /// # Panics
+    /// The future panics if `f` does; then nothing is written. It panics where [`set_async`](Self::set_async) does.
+    ///
+    /// # Cancel safety
+    /// A future that is dropped has written nothing unless it was ready.
+    ///
+    /// # Examples
+    /// ```
+    /// # pollster::block_on(async {
+    /// let cell = latchwork::VersionedCell::new(1);
+    /// cell.update_async(|n| n + 1).await;
+    /// assert_eq!(cell.get(), 2);
+    /// # })
+    /// ```
+    pub fn update_async<F: FnMut(&T) -> T>(&self, f: F) -> UpdateFuture<'_, T, F> {
+        UpdateFuture {
+            cell: self,
+            f,
+            state: State::Tries,
+        }
+    }
+}
+
+/// Replaces the value of a cell. Made by [`VersionedCell::set_async`].
+///
+/// # Examples
+/// See [`VersionedCell::set_async`].
+#[must_use = "futures do nothing unless polled"]
+pub struct SetFuture<'c, T: Send + Sync + 'static> {
+    cell: &'c VersionedCell<T>,
+    value: Option<T>,
+    state: State,
+}
+
+/// Replaces the value of a cell if its version is the expected one. Made by
+/// [`VersionedCell::compare_and_set_async`].
+///
+/// # Examples
+/// See [`VersionedCell::compare_and_set_async`].
+#[must_use = "futures do nothing unless polled"]
+pub struct CompareAndSetFuture<'c, T: Send + Sync + 'static> {
+    cell: &'c VersionedCell<T>,
+    expected: Version,
+    value: Option<T>,
+    state: State,
+}
+
+/// Replaces the value of a cell by what a closure makes of it. Made by [`VersionedCell::update_async`].
+///
+/// # Examples
+/// See [`VersionedCell::update_async`].
+#[must_use = "futures do nothing unless polled"]
+pub struct UpdateFuture<'c, T: Send + Sync + 'static, F> {
+    cell: &'c VersionedCell<T>,
+    f: F,
+    state: State,
+}
+
+// Neither the value nor the closure is ever pinned.
+impl<T: Send + Sync + 'static> Unpin for SetFuture<'_, T> {}
+impl<T: Send + Sync + 'static> Unpin for CompareAndSetFuture<'_, T> {}
+impl<T: Send + Sync + 'static, F> Unpin for UpdateFuture<'_, T, F> {}
+
+impl<T: Send + Sync + 'static> Future for SetFuture<'_, T> {
+    type Output = Version;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Version> {
+        let SetFuture { cell, value, state } = self.get_mut();
+        state.poll(context, cell.head(), |patience| {
+            cell.set_once(patience, value)
+        })
+    }
+}
+
+impl<T: Send + Sync + 'static> Future for CompareAndSetFuture<'_, T> {
+    type Output = Result<Version, Conflict<T>>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let CompareAndSetFuture {
+            cell,
+            expected,
+            value,
+            state,
+        } = self.get_mut();
+        state.poll(context, cell.head(), |patience| {
+            cell.compare_and_set_once(patience, *expected, value)
+        })
+    }
+}
+
+impl<T: Send + Sync + 'static, F: FnMut(&T) -> T> Future for UpdateFuture<'_, T, F> {
+    type Output = Version;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Version> {
+        let UpdateFuture { cell, f, state } = self.get_mut();
+        state.poll(context, cell.head(), |patience| {
+            cell.update_once(patience, f)
+        })
+    }
+}
+
+impl<T: Send + Sync + 'static> fmt::Debug for SetFuture<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt_future("SetFuture", &self.state, f)
+    }
+}
+
+impl<T: Send + Sync + 'static> fmt::Debug for CompareAndSetFuture<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt_future("CompareAndSetFuture", &self.state, f)
+    }
+}
+
+impl<T: Send + Sync + 'static, F> fmt::Debug for UpdateFuture<'_, T, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt_future("UpdateFuture", &self.state, f)
+    }
+}
+
+fn fmt_future(name: &str, state: &State, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.debug_struct(name)
+        .field("is_waiting", &state.is_waiting())
+        .finish_non_exhaustive()
+}
