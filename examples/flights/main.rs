@@ -194,6 +194,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         },
         progress: &progress,
     };
+    progress.set_message("choosing the passes");
     let replays = amounts(&cli.work).into_iter().map(|work_ns| {
         let work = Work::nanos(work_ns);
         let passes = passes(cli.passes, &Replay { work, ..once })?;
