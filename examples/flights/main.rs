@@ -147,8 +147,8 @@ fn main() -> ExitCode {
     let Err(Failure { code, line }) = result else {
         return ExitCode::SUCCESS;
     };
-    // One line, whatever a path or a field contains. If stderr is closed, only the exit code reports
-    // the failure.
+    // One line, whatever a path or a field contains. If stderr is closed, only the exit code
+    // reports the failure.
     let line = line.replace(char::is_control, "?");
     let _ = writeln!(io::stderr(), "flights: {line}");
     ExitCode::from(code)
