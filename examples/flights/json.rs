@@ -15,8 +15,8 @@ pub(crate) struct JsonFile {
 }
 
 impl JsonFile {
-    /// Finds out whether the file can be written without touching what is there: a temporary file
-    /// is made beside it, as it will be in the end, and removed.
+    /// Checks whether the file can be written, without changing an existing file: creates a
+    /// temporary file beside it, as a successful run will do, and removes it.
     pub(crate) fn prepare(path: &Path) -> Result<Self, String> {
         // Through a symlink, so that the file it points to is replaced and not the link.
         let file = Self {
@@ -48,8 +48,8 @@ impl JsonFile {
         let temporary = self.temporary();
         let written = self.write_then_rename(&temporary, report);
         if written.is_err() {
-            // Whatever is left of it is of no use; if it cannot be removed either, the first error
-            // says more.
+            // An incomplete file is of no use; if its removal also fails, the first error is the
+            // better report.
             let _ = fs::remove_file(&temporary);
         }
         written.map_err(|e| self.error(&e))

@@ -147,8 +147,8 @@ fn main() -> ExitCode {
     let Err(Failure { code, line }) = result else {
         return ExitCode::SUCCESS;
     };
-    // One line, whatever a path or a field contains. If stderr is closed, only the exit code reports
-    // the failure.
+    // One line, whatever a path or a field contains. If stderr is closed, only the exit code
+    // reports the failure.
     let line = line.replace(char::is_control, "?");
     let _ = writeln!(io::stderr(), "flights: {line}");
     ExitCode::from(code)
@@ -194,6 +194,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         },
         progress: &progress,
     };
+    progress.set_message("choosing the passes");
     let replays = amounts(&cli.work).into_iter().map(|work_ns| {
         let work = Work::nanos(work_ns);
         let passes = passes(cli.passes, &Replay { work, ..once })?;

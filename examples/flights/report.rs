@@ -287,18 +287,24 @@ fn by_group(strategies: &[Summary]) -> Vec<usize> {
 
 /// One sentence: the fastest atomic strategy for each amount of work.
 fn verdict(report: &Report) -> String {
-    let fastest = report.runs.iter().enumerate().map(|(i, run)| {
+    let mut named = "";
+    let fastest = report.runs.iter().map(|run| {
         let atomic = run.strategies.iter().filter(|of| of.atomic);
         // The baseline is atomic and always run. Of equals, the first one is named.
         let best = atomic.reduce(|a, b| if b.ratio > a.ratio { b } else { a });
         let best = best.expect("the baseline is among the strategies");
-        let is = if i == 0 { " is the fastest" } else { "" };
+        let subject = match named {
+            "" => format!("{} is the fastest ", best.name),
+            same if same == best.name => String::new(),
+            _ => format!("{} ", best.name),
+        };
+        named = best.name;
         let factor = if best.name == report.baseline {
             String::new()
         } else {
             format!(" ({:.2} times {})", best.ratio, report.baseline)
         };
-        format!("{}{is} with {}{factor}", best.name, amount(run.work_ns))
+        format!("{subject}with {}{factor}", amount(run.work_ns))
     });
     let fastest = listed(fastest.collect());
     format!("Verdict: of the strategies whose steps are atomic, {fastest}.")

@@ -15,7 +15,7 @@ use crossbeam_utils::CachePadded;
 use crate::data::{Dataset, Flight};
 use crate::work::Work;
 
-/// What one aircraft did.
+/// The flights of one aircraft.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Flown {
     pub(crate) miles: u64,
@@ -32,7 +32,7 @@ impl Flown {
     }
 }
 
-/// What an audit adds up. Every flight is one departure and one arrival.
+/// The sums of an audit. Every flight is one departure and one arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sums {
     pub(crate) departures: u64,

@@ -15,7 +15,7 @@ impl Work {
         Self(Duration::from_nanos(nanos))
     }
 
-    /// Spends the time; no time costs nothing, not even a look at the clock.
+    /// Spends the time; no time costs nothing, not even a reading of the clock.
     #[inline]
     pub(crate) fn spend(self) {
         if self.0.is_zero() {

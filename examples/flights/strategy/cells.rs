@@ -66,14 +66,14 @@ impl Strategy for VersionedCells {
         Self(CellTotals::new(dataset))
     }
 
-    /// The work is done between departure and arrival; nothing is locked meanwhile.
+    /// The work is done between departure and arrival, while nothing is locked.
     fn step(&self, flight: &Flight, work: Work) -> u64 {
         let retries = self.depart(flight);
         work.spend();
         retries + self.arrive(flight)
     }
 
-    /// Waits for nobody, and each total is one that there was, but they are not of one moment.
+    /// Never waits. Each total is one that existed, but they are not of one instant.
     fn audit(&self) -> Sums {
         let pin = latchwork::pin();
         let sum = |cells: &Counts| cells.iter().map(|cell| *cell.read_in(&pin)).sum();

@@ -1,7 +1,8 @@
 //! `levels`: a mutex for each key, made in advance, and an order that the compiler checks.
 //!
-//! The same locks as `ordered`, without the convention: each kind of key is a level, and a step that took an origin before an
-//! aircraft would not compile. An audit takes all origins, and then all destinations, each kind in one call.
+//! The same locks as `ordered`, without the convention: each kind of key is a level, and a step
+//! that locks an origin before an aircraft does not compile. An audit locks all origins, and then all
+//! destinations, each kind in one call.
 
 use crossbeam_utils::CachePadded;
 use latchwork::ordered::{Above, Key, Level, OrderedMutex, OrderedMutexGuard, RootKey};
@@ -12,11 +13,11 @@ use crate::totals::{Cells, Sums, Tally};
 use crate::work::Work;
 
 latchwork::levels! {
-    /// Taken first.
+    /// Locked first.
     pub(crate) Aircraft;
-    /// Taken with an aircraft or without.
+    /// Locked with or without an aircraft.
     pub(crate) Origin;
-    /// Taken last.
+    /// Locked last.
     pub(crate) Destination;
 }
 
@@ -36,7 +37,7 @@ fn locks<L: Level>(n: usize) -> Locks<L> {
         .collect()
 }
 
-/// Locks, and counts whether somebody was there a moment before.
+/// Locks, and counts whether another thread held the lock just before.
 fn lock<'g, L: Above<K>, K: Level>(
     locks: &'g Locks<L>,
     id: u32,
@@ -49,7 +50,7 @@ fn lock<'g, L: Above<K>, K: Level>(
 }
 
 impl Levels {
-    /// Takes what is left of the locks of a flight, and does the step.
+    /// Acquires the remaining locks of a flight, and does the step.
     fn step_above<K: Level>(&self, flight: &Flight, work: Work, key: &mut Key<'_, K>) -> u64
     where
         Origin: Above<K>,

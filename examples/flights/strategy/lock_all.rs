@@ -1,5 +1,5 @@
 //! `lock-all`: the keys of a flight through [`LockTable::lock_all`], which picks the order and
-//! stores nothing for a key that nobody holds.
+//! stores nothing for a key that is not locked.
 
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
@@ -10,11 +10,11 @@ use crate::data::{AircraftId, Dataset, DestinationId, Flight, OriginId};
 use crate::totals::{Cells, Sums, Tally};
 use crate::work::Work;
 
-/// What a flight locks.
+/// A key that a step locks.
 ///
 /// A typed key rather than a bare number or the name: aircraft 2 and origin 2 are different things,
 /// and with a number they would share a lock; a name would be hashed again on every step although
-/// the program knows its id, as one whose records have primary keys does.
+/// the program has its id, as a program whose records have primary keys does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Key {
     Aircraft(AircraftId),
@@ -34,8 +34,8 @@ impl Hash for Key {
     }
 }
 
-/// A hasher for keys that are numbers: it maps each 64-bit number to another, so that no two keys ever
-/// share a lock, and spreads neighbours. Multiplication by an odd number and rotation can both be undone.
+/// A hasher for keys that are numbers: it maps each 64-bit number to another one, so that no two keys
+/// share a lock, and spreads neighbours. Multiplication by an odd number and rotation are invertible.
 #[derive(Default)]
 pub(super) struct Spread(u64);
 
@@ -45,8 +45,8 @@ impl Hasher for Spread {
     }
 
     fn write_u64(&mut self, number: u64) {
-        // Knuth's multiplier, 2^64 over the golden ratio: the high bits come out mixed, and the
-        // rotation puts them where the table looks first.
+        // Knuth's multiplier, 2^64 over the golden ratio: the high bits are mixed, and the
+        // rotation moves them to the bits that select the first slot.
         self.0 = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(26);
     }
 
@@ -57,7 +57,7 @@ impl Hasher for Spread {
 
 pub(crate) struct LockAll {
     table: LockTable<Key, BuildHasherDefault<Spread>>,
-    /// What an audit locks.
+    /// The keys that an audit locks.
     airports: Box<[Key]>,
     totals: Cells,
 }

@@ -1,11 +1,11 @@
-//! `ordered`: a mutex for each key, made in advance, and the discipline that everybody takes them
+//! `ordered`: a mutex for each key, made in advance, and the discipline that every step locks them
 //! in one order.
 //!
-//! This is what a careful programmer writes by hand: it needs every key before the start, a mutex
-//! for each whether or not anybody ever locks it, and a convention that nothing checks. The order
+//! A careful programmer writes this by hand. It needs every key before the start, a mutex for each
+//! key whether or not a step ever locks it, and a convention that nothing checks. The order
 //! here is aircraft, then origin, then destination; a flight has at most one of each, so that is a
-//! total order on the locks of a step. An audit takes all origins and all
-//! destinations by their ids, and is alone in taking several of a kind.
+//! total order on the locks of a step. An audit locks all origins and all
+//! destinations by their ids; only an audit locks several of a kind.
 
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;

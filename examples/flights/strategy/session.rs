@@ -1,8 +1,9 @@
-//! `session`: the keys of a flight in a [`Session`](latchwork::Session), one after the other as the row names them, and no
-//! order that anybody has to keep.
+//! `session`: a [`Session`](latchwork::Session) locks the keys of a flight one after the other, in
+//! the order of the row. No other order is required.
 //!
-//! The rows name the aircraft, then the origin, then the destination, so steps alone never meet in a circle. An audit goes through the
-//! destinations first, and does: who is told to give way releases what it holds and starts again.
+//! Steps alone cannot deadlock, because every row names the aircraft, then the origin, then the
+//! destination. An audit locks the destinations first, so that it can deadlock with a step. The
+//! victim releases its keys and starts again.
 
 use std::hash::BuildHasherDefault;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -19,15 +20,15 @@ type Hasher = BuildHasherDefault<Spread>;
 
 pub(crate) struct Sessions {
     table: LockTable<Key, Hasher>,
-    /// What an audit locks, in its order.
+    /// The keys that an audit locks, in its order.
     airports: Box<[Key]>,
     totals: Cells,
     deadlocks: AtomicU64,
 }
 
 impl Sessions {
-    /// Has a session lock what it needs, again and again until it has it. It stays as old as it is, so it does
-    /// not lose for ever.
+    /// Repeats `lock` with one session until it succeeds. The session keeps its age, so that it is
+    /// not the victim indefinitely.
     fn until_locked(
         &self,
         mut lock: impl FnMut(&mut Session<'_, Key, Hasher>) -> Result<(), LockError>,

@@ -1,5 +1,5 @@
-//! `transactions`: the totals of `cells`, those of a flight written in one transaction. A step is atomic
-//! although nothing is locked, and an audit is a snapshot: it sees one moment and holds up nobody.
+//! `transactions`: the totals of `cells`, but one transaction writes all totals of a flight. A step
+//! is atomic although it locks nothing. An audit is a snapshot, which delays no step.
 
 use latchwork::{AbortReasons, Transaction};
 
@@ -13,7 +13,7 @@ pub(crate) struct Transactions {
     totals: CellTotals,
     /// How each step is run.
     flight: Transaction,
-    /// What the label counted before this run.
+    /// The counts of the label before this run.
     before: AbortReasons,
 }
 
@@ -34,8 +34,8 @@ impl Strategy for Transactions {
         }
     }
 
-    /// The work is done in the transaction, after two of its three updates. An attempt that is lost is made
-    /// again, work and all.
+    /// The work is done in the transaction, after two of its three updates. An attempt that aborts
+    /// is repeated with its work.
     fn step(&self, flight: &Flight, work: Work) -> u64 {
         let aircraft = flight
             .aircraft
@@ -65,7 +65,7 @@ impl Strategy for Transactions {
         })
     }
 
-    /// Waits for nobody, and yet all totals are of one moment.
+    /// Never waits; all totals are of one instant.
     fn audit(&self) -> Sums {
         latchwork::snapshot(|s| Sums {
             departures: self.totals.departures.iter().map(|c| *s.read(c)).sum(),
@@ -78,7 +78,7 @@ impl Strategy for Transactions {
     }
 }
 
-/// What the label has counted since the program began.
+/// The counts of the label since the program began.
 fn counted() -> AbortReasons {
     let labels = latchwork::stats().labels;
     let ours = labels.into_iter().find(|of| of.label == LABEL);

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! cargo run --release -p latchwork-bench --bin report -- [--quick] [--only NAMES [--add FILE]] [--write FILE]
+//! cargo run --release -p latchwork-bench --bin report -- --summary FILE
 //! ```
 
 mod questions;
 mod render;
 mod row;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use latchwork_bench::heap::CountingAllocator;
@@ -21,10 +22,12 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 const USAGE: &str = "\
 usage: report [--quick] [--only NAMES [--add FILE]] [--write FILE]
+       report --summary FILE
   --quick       fewer and shorter rounds, for a look in passing
   --only NAMES  these questions only, separated by commas; an unknown name lists them
   --add FILE    also put the answers into the report in FILE, marked as measured apart
-  --write FILE  also write the report to FILE; not with --only";
+  --write FILE  also write the report to FILE; not with --only
+  --summary FILE  measure nothing; rebuild the list of misses in FILE from its tables";
 
 /// What the command line asks for.
 #[derive(Debug, Default)]
@@ -33,6 +36,7 @@ struct Options {
     only: Option<String>,
     add: Option<PathBuf>,
     write: Option<PathBuf>,
+    summary: Option<PathBuf>,
 }
 
 impl Options {
@@ -45,6 +49,7 @@ impl Options {
                 "--only" => options.only = Some(value()?),
                 "--add" => options.add = Some(value()?.into()),
                 "--write" => options.write = Some(value()?.into()),
+                "--summary" => options.summary = Some(value()?.into()),
                 _ => return Err(format!("{argument} is not an option")),
             }
         }
@@ -53,6 +58,10 @@ impl Options {
         }
         if options.add.is_some() && (options.only.is_none() || options.quick) {
             return Err("--add goes with --only, and not with --quick".to_owned());
+        }
+        let measures = options.quick || options.only.is_some() || options.write.is_some();
+        if options.summary.is_some() && measures {
+            return Err("--summary measures nothing, so it excludes the other options".to_owned());
         }
         Ok(options)
     }
@@ -65,6 +74,13 @@ fn run() -> Result<(), String> {
     }
     let options =
         Options::parse(arguments.into_iter()).map_err(|error| format!("{error}\n{USAGE}"))?;
+    let of_file = |file: &Path, error: std::io::Error| format!("{}: {error}", file.display());
+    if let Some(file) = &options.summary {
+        let old = std::fs::read_to_string(file);
+        return old
+            .and_then(|old| std::fs::write(file, render::with_summary(&old)))
+            .map_err(|error| of_file(file, error));
+    }
     let only: Option<Vec<_>> = options
         .only
         .as_deref()
@@ -100,7 +116,7 @@ fn run() -> Result<(), String> {
         (None, None) => return Ok(()),
     };
     text.and_then(|text| std::fs::write(file, text))
-        .map_err(|error| format!("{}: {error}", file.display()))
+        .map_err(|error| of_file(file, error))
 }
 
 fn main() -> ExitCode {

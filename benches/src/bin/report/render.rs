@@ -6,23 +6,26 @@ use latchwork_bench::machine::{Machine, peers_in_words, today};
 use latchwork_bench::ratio::Plan;
 
 use crate::questions::Question;
-use crate::row::{Row, Target};
+use crate::row::{Row, Sense, Target};
+
+/// The heading of the summary.
+const SUMMARY: &str = "## Where it falls short\n";
 
 /// Renders the whole report.
 pub(crate) fn report(answers: &[(&Question, Vec<Row>)], quick: bool) -> String {
     let mut text = String::new();
     // Writing to a string does not fail.
     let _ = head(&mut text, quick);
-    let rows = || answers.iter().flat_map(|(_, rows)| rows);
-    let _ = summary(&mut text, rows().collect());
+    text += SUMMARY;
+    text += "\n";
     for (question, rows) in answers {
         let _ = section(&mut text, question, rows);
     }
-    text
+    with_summary(&text)
 }
 
-/// Puts answers into a report that was written before, each in the place of its section or at the end, and says of
-/// each that it was measured apart.
+/// Inserts answers into an existing report. Each replaces its section or is appended, with a note
+/// that it was measured apart. The summary is made anew.
 pub(crate) fn added(mut report: String, answers: &[(&Question, Vec<Row>)]) -> String {
     for (question, rows) in answers {
         let mut new = String::new();
@@ -36,10 +39,27 @@ pub(crate) fn added(mut report: String, answers: &[(&Question, Vec<Row>)]) -> St
         let end = end.map_or(report.len(), |length| start + length + 1);
         report.replace_range(start..end, &new);
     }
-    report
+    with_summary(&report)
 }
 
-/// What the head and the summary of a report would say of one section.
+/// The report with a summary that is made from its tables: they are all that it depends on, so that
+/// the two agree whichever sections were measured last.
+pub(crate) fn with_summary(report: &str) -> String {
+    let mut summary = String::new();
+    // Writing to a string does not fail.
+    let _ = summarise(&mut summary, &entries(report));
+    let first = report.find("\n## ").map_or(report.len(), |at| at + 1);
+    let start = report.find(SUMMARY).unwrap_or(first);
+    let end = match report[start..].strip_prefix(SUMMARY) {
+        Some(rest) => rest
+            .find("\n## ")
+            .map_or(report.len(), |length| start + SUMMARY.len() + length + 1),
+        None => start,
+    };
+    [&report[..start], &summary, &report[end..]].concat()
+}
+
+/// The note that a section was measured apart, with the machine on which it was.
 fn apart(text: &mut String, question: &Question, rows: &[Row]) -> std::fmt::Result {
     let machine = Machine::here();
     let judged = rows.iter().filter(|row| row.reached().is_some()).count();
@@ -47,7 +67,7 @@ fn apart(text: &mut String, question: &Question, rows: &[Row]) -> std::fmt::Resu
     writeln!(
         text,
         "Measured apart on {} by the same program with `--only {} --add benches/REPORT.md` (the whole report does it too): \
-         {}, {} cores, {}; {}. {} of {judged} targets are reached; the count at the top leaves them out.\n",
+         {}, {} cores, {}; {}. {} of {judged} targets are reached.\n",
         today(),
         question.name,
         machine.cpu,
@@ -79,10 +99,11 @@ fn head(text: &mut String, quick: bool) -> std::fmt::Result {
         text,
         "Each ratio is ours divided by the baseline's, both measured in one process and in turn: {rounds} rounds, \
          {rebuilds} times over with everything built anew, a run lasting {span} ms on one thread and {crowd} ms on \
-         several; of a run on one thread the fastest quarter counts. The ratio is the median over all rounds, with the quartiles beside it. The last column gives the \
+         several; of a run on one thread the fastest quarter counts. The ratio is the median over all rounds, with the quartiles beside it. The column `context` gives the \
          median results themselves, ours first: they are context, not evidence, for the same program runs two or \
          three times slower a minute later on a shared machine. Targets were set before anything was measured; a \
-         row without one is information.\n",
+         row without one is information. A row that compares ours with a peer says whether a lower or a higher number \
+         is better.\n",
         rounds = plan.rounds,
         rebuilds = plan.rebuilds,
         span = plan.span.as_millis(),
@@ -90,28 +111,114 @@ fn head(text: &mut String, quick: bool) -> std::fmt::Result {
     )
 }
 
-/// What was not reached, and where a peer is the better choice.
-fn summary(text: &mut String, rows: Vec<&Row>) -> std::fmt::Result {
-    let judged: Vec<_> = rows.iter().filter(|row| row.reached().is_some()).collect();
-    let missed: Vec<_> = judged
-        .iter()
-        .filter(|row| row.reached() == Some(false))
-        .collect();
-    let lost: Vec<_> = rows.iter().filter(|row| row.is_lost()).collect();
-    writeln!(text, "## Where it falls short\n")?;
+/// One row of a table, as the report shows it.
+#[derive(Debug)]
+struct Entry<'a> {
+    what: &'a str,
+    against: &'a str,
+    target: &'a str,
+    median: &'a str,
+    quartiles: &'a str,
+    reached: &'a str,
+    better: &'a str,
+}
+
+/// The rows of all tables.
+fn entries(report: &str) -> Vec<Entry<'_>> {
+    let (mut found, mut columns) = (Vec::new(), Vec::new());
+    for line in report.lines() {
+        let Some(cells) = line.strip_prefix('|').and_then(|l| l.strip_suffix('|')) else {
+            columns.clear();
+            continue;
+        };
+        let cells: Vec<&str> = cells.split('|').map(str::trim).collect();
+        if cells[0] == "what" {
+            columns = cells;
+        } else if !columns.is_empty() && !cells[0].starts_with("---") {
+            let cell = |name: &str| {
+                let column = columns.iter().position(|column| *column == name);
+                column.and_then(|at| cells.get(at)).copied().unwrap_or("")
+            };
+            found.push(Entry {
+                what: cell("what"),
+                against: cell("against"),
+                target: cell("target"),
+                median: cell("median"),
+                quartiles: cell("quartiles"),
+                reached: cell("reached"),
+                better: cell("better"),
+            });
+        }
+    }
+    found
+}
+
+impl Entry<'_> {
+    fn name(&self) -> String {
+        if self.against.is_empty() {
+            self.what.to_owned()
+        } else {
+            format!("{}, against {}", self.what, self.against)
+        }
+    }
+
+    /// How many times the median is beyond the target, if the target is missed.
+    fn missed_by(&self) -> Option<f64> {
+        if self.reached != "**no**" {
+            return None;
+        }
+        let bound = self.target.trim_start_matches(['≤', '≥', ' ']);
+        let (Some(median), Some(bound)) = (parsed(self.median), parsed(bound)) else {
+            return Some(f64::INFINITY);
+        };
+        Some(if self.target.starts_with('≤') {
+            median / bound
+        } else {
+            bound / median
+        })
+    }
+
+    /// How many times the peer is better, if three quarters of the rounds agree that it is. A
+    /// quartile that is rounded to 1 counts for the peer.
+    fn lost_by(&self) -> Option<f64> {
+        let median = parsed(self.median)?;
+        let quartiles = self.quartiles.split_once(" to ");
+        let (lower, upper) = match quartiles {
+            Some((lower, upper)) => (parsed(lower)?, parsed(upper)?),
+            None => (median, median),
+        };
+        match self.better {
+            "lower" if median > 1.0 && lower >= 1.0 => Some(median),
+            "higher" if median < 1.0 && upper <= 1.0 => Some(1.0 / median),
+            _ => None,
+        }
+    }
+}
+
+/// The number with which a cell begins.
+fn parsed(cell: &str) -> Option<f64> {
+    cell.split(' ').next()?.parse().ok()
+}
+
+/// The missed targets, and the rows in which a peer is the better choice; the largest first.
+fn summarise(text: &mut String, entries: &[Entry<'_>]) -> std::fmt::Result {
+    let judged = entries.iter().filter(|entry| !entry.reached.is_empty());
+    let missed = by_size(entries, Entry::missed_by);
+    let lost = by_size(entries, Entry::lost_by);
+    let judged = judged.count();
+    writeln!(text, "{SUMMARY}")?;
     writeln!(
         text,
-        "{} of {} targets are reached.",
-        judged.len() - missed.len(),
-        judged.len()
+        "{} of {judged} targets are reached.",
+        judged - missed.len()
     )?;
-    for row in missed {
+    for entry in missed {
         writeln!(
             text,
             "- Missed: {}: {}, target {}.",
-            name(row),
-            median(row),
-            target(row)
+            entry.name(),
+            entry.median,
+            entry.target
         )?;
     }
     if lost.is_empty() {
@@ -122,28 +229,45 @@ fn summary(text: &mut String, rows: Vec<&Row>) -> std::fmt::Result {
             "\nThe other side was faster in at least three quarters of the rounds here:"
         )?;
     }
-    for row in lost {
-        writeln!(text, "- {}: {}.", name(row), median(row))?;
+    for entry in lost {
+        writeln!(text, "- {}: {}.", entry.name(), entry.median)?;
     }
     writeln!(text)
+}
+
+/// The entries that have a `size`, the largest first.
+fn by_size<'e, 'a>(
+    entries: &'e [Entry<'a>],
+    size: fn(&Entry<'a>) -> Option<f64>,
+) -> Vec<&'e Entry<'a>> {
+    let sized = entries.iter().filter_map(|e| Some((size(e)?, e)));
+    let mut sized: Vec<_> = sized.collect();
+    sized.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+    sized.into_iter().map(|(_, entry)| entry).collect()
 }
 
 fn section(text: &mut String, question: &Question, rows: &[Row]) -> std::fmt::Result {
     writeln!(text, "## {}\n\n{}\n", question.title, question.prose)?;
     writeln!(
         text,
-        "| what | against | target | median | quartiles | reached | context |"
+        "| what | against | target | median | quartiles | reached | context | better |"
     )?;
-    writeln!(text, "|---|---|---|---|---|---|---|")?;
+    writeln!(text, "|---|---|---|---|---|---|---|---|")?;
     for row in rows {
         let reached = match row.reached() {
             None => "",
             Some(true) => "yes",
             Some(false) => "**no**",
         };
+        // Only a row that compares ours with a peer says which side is the better choice.
+        let better = match row.sense {
+            Sense::Time => "lower",
+            Sense::Throughput => "higher",
+            Sense::Alone => "",
+        };
         writeln!(
             text,
-            "| {} | {} | {} | {} | {} | {reached} | {} |",
+            "| {} | {} | {} | {} | {} | {reached} | {} | {better} |",
             row.what,
             row.against,
             target(row),
@@ -153,14 +277,6 @@ fn section(text: &mut String, question: &Question, rows: &[Row]) -> std::fmt::Re
         )?;
     }
     writeln!(text)
-}
-
-fn name(row: &Row) -> String {
-    if row.against.is_empty() {
-        row.what.clone()
-    } else {
-        format!("{}, against {}", row.what, row.against)
-    }
 }
 
 fn target(row: &Row) -> String {
@@ -195,4 +311,120 @@ fn number(value: f64) -> String {
         _ => 2,
     };
     format!("{value:.decimals$}")
+}
+
+#[cfg(test)]
+mod tests {
+    use latchwork_bench::ratio::Quartiles;
+
+    use super::{Entry, added, entries, with_summary};
+    use crate::questions::Question;
+    use crate::row::{Row, Sense};
+
+    const COMMITTED: &str = include_str!("../../../REPORT.md");
+
+    fn question(name: &'static str, title: &'static str) -> Question {
+        Question {
+            name,
+            title,
+            prose: "Why.",
+            measure: |_| Vec::new(),
+        }
+    }
+
+    fn row(what: &str, sense: Sense, [lower, median, upper]: [f64; 3]) -> Row {
+        Row {
+            sense,
+            value: Some(Quartiles {
+                lower,
+                median,
+                upper,
+            }),
+            against: "peer".to_owned(),
+            ..Row::exact(what, median, "")
+        }
+    }
+
+    /// The summary alone, as lines.
+    fn summary(report: &str) -> Vec<&str> {
+        let lines = report.lines().skip_while(|l| !l.contains("falls short"));
+        let lines = lines.skip(1).take_while(|line| !line.starts_with("## "));
+        lines.filter(|line| !line.is_empty()).collect()
+    }
+
+    #[test]
+    fn the_list_of_misses_follows_a_section_that_was_measured_apart() {
+        let (one, two) = (question("one", "One"), question("two", "Two"));
+        let old = vec![
+            row("a", Sense::Time, [6.8, 6.84, 6.9]).at_most(6.0),
+            row("b", Sense::Alone, [1.0, 1.2, 1.3]).at_most(2.0),
+        ];
+        let report = super::report(&[(&one, old)], true);
+        assert_eq!(
+            summary(&report),
+            [
+                "1 of 2 targets are reached.",
+                "- Missed: a, against peer: 6.84, target ≤ 6.00.",
+                "The other side was faster in at least three quarters of the rounds here:",
+                "- a, against peer: 6.84.",
+            ]
+        );
+
+        // The figure changes, the target is reached, and a new section has the largest miss.
+        let new = vec![row("a", Sense::Time, [5.9, 5.94, 6.1]).at_most(6.0)];
+        let beside = vec![
+            row("c", Sense::Alone, [1.0, 1.1, 1.2]).at_most(1.0),
+            row("d", Sense::Throughput, [0.2, 0.31, 0.4]).at_least(0.8),
+            row("e", Sense::Throughput, [0.9, 0.95, 1.1]),
+            row("f", Sense::Throughput, [0.9, 0.95, 0.996]),
+        ];
+        let report = added(report, &[(&one, new), (&two, beside)]);
+        assert_eq!(
+            summary(&report),
+            [
+                "1 of 3 targets are reached.",
+                "- Missed: d, against peer: 0.31, target ≥ 0.80.",
+                "- Missed: c, against peer: 1.10, target ≤ 1.00.",
+                "The other side was faster in at least three quarters of the rounds here:",
+                "- a, against peer: 5.94.",
+                "- d, against peer: 0.31.",
+                "- f, against peer: 0.95.",
+            ]
+        );
+        assert_eq!(with_summary(&report), report, "it is complete");
+        assert_eq!(report.matches("falls short").count(), 1);
+    }
+
+    #[test]
+    fn a_row_that_was_not_measured_is_the_first_miss() {
+        let mut missing = row("gone", Sense::Alone, [0.0; 3]).at_most(1.0);
+        missing.value = None;
+        let rows = vec![
+            row("far", Sense::Alone, [9.0; 3]).at_most(1.0),
+            missing,
+            row("near", Sense::Alone, [0.5; 3]).at_most(1.0),
+        ];
+        let report = super::report(&[(&question("q", "Q"), rows)], true);
+        assert_eq!(
+            summary(&report),
+            [
+                "1 of 3 targets are reached.",
+                "- Missed: gone, against peer: not measured, target ≤ 1.00.",
+                "- Missed: far, against peer: 9.00, target ≤ 1.00.",
+                "No baseline or peer was clearly faster in any row.",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_list_of_the_committed_report_is_that_of_its_tables() {
+        let rows = entries(COMMITTED);
+        assert!(rows.len() > 100, "{} rows", rows.len());
+        let compared = |entry: &&Entry<'_>| !entry.better.is_empty();
+        assert!(rows.iter().filter(compared).count() > 50);
+        assert!(
+            with_summary(COMMITTED) == COMMITTED,
+            "run `cargo run --release -p latchwork-bench --bin report -- --summary benches/REPORT.md`"
+        );
+    }
 }

@@ -18,7 +18,7 @@ impl Target {
     }
 }
 
-/// What the number means to somebody who wants to know whether another crate is the better choice.
+/// How to read the number when choosing between this crate and a peer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Sense {
     /// Time of ours divided by time of a peer's.
@@ -176,14 +176,5 @@ impl Row {
             self.value
                 .is_some_and(|value| target.is_met_by(value.median)),
         )
-    }
-
-    /// Whether a peer did clearly better: three quarters of the rounds agree.
-    pub(crate) fn is_lost(&self) -> bool {
-        self.value.is_some_and(|value| match self.sense {
-            Sense::Time => value.lower > 1.0,
-            Sense::Throughput => value.upper < 1.0,
-            Sense::Alone => false,
-        })
     }
 }
