@@ -114,7 +114,7 @@ pub mod tasks {}
 /// | barging | to get a key past those who wait for it |
 /// | hand-off | to give a key to the oldest waiter |
 /// | session | an owner of many keys of one table, which it takes as it goes: a [`Session`](crate::Session) |
-/// | owner | a session, as the search for deadlocks knows it |
+/// | owner | a session, or a set of `lock_all` that waits, as the detection of deadlocks knows it |
 /// | upgrade | to hold a key exclusively that one holds shared, without giving it up in between |
 /// | deadlock | sessions of which each waits for the next, and the last for the first |
 /// | hard, soft wait | for a holder whose mode excludes one's own; for somebody ahead in the queue |

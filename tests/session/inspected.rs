@@ -90,7 +90,7 @@ fn sets_that_wait_are_listed() {
     });
     let owner = two.waiters[0].owner.as_ref().unwrap();
     assert_eq!(owner.kind, OwnerKind::Set { keys: 3 });
-    assert_eq!(one.known_holders, [owner.clone()]);
+    assert_eq!(one.known_holders, std::slice::from_ref(owner));
     assert_eq!(
         (table.stats().waiting_sets, table.stats().waiting_sessions),
         (1, 0)
