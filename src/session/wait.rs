@@ -36,7 +36,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         let deadline = self.deadline(begun);
         if core::mem::take(&mut self.lost) {
             self.await_turn(deadline);
-            // The other victim's turn may have taken as long as the key was held.
+            // The key may have been released in the turns of the other victims.
             if !upgrade && self.try_take(want) {
                 return Ok(());
             }

@@ -200,7 +200,7 @@ fn a_task_that_lost_waits_for_no_turn() {
 /// other 40 to 400 times for each session that ended.
 #[test]
 fn victims_do_not_lose_to_each_other() {
-    const SESSIONS: u64 = 20;
+    const SESSIONS: u64 = 4;
     const THREADS: u64 = 16;
     let _watchdog = watchdog("victims_do_not_lose_to_each_other");
     for fairness in [Fairness::Eventual, Fairness::Fifo] {
