@@ -259,10 +259,14 @@ impl Model {
         }
     }
 
-    /// Whether a queued task gets the key: the head, if it was woken and the key fits.
+    /// Whether a queued task acquires the key: the head, if it was woken and the key fits; any other, out of turn, where a
+    /// newcomer could or where the key is free.
     fn look(&mut self, id: Id, hash: u64, mode: Mode) -> bool {
+        if self.lock(hash).queue[0].0 != id {
+            return self.fairness == Fairness::Eventual && self.overtake(id, hash, mode);
+        }
         let lock = self.lock(hash);
-        if !lock.woken || lock.queue[0].0 != id {
+        if !lock.woken {
             return false;
         }
         if !lock.fits(mode) {
@@ -272,6 +276,17 @@ impl Model {
         let run = lock.admit_run();
         self.grant(run, Some(id));
         true
+    }
+
+    fn overtake(&mut self, id: Id, hash: u64, mode: Mode) -> bool {
+        let lock = self.lock(hash);
+        let may = lock.admits(mode) || lock.holders() == 0;
+        if may {
+            lock.queue.retain(|waiter| waiter.0 != id);
+            lock.hold(mode);
+            self.granted += 1;
+        }
+        may
     }
 
     /// The future is dropped.
