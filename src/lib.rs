@@ -67,6 +67,8 @@ pub mod docs;
 #[cfg(latchwork_loom)]
 #[doc(hidden)]
 pub use cell::model;
+#[doc(hidden)]
+pub use cell::outside_of_closures;
 pub use cell::{
     Changed, Conflict, OwnedSnapshot, ParseVersionError, ReadPin, RetryPolicy, Snapshot,
     SnapshotRef, UpdateError, Version, VersionedCell, pin,

@@ -43,6 +43,13 @@ use crate::cell::{Version, VersionedCell};
 /// Inside the closure, to write or wait for a cell directly, or in another transaction, if this one owns it. This holds in the
 /// destructors of thread-locals too. After 2⁶¹ moments, to read more cells than are looked through one by one.
 ///
+/// In debug builds, panics when the closure reads, writes or waits for a cell directly that this attempt has read or written. Such an
+/// access bypasses the transaction: a read returns the value of another moment, and a write makes the attempt lose. The message
+/// names the type of the value, the label of the transaction and the place. Other cells, other threads, nested transactions and
+/// [`snapshot`] are not affected, and neither are destructors and wakers that run after the attempt. In debug builds, panics if the
+/// transaction would sleep in [`Tx::retry`] while its thread keeps a [`Snapshot`](crate::Snapshot) or a
+/// [`ReadPin`](crate::ReadPin): these hold back the replaced values of all cells.
+///
 /// Whoever the closure meets while it writes cells directly or runs another transaction is dealt with by the age of this one: elder ones are waited for,
 /// others give way. So no ring of such closures waits for itself.
 ///
@@ -262,6 +269,10 @@ impl<'t, 'env: 't> Tx<'t, 'env> {
     }
 
     /// Ends the attempt, to try again once a cell that it has read has changed. Return what this returns.
+    ///
+    /// # Blocking
+    /// The thread sleeps after the attempt. Snapshots and pins of this thread hold back the replaced values of all cells
+    /// meanwhile; debug builds panic.
     ///
     /// # Errors
     /// Always.

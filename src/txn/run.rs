@@ -14,6 +14,7 @@ use super::ladder::{self, Ladder, Loss};
 use super::retry::{Places, Sleeper};
 use super::{Tx, stats};
 use crate::reclaim;
+use crate::reclaim::inside::{self, Inside};
 use crate::wait::Notify;
 
 /// How often and how long a transaction is to be tried, and what it is called.
@@ -150,6 +151,7 @@ impl Transaction {
             }
             Setback::Waits(None) => self.check_deadline(),
             Setback::Waits(Some(places)) => {
+                inside::check_unpinned(self.deadline);
                 let sleeper = sleeper.as_ref().expect("it was to be notified by it");
                 let woken = sleeper.sleep(self.deadline);
                 drop(places);
@@ -210,7 +212,10 @@ impl Transaction {
         reclaim::with(|local| {
             local.tidy();
             let mut tx = Tx::new(Attempt::new(local, ladder));
-            let result = f(&mut tx);
+            let result = {
+                let _inside = Inside::closure(self.label);
+                f(&mut tx)
+            };
             let attempt = &mut tx.attempt;
             let ended = match result {
                 Ok(result) if attempt.commit().is_ok() => {
