@@ -72,6 +72,8 @@ pub mod docs;
 #[cfg(latchwork_loom)]
 #[doc(hidden)]
 pub use cell::model;
+#[doc(hidden)]
+pub use cell::outside_of_closures;
 pub use cell::{
     Changed, CompareAndSetFuture, Conflict, OwnedSnapshot, ParseVersionError, ReadPin, RetryPolicy,
     SetFuture, Snapshot, SnapshotRef, UpdateError, UpdateFuture, Version, VersionedCell, pin,

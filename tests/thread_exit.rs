@@ -134,7 +134,7 @@ fn a_wait_for_a_cell_that_the_closure_owns_panics() {
     });
     for result in results {
         let text = result.expect_err("the closure waits for itself");
-        assert!(text.contains("inside its closure"), "{text}");
+        assert!(text.contains("inside"), "{text}");
     }
 }
 

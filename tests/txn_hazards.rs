@@ -6,7 +6,7 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 
-use common::{Rng, watchdog};
+use common::{Rng, watchdog, write_elsewhere};
 use latchwork::{Transaction, VersionedCell, atomically, snapshot, stats};
 
 /// Two that want the same two cells in opposite orders do not keep each other from committing.
@@ -376,7 +376,7 @@ fn closures_that_write_cells_of_each_other_do_not_wait_for_ever() {
                         attempts += 1;
                         if let Some(lost_at) = lost_at.get(attempts - 1) {
                             tx.read(lost_at)?;
-                            lost_at.set(1);
+                            write_elsewhere(lost_at, 1);
                         }
                         // From the ninth on it owns what it meets.
                         tx.update(&cells[me], |n| n + 100)?;

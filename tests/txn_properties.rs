@@ -4,7 +4,7 @@ mod common;
 
 use std::cell::RefCell;
 
-use common::watchdog;
+use common::{watchdog, write_elsewhere};
 use latchwork::{
     Abort, Transaction, Tx, TxAbort, TxError, Version, VersionedCell, atomically, snapshot,
 };
@@ -83,7 +83,7 @@ fn run<'t>(
             Op::Abort => return tx.abort(()),
             Op::Elsewhere(i, value) => {
                 if let Some(elsewhere) = at.elsewhere.borrow_mut().as_mut() {
-                    cells[*i].set(*value);
+                    write_elsewhere(&cells[*i], *value);
                     elsewhere.push((*i, *value));
                 }
             }

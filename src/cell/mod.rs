@@ -167,6 +167,13 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         }
     }
 
+    /// Debug builds: panics if the caller is inside the closure of a transaction that has this cell in its log.
+    #[inline(always)]
+    #[cfg_attr(debug_assertions, track_caller)]
+    fn check_direct(&self) {
+        crate::reclaim::inside::check_direct::<T>(self.head.address());
+    }
+
     #[inline(always)]
     pub(crate) fn head(&self) -> &Head {
         &self.head
@@ -210,12 +217,20 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// ```
     /// assert_eq!(latchwork::VersionedCell::new(7).get(), 7);
     /// ```
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn get(&self) -> T
     where
         T: Clone,
     {
         self.read().clone()
     }
+}
+
+/// For tests: runs `f` as code of no closure, so that debug builds allow direct accesses inside transactions.
+#[doc(hidden)]
+pub fn outside_of_closures<R>(f: impl FnOnce() -> R) -> R {
+    let _outside = reclaim::inside::Inside::no_closure();
+    f()
 }
 
 impl<T: Send + Sync + 'static + Default> Default for VersionedCell<T> {
@@ -232,7 +247,8 @@ impl<T: Send + Sync + 'static> From<T> for VersionedCell<T> {
 
 impl<T: Send + Sync + 'static + fmt::Debug> fmt::Debug for VersionedCell<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let snapshot = self.read();
+        // Debug output of what a closure keeps is not an access by the closure.
+        let snapshot = self.read_unchecked();
         f.debug_struct("VersionedCell")
             .field("version", &snapshot.version().get())
             .field("value", &*snapshot)

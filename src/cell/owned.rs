@@ -51,7 +51,10 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// cell.set(2);
     /// assert_eq!((*snapshot, snapshot.version().get()), (1, 0));
     /// ```
+    #[cfg_attr(debug_assertions, track_caller)]
+    #[must_use = "a snapshot that is dropped at once was not read"]
     pub fn read_owned(&self) -> OwnedSnapshot<T> {
+        self.check_direct();
         OwnedSnapshot::of(self.current(&pin_cells()))
     }
 

@@ -25,7 +25,16 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// ```
     #[doc(alias = "load")]
     #[inline]
+    #[cfg_attr(debug_assertions, track_caller)]
+    #[must_use = "a snapshot that is dropped at once was not read"]
     pub fn read(&self) -> Snapshot<'_, T> {
+        self.check_direct();
+        self.read_unchecked()
+    }
+
+    /// As [`read`](Self::read), for code that is not the caller's own.
+    #[inline]
+    pub(super) fn read_unchecked(&self) -> Snapshot<'_, T> {
         let pin = pin_cells();
         let node = self.current(&pin).as_ptr();
         Snapshot::of(self, node, pin)
@@ -43,7 +52,10 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// assert_eq!(sum, 55); // each value as it was when it was read; not all at one moment
     /// ```
     #[inline]
+    #[cfg_attr(debug_assertions, track_caller)]
+    #[must_use = "a snapshot that is dropped at once was not read"]
     pub fn read_in<'p>(&'p self, pin: &'p ReadPin) -> SnapshotRef<'p, T> {
+        self.check_direct();
         SnapshotRef(self.current(&pin.0), PhantomData)
     }
 
@@ -56,7 +68,14 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// assert_eq!(cell.version().get(), 1);
     /// ```
     #[inline]
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn version(&self) -> Version {
+        self.check_direct();
+        self.version_now()
+    }
+
+    #[inline]
+    pub(super) fn version_now(&self) -> Version {
         self.current(&pin_cells()).version()
     }
 
@@ -96,6 +115,7 @@ pub(super) fn pin_cells() -> CellPin {
 /// let pin = latchwork::pin();
 /// assert_eq!(*cell.read_in(&pin) + *cell.read_in(&pin), 2);
 /// ```
+#[must_use = "a pin that is dropped at once protects no read"]
 pub fn pin() -> ReadPin {
     ReadPin(pin_cells())
 }

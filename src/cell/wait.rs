@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::waiters::{self, Ticket};
 use super::{Current, Head, NodeRef, Owned, Owner, Version, VersionedCell, Word};
-use crate::reclaim;
+use crate::reclaim::{self, inside};
 use crate::sync::{Parker, store_load_fence};
 use crate::wait::Notify;
 
@@ -20,7 +20,14 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// for this only while somebody waits. Writes in between are not told apart: compare the versions.
     ///
     /// # Blocking
-    /// Until somebody writes.
+    /// Blocks until another thread writes the cell. Drop each [`Snapshot`](crate::Snapshot) and [`ReadPin`](crate::ReadPin) of this
+    /// thread first: while the thread sleeps, they hold back the replaced values of all cells. Keep a value by
+    /// [`read_owned`](Self::read_owned) instead.
+    ///
+    /// # Panics
+    /// In debug builds, panics if the thread would sleep while it is pinned, including inside the closure of
+    /// [`update`](Self::update), [`snapshot`](crate::snapshot()) or a transaction. In debug builds, panics inside the closure of a
+    /// transaction that has read or written this cell; see [`atomically`](crate::atomically).
     ///
     /// # Examples
     /// ```
@@ -32,6 +39,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// });
     /// ```
     #[doc(alias = "watch")]
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn wait_changed(&self, seen: Version) -> Version {
         self.wait_until(seen, None)
             .unwrap_or_else(|| unreachable!("there is no deadline"))
@@ -41,25 +49,36 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     ///
     /// A time too long to be told is for ever.
     ///
+    /// # Blocking
+    /// Blocks for as long as the timeout. Snapshots and pins of this thread hold back the replaced values of all cells
+    /// meanwhile.
+    ///
+    /// # Panics
+    /// Panics as [`wait_changed`](Self::wait_changed) does.
+    ///
     /// # Examples
     /// ```
     /// use std::time::Duration;
     /// let cell = latchwork::VersionedCell::new(0);
     /// assert_eq!(cell.wait_changed_for(cell.version(), Duration::from_millis(1)), None);
     /// ```
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn wait_changed_for(&self, seen: Version, timeout: Duration) -> Option<Version> {
         self.wait_until(seen, Instant::now().checked_add(timeout))
     }
 
+    #[cfg_attr(debug_assertions, track_caller)]
     fn wait_until(&self, seen: Version, deadline: Option<Instant>) -> Option<Version> {
+        self.check_direct();
         let (parker, unparker) = Parker::new();
         let mut place = match enlist(&self.head, seen, Notify::Thread(unparker)) {
             Ok(place) => place,
             Err(version) => return Some(version),
         };
+        inside::check_unpinned(deadline);
         loop {
             let in_time = parker.park_by(deadline);
-            let version = self.version();
+            let version = self.version_now();
             if version != seen {
                 place.leave();
                 return Some(version);
@@ -72,6 +91,9 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     }
 
     /// A future that is ready once the version is another than `seen`, with that version.
+    ///
+    /// The future keeps no pin. A snapshot or a pin that its task keeps across the `.await` holds back the replaced values of all
+    /// cells for as long; no build detects this.
     ///
     /// # Cancel safety
     /// A future that is dropped leaves nothing behind.
@@ -226,7 +248,7 @@ impl<T: Send + Sync + 'static> Future for Changed<'_, T> {
     type Output = Version;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Version> {
-        let version = self.cell.version();
+        let version = self.cell.version_now();
         if version != self.seen {
             self.waiting = None;
             return Poll::Ready(version);

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use crossbeam_utils::CachePadded;
 
 use super::Version;
+use crate::reclaim::inside::Inside;
 use crate::sync::tuning::WAITER_SHARDS;
 use crate::sync::{Mutex, global};
 use crate::wait::Notify;
@@ -143,6 +144,8 @@ impl Woken {
     }
 
     pub(crate) fn run(&mut self) {
+        // A waker is no code of the closure that made the write.
+        let _outside = Inside::no_closure();
         while let Some(notify) = self.0.pop() {
             notify.notify();
         }

@@ -29,7 +29,8 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// [`set_async`](Self::set_async) and its siblings wait without blocking a thread.
     ///
     /// # Panics
-    /// All writes panic inside the closure of a transaction that owns the cell: use the transaction.
+    /// All writes panic inside the closure of a transaction that owns the cell: use the transaction. In debug builds, reads and
+    /// writes panic inside the closure of a transaction that has read or written the cell; see [`atomically`](crate::atomically).
     ///
     /// # Examples
     /// ```
@@ -38,7 +39,9 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// assert_eq!((cell.get(), cell.version()), (2, version));
     /// ```
     #[doc(alias = "store")]
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn set(&self, value: T) -> Version {
+        self.check_direct();
         self.replace(value, |written, _| written.version)
     }
 
@@ -52,7 +55,9 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// let cell = latchwork::VersionedCell::new("a");
     /// assert_eq!(*cell.swap("b"), "a");
     /// ```
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn swap(&self, value: T) -> Snapshot<'_, T> {
+        self.check_direct();
         self.replace(value, |written, pin| Snapshot::of(self, written.old, pin))
     }
 
@@ -73,7 +78,9 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// assert!(cell.compare_and_set(seen.version(), *seen + 1).is_err());
     /// assert_eq!(cell.get(), 2);
     /// ```
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn compare_and_set(&self, expected: Version, value: T) -> Result<Version, Conflict<T>> {
+        self.check_direct();
         let mut patience = Patience::new();
         let mut kept = Some(value);
         loop {
@@ -122,6 +129,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// assert_eq!(cell.get(), 2);
     /// ```
     #[doc(alias = "rcu")]
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn update(&self, mut f: impl FnMut(&T) -> T) -> Version {
         let updated = self.try_update(&RetryPolicy::forever(), |value| {
             Ok::<T, core::convert::Infallible>(f(value))
@@ -159,11 +167,13 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// assert_eq!(take(7), Err(UpdateError::Aborted("no funds")));
     /// assert_eq!(balance.get(), 6);
     /// ```
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn try_update<E>(
         &self,
         policy: &RetryPolicy,
         mut f: impl FnMut(&T) -> Result<T, E>,
     ) -> Result<Version, UpdateError<E>> {
+        self.check_direct();
         let deadline = policy.start();
         let mut patience = Patience::new();
         let mut attempts = 0_u32;

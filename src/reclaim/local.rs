@@ -5,6 +5,7 @@ use core::cell::{Cell, RefCell};
 use core::ptr::NonNull;
 use std::sync::Arc;
 
+use super::inside::Inside;
 use super::limbo::{Fresh, Kind, Limbo, Retired};
 use super::nodes::{Nodes, Shape, layout};
 use super::participant::{CellPin, Participant};
@@ -125,6 +126,12 @@ impl Local {
             shared: DOMAIN.shared.clone(),
             participant: DOMAIN.epochs.register(),
         }
+    }
+
+    /// Whether this thread keeps a pin.
+    #[allow(dead_code, reason = "debug builds ask")]
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.participant.is_pinned()
     }
 
     #[inline]
@@ -279,6 +286,7 @@ impl Local {
             return;
         }
         let _done = Done;
+        let _outside = Inside::no_closure();
         loop {
             let mut limbo = self.limbo.borrow_mut();
             // What runs nothing of the user's is released in one go.
@@ -314,6 +322,7 @@ impl Local {
     /// # Safety
     /// As for [`Retired::release`].
     unsafe fn release(&self, retired: &Retired) {
+        let _outside = Inside::no_closure();
         let mut memory = Memory(self, Some(retired));
         // SAFETY: the caller's contract.
         if !unsafe { retired.release() } {

@@ -12,6 +12,7 @@
 
 mod blocks;
 mod chain;
+pub(crate) mod inside;
 mod limbo;
 mod local;
 mod nodes;

@@ -164,6 +164,7 @@ impl<K: ?Sized, S> LockTable<K, S> {
     /// assert_eq!(table.held(), 0);
     /// # Ok::<_, latchwork::LockError>(())
     /// ```
+    #[must_use = "a session that is dropped at once holds no key"]
     pub fn session(&self) -> Session<'_, K, S> {
         Session {
             owner: Owner {

@@ -165,7 +165,8 @@ mod tests {
                 let n = *tx.read(&beaten)?;
                 if losses < OWN_BEATEN_AFTER {
                     losses += 1;
-                    beaten.set(n);
+                    // As another transaction would.
+                    crate::atomically(|tx| tx.set(&beaten, n));
                 }
                 // An attempt that is lost is over here.
                 tx.read(&written)?;

@@ -12,7 +12,7 @@ use foldhash::fast::FixedState;
 
 use super::aftermath::Aftermath;
 use crate::cell::{Head, Header, Owner, Owners, Rank};
-use crate::reclaim::{self, CellPin, Kind, Local};
+use crate::reclaim::{self, CellPin, Kind, Local, inside};
 use crate::sync::tuning::{LINEAR_CELLS, OWNERS};
 
 /// One cell.
@@ -116,6 +116,7 @@ impl Log {
         kind: &'static Kind,
         seen: Option<NonNull<Header>>,
     ) -> usize {
+        inside::note(head.address());
         let i = self.entries.len();
         if i >= LINEAR_CELLS {
             self.push_to_index(i, head);

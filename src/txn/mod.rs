@@ -55,6 +55,14 @@ use crate::cell::{Version, VersionedCell};
 /// for do not inherit that age: see [Other threads inside the closure](Tx#other-threads-inside-the-closure). A nested
 /// transaction commits by itself, even if the outer one does not.
 ///
+/// # Direct access
+/// In debug builds, panics when the closure reads, writes or waits for a cell directly that this attempt has read or written. Such an
+/// access bypasses the transaction: a read returns the value of another moment, and a write makes the attempt lose. The message
+/// names the type of the value, the label of the transaction and the place. Other cells, other threads, nested transactions and
+/// [`snapshot`] are not affected, and neither are destructors and wakers that run after the attempt. In debug builds, panics if the
+/// transaction would sleep in [`Tx::retry`] while its thread keeps a [`Snapshot`](crate::Snapshot) or a
+/// [`ReadPin`](crate::ReadPin): these hold back the replaced values of all cells.
+///
 /// # Memory ordering
 /// A transaction synchronises with those whose writes it has read, and with all that committed before it began.
 ///
@@ -337,6 +345,10 @@ impl<'t, 'env: 't> Tx<'t, 'env> {
     /// # Blocking
     /// Blocks the thread until another thread writes one of the cells. A [deadline](Transaction::deadline) ends the wait,
     /// and [`run_async`](Transaction::run_async) waits without a thread.
+    ///
+    /// # Blocking
+    /// The thread sleeps after the attempt. Snapshots and pins of this thread hold back the replaced values of all cells
+    /// meanwhile; debug builds panic.
     ///
     /// # Errors
     /// Always returns an [`Abort`]. The transaction ends with [`TxError::RetryWithoutReads`] (and

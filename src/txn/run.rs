@@ -12,6 +12,7 @@ use super::{Tx, stats};
 use crate::cell::limit::{TimeLimit, earlier, has_passed};
 use crate::cell::wait::Place;
 use crate::reclaim;
+use crate::reclaim::inside::{self, Inside};
 use crate::wait::Notify;
 
 /// How often and how long a transaction is tried, and its label.
@@ -228,6 +229,7 @@ impl Transaction {
                 };
                 let timer = timer.and_then(|timer| timer.until);
                 let deadline = earlier(ladder.deadline, timer);
+                inside::check_unpinned(deadline);
                 let sleeper = sleeper.as_ref().expect("it was to be notified by it");
                 let woken = sleeper.sleep(deadline);
                 drop(places);
@@ -336,7 +338,10 @@ impl Transaction {
         reclaim::with(|local| {
             local.tidy();
             let mut tx = Tx::new(Attempt::new(local, ladder));
-            let result = f(&mut tx);
+            let result = {
+                let _inside = Inside::closure(self.label);
+                f(&mut tx)
+            };
             let attempt = &mut tx.attempt;
             let ended = match result {
                 Ok(result) if attempt.commit().is_ok() => {

@@ -22,7 +22,7 @@ use std::io::Write as _;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use latchwork::LockTable;
+use latchwork::{LockTable, VersionedCell, atomically};
 
 /// How many seconds a test may take before it counts as hung, unless `LATCHWORK_PATIENCE` says otherwise. Far more than any
 /// of them needs on a machine that has time for it.
@@ -50,6 +50,12 @@ pub fn watchdog(name: &'static str) -> Watchdog {
         }
     });
     Watchdog { _alive: alive }
+}
+
+/// Writes a cell as another transaction would, inside the closure of one that has read it: the attempt is lost. A
+/// direct write there panics in debug builds.
+pub fn write_elsewhere<T: Clone + Send + Sync + 'static>(cell: &VersionedCell<T>, value: T) {
+    atomically(|tx| tx.set(cell, value.clone()));
 }
 
 /// As [`std::mem::forget`], but a sanitizer sees that somebody knows of it: what else leaks shows.

@@ -244,7 +244,9 @@ impl<'w, 'c> Turn<'w, 'c> {
             Step::Outside(attempts, ref ops) => {
                 if self.attempts.get() <= attempts {
                     let (free, begun) = (self.free(), self.world.now());
-                    ops.iter().for_each(|op| self.world.run(op, free));
+                    latchwork::outside_of_closures(|| {
+                        ops.iter().for_each(|op| self.world.run(op, free));
+                    });
                     self.note_what_was_written(begun);
                 }
             }
