@@ -28,7 +28,8 @@ fn spawn_owner(world: &Arc<World>, commits: bool) -> JoinHandle<()> {
             }
             let x = *tx.read(&world.x)?;
             if attempts == 1 {
-                world.x.set(x);
+                // Whatever it is by now: a wait of the other thread may end early.
+                world.x.update(|x| *x);
                 // The attempt is lost here.
                 tx.read(&world.z)?;
             }
