@@ -221,6 +221,8 @@ impl Monitor {
     }
 
     /// A waiter behind the head acquires the key where a newcomer could. Returns whether it holds the key now.
+    #[cold]
+    #[inline(never)]
     fn overtake(&self, queue: &mut Queue, waiter: &Arc<Waiter>) -> bool {
         loop {
             let state = self.load();

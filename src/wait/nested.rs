@@ -40,41 +40,62 @@ mod imp {
         result
     }
 
-    /// Ends a nested call; the one at the limit runs what is postponed, also if its own waker panicked.
-    struct Nested {
-        outer: u32,
-    }
+    /// One nested call, which ends when this is dropped. Kept nowhere but in the count, which is cheaper.
+    struct Nested;
 
     impl Nested {
-        fn run_postponed(&self) {
-            if self.outer + 1 == MAX_NESTED {
-                while let Some(waker) = postponed(VecDeque::pop_front) {
-                    waker.wake();
-                }
-            }
+        #[inline(always)]
+        fn begin() -> Self {
+            NESTED.set(NESTED.get() + 1);
+            Nested
         }
     }
 
     impl Drop for Nested {
+        #[inline(always)]
         fn drop(&mut self) {
-            self.run_postponed();
-            if self.outer + 1 == MAX_NESTED {
-                drop(ManuallyDrop::into_inner(POSTPONED.take()));
-            }
-            NESTED.set(self.outer);
+            NESTED.set(NESTED.get() - 1);
         }
     }
 
+    #[inline]
     pub(in super::super) fn wake(waker: Waker) {
-        let outer = NESTED.get();
-        if outer == MAX_NESTED {
+        if NESTED.get() + 1 >= MAX_NESTED {
+            return wake_slow(waker);
+        }
+        let _nested = Nested::begin();
+        waker.wake();
+    }
+
+    /// The call at the limit, which runs all deeper ones, or one of those.
+    #[cold]
+    #[inline(never)]
+    fn wake_slow(waker: Waker) {
+        if NESTED.get() == MAX_NESTED {
             return postponed(|wakers| wakers.push_back(waker));
         }
-        let nested = Nested { outer };
-        NESTED.set(outer + 1);
+        let _nested = Nested::begin();
+        // Dropped first: a waker that panics leaves the others to it.
+        let rest = Rest;
         waker.wake();
-        // Here and not only in the destructor, so that a waker that panics leaves the rest to that.
-        nested.run_postponed();
+        run_postponed();
+        drop(rest);
+    }
+
+    fn run_postponed() {
+        while let Some(waker) = postponed(VecDeque::pop_front) {
+            waker.wake();
+        }
+    }
+
+    /// Runs what is postponed, and frees the list.
+    struct Rest;
+
+    impl Drop for Rest {
+        fn drop(&mut self) {
+            run_postponed();
+            drop(ManuallyDrop::into_inner(POSTPONED.take()));
+        }
     }
 }
 
