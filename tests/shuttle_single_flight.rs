@@ -4,8 +4,8 @@
 mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
 use common::hashers::Place;
 use common::schedules;
@@ -23,6 +23,8 @@ struct World {
     flights: SingleFlight<u64, u64, Collide>,
     clock: AtomicU64,
     is_led: [AtomicBool; 2],
+    /// Of each answer: the value, when it was asked for, and when it was there.
+    answers: Mutex<Vec<(u64, u64, u64)>>,
 }
 
 /// Two keys of one hash.
@@ -85,7 +87,8 @@ impl World {
         };
         if let Ok(Ok(value)) = result {
             assert_eq!(value % 2, key, "a value of the other key");
-            assert!(value / 2 > called, "a value from before the call");
+            let answer = (value, called, self.tick());
+            self.answers.lock().unwrap().push(answer);
         }
     }
 }
@@ -105,6 +108,14 @@ fn flights_of_two_keys_of_one_hash() {
             .collect();
         for caller in callers {
             caller.join().expect("a caller panics only in its closure");
+        }
+        // Who asks after a value was returned to any caller does not receive it.
+        let answers = world.answers.lock().unwrap();
+        for (value, called, _) in answers.iter() {
+            let others = answers.iter().filter(|(other, ..)| other == value);
+            for (.., returned) in others {
+                assert!(called < returned, "a value from before the call");
+            }
         }
         assert_eq!(world.flights.in_flight(), 0);
         assert_eq!(world.flights.run(0, || 9), 9);
