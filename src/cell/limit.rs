@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::sync::now;
+
 /// The time limits of a policy, which is kept and used again: the clock starts with each call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct TimeLimit {
@@ -21,7 +23,7 @@ impl TimeLimit {
         let Some(timeout) = self.timeout else {
             return self.deadline;
         };
-        earlier(self.deadline, Instant::now().checked_add(timeout))
+        earlier(self.deadline, now().checked_add(timeout))
     }
 }
 
@@ -35,7 +37,7 @@ pub(crate) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant>
 
 /// Whether the deadline has passed. Does not read the clock if there is none.
 pub(crate) fn has_passed(deadline: Option<Instant>) -> bool {
-    deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    deadline.is_some_and(|deadline| now() >= deadline)
 }
 
 #[cfg(test)]

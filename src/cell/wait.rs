@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::waiters::{self, Ticket};
 use super::{Current, Head, NodeRef, Owned, Owner, Version, VersionedCell, Word};
 use crate::reclaim::{self, inside};
-use crate::sync::{Parker, store_load_fence};
+use crate::sync::{Parker, now, store_load_fence};
 use crate::wait::Notify;
 
 impl<T: Send + Sync + 'static> VersionedCell<T> {
@@ -64,7 +64,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// ```
     #[cfg_attr(debug_assertions, track_caller)]
     pub fn wait_changed_for(&self, seen: Version, timeout: Duration) -> Option<Version> {
-        self.wait_until(seen, Instant::now().checked_add(timeout))
+        self.wait_until(seen, now().checked_add(timeout))
     }
 
     #[cfg_attr(debug_assertions, track_caller)]

@@ -16,6 +16,7 @@ use super::party::{Party, SetParty, SetWait};
 use super::set::{LockSet, Locked, OwnedLockSet, lock_each};
 use super::{LockTable, deadline};
 use crate::RandomState;
+use crate::sync::now;
 use crate::waits_for::At;
 use crate::word::{Mode, SlotWord};
 
@@ -295,7 +296,7 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
         let mut sorted = Keys::new();
         sorted.fill(self.hashes(keys));
         lock_each(&self.raw, &sorted, |i, (hash, mode)| {
-            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            if deadline.is_some_and(|deadline| deadline <= now()) {
                 return self.raw.try_lock(hash, mode);
             }
             match self.raw.claim_root(hash, mode) {

@@ -13,7 +13,7 @@ use crate::cell::{
     Current, Head, Header, Node, NodeRef, Owned, Owner, Status, Version, VersionedCell, clock,
 };
 use crate::reclaim::{CellPin, Local};
-use crate::sync::load_load_fence;
+use crate::sync::{load_load_fence, now};
 use crate::sync::tuning::LINEAR_CELLS;
 
 /// How an attempt stands.
@@ -114,7 +114,7 @@ impl<'t> Attempt<'t> {
     #[cold]
     pub(super) fn retry_for(&mut self, timeout: Duration) -> Result<(), Abort> {
         self.check_running()?;
-        let now = Instant::now();
+        let now = now();
         let (since, before) = match self.outlook {
             Outlook::RunningUntil(timer) => (timer.since, timer.until),
             _ => (self.ladder.retries_since.unwrap_or(now), None),

@@ -238,7 +238,7 @@ impl<P> Graph<P> {
         let want = self.parties.get_mut(&id).and_then(|p| p.want.take());
         if let Some(want) = want {
             self.unlist(want.held.hash, |key| {
-                if want.upgrade {
+                if key.upgrader == Some(id) {
                     key.upgrader = None;
                 }
                 key.waiters.remove(&Member(id))
