@@ -13,7 +13,7 @@ use std::fmt;
 use std::sync::{Barrier, Mutex, PoisonError};
 use std::thread;
 
-use latchwork::{FencingToken, LockTable};
+use latchwork::{LockTable, table::FencingToken};
 
 const CUSTOMERS: [&str; 3] = ["anvil", "bobbin", "cobalt"];
 const JOBS_EACH: u64 = 250;
@@ -140,5 +140,5 @@ fn main() {
         assert_eq!(*owed, JOBS_EACH * (JOBS_EACH + 1) / 2, "and none undone");
     }
     assert_eq!(store.accounts().len(), CUSTOMERS.len());
-    assert_eq!(customers.held(), 0, "nothing is left in the table");
+    assert_eq!(customers.locked_count(), 0, "nothing is left in the table");
 }

@@ -12,7 +12,7 @@ use std::error::Error;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use latchwork::SingleFlight;
+use latchwork::table::SingleFlight;
 use tokio::runtime::Runtime;
 use tokio::task::{self, JoinError, JoinSet};
 

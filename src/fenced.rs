@@ -6,7 +6,7 @@ use core::error::Error;
 use core::fmt;
 use core::ops::Deref;
 
-use crate::cell::{RetryPolicy, Snapshot, UpdateError, Version, VersionedCell};
+use crate::cell::{RetryPolicy, UpdateError, Version, Versioned, VersionedCell};
 use crate::lock_table::Fence;
 
 /// A value that only the newest holder of a lock can write: the resource's side of a [`Fence`].
@@ -14,7 +14,7 @@ use crate::lock_table::Fence;
 /// A holder that loses its lock without noticing, because it was paused or because the lock was broken, may still write late. Each
 /// write of a `FencedCell` shows a fence. The cell accepts the write if the token is greater than the one that it has seen, or if
 /// the fence equals the one that it has seen; otherwise it returns the value in a [`StaleFence`]. Fences come from
-/// [`ExclusiveGuard::fence`](crate::ExclusiveGuard::fence) or from a lock service.
+/// [`ExclusiveGuard::fence`](crate::table::ExclusiveGuard::fence) or from a lock service.
 ///
 /// One cell belongs to one key of one table or service. Tokens of different keys have no relation, so that a cell which receives
 /// fences of two keys refuses one of the two holders at random.
@@ -35,7 +35,7 @@ use crate::lock_table::Fence;
 ///
 /// # Examples
 /// ```
-/// use latchwork::{Fence, FencedCell, FencingToken};
+/// use latchwork::table::{Fence, FencedCell, FencingToken};
 ///
 /// let report = FencedCell::new("empty");
 /// let first = Fence::new(FencingToken::new(1), 0);
@@ -47,7 +47,7 @@ use crate::lock_table::Fence;
 /// assert_eq!((stale.offered, stale.seen), (first, second));
 /// assert_eq!(stale.value, "by the first holder, late");
 /// assert_eq!(*report.read(), "by the second holder, again");
-/// # Ok::<(), latchwork::StaleFence<&str>>(())
+/// # Ok::<(), latchwork::table::StaleFence<&str>>(())
 /// ```
 pub struct FencedCell<T: Send + Sync + 'static> {
     cell: VersionedCell<Fenced<T>>,
@@ -120,12 +120,12 @@ impl<T: Send + Sync + 'static> FencedCell<T> {
     ///
     /// # Examples
     /// ```
-    /// use latchwork::{FencedCell, LockTable};
+    /// use latchwork::{LockTable, table::FencedCell};
     /// let (table, hits): (LockTable<str>, _) = (LockTable::new(), FencedCell::new(0));
     /// let guard = table.lock("hits");
     /// hits.update(guard.fence(), |n| n + 1)?;
     /// assert_eq!(*hits.read(), 1);
-    /// # Ok::<(), latchwork::StaleFence<()>>(())
+    /// # Ok::<(), latchwork::table::StaleFence<()>>(())
     /// ```
     pub fn update(
         &self,
@@ -163,13 +163,13 @@ impl<T: Send + Sync + 'static> FencedCell<T> {
     ///
     /// # Examples
     /// ```
-    /// use latchwork::{Fence, FencedCell, FencingToken};
+    /// use latchwork::table::{Fence, FencedCell, FencingToken};
     /// let cell = FencedCell::new(0);
     /// assert_eq!(cell.seen(), None);
     /// let fence = Fence::new(FencingToken::new(7), 0);
     /// cell.write(fence, 1)?;
     /// assert_eq!(cell.seen(), Some(fence));
-    /// # Ok::<(), latchwork::StaleFence<i32>>(())
+    /// # Ok::<(), latchwork::table::StaleFence<i32>>(())
     /// ```
     pub fn seen(&self) -> Option<Fence> {
         self.cell.read().seen
@@ -203,12 +203,12 @@ impl<T: Send + Sync + 'static + fmt::Debug> fmt::Debug for FencedCell<T> {
 ///
 /// # Examples
 /// ```
-/// let cell = latchwork::FencedCell::new(vec![1]);
+/// let cell = latchwork::table::FencedCell::new(vec![1]);
 /// let read = cell.read();
 /// assert_eq!((read.len(), read.version().get(), read.fence()), (1, 0, None));
 /// ```
 #[must_use = "the value is released at once if it is not used"]
-pub struct FencedRef<'c, T: Send + Sync + 'static>(Snapshot<'c, Fenced<T>>);
+pub struct FencedRef<'c, T: Send + Sync + 'static>(Versioned<'c, Fenced<T>>);
 
 impl<T: Send + Sync + 'static> FencedRef<'_, T> {
     /// Returns the version of the value.
@@ -245,7 +245,7 @@ impl<T: Send + Sync + 'static + fmt::Debug> fmt::Debug for FencedRef<'_, T> {
 ///
 /// # Examples
 /// ```
-/// use latchwork::{Fence, FencedCell, FencingToken};
+/// use latchwork::table::{Fence, FencedCell, FencingToken};
 /// let cell = FencedCell::new("a");
 /// cell.write(Fence::new(FencingToken::new(5), 1), "b").expect("it has seen no fence");
 /// let other = cell.write(Fence::new(FencingToken::new(5), 2), "c").unwrap_err();

@@ -50,7 +50,7 @@ impl BuildHasher for RandomState {
 /// # Examples
 /// ```
 /// use std::hash::{BuildHasher, Hasher};
-/// let mut hasher: latchwork::KeyHasher = latchwork::RandomState::new().build_hasher();
+/// let mut hasher: latchwork::table::KeyHasher = latchwork::RandomState::new().build_hasher();
 /// hasher.write_u64(7);
 /// let _ = hasher.finish();
 /// ```
@@ -90,7 +90,7 @@ impl Hasher for KeyHasher {
 /// A hasher for integer keys: distinct integers have distinct hashes, and consecutive ones spread over all 64 bits.
 ///
 /// It is a bijection on 64-bit numbers, so a key of a [`LockTable`](crate::LockTable) is the integer itself: no two keys share a
-/// lock. [`key_of`](Self::key_of) returns the integer of a [`KeyId`](crate::KeyId), for labels in reports. It is its own
+/// lock. [`key_of`](Self::key_of) returns the integer of a [`KeyId`](crate::table::KeyId), for labels in reports. It is its own
 /// [`BuildHasher`].
 ///
 /// # Which keys
@@ -113,7 +113,7 @@ impl Hasher for KeyHasher {
 ///
 /// # Examples
 /// ```
-/// use latchwork::{IntegerHasher, LockTable};
+/// use latchwork::{LockTable, table::IntegerHasher};
 ///
 /// let accounts = LockTable::<u64>::builder()
 ///     .hasher(IntegerHasher::new())
@@ -123,7 +123,7 @@ impl Hasher for KeyHasher {
 /// assert_eq!(IntegerHasher::key_of(guard.key_id()), 42);
 /// ```
 /// ```should_panic
-/// let names = latchwork::LockTable::<str, _>::with_hasher(latchwork::IntegerHasher::new());
+/// let names = latchwork::LockTable::<str, _>::with_hasher(latchwork::table::IntegerHasher::new());
 /// let _ = names.lock("a"); // panics: a string is no integer
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

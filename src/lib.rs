@@ -19,9 +19,9 @@
 //! let guard = table.lock("user:42"); // blocks until nobody else holds this key
 //! assert!(table.try_lock("user:42").is_none());
 //! let set = table.lock_all([("user:1", Mode::Exclusive), ("user:2", Mode::Shared)]);
-//! assert_eq!(table.held(), 3);
+//! assert_eq!(table.locked_count(), 3);
 //! drop((guard, set));
-//! assert_eq!(table.held(), 0);
+//! assert_eq!(table.locked_count(), 0);
 //! ```
 //!
 //! ```
@@ -54,16 +54,18 @@ mod wait;
 mod hash;
 
 mod lock_table;
-mod session;
+pub mod session;
 mod single_flight;
 
-mod cell;
+pub mod cell;
 mod fenced;
 pub mod latch;
 
-mod txn;
+pub mod txn;
 
 pub mod ordered;
+
+pub mod table;
 
 mod stats;
 
@@ -74,34 +76,15 @@ pub mod docs;
 pub use cell::model;
 #[doc(hidden)]
 pub use cell::outside_of_closures;
-pub use cell::{
-    Changed, CompareAndSetFuture, Conflict, OwnedSnapshot, ParseVersionError, ReadPin, RetryPolicy,
-    SetFuture, Snapshot, SnapshotRef, UpdateError, UpdateFuture, Version, VersionedCell, pin,
-};
-pub use fenced::{FencedCell, FencedRef, StaleFence};
-pub use hash::{IntegerHasher, KeyHasher, RandomState};
 #[doc(no_inline)]
-pub use latch::{Coupled, OptimisticLatch};
-pub use lock_table::{
-    ExclusiveGuard, Fairness, Fence, FencingToken, KeyId, LockAllFuture, LockFuture, LockInfo,
-    LockSet, LockTable, LockTableBuilder, OwnedExclusiveGuard, OwnedLockAllFuture, OwnedLockFuture,
-    OwnedLockSet, OwnedSharedGuard, OwnedSharedLockFuture, OwnerInfo, ParseFencingTokenError,
-    SharedGuard, SharedLockFuture, TableStats, WaiterInfo,
-};
+pub use cell::{RetryPolicy, VersionedCell, pin};
 #[doc(no_inline)]
-pub use ordered::{OrderedMutex, OrderedRwLock};
-pub use session::{
-    DeadlockKey, DeadlockParty, DeadlockReport, LockError, Policy, Savepoint, SavepointError,
-    Session, SessionId, SessionLockFuture,
-};
-pub use single_flight::SingleFlight;
+pub use session::Session;
 pub use stats::{Stats, flush, stats};
-pub use txn::{
-    Abort, AbortReasons, LabelStats, OrAbort, RunAsync, Transaction, TryRunAsync, Tx, TxAbort,
-    TxError, View, atomically, snapshot,
-};
-pub use waits_for::OwnerKind;
-pub use word::Mode;
+#[doc(no_inline)]
+pub use table::{Fairness, LockTable, Mode, RandomState};
+#[doc(no_inline)]
+pub use txn::{Abort, Transaction, Tx, TxError, atomically, snapshot};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

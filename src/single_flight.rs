@@ -23,7 +23,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::lock_table::{ExclusiveGuard, LockTable};
 use crate::sync::{Counter, Mutex};
-use crate::{IntegerHasher, RandomState};
+use crate::{RandomState, table::IntegerHasher};
 
 /// Runs one computation for all callers that ask for one key at once.
 ///
@@ -54,7 +54,7 @@ use crate::{IntegerHasher, RandomState};
 ///
 /// # Examples
 /// ```
-/// use latchwork::SingleFlight;
+/// use latchwork::table::SingleFlight;
 /// use std::sync::Barrier;
 /// use std::sync::atomic::{AtomicUsize, Ordering};
 ///
@@ -167,7 +167,7 @@ impl<K, V, S> SingleFlight<K, V, S> {
             numbers: Counter::new(),
             leads: LockTable::builder()
                 .hasher(IntegerHasher::new())
-                .concurrency(1)
+                .expected_locks(1)
                 .build(),
         }
     }
@@ -238,7 +238,7 @@ impl<K: Eq + Hash, V: Clone, S: BuildHasher> SingleFlight<K, V, S> {
     ///
     /// # Examples
     /// ```
-    /// let flights = latchwork::SingleFlight::new();
+    /// let flights = latchwork::table::SingleFlight::new();
     /// assert_eq!(flights.run("a", || 1), 1);
     /// assert_eq!(flights.run("a", || 2), 2); // nothing was kept
     /// ```
@@ -256,7 +256,7 @@ impl<K: Eq + Hash, V: Clone, S: BuildHasher> SingleFlight<K, V, S> {
     ///
     /// # Examples
     /// ```
-    /// let flights = latchwork::SingleFlight::new();
+    /// let flights = latchwork::table::SingleFlight::new();
     /// assert_eq!(flights.try_run("a", || "x".parse::<u8>().map_err(drop)), Err(()));
     /// assert_eq!(flights.try_run("a", || "7".parse::<u8>().map_err(drop)), Ok(7));
     /// ```
@@ -300,7 +300,7 @@ impl<K: Eq + Hash, V: Clone, S: BuildHasher> SingleFlight<K, V, S> {
     /// # Examples
     /// ```
     /// # pollster::block_on(async {
-    /// let flights = latchwork::SingleFlight::new();
+    /// let flights = latchwork::table::SingleFlight::new();
     /// let value = flights.run_async("a", || async { 7 }).await;
     /// assert_eq!(value, 7);
     /// # });

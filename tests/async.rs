@@ -14,8 +14,11 @@ use common::hashers::Place;
 use common::tasks::{Bell, FORMS, POLICIES, Table, now, poll, poll_with, shared_table, yield_once};
 use common::{Rng, assert_as_new, until_waits, watchdog};
 use latchwork::{
-    Fairness, LockAllFuture, LockFuture, LockTable, Mode, OwnedExclusiveGuard, OwnedLockAllFuture,
-    OwnedLockFuture, OwnedLockSet, OwnedSharedGuard, OwnedSharedLockFuture, SharedLockFuture,
+    Fairness, LockTable, Mode,
+    table::{
+        LockAllFuture, LockFuture, OwnedExclusiveGuard, OwnedLockAllFuture, OwnedLockFuture,
+        OwnedLockSet, OwnedSharedGuard, OwnedSharedLockFuture, SharedLockFuture,
+    },
 };
 use runtimes::{RUNTIMES, Task};
 use static_assertions::{assert_impl_all, assert_not_impl_any};
@@ -382,6 +385,6 @@ fn tasks_that_take_many_keys_never_wait_in_a_circle() {
             }) as Task
         });
         run(tasks.collect());
-        assert_eq!((table.held(), table.stats().monitors), (0, 0));
+        assert_eq!((table.locked_count(), table.stats().monitors), (0, 0));
     }
 }

@@ -12,7 +12,7 @@ use common::tasks::{
     shared_table, yield_once,
 };
 use common::{until_waits, watchdog};
-use latchwork::{Fairness, Mode, OwnedLockFuture};
+use latchwork::{Fairness, Mode, table::OwnedLockFuture};
 use runtimes::{RUNTIMES, Task};
 
 #[test]

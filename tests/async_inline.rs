@@ -99,7 +99,7 @@ fn wakers_that_poll_inline_nest_up_to_a_limit() {
             (2..MAX_DEPTH).contains(&depth),
             "{depth} under {fairness:?}"
         );
-        assert_eq!(table.held(), 0);
+        assert_eq!(table.locked_count(), 0);
     }
 }
 
@@ -149,7 +149,7 @@ fn a_waker_beyond_the_limit_that_panics_loses_no_other() {
             });
             assert_eq!(done.load(Ordering::Relaxed), 100);
             assert!(depth < MAX_DEPTH);
-            assert_eq!(table.held(), 0);
+            assert_eq!(table.locked_count(), 0);
         }
     }
 }

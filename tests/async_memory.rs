@@ -74,7 +74,7 @@ fn a_million_futures_that_gave_up_leave_nothing() {
         assert!(most < SLACK, "{most} bytes for one waiter at a time");
         let stats = table.stats();
         assert_eq!((stats.waits, stats.waiting), (FUTURES / 2, 0));
-        assert_eq!((stats.monitors, table.held()), (1, 1));
+        assert_eq!((stats.monitors, table.locked_count()), (1, 1));
         drop(guard);
         assert_as_new(&table, fresh);
     }
@@ -108,7 +108,7 @@ fn a_crowd_of_futures_takes_memory_for_as_long_as_it_waits() {
             drop(futures.swap_remove(i));
         }
     });
-    assert_eq!((table.stats().waiting, table.held()), (0, 1));
+    assert_eq!((table.stats().waiting, table.locked_count()), (0, 1));
     drop(guard);
     assert_as_new(&table, fresh);
     let left = arrival.bytes_current + departure.bytes_current;

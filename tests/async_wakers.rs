@@ -13,7 +13,7 @@ use common::tasks::{
     poll_with, queued, quiet_panic, shared_table,
 };
 use common::{until_waits, watchdog};
-use latchwork::{ExclusiveGuard, Fairness, Mode, Transaction, VersionedCell};
+use latchwork::{Fairness, Mode, Transaction, VersionedCell, table::ExclusiveGuard};
 
 /// Three readers that wait for key 1, of which number `trapped` has a waker that panics once.
 fn trapped_readers(table: &Arc<Table>, trapped: usize) -> [(Locking<'_>, Arc<Hooks>); 3] {

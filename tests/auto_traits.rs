@@ -9,12 +9,20 @@ use std::rc::Rc;
 use latchwork::latch::{self, Coupled, OptimisticLatch};
 use latchwork::ordered::{self, OrderedMutex, OrderedRwLock};
 use latchwork::{
-    Changed, Conflict, DeadlockKey, DeadlockParty, DeadlockReport, ExclusiveGuard, Fairness, Fence,
-    FencedCell, FencedRef, FencingToken, IntegerHasher, KeyId, LockError, LockSet, LockTable,
-    LockTableBuilder, Mode, OwnedSnapshot, ParseFencingTokenError, ParseVersionError, Policy,
-    RandomState, ReadPin, RetryPolicy, Savepoint, SavepointError, Session, SessionId,
-    SessionLockFuture, SharedGuard, SingleFlight, Snapshot, SnapshotRef, StaleFence, Stats,
-    TableStats, UpdateError, Version, VersionedCell,
+    Fairness, LockTable, Mode, RandomState, RetryPolicy, Session, Stats, VersionedCell,
+    cell::{
+        ChangedFuture, Conflict, OwnedVersioned, ParseVersionError, ReadPin, UpdateError, Version,
+        Versioned, VersionedRef,
+    },
+    session::{
+        DeadlockKey, DeadlockParty, DeadlockReport, LockError, Policy, Savepoint, SavepointError,
+        SessionId, SessionLockFuture,
+    },
+    table::{
+        ExclusiveGuard, Fence, FencedCell, FencedRef, FencingToken, IntegerHasher, KeyId, LockSet,
+        LockTableBuilder, ParseFencingTokenError, SharedGuard, SingleFlight, StaleFence,
+        TableStats,
+    },
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 
@@ -99,10 +107,10 @@ assert_not_impl_any!(VersionedCell<String>: Clone);
 // A pin belongs to its thread: one that were dropped on another would unpin that.
 assert_not_impl_any!(ReadPin: Send, Sync, Clone);
 // So a snapshot stays too, but others may look at it.
-assert_impl_all!(Snapshot<'static, String>: Sync);
-assert_not_impl_any!(Snapshot<'static, String>: Send, Clone);
+assert_impl_all!(Versioned<'static, String>: Sync);
+assert_not_impl_any!(Versioned<'static, String>: Send, Clone);
 // This one only borrows the pin, which its thread keeps meanwhile.
-assert_impl_all!(SnapshotRef<'static, String>: Send, Sync, Copy);
+assert_impl_all!(VersionedRef<'static, String>: Send, Sync, Copy);
 
 // As the cell and the snapshot that they are made of.
 assert_impl_all!(FencedCell<String>: Send, Sync, Unpin, UnwindSafe, RefUnwindSafe, Default, From<String>);
@@ -111,12 +119,12 @@ assert_not_impl_any!(FencedRef<'static, String>: Send, Clone);
 assert_impl_all!(StaleFence<String>: Send, Sync, Clone, Eq, Error);
 
 // As `Arc`.
-assert_impl_all!(OwnedSnapshot<String>: Send, Sync, Clone, Unpin, UnwindSafe, RefUnwindSafe);
-assert_not_impl_any!(OwnedSnapshot<String>: Copy);
+assert_impl_all!(OwnedVersioned<String>: Send, Sync, Clone, Unpin, UnwindSafe, RefUnwindSafe);
+assert_not_impl_any!(OwnedVersioned<String>: Copy);
 
 // An executor may move it between its threads, and need not pin it.
-assert_impl_all!(Changed<'static, String>: Send, Sync, Unpin, Future<Output = Version>);
-assert_not_impl_any!(Changed<'static, String>: Clone);
+assert_impl_all!(ChangedFuture<'static, String>: Send, Sync, Unpin, Future<Output = Version>);
+assert_not_impl_any!(ChangedFuture<'static, String>: Clone);
 
 // What is returned is as good as what is in it.
 assert_impl_all!(Version: Send, Sync, Copy, Ord, Hash, Default);
@@ -148,13 +156,13 @@ fn what_a_pin_keeps_is_lent_to_another_thread() {
 assert_impl_all!(latchwork::Transaction: Send, Sync, Copy, Default);
 assert_impl_all!(latchwork::Abort: Send, Sync, std::error::Error);
 assert_impl_all!(latchwork::TxError<std::io::Error>: Send, Sync, std::error::Error);
-assert_impl_all!(latchwork::TxAbort<u8>: Send, Sync);
-assert_impl_all!(latchwork::AbortReasons: Send, Sync, Copy, Eq);
-assert_impl_all!(latchwork::LabelStats: Send, Sync, Copy, Eq);
+assert_impl_all!(latchwork::txn::TxAbort<u8>: Send, Sync);
+assert_impl_all!(latchwork::txn::AbortReasons: Send, Sync, Copy, Eq);
+assert_impl_all!(latchwork::txn::LabelStats: Send, Sync, Copy, Eq);
 assert_not_impl_any!(latchwork::Tx<'static, 'static>: Send, Sync, Clone);
-assert_not_impl_any!(latchwork::View<'static, 'static>: Send, Clone);
-assert_impl_all!(latchwork::RunAsync<'static, Rc<u8>, fn()>: Send, Unpin);
-assert_not_impl_any!(latchwork::RunAsync<'static, u8, Rc<u8>>: Send);
+assert_not_impl_any!(latchwork::txn::View<'static, 'static>: Send, Clone);
+assert_impl_all!(latchwork::txn::TransactionFuture<'static, Rc<u8>, fn()>: Send, Unpin);
+assert_not_impl_any!(latchwork::txn::TransactionFuture<'static, u8, Rc<u8>>: Send);
 
 // A latch gives `&T` to whoever reads or holds it, and its guards give no more: they go where that may go.
 assert_impl_all!(OptimisticLatch<String>: Send, Sync, Unpin, Default, From<String>);
@@ -186,8 +194,8 @@ assert_impl_all!(OrderedRwLock<Level, String>: Send, Sync);
 assert_not_impl_any!(ordered::OrderedMutexGuard<'static, u8>: Send);
 assert_not_impl_any!(ordered::OrderedReadGuard<'static, u8>: Send);
 assert_not_impl_any!(ordered::OrderedWriteGuard<'static, u8>: Send);
-assert_not_impl_any!(ordered::RootKey: Send, Sync, Clone, Default);
-assert_not_impl_any!(ordered::Key<'static, ordered::Bottom>: Send, Sync, Clone, Default);
+assert_not_impl_any!(ordered::RootToken: Send, Sync, Clone, Default);
+assert_not_impl_any!(ordered::LevelToken<'static, ordered::Bottom>: Send, Sync, Clone, Default);
 assert_impl_all!(ordered::checked::Mutex<SendOnly>: Send, Sync);
 assert_impl_all!(ordered::checked::RwLock<String>: Send, Sync);
 assert_not_impl_any!(ordered::checked::RwLock<SendOnly>: Sync);

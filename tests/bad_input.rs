@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::hashers::{Fickle, PanicAt, Place};
 use common::{assert_as_new, forget_in_sight, table, until_waits, watchdog};
-use latchwork::{LockSet, LockTable, Mode};
+use latchwork::{LockTable, Mode, table::LockSet};
 
 /// Short enough to pass at once; nothing depends on how long it takes.
 const SHORT: Duration = Duration::from_micros(50);
@@ -41,7 +41,7 @@ fn no_keys_at_all() {
             (set.len(), set.is_empty(), set.contains(&1)),
             (0, true, false)
         );
-        assert_eq!(table.held(), 0);
+        assert_eq!(table.locked_count(), 0);
     }
     assert_as_new(&table, fresh);
 }
@@ -89,7 +89,10 @@ fn keys_that_share_a_whole_hash() {
         assert_eq!(table.key_id(&1), table.key_id(&2));
         assert!(table.try_lock(&2).is_none(), "one hash is one lock");
         assert!(table.try_lock_for(&2, SHORT).is_none());
-        assert_eq!((table.mode(&3), table.held()), (Some(Mode::Exclusive), 1));
+        assert_eq!(
+            (table.mode(&3), table.locked_count()),
+            (Some(Mode::Exclusive), 1)
+        );
         drop(guard);
 
         // A set of such keys takes their one lock once and does not wait for itself.
@@ -101,7 +104,7 @@ fn keys_that_share_a_whole_hash() {
             (set.len(), set.mode(&0), set.mode(&99)),
             (1, Some(Mode::Exclusive), Some(Mode::Exclusive))
         );
-        assert_eq!(table.held(), 1);
+        assert_eq!(table.locked_count(), 1);
         drop(set);
         assert_as_new(&table, fresh);
     }
@@ -117,7 +120,7 @@ fn keys_that_share_the_low_bits() {
         for &key in &keys[1..] {
             let (first, second) = (table.lock(&0), table.lock(&key));
             assert!(table.try_lock(&0).is_none() && table.try_lock(&key).is_none());
-            assert_eq!(table.held(), 2);
+            assert_eq!(table.locked_count(), 2);
             if key % 2 == 0 {
                 drop((first, second))
             } else {
@@ -126,7 +129,7 @@ fn keys_that_share_the_low_bits() {
             assert_as_new(&table, fresh);
         }
         let set = table.lock_all(all(&keys, Mode::Exclusive));
-        assert_eq!((set.len(), table.held()), (256, 256));
+        assert_eq!((set.len(), table.locked_count()), (256, 256));
         assert!(keys.iter().all(|key| table.try_lock_shared(key).is_none()));
         assert!(table.try_lock_all(all(&keys, Mode::Shared)).is_none());
         drop(set);
@@ -163,7 +166,7 @@ fn a_hasher_that_panics() {
         unwinds(|| table.lock_all(all(keys, Mode::Exclusive)));
         unwinds(|| table.try_lock_all(all(keys, Mode::Shared)));
         unwinds(|| table.try_lock_all_for(all(keys, Mode::Shared), SHORT));
-        assert_eq!(table.held(), 1, "a set that never was keeps a key");
+        assert_eq!(table.locked_count(), 1, "a set that never was keeps a key");
     }
     let set = table.lock_all(all(&[1, 2], Mode::Shared));
     unwinds(|| set.contains(&3));
@@ -209,7 +212,7 @@ fn a_hasher_that_never_says_the_same_twice() {
         drop((table.lock(&1), table.lock_shared(&1)));
         let set = table.lock_all(all(&[1, 1, 2], Mode::Exclusive));
         assert_eq!((set.len(), set.contains(&1)), (3, false));
-        assert_eq!(table.held(), 3);
+        assert_eq!(table.locked_count(), 3);
     }
     assert_as_new(&table, fresh);
 }
@@ -220,7 +223,7 @@ fn a_guard_that_is_forgotten() {
     forget_in_sight(table.lock(&1));
     forget_in_sight(table.lock_shared(&2));
     forget_in_sight(table.lock_all(all(&[3, 4], Mode::Exclusive)));
-    assert_eq!(table.held(), 4);
+    assert_eq!(table.locked_count(), 4);
     for _ in 0..100 {
         assert!(table.try_lock(&1).is_none());
         assert!(table.try_lock_for(&1, SHORT).is_none());
@@ -230,7 +233,7 @@ fn a_guard_that_is_forgotten() {
         for key in 5..50 {
             drop(table.lock(&key));
         }
-        assert_eq!(table.held(), 4);
+        assert_eq!(table.locked_count(), 4);
     }
     drop(table);
 }
@@ -285,7 +288,10 @@ fn more_readers_than_a_slot_counts() {
         let (table, fresh) = table(place);
         let neighbour = table.lock(&2);
         let mut readers: Vec<_> = (0..1_000).map(|_| table.lock_shared(&1)).collect();
-        assert_eq!((table.mode(&1), table.held()), (Some(Mode::Shared), 2));
+        assert_eq!(
+            (table.mode(&1), table.locked_count()),
+            (Some(Mode::Shared), 2)
+        );
         // From both ends and the middle, so that no order of leaving is special.
         while let Some(reader) = if readers.len() % 3 == 0 {
             readers.pop()
@@ -303,7 +309,7 @@ fn more_readers_than_a_slot_counts() {
                 break;
             }
         }
-        assert_eq!((table.mode(&1), table.held()), (None, 1));
+        assert_eq!((table.mode(&1), table.locked_count()), (None, 1));
         assert!(table.try_lock(&1).is_some(), "the last reader is gone");
         drop(neighbour);
         assert_as_new(&table, fresh);
@@ -330,7 +336,7 @@ fn more_keys_than_anybody_needs() {
         let fresh = table.stats().index_bytes;
         let keys: Vec<u64> = (0..keys).collect();
         let set = table.lock_all(all(&keys, Mode::Exclusive));
-        assert_eq!((set.len(), table.held()), (keys.len(), keys.len()));
+        assert_eq!((set.len(), table.locked_count()), (keys.len(), keys.len()));
         assert!(
             keys.iter()
                 .all(|key| set.contains(key) && table.try_lock(key).is_none())
@@ -349,7 +355,7 @@ fn more_keys_than_anybody_needs() {
                 .try_lock_all_for(all(&keys, Mode::Shared), SHORT)
                 .is_none()
         );
-        assert_eq!(table.held(), 1);
+        assert_eq!(table.locked_count(), 1);
         drop(last);
         assert_as_new(&table, fresh);
     }
@@ -372,7 +378,7 @@ fn many_keys_each_more_than_once() {
             let check = |set: Option<LockSet<'_, u64, Place>>| {
                 let set = set.expect("a set does not wait for itself");
                 assert_eq!(
-                    (set.len(), table.held()),
+                    (set.len(), table.locked_count()),
                     (distinct as usize, distinct as usize)
                 );
                 for key in 0..distinct {

@@ -11,7 +11,10 @@ use std::time::{Duration, Instant};
 
 use common::tasks::{Bell, poll_with};
 use common::watchdog;
-use latchwork::{Conflict, RetryPolicy, Transaction, UpdateError, Version, VersionedCell};
+use latchwork::{
+    RetryPolicy, Transaction, VersionedCell,
+    cell::{Conflict, UpdateError, Version},
+};
 
 fn version(n: u64) -> Version {
     Version::new(n)
@@ -214,20 +217,20 @@ fn everything_says_what_it_is() {
     let pin = latchwork::pin();
     let text = |value: &dyn Debug| format!("{value:?}");
     assert_eq!(text(&cell), "VersionedCell { version: 0, value: 5 }");
-    assert_eq!(text(&cell.read()), "Snapshot { version: 0, value: 5 }");
+    assert_eq!(text(&cell.read()), "Versioned { version: 0, value: 5 }");
     assert_eq!(
         text(&cell.read_in(&pin)),
-        "SnapshotRef { version: 0, value: 5 }"
+        "VersionedRef { version: 0, value: 5 }"
     );
     assert_eq!(
         text(&cell.read_owned()),
-        "OwnedSnapshot { version: 0, value: 5 }"
+        "OwnedVersioned { version: 0, value: 5 }"
     );
     assert_eq!(text(&pin), "ReadPin { .. }");
     let waiting = cell.changed(Version::FIRST);
     assert_eq!(
         text(&waiting),
-        "Changed { seen: Version(0), is_waiting: false, .. }"
+        "ChangedFuture { seen: Version(0), is_waiting: false, .. }"
     );
 }
 

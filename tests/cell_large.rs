@@ -11,7 +11,7 @@ use std::thread;
 
 use common::watchdog;
 use latchwork::latch::{Link, Unlinked};
-use latchwork::{Transaction, TxAbort, TxError, VersionedCell, atomically};
+use latchwork::{Transaction, TxError, VersionedCell, atomically, txn::TxAbort};
 
 /// Where each value was last seen, and where it was dropped.
 #[derive(Clone, Default)]

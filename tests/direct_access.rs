@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::watchdog;
-use latchwork::{RetryPolicy, Transaction, Version, VersionedCell, atomically, snapshot};
+use latchwork::{RetryPolicy, Transaction, VersionedCell, atomically, cell::Version, snapshot};
 
 type Access = fn(&VersionedCell<u16>);
 

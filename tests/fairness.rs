@@ -114,7 +114,7 @@ fn readers_that_follow_each_other_come_in_together() {
             }
             drop(guard);
         });
-        assert_eq!(table.held(), 0);
+        assert_eq!(table.locked_count(), 0);
     }
 }
 
@@ -204,7 +204,7 @@ fn turns_against_a_stream(
         }
         done.store(true, Ordering::Relaxed);
     });
-    assert_eq!(table.held(), 0);
+    assert_eq!(table.locked_count(), 0);
     assert!(came.into_inner() >= STREAM, "there was no stream");
 }
 
@@ -293,6 +293,6 @@ fn a_set_gets_its_turn_against_locks_of_its_keys() {
             }
             done.store(true, Ordering::Relaxed);
         });
-        assert_eq!(table.held(), 0);
+        assert_eq!(table.locked_count(), 0);
     }
 }

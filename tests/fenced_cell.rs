@@ -7,7 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use common::tasks::panics;
-use latchwork::{Fence, FencedCell, FencingToken, LockTable, StaleFence};
+use latchwork::{
+    LockTable,
+    table::{Fence, FencedCell, FencingToken, StaleFence},
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 

@@ -18,8 +18,11 @@ use std::time::Duration;
 use common::tasks::poll;
 use latchwork::ordered::checked;
 use latchwork::{
-    LockError, LockTable, Mode, OptimisticLatch, Policy, SingleFlight, VersionedCell, atomically,
+    LockTable, Mode, VersionedCell, atomically,
+    latch::OptimisticLatch,
+    session::{LockError, Policy},
     snapshot,
+    table::SingleFlight,
 };
 
 /// Runs `f` in a child, and returns whether it returned.
@@ -184,5 +187,5 @@ fn what_is_promised_of_a_child_works_beside_threads_that_it_does_not_have() {
         assert!(mine_is_held, "the child released the parent's guard");
         drop(mine);
     });
-    assert_eq!(world.table.held(), 0);
+    assert_eq!(world.table.locked_count(), 0);
 }

@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 
 use common::tasks::{FORMS, Form, POLICIES, Table, assert_usable, now, poll, queued, shared_table};
 use common::watchdog;
-use latchwork::{Fairness, LockError, Mode, Policy};
+use latchwork::{
+    Fairness, Mode,
+    session::{LockError, Policy},
+};
 
 #[test]
 fn a_task_that_is_polled_is_not_refused_a_free_key() {

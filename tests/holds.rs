@@ -10,7 +10,8 @@ use common::hashers::Place;
 use common::tasks::{POLICIES, assert_usable, now, poll, queued, shared_table};
 use common::{until_waits, watchdog};
 use latchwork::{
-    ExclusiveGuard, Fairness, LockTable, Mode, OwnedExclusiveGuard, OwnedSharedGuard, SharedGuard,
+    Fairness, LockTable, Mode,
+    table::{ExclusiveGuard, OwnedExclusiveGuard, OwnedSharedGuard, SharedGuard},
 };
 
 #[test]
@@ -187,7 +188,7 @@ fn tokens_grow_from_one_holder_to_the_next() {
         let seen = seen.into_inner().expect("nobody panics");
         assert!(seen.is_sorted_by(|a, b| a < b));
         assert!(seen[0].get() >= 1);
-        assert_eq!((table.held(), table.stats().monitors), (0, 0));
+        assert_eq!((table.locked_count(), table.stats().monitors), (0, 0));
     }
 }
 
@@ -234,7 +235,7 @@ fn a_set_gives_one_key_back_and_keeps_the_others() {
             assert_eq!(set.len() as u64, many - 1 - gone as u64);
             // Key 1 went to the one that waited for it, at once.
             assert_eq!(bell.rings(), 1);
-            assert_eq!(table.held() as u64, many - gone as u64);
+            assert_eq!(table.locked_count() as u64, many - gone as u64);
             if key != 1 {
                 assert!(table.try_lock(&key).is_some());
             }

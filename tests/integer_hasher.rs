@@ -7,7 +7,7 @@ use std::hash::{BuildHasher, BuildHasherDefault, Hash};
 use std::num::NonZeroU32;
 
 use common::tasks::panic_message;
-use latchwork::{IntegerHasher, LockTable};
+use latchwork::{LockTable, table::IntegerHasher};
 use proptest::prelude::*;
 
 fn hash(key: impl Hash) -> u64 {
@@ -93,7 +93,7 @@ fn any_other_key_panics_and_locks_nothing() {
     }
     let table = LockTable::<str, IntegerHasher>::default();
     panic_message(|| table.lock("a"));
-    assert_eq!(table.held(), 0);
+    assert_eq!(table.locked_count(), 0);
 }
 
 #[test]

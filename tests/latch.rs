@@ -39,7 +39,7 @@ fn a_version_is_current_until_somebody_is_alone() {
     let version = latch.version().unwrap();
     drop(latch.shared().unwrap());
     assert!(latch.is_current(version) && !latch.is_obsolete());
-    ExclusiveGuard::obsolete(latch.exclusive().unwrap());
+    ExclusiveGuard::mark_obsolete(latch.exclusive().unwrap());
     assert!(!latch.is_current(version) && latch.is_obsolete());
 }
 
@@ -59,7 +59,7 @@ fn a_write_through_get_mut_is_not_missed() {
     *latch.get_mut() = 3;
     assert!(latch.try_exclusive().is_none() && latch.try_shared().is_some());
     let mut latch = OptimisticLatch::new(1);
-    ExclusiveGuard::obsolete(latch.exclusive().unwrap());
+    ExclusiveGuard::mark_obsolete(latch.exclusive().unwrap());
     *latch.get_mut() = 2;
     assert!(latch.is_obsolete());
 }
@@ -151,7 +151,7 @@ fn an_upgrade_is_for_the_version_that_was_read() {
     drop(shared);
     latch.upgrade(version).unwrap().add();
     assert_eq!(latch.upgrade(version).unwrap_err(), Restart::Changed);
-    ExclusiveGuard::obsolete(latch.exclusive().unwrap());
+    ExclusiveGuard::mark_obsolete(latch.exclusive().unwrap());
     assert_eq!(latch.upgrade(version).unwrap_err(), Restart::Obsolete);
 }
 
@@ -172,7 +172,7 @@ fn an_obsolete_latch_turns_everybody_away() {
         })
         .collect();
     thread::sleep(Duration::from_millis(20));
-    ExclusiveGuard::obsolete(guard);
+    ExclusiveGuard::mark_obsolete(guard);
     for waiter in waiters {
         assert_eq!(waiter.join().unwrap(), Err(Obsolete));
     }
@@ -388,7 +388,7 @@ fn an_optimistic_step_fails_when_what_it_stands_on_changes() {
     // An upgrade of what is unchanged, and a latch that is gone ahead.
     let at = Coupled::begin(&list, Coupling::Optimistic).unwrap();
     let second = list.peek().next.as_deref().unwrap();
-    ExclusiveGuard::obsolete(second.exclusive().unwrap());
+    ExclusiveGuard::mark_obsolete(second.exclusive().unwrap());
     let ahead = at.ahead(|node| node.next.as_deref());
     assert_eq!(ahead.unwrap_err(), Restart::Obsolete);
     assert_eq!(at.into_exclusive().unwrap().number, 0);

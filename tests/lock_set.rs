@@ -1,4 +1,4 @@
-//! Several keys at once: `lock_all`, its try and timed forms, and the [`LockSet`](latchwork::LockSet)
+//! Several keys at once: `lock_all`, its try and timed forms, and the [`LockSet`](latchwork::table::LockSet)
 //! they return.
 
 mod common;
@@ -25,7 +25,7 @@ fn a_set_locks_each_key_in_its_mode_until_it_is_dropped() {
     assert_eq!(set.mode("b"), Some(Mode::Shared));
     assert_eq!(set.mode("c"), None);
 
-    assert_eq!(table.held(), 2);
+    assert_eq!(table.locked_count(), 2);
     assert_eq!(table.mode("a"), Some(Mode::Exclusive));
     assert_eq!(table.mode("b"), Some(Mode::Shared));
     assert!(table.try_lock_shared("a").is_none());
@@ -33,7 +33,7 @@ fn a_set_locks_each_key_in_its_mode_until_it_is_dropped() {
     assert!(table.try_lock_shared("b").is_some());
     assert!(table.try_lock("c").is_some());
     drop(set);
-    assert_eq!(table.held(), 0);
+    assert_eq!(table.locked_count(), 0);
     assert!(table.try_lock("a").is_some() && table.try_lock("b").is_some());
 }
 
@@ -69,7 +69,7 @@ fn try_lock_all_takes_all_or_nothing() {
                 .try_lock_all_for(wanted.iter().map(|k| (k, Mode::Shared)), SHORT)
                 .is_none()
         );
-        assert_eq!(table.held(), 1, "a set that failed kept a key");
+        assert_eq!(table.locked_count(), 1, "a set that failed kept a key");
         for key in wanted {
             assert_eq!(table.mode(&key), (key == held).then_some(Mode::Exclusive));
         }
@@ -119,7 +119,7 @@ fn lock_all_waits_for_every_key() {
                         table.lock_all(ask())
                     };
                     assert_eq!(set.len(), 3);
-                    assert_eq!(table.held(), 3);
+                    assert_eq!(table.locked_count(), 3);
                 });
                 for guard in guards {
                     // It waits for the keys one at a time, in an order of its own; whichever it waits
@@ -200,7 +200,7 @@ fn a_set_that_times_out_gives_back_what_it_had() {
                 .collect::<Vec<(u64, Mode)>>();
             let ask = all.iter().map(|(key, mode)| (key, *mode));
             assert!(table.try_lock_all_for(ask, patience).is_none());
-            assert_eq!(table.held(), 1);
+            assert_eq!(table.locked_count(), 1);
         }
     }
     drop(guard);

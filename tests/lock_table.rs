@@ -9,7 +9,10 @@ use std::time::{Duration, Instant};
 
 use common::hashers::Place;
 use common::{assert_as_new, table, until_waits, watchdog};
-use latchwork::{ExclusiveGuard, Fairness, LockTable, Mode, RandomState, SharedGuard};
+use latchwork::{
+    Fairness, LockTable, Mode, RandomState,
+    table::{ExclusiveGuard, SharedGuard},
+};
 
 /// Long enough never to pass while a test runs.
 const LONG: Duration = Duration::from_secs(3600);
@@ -189,11 +192,11 @@ fn a_writer_that_gives_up_lets_the_reader_behind_it_pass() {
 #[test]
 fn mode_and_held_say_what_is_held() {
     let (table, _) = table(Place::Identity);
-    assert_eq!((table.mode(&1), table.held()), (None, 0));
+    assert_eq!((table.mode(&1), table.locked_count()), (None, 0));
     let first = table.lock_shared(&1);
     let second = table.lock_shared(&1);
     assert_eq!(
-        (table.mode(&1), table.held()),
+        (table.mode(&1), table.locked_count()),
         (Some(Mode::Shared), 1),
         "keys count, not guards"
     );
@@ -204,13 +207,19 @@ fn mode_and_held_say_what_is_held() {
         None,
         "the same slot is not the same key"
     );
-    assert_eq!((table.mode(&1), table.held()), (Some(Mode::Shared), 2));
+    assert_eq!(
+        (table.mode(&1), table.locked_count()),
+        (Some(Mode::Shared), 2)
+    );
     drop(first);
-    assert_eq!((table.mode(&1), table.held()), (Some(Mode::Shared), 2));
+    assert_eq!(
+        (table.mode(&1), table.locked_count()),
+        (Some(Mode::Shared), 2)
+    );
     drop(second);
-    assert_eq!((table.mode(&1), table.held()), (None, 1));
+    assert_eq!((table.mode(&1), table.locked_count()), (None, 1));
     drop(other);
-    assert_eq!(table.held(), 0);
+    assert_eq!(table.locked_count(), 0);
     assert!(Mode::Shared < Mode::Exclusive);
 }
 
@@ -271,7 +280,11 @@ fn every_constructor_makes_a_table_that_locks() {
     locks(LockTable::<u64>::builder().build());
     locks(LockTable::<u64>::builder().hasher(Place::Identity).build());
     for concurrency in [0, 1, 2, 1_000, 100_000] {
-        locks(LockTable::<u64>::builder().concurrency(concurrency).build());
+        locks(
+            LockTable::<u64>::builder()
+                .expected_locks(concurrency)
+                .build(),
+        );
     }
     for fairness in [Fairness::Eventual, Fairness::Fifo, Fairness::default()] {
         locks(LockTable::<u64>::builder().fairness(fairness).build());
@@ -281,15 +294,17 @@ fn every_constructor_makes_a_table_that_locks() {
 
 #[test]
 fn concurrency_is_a_hint_and_no_limit() {
-    let table = LockTable::<u64>::builder().concurrency(1).build();
+    let table = LockTable::<u64>::builder().expected_locks(1).build();
     let fresh = table.stats().index_bytes;
     let guards: Vec<_> = (0..20_000).map(|key| table.lock(&key)).collect();
-    assert_eq!(table.held(), 20_000);
+    assert_eq!(table.locked_count(), 20_000);
     assert!((0..20_000).all(|key| table.try_lock_shared(&key).is_none()));
     drop(guards);
     assert_as_new(&table, fresh);
 
-    let large = LockTable::<u64>::builder().concurrency(1_000_000).build();
+    let large = LockTable::<u64>::builder()
+        .expected_locks(1_000_000)
+        .build();
     assert!(large.stats().index_bytes > fresh, "room was asked for");
 }
 

@@ -40,7 +40,7 @@ fn the_heap_holds_what_is_held() {
     let _dog = watchdog("the_heap_holds_what_is_held");
     let table = LockTable::<u64>::builder()
         .hasher(Place::Identity)
-        .concurrency(1)
+        .expected_locks(1)
         .build();
     let fresh = table.stats().index_bytes;
 
@@ -110,7 +110,7 @@ fn the_heap_holds_what_is_held() {
     // A table for each round, which stays: what it was once used for, it does not keep room for.
     let mut tables = Vec::new();
     leaves_nothing("a circle of sessions that hold many keys", || {
-        let table = LockTable::<u64>::builder().concurrency(1).build();
+        let table = LockTable::<u64>::builder().expected_locks(1).build();
         let fresh = table.stats().index_bytes;
         let (mut one, mut two) = (table.session(), table.session());
         two.lock(&0).unwrap();
@@ -130,7 +130,7 @@ fn the_heap_holds_what_is_held() {
         for _ in 0..500 {
             let table = LockTable::<u64>::builder()
                 .hasher(Place::Above(10))
-                .concurrency(1)
+                .expected_locks(1)
                 .build();
             let keys: Vec<u64> = (0..200).collect();
             std::mem::forget(table.lock(&1_000));
@@ -142,7 +142,7 @@ fn the_heap_holds_what_is_held() {
             for key in &keys {
                 std::mem::forget(table.lock(key));
             }
-            assert_eq!(table.held(), 201);
+            assert_eq!(table.locked_count(), 201);
         }
     });
 }

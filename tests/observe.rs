@@ -10,7 +10,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use common::tasks::poll;
-use latchwork::{LockTable, Policy};
+use latchwork::{LockTable, session::Policy};
 use metrics::{
     Counter, CounterFn, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
     SharedString, Unit,

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 
 use common::{until_waits, watchdog};
-use latchwork::{ExclusiveGuard, LockTable};
+use latchwork::{LockTable, table::ExclusiveGuard};
 
 static BREAKS: AtomicBool = AtomicBool::new(false);
 

@@ -3,7 +3,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
-use latchwork::ordered::{Above, Bottom, Key, Level, OrderedMutex, OrderedRwLock, RootKey};
+use latchwork::ordered::{
+    Above, Bottom, Level, LevelToken, OrderedMutex, OrderedRwLock, RootToken,
+};
 
 latchwork::levels! {
     /// First.
@@ -22,8 +24,8 @@ mod later {
     }
 }
 
-fn root() -> RootKey {
-    RootKey::take().expect("this test has a thread of its own")
+fn root() -> RootToken {
+    RootToken::take().expect("this test has a thread of its own")
 }
 
 #[test]
@@ -72,7 +74,7 @@ fn ranks_rise_with_the_levels() {
 
 #[test]
 fn a_function_takes_any_key_that_is_low_enough() {
-    fn bump<K: Level>(high: &OrderedMutex<High, u32>, key: &mut Key<'_, K>) -> u32
+    fn bump<K: Level>(high: &OrderedMutex<High, u32>, key: &mut LevelToken<'_, K>) -> u32
     where
         High: Above<K>,
     {
@@ -144,9 +146,9 @@ fn opposite_requests_of_several_do_not_deadlock() {
 
 #[test]
 fn a_thread_has_one_root_key_at_a_time() {
-    let first = RootKey::take();
-    assert!(first.is_some() && RootKey::take().is_none());
-    thread::spawn(|| assert!(RootKey::take().is_some()))
+    let first = RootToken::take();
+    assert!(first.is_some() && RootToken::take().is_none());
+    thread::spawn(|| assert!(RootToken::take().is_some()))
         .join()
         .unwrap();
     drop(first);
@@ -165,7 +167,10 @@ fn a_thread_has_one_root_key_at_a_time() {
     assert!(lock.is_locked());
     assert!(lock.try_lock(&mut again).is_none());
     std::mem::forget(again);
-    assert!(RootKey::take().is_none(), "beside guards that may be alive");
+    assert!(
+        RootToken::take().is_none(),
+        "beside guards that may be alive"
+    );
 }
 
 /// A key that is kept by a thread-local is given back while the thread ends, when other destructors may want it.
@@ -175,14 +180,14 @@ fn a_root_key_outlives_the_destructors_of_its_thread() {
     struct Late(std::sync::mpsc::Sender<bool>);
     impl Drop for Late {
         fn drop(&mut self) {
-            let root = RootKey::take();
-            let second = RootKey::take().is_some();
+            let root = RootToken::take();
+            let second = RootToken::take().is_some();
             self.0.send(root.is_some() && !second).unwrap();
         }
     }
     thread_local! {
         static LATE: RefCell<Option<Late>> = const { RefCell::new(None) };
-        static KEPT: RefCell<Option<RootKey>> = const { RefCell::new(None) };
+        static KEPT: RefCell<Option<RootToken>> = const { RefCell::new(None) };
     }
     let (said, heard) = std::sync::mpsc::channel();
     thread::spawn(move || {
@@ -206,7 +211,7 @@ fn values_are_reached_without_a_key_by_who_owns_them() {
         assert!(text.contains("Low"), "{text}");
     }
     assert_eq!(mutex.into_inner() + i32::from(lock.into_inner()), 3);
-    assert!(format!("{:?}", root()).contains("RootKey"));
+    assert!(format!("{:?}", root()).contains("RootToken"));
 }
 
 #[test]

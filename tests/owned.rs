@@ -12,8 +12,11 @@ use common::hashers::{Place, PlaceHasher};
 use common::tasks::{now, poll};
 use common::{Rng, watchdog};
 use latchwork::{
-    Fairness, LockTable, Mode, OwnedExclusiveGuard, OwnedLockAllFuture, OwnedLockFuture,
-    OwnedLockSet, OwnedSharedGuard, OwnedSharedLockFuture,
+    Fairness, LockTable, Mode,
+    table::{
+        OwnedExclusiveGuard, OwnedLockAllFuture, OwnedLockFuture, OwnedLockSet, OwnedSharedGuard,
+        OwnedSharedLockFuture,
+    },
 };
 
 /// Counts itself while it lives, and with it the table whose hasher it is.
@@ -54,7 +57,7 @@ impl Watched {
         let alive = Arc::default();
         let table = LockTable::<u64>::builder()
             .hasher(Census::new(&alive))
-            .concurrency(1)
+            .expected_locks(1)
             .fairness(Fairness::Fifo);
         let table = Arc::new(table.build());
         Watched {
@@ -267,7 +270,7 @@ fn a_forgotten_guard_keeps_its_key_and_its_share_and_nothing_worse() {
     drop_elsewhere(future);
     assert_eq!(watched.weak.strong_count(), 1);
     let table = watched.weak.upgrade().expect("forgotten, not gone");
-    assert_eq!((table.held(), table.stats().waiting), (1, 0));
+    assert_eq!((table.locked_count(), table.stats().waiting), (1, 0));
     FORGOTTEN.set(watched.weak).expect("this test runs once");
 }
 

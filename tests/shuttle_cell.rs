@@ -19,7 +19,10 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use common::schedules;
-use latchwork::{OwnedSnapshot, RetryPolicy, UpdateError, Version, VersionedCell};
+use latchwork::{
+    RetryPolicy, VersionedCell,
+    cell::{OwnedVersioned, UpdateError, Version},
+};
 use shuttle::future::block_on;
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
@@ -93,7 +96,7 @@ enum Work {
 #[derive(Default)]
 struct Mine {
     seen: Vec<u64>,
-    owned: Vec<OwnedSnapshot<Value>>,
+    owned: Vec<OwnedVersioned<Value>>,
     written: u64,
     refused: u64,
 }

@@ -65,7 +65,7 @@ fn on_keys(seed: u64) -> u64 {
         }
     });
     let (_, refused) = keys::judge(logs, keys);
-    assert_eq!(table.held(), 0, "locks are left");
+    assert_eq!(table.locked_count(), 0, "locks are left");
     refused as u64
 }
 
@@ -89,7 +89,7 @@ fn on_sessions(seed: u64) -> u64 {
     });
     let (logs, told): (Vec<_>, Vec<_>) = logs.into_iter().unzip();
     keys::judge(logs, keys);
-    assert_eq!(table.held(), 0, "locks are left");
+    assert_eq!(table.locked_count(), 0, "locks are left");
     assert!(table.knows_no_session(), "a session is left");
     told.into_iter().sum::<usize>() as u64
 }

@@ -19,7 +19,10 @@ use std::time::Duration;
 
 use common::hashers::Place;
 use common::schedules;
-use latchwork::{Fairness, LockError, LockTable, Mode, Policy, Session};
+use latchwork::{
+    Fairness, LockTable, Mode, Session,
+    session::{LockError, Policy},
+};
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread;
 
@@ -184,7 +187,11 @@ fn run(fairness: Fairness) {
         thread.join().unwrap();
     }
     let stats = world.table.stats();
-    let left = (world.table.held(), stats.monitors, stats.index_bytes);
+    let left = (
+        world.table.locked_count(),
+        stats.monitors,
+        stats.index_bytes,
+    );
     assert_eq!(left, (0, 0, world.fresh));
     assert!(world.table.knows_no_session());
     let told = world.deadlocks.load(Relaxed);

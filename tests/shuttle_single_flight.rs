@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use common::hashers::Place;
 use common::schedules;
 use common::tasks::poll;
-use latchwork::SingleFlight;
+use latchwork::table::SingleFlight;
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::{future, thread};
 

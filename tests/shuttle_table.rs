@@ -176,7 +176,7 @@ impl World {
                 }
                 _ => {
                     // Looking is taking no part: whatever it sees, the try is what counts.
-                    let _ = (self.table.mode(&key), self.table.held());
+                    let _ = (self.table.mode(&key), self.table.locked_count());
                     self.one(1, key, mode)
                 }
             },

@@ -14,7 +14,7 @@ use std::thread;
 
 use common::hashers::Place;
 use common::tasks::{now, panics, poll, yield_once};
-use latchwork::SingleFlight;
+use latchwork::table::SingleFlight;
 
 type Flights = SingleFlight<u64, u64>;
 type Asking<'f, R> = Pin<Box<dyn Future<Output = R> + 'f>>;

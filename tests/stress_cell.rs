@@ -11,7 +11,10 @@ use std::thread;
 use std::time::Duration;
 
 use common::{Rng, watchdog};
-use latchwork::{OwnedSnapshot, RetryPolicy, Version, VersionedCell};
+use latchwork::{
+    RetryPolicy, VersionedCell,
+    cell::{OwnedVersioned, Version},
+};
 
 const WRITERS: u64 = 4;
 const READERS: u64 = 3;
@@ -116,7 +119,7 @@ fn write(cell: &VersionedCell<Value>, rng: &mut Rng) -> bool {
 fn read(
     cell: &VersionedCell<Value>,
     last: &mut Version,
-    owned: &mut Vec<OwnedSnapshot<Value>>,
+    owned: &mut Vec<OwnedVersioned<Value>>,
     rng: &mut Rng,
 ) {
     let (number, version) = match rng.below(4) {

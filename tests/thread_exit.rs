@@ -204,7 +204,7 @@ fn a_key_is_waited_for() {
         }
     });
     results.into_iter().for_each(Result::unwrap);
-    assert_eq!(table.held(), 0);
+    assert_eq!(table.locked_count(), 0);
 }
 
 #[test]

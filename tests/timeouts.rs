@@ -113,7 +113,7 @@ fn a_million_waiters_that_gave_up() {
         let stats = table.stats();
         waits += stats.waits;
         println!("{place:?} {fairness:?}: {stats:?}");
-        assert_eq!(table.held(), 2);
+        assert_eq!(table.locked_count(), 2);
         assert!(stats.monitors <= 1, "one key, at most one monitor");
         assert!(
             stats.index_bytes <= bytes + 256,
@@ -126,7 +126,7 @@ fn a_million_waiters_that_gave_up() {
             );
         }
         drop((writer, reader));
-        assert_eq!((table.held(), table.stats().monitors), (1, 0));
+        assert_eq!((table.locked_count(), table.stats().monitors), (1, 0));
         assert!(table.try_lock(&1).is_some());
         drop(neighbour);
         assert_as_new(&table, fresh);

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{watchdog, write_elsewhere};
-use latchwork::{Transaction, TxError, Version, VersionedCell, atomically, snapshot};
+use latchwork::{Transaction, TxError, VersionedCell, atomically, cell::Version, snapshot};
 
 #[test]
 fn a_cell_by_two_names_is_one_cell() {

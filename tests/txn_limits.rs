@@ -14,7 +14,8 @@ use std::time::Duration;
 use common::tasks::{Bell, poll_with};
 use common::watchdog;
 use latchwork::{
-    Abort, RetryPolicy, Transaction, Tx, TxAbort, TxError, UpdateError, VersionedCell, atomically,
+    Abort, RetryPolicy, Transaction, Tx, TxError, VersionedCell, atomically, cell::UpdateError,
+    txn::TxAbort,
 };
 
 /// After so many losses a transaction owns each cell that it encounters.
@@ -445,7 +446,7 @@ mod own_drafts {
         let reads: [for<'t> fn(&mut Tx<'t, '_>, &'t Cell) -> Result<(), Abort>; 3] = [
             |tx, cell| tx.read(cell).map(drop),
             |tx, cell| tx.version(cell).map(drop),
-            |tx, cell| tx.check(cell, latchwork::Version::FIRST).map(drop),
+            |tx, cell| tx.check(cell, latchwork::cell::Version::FIRST).map(drop),
         ];
         for read in reads {
             let ended = bounded().run(|tx| {
@@ -781,7 +782,7 @@ mod small_methods {
 
     #[test]
     fn a_future_may_end_with_an_error_of_the_caller() {
-        use latchwork::OrAbort;
+        use latchwork::txn::OrAbort;
         let cell = VersionedCell::new(0_u64);
         let mut future = pin!(Transaction::builder().try_run_async(|tx| {
             tx.set(&cell, 1)?;

@@ -6,7 +6,8 @@ use std::cell::RefCell;
 
 use common::{watchdog, write_elsewhere};
 use latchwork::{
-    Abort, Transaction, Tx, TxAbort, TxError, Version, VersionedCell, atomically, snapshot,
+    Abort, Transaction, Tx, TxError, VersionedCell, atomically, cell::Version, snapshot,
+    txn::TxAbort,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -14,7 +14,7 @@ use std::thread;
 use common::tasks::{Bell, poll_with};
 use common::{watchdog, write_elsewhere};
 use latchwork::{
-    Abort, Transaction, Tx, TxAbort, TxError, VersionedCell, atomically, flush, snapshot,
+    Abort, Transaction, Tx, TxError, VersionedCell, atomically, flush, snapshot, txn::TxAbort,
 };
 
 /// After so many losses a transaction owns the cells that it lost at.

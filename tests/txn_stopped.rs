@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst, compiler_fence}
 use std::thread;
 
 use common::watchdog;
-use latchwork::{Version, VersionedCell, atomically, snapshot};
+use latchwork::{VersionedCell, atomically, cell::Version, snapshot};
 
 static STOPPED: AtomicBool = AtomicBool::new(false);
 static MISSED: AtomicBool = AtomicBool::new(false);

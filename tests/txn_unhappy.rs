@@ -11,7 +11,7 @@ use std::thread;
 
 use common::tasks::{Bell, poll_with};
 use common::{watchdog, write_elsewhere};
-use latchwork::{Abort, Transaction, TxError, Version, VersionedCell, atomically, flush};
+use latchwork::{Abort, Transaction, TxError, VersionedCell, atomically, cell::Version, flush};
 
 /// A value whose destructor does something.
 struct OnDrop<F: Fn() + Send + Sync + 'static>(F);

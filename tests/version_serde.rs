@@ -1,7 +1,7 @@
 //! Feature `serde`: a version is its number, and so is a fencing token.
 #![cfg(feature = "serde")]
 
-use latchwork::{FencingToken, Version};
+use latchwork::{cell::Version, table::FencingToken};
 use serde::{Deserialize, Serialize};
 
 #[test]

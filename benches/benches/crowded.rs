@@ -17,7 +17,7 @@ fn main() {
     for held in [0, 1_000, 1_000_000] {
         let keys = &keys[..held];
         let plain = &LockTable::<u64>::new();
-        let told = &LockTable::builder().concurrency(held).build();
+        let told = &LockTable::builder().expected_locks(held).build();
         let (lockmap, keyed, pool) = (&Lockmap::new(), &Keyed::new(), &Pool::new());
         let ours = [plain, told].map(|table| keys.iter().map(|key| table.lock(key)).collect());
         let ours: [Vec<_>; 2] = ours;

@@ -99,7 +99,7 @@ mod tests {
             calls.set(calls.get() + 1);
             table.lock_async(&1)
         });
-        assert_eq!((calls.get(), table.held()), (1_000, 0));
+        assert_eq!((calls.get(), table.locked_count()), (1_000, 0));
         assert!(table.stats().waits >= 990, "{:?}", table.stats());
     }
 

@@ -17,7 +17,7 @@ use std::ops::RangeInclusive;
 use std::ptr;
 use std::sync::atomic::Ordering::Relaxed;
 
-use latchwork::ReadPin;
+use latchwork::cell::ReadPin;
 use latchwork::latch::{Coupled, Coupling, ExclusiveGuard, OptimisticLatch, Restart, traverse};
 
 use nodes::{Inner, Leaf, Node, NodeLatch, ROOM, Yard};
@@ -98,7 +98,7 @@ impl BTree {
             if removed.is_some() {
                 // It goes with its last key, and whoever is on its way there begins again.
                 yard.gone.extend(above.remove(key));
-                ExclusiveGuard::obsolete(guard);
+                ExclusiveGuard::mark_obsolete(guard);
             }
             Ok(removed)
         })
@@ -217,7 +217,7 @@ impl BTree {
         };
         yard.gone
             .extend(head.children[0].swap(root.children[0].swap(None)));
-        ExclusiveGuard::obsolete(guard);
+        ExclusiveGuard::mark_obsolete(guard);
         Ok(())
     }
 }

@@ -5,7 +5,7 @@
 
 use std::ptr;
 
-use latchwork::ReadPin;
+use latchwork::cell::ReadPin;
 use latchwork::latch::{
     Coupled, Coupling, ExclusiveGuard, Link, OptimisticLatch, Restart, Unlinked, traverse,
 };
@@ -125,7 +125,7 @@ impl SortedList {
                 gone.as_deref()
                     .is_some_and(|gone| ptr::eq(gone.peek(), &*found))
             );
-            ExclusiveGuard::obsolete(found);
+            ExclusiveGuard::mark_obsolete(found);
             drop(before);
             drop(gone);
             Ok(true)

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use latchwork::ReadPin;
+use latchwork::cell::ReadPin;
 use latchwork::latch::{Link, OptimisticLatch, Restart, Unlinked};
 
 /// Separators of an inner node, and entries of a leaf.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
-use latchwork::{ExclusiveGuard, LockSet, LockTable, Mode, SharedGuard};
+use latchwork::{LockTable, Mode, table::{ExclusiveGuard, LockSet, SharedGuard}};
 
 use crate::common::assert_as_new;
 use crate::common::hashers::Place;
@@ -68,7 +68,7 @@ pub(crate) fn run(input: &Input) -> u64 {
     let table = LockTable::builder()
         .hasher(input.place)
         .fairness(input.fairness)
-        .concurrency(1)
+        .expected_locks(1)
         .build();
     let fresh_bytes = table.stats().index_bytes;
     let holders: Vec<Holders> = (0..KEYS).map(|_| Holders::default()).collect();

@@ -1,6 +1,6 @@
 //! What a text says as a version.
 
-use latchwork::Version;
+use latchwork::cell::Version;
 
 /// Reads a version out of any text, and compares with what a version is. Returns whether it was one.
 pub(crate) fn read(data: &[u8]) -> bool {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use latchwork::model::Moment;
-use latchwork::{Version, VersionedCell};
+use latchwork::{VersionedCell, cell::Version};
 use latchwork_loom_tests::{Model, Notes, spawn};
 use loom::thread::{self, JoinHandle};
 

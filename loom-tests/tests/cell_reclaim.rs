@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use latchwork::{OwnedSnapshot, VersionedCell, model};
+use latchwork::{VersionedCell, model, cell::OwnedVersioned};
 use latchwork_loom_tests::Model;
 use loom::cell::UnsafeCell;
 use loom::thread;
@@ -160,7 +160,7 @@ fn a_reader_that_unpins_early_is_found() {
 /// drops the cell, which loom's `Arc` makes it see.
 fn own_beside(
     other: impl FnOnce(loom::sync::Arc<VersionedCell<Value>>, &Arc<Values>) + 'static,
-    read: impl FnOnce(OwnedSnapshot<Value>) + 'static,
+    read: impl FnOnce(OwnedVersioned<Value>) + 'static,
 ) -> String {
     let values = Values::reclaiming();
     let cell = loom::sync::Arc::new(VersionedCell::new(values.value(0)));

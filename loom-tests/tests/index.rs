@@ -290,7 +290,7 @@ fn looking_at_a_table_that_grows() {
                     w.exclusive_or_cancel(A);
                 }),
             ];
-            world.note(world.table.held());
+            world.note(world.table.locked_count());
             drop(guard);
             finish(world, others)
         });

@@ -406,7 +406,7 @@ fn everybody_is_told_that_it_is_obsolete() {
             let others = [spawn(&world, told('a')), spawn(&world, told('b'))];
             let guard = world.latch.exclusive().unwrap();
             guard.y.store(7, Relaxed);
-            ExclusiveGuard::obsolete(guard);
+            ExclusiveGuard::mark_obsolete(guard);
             world.outcome(others)
         });
 }
@@ -422,7 +422,7 @@ fn an_optimistic_reader_is_told_that_it_is_obsolete() {
             let ends = spawn(&world, |w| {
                 let guard = w.latch.exclusive().unwrap();
                 guard.x.store(7, Relaxed);
-                ExclusiveGuard::obsolete(guard);
+                ExclusiveGuard::mark_obsolete(guard);
             });
             match world.latch.optimistic_read(|data| data.x.load(Relaxed)) {
                 Ok(x) => world.note(x),

@@ -209,7 +209,7 @@ fn bump_gives_way() {
             let mut guard = world.lock(A);
             let other = spawn(&world, |w| w.exclusive(A));
             world.write(A);
-            latchwork::ExclusiveGuard::bump(&mut guard);
+            latchwork::table::ExclusiveGuard::bump(&mut guard);
             world.write(A);
             drop(guard);
             finish(world, [other])

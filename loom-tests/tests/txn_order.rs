@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use latchwork::{Version, VersionedCell, atomically, model, snapshot};
+use latchwork::{VersionedCell, atomically, model, snapshot, cell::Version};
 use latchwork_loom_tests::{Model, spawn};
 
 type Cells = Arc<[VersionedCell<u32>; 2]>;

@@ -3,7 +3,7 @@
 mod common;
 
 use common::cells::World;
-use latchwork::{Version, model, snapshot};
+use latchwork::{model, snapshot, cell::Version};
 use latchwork_loom_tests::{Model, spawn};
 
 #[test]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use common::cells::World;
 use common::task::{alarm, block_on, poll};
-use latchwork::{Transaction, TxAbort, TxError, atomically};
+use latchwork::{Transaction, TxError, atomically, txn::TxAbort};
 use latchwork_loom_tests::{Model, spawn};
 use loom::sync::Notify;
 use loom::thread::JoinHandle;

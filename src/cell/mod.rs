@@ -32,12 +32,12 @@ pub(crate) use current::{Current, NodeRef, Owned};
 pub use future::{CompareAndSetFuture, SetFuture, UpdateFuture};
 pub(crate) use head::{Head, Word};
 pub(crate) use node::{Header, Node};
-pub use owned::OwnedSnapshot;
+pub use owned::OwnedVersioned;
 pub(crate) use owner::{Owner, Owners, Rank, Status};
 pub use policy::{Conflict, RetryPolicy, UpdateError};
-pub use read::{ReadPin, Snapshot, SnapshotRef, pin};
+pub use read::{ReadPin, Versioned, VersionedRef, pin};
 pub use version::{ParseVersionError, Version};
-pub use wait::Changed;
+pub use wait::ChangedFuture;
 pub(crate) use when::When;
 
 use crate::reclaim;
@@ -67,7 +67,7 @@ use crate::reclaim;
 /// transaction that has had to climb its ladder is waited for.
 ///
 /// # Memory
-/// A replaced value is dropped later and on any thread that writes cells, once no [`Snapshot`] and no
+/// A replaced value is dropped later and on any thread that writes cells, once no [`Versioned`] and no
 /// [`ReadPin`] that was there at its replacement is left. What waits is in [`stats`](crate::stats());
 /// [`flush`](crate::flush) drops what can be dropped now. A thread that stops writing keeps up to about 500 replaced values (more, if
 /// pins have held back more) until it writes again, flushes or ends. The memory of dropped values is kept by the thread that drops them,
@@ -133,7 +133,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// # Examples
     /// ```
     /// let cell = latchwork::VersionedCell::new(1);
-    /// assert_eq!(cell.version(), latchwork::Version::FIRST);
+    /// assert_eq!(cell.version(), latchwork::cell::Version::FIRST);
     /// ```
     pub fn new(value: T) -> Self {
         Self::at(Version::FIRST, value)
@@ -147,7 +147,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     ///
     /// # Examples
     /// ```
-    /// use latchwork::{Version, VersionedCell};
+    /// use latchwork::{VersionedCell, cell::Version};
     /// let cell = VersionedCell::with_version("restored", Version::new(41));
     /// assert_eq!(cell.set("new"), Version::new(42));
     /// ```
@@ -182,7 +182,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// Returns the value, unless somebody has an owned snapshot of it: then that.
     ///
     /// # Errors
-    /// An [`OwnedSnapshot`] of the value, if there is another.
+    /// An [`OwnedVersioned`] of the value, if there is another.
     ///
     /// # Examples
     /// ```
@@ -194,8 +194,8 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// assert_eq!(*cell.into_inner().unwrap_err(), "a");
     /// # drop(snapshot);
     /// ```
-    pub fn into_inner(self) -> Result<T, OwnedSnapshot<T>> {
-        OwnedSnapshot::of_cell(self).into_value()
+    pub fn into_inner(self) -> Result<T, OwnedVersioned<T>> {
+        OwnedVersioned::of_cell(self).into_value()
     }
 
     /// Lets the caller change the value in place, which counts as a write. `None` while

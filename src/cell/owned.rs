@@ -25,16 +25,16 @@ use crate::reclaim;
 /// let length = std::thread::spawn(move || snapshot.len()).join().unwrap();
 /// assert_eq!(length, 1);
 /// ```
-pub struct OwnedSnapshot<T: Send + Sync + 'static>(NonNull<Header>, PhantomData<T>);
+pub struct OwnedVersioned<T: Send + Sync + 'static>(NonNull<Header>, PhantomData<T>);
 
 // SAFETY: it shares a `T` between threads, and whoever is last drops it: as `Arc`.
-unsafe impl<T: Send + Sync + 'static> Send for OwnedSnapshot<T> {}
+unsafe impl<T: Send + Sync + 'static> Send for OwnedVersioned<T> {}
 // SAFETY: as above.
-unsafe impl<T: Send + Sync + 'static> Sync for OwnedSnapshot<T> {}
+unsafe impl<T: Send + Sync + 'static> Sync for OwnedVersioned<T> {}
 
 // It shows a value and lets nobody change it, again as `Arc`.
-impl<T: Send + Sync + 'static + RefUnwindSafe> UnwindSafe for OwnedSnapshot<T> {}
-impl<T: Send + Sync + 'static + RefUnwindSafe> RefUnwindSafe for OwnedSnapshot<T> {}
+impl<T: Send + Sync + 'static + RefUnwindSafe> UnwindSafe for OwnedVersioned<T> {}
+impl<T: Send + Sync + 'static + RefUnwindSafe> RefUnwindSafe for OwnedVersioned<T> {}
 
 impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// Returns the current value, kept without a pin.
@@ -53,9 +53,9 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// ```
     #[cfg_attr(debug_assertions, track_caller)]
     #[must_use = "a snapshot that is dropped at once was not read"]
-    pub fn read_owned(&self) -> OwnedSnapshot<T> {
+    pub fn read_owned(&self) -> OwnedVersioned<T> {
         self.check_direct();
-        OwnedSnapshot::of(self.current(&pin_cells()))
+        OwnedVersioned::of(self.current(&pin_cells()))
     }
 
     /// The value, for a write in place, if no owned snapshot shares it.
@@ -80,22 +80,22 @@ impl<T: Send + Sync + 'static> Drop for VersionedCell<T> {
             dropped::note(word.node());
         }
         // Gives up the cell's share of its node: nobody can read it through the cell any more.
-        drop(OwnedSnapshot::<T>(word.node(), PhantomData));
+        drop(OwnedVersioned::<T>(word.node(), PhantomData));
     }
 }
 
-impl<T: Send + Sync + 'static> OwnedSnapshot<T> {
+impl<T: Send + Sync + 'static> OwnedVersioned<T> {
     /// Takes a share of a node that the caller may use.
     pub(super) fn of(node: NodeRef<'_>) -> Self {
         node.header().share();
-        OwnedSnapshot(node.as_ptr(), PhantomData)
+        OwnedVersioned(node.as_ptr(), PhantomData)
     }
 
     /// Takes the share that the cell has.
     pub(super) fn of_cell(cell: VersionedCell<T>) -> Self {
         let node = cell.load().node();
         core::mem::forget(cell);
-        OwnedSnapshot(node, PhantomData)
+        OwnedVersioned(node, PhantomData)
     }
 
     fn node(&self) -> NodeRef<'_> {
@@ -136,20 +136,20 @@ impl<T: Send + Sync + 'static> OwnedSnapshot<T> {
     }
 }
 
-impl<T: Send + Sync + 'static> Clone for OwnedSnapshot<T> {
+impl<T: Send + Sync + 'static> Clone for OwnedVersioned<T> {
     fn clone(&self) -> Self {
         Self::of(self.node())
     }
 }
 
-impl<T: Send + Sync + 'static> Drop for OwnedSnapshot<T> {
+impl<T: Send + Sync + 'static> Drop for OwnedVersioned<T> {
     fn drop(&mut self) {
         // SAFETY: one share of the node was ours, and is given up here [R3].
         reclaim::with(|local| unsafe { local.release_now(self.0.cast(), Node::<T>::KIND) });
     }
 }
 
-impl<T: Send + Sync + 'static> Deref for OwnedSnapshot<T> {
+impl<T: Send + Sync + 'static> Deref for OwnedVersioned<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -158,8 +158,8 @@ impl<T: Send + Sync + 'static> Deref for OwnedSnapshot<T> {
     }
 }
 
-impl<T: Send + Sync + 'static + fmt::Debug> fmt::Debug for OwnedSnapshot<T> {
+impl<T: Send + Sync + 'static + fmt::Debug> fmt::Debug for OwnedVersioned<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt_snapshot("OwnedSnapshot", self.version(), &**self, f)
+        fmt_snapshot("OwnedVersioned", self.version(), &**self, f)
     }
 }

@@ -116,7 +116,7 @@ impl RetryPolicy {
 ///
 /// # Examples
 /// ```
-/// use latchwork::UpdateError;
+/// use latchwork::cell::UpdateError;
 /// let error: UpdateError<&str> = UpdateError::Aborted("no funds");
 /// assert_eq!(error.to_string(), "the update was aborted: no funds");
 /// ```
@@ -154,7 +154,7 @@ impl<E: Error + 'static> Error for UpdateError<E> {
 ///
 /// # Examples
 /// ```
-/// use latchwork::{Version, VersionedCell};
+/// use latchwork::{VersionedCell, cell::Version};
 /// let cell = VersionedCell::new(0);
 /// cell.set(1);
 /// let conflict = cell.compare_and_set(Version::FIRST, 2).unwrap_err();

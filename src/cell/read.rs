@@ -6,7 +6,7 @@ use core::marker::PhantomData;
 use core::ops::Deref;
 use core::ptr::NonNull;
 
-use super::{Header, NodeRef, OwnedSnapshot, Version, VersionedCell, Word};
+use super::{Header, NodeRef, OwnedVersioned, Version, VersionedCell, Word};
 use crate::reclaim::{self, CellPin};
 
 impl<T: Send + Sync + 'static> VersionedCell<T> {
@@ -27,17 +27,17 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     #[inline]
     #[cfg_attr(debug_assertions, track_caller)]
     #[must_use = "a snapshot that is dropped at once was not read"]
-    pub fn read(&self) -> Snapshot<'_, T> {
+    pub fn read(&self) -> Versioned<'_, T> {
         self.check_direct();
         self.read_unchecked()
     }
 
     /// As [`read`](Self::read), for code that is not the caller's own.
     #[inline]
-    pub(super) fn read_unchecked(&self) -> Snapshot<'_, T> {
+    pub(super) fn read_unchecked(&self) -> Versioned<'_, T> {
         let pin = pin_cells();
         let node = self.current(&pin).as_ptr();
-        Snapshot::of(self, node, pin)
+        Versioned::of(self, node, pin)
     }
 
     /// Returns the current value, kept by a pin that the caller has: reads that come in numbers
@@ -54,9 +54,9 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     #[inline]
     #[cfg_attr(debug_assertions, track_caller)]
     #[must_use = "a snapshot that is dropped at once was not read"]
-    pub fn read_in<'p>(&'p self, pin: &'p ReadPin) -> SnapshotRef<'p, T> {
+    pub fn read_in<'p>(&'p self, pin: &'p ReadPin) -> VersionedRef<'p, T> {
         self.check_direct();
-        SnapshotRef(self.current(&pin.0), PhantomData)
+        VersionedRef(self.current(&pin.0), PhantomData)
     }
 
     /// Returns the current version.
@@ -148,7 +148,7 @@ impl fmt::Debug for ReadPin {
 /// let snapshot = cell.read();
 /// assert_eq!((snapshot.len(), snapshot.version().get()), (1, 0));
 /// ```
-pub struct Snapshot<'c, T: Send + Sync + 'static> {
+pub struct Versioned<'c, T: Send + Sync + 'static> {
     node: NonNull<Header>,
     // The node is alive as long as this is [R1].
     _pin: CellPin,
@@ -157,9 +157,9 @@ pub struct Snapshot<'c, T: Send + Sync + 'static> {
 }
 
 // SAFETY: others may look at the value; the pin stays where it is.
-unsafe impl<T: Send + Sync + 'static> Sync for Snapshot<'_, T> {}
+unsafe impl<T: Send + Sync + 'static> Sync for Versioned<'_, T> {}
 
-impl<T: Send + Sync + 'static> Snapshot<'_, T> {
+impl<T: Send + Sync + 'static> Versioned<'_, T> {
     #[inline]
     fn node(&self) -> NodeRef<'_> {
         // SAFETY: it was loaded under the pin, which is as old as `self` [R1].
@@ -184,13 +184,17 @@ impl<T: Send + Sync + 'static> Snapshot<'_, T> {
         clippy::should_implement_trait,
         reason = "the trait would clone the value"
     )]
-    pub fn to_owned(&self) -> OwnedSnapshot<T> {
-        OwnedSnapshot::of(self.node())
+    pub fn to_owned(&self) -> OwnedVersioned<T> {
+        OwnedVersioned::of(self.node())
     }
 
     /// A snapshot of `node`, which was the current one under `pin`.
-    pub(super) fn of(_: &VersionedCell<T>, node: NonNull<Header>, pin: CellPin) -> Snapshot<'_, T> {
-        Snapshot {
+    pub(super) fn of(
+        _: &VersionedCell<T>,
+        node: NonNull<Header>,
+        pin: CellPin,
+    ) -> Versioned<'_, T> {
+        Versioned {
             node,
             _pin: pin,
             _value: PhantomData,
@@ -198,7 +202,7 @@ impl<T: Send + Sync + 'static> Snapshot<'_, T> {
     }
 }
 
-impl<T: Send + Sync + 'static> Deref for Snapshot<'_, T> {
+impl<T: Send + Sync + 'static> Deref for Versioned<'_, T> {
     type Target = T;
 
     #[inline]
@@ -208,9 +212,9 @@ impl<T: Send + Sync + 'static> Deref for Snapshot<'_, T> {
     }
 }
 
-impl<T: Send + Sync + 'static + fmt::Debug> fmt::Debug for Snapshot<'_, T> {
+impl<T: Send + Sync + 'static + fmt::Debug> fmt::Debug for Versioned<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt_snapshot("Snapshot", self.version(), &**self, f)
+        fmt_snapshot("Versioned", self.version(), &**self, f)
     }
 }
 
@@ -221,24 +225,24 @@ impl<T: Send + Sync + 'static + fmt::Debug> fmt::Debug for Snapshot<'_, T> {
 /// let cell = latchwork::VersionedCell::new(1);
 /// let pin = latchwork::pin();
 /// let snapshot = cell.read_in(&pin);
-/// assert_eq!((*snapshot, snapshot.version()), (1, latchwork::Version::FIRST));
+/// assert_eq!((*snapshot, snapshot.version()), (1, latchwork::cell::Version::FIRST));
 /// ```
-pub struct SnapshotRef<'p, T: Send + Sync + 'static>(NodeRef<'p>, PhantomData<&'p T>);
+pub struct VersionedRef<'p, T: Send + Sync + 'static>(NodeRef<'p>, PhantomData<&'p T>);
 
 // SAFETY: others may look at the value; the pin stays where it is, and outlives `'p`.
-unsafe impl<T: Send + Sync + 'static> Send for SnapshotRef<'_, T> {}
+unsafe impl<T: Send + Sync + 'static> Send for VersionedRef<'_, T> {}
 // SAFETY: as above.
-unsafe impl<T: Send + Sync + 'static> Sync for SnapshotRef<'_, T> {}
+unsafe impl<T: Send + Sync + 'static> Sync for VersionedRef<'_, T> {}
 
-impl<T: Send + Sync + 'static> Clone for SnapshotRef<'_, T> {
+impl<T: Send + Sync + 'static> Clone for VersionedRef<'_, T> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<T: Send + Sync + 'static> Copy for SnapshotRef<'_, T> {}
+impl<T: Send + Sync + 'static> Copy for VersionedRef<'_, T> {}
 
-impl<'p, T: Send + Sync + 'static> SnapshotRef<'p, T> {
+impl<'p, T: Send + Sync + 'static> VersionedRef<'p, T> {
     /// Returns the version of the value.
     #[inline]
     pub fn version(self) -> Version {
@@ -257,12 +261,12 @@ impl<'p, T: Send + Sync + 'static> SnapshotRef<'p, T> {
         clippy::should_implement_trait,
         reason = "the trait would clone the value"
     )]
-    pub fn to_owned(self) -> OwnedSnapshot<T> {
-        OwnedSnapshot::of(self.0)
+    pub fn to_owned(self) -> OwnedVersioned<T> {
+        OwnedVersioned::of(self.0)
     }
 }
 
-impl<T: Send + Sync + 'static> Deref for SnapshotRef<'_, T> {
+impl<T: Send + Sync + 'static> Deref for VersionedRef<'_, T> {
     type Target = T;
 
     #[inline]
@@ -271,9 +275,9 @@ impl<T: Send + Sync + 'static> Deref for SnapshotRef<'_, T> {
     }
 }
 
-impl<T: Send + Sync + 'static + fmt::Debug> fmt::Debug for SnapshotRef<'_, T> {
+impl<T: Send + Sync + 'static + fmt::Debug> fmt::Debug for VersionedRef<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt_snapshot("SnapshotRef", self.version(), &**self, f)
+        fmt_snapshot("VersionedRef", self.version(), &**self, f)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::sync::planted;
 ///
 /// # Examples
 /// ```
-/// use latchwork::{Version, VersionedCell};
+/// use latchwork::{VersionedCell, cell::Version};
 ///
 /// let cell = VersionedCell::new("a");
 /// let before = cell.version();
@@ -67,7 +67,7 @@ impl From<Version> for u64 {
 ///
 /// # Examples
 /// ```
-/// let error = "v7".parse::<latchwork::Version>().unwrap_err();
+/// let error = "v7".parse::<latchwork::cell::Version>().unwrap_err();
 /// assert_eq!(error.to_string(), "a version is a decimal number, without a sign");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -20,7 +20,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// for this only while somebody waits. Writes in between are not told apart: compare the versions.
     ///
     /// # Blocking
-    /// Blocks until another thread writes the cell. Drop each [`Snapshot`](crate::Snapshot) and [`ReadPin`](crate::ReadPin) of this
+    /// Blocks until another thread writes the cell. Drop each [`Versioned`](crate::cell::Versioned) and [`ReadPin`](crate::cell::ReadPin) of this
     /// thread first: while the thread sleeps, they hold back the replaced values of all cells. Keep a value by
     /// [`read_owned`](Self::read_owned) instead.
     ///
@@ -108,8 +108,8 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// # })
     /// ```
     #[doc(alias = "watch")]
-    pub fn changed(&self, seen: Version) -> Changed<'_, T> {
-        Changed {
+    pub fn changed(&self, seen: Version) -> ChangedFuture<'_, T> {
+        ChangedFuture {
             cell: self,
             seen,
             waiting: None,
@@ -238,13 +238,13 @@ impl Drop for Place {
 /// });
 /// ```
 #[must_use = "futures do nothing unless polled"]
-pub struct Changed<'c, T: Send + Sync + 'static> {
+pub struct ChangedFuture<'c, T: Send + Sync + 'static> {
     cell: &'c VersionedCell<T>,
     seen: Version,
     waiting: Option<(Place, Waker)>,
 }
 
-impl<T: Send + Sync + 'static> Future for Changed<'_, T> {
+impl<T: Send + Sync + 'static> Future for ChangedFuture<'_, T> {
     type Output = Version;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Version> {
@@ -280,9 +280,9 @@ impl<T: Send + Sync + 'static> Future for Changed<'_, T> {
     }
 }
 
-impl<T: Send + Sync + 'static> fmt::Debug for Changed<'_, T> {
+impl<T: Send + Sync + 'static> fmt::Debug for ChangedFuture<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Changed")
+        f.debug_struct("ChangedFuture")
             .field("seen", &self.seen)
             .field("is_waiting", &self.waiting.is_some())
             .finish_non_exhaustive()

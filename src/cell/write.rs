@@ -5,7 +5,7 @@ use core::ptr::NonNull;
 
 use super::patience::{Lost, Patience};
 use super::{
-    Conflict, Current, Header, Node, NodeRef, Owned, RetryPolicy, Snapshot, UpdateError, Version,
+    Conflict, Current, Header, Node, NodeRef, Owned, RetryPolicy, UpdateError, Version, Versioned,
     VersionedCell, Word, waiters,
 };
 use crate::reclaim::{self, CellPin, Local};
@@ -56,9 +56,9 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// assert_eq!(*cell.swap("b"), "a");
     /// ```
     #[cfg_attr(debug_assertions, track_caller)]
-    pub fn swap(&self, value: T) -> Snapshot<'_, T> {
+    pub fn swap(&self, value: T) -> Versioned<'_, T> {
         self.check_direct();
-        self.replace(value, |written, pin| Snapshot::of(self, written.old, pin))
+        self.replace(value, |written, pin| Versioned::of(self, written.old, pin))
     }
 
     /// Replaces the value if its version is `expected`, and returns the version of the new one.
@@ -157,7 +157,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     ///
     /// # Examples
     /// ```
-    /// use latchwork::{RetryPolicy, UpdateError, VersionedCell};
+    /// use latchwork::{RetryPolicy, VersionedCell, cell::UpdateError};
     ///
     /// let balance = VersionedCell::new(10_u32);
     /// let take = |n: u32| {

@@ -16,13 +16,13 @@
 //! |---|---|---|
 //! | [`LockTable`](crate::LockTable) | Keys that were free at the fork. The guards of the thread that forked: the child and the parent each release their own copy. | A key that another thread held stays held: `try_lock` returns `None`, timed calls end at their deadline, and `lock` waits indefinitely. A key that another thread waited for may be granted to that thread, which the child does not have. |
 //! | [`Session`](crate::Session) | The sessions of the thread that forked, and new ones, with all policies. | The keys of other sessions stay held. A cycle through a session of another thread is not resolved. |
-//! | [`SingleFlight`](crate::SingleFlight) | Keys that no caller asked for at the fork. | A computation that another thread led never ends. |
-//! | [`VersionedCell`](crate::VersionedCell), [`FencedCell`](crate::FencedCell) | Reads, writes and waits, also on cells that other threads had read, or waited for. | No replaced value is dropped if another thread was pinned at the fork, by a [`ReadPin`](crate::ReadPin), a [`Snapshot`](crate::Snapshot) or a closure: memory grows with each write. |
+//! | [`SingleFlight`](crate::table::SingleFlight) | Keys that no caller asked for at the fork. | A computation that another thread led never ends. |
+//! | [`VersionedCell`](crate::VersionedCell), [`FencedCell`](crate::table::FencedCell) | Reads, writes and waits, also on cells that other threads had read, or waited for. | No replaced value is dropped if another thread was pinned at the fork, by a [`ReadPin`](crate::cell::ReadPin), a [`Versioned`](crate::cell::Versioned) or a closure: memory grows with each write. |
 //! | [`atomically`](crate::atomically()), [`snapshot`](crate::snapshot()) | Both, on cells that no transaction of another thread had written at the fork. | A cell that a transaction of another thread owned stays owned: its writers wait indefinitely, and [`try_update`](crate::VersionedCell::try_update) ends at its limit. |
 //! | [`ordered`](crate::ordered), [`latch`](crate::latch) | Locks and latches that were free at the fork. | Those that another thread held stay held. Optimistic reads of a latch that another thread held exclusively fail. |
 //! | [`stats`](crate::stats()) | Both processes count on by themselves. | The counts of the child include those of the parent up to the fork. |
 //!
-//! Tokens and versions of the two processes grow apart after the fork, from one number: a [`FencingToken`](crate::FencingToken)
+//! Tokens and versions of the two processes grow apart after the fork, from one number: a [`FencingToken`](crate::table::FencingToken)
 //! of the child and one of the parent may be equal. A resource that both write needs a lock that both share, such as a file lock
 //! or a lease.
 //!

@@ -70,9 +70,9 @@ pub mod optimistic {}
 ///
 /// | | the order is | known | costs | in the way |
 /// |---|---|---|---|---|
-/// | [`OrderedMutex`](crate::OrderedMutex), [`OrderedRwLock`](crate::OrderedRwLock) | of kinds of locks, checked by the compiler | before the program runs | nothing | a key is passed to whoever locks |
+/// | [`OrderedMutex`](crate::ordered::OrderedMutex), [`OrderedRwLock`](crate::ordered::OrderedRwLock) | of kinds of locks, checked by the compiler | before the program runs | nothing | a key is passed to whoever locks |
 /// | [`ordered::checked`](crate::ordered::checked) | of single locks, learned | when two are taken the other way round for the first time | in debug builds a look at a graph, else nothing | nothing; it finds what the tests go through |
-/// | [`Coupled`](crate::Coupled) over [`OptimisticLatch`](crate::OptimisticLatch) | of the structure: down the tree, along the list | from the way the structure is built | for readers two loads a node | values are atomics and links |
+/// | [`Coupled`](crate::latch::Coupled) over [`OptimisticLatch`](crate::latch::OptimisticLatch) | of the structure: down the tree, along the list | from the way the structure is built | for readers two loads a node | values are atomics and links |
 /// | [`Session`](crate::Session) over a [`LockTable`](crate::LockTable) | none | when somebody has waited for a while | re-entrance is looked up; detection only once somebody waits | a lock may fail, and the work is done again |
 ///
 /// # Which to take
@@ -124,9 +124,9 @@ pub mod tasks {}
 /// | cell | a [`VersionedCell`](crate::VersionedCell) |
 /// | version | how often a cell has been written |
 /// | stamp | between which two snapshots a value was written |
-/// | latch | a lock of one node of a structure, held for a step: an [`OptimisticLatch`](crate::OptimisticLatch) |
-/// | level | where a lock stands in an order that the compiler checks: an [`OrderedMutex`](crate::OrderedMutex) |
-/// | level key | what says which levels a thread may lock: a [`Key`](crate::ordered::Key) |
+/// | latch | a lock of one node of a structure, held for a step: an [`OptimisticLatch`](crate::latch::OptimisticLatch) |
+/// | level | where a lock stands in an order that the compiler checks: an [`OrderedMutex`](crate::ordered::OrderedMutex) |
+/// | level key | what says which levels a thread may lock: a [`Key`](crate::ordered::LevelToken) |
 /// | couple | to take the next latch before the last is given up |
 /// | link | a place for a node that may be taken out under readers: a [`Link`](crate::latch::Link) |
 /// | obsolete | of a latch: what it belongs to is no longer in its structure |

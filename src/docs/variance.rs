@@ -12,25 +12,25 @@
 //! | type | in | variance | reason |
 //! |---|---|---|---|
 //! | [`VersionedCell<T>`](crate::VersionedCell), [`Changed<'c, T>`](crate::Changed) | `T` | invariant | `set` replaces the value through `&self` |
-//! | [`Snapshot<'c, T>`](crate::Snapshot), [`SnapshotRef<'p, T>`](crate::SnapshotRef) | `'c`, `'p`, `T` | covariant | they lend a value, as `&'c T` |
-//! | [`OwnedSnapshot<T>`](crate::OwnedSnapshot) | `T` | covariant | it shares a value, as `Arc<T>` |
-//! | [`Conflict<T>`](crate::Conflict), [`UpdateError<E>`](crate::UpdateError), [`TxError<E>`](crate::TxError), [`TxAbort<E>`](crate::TxAbort) | `T`, `E` | covariant | they own a value |
-//! | [`Tx<'t, 'env>`](crate::Tx), [`View<'t, 'env>`](crate::View) | both lifetimes | invariant | a cell must live for exactly the attempt |
-//! | [`RunAsync<'env, R, F>`](crate::RunAsync) | `'env` | invariant | as `Tx` |
+//! | [`Versioned<'c, T>`](crate::cell::Versioned), [`VersionedRef<'p, T>`](crate::cell::VersionedRef) | `'c`, `'p`, `T` | covariant | they lend a value, as `&'c T` |
+//! | [`OwnedVersioned<T>`](crate::cell::OwnedVersioned) | `T` | covariant | it shares a value, as `Arc<T>` |
+//! | [`Conflict<T>`](crate::cell::Conflict), [`UpdateError<E>`](crate::cell::UpdateError), [`TxError<E>`](crate::TxError), [`TxAbort<E>`](crate::txn::TxAbort) | `T`, `E` | covariant | they own a value |
+//! | [`Tx<'t, 'env>`](crate::Tx), [`View<'t, 'env>`](crate::txn::View) | both lifetimes | invariant | a cell must live for exactly the attempt |
+//! | [`TransactionFuture<'env, R, F>`](crate::txn::TransactionFuture) | `'env` | invariant | as `Tx` |
 //! | | `R`, `F` | covariant | it owns the closure and returns the result |
 //! | [`LockTable<K, S>`](crate::LockTable), its builder, sets, owned guards and futures | `K` | contravariant | keys are borrowed for a call and never stored |
 //! | | `S` | covariant | the hasher is owned and never replaced |
 //! | guards, sets and futures of a [`LockTable`](crate::LockTable) | `'t` | covariant | they borrow the table |
 //! | [`Session<'t, K, S>`](crate::Session) | `'t`, `K`, `S` | as `&'t LockTable<K, S>` | it borrows the table |
-//! | [`SessionLockFuture<'s, 't, K, S>`](crate::SessionLockFuture) | `'s` | covariant | it borrows the session |
+//! | [`SessionLockFuture<'s, 't, K, S>`](crate::session::SessionLockFuture) | `'s` | covariant | it borrows the session |
 //! | | `'t`, `K`, `S` | invariant | it borrows the session mutably |
-//! | [`OptimisticLatch<T>`](crate::OptimisticLatch), its guards, [`Coupled<'l, T>`](crate::Coupled) | `T`, `'l` | covariant | the value is never replaced through `&self`: the exclusive guard lends `&T` |
+//! | [`OptimisticLatch<T>`](crate::latch::OptimisticLatch), its guards, [`Coupled<'l, T>`](crate::latch::Coupled) | `T`, `'l` | covariant | the value is never replaced through `&self`: the exclusive guard lends `&T` |
 //! | [`Link<T>`](crate::latch::Link) | `T` | invariant | `swap` replaces the node through `&self` |
 //! | [`Unlinked<T>`](crate::latch::Unlinked) | `T` | covariant | it owns a node and lends `&T`, as `Box<T>` |
-//! | [`OrderedMutex<L, T>`](crate::OrderedMutex), [`OrderedRwLock<L, T>`](crate::OrderedRwLock) | `L`, `T` | invariant | a level must not become another; a guard lends `&mut T` |
+//! | [`OrderedMutex<L, T>`](crate::ordered::OrderedMutex), [`OrderedRwLock<L, T>`](crate::ordered::OrderedRwLock) | `L`, `T` | invariant | a level must not become another; a guard lends `&mut T` |
 //! | guards of ordered locks, [`checked`](crate::ordered::checked) locks and their guards | `T` | invariant | a mutable guard lends `&mut T` |
 //! | | the guard's lifetime | covariant | it borrows the lock |
-//! | [`ordered::Key<'k, L>`](crate::ordered::Key) | `'k` | covariant | it borrows the previous key |
+//! | [`ordered::LevelToken<'k, L>`](crate::ordered::LevelToken) | `'k` | covariant | it borrows the previous key |
 //! | | `L` | invariant | a level must not become another |
 //!
 //! Each line is held by the compiler in the tests of this file: a coercion that must compile has a twin that must not.
@@ -124,15 +124,15 @@ macro_rules! lifetime {
 mod tests {
     row!(invariant cell: "VersionedCell<X>");
     row!(invariant changed: "Changed<'static, X>");
-    row!(covariant snapshot: "Snapshot<'static, X>");
-    row!(covariant snapshot_ref: "SnapshotRef<'static, X>");
-    row!(covariant owned_snapshot: "OwnedSnapshot<X>");
+    row!(covariant snapshot: "Versioned<'static, X>");
+    row!(covariant snapshot_ref: "VersionedRef<'static, X>");
+    row!(covariant owned_snapshot: "OwnedVersioned<X>");
     row!(covariant conflict: "Conflict<X>");
     row!(covariant update_error: "UpdateError<X>");
     row!(covariant tx_error: "TxError<X>");
     row!(covariant tx_abort: "TxAbort<X>");
-    row!(covariant run_async_result: "RunAsync<'static, X, ()>");
-    row!(covariant run_async_closure: "RunAsync<'static, (), X>");
+    row!(covariant run_async_result: "TransactionFuture<'static, X, ()>");
+    row!(covariant run_async_closure: "TransactionFuture<'static, (), X>");
     row!(contravariant table_key: "LockTable<X>");
     row!(covariant table_hasher: "LockTable<u8, X>");
     row!(contravariant builder_key: "LockTableBuilder<X>");
@@ -166,19 +166,19 @@ mod tests {
     row!(invariant rwlock_level: "OrderedRwLock<X, ()>");
     row!(invariant read_guard: "ordered::OrderedReadGuard<'static, X>");
     row!(invariant write_guard: "ordered::OrderedWriteGuard<'static, X>");
-    row!(invariant key_level: "ordered::Key<'static, OfLevel<X>>");
+    row!(invariant key_level: "ordered::LevelToken<'static, OfLevel<X>>");
     row!(invariant checked_mutex: "ordered::checked::Mutex<X>");
     row!(invariant checked_mutex_guard: "ordered::checked::MutexGuard<'static, X>");
     row!(invariant checked_rwlock: "ordered::checked::RwLock<X>");
     row!(invariant checked_read_guard: "ordered::checked::RwLockReadGuard<'static, X>");
     row!(invariant checked_write_guard: "ordered::checked::RwLockWriteGuard<'static, X>");
 
-    lifetime!(covariant of_snapshot: "Snapshot<'x, u8>");
-    lifetime!(covariant of_snapshot_ref: "SnapshotRef<'x, u8>");
+    lifetime!(covariant of_snapshot: "Versioned<'x, u8>");
+    lifetime!(covariant of_snapshot_ref: "VersionedRef<'x, u8>");
     lifetime!(covariant of_changed: "Changed<'x, u8>");
     lifetime!(invariant of_tx: "Tx<'x, 'static>");
     lifetime!(invariant of_view: "View<'x, 'static>");
-    lifetime!(invariant of_run_async: "RunAsync<'x, (), ()>");
+    lifetime!(invariant of_run_async: "TransactionFuture<'x, (), ()>");
     lifetime!(covariant of_exclusive: "ExclusiveGuard<'x>");
     lifetime!(covariant of_shared: "SharedGuard<'x>");
     lifetime!(covariant of_future: "LockFuture<'x>");
@@ -193,7 +193,7 @@ mod tests {
     lifetime!(covariant of_mutex_guard: "ordered::OrderedMutexGuard<'x, u8>");
     lifetime!(covariant of_read_guard: "ordered::OrderedReadGuard<'x, u8>");
     lifetime!(covariant of_write_guard: "ordered::OrderedWriteGuard<'x, u8>");
-    lifetime!(covariant of_key: "ordered::Key<'x, ordered::Bottom>");
+    lifetime!(covariant of_key: "ordered::LevelToken<'x, ordered::Bottom>");
     lifetime!(covariant of_checked_mutex_guard: "ordered::checked::MutexGuard<'x, u8>");
     lifetime!(covariant of_checked_read_guard: "ordered::checked::RwLockReadGuard<'x, u8>");
     lifetime!(covariant of_checked_write_guard: "ordered::checked::RwLockWriteGuard<'x, u8>");

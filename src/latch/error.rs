@@ -12,7 +12,7 @@ use core::fmt;
 /// ```
 /// use latchwork::latch::{ExclusiveGuard, Obsolete, OptimisticLatch};
 /// let latch = OptimisticLatch::new(());
-/// ExclusiveGuard::obsolete(latch.exclusive().unwrap());
+/// ExclusiveGuard::mark_obsolete(latch.exclusive().unwrap());
 /// assert_eq!(latch.exclusive().unwrap_err(), Obsolete);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

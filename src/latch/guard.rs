@@ -64,11 +64,11 @@ impl<'l, T: ?Sized> ExclusiveGuard<'l, T> {
     /// use latchwork::latch::{ExclusiveGuard, OptimisticLatch};
     /// let latch = OptimisticLatch::new(());
     /// let version = latch.version().unwrap();
-    /// ExclusiveGuard::obsolete(latch.exclusive().unwrap());
+    /// ExclusiveGuard::mark_obsolete(latch.exclusive().unwrap());
     /// assert!(latch.is_obsolete() && !latch.is_current(version));
     /// assert!(latch.optimistic_read(|()| ()).is_err());
     /// ```
-    pub fn obsolete(guard: Self) {
+    pub fn mark_obsolete(guard: Self) {
         guard.0.raw.retire();
         core::mem::forget(guard);
     }

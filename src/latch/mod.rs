@@ -338,7 +338,7 @@ impl<T: ?Sized> OptimisticLatch<T> {
         holds.then(|| ExclusiveGuard::new(self))
     }
 
-    /// Returns whether the latch is out of use; see [`ExclusiveGuard::obsolete`].
+    /// Returns whether the latch is out of use; see [`ExclusiveGuard::mark_obsolete`].
     pub fn is_obsolete(&self) -> bool {
         self.raw.begin().is_err()
     }

@@ -9,7 +9,7 @@ use super::sessions::{KEPT, Labels, Sessions};
 use super::{KeyId, LockTable};
 use crate::RandomState;
 use crate::reclaim::Domain;
-use crate::sync::tuning::DEFAULT_CONCURRENCY;
+use crate::sync::tuning::DEFAULT_EXPECTED_LOCKS;
 
 /// Who gets a key that comes free while others wait for it.
 ///
@@ -40,7 +40,7 @@ pub enum Fairness {
 /// use latchwork::{Fairness, LockTable};
 /// let table = LockTable::<str>::builder()
 ///     .hasher(std::hash::RandomState::new())
-///     .concurrency(100_000)
+///     .expected_locks(100_000)
 ///     .fairness(Fairness::Eventual)
 ///     .build();
 /// # let _ = table.lock("a");
@@ -48,11 +48,11 @@ pub enum Fairness {
 #[must_use = "a builder does nothing until it builds"]
 pub struct LockTableBuilder<K: ?Sized, S = RandomState> {
     hasher: S,
-    concurrency: usize,
+    expected_locks: usize,
     fairness: Fairness,
     domain: Domain,
     labels: Option<Labels>,
-    deadlocks_kept: usize,
+    deadlock_history: usize,
     keys: PhantomData<fn(&K)>,
 }
 
@@ -60,11 +60,11 @@ impl<K: ?Sized> LockTableBuilder<K> {
     pub(super) fn new() -> Self {
         LockTableBuilder {
             hasher: RandomState::new(),
-            concurrency: DEFAULT_CONCURRENCY,
+            expected_locks: DEFAULT_EXPECTED_LOCKS,
             fairness: Fairness::default(),
             domain: Domain::default(),
             labels: None,
-            deadlocks_kept: KEPT,
+            deadlock_history: KEPT,
             keys: PhantomData,
         }
     }
@@ -75,11 +75,11 @@ impl<K: ?Sized, S> LockTableBuilder<K, S> {
     pub fn hasher<T>(self, hasher: T) -> LockTableBuilder<K, T> {
         LockTableBuilder {
             hasher,
-            concurrency: self.concurrency,
+            expected_locks: self.expected_locks,
             fairness: self.fairness,
             domain: self.domain,
             labels: self.labels,
-            deadlocks_kept: self.deadlocks_kept,
+            deadlock_history: self.deadlock_history,
             keys: PhantomData,
         }
     }
@@ -88,8 +88,8 @@ impl<K: ?Sized, S> LockTableBuilder<K, S> {
     /// operations take longer by the logarithm of the excess.
     ///
     /// The table takes 16 to 32 bytes for each, at least 8 KiB and at most 512 MiB, from the start.
-    pub fn concurrency(mut self, n: usize) -> Self {
-        self.concurrency = n;
+    pub fn expected_locks(mut self, n: usize) -> Self {
+        self.expected_locks = n;
         self
     }
 
@@ -101,13 +101,13 @@ impl<K: ?Sized, S> LockTableBuilder<K, S> {
 
     /// Calls keys by what `label` returns in reports of deadlocks and in [`LockTable::inspect`], beside their identity.
     ///
-    /// No key is stored, so `label` has only the identity to go by. With an [`IntegerHasher`](crate::IntegerHasher) the
+    /// No key is stored, so `label` has only the identity to go by. With an [`IntegerHasher`](crate::table::IntegerHasher) the
     /// identity of an integer gives the integer back; for other keys, a label needs a map from identities to names. It is
     /// called when a report is made or the table is inspected, with no lock held; if it panics, that key has no label.
     ///
     /// # Examples
     /// ```
-    /// use latchwork::{IntegerHasher, LockTable};
+    /// use latchwork::{LockTable, table::IntegerHasher};
     /// let table = LockTable::<u64>::builder()
     ///     .hasher(IntegerHasher::new())
     ///     .key_labels(|id| format!("account {}", IntegerHasher::key_of(id)))
@@ -121,8 +121,8 @@ impl<K: ?Sized, S> LockTableBuilder<K, S> {
 
     /// Remembers the last `n` deadlocks among sessions, 16 by default. See
     /// [`LockTable::deadlocks`].
-    pub fn deadlocks_kept(mut self, n: usize) -> Self {
-        self.deadlocks_kept = n;
+    pub fn deadlock_history(mut self, n: usize) -> Self {
+        self.deadlock_history = n;
         self
     }
 
@@ -137,9 +137,9 @@ impl<K: ?Sized, S> LockTableBuilder<K, S> {
     /// Makes the table.
     pub fn build(self) -> LockTable<K, S> {
         LockTable {
-            raw: RawTable::new(self.concurrency, self.fairness, self.domain),
+            raw: RawTable::new(self.expected_locks, self.fairness, self.domain),
             hasher: self.hasher,
-            sessions: Sessions::new(self.labels, self.deadlocks_kept),
+            sessions: Sessions::new(self.labels, self.deadlock_history),
             keys: PhantomData,
         }
     }
@@ -148,7 +148,7 @@ impl<K: ?Sized, S> LockTableBuilder<K, S> {
 impl<K: ?Sized, S> fmt::Debug for LockTableBuilder<K, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LockTableBuilder")
-            .field("concurrency", &self.concurrency)
+            .field("expected_locks", &self.expected_locks)
             .field("fairness", &self.fairness)
             .finish_non_exhaustive()
     }

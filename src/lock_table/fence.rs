@@ -12,7 +12,7 @@ use core::str::FromStr;
 ///
 /// # Examples
 /// ```
-/// use latchwork::FencingToken;
+/// use latchwork::table::FencingToken;
 /// let table: latchwork::LockTable<str> = latchwork::LockTable::new();
 /// let first = table.lock("a").token();
 /// let second = table.lock("a").token();
@@ -52,7 +52,7 @@ impl From<FencingToken> for u64 {
 ///
 /// # Examples
 /// ```
-/// let error = "+7".parse::<latchwork::FencingToken>().unwrap_err();
+/// let error = "+7".parse::<latchwork::table::FencingToken>().unwrap_err();
 /// assert_eq!(error.to_string(), "a fencing token is a decimal number, without a sign");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,11 +102,11 @@ impl FromStr for FencingToken {
 /// a holder may write again. A lock service that issues one token twice, after it lost data, never serves two holders, provided
 /// that it draws the nonce at random for each acquisition. A [`LockTable`](crate::LockTable) issues no token twice, and its fences have nonce 0.
 ///
-/// [`FencedCell`](crate::FencedCell) is such a resource within the process.
+/// [`FencedCell`](crate::table::FencedCell) is such a resource within the process.
 ///
 /// # Examples
 /// ```
-/// use latchwork::{Fence, FencingToken};
+/// use latchwork::table::{Fence, FencingToken};
 /// let fence = Fence::new(FencingToken::new(7), 0xC0FFEE);
 /// assert_eq!((fence.token.get(), fence.nonce), (7, 0xC0FFEE));
 /// ```

@@ -153,6 +153,6 @@ mod tests {
             assert!(!table.try_lock(hash, Mode::Exclusive));
             table.unlock(hash, Mode::Exclusive);
         }
-        assert_eq!(table.held(), 0);
+        assert_eq!(table.locked_count(), 0);
     }
 }

@@ -30,7 +30,7 @@ use crate::word::Mode;
 /// std::thread::scope(|s| {
 ///     s.spawn(move || drop(guard));
 /// });
-/// assert_eq!(table.held(), 0);
+/// assert_eq!(table.locked_count(), 0);
 /// ```
 #[must_use = "the key is given back at once if the guard is not used"]
 pub struct ExclusiveGuard<'t>(Hold<&'t RawTable>);
@@ -62,7 +62,7 @@ pub struct SharedGuard<'t>(Hold<&'t RawTable>);
 /// let table: Arc<latchwork::LockTable<str>> = Arc::default();
 /// let guard = table.lock_owned("a");
 /// std::thread::spawn(move || drop(guard)).join().unwrap();
-/// assert_eq!(table.held(), 0);
+/// assert_eq!(table.locked_count(), 0);
 /// ```
 #[must_use = "the key is given back at once if the guard is not used"]
 pub struct OwnedExclusiveGuard<K: ?Sized, S = RandomState>(Hold<Arc<LockTable<K, S>>>);
@@ -77,7 +77,7 @@ pub struct OwnedExclusiveGuard<K: ?Sized, S = RandomState>(Hold<Arc<LockTable<K,
 /// let table: Arc<latchwork::LockTable<str>> = Arc::default();
 /// let guard = table.lock_shared_owned("a");
 /// std::thread::spawn(move || drop(guard)).join().unwrap();
-/// assert_eq!(table.held(), 0);
+/// assert_eq!(table.locked_count(), 0);
 /// ```
 #[must_use = "the key is given back at once if the guard is not used"]
 pub struct OwnedSharedGuard<K: ?Sized, S = RandomState>(Hold<Arc<LockTable<K, S>>>);
@@ -208,7 +208,7 @@ macro_rules! exclusive {
             ///
             /// # Examples
             /// ```
-            /// use latchwork::{FencedCell, LockTable};
+            /// use latchwork::{LockTable, table::FencedCell};
             /// let (table, report): (LockTable<str>, _) = (LockTable::new(), FencedCell::new(0));
             /// let late = table.lock("report").fence(); // this holder loses its lock before it writes
             /// let fence = table.lock("report").fence();

@@ -45,10 +45,10 @@ pub(crate) struct RawTable {
 }
 
 impl RawTable {
-    /// `concurrency` is the number of locks expected to be held at once: the root gets two slots for each.
-    pub(super) fn new(concurrency: usize, fairness: Fairness, domain: Domain) -> Self {
-        let wanted = concurrency.saturating_mul(2).max(2).ilog2()
-            + u32::from(!concurrency.saturating_mul(2).max(2).is_power_of_two());
+    /// `expected_locks` is the number of locks expected to be held at once: the root gets two slots for each.
+    pub(super) fn new(expected_locks: usize, fairness: Fairness, domain: Domain) -> Self {
+        let wanted = expected_locks.saturating_mul(2).max(2).ilog2()
+            + u32::from(!expected_locks.saturating_mul(2).max(2).is_power_of_two());
         let bits = wanted.clamp(MIN_ROOT_BITS, MAX_ROOT_BITS);
         RawTable {
             root: (0..1usize << bits).map(|_| AtomicU64::new(0)).collect(),

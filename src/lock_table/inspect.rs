@@ -112,14 +112,14 @@ impl fmt::Display for OwnerInfo {
 pub struct LockInfo {
     /// The identity of the key.
     pub key_id: KeyId,
-    /// The label that [`key_labels`](crate::LockTableBuilder::key_labels) gives the key.
+    /// The label that [`key_labels`](crate::table::LockTableBuilder::key_labels) gives the key.
     pub label: Option<String>,
     /// How it is held, or `None` if it is free for a waiter that was woken.
     pub mode: Option<Mode>,
     /// How many hold it.
     pub holders: u64,
     /// Those of the holders that are known: sessions and sets that wait for another key and have published
-    /// that ([when](crate::Session::detect_after)), sessions under [`Policy::WaitDie`](crate::Policy::WaitDie), and sessions
+    /// that ([when](crate::Session::detect_after)), sessions under [`Policy::WaitDie`](crate::session::Policy::WaitDie), and sessions
     /// that upgrade this key. Guards, sets that have all their keys, and sessions that have not waited are unknown.
     pub known_holders: Vec<OwnerInfo>,
     /// Who waits for it, in the order in which the key will be granted.
@@ -226,7 +226,7 @@ impl RawTable {
         go(self.root(), None, &self.domain.pin(), &mut f);
     }
 
-    pub(super) fn held(&self) -> usize {
+    pub(super) fn locked_count(&self) -> usize {
         let mut held = 0;
         self.visit(|found| {
             held += usize::from(match found {

@@ -181,7 +181,7 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     /// Beside [sessions](crate::Session), which lock in any order, a deadlock is possible, and is detected. A call that has
     /// waited for a key for one millisecond publishes the keys that it has acquired and the key that it waits for. (A future
     /// publishes as soon as it is pending.) The cycle ends in a session, which gets
-    /// [`LockError::Deadlock`](crate::LockError::Deadlock); the set never fails, and acquires its keys once that session has
+    /// [`LockError::Deadlock`](crate::session::LockError::Deadlock); the set never fails, and acquires its keys once that session has
     /// released its own. Sessions that [never detect](crate::Session::detect_after) are not seen.
     ///
     /// The promise ends where the table does not see who waits. A caller that already holds one of the keys waits for
@@ -239,7 +239,7 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     /// let table: LockTable<u32> = LockTable::new();
     /// let held = table.lock(&2);
     /// assert!(table.try_lock_all([(&1, Mode::Shared), (&2, Mode::Shared)]).is_none());
-    /// assert_eq!(table.held(), 1);
+    /// assert_eq!(table.locked_count(), 1);
     /// # drop(held);
     /// ```
     #[inline]

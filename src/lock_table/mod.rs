@@ -49,7 +49,7 @@ pub use set::{LockSet, OwnedLockSet};
 pub(crate) use turns::{LONGEST, Turn};
 
 use crate::sync::{Counter, now};
-use crate::{IntegerHasher, RandomState};
+use crate::{RandomState, table::IntegerHasher};
 
 /// Locks any key of a type, without registering it first.
 ///
@@ -68,7 +68,7 @@ use crate::{IntegerHasher, RandomState};
 /// exact, and the key can be computed from its identity:
 ///
 /// ```
-/// use latchwork::{IntegerHasher, LockTable};
+/// use latchwork::{LockTable, table::IntegerHasher};
 /// let table = LockTable::<u64, _>::with_hasher(IntegerHasher::new());
 /// assert_eq!(IntegerHasher::key_of(table.key_id(&42)), 42);
 /// ```
@@ -85,7 +85,7 @@ use crate::{IntegerHasher, RandomState};
 /// Locking a key synchronises with the previous unlock of that key.
 ///
 /// # Memory
-/// Bounded by the locks held or waited for at once, plus the root ([`LockTableBuilder::concurrency`]).
+/// Bounded by the locks held or waited for at once, plus the root ([`LockTableBuilder::expected_locks`]).
 /// A key's entry goes when its last holder or waiter goes, also by timeout or panic.
 ///
 /// # Fork
@@ -157,7 +157,7 @@ impl IntegerHasher {
     ///
     /// # Examples
     /// ```
-    /// use latchwork::{IntegerHasher, LockTable};
+    /// use latchwork::{LockTable, table::IntegerHasher};
     /// let table = LockTable::<i32, _>::with_hasher(IntegerHasher::new());
     /// assert_eq!(IntegerHasher::key_of(table.key_id(&-7)) as i32, -7);
     /// ```
@@ -243,8 +243,8 @@ impl<K: ?Sized, S> LockTable<K, S> {
     ///
     /// Weakly consistent: it looks at one slot after another, while others lock and unlock. It takes
     /// time in proportion to the size of the table.
-    pub fn held(&self) -> usize {
-        self.raw.held()
+    pub fn locked_count(&self) -> usize {
+        self.raw.locked_count()
     }
 
     /// Returns the keys that are held or waited for, with their waiters in the order in which they
@@ -301,7 +301,7 @@ impl<K: ?Sized, S: Default> Default for LockTable<K, S> {
 impl<K: ?Sized, S> fmt::Debug for LockTable<K, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LockTable")
-            .field("held", &self.held())
+            .field("locked_count", &self.locked_count())
             .finish_non_exhaustive()
     }
 }

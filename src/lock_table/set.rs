@@ -84,7 +84,7 @@ pub(super) fn lock_each(table: &RawTable, keys: &Keys, lock: impl Fn(usize, Key)
 /// assert!(set.contains("a"));
 /// assert_eq!(set.mode("b"), Some(Mode::Shared));
 /// assert!(set.unlock("a")); // the others stay
-/// assert_eq!(table.held(), 1);
+/// assert_eq!(table.locked_count(), 1);
 /// ```
 #[must_use = "the keys are given back at once if the set is not used"]
 pub struct LockSet<'t, K: ?Sized, S = RandomState> {
@@ -104,7 +104,7 @@ pub struct LockSet<'t, K: ?Sized, S = RandomState> {
 /// let table: Arc<LockTable<str>> = Arc::default();
 /// let set = table.lock_all_owned([("a", Mode::Exclusive), ("b", Mode::Shared)]);
 /// std::thread::spawn(move || drop(set)).join().unwrap();
-/// assert_eq!(table.held(), 0);
+/// assert_eq!(table.locked_count(), 0);
 /// ```
 #[must_use = "the keys are given back at once if the set is not used"]
 pub struct OwnedLockSet<K: ?Sized, S = RandomState> {

@@ -31,11 +31,11 @@ impl Level for Bottom {
 /// Declares levels of locks, the lowest first: a lock of one may be taken while locks of those before it are held.
 ///
 /// Each is a type of its own that has no values. With `after` a level of other levels, they all lie above that one; a key of a
-/// lower level of those is brought there by [`Key::skip_to`](crate::ordered::Key::skip_to).
+/// lower level of those is brought there by [`LevelToken::skip_to`](crate::ordered::LevelToken::skip_to).
 ///
 /// # Examples
 /// ```
-/// use latchwork::ordered::{OrderedMutex, RootKey};
+/// use latchwork::ordered::{OrderedMutex, RootToken};
 ///
 /// mod storage {
 ///     latchwork::levels! {
@@ -54,7 +54,7 @@ impl Level for Bottom {
 /// # fn main() {
 /// let map: OrderedMutex<storage::Map, u32> = OrderedMutex::new(1);
 /// let buffer: OrderedMutex<log::Buffer, u32> = OrderedMutex::new(2);
-/// let mut root = RootKey::take().expect("this thread has no other");
+/// let mut root = RootToken::take().expect("this thread has no other");
 /// let (map, mut key) = map.lock(&mut root);
 /// let mut key = key.skip_to::<storage::Page>();
 /// let (buffer, _) = buffer.lock(&mut key);
@@ -100,24 +100,24 @@ macro_rules! __levels {
 ///
 /// # Examples
 /// ```compile_fail,E0277
-/// let mut root = latchwork::ordered::RootKey::take().unwrap();
+/// let mut root = latchwork::ordered::RootToken::take().unwrap();
 /// std::thread::spawn(move || drop(root)); // a key is not `Send`
 /// ```
 /// ```
-/// let mut root = latchwork::ordered::RootKey::take().unwrap();
-/// std::thread::spawn(|| drop(latchwork::ordered::RootKey::take())); // each thread has its own
+/// let mut root = latchwork::ordered::RootToken::take().unwrap();
+/// std::thread::spawn(|| drop(latchwork::ordered::RootToken::take())); // each thread has its own
 /// drop(root);
 /// ```
-pub struct Key<'k, L: Level> {
+pub struct LevelToken<'k, L: Level> {
     lent: PhantomData<&'k mut ()>,
     /// Invariant: a level must not become another by coercion.
     level: PhantomData<fn(L) -> L>,
     stays: PhantomData<*const ()>,
 }
 
-impl<L: Level> Key<'_, L> {
+impl<L: Level> LevelToken<'_, L> {
     const fn new() -> Self {
-        Key {
+        LevelToken {
             lent: PhantomData,
             level: PhantomData,
             stays: PhantomData,
@@ -128,19 +128,19 @@ impl<L: Level> Key<'_, L> {
     ///
     /// # Examples
     /// ```
-    /// use latchwork::ordered::{OrderedMutex, RootKey};
+    /// use latchwork::ordered::{OrderedMutex, RootToken};
     /// latchwork::levels! {
     ///     pub Lower;
     ///     pub Upper;
     /// }
-    /// let mut root = RootKey::take().unwrap();
+    /// let mut root = RootToken::take().unwrap();
     /// let key = root.skip_to::<Lower>();
     /// drop(key);
     /// assert_eq!(*OrderedMutex::<Lower, _>::new(1).lock(&mut root).0, 1); // the key itself is as it was
     /// ```
     #[inline(always)]
-    pub fn skip_to<M: Above<L>>(&mut self) -> Key<'_, M> {
-        Key::after::<L>()
+    pub fn skip_to<M: Above<L>>(&mut self) -> LevelToken<'_, M> {
+        LevelToken::after::<L>()
     }
 
     /// The key of a lock of this level, which was taken with a key of level `K`.
@@ -155,13 +155,13 @@ impl<L: Level> Key<'_, L> {
                 "an implementation of `Above` that contradicts the ranks of its levels"
             );
         }
-        Key::new()
+        LevelToken::new()
     }
 }
 
-impl<L: Level> fmt::Debug for Key<'_, L> {
+impl<L: Level> fmt::Debug for LevelToken<'_, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Key")
+        f.debug_struct("LevelToken")
             .field("level", &core::any::type_name::<L>())
             .finish()
     }
@@ -174,36 +174,36 @@ thread_local! {
 
 /// The key that a thread begins with: one at a time on each thread, for all levels of the program.
 ///
-/// It derefs to [`Key<'_, Bottom>`](Key). Take it where the thread begins its work, and pass `&mut` to it, or a key that came
+/// It derefs to [`LevelToken<'_, Bottom>`](LevelToken). Take it where the thread begins its work, and pass `&mut` to it, or a key that came
 /// from it, to what takes locks.
 ///
 /// # Examples
 /// ```
-/// use latchwork::ordered::RootKey;
-/// let root = RootKey::take().expect("this thread has no other");
-/// assert!(RootKey::take().is_none());
+/// use latchwork::ordered::RootToken;
+/// let root = RootToken::take().expect("this thread has no other");
+/// assert!(RootToken::take().is_none());
 /// drop(root); // given back
-/// std::mem::forget(RootKey::take());
-/// assert!(RootKey::take().is_none()); // for ever
+/// std::mem::forget(RootToken::take());
+/// assert!(RootToken::take().is_none()); // for ever
 /// ```
-pub struct RootKey(Key<'static, Bottom>);
+pub struct RootToken(LevelToken<'static, Bottom>);
 
-impl RootKey {
+impl RootToken {
     /// Takes this thread's root key; `None` while it is taken. One that is forgotten stays taken.
     pub fn take() -> Option<Self> {
         let is_taken = TAKEN.replace(true);
-        (!is_taken).then(|| RootKey(Key::new()))
+        (!is_taken).then(|| RootToken(LevelToken::new()))
     }
 }
 
-impl Drop for RootKey {
+impl Drop for RootToken {
     fn drop(&mut self) {
         TAKEN.set(false);
     }
 }
 
-impl Deref for RootKey {
-    type Target = Key<'static, Bottom>;
+impl Deref for RootToken {
+    type Target = LevelToken<'static, Bottom>;
 
     #[inline(always)]
     fn deref(&self) -> &Self::Target {
@@ -211,15 +211,15 @@ impl Deref for RootKey {
     }
 }
 
-impl DerefMut for RootKey {
+impl DerefMut for RootToken {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut Self::Target {
         &mut self.0
     }
 }
 
-impl fmt::Debug for RootKey {
+impl fmt::Debug for RootToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RootKey").finish_non_exhaustive()
+        f.debug_struct("RootToken").finish_non_exhaustive()
     }
 }

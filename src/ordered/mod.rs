@@ -8,11 +8,11 @@
 //! | [`checked::Mutex`], [`checked::RwLock`] | the first time that two locks are taken the other way round, whether or not it would have blocked | nothing in release builds; a look at a global graph in debug builds |
 //!
 //! # Levels
-//! [`levels!`](crate::levels) declares them, the lowest first. A thread takes one [`RootKey`], and a lock takes a key and gives a guard and the key for what may
+//! [`levels!`](crate::levels) declares them, the lowest first. A thread takes one [`RootToken`], and a lock takes a key and gives a guard and the key for what may
 //! come next:
 //!
 //! ```
-//! use latchwork::ordered::{OrderedMutex, RootKey};
+//! use latchwork::ordered::{OrderedMutex, RootToken};
 //!
 //! latchwork::levels! {
 //!     /// Taken first.
@@ -23,7 +23,7 @@
 //! static ACCOUNTS: OrderedMutex<Accounts, [i64; 2]> = OrderedMutex::new([100, 0]);
 //! static LEDGER: OrderedMutex<Ledger, Vec<i64>> = OrderedMutex::new(Vec::new());
 //!
-//! let mut root = RootKey::take().expect("this thread has no other");
+//! let mut root = RootToken::take().expect("this thread has no other");
 //! let (mut accounts, mut key) = ACCOUNTS.lock(&mut root);
 //! let (mut ledger, _) = LEDGER.lock(&mut key);
 //! accounts[0] -= 30;
@@ -34,14 +34,14 @@
 //! The other way round does not compile, and neither does a second lock of one level, nor one with a key that is lent out:
 //!
 //! ```compile_fail,E0277
-//! # use latchwork::ordered::{OrderedMutex, RootKey};
+//! # use latchwork::ordered::{OrderedMutex, RootToken};
 //! # latchwork::levels! {
 //! #     pub Accounts;
 //! #     pub Ledger;
 //! # }
 //! # static ACCOUNTS: OrderedMutex<Accounts, [i64; 2]> = OrderedMutex::new([100, 0]);
 //! # static LEDGER: OrderedMutex<Ledger, Vec<i64>> = OrderedMutex::new(Vec::new());
-//! let mut root = RootKey::take().expect("this thread has no other");
+//! let mut root = RootToken::take().expect("this thread has no other");
 //! let (ledger, mut key) = LEDGER.lock(&mut root);
 //! let (accounts, _) = ACCOUNTS.lock(&mut key); // the level `Accounts` does not come after `Ledger`
 //! ```
@@ -49,19 +49,19 @@
 //! A function that takes locks says from which levels it may be called:
 //!
 //! ```
-//! # use latchwork::ordered::{Above, Key, Level, OrderedMutex, RootKey};
+//! # use latchwork::ordered::{Above, LevelToken, Level, OrderedMutex, RootToken};
 //! # latchwork::levels! {
 //! #     pub Accounts;
 //! #     pub Ledger;
 //! # }
 //! # static LEDGER: OrderedMutex<Ledger, Vec<i64>> = OrderedMutex::new(Vec::new());
-//! fn record<K: Level>(amount: i64, key: &mut Key<'_, K>)
+//! fn record<K: Level>(amount: i64, key: &mut LevelToken<'_, K>)
 //! where
 //!     Ledger: Above<K>,
 //! {
 //!     LEDGER.lock(key).0.push(amount);
 //! }
-//! record(30, &mut RootKey::take().expect("this thread has no other"));
+//! record(30, &mut RootToken::take().expect("this thread has no other"));
 //! ```
 //!
 //! # Why no ring of waits is possible
@@ -70,7 +70,7 @@
 //! all that it holds; along a ring of waits the level would rise for ever. Keys and guards stay on their thread.
 //!
 //! *Forgetting.* A forgotten guard keeps its lock for ever, as anywhere: whoever wants it waits for ever, in any order. A forgotten
-//! root key is never given back: [`RootKey::take`] finds none on that thread from then on, and no second one appears beside guards
+//! root key is never given back: [`RootToken::take`] finds none on that thread from then on, and no second one appears beside guards
 //! that may be alive. To panic, or to return early, drops guards and then keys.
 //!
 //! *What it does not see.* Other locks, channels, joins: to wait for them under a guard is not ordered by anything. Two sets of levels
@@ -89,7 +89,7 @@ mod level;
 mod mutex;
 mod rwlock;
 
-pub use level::{Above, Bottom, Key, Level, RootKey};
+pub use level::{Above, Bottom, Level, LevelToken, RootToken};
 pub use mutex::{OrderedMutex, OrderedMutexGuard};
 pub use rwlock::{OrderedReadGuard, OrderedRwLock, OrderedWriteGuard};
 

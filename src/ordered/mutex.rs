@@ -4,42 +4,42 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 
-use super::{Above, Key, Level, lock_by_address};
+use super::{Above, Level, LevelToken, lock_by_address};
 
-/// A `parking_lot` mutex of level `L`, which takes a [`Key`] of a lower level to lock. See [the module](super).
+/// A `parking_lot` mutex of level `L`, which takes a [`LevelToken`] of a lower level to lock. See [the module](super).
 ///
 /// No poisoning: a panic under the guard unlocks.
 ///
 /// # Examples
 /// ```
-/// use latchwork::ordered::{OrderedMutex, RootKey};
+/// use latchwork::ordered::{OrderedMutex, RootToken};
 /// latchwork::levels! {
 ///     pub Names;
 /// }
 /// let names: OrderedMutex<Names, Vec<&str>> = OrderedMutex::new(Vec::new());
-/// let mut root = RootKey::take().expect("this thread has no other");
+/// let mut root = RootToken::take().expect("this thread has no other");
 /// names.lock(&mut root).0.push("a");
 /// assert_eq!(names.into_inner(), ["a"]);
 /// ```
 /// To lock the same mutex again would be to wait for itself, and does not compile:
 /// ```compile_fail,E0277
-/// # use latchwork::ordered::{OrderedMutex, RootKey};
+/// # use latchwork::ordered::{OrderedMutex, RootToken};
 /// # latchwork::levels! {
 /// #     pub Names;
 /// # }
 /// let names: OrderedMutex<Names, Vec<&str>> = OrderedMutex::new(Vec::new());
-/// let mut root = RootKey::take().expect("this thread has no other");
+/// let mut root = RootToken::take().expect("this thread has no other");
 /// let (one, mut key) = names.lock(&mut root);
 /// let (two, _) = names.lock(&mut key);
 /// ```
 /// Nor does it with the key that is lent to the first guard:
 /// ```compile_fail,E0499
-/// # use latchwork::ordered::{OrderedMutex, RootKey};
+/// # use latchwork::ordered::{OrderedMutex, RootToken};
 /// # latchwork::levels! {
 /// #     pub Names;
 /// # }
 /// let names: OrderedMutex<Names, Vec<&str>> = OrderedMutex::new(Vec::new());
-/// let mut root = RootKey::take().expect("this thread has no other");
+/// let mut root = RootToken::take().expect("this thread has no other");
 /// let (one, _) = names.lock(&mut root);
 /// let (two, _) = names.lock(&mut root);
 /// drop(one);
@@ -75,12 +75,12 @@ impl<L: Level, T> OrderedMutex<L, T> {
     ///
     /// # Examples
     /// ```
-    /// use latchwork::ordered::{OrderedMutex, RootKey};
+    /// use latchwork::ordered::{OrderedMutex, RootToken};
     /// latchwork::levels! {
     ///     pub Account;
     /// }
     /// let accounts = [100, 0, 7].map(OrderedMutex::<Account, i64>::new);
-    /// let mut root = RootKey::take().expect("this thread has no other");
+    /// let mut root = RootToken::take().expect("this thread has no other");
     /// let (mut both, _) = OrderedMutex::lock_all([&accounts[2], &accounts[0]], &mut root);
     /// *both[0] += 30;
     /// *both[1] -= 30;
@@ -89,14 +89,14 @@ impl<L: Level, T> OrderedMutex<L, T> {
     /// ```
     pub fn lock_all<'g, K: Level>(
         mutexes: impl IntoIterator<Item = &'g Self>,
-        _: &'g mut Key<'_, K>,
-    ) -> (Vec<OrderedMutexGuard<'g, T>>, Key<'g, L>)
+        _: &'g mut LevelToken<'_, K>,
+    ) -> (Vec<OrderedMutexGuard<'g, T>>, LevelToken<'g, L>)
     where
         L: Above<K> + 'g,
         T: 'g,
     {
         let guards = lock_by_address(mutexes, |lock| OrderedMutexGuard::new(lock.inner.lock()));
-        (guards, Key::after::<K>())
+        (guards, LevelToken::after::<K>())
     }
 }
 
@@ -108,25 +108,28 @@ impl<L: Level, T: ?Sized> OrderedMutex<L, T> {
     #[inline]
     pub fn lock<'g, K: Level>(
         &'g self,
-        _: &'g mut Key<'_, K>,
-    ) -> (OrderedMutexGuard<'g, T>, Key<'g, L>)
+        _: &'g mut LevelToken<'_, K>,
+    ) -> (OrderedMutexGuard<'g, T>, LevelToken<'g, L>)
     where
         L: Above<K>,
     {
-        (OrderedMutexGuard::new(self.inner.lock()), Key::after::<K>())
+        (
+            OrderedMutexGuard::new(self.inner.lock()),
+            LevelToken::after::<K>(),
+        )
     }
 
     /// As [`lock`](Self::lock), if it would not block.
     #[inline]
     pub fn try_lock<'g, K: Level>(
         &'g self,
-        _: &'g mut Key<'_, K>,
-    ) -> Option<(OrderedMutexGuard<'g, T>, Key<'g, L>)>
+        _: &'g mut LevelToken<'_, K>,
+    ) -> Option<(OrderedMutexGuard<'g, T>, LevelToken<'g, L>)>
     where
         L: Above<K>,
     {
         let guard = self.inner.try_lock()?;
-        Some((OrderedMutexGuard::new(guard), Key::after::<K>()))
+        Some((OrderedMutexGuard::new(guard), LevelToken::after::<K>()))
     }
 
     /// Returns whether somebody holds it: over by the time that the caller looks at it.

@@ -4,22 +4,22 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 
-use super::{Above, Key, Level, lock_by_address};
+use super::{Above, Level, LevelToken, lock_by_address};
 
-/// A `parking_lot` read-write lock of level `L`, which takes a [`Key`] of a lower level to lock. See [the module](super).
+/// A `parking_lot` read-write lock of level `L`, which takes a [`LevelToken`] of a lower level to lock. See [the module](super).
 ///
 /// A thread that reads cannot read again by accident, which might wait for a writer that waits for it.
 ///
 /// # Examples
 /// ```
-/// use latchwork::ordered::{OrderedRwLock, RootKey};
+/// use latchwork::ordered::{OrderedRwLock, RootToken};
 /// latchwork::levels! {
 ///     pub Config;
 ///     pub Cache;
 /// }
 /// let config: OrderedRwLock<Config, u32> = OrderedRwLock::new(2);
 /// let cache: OrderedRwLock<Cache, Vec<u32>> = OrderedRwLock::new(Vec::new());
-/// let mut root = RootKey::take().expect("this thread has no other");
+/// let mut root = RootToken::take().expect("this thread has no other");
 /// let (config, mut key) = config.read(&mut root);
 /// let (mut cache, _) = cache.write(&mut key);
 /// cache.push(*config);
@@ -27,12 +27,12 @@ use super::{Above, Key, Level, lock_by_address};
 /// ```
 /// To read twice does not compile:
 /// ```compile_fail,E0277
-/// # use latchwork::ordered::{OrderedRwLock, RootKey};
+/// # use latchwork::ordered::{OrderedRwLock, RootToken};
 /// # latchwork::levels! {
 /// #     pub Config;
 /// # }
 /// let config: OrderedRwLock<Config, u32> = OrderedRwLock::new(2);
-/// let mut root = RootKey::take().expect("this thread has no other");
+/// let mut root = RootToken::take().expect("this thread has no other");
 /// let (one, mut key) = config.read(&mut root);
 /// let (two, _) = config.read(&mut key);
 /// ```
@@ -65,14 +65,14 @@ impl<L: Level, T> OrderedRwLock<L, T> {
     /// If a lock is given twice; nothing is locked then.
     pub fn read_all<'g, K: Level>(
         locks: impl IntoIterator<Item = &'g Self>,
-        _: &'g mut Key<'_, K>,
-    ) -> (Vec<OrderedReadGuard<'g, T>>, Key<'g, L>)
+        _: &'g mut LevelToken<'_, K>,
+    ) -> (Vec<OrderedReadGuard<'g, T>>, LevelToken<'g, L>)
     where
         L: Above<K> + 'g,
         T: 'g,
     {
         let guards = lock_by_address(locks, |lock| OrderedReadGuard::new(lock.inner.read()));
-        (guards, Key::after::<K>())
+        (guards, LevelToken::after::<K>())
     }
 
     /// Locks for writing several locks of one level, in the order of their addresses. The guards come in the order of the iterator.
@@ -84,14 +84,14 @@ impl<L: Level, T> OrderedRwLock<L, T> {
     /// If a lock is given twice; nothing is locked then.
     pub fn write_all<'g, K: Level>(
         locks: impl IntoIterator<Item = &'g Self>,
-        _: &'g mut Key<'_, K>,
-    ) -> (Vec<OrderedWriteGuard<'g, T>>, Key<'g, L>)
+        _: &'g mut LevelToken<'_, K>,
+    ) -> (Vec<OrderedWriteGuard<'g, T>>, LevelToken<'g, L>)
     where
         L: Above<K> + 'g,
         T: 'g,
     {
         let guards = lock_by_address(locks, |lock| OrderedWriteGuard::new(lock.inner.write()));
-        (guards, Key::after::<K>())
+        (guards, LevelToken::after::<K>())
     }
 }
 
@@ -103,25 +103,28 @@ impl<L: Level, T: ?Sized> OrderedRwLock<L, T> {
     #[inline]
     pub fn read<'g, K: Level>(
         &'g self,
-        _: &'g mut Key<'_, K>,
-    ) -> (OrderedReadGuard<'g, T>, Key<'g, L>)
+        _: &'g mut LevelToken<'_, K>,
+    ) -> (OrderedReadGuard<'g, T>, LevelToken<'g, L>)
     where
         L: Above<K>,
     {
-        (OrderedReadGuard::new(self.inner.read()), Key::after::<K>())
+        (
+            OrderedReadGuard::new(self.inner.read()),
+            LevelToken::after::<K>(),
+        )
     }
 
     /// As [`read`](Self::read), if it would not block.
     #[inline]
     pub fn try_read<'g, K: Level>(
         &'g self,
-        _: &'g mut Key<'_, K>,
-    ) -> Option<(OrderedReadGuard<'g, T>, Key<'g, L>)>
+        _: &'g mut LevelToken<'_, K>,
+    ) -> Option<(OrderedReadGuard<'g, T>, LevelToken<'g, L>)>
     where
         L: Above<K>,
     {
         let guard = self.inner.try_read()?;
-        Some((OrderedReadGuard::new(guard), Key::after::<K>()))
+        Some((OrderedReadGuard::new(guard), LevelToken::after::<K>()))
     }
 
     /// Locks for writing, and returns the guard and the key for what may be locked under it.
@@ -131,14 +134,14 @@ impl<L: Level, T: ?Sized> OrderedRwLock<L, T> {
     #[inline]
     pub fn write<'g, K: Level>(
         &'g self,
-        _: &'g mut Key<'_, K>,
-    ) -> (OrderedWriteGuard<'g, T>, Key<'g, L>)
+        _: &'g mut LevelToken<'_, K>,
+    ) -> (OrderedWriteGuard<'g, T>, LevelToken<'g, L>)
     where
         L: Above<K>,
     {
         (
             OrderedWriteGuard::new(self.inner.write()),
-            Key::after::<K>(),
+            LevelToken::after::<K>(),
         )
     }
 
@@ -146,13 +149,13 @@ impl<L: Level, T: ?Sized> OrderedRwLock<L, T> {
     #[inline]
     pub fn try_write<'g, K: Level>(
         &'g self,
-        _: &'g mut Key<'_, K>,
-    ) -> Option<(OrderedWriteGuard<'g, T>, Key<'g, L>)>
+        _: &'g mut LevelToken<'_, K>,
+    ) -> Option<(OrderedWriteGuard<'g, T>, LevelToken<'g, L>)>
     where
         L: Above<K>,
     {
         let guard = self.inner.try_write()?;
-        Some((OrderedWriteGuard::new(guard), Key::after::<K>()))
+        Some((OrderedWriteGuard::new(guard), LevelToken::after::<K>()))
     }
 
     /// Returns whether somebody holds it: over by the time that the caller looks at it.

@@ -24,7 +24,7 @@ use crate::word::Mode;
 /// let table: latchwork::LockTable<u64> = latchwork::LockTable::new();
 /// let mut session = table.session();
 /// pollster::block_on(session.lock_async(&1))?;
-/// # Ok::<_, latchwork::LockError>(())
+/// # Ok::<_, latchwork::session::LockError>(())
 /// ```
 #[must_use = "a future does nothing until it is polled"]
 pub struct SessionLockFuture<'s, 't, K: ?Sized, S = RandomState> {
@@ -167,7 +167,7 @@ impl<'t, K: ?Sized, S: BuildHasher> Session<'t, K, S> {
     /// let mut session = table.session();
     /// session.lock_async("user:9").await?;
     /// session.lock_shared_async("user:10").await?;
-    /// # Ok::<_, latchwork::LockError>(()) });
+    /// # Ok::<_, latchwork::session::LockError>(()) });
     /// ```
     #[cfg_attr(feature = "lock-places", track_caller)]
     pub fn lock_async<Q>(&mut self, key: &Q) -> SessionLockFuture<'_, 't, K, S>

@@ -36,7 +36,7 @@ impl<K: ?Sized, S: BuildHasher> Session<'_, K, S> {
     /// session.lock_shared("a")?;
     /// session.lock("a")?;
     /// assert_eq!(session.mode("a"), Some(Mode::Exclusive));
-    /// # Ok::<_, latchwork::LockError>(())
+    /// # Ok::<_, latchwork::session::LockError>(())
     /// ```
     #[inline]
     #[cfg_attr(feature = "lock-places", track_caller)]

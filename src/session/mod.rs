@@ -107,7 +107,7 @@ const DETECT_AFTER: Duration = Duration::from_millis(1);
 ///
 /// # Examples
 /// ```
-/// use latchwork::{LockError, LockTable};
+/// use latchwork::{LockTable, session::LockError};
 ///
 /// let table: LockTable<str> = LockTable::new();
 /// let mut session = table.session().named("checkout-17");
@@ -161,8 +161,8 @@ impl<K: ?Sized, S> LockTable<K, S> {
     /// session.lock("a")?; // it has it already
     /// assert_eq!(session.len(), 2);
     /// drop(session);
-    /// assert_eq!(table.held(), 0);
-    /// # Ok::<_, latchwork::LockError>(())
+    /// assert_eq!(table.locked_count(), 0);
+    /// # Ok::<_, latchwork::session::LockError>(())
     /// ```
     #[must_use = "a session that is dropped at once holds no key"]
     pub fn session(&self) -> Session<'_, K, S> {
@@ -188,7 +188,7 @@ impl<K: ?Sized, S> LockTable<K, S> {
     }
 
     /// Returns the last deadlocks among sessions and sets of this table for which a session's wait was ended, the oldest
-    /// first: [16 of them](crate::LockTableBuilder::deadlocks_kept), unless told otherwise.
+    /// first: [16 of them](crate::table::LockTableBuilder::deadlock_history), unless told otherwise.
     ///
     /// # Examples
     /// ```

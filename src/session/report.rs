@@ -14,7 +14,7 @@ use crate::word::Mode;
 ///
 /// # Examples
 /// ```
-/// use latchwork::{LockError, LockTable, Policy};
+/// use latchwork::{LockTable, session::{LockError, Policy}};
 /// let table: LockTable<str> = LockTable::new();
 /// let guard = table.lock("a");
 /// let mut session = table.session().policy(Policy::NoWait);
@@ -48,7 +48,7 @@ pub enum Policy {
 /// # Examples
 /// ```
 /// use std::time::Duration;
-/// use latchwork::{LockError, LockTable, Policy};
+/// use latchwork::{LockTable, session::{LockError, Policy}};
 /// let table: LockTable<str> = LockTable::new();
 /// let guard = table.lock("a");
 /// let mut session = table.session().policy(Policy::Timeout(Duration::from_millis(2)));
@@ -156,7 +156,7 @@ pub struct DeadlockParty {
 ///
 /// # Examples
 /// ```
-/// fn where_to_look(key: &latchwork::DeadlockKey) -> String {
+/// fn where_to_look(key: &latchwork::session::DeadlockKey) -> String {
 ///     match key.place {
 ///         Some(place) => format!("{key} at {place}"), // with the feature `lock-places`
 ///         None => key.to_string(),
@@ -169,7 +169,7 @@ pub struct DeadlockParty {
 pub struct DeadlockKey {
     /// The identity of the key.
     pub key_id: KeyId,
-    /// What [`key_labels`](crate::LockTableBuilder::key_labels) calls it.
+    /// What [`key_labels`](crate::table::LockTableBuilder::key_labels) calls it.
     pub label: Option<String>,
     /// How it is held or wanted.
     pub mode: Mode,

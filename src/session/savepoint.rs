@@ -16,7 +16,7 @@ use crate::word::Mode;
 /// let before = session.savepoint();
 /// session.lock("item 1").unwrap();
 /// session.rollback_to(before).unwrap();
-/// assert_eq!(table.held(), 1);
+/// assert_eq!(table.locked_count(), 1);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Savepoint {

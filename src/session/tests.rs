@@ -60,7 +60,7 @@ fn a_session_loses_no_key_when_the_destructor_of_an_unused_waker_panics() {
         assert_eq!(session.mode(&1), Some(mode));
         assert_eq!(table.mode(&1), Some(mode));
         drop(session);
-        assert_eq!(table.held(), 0, "{mode:?}: the key is lost");
+        assert_eq!(table.locked_count(), 0, "{mode:?}: the key is lost");
         assert!(table.try_lock(&1).is_some());
     }
 }
@@ -86,7 +86,7 @@ fn an_upgrade_is_recorded_before_the_destructor_of_an_unused_waker_runs() {
     assert!(begun.is_err(), "the destructor has run");
     assert_eq!(session.mode(&1), Some(Mode::Exclusive));
     drop(session);
-    assert_eq!(table.held(), 0);
+    assert_eq!(table.locked_count(), 0);
     let again = table.session().lock_async(&1).poll_once();
     assert!(matches!(again, Poll::Ready(Ok(()))));
 }

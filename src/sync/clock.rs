@@ -87,7 +87,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{Fairness, LockTable, Mode, Policy, VersionedCell, atomically, snapshot};
+    use crate::{Fairness, LockTable, Mode, VersionedCell, atomically, session::Policy, snapshot};
 
     thread_local! {
         static READINGS: Cell<u32> = const { Cell::new(0) };

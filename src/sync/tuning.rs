@@ -14,7 +14,7 @@ pub(crate) const MIN_ROOT_BITS: u32 = if CHECKED { 0 } else { crate::word::STATE
 pub(crate) const MAX_ROOT_BITS: u32 = if CHECKED { 0 } else { 26 };
 
 /// Locks that a table expects to be held at once when nobody says.
-pub(crate) const DEFAULT_CONCURRENCY: usize = 2048;
+pub(crate) const DEFAULT_EXPECTED_LOCKS: usize = 2048;
 
 /// Shared holders that a slot word counts by itself.
 pub(crate) const MAX_INLINE_READERS: u64 = if CHECKED { 3 } else { 127 };

@@ -13,8 +13,8 @@ use crate::cell::{
     Current, Head, Header, Node, NodeRef, Owned, Owner, Status, Version, VersionedCell, clock,
 };
 use crate::reclaim::{CellPin, Local};
-use crate::sync::{load_load_fence, now};
 use crate::sync::tuning::LINEAR_CELLS;
+use crate::sync::{load_load_fence, now};
 
 /// How an attempt stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

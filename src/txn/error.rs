@@ -49,7 +49,7 @@ impl<E> From<Abort> for TxAbort<E> {
 ///
 /// # Examples
 /// ```
-/// use latchwork::{OrAbort, Transaction, TxError, VersionedCell};
+/// use latchwork::{Transaction, TxError, VersionedCell, txn::OrAbort};
 ///
 /// let account = VersionedCell::new(10_u32);
 /// let result = Transaction::builder().try_run(|tx| {

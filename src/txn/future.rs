@@ -132,7 +132,7 @@ impl Drop for Task {
 /// # Examples
 /// See [`Transaction::run_async`].
 #[must_use = "futures do nothing unless polled"]
-pub struct RunAsync<'env, R, F> {
+pub struct TransactionFuture<'env, R, F> {
     task: Task,
     f: F,
     env: PhantomData<Invariant<'env, R>>,
@@ -144,7 +144,7 @@ pub struct RunAsync<'env, R, F> {
 /// # Examples
 /// See [`Transaction::try_run_async`].
 #[must_use = "futures do nothing unless polled"]
-pub struct TryRunAsync<'env, R, E, F> {
+pub struct TryTransactionFuture<'env, R, E, F> {
     task: Task,
     f: F,
     env: PhantomData<Invariant<'env, Result<R, E>>>,
@@ -153,9 +153,9 @@ pub struct TryRunAsync<'env, R, E, F> {
 /// Neither longer nor shorter, as in `Tx`; and the result is only made.
 type Invariant<'env, R> = (&'env mut &'env (), fn() -> R);
 
-impl<R, F> RunAsync<'_, R, F> {
+impl<R, F> TransactionFuture<'_, R, F> {
     pub(super) fn new(transaction: Transaction, f: F) -> Self {
-        RunAsync {
+        TransactionFuture {
             task: Task::new(transaction),
             f,
             env: PhantomData,
@@ -163,9 +163,9 @@ impl<R, F> RunAsync<'_, R, F> {
     }
 }
 
-impl<R, E, F> TryRunAsync<'_, R, E, F> {
+impl<R, E, F> TryTransactionFuture<'_, R, E, F> {
     pub(super) fn new(transaction: Transaction, f: F) -> Self {
-        TryRunAsync {
+        TryTransactionFuture {
             task: Task::new(transaction),
             f,
             env: PhantomData,
@@ -174,43 +174,43 @@ impl<R, E, F> TryRunAsync<'_, R, E, F> {
 }
 
 // The closure is never pinned.
-impl<R, F> Unpin for RunAsync<'_, R, F> {}
-impl<R, E, F> Unpin for TryRunAsync<'_, R, E, F> {}
+impl<R, F> Unpin for TransactionFuture<'_, R, F> {}
+impl<R, E, F> Unpin for TryTransactionFuture<'_, R, E, F> {}
 
-impl<'env, R, F> Future for RunAsync<'env, R, F>
+impl<'env, R, F> Future for TransactionFuture<'env, R, F>
 where
     F: for<'t> FnMut(&mut Tx<'t, 'env>) -> Result<R, Abort>,
 {
     type Output = Result<R, TxError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let RunAsync { task, f, .. } = self.get_mut();
+        let TransactionFuture { task, f, .. } = self.get_mut();
         task.poll(context, |tx: &mut Tx<'_, 'env>| {
             f(tx).map_err(TxAbort::Attempt)
         })
     }
 }
 
-impl<'env, R, E, F> Future for TryRunAsync<'env, R, E, F>
+impl<'env, R, E, F> Future for TryTransactionFuture<'env, R, E, F>
 where
     F: for<'t> FnMut(&mut Tx<'t, 'env>) -> Result<R, TxAbort<E>>,
 {
     type Output = Result<R, TxError<E>>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let TryRunAsync { task, f, .. } = self.get_mut();
+        let TryTransactionFuture { task, f, .. } = self.get_mut();
         task.poll(context, f)
     }
 }
 
-impl<R, F> fmt::Debug for RunAsync<'_, R, F> {
+impl<R, F> fmt::Debug for TransactionFuture<'_, R, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.task.fmt("RunAsync", f)
+        self.task.fmt("TransactionFuture", f)
     }
 }
 
-impl<R, E, F> fmt::Debug for TryRunAsync<'_, R, E, F> {
+impl<R, E, F> fmt::Debug for TryTransactionFuture<'_, R, E, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.task.fmt("TryRunAsync", f)
+        self.task.fmt("TryTransactionFuture", f)
     }
 }

@@ -144,7 +144,7 @@ pub(super) fn restore(
 mod tests {
     use crate::cell::NodeRef;
     use crate::sync::tuning::OWN_BEATEN_AFTER;
-    use crate::{Transaction, TxAbort, VersionedCell, reclaim};
+    use crate::{Transaction, VersionedCell, reclaim, txn::TxAbort};
 
     fn is_claimed(cell: &VersionedCell<u32>) -> bool {
         reclaim::with(|local| {

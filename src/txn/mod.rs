@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use attempt::Attempt;
 pub use error::{Abort, AbortReasons, OrAbort, TxAbort, TxError};
-pub use future::{RunAsync, TryRunAsync};
+pub use future::{TransactionFuture, TryTransactionFuture};
 pub use run::Transaction;
 pub use snapshot::{View, snapshot};
 pub use stats::LabelStats;
@@ -60,8 +60,8 @@ use crate::cell::{Version, VersionedCell};
 /// access bypasses the transaction: a read returns the value of another moment, and a write makes the attempt lose. The message
 /// names the type of the value, the label of the transaction and the place. Other cells, other threads, nested transactions and
 /// [`snapshot`] are not affected, and neither are destructors and wakers that run after the attempt. In debug builds, panics if the
-/// transaction would sleep in [`Tx::retry`] while its thread keeps a [`Snapshot`](crate::Snapshot) or a
-/// [`ReadPin`](crate::ReadPin): these hold back the replaced values of all cells.
+/// transaction would sleep in [`Tx::retry`] while its thread keeps a [`Versioned`](crate::cell::Versioned) or a
+/// [`ReadPin`](crate::cell::ReadPin): these hold back the replaced values of all cells.
 ///
 /// # Memory ordering
 /// A transaction synchronises with those whose writes it has read, and with all that committed before it began.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::attempt::{Attempt, Outlook, Timer};
 use super::error::{Abort, TxAbort, TxError};
-use super::future::{RunAsync, TryRunAsync};
+use super::future::{TransactionFuture, TryTransactionFuture};
 use super::ladder::{self, Ladder, Loss, OnOwner};
 use super::retry::{Enlisted, Sleeper};
 use super::{Tx, stats};
@@ -126,7 +126,7 @@ impl Transaction {
 
     /// As [`run`](Self::run), for closures that may end the transaction with an error of their own.
     ///
-    /// [`OrAbort`](crate::OrAbort) turns such an error into a [`TxAbort`], for `?`.
+    /// [`OrAbort`](crate::txn::OrAbort) turns such an error into a [`TxAbort`], for `?`.
     ///
     /// # Errors
     /// Returns a [`TxError`]; nothing is written then.
@@ -295,11 +295,11 @@ impl Transaction {
     /// }));
     /// assert_eq!(letter, Ok("hello"));
     /// ```
-    pub fn run_async<'env, R, F>(&self, f: F) -> RunAsync<'env, R, F>
+    pub fn run_async<'env, R, F>(&self, f: F) -> TransactionFuture<'env, R, F>
     where
         F: for<'t> FnMut(&mut Tx<'t, 'env>) -> Result<R, Abort>,
     {
-        RunAsync::new(*self, f)
+        TransactionFuture::new(*self, f)
     }
 
     /// As [`run_async`](Self::run_async), for closures that may end the transaction with an error of their own.
@@ -309,7 +309,7 @@ impl Transaction {
     ///
     /// # Examples
     /// ```
-    /// use latchwork::{OrAbort, Transaction, TxError, VersionedCell};
+    /// use latchwork::{Transaction, TxError, VersionedCell, txn::OrAbort};
     ///
     /// let account = VersionedCell::new(10_u32);
     /// let withdrawal = Transaction::builder().try_run_async(|tx| {
@@ -319,11 +319,11 @@ impl Transaction {
     /// });
     /// assert_eq!(pollster::block_on(withdrawal), Err(TxError::Aborted("no funds")));
     /// ```
-    pub fn try_run_async<'env, R, E, F>(&self, f: F) -> TryRunAsync<'env, R, E, F>
+    pub fn try_run_async<'env, R, E, F>(&self, f: F) -> TryTransactionFuture<'env, R, E, F>
     where
         F: for<'t> FnMut(&mut Tx<'t, 'env>) -> Result<R, TxAbort<E>>,
     {
-        TryRunAsync::new(*self, f)
+        TryTransactionFuture::new(*self, f)
     }
 
     /// Runs the closure once. `Err`: it is not the end.

@@ -50,11 +50,11 @@ pub(crate) struct Held {
     pub(crate) at: At,
 }
 
-/// What an owner of locks is. Part of a [`DeadlockParty`](crate::DeadlockParty).
+/// What an owner of locks is. Part of a [`DeadlockParty`](crate::session::DeadlockParty).
 ///
 /// # Examples
 /// ```
-/// use latchwork::{LockTable, OwnerKind};
+/// use latchwork::{LockTable, table::OwnerKind};
 /// let table: LockTable<str> = LockTable::new();
 /// for report in table.deadlocks() {
 ///     // The victim of a deadlock is always a session.

@@ -83,7 +83,7 @@ pub fn until_waits<K: ?Sized, S>(table: &LockTable<K, S>, waits: u64) {
 /// Asserts that nothing of what `table` has been through is left: no lock, no monitor, no child.
 pub fn assert_as_new<K: ?Sized, S>(table: &LockTable<K, S>, fresh_bytes: usize) {
     let stats = table.stats();
-    assert_eq!(table.held(), 0, "locks are left: {stats:?}");
+    assert_eq!(table.locked_count(), 0, "locks are left: {stats:?}");
     assert_eq!(stats.monitors, 0, "monitors are left: {stats:?}");
     assert_eq!(
         stats.index_bytes, fresh_bytes,

@@ -7,7 +7,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use latchwork::{ExclusiveGuard, Fairness, LockSet, LockTable, Mode, SharedGuard};
+use latchwork::{
+    Fairness, LockTable, Mode,
+    table::{ExclusiveGuard, LockSet, SharedGuard},
+};
 
 use super::hashers::Place;
 
@@ -82,7 +85,7 @@ pub fn run(place: Place, fairness: Fairness, ops: &[Op]) -> Tally {
     let table = LockTable::builder()
         .hasher(place)
         .fairness(fairness)
-        .concurrency(1)
+        .expected_locks(1)
         .build();
     let fresh_bytes = table.stats().index_bytes;
     let mut run = Run {
@@ -263,7 +266,7 @@ impl<'t> Run<'t> {
         if self.steps % 8 != 0 && !self.model.is_empty() {
             return;
         }
-        assert_eq!(self.table.held(), self.model.len(), "keys held");
+        assert_eq!(self.table.locked_count(), self.model.len(), "keys held");
         let stats = self.table.stats();
         let children = stats.index_bytes - self.fresh_bytes;
         self.tally.most_children_bytes = self.tally.most_children_bytes.max(children);

@@ -25,7 +25,7 @@ pub type Table = LockTable<u64, Place>;
 pub fn shared_table(fairness: Fairness) -> (Arc<Table>, usize) {
     let table = LockTable::<u64>::builder()
         .hasher(Place::Identity)
-        .concurrency(1)
+        .expected_locks(1)
         .fairness(fairness)
         .build();
     let fresh = table.stats().index_bytes;

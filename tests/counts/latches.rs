@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use super::heap::allocations;
 use super::{count, done};
 use latchwork::latch::{Coupled, Coupling, Link, OptimisticLatch, Unlinked};
-use latchwork::ordered::{OrderedMutex, RootKey, checked};
+use latchwork::ordered::{OrderedMutex, RootToken, checked};
 
 /// Asserts what one call of `f` does to shared memory, and allocates.
 fn costs(what: &str, rmws: u64, instructions: u64, f: impl Fn()) {
@@ -101,7 +101,7 @@ latchwork::levels! {
 #[test]
 fn levels_are_not_in_the_machine_code() {
     let _alone = super::alone();
-    let mut root = RootKey::take().expect("this test has a thread of its own");
+    let mut root = RootToken::take().expect("this test has a thread of its own");
     let ordered = (
         OrderedMutex::<One, u64>::new(1),
         OrderedMutex::<Two, u64>::new(2),

@@ -11,7 +11,10 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
-use latchwork::{LockError, LockTable, Mode, Savepoint, Session};
+use latchwork::{
+    LockTable, Mode, Session,
+    session::{LockError, Savepoint},
+};
 
 pub(crate) type Table = LockTable<u64>;
 
@@ -225,7 +228,7 @@ impl<'t> Stage<'t> {
 
     /// The order ends in a deadlock, for this actor.
     #[track_caller]
-    pub(crate) fn deadlock(&mut self, who: usize, what: Do) -> latchwork::DeadlockReport {
+    pub(crate) fn deadlock(&mut self, who: usize, what: Do) -> latchwork::session::DeadlockReport {
         match self.order(who, what) {
             Seen::Failed(LockError::Deadlock(report)) => report,
             seen => panic!("{who} {what:?}: {seen:?}"),

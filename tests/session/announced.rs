@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use latchwork::{LockError, Mode, Policy, Session};
+use latchwork::{
+    Mode, Session,
+    session::{LockError, Policy},
+};
 
 use crate::actors::Table;
 use crate::common::tasks::{Hooks, poll, poll_with, quiet_panic};

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use latchwork::{LockError, LockTable, Mode, Policy, SavepointError};
+use latchwork::{
+    LockTable, Mode,
+    session::{LockError, Policy, SavepointError},
+};
 
 use crate::actors::{Do, Stage, Table};
 use crate::common::hashers::Place;
@@ -24,7 +27,7 @@ fn unlock_of_a_key_that_is_not_held() {
     session.lock(&1).unwrap();
     assert!(session.unlock(&1));
     assert!(!session.unlock(&1), "twice");
-    assert_eq!(table.held(), 0);
+    assert_eq!(table.locked_count(), 0);
 }
 
 #[test]
@@ -248,7 +251,7 @@ fn keys_of_one_hash_do_a_session_no_harm() {
         (1, Some(Mode::Exclusive))
     );
     assert!(session.unlock(&4));
-    assert_eq!(table.held(), 0);
+    assert_eq!(table.locked_count(), 0);
 }
 
 #[test]

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use latchwork::{LockInfo, LockTable, Mode, OwnerKind, Policy};
+use latchwork::{
+    LockTable, Mode,
+    session::Policy,
+    table::{LockInfo, OwnerKind},
+};
 
 use crate::actors::Table;
 use crate::common::tasks::poll;

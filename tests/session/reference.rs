@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use latchwork::{Fairness, LockError, LockTable, Mode};
+use latchwork::{Fairness, LockTable, Mode, session::LockError};
 
 use crate::actors::{Do, Seen, Stage, Table};
 
@@ -340,7 +340,7 @@ pub(crate) fn play(fairness: Fairness, orders: &[(usize, Do)], gone: usize) -> (
     assert_eq!(table.deadlocks().len(), victims.min(16));
     drop(stage);
     let stats = table.stats();
-    let left = (table.held(), stats.monitors, stats.index_bytes);
+    let left = (table.locked_count(), stats.monitors, stats.index_bytes);
     assert_eq!(left, (0, 0, fresh));
     (victims, waits)
 }

@@ -2,7 +2,10 @@
 
 use std::collections::HashSet;
 
-use latchwork::{LockError, LockTable, Mode, Policy, SavepointError};
+use latchwork::{
+    LockTable, Mode,
+    session::{LockError, Policy, SavepointError},
+};
 
 use crate::actors::{Do, Stage, Table};
 use crate::common::tasks::poll;
@@ -105,7 +108,7 @@ fn a_session_says_who_it_is() {
 #[test]
 fn the_table_remembers_the_last_deadlocks() {
     for kept in [0, 1, 3] {
-        let table = LockTable::<u64>::builder().deadlocks_kept(kept).build();
+        let table = LockTable::<u64>::builder().deadlock_history(kept).build();
         let mut ids = Vec::new();
         for _ in 0..5 {
             let mut stage = Stage::of(&table, 2);

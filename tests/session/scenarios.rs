@@ -5,7 +5,10 @@
 
 use std::time::Duration;
 
-use latchwork::{LockError, Mode, Policy};
+use latchwork::{
+    Mode,
+    session::{LockError, Policy},
+};
 
 use crate::actors::{Do, Seen, Stage, Table};
 
@@ -14,7 +17,10 @@ const B: u64 = 2;
 
 fn nothing_is_left(table: &Table) {
     let stats = table.stats();
-    assert_eq!((table.held(), stats.monitors, stats.waiting), (0, 0, 0));
+    assert_eq!(
+        (table.locked_count(), stats.monitors, stats.waiting),
+        (0, 0, 0)
+    );
 }
 
 /// PostgreSQL, `deadlock-simple`: two share a key and both want it exclusively. What the first is known to want, it does not hold.

@@ -5,7 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::Poll;
 use std::time::Duration;
 
-use latchwork::{DeadlockReport, Fairness, LockError, Mode, OwnerKind, Session};
+use latchwork::{
+    Fairness, Mode, Session,
+    session::{DeadlockReport, LockError},
+    table::OwnerKind,
+};
 
 use crate::common::hashers::Place;
 use crate::common::tasks::{
@@ -228,7 +232,7 @@ fn a_set_that_has_given_up_is_in_no_cycle() {
                 assert!(panics(|| drop(set)));
             }
         }
-        assert_eq!(table.held(), 1, "{way}");
+        assert_eq!(table.locked_count(), 1, "{way}");
         let guard = table.lock(&1);
         assert!(is_alone(&mut session), "{way}");
         drop(guard);
@@ -294,7 +298,7 @@ fn a_waker_of_the_victim_that_panics_leaves_no_blocked_set_behind() {
             let told = poll(&mut waits);
             assert!(matches!(told, Poll::Ready(Err(LockError::Deadlock(_)))));
         });
-        assert_eq!(table.held(), 1);
+        assert_eq!(table.locked_count(), 1);
         drop(session);
         assert_as_new(&table, fresh);
     }

@@ -4,7 +4,10 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use latchwork::{Fairness, LockError, LockTable, Mode, Policy};
+use latchwork::{
+    Fairness, LockTable, Mode,
+    session::{LockError, Policy},
+};
 
 use crate::actors::Table;
 use crate::common::{assert_as_new, until_waits, watchdog};
@@ -65,7 +68,7 @@ fn the_oldest_session_loses_no_upgrade() {
             assert!(young.join().unwrap(), "the younger one is the victim");
         });
     }
-    assert_eq!(table.held(), 0);
+    assert_eq!(table.locked_count(), 0);
 }
 
 struct Cell {

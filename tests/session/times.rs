@@ -5,7 +5,10 @@
 use std::task::Poll;
 use std::time::Duration;
 
-use latchwork::{LockError, Mode, Policy};
+use latchwork::{
+    Mode,
+    session::{LockError, Policy},
+};
 
 use crate::actors::Table;
 use crate::common::tasks::poll;

@@ -2,7 +2,7 @@
 
 use std::task::Poll;
 
-use latchwork::{LockError, Mode};
+use latchwork::{Mode, session::LockError};
 
 use crate::actors::Table;
 use crate::common::assert_as_new;

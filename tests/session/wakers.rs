@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 use std::time::Duration;
 
-use latchwork::{Fairness, LockTable, Policy};
+use latchwork::{Fairness, LockTable, session::Policy};
 
 use crate::actors::Table;
 use crate::common::assert_as_new;

@@ -1,6 +1,9 @@
 //! The cell, and its other ways to read.
 
-use latchwork::{ReadPin, Version, VersionedCell};
+use latchwork::{
+    VersionedCell,
+    cell::{ReadPin, Version},
+};
 
 use super::{Conditional, Read, Update, Value, Write};
 

@@ -5,7 +5,7 @@
 //! destinations, each kind in one call.
 
 use crossbeam_utils::CachePadded;
-use latchwork::ordered::{Above, Key, Level, OrderedMutex, OrderedMutexGuard, RootKey};
+use latchwork::ordered::{Above, Level, LevelToken, OrderedMutex, OrderedMutexGuard, RootToken};
 
 use super::{Group, Steps, Strategy};
 use crate::data::{Dataset, Flight};
@@ -41,9 +41,9 @@ fn locks<L: Level>(n: usize) -> Locks<L> {
 fn lock<'g, L: Above<K>, K: Level>(
     locks: &'g Locks<L>,
     id: u32,
-    key: &'g mut Key<'_, K>,
+    key: &'g mut LevelToken<'_, K>,
     waits: &mut u64,
-) -> (OrderedMutexGuard<'g, ()>, Key<'g, L>) {
+) -> (OrderedMutexGuard<'g, ()>, LevelToken<'g, L>) {
     let lock = &locks[id as usize];
     *waits += u64::from(lock.is_locked());
     lock.lock(key)
@@ -51,7 +51,7 @@ fn lock<'g, L: Above<K>, K: Level>(
 
 impl Levels {
     /// Acquires the remaining locks of a flight, and does the step.
-    fn step_above<K: Level>(&self, flight: &Flight, work: Work, key: &mut Key<'_, K>) -> u64
+    fn step_above<K: Level>(&self, flight: &Flight, work: Work, key: &mut LevelToken<'_, K>) -> u64
     where
         Origin: Above<K>,
     {
@@ -69,8 +69,8 @@ impl Levels {
 }
 
 /// The key that a thread of this program begins each step with.
-fn root() -> RootKey {
-    RootKey::take().expect("a step ends before the next begins")
+fn root() -> RootToken {
+    RootToken::take().expect("a step ends before the next begins")
 }
 
 impl Strategy for Levels {

@@ -8,7 +8,7 @@
 use std::hash::BuildHasherDefault;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use latchwork::{LockError, LockTable, Session};
+use latchwork::{LockTable, Session, session::LockError};
 
 use super::lock_all::{Key, Spread};
 use super::{Group, Steps, Strategy};

@@ -1,7 +1,7 @@
 //! `transactions`: the totals of `cells`, but one transaction writes all totals of a flight. A step
 //! is atomic although it locks nothing. An audit is a snapshot, which delays no step.
 
-use latchwork::{AbortReasons, Transaction};
+use latchwork::{Transaction, txn::AbortReasons};
 
 use super::cells::CellTotals;
 use super::{Aborts, Group, Steps, Strategy};

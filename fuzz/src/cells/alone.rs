@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::Relaxed;
 
-use latchwork::{Version, VersionedCell};
+use latchwork::{VersionedCell, cell::Version};
 
 use crate::value::Value;
 

@@ -7,7 +7,7 @@ mod wait;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use latchwork::{OwnedSnapshot, Version, VersionedCell};
+use latchwork::{VersionedCell, cell::{OwnedVersioned, Version}};
 
 use crate::value::Value;
 
@@ -66,7 +66,7 @@ impl Expected {
 struct Kept {
     name: Name,
     number: u64,
-    snapshot: OwnedSnapshot<Value>,
+    snapshot: OwnedVersioned<Value>,
 }
 
 struct World {

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::slice::Iter;
 use std::time::Duration;
 
-use latchwork::{Conflict, RetryPolicy, UpdateError, Version, VersionedCell};
+use latchwork::{RetryPolicy, VersionedCell, cell::{Conflict, UpdateError, Version}};
 
 use crate::value::Value;
 

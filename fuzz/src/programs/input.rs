@@ -25,7 +25,7 @@ pub(super) enum Op {
     Compare(usize, u64),
     Update(usize),
     /// Runs the others while a view is open.
-    Snapshot(Vec<Op>),
+    Versioned(Vec<Op>),
     Transaction(Program),
     /// Makes a future of a transaction and polls it. Only outside everything else, as the next two.
     Start(Program),
@@ -128,7 +128,7 @@ impl Decoder<'_> {
             }
             (2, _) => Op::Update(self.cell()?.0),
             (3, _) | (4..=7, Bias::Snapshots) if nests => {
-                Op::Snapshot(self.several(8, |d| d.op(depth + 1))?)
+                Op::Versioned(self.several(8, |d| d.op(depth + 1))?)
             }
             (4..=8, _) if nests => Op::Transaction(self.program(depth + 1)?),
             (9 | 10, _) if depth == 0 => Op::Start(self.program(1)?),

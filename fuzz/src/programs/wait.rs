@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use latchwork::{Transaction, TxAbort, TxError};
+use latchwork::{Transaction, TxError, txn::TxAbort};
 
 use super::attempt::{Attempt, End, Panics, Turn};
 use super::input::{Op, Program};

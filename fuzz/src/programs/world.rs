@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use latchwork::{Transaction, TxError, Version, VersionedCell, View, snapshot};
+use latchwork::{Transaction, TxError, VersionedCell, snapshot, cell::Version, txn::View};
 
 use super::ProgramTally;
 use super::attempt::{Attempt, End, Panics, Turn};
@@ -108,7 +108,7 @@ impl<'c> World<'c> {
         match *op {
             Op::Set(i) | Op::Swap(i) | Op::Compare(i, _) | Op::Update(i) if !free.has(i) => {}
             Op::Set(i) | Op::Swap(i) | Op::Compare(i, _) | Op::Update(i) => self.write(op, i),
-            Op::Snapshot(ref ops) => self.snapshot(ops, free),
+            Op::Versioned(ref ops) => self.snapshot(ops, free),
             // It might come upon a cell that a transaction around it owns.
             Op::Transaction(_) if free != Free::ALL => {}
             Op::Transaction(ref program) => self.transaction(program),

@@ -1,6 +1,6 @@
 //! What is done with guards and sets.
 
-use latchwork::{ExclusiveGuard, Mode, OwnedExclusiveGuard, OwnedSharedGuard, SharedGuard};
+use latchwork::{Mode, table::{ExclusiveGuard, OwnedExclusiveGuard, OwnedSharedGuard, SharedGuard}};
 
 use super::input::HowUnlock;
 use super::world::{Held, World, slot};

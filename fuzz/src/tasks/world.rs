@@ -7,11 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use latchwork::{
-    ExclusiveGuard, FencingToken, LockAllFuture, LockFuture, LockSet, LockTable, Mode,
-    OwnedExclusiveGuard, OwnedLockAllFuture, OwnedLockFuture, OwnedLockSet, OwnedSharedGuard,
-    OwnedSharedLockFuture, SharedGuard, SharedLockFuture,
-};
+use latchwork::{LockTable, Mode, table::{ExclusiveGuard, FencingToken, LockAllFuture, LockFuture, LockSet, OwnedExclusiveGuard, OwnedLockAllFuture, OwnedLockFuture, OwnedLockSet, OwnedSharedGuard, OwnedSharedLockFuture, SharedGuard, SharedLockFuture}};
 
 use super::TaskTally;
 use super::input::{HowAll, HowUnlock, Input, Op, Several};
@@ -86,7 +82,7 @@ impl<'t> World<'t> {
         let table = LockTable::builder()
             .hasher(input.place)
             .fairness(input.fairness)
-            .concurrency(1)
+            .expected_locks(1)
             .build();
         Arc::new(table)
     }

@@ -8,7 +8,7 @@ use std::fmt::Display;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
-use latchwork::{ExclusiveGuard, Fairness, LockTable, Mode};
+use latchwork::{Fairness, LockTable, Mode, table::ExclusiveGuard};
 use latchwork_loom_tests::Notes;
 use loom::cell::UnsafeCell;
 use loom::thread::JoinHandle;
@@ -178,7 +178,7 @@ impl World {
     /// All is given back: nothing is held, and nothing but the root is left [S1] [F3].
     pub fn end(&self) {
         let stats = self.table.stats();
-        assert_eq!(self.table.held(), 0, "a key is still held");
+        assert_eq!(self.table.locked_count(), 0, "a key is still held");
         assert_eq!(stats.monitors, 0, "a monitor is left");
         assert_eq!(stats.index_bytes, self.fresh, "a child array is left");
     }

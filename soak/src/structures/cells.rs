@@ -9,7 +9,7 @@ use std::task::{Context, Waker};
 use std::thread::yield_now;
 use std::time::Duration;
 
-use latchwork::{OwnedSnapshot, RetryPolicy, VersionedCell};
+use latchwork::{RetryPolicy, VersionedCell, cell::OwnedVersioned};
 
 use super::{Structure, Total, block_on, equal};
 use crate::Plant;
@@ -62,7 +62,7 @@ pub(super) struct Cells {
 }
 
 thread_local! {
-    static SNAPSHOTS: RefCell<VecDeque<OwnedSnapshot<Value>>> = const { RefCell::new(VecDeque::new()) };
+    static SNAPSHOTS: RefCell<VecDeque<OwnedVersioned<Value>>> = const { RefCell::new(VecDeque::new()) };
 }
 
 impl Cells {

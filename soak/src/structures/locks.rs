@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::yield_now;
 use std::time::Duration;
 
-use latchwork::{ExclusiveGuard, Fairness, LockTable, Mode};
+use latchwork::{Fairness, LockTable, Mode, table::ExclusiveGuard};
 
 use super::{Structure, Total, equal};
 use crate::Plant;
@@ -57,7 +57,7 @@ pub(super) struct Fresh {
 impl Fresh {
     pub(super) fn new(fairness: Fairness, hasher: Above) -> Self {
         let builder = LockTable::builder().hasher(hasher).fairness(fairness);
-        let table: Table = builder.concurrency(64).build();
+        let table: Table = builder.expected_locks(64).build();
         let bytes = table.stats().index_bytes;
         Fresh {
             table: Arc::new(table),
@@ -68,7 +68,7 @@ impl Fresh {
     /// Whether nothing is left of what it has been through.
     pub(super) fn check(&self) -> Result<(), String> {
         let stats = self.table.stats();
-        equal("keys held", self.table.held(), 0)?;
+        equal("keys held", self.table.locked_count(), 0)?;
         equal("waiters", stats.waiting, 0)?;
         equal("monitors", stats.monitors, 0)?;
         equal("bytes of the index", stats.index_bytes, self.bytes)
@@ -205,7 +205,7 @@ impl Structure for Locks {
             8 => {
                 let mut guard = table.lock_owned(&key);
                 write(worker);
-                latchwork::OwnedExclusiveGuard::bump(&mut guard);
+                latchwork::table::OwnedExclusiveGuard::bump(&mut guard);
                 write(worker);
                 let shared = guard.downgrade();
                 pair.read(worker);

@@ -4,7 +4,7 @@
 use std::thread::yield_now;
 
 use latchwork::ordered::checked;
-use latchwork::ordered::{OrderedMutex, OrderedRwLock, RootKey};
+use latchwork::ordered::{OrderedMutex, OrderedRwLock, RootToken};
 
 use super::{Structure, Total, equal};
 use crate::crew::Worker;
@@ -51,7 +51,7 @@ impl Ordered {
         [first as usize, second as usize]
     }
 
-    fn act_by_level(&self, worker: &mut Worker, root: &mut RootKey) {
+    fn act_by_level(&self, worker: &mut Worker, root: &mut RootToken) {
         let [from, to] = Self::two(worker);
         match worker.rng.below(8) {
             0 | 1 => {
@@ -156,7 +156,7 @@ impl Structure for Ordered {
     }
 
     fn act(&self, worker: &mut Worker) {
-        let mut root = RootKey::take().expect("who had it before has given it back");
+        let mut root = RootToken::take().expect("who had it before has given it back");
         if worker.rng.one_in(2) {
             self.act_by_level(worker, &mut root);
         } else {
@@ -165,7 +165,7 @@ impl Structure for Ordered {
     }
 
     fn check(&self) -> Result<(), String> {
-        let mut root = RootKey::take().ok_or("a key is gone")?;
+        let mut root = RootToken::take().ok_or("a key is gone")?;
         let (shelves, mut key) = OrderedMutex::lock_all(&self.shelves, &mut root);
         let on_shelves: u64 = shelves.iter().map(|shelf| **shelf).sum();
         equal("things on shelves", on_shelves, self.stored.get())?;

@@ -6,7 +6,10 @@ use std::task::{Context, Waker};
 use std::thread::yield_now;
 use std::time::Duration;
 
-use latchwork::{Fairness, LockError, Mode, Policy, Session};
+use latchwork::{
+    Fairness, Mode, Session,
+    session::{LockError, Policy},
+};
 
 use super::locks::{Above, Fresh, KEYS, Pair, pick};
 use super::{Structure, Total, equal};

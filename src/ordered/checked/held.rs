@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::graph::{Graph, Id, Place};
-use crate::IntegerHasher;
+use crate::table::IntegerHasher;
 
 /// A lock, and where it was acquired.
 #[derive(Clone, Copy, Debug)]

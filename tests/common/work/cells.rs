@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use latchwork::{RetryPolicy, UpdateError, Version, VersionedCell};
+use latchwork::{
+    RetryPolicy, VersionedCell,
+    cell::{UpdateError, Version},
+};
 
 use crate::common::history::linear::linearise;
 use crate::common::history::objects::{CellOp, Register};

@@ -6,7 +6,10 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use latchwork::{ExclusiveGuard, LockSet, LockTable, Mode, SharedGuard};
+use latchwork::{
+    LockTable, Mode,
+    table::{ExclusiveGuard, LockSet, SharedGuard},
+};
 
 use crate::common::hashers::Place;
 use crate::common::history::linear::linearise;

@@ -95,7 +95,7 @@ impl<'l> Visitor<'l> {
             },
             _ if self.rng.one_in(8) => latch.exclusive().map(|halves| {
                 let last = halves.read(linger);
-                ExclusiveGuard::obsolete(halves);
+                ExclusiveGuard::mark_obsolete(halves);
                 PageOp::Retire(last)
             }),
             _ => return,

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use latchwork::{LockError, LockTable, Mode, Policy, Session};
+use latchwork::{
+    LockTable, Mode, Session,
+    session::{LockError, Policy},
+};
 
 use crate::common::hashers::Place;
 use crate::common::history::objects::LockOp;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use latchwork::{Version, VersionedCell, atomically, snapshot};
+use latchwork::{VersionedCell, atomically, cell::Version, snapshot};
 
 use crate::common::history::{Txn, check, stamp};
 use crate::common::{Rng, pause};

@@ -187,5 +187,5 @@ fn entries(table: &LockTable<u64>) -> u64 {
     let stats = table.stats();
     let empty = LockTable::<u64>::new().stats().index_bytes;
     let grown = u64::from(stats.index_bytes > empty);
-    (table.held() + stats.monitors + stats.waiting) as u64 + grown
+    (table.locked_count() + stats.monitors + stats.waiting) as u64 + grown
 }

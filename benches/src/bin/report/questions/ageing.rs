@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use latchwork::{ExclusiveGuard, LockTable};
+use latchwork::{LockTable, table::ExclusiveGuard};
 use latchwork_bench::ratio::{Plan, Quartiles};
 use latchwork_bench::workload::Rng;
 

@@ -138,7 +138,7 @@ fn abandoned() -> [Row; 3] {
     let waiting = table.stats().waiting;
     drop(guard);
     let stats = table.stats();
-    let left = table.held() + stats.monitors + stats.waiting;
+    let left = table.locked_count() + stats.monitors + stats.waiting;
     let what = |of: &str| format!("{of} after a million futures that gave up");
     [
         Row::exact(&what("waiters left"), waiting as f64, "")

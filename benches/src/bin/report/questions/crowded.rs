@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Instant;
 
-use latchwork::{ExclusiveGuard, LockTable, RandomState};
+use latchwork::{LockTable, RandomState, table::ExclusiveGuard};
 use latchwork_bench::heap::growth;
 use latchwork_bench::held::{self, hold_all};
 use latchwork_bench::peers::{Exclusive, KeyLock, Lockmap};
@@ -20,7 +20,7 @@ pub(super) const QUESTION: Question = Question {
     prose: "One thread holds 1,000,000 random keys and locks and unlocks another one. *Repeated* is one key over and \
             over in each run, and a new key for each run: its path through the index is in the cache. *Random* goes \
             over a million other keys, and most of the time is cache misses. The baseline of both is an empty table of \
-            default size under the same keys. `concurrency(1_000_000)` tells the builder what is coming, and spends \
+            default size under the same keys. `expected_locks(1_000_000)` tells the builder what is coming, and spends \
             the memory of the root beforehand. Heap bytes are what the allocator was asked for and not given back, \
             with garbage that waits for reclamation, without the allocator's own overhead, and without the guards.",
     measure,
@@ -34,13 +34,13 @@ fn measure(plan: Plan) -> Vec<Row> {
     let mut rows = Vec::new();
     for (name, bound, concurrency) in [
         ("default", 6.0, None),
-        ("`concurrency(1_000_000)`", 3.0, Some(HELD)),
+        ("`expected_locks(1_000_000)`", 3.0, Some(HELD)),
     ] {
         let hasher = RandomState::default();
         let builder = LockTable::<u64>::builder().hasher(hasher.clone());
         let ((table, root), root_heap) = growth(|| {
             let table = match concurrency {
-                Some(expected) => builder.concurrency(expected).build(),
+                Some(expected) => builder.expected_locks(expected).build(),
                 None => builder.build(),
             };
             let root = table.stats().index_bytes;

@@ -11,7 +11,7 @@ use std::sync::Barrier;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use latchwork::{LockError, LockTable, RandomState, Session};
+use latchwork::{LockTable, RandomState, Session, session::LockError};
 use latchwork_bench::ratio::{Contender, Plan, Quartiles, compare, timed};
 use latchwork_bench::workload::{KEYS, distinct_keys};
 
@@ -193,7 +193,9 @@ impl Order {
 
 /// How long it takes 10,000 tasks to come to wait, in chains of `length`.
 fn chains(length: usize, order: Order, detect_after: Duration) -> Duration {
-    let table = LockTable::<u64>::builder().concurrency(2 * WAITING).build();
+    let table = LockTable::<u64>::builder()
+        .expected_locks(2 * WAITING)
+        .build();
     let table = &table;
     let mut tasks: Vec<Pin<Box<dyn Future<Output = ()> + '_>>> = (0..WAITING)
         .map(|i| -> Pin<Box<dyn Future<Output = ()> + '_>> {

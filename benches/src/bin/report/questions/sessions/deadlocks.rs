@@ -8,7 +8,7 @@ use std::task::{Context, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use latchwork::{Fairness, LockError, LockTable, Session};
+use latchwork::{Fairness, LockTable, Session, session::LockError};
 use latchwork_bench::ratio::{Plan, Quartiles};
 use rand::rngs::SmallRng;
 use rand::seq::SliceRandom;

@@ -1,0 +1,16 @@
+//! Locks by key: [`LockTable`] with its guards, futures and sets, [`SingleFlight`], and fencing.
+//!
+//! Locks that one owner acquires while it works, with detection of deadlocks, are in
+//! [`session`](crate::session).
+
+pub use crate::fenced::{FencedCell, FencedRef, StaleFence};
+pub use crate::hash::{IntegerHasher, KeyHasher, RandomState};
+pub use crate::lock_table::{
+    ExclusiveGuard, Fairness, Fence, FencingToken, KeyId, LockAllFuture, LockFuture, LockInfo,
+    LockSet, LockTable, LockTableBuilder, OwnedExclusiveGuard, OwnedLockAllFuture, OwnedLockFuture,
+    OwnedLockSet, OwnedSharedGuard, OwnedSharedLockFuture, OwnerInfo, ParseFencingTokenError,
+    SharedGuard, SharedLockFuture, TableStats, WaiterInfo,
+};
+pub use crate::single_flight::SingleFlight;
+pub use crate::waits_for::OwnerKind;
+pub use crate::word::Mode;
