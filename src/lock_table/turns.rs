@@ -47,9 +47,10 @@ impl Turns {
         self.of(id)
     }
 
-    /// Returns whose turn it is.
+    /// Returns whose turn it is. A session that is no longer queued has had its turn, which may have expired before the
+    /// session looked: it waits no more.
     pub(crate) fn of(&self, id: u64) -> Turn {
-        if self.current == Some(id) {
+        if self.queue.iter().all(|queued| queued.0 != id) {
             Turn::Own
         } else {
             Turn::Other(self.begun)
@@ -123,7 +124,9 @@ mod tests {
         }
         assert!(turns.expire(1).is_some());
         assert!(turns.expire(1).is_none());
-        assert_eq!((turns.of(1), turns.of(2)), (Turn::Other(2), Turn::Own));
+        // The first has had its turn, whether it noticed or not: it would wait for one indefinitely.
+        assert_eq!((turns.of(1), turns.of(2)), (Turn::Own, Turn::Own));
+        assert_eq!(turns.of(3), Turn::Other(2));
         // A session whose turn has expired ends no other.
         assert!(turns.end(1).is_none() && turns.of(2) == Turn::Own);
     }
