@@ -133,6 +133,12 @@ assert_not_impl_any!(latchwork::Tx<'static, 'static>: Send, Sync, Clone);
 assert_not_impl_any!(latchwork::View<'static, 'static>: Send, Clone);
 assert_impl_all!(latchwork::RunAsync<'static, Rc<u8>, fn()>: Send, Unpin);
 assert_not_impl_any!(latchwork::RunAsync<'static, u8, Rc<u8>>: Send);
+assert_impl_all!(latchwork::TryRunAsync<'static, Rc<u8>, Rc<u8>, fn()>: Send, Unpin);
+assert_not_impl_any!(latchwork::TryRunAsync<'static, u8, u8, Rc<u8>>: Send);
+assert_impl_all!(latchwork::SetFuture<'static, String>: Send, Sync, Unpin, Future<Output = Version>);
+assert_impl_all!(latchwork::CompareAndSetFuture<'static, String>: Send, Sync, Unpin);
+assert_impl_all!(latchwork::UpdateFuture<'static, String, fn(&String) -> String>: Send, Sync, Unpin);
+assert_not_impl_any!(latchwork::UpdateFuture<'static, String, Rc<u8>>: Send);
 
 // A latch gives `&T` to whoever reads or holds it, and its guards give no more: they go where that may go.
 assert_impl_all!(OptimisticLatch<String>: Send, Sync, Unpin, Default, From<String>);
