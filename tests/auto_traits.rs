@@ -163,6 +163,12 @@ assert_not_impl_any!(latchwork::Tx<'static, 'static>: Send, Sync, Clone);
 assert_not_impl_any!(latchwork::txn::View<'static, 'static>: Send, Clone);
 assert_impl_all!(latchwork::txn::TransactionFuture<'static, Rc<u8>, fn()>: Send, Unpin);
 assert_not_impl_any!(latchwork::txn::TransactionFuture<'static, u8, Rc<u8>>: Send);
+assert_impl_all!(latchwork::txn::TryTransactionFuture<'static, Rc<u8>, Rc<u8>, fn()>: Send, Unpin);
+assert_not_impl_any!(latchwork::txn::TryTransactionFuture<'static, u8, u8, Rc<u8>>: Send);
+assert_impl_all!(latchwork::cell::SetFuture<'static, String>: Send, Sync, Unpin, Future<Output = Version>);
+assert_impl_all!(latchwork::cell::CompareAndSetFuture<'static, String>: Send, Sync, Unpin);
+assert_impl_all!(latchwork::cell::UpdateFuture<'static, String, fn(&String) -> String>: Send, Sync, Unpin);
+assert_not_impl_any!(latchwork::cell::UpdateFuture<'static, String, Rc<u8>>: Send);
 
 // A latch gives `&T` to whoever reads or holds it, and its guards give no more: they go where that may go.
 assert_impl_all!(OptimisticLatch<String>: Send, Sync, Unpin, Default, From<String>);

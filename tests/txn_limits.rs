@@ -77,6 +77,9 @@ fn beside_an_owner<R>(cell: &Cell, f: impl FnOnce(&Sender<()>) -> R) -> R {
 
 const SHORT: Duration = Duration::from_millis(20);
 
+/// What a closure does with one cell.
+type Access = for<'t> fn(&mut Tx<'t, '_>, &'t Cell) -> Result<(), Abort>;
+
 /// Each way in which a transaction encounters the owner of a cell. `attempt` counts from 0.
 type Encounter = for<'t> fn(&mut Tx<'t, '_>, &'t [Cell; 2]) -> Result<(), Abort>;
 
@@ -443,7 +446,7 @@ mod own_drafts {
     fn a_retry_that_has_read_only_its_own_drafts_is_an_error() {
         let _dog = watchdog("a_retry_that_has_read_only_its_own_drafts_is_an_error");
         let outer = VersionedCell::new(inner(0));
-        let reads: [for<'t> fn(&mut Tx<'t, '_>, &'t Cell) -> Result<(), Abort>; 3] = [
+        let reads: [Access; 3] = [
             |tx, cell| tx.read(cell).map(drop),
             |tx, cell| tx.version(cell).map(drop),
             |tx, cell| tx.check(cell, latchwork::cell::Version::FIRST).map(drop),
@@ -538,10 +541,9 @@ fn errors_of_the_caller_end_a_limited_transaction() {
 #[test]
 fn an_owner_that_is_aborted_inside_its_closure_wakes_those_who_wait_for_it() {
     let _dog = watchdog("an_owner_that_is_aborted_inside_its_closure_wakes_those_who_wait_for_it");
-    let by_commit: for<'t> fn(&mut Tx<'t, '_>, &'t Cell) -> Result<(), Abort> =
-        |tx, cell| tx.update(cell, |n| n + 100);
+    let by_commit: Access = |tx, cell| tx.update(cell, |n| n + 100);
     // A write past the transaction goes by its age too.
-    let by_write: for<'t> fn(&mut Tx<'t, '_>, &'t Cell) -> Result<(), Abort> = |_, cell| {
+    let by_write: Access = |_, cell| {
         cell.update(|n| n + 100);
         Ok(())
     };

@@ -137,11 +137,13 @@ pub enum TxError<E = core::convert::Infallible> {
         /// To what.
         reasons: AbortReasons,
     },
-    /// The deadline passed after an attempt was lost, or while the transaction waited for a change.
+    /// The deadline passed after an attempt was lost, while the transaction waited for a change, or while another
+    /// transaction owned a cell that it needed.
     TimedOut,
     /// The closure said so.
     Aborted(E),
-    /// The closure asked to wait for a change of what it had read, and had read nothing.
+    /// The closure retried, and no other thread could end the wait: it had read nothing, or only its own writes and
+    /// cells inside of them.
     RetryWithoutReads,
 }
 

@@ -389,7 +389,7 @@ impl<'t, 'env: 't> Tx<'t, 'env> {
 
     /// As [`retry`](Self::retry), but returns normally once the transaction has waited for `timeout`.
     ///
-    /// The time counts from the first call of this method in the transaction, over all its attempts. A later call in the
+    /// The time counts from the call that first made the transaction wait, over all its attempts. A later call in the
     /// same transaction uses the same start. Inside [`or_else`](Self::or_else), the shortest such wait of all alternatives
     /// that have retried counts. A timeout that overflows [`Instant`](std::time::Instant) waits indefinitely.
     ///
