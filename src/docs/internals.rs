@@ -1,0 +1,121 @@
+//! How it works, and why it is correct: the protocols.
+//!
+//! Each folder of the source that owns shared state has a file `PROTOCOL.md`. The chapters of this
+//! module are these files. They address maintainers and reviewers. To use the crate, you need none
+//! of them.
+//!
+//! # Contents of a protocol
+//! | section | contents |
+//! |---|---|
+//! | *Words* | the states of each shared word, as tables of bits |
+//! | *Steps* | the numbered steps of each operation: each atomic access, with its ordering |
+//! | *Rules* | the invariants: a tag such as `S1`, one statement, and the tests that check it |
+//! | *Progress* | why each loop ends, and which thread may be delayed |
+//! | *Unwinding and forgetting* | the state after a panic, or after `mem::forget` |
+//!
+//! The source cites the rules. A comment such as `SAFETY: the node is pinned [R1]` relies on the
+//! rule with this tag. A script, `ci/rule_tags`, fails if a comment cites a rule that does not
+//! exist, or if a rule names no test. [`guarantees`](super::guarantees) maps the promises to rules.
+//!
+//! # Chapters
+//! | chapter | folder | tags |
+//! |---|---|---|
+//! | [`lock_table`] | `src/lock_table` | S, F, M, L, T |
+//! | [`waiting`] | `src/wait` | W |
+//! | [`sessions`] | `src/session` | D |
+//! | [`cells`] | `src/cell` | C |
+//! | [`reclamation`] | `src/reclaim` | R |
+//! | [`transactions`] | `src/txn` | X |
+//! | [`latches`] | `src/latch` | O |
+//!
+//! Start with [`cells`], which is the shortest one, and continue with [`transactions`].
+//!
+//! # Layers
+//! A module imports only from the modules above it in this list:
+//!
+//! ```text
+//! sync            atomics and threads: those of std, or those of a model checker
+//! word            packed words as plain values, without atomics
+//! reclaim, wait   memory of replaced values; parked threads and tasks
+//! waits_for       the graph of waits
+//! lock_table, session
+//! cell, latch
+//! txn
+//! ordered
+//! ```
+//!
+//! # Ideas
+//! - *A lock is a word in a hash trie.* A table holds only what is locked, so it is almost empty.
+//!   The word of a slot is the lock, until a thread must wait. Then the word points to a monitor
+//!   with a queue. The entry is removed with its last holder or waiter.
+//! - *A cell is a pointer to an immutable node* with a version and a timestamp. Readers pin and
+//!   load. Writers replace the pointer by a compare-and-swap.
+//! - *A transaction is a descriptor with a status.* It installs nodes that refer to the descriptor,
+//!   validates its reads, and changes the status once. This change commits all nodes.
+//! - *Only snapshots advance the clock.* Writers read it. So a program without snapshots has no
+//!   contention on a clock.
+//! - *Deadlock detection starts when a wait lasts.* A session that has waited for the threshold
+//!   publishes its wait, and searches the graph for a cycle.
+
+/// The protocol of the lock table: slots, the trie, monitors.
+#[allow(
+    rustdoc::broken_intra_doc_links,
+    rustdoc::invalid_rust_codeblocks,
+    reason = "a rule such as [S1] is no link, and a table of bits is no code"
+)]
+#[cfg_attr(not(doctest), doc = "\n", doc = include_str!("../lock_table/PROTOCOL.md"))]
+pub mod lock_table {}
+
+/// The protocol of waiting: queues of threads and tasks.
+#[allow(
+    rustdoc::broken_intra_doc_links,
+    rustdoc::invalid_rust_codeblocks,
+    reason = "a rule such as [S1] is no link, and a table of bits is no code"
+)]
+#[cfg_attr(not(doctest), doc = "\n", doc = include_str!("../wait/PROTOCOL.md"))]
+pub mod waiting {}
+
+/// The protocol of sessions: deadlock detection.
+#[allow(
+    rustdoc::broken_intra_doc_links,
+    rustdoc::invalid_rust_codeblocks,
+    reason = "a rule such as [S1] is no link, and a table of bits is no code"
+)]
+#[cfg_attr(not(doctest), doc = "\n", doc = include_str!("../session/PROTOCOL.md"))]
+pub mod sessions {}
+
+/// The protocol of cells: heads, nodes and timestamps.
+#[allow(
+    rustdoc::broken_intra_doc_links,
+    rustdoc::invalid_rust_codeblocks,
+    reason = "a rule such as [S1] is no link, and a table of bits is no code"
+)]
+#[cfg_attr(not(doctest), doc = "\n", doc = include_str!("../cell/PROTOCOL.md"))]
+pub mod cells {}
+
+/// The protocol of reclamation: replaced values and their memory.
+#[allow(
+    rustdoc::broken_intra_doc_links,
+    rustdoc::invalid_rust_codeblocks,
+    reason = "a rule such as [S1] is no link, and a table of bits is no code"
+)]
+#[cfg_attr(not(doctest), doc = "\n", doc = include_str!("../reclaim/PROTOCOL.md"))]
+pub mod reclamation {}
+
+/// The protocol of transactions and snapshots: descriptors and escalation.
+#[allow(
+    rustdoc::broken_intra_doc_links,
+    rustdoc::invalid_rust_codeblocks,
+    reason = "a rule such as [S1] is no link, and a table of bits is no code"
+)]
+#[cfg_attr(not(doctest), doc = "\n", doc = include_str!("../txn/PROTOCOL.md"))]
+pub mod transactions {}
+
+/// The protocol of latches: optimistic reads and coupling.
+#[allow(
+    rustdoc::broken_intra_doc_links,
+    rustdoc::invalid_rust_codeblocks,
+    reason = "a rule such as [S1] is no link, and a table of bits is no code"
+)]
+#[cfg_attr(not(doctest), doc = "\n", doc = include_str!("../latch/PROTOCOL.md"))]
+pub mod latches {}

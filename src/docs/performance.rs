@@ -1,0 +1,167 @@
+//! The costs, and how to measure them.
+//!
+//! Each number is the median of a ratio: the time of this crate divided by the time of the
+//! baseline, in one process, in alternating runs. A ratio below 1 means that this crate is faster.
+//! Ratios of throughput are marked; there, a ratio above 1 means that this crate is faster. The
+//! numbers are those of `benches/REPORT.md`, which names the machine, the versions of the other
+//! crates and the quartiles.
+//!
+//! # How fast against what I use
+//! ## `parking_lot`
+//! The baseline for locks is an array of padded mutexes that is indexed by the same hash: the lower
+//! bound for a lock by key. Each row locks and unlocks. The baseline of shared locks and of cells
+//! is an `RwLock`; that of `lock_all`, with three keys, is three mutexes in sorted order.
+//!
+//! | operation, one thread | ratio of time |
+//! |---|---|
+//! | `u64`, one key | <!--figure: exclusive, u64, one key vs padded Mutex-->0.96<!--/--> |
+//! | `u64`, 4,096 keys | <!--figure: exclusive, u64, 4,096 keys vs padded Mutex-->0.85<!--/--> |
+//! | `&str`, one key | <!--figure: exclusive, &str, one key vs padded Mutex-->1.01<!--/--> |
+//! | shared, `u64` | <!--figure: shared, u64, one key vs padded RwLock, read-->0.89<!--/--> |
+//! | `lock_all` | <!--figure: lock_all, three u64 keys vs three padded Mutexes-->1.40<!--/--> |
+//! | read of a cell | <!--figure: read vs parking_lot::RwLock-->0.65<!--/--> |
+//! | update of a cell | <!--figure: update vs parking_lot::RwLock-->5.1<!--/--> |
+//!
+//! - A transfer between two cells
+//!   takes <!--figure: transfer vs as many ordered parking_lot mutexes-->6.0<!--/--> times the time
+//!   of two ordered mutexes.
+//! - A snapshot of 32 cells
+//!   takes <!--figure: a snapshot of 32 cells vs as many ordered parking_lot mutexes-->0.20<!--/-->
+//!   of the time of 32 mutexes.
+//!
+//! | operation, several threads | ratio of throughput |
+//! |---|---|
+//! | 8 threads, 16 keys | <!--figure: 8 threads, 16 keys vs padded Mutex-->1.03<!--/--> |
+//! | 8 threads, 1 key | <!--figure: 8 threads, 1 key vs padded Mutex-->0.98<!--/--> |
+//! | 2 threads, 1 key | <!--figure: 2 threads, 1 key vs padded Mutex-->0.84<!--/--> |
+//! | shared | <!--figure: 2 threads, one key, shared vs padded RwLock, read-->0.70<!--/--> |
+//!
+//! ## `dashmap`, `lockmap`, `keyed-lock`, `lockable`
+//! | lock and unlock of a free key, against | ratio of time |
+//! |---|---|
+//! | `dashmap`: insert and remove | <!--figure: u64, one key vs dashmap-->0.13<!--/--> |
+//! | `lockmap` | <!--figure: u64, one key vs lockmap-->0.18<!--/--> |
+//! | `keyed-lock` | <!--figure: u64, one key vs keyed-lock-->0.07<!--/--> |
+//! | `lockable` | <!--figure: u64, one key vs lockable, try_lock-->0.06<!--/--> |
+//!
+//! ## `tokio::sync::Mutex`
+//! - A task that hands a key to another task on the same thread
+//!   needs <!--figure: two tasks hand one key over, Eventual vs tokio::sync::Mutex-->1.3<!--/-->
+//!   times the time.
+//! - A `lock_async` that is polled once
+//!   takes <!--figure: lock_async polled once, one key vs lock-->1.2<!--/--> times the time of
+//!   `lock`, and allocates nothing.
+#![doc = "\
+- 8 threads on one key under `Fifo`
+  reach <!--figure: 8 threads on one key, Fifo vs tokio::sync::Mutex::blocking_lock-->4.3<!--/-->
+  times the throughput of `blocking_lock`."]
+//!
+//! ## `arc-swap`
+//! | here | there | ratio of time |
+//! |---|---|---|
+//! | `read` | `load` | <!--figure: read vs ArcSwap::load-->0.59<!--/--> |
+//! | `read_in` | `load` | <!--figure: read_in vs ArcSwap::load-->0.16<!--/--> |
+//! | `read_in` | `Cache::load` | <!--figure: read_in vs arc_swap::Cache-->1.00<!--/--> |
+//! | `read_owned` | `load_full` | <!--figure: read_owned vs ArcSwap::load_full-->1.43<!--/--> |
+//! | `update` | `rcu` | <!--figure: update vs ArcSwap::rcu-->0.38<!--/--> |
+//!
+//! ## `stm`
+//! | transaction | ratio of time |
+//! |---|---|
+//! | transfer between two cells | <!--figure: transfer vs stm-->0.32<!--/--> |
+//! | read of two cells | <!--figure: two cells read vs stm-->0.13<!--/--> |
+//!
+//! ## `crossbeam-skiplist`
+//! The B+tree of `examples/btree.rs`, on optimistic latches, with two threads and 95 % reads,
+//! reaches <!--figure: 2 threads, 95 % reads vs crossbeam-skiplist-->3.6<!--/--> times its
+//! throughput, and <!--figure: 2 threads, 95 % reads vs RwLock<BTreeMap>-->2.9<!--/--> times that
+//! of an `RwLock<BTreeMap>`.
+//!
+//! # What each operation costs
+//! | operation | shared memory that it writes |
+//! |---|---|
+//! | `lock` and drop, uncontended | two atomic read-modify-writes of one word; no fence |
+//! | `lock`, contended | a queue under a mutex of this key, and a sleep |
+//! | `read` | a word of its own thread |
+//! | `read_in` | nothing |
+//! | `read_owned` and drop | two additions to a count that all of its readers share |
+//! | `set`, `update` | one compare-and-swap of the cell, and a new node with its timestamp |
+//! | a transaction that only reads | as `read`, and one validation for each new cell |
+//! | a transaction that writes *n* cells | *n* compare-and-swaps, *n* nodes, and its status |
+//! | a snapshot of *n* cells | one compare-and-swap of a global clock, and *n* loads |
+//! | the first lock in a session | as `lock`, and an entry in a list |
+//! | an optimistic read of a latch | nothing |
+//! | an ordered lock | as `parking_lot`: the levels are not in the machine code |
+//!
+//! No operation allocates on the uncontended path of a lock, an asynchronous lock, or a set of up
+//! to eight keys. The tests count allocations, atomic operations and instructions, and fail if one
+//! is added.
+//!
+//! # Memory
+//! - A held key occupies about <!--figure: default: index bytes for each lock-->46<!--/--> bytes,
+//!   and its guard <!--figure: a guard-->16<!--/--> bytes. A free key occupies none.
+//! - A table reserves at least 8 KiB, and 16 to 32 bytes for each of
+//!   [`expected_locks`](crate::table::LockTableBuilder::expected_locks).
+//! - A cell is one word. Its value is stored beside 32 bytes, in a cache line of its own if it has
+//!   at most 32 bytes.
+//! - Replaced values stay in the megabytes while pins are short: 8 threads on 2 cores that update
+//!   without a pause
+//!   keep <!--figure: 8 threads, each its own cell, update: memory-->23<!--/--> MiB.
+//!
+//! # Where it is slower
+//! - *Hot values.* On one or two values that all threads change, use a mutex. In the main job,
+//!   transactions reach a twelfth of the throughput of one global mutex when a step does nothing
+//!   else. With 1 µs of work in each step, `lock_all` exceeds the global mutex by two thirds.
+//! - *Updates.* An update of a cell costs several uncontended mutexes; see above.
+//! - *`Fairness::Fifo`.* Under contention, each lock costs a context switch. 8 threads on 16 keys
+//!   reach <!--figure: 8 threads, 16 keys, Fifo vs padded Mutex-->0.04<!--/--> of the throughput of
+//!   the mutexes.
+//! - *Sessions.* An uncontended lock in a session needs more time than a plain one:
+//!   by <!--figure: lock and unlock in a session, one key vs LockTable::lock + drop-->2.5<!--/-->.
+//! - *Many locks at once.* With a million held keys, another key
+//!   takes <!--figure: default: another key, repeated vs an empty table-->6.9<!--/--> times the
+//!   time, unless the table was built with `expected_locks`.
+//! - *A writer beside an auditor* that reads all cells in a loop
+//!   keeps <!--figure: one thread that transfers, beside one auditor vs alone-->0.3<!--/--> of its
+//!   throughput; see [`optimistic`](super::optimistic#where-optimistic-loses).
+//!
+//! The section *Where it falls short* of the report lists every target that was missed.
+//!
+//! # Tuning
+//! 1. Set [`expected_locks`](crate::table::LockTableBuilder::expected_locks) if thousands of keys
+//!    are held at once.
+//! 2. Keep [`Fairness::Eventual`](crate::Fairness::Eventual) unless strict order is required.
+//! 3. Read many cells under one [`pin`](crate::pin()), with `read_in`.
+//! 4. Keep transactions small, and read the contended cells last.
+//! 5. Replace a counter that every transaction writes by several cells, and sum them in a
+//!    [`snapshot`](crate::snapshot()).
+//! 6. Label the transactions, and read [`stats`](crate::stats()): it counts aborts by reason.
+//!
+//! # Measure it yourself
+//! A ratio of another machine is a hint. In the repository:
+//!
+//! | question | command |
+//! |---|---|
+//! | the report, on your machine | `cargo run --release -p latchwork-bench --bin report` |
+//! | one section of it | the same, with `-- --only transactions` |
+//! | one comparison, with percentiles | `cargo bench -p latchwork-bench --bench uncontended` |
+//! | throughput over threads, with plots | `… --bin sweep -- --quick` |
+//! | cache misses on up to 64 virtual cores | `… --bin cores` |
+//! | instructions and atomics of each call | `ci/gates` |
+//! | a real workload, each strategy | `cargo run --release --example flights` |
+//!
+//! In your own program, measure with your values, your threads and your contention. Compare with
+//! the simplest solution, such as one mutex, in the same process. Alternate the runs, and compare
+//! medians: the clock of a busy machine changes during a measurement.
+//!
+//! A table counts its own waits:
+//!
+//! ```
+//! use latchwork::LockTable;
+//!
+//! let table: LockTable<u64> = LockTable::new();
+//! drop(table.lock(&1));
+//! let stats = table.stats();
+//! assert_eq!((stats.waits, stats.waiting), (0, 0)); // no thread had to queue
+//! println!("longest wait: {:?}, index: {} bytes", stats.longest_wait, stats.index_bytes);
+//! ```
