@@ -17,7 +17,14 @@ use crate::wait::{Notify, Spin};
 use crate::waits_for::{At, Held};
 use crate::word::Mode;
 
-/// Locks a key in a session. Returned by [`Session::lock_async`] and [`Session::lock_shared_async`].
+/// Locks a key in a session. [`Session::lock_async`] and [`Session::lock_shared_async`] return it.
+///
+/// # Cancel safety
+/// Dropping the future at any point leaves the session as it was before. See
+/// [`Session::lock_async`].
+///
+/// # Panics
+/// Panics if it is polled after it was ready, or after a poll that panicked.
 ///
 /// # Examples
 /// ```
@@ -67,7 +74,7 @@ impl<K: ?Sized, S> SessionLockFuture<'_, '_, K, S> {
             _ => None,
         };
         self.step = Step::Waits { deadline };
-        // A task has no clock: it looks for a deadlock at once, unless it never shall.
+        // A task has no clock: it searches for a deadlock at once, unless detection is disabled.
         if session.searches() && !upgrade {
             session.detect(Search::Due);
         }
@@ -75,7 +82,7 @@ impl<K: ?Sized, S> SessionLockFuture<'_, '_, K, S> {
     }
 
     fn look(&mut self, cx: &mut Context<'_>, renew: bool) -> Poll<Result<(), LockError>> {
-        // Most polls are the one that gets the key, and then no waker is cloned.
+        // Most polls get the key, and then no waker is cloned.
         let mut done = self.session.look(&mut None);
         if done.is_none() && renew {
             let mut renewal = Some(Notify::Task(cx.waker().clone()));
@@ -95,9 +102,11 @@ impl<K: ?Sized, S> Future for SessionLockFuture<'_, '_, K, S> {
         let this = &mut *self;
         let polled = match this.step {
             Step::New => this.start(cx),
-            // A panic of user code came out of the poll that ended the wait.
+            // A panic of user code has propagated out of the poll that ended the wait.
             Step::Waits { .. } if this.session.pending.is_none() => {
-                panic!("polled after its wait has ended")
+                panic!(
+                    "`SessionLockFuture` polled after a panic ended its wait: lock the key again with a new future"
+                )
             }
             Step::Waits { deadline } => match this.look(cx, true) {
                 Poll::Pending if deadline.is_some_and(|at| at <= now()) => {
@@ -105,7 +114,9 @@ impl<K: ?Sized, S> Future for SessionLockFuture<'_, '_, K, S> {
                 }
                 polled => polled,
             },
-            Step::Done => panic!("polled after it was ready"),
+            Step::Done => panic!(
+                "`SessionLockFuture` polled after it was ready: lock the key again with a new future"
+            ),
         };
         if polled.is_ready() {
             this.step = Step::Done;
@@ -132,33 +143,43 @@ impl<K: ?Sized, S> fmt::Debug for SessionLockFuture<'_, '_, K, S> {
 }
 
 impl<'t, K: ?Sized, S: BuildHasher> Session<'t, K, S> {
-    /// Locks `key` exclusively without blocking the thread. See [`lock`](Self::lock).
+    /// Locks `key` exclusively without blocking the thread. [`lock`](Self::lock) is the blocking
+    /// form.
     ///
-    /// The key is hashed now and not borrowed by the future. Nothing happens until the future is polled. Its
-    /// session looks for a deadlock as soon as it waits, since a task has no clock.
-    ///
-    /// # Deadlocks
-    /// A session whose future is not polled does nothing, and keeps all that it holds.
-    ///
-    /// - Before the first poll it does not wait: it counts as one that runs, and no circle goes through it.
-    /// - Afterwards it is in the queue and is seen. If it is told of a deadlock, its waker is woken and its place in the queue is gone;
-    ///   but the circle goes on until the future is polled and the session releases something. Nobody else is
-    ///   told of it meanwhile: the session waits no more, and only has not heard.
-    /// - If it is dropped instead, the report is in [`LockTable::deadlocks`](crate::LockTable::deadlocks) alone.
-    ///
-    /// So poll a future that was woken, or drop it and [release all](Self::release_all).
+    /// The call hashes the key, and the future does not borrow it. Nothing happens until the future
+    /// is polled. The session searches for a deadlock as soon as it waits, since a task has no
+    /// clock.
     ///
     /// # Blocking
-    /// Never blocks the thread. A future that is ready at once does not yield to the executor: see
-    /// [`docs::tasks`](crate::docs::tasks) for what a loop must do.
+    /// Never blocks the thread. A future that is ready at once does not yield to the executor:
+    /// [`docs::tasks`](crate::docs::tasks) states what a loop must do.
     ///
-    /// # Cancel safety
-    /// Dropping the future at any point leaves the session as it was before: it gives up its place in the queue, and
-    /// passes on the key if it was granted. If the future is forgotten, the next call of the session, or its end,
-    /// does so.
+    /// # Errors
+    /// The future returns a [`LockError`] according to the [policy](Session::policy). The session
+    /// holds the same keys as before.
     ///
     /// # Panics
-    /// The future panics if it is polled after it was ready.
+    /// Panics if the hasher panics. The future panics if it is polled after it was ready, or after
+    /// a poll that panicked.
+    ///
+    /// # Deadlocks
+    /// A session whose future is not polled does nothing, and keeps all its keys.
+    ///
+    /// - Before the first poll the session does not wait. It counts as a running session, and no
+    ///   cycle includes it.
+    /// - Afterwards it is in the queue, and detection sees it. If it becomes the victim of a
+    ///   deadlock, its waker is woken and it loses its position in the queue. The cycle remains
+    ///   until the future is polled and the session releases a key. No other session gets an error
+    ///   for that cycle, because the victim waits no more.
+    /// - If the future is dropped instead, only
+    ///   [`LockTable::deadlocks`](crate::LockTable::deadlocks) returns the report.
+    ///
+    /// So poll a future that was woken, or drop it and [release all](Self::release_all) keys.
+    ///
+    /// # Cancel safety
+    /// Dropping the future at any point leaves the session as it was before. The future leaves the
+    /// queue, and releases the key if it was granted. If the future is forgotten, the next call of
+    /// the session does so, or the end of the session.
     ///
     /// # Examples
     /// ```
@@ -178,10 +199,25 @@ impl<'t, K: ?Sized, S: BuildHasher> Session<'t, K, S> {
         self.future(key, Mode::Exclusive, At::here())
     }
 
-    /// Locks `key` shared without blocking the thread. See [`lock_async`](Self::lock_async).
+    /// Locks `key` shared without blocking the thread. [`lock_shared`](Self::lock_shared) is the
+    /// blocking form.
     ///
     /// # Blocking
-    /// Never blocks the thread, and does not yield to the executor if it is ready at once ([`docs::tasks`](crate::docs::tasks)).
+    /// Never blocks the thread. A future that is ready at once does not yield to the executor: see
+    /// [`docs::tasks`](crate::docs::tasks).
+    ///
+    /// # Errors
+    /// The future returns the same errors as that of [`lock_async`](Self::lock_async).
+    ///
+    /// # Panics
+    /// Panics as [`lock_async`](Self::lock_async) does.
+    ///
+    /// # Deadlocks
+    /// The section of [`lock_async`](Self::lock_async) applies.
+    ///
+    /// # Cancel safety
+    /// Dropping the future at any point leaves the session as it was before, as for
+    /// [`lock_async`](Self::lock_async).
     #[cfg_attr(feature = "lock-places", track_caller)]
     pub fn lock_shared_async<Q>(&mut self, key: &Q) -> SessionLockFuture<'_, 't, K, S>
     where

@@ -9,24 +9,37 @@ use crate::sync::planted;
 use crate::waits_for::{At, Held};
 use crate::word::Mode;
 
-/// What is left to do for a key that a session wants.
+/// What remains to be done for a key that a session wants.
 pub(super) enum Need {
     Nothing,
     Lock,
-    /// It is held shared.
+    /// The session holds the key shared.
     Upgrade,
 }
 
 impl<K: ?Sized, S: BuildHasher> Session<'_, K, S> {
-    /// Locks `key` for this session alone. If the session holds it shared, this waits for the other readers to
-    /// leave, ahead of all who are queued.
+    /// Locks `key` exclusively for this session.
+    ///
+    /// If the session holds the key shared, this upgrades it: it waits until the other readers have
+    /// released the key, ahead of all queued waiters.
     ///
     /// # Blocking
-    /// Until nobody else holds the key, or as the [policy](Session::policy) says. The first lock of a session that was the victim of
-    /// a deadlock and holds nothing also waits for other victims that retry, for at most 1 millisecond each.
+    /// Blocks the thread until no other owner holds the key, or until the [policy](Session::policy)
+    /// ends the wait. On a current-thread runtime it can hang indefinitely, because the holder
+    /// never runs: use [`lock_async`](Self::lock_async) in a task.
+    ///
+    /// The first lock of a session that was the victim of a deadlock and holds no key waits for
+    /// other victims that retry also, for at most 1 millisecond each.
     ///
     /// # Errors
-    /// [`LockError`], as the policy says; what is held is held as before.
+    /// Returns a [`LockError`] according to the policy. The session holds the same keys as before.
+    ///
+    /// # Panics
+    /// Panics if the hasher panics.
+    ///
+    /// # Deadlocks
+    /// Deadlocks between sessions are detected: see [`Session`]. The thread deadlocks with itself
+    /// if it holds a guard of the key.
     ///
     /// # Examples
     /// ```
@@ -48,15 +61,25 @@ impl<K: ?Sized, S: BuildHasher> Session<'_, K, S> {
         self.acquire(self.table.hash(key), Mode::Exclusive, At::here())
     }
 
-    /// Locks `key` together with any number of other shared holders. If the session holds it, in either mode, this does
-    /// nothing: a key that is held exclusively stays exclusive.
+    /// Locks `key` together with any number of other shared holders.
+    ///
+    /// Does nothing if the session holds the key in either mode: a key that is held exclusively
+    /// stays exclusive.
     ///
     /// # Blocking
-    /// Until nobody else holds the key exclusively and nobody who wants it exclusively is queued before,
-    /// or as the [policy](Session::policy) says.
+    /// Blocks the thread while another owner holds the key exclusively or an exclusive waiter is
+    /// queued before, or until the [policy](Session::policy) ends the wait. On a current-thread
+    /// runtime it can hang indefinitely, because the holder never runs: use
+    /// [`lock_shared_async`](Self::lock_shared_async) in a task.
     ///
     /// # Errors
-    /// As for [`lock`](Self::lock).
+    /// Returns the same errors as [`lock`](Self::lock).
+    ///
+    /// # Panics
+    /// Panics if the hasher panics.
+    ///
+    /// # Deadlocks
+    /// Detects the same deadlocks as [`lock`](Self::lock).
     #[inline]
     #[cfg_attr(feature = "lock-places", track_caller)]
     pub fn lock_shared<Q>(&mut self, key: &Q) -> Result<(), LockError>
@@ -90,7 +113,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         }
     }
 
-    /// Takes a key that is free, unless others must be asked first.
+    /// Acquires a free key, unless the policy or a deadlock requires the slow path.
     #[inline]
     pub(super) fn try_take(&mut self, want: Held) -> bool {
         let taken = self.policy != Policy::WaitDie
@@ -103,7 +126,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         taken
     }
 
-    /// Writes down that a key is held from now on.
+    /// Records that the session holds a key from now on.
     #[inline]
     pub(super) fn take(&mut self, held: Held) {
         let taken = self.tick();
@@ -116,7 +139,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         });
     }
 
-    /// Writes down that a key that was shared is exclusive from now on.
+    /// Records that a key that was shared is exclusive from now on.
     pub(super) fn upgraded(&mut self, held: Held) {
         let now = self.tick();
         let hold = self.held.get_mut(held.hash).expect("it is held shared");

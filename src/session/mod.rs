@@ -1,9 +1,10 @@
-//! One owner of many locks, taken as it goes: [`Session`].
+//! One owner of many locks that it acquires one by one: [`Session`].
 //!
-//! A session holds keys by their hashes in a list of its own, in which it looks before it locks: that is what makes it
-//! re-entrant. When it has waited for a while, it writes down in its table what it holds and what it
-//! waits for, and looks for a circle. PROTOCOL.md beside this file says why the last of a
-//! circle sees all of it, and how a wait is ended once, by the lock table's rules.
+//! A session keeps the hashes of its keys in a list of its own. It searches that list before it
+//! locks a key, which makes it re-entrant. A session that has waited for a while publishes the keys
+//! that it holds and the key that it waits for in its table, and searches for a cycle. PROTOCOL.md
+//! beside this file explains why the last session of a cycle sees the whole cycle. It also explains
+//! how a wait ends exactly once, by the rules of the lock table.
 
 mod detect;
 mod future;
@@ -35,75 +36,96 @@ pub use crate::lock_table::SessionId;
 use crate::waits_for::{Owner, OwnerKind};
 use crate::word::Mode;
 
-/// How long a session waits before it looks for a deadlock, unless told otherwise.
-/// Not found by measurement: PostgreSQL waits for a second, which for locks in memory is a thousand times too long.
+/// How long a session waits by default before it searches for a deadlock. Not found by measurement:
+/// PostgreSQL waits for a second, which is a thousand times too long for locks in memory.
 const DETECT_AFTER: Duration = Duration::from_millis(1);
 
-/// An owner of many locks of one table, which it takes as it goes and gives back together.
+/// Owns many locks of one table, acquires them one by one, and releases them together.
 ///
-/// Made by [`LockTable::session`]. This is strict two-phase locking: lock what you meet, and
-/// [release all](Self::release_all) (or drop the session) when you are done.
+/// [`LockTable::session`] begins a session. A session follows strict two-phase locking: lock each
+/// key when it is needed, and [release all](Self::release_all) keys (or drop the session) at the
+/// end.
 ///
 /// # Re-entrant
-/// A key that the session holds is held by it once, however often it is locked, and
-/// [`unlock`](Self::unlock) gives it back. A key that is held exclusively stays exclusive when it is locked shared. To lock a key exclusively that it holds shared *upgrades* it: the
-/// session waits until the other readers have left, ahead of all who are queued, and goes on to read meanwhile. Two keys of
-/// one hash are one key to a session, and do it no harm.
+/// A session holds a key once, however often it locks the key, and one [`unlock`](Self::unlock)
+/// releases it. A key that is held exclusively stays exclusive when it is locked shared. To lock a
+/// key exclusively that is held shared *upgrades* the key. The upgrade waits until the other
+/// readers have released the key, ahead of all queued waiters; the session stays a reader while it
+/// waits. Two keys with one hash are one key to a session, which causes no deadlock.
+///
+/// # Blocking
+/// [`lock`](Self::lock) and [`lock_shared`](Self::lock_shared) block the thread. On an executor
+/// they block all tasks of that thread. On a current-thread runtime they can hang indefinitely,
+/// because the holder never runs. Use [`lock_async`](Self::lock_async) and
+/// [`lock_shared_async`](Self::lock_shared_async) in a task.
 ///
 /// # Deadlocks
-/// They are found, and somebody is told. A session that has waited for [a while](Self::detect_after) makes known
-/// to its table what it holds and waits for, and looks for a circle.
+/// Deadlocks between sessions are detected and reported to one session. A session that has waited
+/// for [a while](Self::detect_after) publishes in its table which keys it holds and waits for, and
+/// searches for a cycle.
 ///
-/// - Whoever waits behind somebody in a queue waits for him too. If a reader waits behind a writer, and
-///   letting it in past the writer ends the circle, that is done, and nobody is told.
-/// - Otherwise one session of the circle gets [`LockError::Deadlock`]: of those of the lowest
-///   [priority](Self::priority) the youngest. It holds what it held before, and should release it: if it just locks
-///   on, it will be told again.
-/// - A chain of sessions that wait for each other, without a cycle, has no victim, however long it is: its first session
-///   runs, or waits for something that detection does not see. [`Policy::Timeout`] bounds such a wait.
-/// - Two sessions that upgrade one key wait for each other. One of them gets `Deadlock` as soon as the second one begins to upgrade,
-///   by the same rule: lowest priority, then youngest. If that is the first one, its wait ends.
+/// - A session that waits behind another waiter in a queue waits for that waiter also. If a reader
+///   waits behind a writer, the reader may be able to overtake the writer. If that ends the cycle,
+///   the table reorders the queue, and no session gets an error.
+/// - Otherwise one session of the cycle gets [`LockError::Deadlock`]: the newest of those with the
+///   lowest [priority](Self::priority). It still holds the keys that it held before, and should
+///   release them. If it locks another key instead, it gets the error again.
+/// - A chain of sessions that wait for each other, without a cycle, has no victim, however long it
+///   is. Its first session runs, or waits for an event that detection does not see.
+///   [`Policy::Timeout`] bounds such a wait.
+/// - Two sessions that upgrade one key wait for each other. One of them gets `Deadlock` as soon as
+///   the second one begins to upgrade, by the same rule: lowest priority, then newest. If the first
+///   one is the victim, its wait ends.
 ///
-/// A session keeps its age for as long as it lives. To do lost work again, release all and use *the same*
-/// session: it is older than those that begin after it, and so will not lose for ever.
+/// A session keeps its age for as long as it lives. To repeat aborted work, release all keys and
+/// use *the same* session. It is older than each session that begins later, so it is not the victim
+/// indefinitely.
 ///
-/// The victim does not close the same cycle again at once. Each key that it held passes to the longest waiter when the victim releases
-/// it, under either [`Fairness`](crate::Fairness). If it has released everything, its next lock waits until no other victim
-/// retries; victims retry in the order of their locks. A retry that takes longer than 1 millisecond no longer delays
-/// the next one. Futures and sessions of [`Policy::NoWait`] do not wait for other victims. A new session
-/// for the same work has none of this, and is the youngest besides.
+/// The victim does not close the same cycle again at once. Each key that it held passes to the
+/// longest waiter when the victim releases it, under either [`Fairness`](crate::Fairness). If it
+/// has released everything, its next lock waits until no other victim retries; victims retry in the
+/// order of their locks. A retry that takes longer than 1 millisecond no longer delays the next
+/// one. Futures and sessions of [`Policy::NoWait`] do not wait for other victims. A new session for
+/// the same work has no such place in the order, and it is the newest session.
 ///
-/// The sets of [`lock_all`](LockTable::lock_all) take part while they are being locked: a cycle through one is
-/// detected, and its victim is a session. Of a set that has all its keys no wait is known.
+/// The sets of [`lock_all`](LockTable::lock_all) take part while they are being locked: a cycle
+/// through one is detected, and its victim is a session. A set that has acquired all its keys has
+/// no wait that detection can see.
 ///
-/// Not detected are waits of threads that hold plain guards or whole sets of the same table (no owner is known of these),
-/// of sessions of other tables, and for anything else. A thread
-/// that holds a guard of a key and locks that key in a session waits for itself.
+/// Detection does not see the waits of threads that hold plain guards or whole sets of the same
+/// table, because these have no owner. It does not see sessions of other tables, or waits for other
+/// events. A thread that holds a guard of a key and locks that key in a session waits for itself.
 ///
 /// # Cost
-/// A key that is free costs one compare-and-swap, as without a session, and a note in a list. Nothing is published, and no
-/// clock is read, before a session has to wait.
+/// A free key costs one compare-and-swap, as without a session, and one entry in a list. Before a
+/// session has to wait, it publishes nothing and reads no clock.
 ///
 /// A session that leaves a crowd of *n* sessions at one key takes time in proportion to log *n*.
 ///
-/// To publish a wait costs time in proportion to the keys that the session holds, once: mostly that of copying their list. A thread publishes the
-/// waits that last, and a task each.
+/// To publish a wait takes time in proportion to the number of keys that the session holds, once.
+/// Most of it copies their list. A thread publishes each wait that exceeds the threshold, and a
+/// task publishes each wait.
 ///
 /// # Unwinding and forgetting
-/// If a waker panics as it is cloned, woken or dropped, the panic comes out of the call or the poll that used it. A
-/// key that was granted by then is held by the session ([`mode`](Self::mode) returns it), and a key that was
-/// not is no longer waited for after the session's next call.
+/// If a waker panics as it is cloned, woken or dropped, the panic propagates out of the call or the
+/// poll that used it. The session holds each key that was granted before the panic
+/// ([`mode`](Self::mode) returns it). After the session's next call, it no longer waits for a key
+/// that was not granted.
 ///
-/// A session that is dropped, by a panic or not, also while its future waits, gives back everything and leaves the queue. If wakers panic
-/// that are used for it, it gives back the rest, and the first of the panics comes out of the drop; but if two of one key's grant
-/// panic, or one in a drop that is part of a panic, the process aborts, as it does for a guard. One that is
-/// forgotten ([`core::mem::forget`]) keeps its keys held for as long as the table lives, and nothing else happens.
+/// A dropped session releases all its keys and leaves the queue, including in a panic and while its
+/// future waits. If wakers that the drop uses panic, the drop releases the remaining keys and then
+/// propagates the first panic. The process aborts if two wakers of one key's grant panic, or if one
+/// panics in a drop that is part of a panic, as for a guard. A forgotten session
+/// ([`core::mem::forget`]) keeps its keys locked for as long as the table lives, and has no other
+/// effect.
 ///
 /// # Fork
-/// In the child of a process with threads, keys of other sessions stay held. See [`docs::fork`](crate::docs::fork).
+/// In the child of a process with threads, keys of other sessions stay locked. See
+/// [`docs::fork`](crate::docs::fork).
 ///
 /// # When something else is better
-/// If all keys are known up front, [`lock_all`](LockTable::lock_all) never fails, and cannot deadlock with other sets.
+/// If all keys are known in advance, [`lock_all`](LockTable::lock_all) never fails, and cannot
+/// deadlock with other sets.
 ///
 /// # Examples
 /// ```
@@ -115,14 +137,14 @@ const DETECT_AFTER: Duration = Duration::from_millis(1);
 ///     let done = (|| {
 ///         session.lock_shared("price list")?;
 ///         session.lock("order 17")?;
-///         // … which items there are is known only now …
+///         // … the order lists its items, which are not known before …
 ///         session.lock("item 4")?;
 ///         Ok::<_, LockError>(())
 ///     })();
 ///     session.release_all();
 ///     match done {
 ///         Ok(()) => break,
-///         Err(LockError::Deadlock(report)) => eprintln!("{report}"), // once more
+///         Err(LockError::Deadlock(report)) => eprintln!("{report}"), // retry
 ///         Err(other) => panic!("{other}"),
 ///     }
 /// }
@@ -133,24 +155,26 @@ pub struct Session<'t, K: ?Sized, S = RandomState> {
     policy: Policy,
     detect_after: Duration,
     held: Holds,
-    /// Counts what is taken and upgraded, and the savepoints.
+    /// Counts the acquisitions, the upgrades and the savepoints.
     clock: u64,
-    /// The moments of the savepoints that live, in order.
+    /// The clock values of the live savepoints, in order.
     savepoints: Vec<u64>,
-    /// A wait that goes on, or that was left by a forgotten future.
+    /// A wait in progress, or one that a forgotten future has left.
     pending: Option<Pending>,
-    /// Whether the table knows what it holds, also while it does not wait.
+    /// Whether the graph of the table lists the held keys, including while the session does not
+    /// wait.
     announced: bool,
     /// Whether it has been the victim of a deadlock and has not locked since.
     lost: bool,
     /// Whether its turn to retry has begun and was not ended by it.
     turn: bool,
-    /// When it was last the victim of a deadlock, by its clock: what it held then is handed over.
+    /// The clock value at which it was last the victim of a deadlock: keys acquired before are
+    /// handed over.
     lost_at: u64,
 }
 
 impl<K: ?Sized, S> LockTable<K, S> {
-    /// Begins a session: an owner of many locks of this table, taken as it goes.
+    /// Begins a session: one owner of many locks of this table, which it acquires one by one.
     ///
     /// # Examples
     /// ```
@@ -158,7 +182,7 @@ impl<K: ?Sized, S> LockTable<K, S> {
     /// let mut session = table.session();
     /// session.lock("a")?;
     /// session.lock_shared("b")?;
-    /// session.lock("a")?; // it has it already
+    /// session.lock("a")?; // already held: returns at once
     /// assert_eq!(session.len(), 2);
     /// drop(session);
     /// assert_eq!(table.locked_count(), 0);
@@ -187,8 +211,10 @@ impl<K: ?Sized, S> LockTable<K, S> {
         }
     }
 
-    /// Returns the last deadlocks among sessions and sets of this table for which a session's wait was ended, the oldest
-    /// first: [16 of them](crate::table::LockTableBuilder::deadlock_history), unless told otherwise.
+    /// Returns the most recent deadlocks among sessions and sets of this table in which a session
+    /// was the victim, oldest first.
+    ///
+    /// The table keeps [16 of them](crate::table::LockTableBuilder::deadlock_history) by default.
     ///
     /// # Examples
     /// ```
@@ -205,69 +231,78 @@ impl<K: ?Sized, S> LockTable<K, S> {
 }
 
 impl<K: ?Sized, S> Session<'_, K, S> {
-    /// Gives the session a name, for reports.
+    /// Sets the name of the session, which reports print.
     pub fn named(mut self, name: impl Into<Arc<str>>) -> Self {
         self.owner.name = Some(name.into());
         self
     }
 
-    /// Sets what it does about a key that is taken, [`Policy::Detect`] by default.
+    /// Sets how the session reacts to a key that another owner holds, [`Policy::Detect`] by
+    /// default.
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// Sets how much it matters that it goes on, 0 by default: of a deadlock's sessions, one of the lowest
-    /// priority is told.
+    /// Sets the priority of the session in a deadlock, 0 by default. A session with the lowest
+    /// priority of the cycle is the victim.
     pub fn priority(mut self, priority: i32) -> Self {
         self.owner.priority = priority;
         self
     }
 
-    /// Sets how long it waits before it looks for a deadlock, 1 millisecond by default. A time past the range of the
-    /// clock ([`Duration::MAX`]) is never: then no other session sees its waits either.
+    /// Sets how long the session waits before it searches for a deadlock, 1 millisecond by default.
     ///
-    /// The time is an upper bound. While deadlocks are frequent, sessions search as soon as they wait: each deadlock
-    /// that is found in the table makes its next 256 waits do so. Where there are none, no session searches before its
-    /// time. [`Duration::ZERO`] searches at once in any case.
+    /// A time that overflows [`Instant`](std::time::Instant), such as [`Duration::MAX`], disables
+    /// detection: the session never searches, and no other session sees its waits.
     ///
-    /// The futures of a session have no clock, and look as soon as they wait; unless it is never.
+    /// The time is an upper bound. While deadlocks are frequent, sessions search as soon as they
+    /// wait: each deadlock that is found in the table makes its next 256 waits do so. In a table
+    /// without deadlocks, no session searches before its time. [`Duration::ZERO`] searches at once
+    /// in any case.
     ///
-    /// An upgrade detects at once, whatever the time is, and other sessions see it: of two sessions that upgrade one key, one must
-    /// get [`LockError::Deadlock`].
+    /// The futures of a session have no clock. They search as soon as they wait, unless detection
+    /// is disabled.
+    ///
+    /// An upgrade searches at once, whatever the time is, and other sessions see its wait. Of two
+    /// sessions that upgrade one key, one must get [`LockError::Deadlock`].
     pub fn detect_after(mut self, time: Duration) -> Self {
         self.detect_after = time;
         self
     }
 
-    /// Returns its number, unique in its table.
+    /// Returns the number of the session, unique in its table.
     pub fn id(&self) -> SessionId {
         SessionId(self.owner.id)
     }
 
-    /// Returns its name.
+    /// Returns the name of the session, if it has one.
     pub fn name(&self) -> Option<&str> {
         self.owner.name.as_deref()
     }
 
-    /// Returns the number of keys that it holds.
+    /// Returns the number of keys that the session holds.
     pub fn len(&self) -> usize {
         self.held.len()
     }
 
-    /// Returns whether it holds no key.
+    /// Returns whether the session holds no key.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Gives back everything, and releases all savepoints. The session goes on, as old as before.
+    /// Releases all keys and all savepoints. The session remains usable and keeps its age.
+    ///
+    /// # Blocking
+    /// Never blocks.
     ///
     /// # Panics
-    /// If a waker does that is used to give a key away; the rest is given back when the session is dropped.
+    /// Panics if a waker that receives a key panics. The remaining keys are released when the
+    /// session is dropped.
     pub fn release_all(&mut self) {
         self.settle();
         self.savepoints.clear();
-        // First told, then done: should a waker panic, what is known is true [D1].
+        // The record first, then the act: should a waker panic, what the graph lists is true [D1].
         if core::mem::take(&mut self.announced) {
             let id = self.owner.id;
             drop(self.table.sessions.with(|waits| waits.graph.exit(id)));
@@ -280,14 +315,14 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         }
     }
 
-    /// The next moment.
+    /// Advances the clock of the session and returns its value.
     #[inline]
     fn tick(&mut self) -> u64 {
         self.clock += 1;
         self.clock
     }
 
-    /// Ends what a forgotten future has left.
+    /// Ends a wait that a forgotten future has left.
     #[inline]
     fn settle(&mut self) {
         if self.pending.is_some() {
@@ -309,7 +344,10 @@ impl<K: ?Sized, S> Session<'_, K, S> {
 }
 
 impl<K: ?Sized, S: BuildHasher> Session<'_, K, S> {
-    /// Returns how the session holds `key`, or `None` if it does not.
+    /// Returns the mode in which the session holds `key`, or `None` if it does not hold the key.
+    ///
+    /// # Panics
+    /// Panics if the hasher panics.
     pub fn mode<Q>(&self, key: &Q) -> Option<Mode>
     where
         K: Borrow<Q>,
@@ -319,7 +357,14 @@ impl<K: ?Sized, S: BuildHasher> Session<'_, K, S> {
         Some(hold.mode)
     }
 
-    /// Gives `key` back, however often it was locked. Returns whether the session held it.
+    /// Releases `key`, however often it was locked. Returns whether the session held the key.
+    ///
+    /// # Blocking
+    /// Never blocks.
+    ///
+    /// # Panics
+    /// Panics if the hasher panics. Panics if a waker that receives the key panics; the key is
+    /// released all the same.
     #[inline]
     pub fn unlock<Q>(&mut self, key: &Q) -> bool
     where
@@ -334,7 +379,7 @@ impl<K: ?Sized, S: BuildHasher> Session<'_, K, S> {
 
 impl<K: ?Sized, S> Drop for Session<'_, K, S> {
     fn drop(&mut self) {
-        /// Goes on where a waker has panicked.
+        /// Continues where a waker has panicked.
         struct Rest<'a, 't, K: ?Sized, S>(&'a mut Session<'t, K, S>);
         impl<K: ?Sized, S> Drop for Rest<'_, '_, K, S> {
             fn drop(&mut self) {
@@ -343,8 +388,9 @@ impl<K: ?Sized, S> Drop for Session<'_, K, S> {
                     || self.0.announced
                     || self.0.turn
                 {
-                    // One panic is on its way already, and a second on top of it would end the process. So would one
-                    // of the destructor of what the second panicked with: that is not run.
+                    // One panic propagates already, and a second one would abort the process. So
+                    // would a panic in the destructor of the second payload, which is therefore not
+                    // run.
                     let rest = catch_unwind(AssertUnwindSafe(|| self.0.release_all()));
                     rest.unwrap_or_else(core::mem::forget);
                 }

@@ -1,4 +1,4 @@
-//! What a session is told when it does not get a key.
+//! The errors and reports that a session returns when it does not get a key.
 
 use core::fmt;
 use core::panic::Location;
@@ -10,7 +10,8 @@ use crate::lock_table::{KeyId, OwnerInfo, SessionId, Sessions};
 use crate::waits_for::{Cycle, Held, Link, OwnerKind};
 use crate::word::Mode;
 
-/// What a session does about a key that is taken. Set by [`Session::policy`](super::Session::policy).
+/// How a session reacts to a key that another owner holds.
+/// [`Session::policy`](super::Session::policy) sets it.
 ///
 /// # Examples
 /// ```
@@ -24,26 +25,30 @@ use crate::word::Mode;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Policy {
-    /// Waits, and looks for a deadlock once it has waited for a while.
+    /// Waits, and searches for a deadlock once it has waited for a while.
     #[default]
     Detect,
-    /// Waits for younger sessions only: where an older one of this policy wants or holds the key, it gets
-    /// [`LockError::Died`] at once. So such sessions hardly ever meet in a deadlock; what is left
-    /// (an older one that gets the key past a younger one that waits, and sessions of other policies) is found as under
-    /// `Detect`.
+    /// Waits for newer sessions only. If an older session of this policy wants or holds the key,
+    /// the session gets [`LockError::Died`] at once.
     ///
-    /// Each lock and unlock of such a session takes a mutex of the table, held or not.
+    /// So such sessions rarely deadlock. Detection finds the remaining deadlocks as under `Detect`:
+    /// an older session may get the key ahead of a newer one that waits, and other sessions may
+    /// have other policies.
+    ///
+    /// Each lock and unlock of such a session locks a mutex of the table, whether the key is free
+    /// or not.
     WaitDie,
-    /// Never waits.
+    /// Never waits: a key that is not free is an error.
     NoWait,
-    /// Waits for at most this long, and looks for a deadlock meanwhile as under `Detect`.
+    /// Waits for at most this long, and searches for deadlocks as under `Detect`. A timeout that
+    /// overflows [`Instant`](std::time::Instant) waits indefinitely.
     ///
-    /// The futures of a session have no clock: they give up when they are polled after that time. Have a timer of
-    /// your runtime poll them, or drop them.
+    /// The futures of a session have no clock. A future times out at its first poll after that
+    /// time. Have a timer of the runtime poll it, or drop it.
     Timeout(Duration),
 }
 
-/// Why a session did not get a key. It holds what it held before.
+/// Why a session did not acquire a key. The session holds the same keys as before.
 ///
 /// # Examples
 /// ```
@@ -54,7 +59,7 @@ pub enum Policy {
 /// let mut session = table.session().policy(Policy::Timeout(Duration::from_millis(2)));
 /// match session.lock("a") {
 ///     Err(LockError::Deadlock(report)) => println!("{report}"),
-///     Err(other) => println!("{other}"), // "not to be had in time"
+///     Err(other) => println!("{other}"), // "timed out while waiting for the key: …"
 ///     Ok(()) => unreachable!(),
 /// }
 /// # drop(guard);
@@ -62,14 +67,16 @@ pub enum Policy {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum LockError {
-    /// It waited in a circle with other sessions, and was the one to give way. To let them go on, release
-    /// what it holds.
+    /// The session waited in a cycle with other sessions and was chosen as the victim. Release its
+    /// keys, so that the others can continue, and retry.
     Deadlock(DeadlockReport),
-    /// The time of [`Policy::Timeout`] was over.
+    /// The timeout of [`Policy::Timeout`] expired. Release the keys and retry, or set a longer
+    /// timeout.
     TimedOut,
-    /// The key is taken, and the session does not wait ([`Policy::NoWait`]).
+    /// Another owner holds the key, and the session does not wait ([`Policy::NoWait`]).
     WouldBlock,
-    /// An older session wants or holds the key ([`Policy::WaitDie`]).
+    /// An older session wants or holds the key ([`Policy::WaitDie`]). Release all keys and retry
+    /// with the same session.
     Died,
 }
 
@@ -77,19 +84,28 @@ impl fmt::Display for LockError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LockError::Deadlock(report) => fmt::Display::fmt(report, f),
-            LockError::TimedOut => f.write_str("the key was not to be had in time"),
-            LockError::WouldBlock => f.write_str("the key is taken"),
-            LockError::Died => f.write_str("an older session wants or holds the key"),
+            LockError::TimedOut => f.write_str(
+                "timed out while waiting for the key: release the session's keys and retry, or raise the timeout",
+            ),
+            LockError::WouldBlock => f.write_str(
+                "the key is not free, and `Policy::NoWait` does not wait: retry later",
+            ),
+            LockError::Died => f.write_str(
+                "an older session holds or wants the key (`Policy::WaitDie`): \
+                 release all keys and retry with the same session",
+            ),
         }
     }
 }
 
 impl Error for LockError {}
 
-/// Sessions, and sets of [`lock_all`](crate::LockTable::lock_all), that waited for each other in a cycle. Part of [`LockError::Deadlock`], and returned by
-/// [`LockTable::deadlocks`](crate::LockTable::deadlocks).
+/// Describes a deadlock: sessions, and sets of [`lock_all`](crate::LockTable::lock_all), that
+/// waited for each other in a cycle.
 ///
-/// It prints as one line for each session. Cheap to clone.
+/// [`LockError::Deadlock`] contains it, and [`LockTable::deadlocks`](crate::LockTable::deadlocks)
+/// returns it. It prints one line for each session or set, and one for the victim. A clone copies
+/// one reference.
 ///
 /// # Examples
 /// ```
@@ -102,7 +118,7 @@ impl Error for LockError {}
 /// one.lock_shared("a").unwrap();
 /// two.lock_shared("a").unwrap();
 /// std::thread::scope(|s| {
-///     // Both want to be alone with the key that both read: the second is told at once, and gives up what it holds.
+///     // Both readers upgrade the key: one of them gets the error at once and releases its key.
 ///     let first = s.spawn(|| {
 ///         let alone = one.lock("a").is_ok();
 ///         one.release_all();
@@ -124,8 +140,11 @@ struct Inner {
     victim: usize,
 }
 
-/// A session or a set of [`lock_all`](crate::LockTable::lock_all) in a [`DeadlockReport`]: it waits for what the next one
-/// holds, and the last for what the first holds.
+/// Describes a session or a set of [`lock_all`](crate::LockTable::lock_all) in a
+/// [`DeadlockReport`].
+///
+/// It waits for the key that the next party holds, and the last party waits for the key that the
+/// first one holds.
 ///
 /// # Examples
 /// ```
@@ -139,20 +158,20 @@ struct Inner {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DeadlockParty {
-    /// Whether it is a session or a set. The victim is always a session.
+    /// Whether the party is a session or a set. The victim is always a session.
     pub kind: OwnerKind,
-    /// The number of the session, or of the set: no session of the table has the same one. A set has a number for each of its
-    /// waits.
+    /// The number of the session or of the set, unique among the sessions of the table. A set has a
+    /// new number for each of its waits.
     pub session: SessionId,
-    /// What it is [named](super::Session::named).
+    /// The [name](super::Session::named) of the session, if it has one.
     pub name: Option<Arc<str>>,
-    /// What it holds that the session before it waits for.
+    /// The key that this party holds and the previous party waits for.
     pub holds: DeadlockKey,
-    /// What it waits for.
+    /// The key that this party waits for.
     pub wants: DeadlockKey,
 }
 
-/// A key in a [`DeadlockReport`], with the mode in which a session holds or wants it.
+/// Describes a key in a [`DeadlockReport`], with the mode in which a session holds or wants it.
 ///
 /// # Examples
 /// ```
@@ -169,16 +188,17 @@ pub struct DeadlockParty {
 pub struct DeadlockKey {
     /// The identity of the key.
     pub key_id: KeyId,
-    /// What [`key_labels`](crate::table::LockTableBuilder::key_labels) calls it.
+    /// The label that [`key_labels`](crate::table::LockTableBuilder::key_labels) returns for the
+    /// key.
     pub label: Option<String>,
-    /// How it is held or wanted.
+    /// The mode in which the key is held or wanted.
     pub mode: Mode,
-    /// Where in the program it was locked, or is waited for; with the feature `lock-places` only.
+    /// The call that locked the key, or that waits for it, if the feature `lock-places` is enabled.
     pub place: Option<&'static Location<'static>>,
 }
 
 impl DeadlockReport {
-    /// With labels, which user code gives: not while a mutex is held.
+    /// Calls user code for the labels, so that no mutex may be held.
     pub(super) fn new(cycle: &Cycle, sessions: &Sessions) -> Self {
         let key = |held: &Held| DeadlockKey {
             key_id: KeyId(held.hash),
@@ -199,12 +219,13 @@ impl DeadlockReport {
         }))
     }
 
-    /// Returns the sessions and sets, each of which waited for the next, and the last for the first.
+    /// Returns the sessions and sets of the cycle. Each waits for the next one, and the last for
+    /// the first.
     pub fn parties(&self) -> &[DeadlockParty] {
         &self.0.parties
     }
 
-    /// Returns the session that got the error.
+    /// Returns the session that was chosen as the victim and got the error.
     pub fn victim(&self) -> &DeadlockParty {
         &self.0.parties[self.0.victim]
     }
@@ -238,7 +259,7 @@ impl fmt::Display for Named<'_> {
     }
 }
 
-/// Where something is done, if that is known.
+/// The place of an operation, if it is known.
 struct Place<'a>(&'a DeadlockKey);
 
 impl fmt::Display for Place<'_> {
@@ -282,6 +303,10 @@ impl fmt::Display for DeadlockReport {
                 Place(&next.holds),
             )?;
         }
-        write!(f, "\n  {} had to give way", Named(self.victim()))
+        write!(
+            f,
+            "\n  {} was chosen as the victim: release its keys and retry",
+            Named(self.victim())
+        )
     }
 }
