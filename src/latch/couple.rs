@@ -1,4 +1,4 @@
-//! From latch to latch: the next one is taken before the last is given up.
+//! Traversal from latch to latch: the next latch is acquired before the current one is released.
 
 use core::fmt;
 
@@ -6,28 +6,35 @@ use super::{ExclusiveGuard, LatchVersion, Obsolete, OptimisticLatch, Restart, Sh
 use crate::sync::tuning::OPTIMISTIC_ATTEMPTS;
 use crate::wait::Spin;
 
-/// How a traversal has the latch that it is at.
+/// How a traversal protects the node that it is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Coupling {
-    /// By its version: nothing is held, and each step finds out whether it holds.
+    /// By the version of its latch: no lock is held, and each step validates the version.
     Optimistic,
-    /// Shared.
+    /// By a shared lock.
     Shared,
-    /// Exclusively.
+    /// By an exclusive lock.
     Exclusive,
 }
 
-/// A place in a structure whose nodes have latches: hand-over-hand, by locks or by versions.
+/// A position in a structure whose nodes have latches, for hand-over-hand traversal by locks or by
+/// versions.
 ///
-/// [`step`](Self::step) goes to the next node and has its latch before it gives up this one's, so that nobody gets past who goes the same way:
-/// what is behind cannot change what the traversal stands on. In [`Coupling::Optimistic`] nothing is taken: the step
-/// reads the next latch's version and then checks that this one's is still what it was.
+/// [`step`](Self::step) acquires the latch of the next node before it releases the current one. So
+/// no thread overtakes another in the same direction, and no thread behind it can change the node
+/// of the traversal. With [`Coupling::Optimistic`] a step acquires no lock: it reads the version of
+/// the next latch and then validates the version of the current one.
+///
+/// # Blocking
+/// [`begin`](Self::begin), [`step`](Self::step) and [`ahead`](Self::ahead) block the thread as
+/// [`OptimisticLatch`] does. There is no async form.
 ///
 /// # Deadlocks
-/// None among traversals that all go one way (down a tree, along a list), each from its own start.
+/// Traversals cannot deadlock if all have one direction (down a tree, along a list) and each starts
+/// without a latch.
 ///
 /// # Examples
-/// A list of fixed nodes; `examples/sorted_list.rs` has one whose nodes come and go.
+/// A list of fixed nodes; the nodes of `examples/sorted_list.rs` can be inserted and removed.
 /// ```
 /// use latchwork::latch::{Coupled, Coupling, OptimisticLatch};
 ///
@@ -48,7 +55,7 @@ pub enum Coupling {
 /// }
 /// # Ok::<(), latchwork::latch::Restart>(())
 /// ```
-#[must_use = "a traversal that is dropped has not been anywhere"]
+#[must_use = "a traversal does nothing unless it is stepped"]
 pub struct Coupled<'l, T: ?Sized>(Hold<'l, T>);
 
 enum Hold<'l, T: ?Sized> {
@@ -58,13 +65,14 @@ enum Hold<'l, T: ?Sized> {
 }
 
 impl<'l, T: ?Sized> Coupled<'l, T> {
-    /// Begins at a latch.
+    /// Begins a traversal at a latch.
     ///
     /// # Blocking
-    /// As [`OptimisticLatch::version`], [`shared`](OptimisticLatch::shared) and [`exclusive`](OptimisticLatch::exclusive).
+    /// Blocks the thread as [`OptimisticLatch::version`], [`shared`](OptimisticLatch::shared) or
+    /// [`exclusive`](OptimisticLatch::exclusive) does, according to the coupling.
     ///
     /// # Errors
-    /// [`Obsolete`].
+    /// Returns [`Obsolete`] if the latch is obsolete.
     #[inline]
     pub fn begin(latch: &'l OptimisticLatch<T>, coupling: Coupling) -> Result<Self, Obsolete> {
         Ok(Coupled(match coupling {
@@ -74,7 +82,7 @@ impl<'l, T: ?Sized> Coupled<'l, T> {
         }))
     }
 
-    /// The latch that it is at.
+    /// Returns the latch at the position.
     #[inline]
     pub fn latch(&self) -> &'l OptimisticLatch<T> {
         match &self.0 {
@@ -84,7 +92,7 @@ impl<'l, T: ?Sized> Coupled<'l, T> {
         }
     }
 
-    /// How it has that latch.
+    /// Returns how the traversal protects its node.
     #[inline]
     pub fn coupling(&self) -> Coupling {
         match &self.0 {
@@ -94,10 +102,12 @@ impl<'l, T: ?Sized> Coupled<'l, T> {
         }
     }
 
-    /// Checks that what was read here belongs together. Always so where the latch is held.
+    /// Validates that the reads at this position are consistent. This always succeeds if the latch
+    /// is held.
     ///
     /// # Errors
-    /// [`Restart`].
+    /// Returns [`Restart`] if another thread has written the value since the traversal arrived, or
+    /// the latch is obsolete.
     #[inline]
     pub fn validate(&self) -> Result<(), Restart> {
         match &self.0 {
@@ -106,11 +116,16 @@ impl<'l, T: ?Sized> Coupled<'l, T> {
         }
     }
 
-    /// Reads the value here, and checks that what was read belongs together. The closure is called once; it may see
-    /// a value of which a part is written already, and must bear that.
+    /// Reads the value at the position, and validates that the read is consistent.
+    ///
+    /// The closure is called once. It may see a value that another thread has written in part, and
+    /// must tolerate that.
     ///
     /// # Errors
-    /// [`Restart`], and then what the closure returned is dropped.
+    /// Returns [`Restart`] if the validation fails. The result of the closure is dropped then.
+    ///
+    /// # Panics
+    /// Panics if the closure panics.
     #[inline]
     pub fn read<R>(&self, f: impl FnOnce(&'l T) -> R) -> Result<R, Restart> {
         let result = f(self.latch().peek());
@@ -118,18 +133,27 @@ impl<'l, T: ?Sized> Coupled<'l, T> {
         Ok(result)
     }
 
-    /// Goes to the latch that `next` finds in the value here: takes it in the same way, and then gives up this one.
-    /// `false`: there is none, and the traversal stays.
+    /// Moves to the latch that `next` returns for the value at the position. It acquires that latch
+    /// in the same way, and then releases the current one.
+    ///
+    /// Returns `false` if `next` returns `None`; the traversal does not move then.
+    ///
+    /// # Blocking
+    /// Blocks the thread as [`begin`](Self::begin) does.
     ///
     /// # Errors
-    /// [`Restart`]. The traversal stays where it was, and is good for nothing but a new beginning.
+    /// Returns [`Restart`] if the validation fails or the next latch is obsolete. The traversal
+    /// does not move, and must be restarted.
+    ///
+    /// # Panics
+    /// Panics if `next` panics.
     #[inline]
     pub fn step(
         &mut self,
         next: impl FnOnce(&'l T) -> Option<&'l OptimisticLatch<T>>,
     ) -> Result<bool, Restart> {
         if let Hold::Version(latch, version) = &mut self.0 {
-            // As `ahead`, with nothing to be given up: this is what each level of a tree costs.
+            // As `ahead`, with no lock to release: this is the cost of each level of a tree.
             let there = version_of(next(latch.peek()));
             latch.raw.validate(version.0)?;
             let Some(there) = there? else {
@@ -155,11 +179,17 @@ impl<'l, T: ?Sized> Coupled<'l, T> {
         }
     }
 
-    /// As [`step`](Self::step), but stays, and returns the traversal that is one step ahead: for who changes two nodes, say a child and
-    /// its place in the parent.
+    /// Returns the traversal that is one step ahead, and keeps this one: for an operation that
+    /// changes two nodes, such as a child and its link in the parent.
+    ///
+    /// # Blocking
+    /// Blocks the thread as [`begin`](Self::begin) does.
     ///
     /// # Errors
-    /// [`Restart`].
+    /// Returns the same errors as [`step`](Self::step).
+    ///
+    /// # Panics
+    /// Panics if `next` panics.
     #[inline]
     pub fn ahead(
         &self,
@@ -168,20 +198,26 @@ impl<'l, T: ?Sized> Coupled<'l, T> {
         let there = match next(self.latch().peek()) {
             Some(latch) => match Self::begin(latch, self.coupling()) {
                 Ok(there) => Some(there),
-                // It may have been found in a value that was being written.
+                // The link may have been read in a value during a write.
                 Err(obsolete) => return Err(self.validate().err().unwrap_or(obsolete.into())),
             },
             None => None,
         };
-        // After the next version was read: until then the next was where it was found [O7].
+        // After the next version was read: until then the node was linked there [O7].
         self.validate()?;
         Ok(there)
     }
 
-    /// Ends the traversal with its latch held exclusively, if what was read here still holds. Never waits.
+    /// Ends the traversal and returns an exclusive guard of its latch, if the reads at the position
+    /// are still valid.
+    ///
+    /// # Blocking
+    /// Never blocks.
     ///
     /// # Errors
-    /// [`Restart`]. Always for [`Coupling::Shared`]: two who share and both wait to be alone would wait for each other.
+    /// Returns [`Restart`] if the validation fails, or another thread holds the latch. Always
+    /// returns it for [`Coupling::Shared`]: two readers that both waited to upgrade would wait for
+    /// each other.
     #[inline]
     pub fn into_exclusive(self) -> Result<ExclusiveGuard<'l, T>, Restart> {
         match self.0 {
@@ -192,7 +228,7 @@ impl<'l, T: ?Sized> Coupled<'l, T> {
     }
 }
 
-/// A latch, if there is one, and its version.
+/// The latch, if there is one, and its version.
 #[inline(always)]
 fn version_of<T: ?Sized>(
     latch: Option<&OptimisticLatch<T>>,
@@ -212,12 +248,21 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for Coupled<'_, T> {
     }
 }
 
-/// Runs a traversal until it succeeds: a bounded number of times optimistically, and then with latches, as `fallback` says, so that a stream
-/// of writers does not keep it from its end.
+/// Runs a traversal until it succeeds: a bounded number of times optimistically, and then with the
+/// latches of `fallback`. So a stream of writers cannot starve it.
 ///
-/// Use [`Coupling::Shared`] for who reads and [`Coupling::Exclusive`] for who writes. The closure begins at the
-/// beginning each time, in the coupling that it is given, and returns [`Restart`] by `?`. Under latches the one reason left is an obsolete
-/// one, which somebody has just taken out of the structure.
+/// Use [`Coupling::Shared`] for reads and [`Coupling::Exclusive`] for writes. Each call of the
+/// closure starts at the root, in the coupling that is passed, and returns [`Restart`] by `?`. With
+/// latches, the only remaining reason to restart is an obsolete latch, whose node another thread
+/// has just removed.
+///
+/// # Blocking
+/// Blocks the thread as the latches that the closure acquires. There is no async form. A closure
+/// that returns [`Restart`] indefinitely is called indefinitely; an obsolete latch at the root has
+/// that effect.
+///
+/// # Panics
+/// Panics if the closure panics.
 ///
 /// # Examples
 /// ```
@@ -226,10 +271,6 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for Coupled<'_, T> {
 /// let seen = traverse(Coupling::Shared, |coupling| Coupled::begin(&latch, coupling)?.read(|n| *n));
 /// assert_eq!(seen, 7);
 /// ```
-///
-/// # Blocking
-/// As the latches that it takes. A closure that returns [`Restart`] for ever is run for ever; a structure whose first latch is
-/// obsolete makes it so.
 #[inline]
 pub fn traverse<R>(fallback: Coupling, mut f: impl FnMut(Coupling) -> Result<R, Restart>) -> R {
     match f(Coupling::Optimistic) {
@@ -251,7 +292,8 @@ fn traverse_slow<R>(fallback: Coupling, mut f: impl FnMut(Coupling) -> Result<R,
         if let Ok(result) = f(fallback) {
             return result;
         }
-        // Not for the first time by a latch: by who takes nodes out faster than this thread gets to them.
+        // The closure has failed under latches: another thread removes nodes faster than this one
+        // acquires them.
         crate::sync::yield_now();
     }
 }

@@ -1,12 +1,12 @@
-//! Why a latch was not got.
+//! The reasons why a latch could not be acquired.
 
 use core::error::Error;
 use core::fmt;
 
-/// The latch was taken out of use: what it belongs to is no longer part of its structure.
+/// The error of a latch whose node was removed from its structure.
 ///
-/// Whoever gets this has come by a path that is no longer there, and begins again where the structure begins. A latch that
-/// is obsolete stays so.
+/// A traversal that gets it has followed a link that no longer exists, and must restart at the root
+/// of the structure. An obsolete latch stays obsolete.
 ///
 /// # Examples
 /// ```
@@ -20,34 +20,37 @@ pub struct Obsolete;
 
 impl fmt::Display for Obsolete {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the latch is obsolete: begin again where the structure begins")
+        f.write_str("the latch is obsolete because its node was removed: restart at the root")
     }
 }
 
 impl Error for Obsolete {}
 
-/// Why an optimistic step does not hold. The remedy is the same: begin again.
+/// Why an optimistic step failed. The operation must restart in each case.
 ///
 /// # Examples
 /// ```
 /// use latchwork::latch::{OptimisticLatch, Restart};
 /// let latch = OptimisticLatch::new(());
 /// let version = latch.version().unwrap();
-/// drop(latch.exclusive().unwrap()); // somebody writes
+/// drop(latch.exclusive().unwrap()); // a write
 /// assert_eq!(latch.upgrade(version).unwrap_err(), Restart::Changed);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Restart {
-    /// Somebody has had the latch exclusively since, has it now, or shares it with one who wants it exclusively.
+    /// Another thread has acquired the latch exclusively since, or holds it in a mode that
+    /// conflicts.
     Changed,
-    /// It is out of use.
+    /// The latch is obsolete: its node was removed from the structure.
     Obsolete,
 }
 
 impl fmt::Display for Restart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Restart::Changed => f.write_str("what was read has changed: begin again"),
+            Restart::Changed => f.write_str(
+                "the latch was written since its version was read, or is held by another thread: restart",
+            ),
             Restart::Obsolete => Obsolete.fmt(f),
         }
     }

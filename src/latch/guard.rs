@@ -1,4 +1,4 @@
-//! Holds of a latch.
+//! The guards of a latch.
 
 use core::fmt;
 use core::ops::Deref;
@@ -6,7 +6,8 @@ use core::ops::Deref;
 use super::OptimisticLatch;
 use crate::word::Mode;
 
-/// A latch that is shared. Made by [`OptimisticLatch::shared`].
+/// Holds a latch shared, and releases it when it is dropped. [`OptimisticLatch::shared`] returns
+/// it.
 ///
 /// # Examples
 /// ```
@@ -15,12 +16,14 @@ use crate::word::Mode;
 /// assert_eq!(*one + *other, 2);
 /// assert!(latch.try_exclusive().is_none());
 /// ```
-#[must_use = "the latch is given back at once"]
+#[must_use = "the latch is released at once"]
 pub struct SharedGuard<'l, T: ?Sized>(&'l OptimisticLatch<T>);
 
-/// A latch that is held alone. Made by [`OptimisticLatch::exclusive`].
+/// Holds a latch exclusively, and releases it when it is dropped. [`OptimisticLatch::exclusive`]
+/// returns it.
 ///
-/// It gives `&T` and not `&mut T`, because optimistic readers look at the value at the same time.
+/// It derefs to `&T` and not to `&mut T`, because optimistic readers read the value at the same
+/// time.
 ///
 /// # Examples
 /// ```
@@ -30,7 +33,7 @@ pub struct SharedGuard<'l, T: ?Sized>(&'l OptimisticLatch<T>);
 /// guard.store(1, Relaxed);
 /// assert!(latch.try_shared().is_none());
 /// ```
-#[must_use = "the latch is given back at once"]
+#[must_use = "the latch is released at once"]
 pub struct ExclusiveGuard<'l, T: ?Sized>(&'l OptimisticLatch<T>);
 
 impl<'l, T: ?Sized> SharedGuard<'l, T> {
@@ -54,10 +57,14 @@ impl<'l, T: ?Sized> ExclusiveGuard<'l, T> {
         guard.0
     }
 
-    /// Takes the latch out of use, for ever: what it belongs to has been taken out of its structure. Whoever waits for it, or comes later
-    /// by an old path, is told [`Obsolete`](super::Obsolete).
+    /// Marks the latch as obsolete, permanently, and releases it. Each thread that waits for the
+    /// latch, or tries to acquire it later, gets [`Obsolete`](super::Obsolete).
     ///
-    /// Unlink first and mark afterwards, so that who is told finds a path that does not lead here.
+    /// First unlink the node, and mark it afterwards, so that a thread that restarts does not find
+    /// the node again.
+    ///
+    /// # Blocking
+    /// Never blocks.
     ///
     /// # Examples
     /// ```

@@ -1,4 +1,4 @@
-//! Where a node hangs, so that it can be taken out while others read it.
+//! Links to nodes that can be removed while threads read them.
 #![allow(unsafe_code)]
 
 use core::fmt;
@@ -10,37 +10,44 @@ use crate::cell::ReadPin;
 use crate::reclaim::{self, Destructor, Kind, Local};
 use crate::sync::{AtomicPtr, Canary, Ordering};
 
-/// A node as it lies in memory.
+/// A node and the canary that tests check.
 struct Node<T> {
     canary: Canary,
     value: T,
 }
 
 impl<T: Send + Sync + 'static> Node<T> {
-    /// How a node is released once it was retired.
+    /// How a retired node is freed.
     const KIND: &'static Kind = {
         // SAFETY: `release` drops the one node that was retired.
         &unsafe { Kind::of::<Self>(Self::release, Destructor::of::<Self>()) }
     };
 
     /// # Safety
-    /// `object` is a node of this type that nobody can reach, and is dropped this once [O9].
+    /// `object` must be a node of this type that no thread can reach, and is dropped only here
+    /// [O9].
     unsafe fn release(object: NonNull<u8>) -> bool {
-        // SAFETY: the caller's contract. Where it lies [R8].
+        // SAFETY: the caller's contract. The node is dropped in place [R8].
         unsafe { ptr::drop_in_place(object.cast::<Self>().as_ptr()) };
         true
     }
 }
 
-/// A node that hangs nowhere: it has one owner, as in a `Box`.
+/// A node that is in no link: it has one owner, as in a `Box`.
 ///
-/// Readers who came upon it when it was linked may still look at it, so there is no `&mut` to its value, and when it
-/// is dropped its value is dropped later: once no [pin](crate::pin) of now is left, by a thread that makes or drops nodes or writes
-/// cells, as the replaced values of a [`VersionedCell`](crate::VersionedCell), with which it shares
-/// [`stats`](crate::stats()) and [`flush`](crate::flush).
+/// Readers that found the node while it was linked may still read it. So its value has no `&mut`,
+/// and is dropped later than the node: when every present [pin](crate::pin) has ended. The drop
+/// runs on a thread that makes or drops nodes or writes cells, as that of the replaced values of a
+/// [`VersionedCell`](crate::VersionedCell). Nodes and cells share [`stats`](crate::stats()) and
+/// [`flush`](crate::flush).
 ///
-/// To make or to drop a node may run the destructors of values that are due, of any cell and node: hold no latch that one of them takes.
-/// If one panics, so does the call: no node is made, or the one that is dropped goes all the same. In a panic none is run.
+/// # Panics
+/// To make or to drop a node may run the destructors of reclaimable values of any cell and node. If
+/// one panics, so does the call: no node is made, or the node is dropped all the same. During a
+/// panic none is run.
+///
+/// # Deadlocks
+/// Hold no latch that such a destructor acquires.
 ///
 /// # Examples
 /// ```
@@ -51,14 +58,18 @@ impl<T: Send + Sync + 'static> Node<T> {
 /// ```
 pub struct Unlinked<T: Send + Sync + 'static>(NonNull<Node<T>>, PhantomData<T>);
 
-// SAFETY: an owner of a `T` that others may look at: it may go where both may.
+// SAFETY: an owner of a `T` to which other threads may have `&T`: it needs `Send` and `Sync` of
+// `T`.
 unsafe impl<T: Send + Sync + 'static> Send for Unlinked<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send + Sync + 'static> Sync for Unlinked<T> {}
 
 impl<T: Send + Sync + 'static> Unlinked<T> {
-    /// Makes a node. Begins by dropping some values that are due, of any cell and node: see
+    /// Makes a node. The call first drops some reclaimable values of any cell and node: see
     /// [`VersionedCell`](crate::VersionedCell), *Memory*.
+    ///
+    /// # Panics
+    /// Panics if a destructor of a reclaimable value panics. No node is made then.
     pub fn new(value: T) -> Self {
         let node = Node {
             canary: Canary::new(),
@@ -76,7 +87,7 @@ impl<T: Send + Sync + 'static> Unlinked<T> {
     }
 
     /// # Safety
-    /// `node` came from `into_raw`, and its owner is the caller [O8].
+    /// `node` must come from `into_raw`, and the caller must own it [O8].
     unsafe fn from_raw(node: *mut Node<T>) -> Option<Self> {
         NonNull::new(node).map(|node| Unlinked(node, PhantomData))
     }
@@ -98,10 +109,12 @@ impl<T: Send + Sync + 'static> Drop for Unlinked<T> {
     fn drop(&mut self) {
         reclaim::with(|local: &Local| {
             let pin = local.pin();
-            // SAFETY: it came from `allocate`, hangs in no link, and its one owner is being dropped [O8] [O9].
+            // SAFETY: `allocate` returned it, it is in no link, and its one owner is being dropped
+            // [O8] [O9].
             unsafe { local.retire(&pin, self.0.cast(), Node::<T>::KIND) };
             drop(pin);
-            // Afterwards, since a destructor may panic; and not in a panic, where that would end the process.
+            // Afterwards, since a destructor may panic; and not during a panic, where a second one
+            // would abort the process.
             if !std::thread::panicking() {
                 local.tidy();
             }
@@ -115,18 +128,20 @@ impl<T: Send + Sync + 'static + fmt::Debug> fmt::Debug for Unlinked<T> {
     }
 }
 
-/// A place for a node, or for none: a pointer that readers follow under a [pin](crate::pin).
+/// A place for one node, or for none: a pointer that readers follow under a [pin](crate::pin).
 ///
-/// [`get`](Self::get) is one load. A node that is taken out stays where it is until no reader can have it, so a reader never holds a
-/// node that is gone; whether it still *belongs* to the structure is for its latch to say
+/// [`get`](Self::get) is one load. The value of a removed node is kept until no reader can have a
+/// reference to it. Its latch reports whether the node still *belongs* to the structure
 /// ([`Obsolete`](super::Obsolete)).
 ///
-/// A node hangs in one link at a time and moves by [`swap`](Self::swap). Links belong inside what a latch protects; without a latch they
-/// are still sound, and each change of one link is atomic.
+/// A node is in one link at a time, and [`swap`](Self::swap) moves it. Links belong inside the
+/// value that a latch protects. Without a latch they are still sound, and each change of one link
+/// is atomic.
 ///
 /// # Long chains
-/// A link that is dropped drops its node later, whose links drop theirs later still: a long list would go one node at a time. Let
-/// its destructor take it apart in a loop, as `examples/sorted_list.rs` does.
+/// A dropped link drops its node later, and the links of that node drop theirs later still. So a
+/// long list would be reclaimed one node at a time. Let its destructor remove the nodes in a loop,
+/// as `examples/sorted_list.rs` does.
 ///
 /// # Examples
 /// ```
@@ -136,7 +151,7 @@ impl<T: Send + Sync + 'static + fmt::Debug> fmt::Debug for Unlinked<T> {
 /// link.swap(Some(Unlinked::new(1)));
 /// let pin = latchwork::pin();
 /// let seen = link.get(&pin).unwrap();
-/// link.swap(None); // taken out, and dropped after the pin
+/// link.swap(None); // removed now, and dropped after the pin
 /// assert_eq!((*seen, link.get(&pin)), (1, None));
 /// ```
 pub struct Link<T: Send + Sync + 'static>(AtomicPtr<Node<T>>, PhantomData<T>);
@@ -166,13 +181,17 @@ impl<T: Send + Sync + 'static> Link<T> {
         Link(AtomicPtr::new(ptr::null_mut()), PhantomData)
     }
 
-    /// Returns the node, which stays for as long as the pin.
+    /// Returns the node, which is valid for as long as the pin lives.
+    ///
+    /// # Blocking
+    /// Never blocks.
     ///
     /// # Memory ordering
-    /// What was done before the node was put here comes before.
+    /// The operations before the [`swap`](Self::swap) that installed the node happen before the
+    /// return of this call.
     #[inline]
     pub fn get<'p>(&'p self, _: &'p ReadPin) -> Option<&'p T> {
-        // Acquire: the node is whole. Pairs with the Release in `swap` [O8].
+        // Acquire: the node is fully initialised. Pairs with the Release in `swap` [O8].
         let node = self.0.load(Ordering::Acquire);
         // SAFETY: null, or loaded from a link under the pin, before which it was not retired [O9].
         let node = unsafe { node.as_ref() }?;
@@ -180,21 +199,32 @@ impl<T: Send + Sync + 'static> Link<T> {
         Some(&node.value)
     }
 
-    /// Puts `node` in the place of the one that is here, and returns that. Dropped, it is gone once nobody reads it.
+    /// Installs `node` in the link, and returns the previous node.
+    ///
+    /// The value of the previous node is dropped after the node is dropped and no reader has a
+    /// reference to it.
+    ///
+    /// # Blocking
+    /// Never blocks.
+    ///
+    /// # Memory ordering
+    /// An acquire and release operation: it pairs with [`get`](Self::get) and with other swaps of
+    /// the link.
     #[inline]
     pub fn swap(&self, node: Option<Unlinked<T>>) -> Option<Unlinked<T>> {
         let node = node.map_or(ptr::null_mut(), Unlinked::into_raw);
-        // Release: publishes the node. Acquire: who retires the node that comes out does so after whoever moved it from link to
-        // link [O8].
+        // Release: publishes the node. Acquire: the thread that retires the removed node does so
+        // after each thread that moved it from link to link [O8].
         let old = self.0.swap(node, Ordering::AcqRel);
-        // SAFETY: a link owns what hangs in it, and this took it out [O8].
+        // SAFETY: a link owns its node, and this swap removed the node [O8].
         unsafe { Unlinked::from_raw(old) }
     }
 }
 
 impl<T: Send + Sync + 'static> Drop for Link<T> {
     fn drop(&mut self) {
-        // Not at once, although nobody else has this link: the node may have hung in another, where a reader found it [O9].
+        // Not freed at once, although no other thread has this link: the node may have been in
+        // another link, where a reader found it [O9].
         drop(self.swap(None));
     }
 }

@@ -1,7 +1,8 @@
-//! Who waits for which latch.
+//! The queues of latches, by address.
 //!
-//! A latch is one word and has no room for a queue. It needs none while nobody waits: the queue is here, by the address
-//! of the latch, for as long as somebody is in it. Whoever waits borrows the latch, so its address is its own [O5].
+//! A latch is one word and has no room for a queue. It needs none while no thread waits: the queue
+//! exists here, by the address of the latch, for as long as it contains a waiter. Each waiter
+//! borrows the latch, so no other latch has this address [O5].
 
 use crossbeam_utils::CachePadded;
 
@@ -18,8 +19,8 @@ global! {
         CachePadded::new(Mutex::new(Shard(Vec::new())));
 }
 
-/// Calls `f` with the queue of the latch at `latch`, under its mutex. Latches of one shard share the mutex too, which nobody
-/// keeps while he waits or runs code of users.
+/// Calls `f` with the queue of the latch at `latch`, under its mutex. Latches of one shard share
+/// the mutex also. No thread keeps it while it waits or runs user code.
 pub(super) fn with_queue<R>(latch: usize, f: impl FnOnce(&mut Queue) -> R) -> R {
     // Latches lie 8 bytes apart or more; Fibonacci hashing spreads them.
     let spread = (latch as u64 >> 3).wrapping_mul(0x9E37_79B9_7F4A_7C15);

@@ -1,24 +1,34 @@
-//! Latches of nodes, for structures that many threads walk through: optimistic reads, hand-over-hand traversal, and nodes
-//! that are removed under readers.
+//! Latches for the nodes of concurrent data structures: optimistic reads, hand-over-hand traversal,
+//! and links to nodes that can be removed while threads read them.
 //!
-//! | | for |
+//! | | purpose |
 //! |---|---|
-//! | [`OptimisticLatch`] | a lock with a version beside the value it protects; readers need not take it |
-//! | [`Coupled`], [`traverse`] | from latch to latch, the next before the last is given up |
-//! | [`Link`], [`Unlinked`] | where a node hangs, so that it can be taken out while others read it |
+//! | [`OptimisticLatch`] | a lock with a version; readers may read without a lock |
+//! | [`Coupled`], [`traverse`] | hand-over-hand traversal |
+//! | [`Link`], [`Unlinked`] | a place for a node that can be removed while threads read it |
 //!
 //! # Why nothing here is a data race
-//! An optimistic reader reads while somebody writes, and finds out afterwards. So that this is sound for any caller, *everybody*
-//! gets `&T` from a latch, its exclusive holder too: what changes under the latch is atomics, [`Link`]s or
-//! [`VersionedCell`](crate::VersionedCell)s, `Relaxed` where they are atomics, because the latch orders them. What a closure
-//! reads in one attempt may not belong together; the result of such an attempt is thrown away. What hangs in links and
-//! cells stays as long as the reader's [pin](crate::pin).
+//! An optimistic reader reads while another thread may write, and validates afterwards. So that
+//! this is sound for any caller, a latch returns `&T` to *each* thread, including its exclusive
+//! holder. The data that changes under the latch must be atomics, [`Link`]s or
+//! [`VersionedCell`](crate::VersionedCell)s. Atomics may be `Relaxed`, because the latch orders
+//! them. The values that a closure reads in one attempt may be inconsistent; the result of such an
+//! attempt is discarded. Values in links and cells are valid as long as the reader's
+//! [pin](crate::pin).
 //!
-//! PROTOCOL.md beside this file has the steps and the rules that are cited in brackets. Optimistic lock coupling is by Leis, Scheibner,
-//! Kemper and Neumann (DaMoN 2016); the fences of a version that is read twice by Boehm (MSPC 2012). The latch differs in that
-//! who waits for it sleeps, in a queue.
+//! # What blocks
+//! [`OptimisticLatch::shared`], [`OptimisticLatch::exclusive`] and the fallbacks of the optimistic
+//! reads block the thread. They have no async form. On a current-thread runtime they can hang
+//! indefinitely if a task awaits while it holds a latch, because the holder never runs. Release
+//! each latch before an `await`.
 //!
-//! Two structures are built on this, in `examples/`: `sorted_list` and `btree`.
+//! # Sources
+//! PROTOCOL.md beside this file contains the steps and the rules that are cited in brackets.
+//! Optimistic lock coupling is by Leis, Scheibner, Kemper and Neumann (DaMoN 2016). The fences of a
+//! version that is read twice are by Boehm (MSPC 2012). Unlike their latches, this one parks its
+//! waiters in a queue.
+//!
+//! The examples `sorted_list` and `btree` build two structures on this module.
 
 mod couple;
 mod error;
@@ -40,51 +50,61 @@ use crate::wait::Spin;
 use crate::word::Mode;
 use raw::{Entered, RawLatch};
 
-/// What a latch was like when it was read: how often it had been given back by an exclusive holder, or lent by
-/// [`get_mut`](OptimisticLatch::get_mut).
+/// The version of a latch at one instant. Each exclusive hold of the latch and each
+/// [`get_mut`](OptimisticLatch::get_mut) advances it.
 ///
-/// It means something to the latch that it is from and to no other. A latch that is assigned or swapped into the same place is
-/// another one. A version comes again after 2^48 exclusive holds.
+/// A version is valid for the latch that returned it and for no other. A latch that is assigned or
+/// swapped into the same place is another one. Versions repeat after 2^48 exclusive holds.
 ///
 /// # Examples
 /// ```
 /// let latch = latchwork::latch::OptimisticLatch::new(());
 /// let before = latch.version().unwrap();
 /// drop(latch.shared().unwrap());
-/// assert_eq!(latch.version().unwrap(), before); // who shares changes nothing
+/// assert_eq!(latch.version().unwrap(), before); // a shared hold changes nothing
 /// drop(latch.exclusive().unwrap());
 /// assert_ne!(latch.version().unwrap(), before);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LatchVersion(u64);
 
-/// A lock beside the value it protects, whose readers may do without it: 8 bytes.
+/// A lock with a version, beside the value that it protects, whose readers may read without a lock.
+/// It adds 8 bytes to the value.
 ///
-/// | | what it does to shared memory |
+/// | | accesses to shared memory |
 /// |---|---|
-/// | [`optimistic_read`](Self::optimistic_read) | loads the latch, what the closure loads, and the latch again |
+/// | [`optimistic_read`](Self::optimistic_read) | two loads of the latch, and the loads of the closure |
 /// | [`shared`](Self::shared) | counts the reader in and out: two read-modify-writes |
-/// | [`exclusive`](Self::exclusive) | two read-modify-writes, the second of which makes a new version |
-/// | [`upgrade`](Self::upgrade) | from a version that was read to exclusive, if nobody has written: one read-modify-write |
+/// | [`exclusive`](Self::exclusive) | two read-modify-writes; the second one makes a new version |
+/// | [`upgrade`](Self::upgrade) | one read-modify-write, if no thread has written since |
 ///
-/// The value is reached through `&T` however the latch is held: see [the module](self) for why, and for what goes into a value.
+/// Each form returns `&T`: [the module](self) explains why, and which types a value may contain.
 ///
 /// # Blocking
-/// Who waits spins briefly and then sleeps, in a queue. An exclusive waiter may be passed by another a bounded number of times;
-/// who shares stands back for the queue; neither starves the other.
+/// A waiter spins briefly and then parks in a queue. A bounded number of exclusive acquisitions may
+/// overtake an exclusive waiter. Threads that share the latch yield to the queue; so readers and
+/// writers cannot starve each other.
 ///
-/// # Deadlocks
-/// A latch is not re-entrant: to wait for one that the thread holds in the way is to wait for ever, as with a mutex. An
-/// optimistic read of a latch that its own thread holds exclusively is that too, since it ends by sharing it. With several latches, go
-/// one way through the structure ([`Coupled`]), or use [`try_exclusive`](Self::try_exclusive) against the stream.
+/// There is no async form. On a current-thread runtime a waiter can hang indefinitely, because the
+/// holder never runs: release each latch before an `await`.
 ///
 /// # Panics and forgetting
-/// A panic under a guard gives the latch back, with a new version where it was exclusive; what it had half written stays so. A forgotten
-/// guard keeps the latch held and nothing worse. 2,047 may share a latch at once; one more waits until all of them have left.
+/// A panic under a guard releases the latch, with a new version if it was exclusive. A value that
+/// is half written at the panic stays half written. A forgotten guard keeps the latch held, and has
+/// no other effect. At most 2,047 threads share a latch at once; one more waits until all of them
+/// have released it.
+///
+/// # Deadlocks
+/// A latch is not re-entrant. A thread that waits for a latch that it holds in a conflicting mode
+/// deadlocks with itself, as with a mutex. An optimistic read of a latch that its own thread holds
+/// exclusively also deadlocks, because it falls back to a shared lock. With several latches,
+/// traverse the structure in one direction ([`Coupled`]), or use
+/// [`try_exclusive`](Self::try_exclusive) against that direction.
 ///
 /// # When something else is better
-/// One value that is read far more often than written: [`VersionedCell`](crate::VersionedCell), which has no attempts. Plain data
-/// under one lock: `parking_lot::RwLock`. Both let a value be plain data where this wants atomics.
+/// Use [`VersionedCell`](crate::VersionedCell) for one value that is read far more often than
+/// written; its reads never repeat. Use `parking_lot::RwLock` for plain data under one lock. Both
+/// permit plain data as a value, where this latch needs atomics.
 ///
 /// # Examples
 /// ```
@@ -100,7 +120,7 @@ pub struct LatchVersion(u64);
 /// range.to.store(20, Relaxed);
 /// drop(range);
 /// let length = latch.optimistic_read(|range| {
-///     // The two may be of different moments here, and are not in what is returned.
+///     // The two loads may be inconsistent here; such a result is discarded.
 ///     range.to.load(Relaxed).wrapping_sub(range.from.load(Relaxed))
 /// })?;
 /// assert_eq!(length, 10);
@@ -113,7 +133,7 @@ pub struct OptimisticLatch<T: ?Sized> {
 }
 
 impl<T> OptimisticLatch<T> {
-    /// Makes a latch that nobody holds.
+    /// Makes a free latch.
     ///
     /// # Examples
     /// ```
@@ -130,7 +150,7 @@ impl<T> OptimisticLatch<T> {
         }
     }
 
-    /// Makes a latch that nobody holds.
+    /// Makes a free latch.
     #[cfg(latchwork_loom)]
     pub fn new(value: T) -> Self {
         OptimisticLatch {
@@ -146,10 +166,14 @@ impl<T> OptimisticLatch<T> {
 }
 
 impl<T: ?Sized> OptimisticLatch<T> {
-    /// Returns the value for a change in place, which counts as a write: every earlier version is out of date.
+    /// Returns the value for a change in place, which counts as a write: each earlier version
+    /// becomes invalid.
     ///
-    /// The caller borrows the latch exclusively, so no thread waits for it. Never blocks, and ignores a guard that was
-    /// forgotten and a latch that is obsolete: the one stays held, and the other obsolete.
+    /// The caller borrows the latch exclusively, so no thread waits for it. A latch whose guard was
+    /// forgotten stays held, and an obsolete latch stays obsolete.
+    ///
+    /// # Blocking
+    /// Never blocks.
     ///
     /// # Examples
     /// ```
@@ -163,7 +187,8 @@ impl<T: ?Sized> OptimisticLatch<T> {
         &mut self.value
     }
 
-    /// Returns the value without any latch: for what never changes, or where it does not matter what belongs together.
+    /// Returns the value without a lock or a check: for data that never changes, or reads that need
+    /// not be consistent.
     ///
     /// # Examples
     /// ```
@@ -176,23 +201,33 @@ impl<T: ?Sized> OptimisticLatch<T> {
         &self.value
     }
 
-    /// Reads the value without taking the latch, as often as it takes to see one moment of it, but a bounded number of times; then
-    /// under the latch, shared.
+    /// Reads the value without a lock, and returns a consistent result.
     ///
-    /// The closure may see a value of which a part is written already, and its result is then thrown away. It must bear that:
-    /// no index that is not checked, no loop that only a whole value ends. It is called up to nine times.
+    /// It calls the closure optimistically a bounded number of times, until no thread has written
+    /// during the call. Then it falls back to a shared lock.
+    ///
+    /// The closure may see a value that another thread has written in part, and its result is
+    /// discarded then. It must tolerate that: each index must be checked, and each loop must end
+    /// for any value. The closure is called up to nine times.
     ///
     /// # Blocking
-    /// While the latch is held exclusively, after spinning. A read that finds it free blocks nobody and waits for nobody.
-    ///
-    /// # Panics
-    /// With the closure. Nothing is held then, unless it was the last attempt, whose latch is given back.
+    /// Blocks the thread while the latch is held exclusively, after spinning. There is no async
+    /// form: see [the type](Self#blocking). A read that finds the latch free does not block, and
+    /// blocks no other thread.
     ///
     /// # Errors
-    /// [`Obsolete`].
+    /// Returns [`Obsolete`] if the latch is obsolete.
+    ///
+    /// # Panics
+    /// Panics if the closure panics. The last attempt then releases its shared lock; the others
+    /// hold nothing.
+    ///
+    /// # Deadlocks
+    /// Deadlocks if the thread itself holds the latch exclusively.
     ///
     /// # Memory ordering
-    /// What the closure reads is what some exclusive holder left, and the caller comes after that holder.
+    /// The closure reads the values that some exclusive holder left, and the return happens after
+    /// that holder's release.
     ///
     /// # Examples
     /// ```
@@ -233,10 +268,14 @@ impl<T: ?Sized> OptimisticLatch<T> {
     /// Returns the version, for [`is_current`](Self::is_current) or [`upgrade`](Self::upgrade).
     ///
     /// # Blocking
-    /// While the latch is held exclusively, after spinning.
+    /// Blocks the thread while the latch is held exclusively, after spinning. There is no async
+    /// form: see [the type](Self#blocking).
     ///
     /// # Errors
-    /// [`Obsolete`].
+    /// Returns [`Obsolete`] if the latch is obsolete.
+    ///
+    /// # Deadlocks
+    /// Deadlocks if the thread itself holds the latch exclusively.
     #[inline]
     pub fn version(&self) -> Result<LatchVersion, Obsolete> {
         match self.raw.begin()? {
@@ -254,14 +293,19 @@ impl<T: ?Sized> OptimisticLatch<T> {
                 return Ok(LatchVersion(seen));
             }
         }
-        // In the queue, with those who wait to share; and while it is shared, or a stream of writers might always be there first [O10].
+        // In the queue, with the waiters that share; and while the latch is shared, or a stream of
+        // writers might always be ahead [O10].
         let shared = self.shared()?;
         let seen = self.raw.peek().content();
         drop(shared);
         Ok(LatchVersion(seen))
     }
 
-    /// Returns whether what was read of the value since `version` belongs together: nobody has had the latch exclusively since.
+    /// Returns whether the reads since `version` are consistent: no thread has held the latch
+    /// exclusively since.
+    ///
+    /// # Blocking
+    /// Never blocks.
     ///
     /// # Examples
     /// ```
@@ -276,11 +320,16 @@ impl<T: ?Sized> OptimisticLatch<T> {
         self.raw.validate(version.0).is_ok()
     }
 
-    /// Takes the latch exclusively if nobody has since `version`, so that what was read is still so. Never waits.
+    /// Acquires the latch exclusively if no thread has done so since `version`, so that the reads
+    /// since are still valid.
+    ///
+    /// # Blocking
+    /// Never blocks.
     ///
     /// # Errors
-    /// [`Restart`], also if somebody shares the latch at the moment: two who share and both wait to be alone would wait for
-    /// each other.
+    /// Returns [`Restart::Changed`] if a thread has held the latch exclusively since, or holds it
+    /// in any mode now. Two readers that both waited to upgrade would wait for each other. Returns
+    /// [`Restart::Obsolete`] if the latch is obsolete.
     ///
     /// # Examples
     /// ```
@@ -288,8 +337,8 @@ impl<T: ?Sized> OptimisticLatch<T> {
     /// let latch = latchwork::latch::OptimisticLatch::new(AtomicU64::new(1));
     /// let version = latch.version()?;
     /// let double = 2 * latch.peek().load(Relaxed);
-    /// latch.upgrade(version)?.store(double, Relaxed); // nobody has written meanwhile
-    /// assert!(latch.upgrade(version).is_err()); // now somebody has
+    /// latch.upgrade(version)?.store(double, Relaxed); // no thread has written since
+    /// assert!(latch.upgrade(version).is_err()); // the store was a write
     /// # Ok::<(), latchwork::latch::Restart>(())
     /// ```
     #[inline]
@@ -298,47 +347,64 @@ impl<T: ?Sized> OptimisticLatch<T> {
         Ok(ExclusiveGuard::new(self))
     }
 
-    /// Takes the latch together with others who share it.
+    /// Acquires the latch shared, together with other threads that share it.
     ///
     /// # Blocking
-    /// While it is held exclusively, or somebody waits for it.
+    /// Blocks the thread while another thread holds the latch exclusively or waits for it. There is
+    /// no async form: see [the type](Self#blocking).
     ///
     /// # Errors
-    /// [`Obsolete`].
+    /// Returns [`Obsolete`] if the latch is obsolete, including when it becomes so during the wait.
+    ///
+    /// # Deadlocks
+    /// Deadlocks if the thread itself holds the latch exclusively, or holds it shared while another
+    /// thread waits.
     #[inline]
     pub fn shared(&self) -> Result<SharedGuard<'_, T>, Obsolete> {
         self.raw.lock(Mode::Shared)?;
         Ok(SharedGuard::new(self))
     }
 
-    /// Takes the latch alone.
+    /// Acquires the latch exclusively.
     ///
     /// # Blocking
-    /// While anybody holds it.
+    /// Blocks the thread while another thread holds the latch. There is no async form: see [the
+    /// type](Self#blocking).
     ///
     /// # Errors
-    /// [`Obsolete`].
+    /// Returns [`Obsolete`] if the latch is obsolete, including when it becomes so during the wait.
+    ///
+    /// # Deadlocks
+    /// Deadlocks if the thread itself holds the latch in either mode.
     #[inline]
     pub fn exclusive(&self) -> Result<ExclusiveGuard<'_, T>, Obsolete> {
         self.raw.lock(Mode::Exclusive)?;
         Ok(ExclusiveGuard::new(self))
     }
 
-    /// As [`shared`](Self::shared) where that would not wait; `None` also if the latch is obsolete.
+    /// Acquires the latch shared if that does not wait. Returns `None` otherwise, including when
+    /// the latch is obsolete.
+    ///
+    /// # Blocking
+    /// Never blocks.
     #[inline]
     pub fn try_shared(&self) -> Option<SharedGuard<'_, T>> {
         let holds = self.raw.try_enter(Mode::Shared) == Entered::Holds;
         holds.then(|| SharedGuard::new(self))
     }
 
-    /// As [`exclusive`](Self::exclusive) where that would not wait; `None` also if the latch is obsolete.
+    /// Acquires the latch exclusively if that does not wait. Returns `None` otherwise, including
+    /// when the latch is obsolete.
+    ///
+    /// # Blocking
+    /// Never blocks.
     #[inline]
     pub fn try_exclusive(&self) -> Option<ExclusiveGuard<'_, T>> {
         let holds = self.raw.try_enter(Mode::Exclusive) == Entered::Holds;
         holds.then(|| ExclusiveGuard::new(self))
     }
 
-    /// Returns whether the latch is out of use; see [`ExclusiveGuard::mark_obsolete`].
+    /// Returns whether the latch is obsolete; see [`ExclusiveGuard::mark_obsolete`].
     pub fn is_obsolete(&self) -> bool {
         self.raw.begin().is_err()
     }

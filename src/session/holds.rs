@@ -1,4 +1,4 @@
-//! What a session holds: a list, with an index once it is long.
+//! The keys that a session holds: a list, with an index once it is long.
 
 use crate::sync::tuning::LINEAR_HOLDS;
 use crate::waits_for::{At, Held, Numbers};
@@ -9,9 +9,9 @@ use crate::word::Mode;
 pub(super) struct Hold {
     pub(super) hash: u64,
     pub(super) mode: Mode,
-    /// When it was taken, by the clock of the session.
+    /// The clock value of the session at which it was acquired.
     pub(super) taken: u64,
-    /// When it was made exclusive, if it was shared before.
+    /// The clock value at which it was upgraded, if it was shared before.
     pub(super) upgraded: Option<u64>,
     pub(super) at: At,
 }
@@ -30,7 +30,7 @@ impl Hold {
 #[derive(Debug, Default)]
 pub(super) struct Holds {
     all: Vec<Hold>,
-    /// Where in `all` a key is; empty as long as a look at each is faster.
+    /// The position of each key in `all`; empty as long as a linear search is faster.
     places: Numbers<usize>,
 }
 
@@ -81,13 +81,13 @@ impl Holds {
         self.places.extend(all.map(|(i, hold)| (hold.hash, i)));
     }
 
-    /// Takes a key out, and returns how it was held and since when.
+    /// Removes a key, and returns its mode and the clock value at which it was acquired.
     #[inline]
     pub(super) fn remove(&mut self, hash: u64) -> Option<(Mode, u64)> {
         let i = self.find(hash)?;
         let removed = (self.all[i].mode, self.all[i].taken);
-        // The last is not copied: what was written just now would be read in other pieces, which costs
-        // as much as the lock itself (report, `sessions`).
+        // The last entry is not copied. A copy would read recent stores in parts of another size,
+        // which costs as much as the lock itself (report, `sessions`).
         if i + 1 == self.all.len() {
             self.all.truncate(i);
         } else {
@@ -102,7 +102,7 @@ impl Holds {
         Some(removed)
     }
 
-    /// Takes out any one.
+    /// Removes any one key.
     #[inline]
     pub(super) fn pop(&mut self) -> Option<(u64, Mode, u64)> {
         let last = self.all.last()?;
@@ -129,7 +129,7 @@ mod tests {
         }
     }
 
-    /// A short list has none; a long one is never looked through, however long it gets.
+    /// A short list has no index; a long one is never searched linearly, however long it is.
     #[test]
     fn an_index_comes_with_length() {
         let mut holds = Holds::default();
@@ -143,7 +143,7 @@ mod tests {
         }
     }
 
-    /// Takes keys in and out across the border between list and index, both ways.
+    /// Adds and removes keys across the border between list and index, in both directions.
     #[test]
     fn list_and_index_agree() {
         let mut holds = Holds::default();

@@ -9,7 +9,7 @@ use crate::sync::planted;
 use crate::waits_for::{At, Held};
 use crate::word::Mode;
 
-/// What remains to be done for a key that a session wants.
+/// The remaining action for a key that a session requests.
 pub(super) enum Need {
     Nothing,
     Lock,
@@ -28,8 +28,8 @@ impl<K: ?Sized, S: BuildHasher> Session<'_, K, S> {
     /// ends the wait. On a current-thread runtime it can hang indefinitely, because the holder
     /// never runs: use [`lock_async`](Self::lock_async) in a task.
     ///
-    /// The first lock of a session that was the victim of a deadlock and holds no key waits for
-    /// other victims that retry also, for at most 1 millisecond each.
+    /// The first lock of a session that was the victim of a deadlock and holds no key also waits
+    /// for other victims that retry, for at most 1 millisecond each.
     ///
     /// # Errors
     /// Returns a [`LockError`] according to the policy. The session holds the same keys as before.

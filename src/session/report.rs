@@ -28,7 +28,7 @@ pub enum Policy {
     /// Waits, and searches for a deadlock once it has waited for a while.
     #[default]
     Detect,
-    /// Waits for newer sessions only. If an older session of this policy wants or holds the key,
+    /// Waits for newer sessions only. If an older session of this policy holds or requests the key,
     /// the session gets [`LockError::Died`] at once.
     ///
     /// So such sessions rarely deadlock. Detection finds the remaining deadlocks as under `Detect`:
@@ -75,7 +75,7 @@ pub enum LockError {
     TimedOut,
     /// Another owner holds the key, and the session does not wait ([`Policy::NoWait`]).
     WouldBlock,
-    /// An older session wants or holds the key ([`Policy::WaitDie`]). Release all keys and retry
+    /// An older session holds or requests the key ([`Policy::WaitDie`]). Release all keys and retry
     /// with the same session.
     Died,
 }
@@ -91,7 +91,7 @@ impl fmt::Display for LockError {
                 "the key is not free, and `Policy::NoWait` does not wait: retry later",
             ),
             LockError::Died => f.write_str(
-                "an older session holds or wants the key (`Policy::WaitDie`): \
+                "an older session holds or requests the key (`Policy::WaitDie`): \
                  release all keys and retry with the same session",
             ),
         }
@@ -171,7 +171,7 @@ pub struct DeadlockParty {
     pub wants: DeadlockKey,
 }
 
-/// Describes a key in a [`DeadlockReport`], with the mode in which a session holds or wants it.
+/// Describes a key in a [`DeadlockReport`], with the mode in which a session holds or requests it.
 ///
 /// # Examples
 /// ```
@@ -191,7 +191,7 @@ pub struct DeadlockKey {
     /// The label that [`key_labels`](crate::table::LockTableBuilder::key_labels) returns for the
     /// key.
     pub label: Option<String>,
-    /// The mode in which the key is held or wanted.
+    /// The mode in which the key is held or requested.
     pub mode: Mode,
     /// The call that locked the key, or that waits for it, if the feature `lock-places` is enabled.
     pub place: Option<&'static Location<'static>>,

@@ -1,4 +1,4 @@
-//! Going back to an earlier moment of a session.
+//! Savepoints: points of a session to which it can roll back.
 
 use core::fmt;
 use std::error::Error;
@@ -6,7 +6,7 @@ use std::error::Error;
 use super::{Session, SessionId};
 use crate::word::Mode;
 
-/// A moment in a session to go back to. Returned by [`Session::savepoint`].
+/// A point of a session to which it can roll back. [`Session::savepoint`] returns it.
 ///
 /// # Examples
 /// ```
@@ -21,12 +21,12 @@ use crate::word::Mode;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Savepoint {
     session: SessionId,
-    /// Which table it is: another has other sessions of the same numbers.
+    /// The number of the table: sessions of another table may have the same numbers.
     table: u64,
     moment: u64,
 }
 
-/// The error of a [`Savepoint`] that is not the session's, or not any more. The session is as it was.
+/// Why a [`Savepoint`] is not valid in a session. The session is unchanged.
 ///
 /// # Examples
 /// ```
@@ -40,17 +40,22 @@ pub struct Savepoint {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SavepointError {
-    /// It was made in another session.
+    /// The savepoint belongs to another session. Use it with the session that returned it.
     OfAnotherSession,
-    /// It was released, or the session has gone back to an earlier one, or has released everything.
+    /// The savepoint was released, or the session has rolled back to an earlier one, or has
+    /// released all keys. Make a new one.
     Released,
 }
 
 impl fmt::Display for SavepointError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            SavepointError::OfAnotherSession => "the savepoint is of another session",
-            SavepointError::Released => "the savepoint was released",
+            SavepointError::OfAnotherSession => {
+                "the savepoint belongs to another session: use it with the session that returned it"
+            }
+            SavepointError::Released => {
+                "the savepoint was released, by itself or with an earlier one: make a new savepoint"
+            }
         })
     }
 }
@@ -58,7 +63,11 @@ impl fmt::Display for SavepointError {
 impl Error for SavepointError {}
 
 impl<K: ?Sized, S> Session<'_, K, S> {
-    /// Returns the present moment, to go back to. Savepoints nest.
+    /// Returns a savepoint of the present state, for [`rollback_to`](Self::rollback_to). Savepoints
+    /// nest.
+    ///
+    /// # Panics
+    /// Panics if a waker panics that a forgotten future of this session has left.
     pub fn savepoint(&mut self) -> Savepoint {
         self.settle();
         let moment = self.tick();
@@ -70,13 +79,22 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         }
     }
 
-    /// Gives back the keys that were locked since `savepoint`, and makes those shared that were made exclusive
-    /// since. Savepoints made since are released; `savepoint` itself stays.
+    /// Releases the keys that were locked since `savepoint`, and downgrades the keys that were
+    /// upgraded since.
     ///
-    /// A key that was unlocked since is not locked again.
+    /// Savepoints made since are released; `savepoint` itself remains valid. A key that was
+    /// unlocked since is not locked again.
+    ///
+    /// # Blocking
+    /// Never blocks.
     ///
     /// # Errors
-    /// If the savepoint is of another session, of another table's too, or was released; then nothing has happened.
+    /// Returns a [`SavepointError`] if the savepoint belongs to another session, including one of
+    /// another table, or was released. The session is unchanged then.
+    ///
+    /// # Panics
+    /// Panics if a waker that receives a key panics. The session keeps the keys that were not yet
+    /// released.
     pub fn rollback_to(&mut self, savepoint: Savepoint) -> Result<(), SavepointError> {
         let depth = self.depth(savepoint)?;
         self.settle();
@@ -97,10 +115,10 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         Ok(())
     }
 
-    /// Forgets `savepoint` and those made since, and keeps all keys.
+    /// Releases `savepoint` and those made since, and keeps all keys.
     ///
     /// # Errors
-    /// As [`rollback_to`](Self::rollback_to).
+    /// Returns the same errors as [`rollback_to`](Self::rollback_to).
     pub fn release_savepoint(&mut self, savepoint: Savepoint) -> Result<(), SavepointError> {
         let depth = self.depth(savepoint)?;
         self.savepoints.truncate(depth);
@@ -116,13 +134,14 @@ impl<K: ?Sized, S> Session<'_, K, S> {
             .map_err(|_| SavepointError::Released)
     }
 
-    /// Makes an exclusive hold the shared one that it was.
+    /// Downgrades a key that was upgraded.
     fn downgrade_hash(&mut self, hash: u64) {
-        let hold = self.held.get_mut(hash).expect("listed a moment ago");
+        let hold = self.held.get_mut(hash).expect("the key was just listed");
         hold.mode = Mode::Shared;
         hold.upgraded = None;
         let held = hold.held();
-        // First told, then done, so that a waker that panics finds it written down.
+        // The record first, then the act, so that a waker that panics finds the key recorded as
+        // shared.
         self.announce_change(held);
         self.table.raw().downgrade(hash);
     }
