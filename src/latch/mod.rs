@@ -73,7 +73,7 @@ pub struct LatchVersion(u64);
 ///
 /// | | accesses to shared memory |
 /// |---|---|
-/// | [`optimistic_read`](Self::optimistic_read) | two loads of the latch, and the loads of the closure |
+/// | [`optimistic_read`](Self::optimistic_read) | two loads, and those of the closure |
 /// | [`shared`](Self::shared) | counts the reader in and out: two read-modify-writes |
 /// | [`exclusive`](Self::exclusive) | two read-modify-writes; the second one makes a new version |
 /// | [`upgrade`](Self::upgrade) | one read-modify-write, if no thread has written since |

@@ -8,7 +8,7 @@ use crate::sync::{AtomicU64, Ordering, Parker, acquire_fence, planted, release_f
 use crate::wait::{Notify, Queue, Signal, Spin, Waiter, Wakeup};
 use crate::word::Mode;
 
-/// What became of somebody who wanted in.
+/// The result of an attempt to acquire the latch.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
 pub(super) enum Entered {
@@ -37,7 +37,7 @@ impl RawLatch {
         RawLatch(AtomicU64::new(Word::NEW.bits()))
     }
 
-    /// The word, to look at.
+    /// The word, for inspection.
     pub(super) fn peek(&self) -> Word {
         self.load()
     }
@@ -50,8 +50,9 @@ impl RawLatch {
 
     #[inline(always)]
     fn load_acquire(&self) -> Word {
-        // Acquire: what the last exclusive holder stored comes before what an optimistic reader loads [O1]; who finds the
-        // latch obsolete sees what was put in its place [O6].
+        // Acquire: the stores of the last exclusive holder happen before the loads of an optimistic
+        // reader [O1]. A thread that finds the latch obsolete sees the links that replaced its node
+        // [O6].
         Word::from_bits(self.0.load(Ordering::Acquire))
     }
 
@@ -65,7 +66,8 @@ impl RawLatch {
 
     // Optimistic
 
-    /// The content that a reader compares in the end; `None` while somebody changes it.
+    /// The content that a reader validates; `None` while another thread holds the latch
+    /// exclusively.
     #[inline(always)]
     pub(super) fn begin(&self) -> Result<Option<u64>, Obsolete> {
         let word = self.load_acquire();
@@ -75,11 +77,12 @@ impl RawLatch {
         Ok((!word.is_exclusive()).then(|| word.content()))
     }
 
-    /// Whether nobody has had the latch exclusively since `seen`, before the caller loaded what it has loaded.
+    /// Validates that no thread has held the latch exclusively since `seen`, up to the loads of the
+    /// caller.
     #[inline(always)]
     pub(super) fn validate(&self, seen: u64) -> Result<(), Restart> {
-        // What was stored under the latch, if the caller has loaded any of it, comes after the latch was taken, which is
-        // therefore seen here [O2].
+        // If the caller has loaded a value that was stored under the latch, that store follows the
+        // acquisition, which is therefore visible here [O2].
         acquire_fence();
         // Relaxed: the fence orders it.
         let word = Word::from_bits(self.0.load(Ordering::Relaxed));
@@ -99,7 +102,8 @@ impl RawLatch {
         }
     }
 
-    /// Becomes the exclusive holder if nobody has been since `seen`, and if nobody shares.
+    /// Acquires the latch exclusively if no thread has done so since `seen`, and no thread shares
+    /// it.
     #[inline]
     pub(super) fn upgrade(&self, seen: u64) -> Result<(), Restart> {
         loop {
@@ -108,7 +112,8 @@ impl RawLatch {
             let Some(next) = next else {
                 return Err(Self::why(word));
             };
-            // Acquire: as in `try_enter`. With equal content the holder, and what the caller has loaded, is as it was [O3].
+            // Acquire: as in `try_enter`. Equal content means that there is no holder, and that the
+            // values are those that the caller has loaded [O3].
             if self.cas(word, next, Ordering::Acquire) {
                 self.entered(Mode::Exclusive);
                 return Ok(());
@@ -116,10 +121,11 @@ impl RawLatch {
         }
     }
 
-    /// The owner changes the value without a hold: no version from before is current any more [O3].
+    /// The owner changes the value without a lock: no earlier version is current any more [O3].
     pub(super) fn write_in_place(&mut self) {
         let word = self.load();
-        // Relaxed: the borrow is exclusive, and whoever lends the latch later orders it for the next thread.
+        // Relaxed: the borrow is exclusive. The operation that later shares the latch orders it for
+        // the next thread.
         self.0.store(word.written().bits(), Ordering::Relaxed);
     }
 
@@ -134,7 +140,7 @@ impl RawLatch {
         }
     }
 
-    /// One round of taking what is free.
+    /// Acquires the latch if it is free, without a wait.
     #[inline]
     pub(super) fn try_enter(&self, mode: Mode) -> Entered {
         loop {
@@ -143,7 +149,8 @@ impl RawLatch {
                 Entry::Obsolete => return Entered::Obsolete,
                 Entry::Refuse => return Entered::Refused,
                 Entry::Admit(next) => {
-                    // Acquire: from every holder that has left, also those after the load [O4].
+                    // Acquire: from each holder that has released the latch, including after the
+                    // load [O4].
                     if self.cas(word, next, Ordering::Acquire) {
                         self.entered(mode);
                         return Entered::Holds;
@@ -157,7 +164,8 @@ impl RawLatch {
     #[inline(always)]
     fn entered(&self, mode: Mode) {
         if mode == Mode::Exclusive {
-            // Whoever loads what the caller stores from now on sees that the latch was taken [O2].
+            // A thread that loads a value which the caller stores from now on sees the acquisition
+            // [O2].
             release_fence();
         }
     }
@@ -174,7 +182,7 @@ impl RawLatch {
             }
         }
         let (parker, unparker) = Parker::new();
-        // Before the mutex is taken: it may allocate.
+        // Before the mutex is locked: it may allocate.
         let waiter = Waiter::take(mode, Notify::Thread(unparker));
         let entered = lot::with_queue(self.address(), |queue| {
             loop {
@@ -183,8 +191,9 @@ impl RawLatch {
                     break entered;
                 }
                 let word = self.load();
-                // Refused in `word`, or else look again: between the refusal and the mark nobody left who did not see it [O5].
-                // Relaxed: the mark carries nothing; the queue goes by its mutex.
+                // Refused in `word`, or else try again: each release between the refusal and the
+                // mark sees the mark, or the swap fails [O5]. Relaxed: the mark publishes nothing;
+                // the mutex protects the queue.
                 if word.enter(mode) == Entry::Refuse
                     && (word.is_queued() || self.cas(word, word.queued(), Ordering::Relaxed))
                 {
@@ -202,7 +211,8 @@ impl RawLatch {
         result
     }
 
-    /// Where the latch finds its queue: no other is there while somebody waits for this one.
+    /// The address by which the latch finds its queue: it is unique while a thread waits for the
+    /// latch.
     fn address(&self) -> usize {
         core::ptr::from_ref(self).addr()
     }
@@ -231,7 +241,8 @@ impl RawLatch {
             }
         }
         wakeup.run();
-        // Told by its signal, after the word was changed: nobody marks a latch obsolete that the caller holds [O6].
+        // The signal is set after the word was changed, and no thread marks a latch obsolete that
+        // the caller holds [O6].
         if self.load().is_obsolete() {
             return Err(Obsolete);
         }
@@ -239,7 +250,7 @@ impl RawLatch {
         Ok(())
     }
 
-    /// The woken head looks at the latch. Returns whether it need not wait any more.
+    /// Lets the woken head re-check the latch. Returns whether its wait has ended.
     fn look(&self, queue: &mut Queue, waiter: &Waiter, is_late: bool, wakeup: &mut Wakeup) -> bool {
         loop {
             if waiter.signal() == Signal::Granted {
@@ -250,7 +261,8 @@ impl RawLatch {
             if word.fits(waiter.mode()) {
                 let run = word.room_for(queue.run());
                 let next = word.with_holders(run.0, run.1);
-                // Acquire: as in `try_enter`; those who are let in get it by their signal [O4].
+                // Acquire: as in `try_enter`; the other granted waiters acquire by their signal
+                // [O4].
                 if self.cas(
                     word,
                     next.with_queue(queue.queued_behind(run)),
@@ -259,8 +271,8 @@ impl RawLatch {
                     queue.grant(run.1, Some(waiter), wakeup);
                     return true;
                 }
-            // Relaxed: it says no more than that a release must see to the head again. If the latch came free meanwhile, it
-            // fails [O5].
+            // Relaxed: it only means that a release must notify the head again. If the latch has
+            // become free since the load, it fails [O5].
             } else if self.cas(word, word.looked(is_late), Ordering::Relaxed) {
                 waiter.set_signal(Signal::Waiting);
                 return false;
@@ -275,7 +287,7 @@ impl RawLatch {
         self.leave(|word| word.release(mode));
     }
 
-    /// The exclusive holder takes the latch out of use [O6].
+    /// The exclusive holder marks the latch as obsolete [O6].
     pub(super) fn retire(&self) {
         self.leave(Word::retire);
     }
@@ -284,7 +296,8 @@ impl RawLatch {
     fn leave(&self, owed: impl Fn(Word) -> Release) {
         let word = self.load();
         if let Release::Leave(next) = owed(word) {
-            // Release: what the caller did comes before the next holder, and before who reads the new version [O1] [O4].
+            // Release: the accesses of the caller happen before the next holder, and before each
+            // reader of the new version [O1] [O4].
             if self.cas(word, next, Ordering::Release) {
                 return;
             }
@@ -313,7 +326,8 @@ impl RawLatch {
         }
     }
 
-    /// Leaves where the queue has to say who is next, under its mutex. `false`: it has nothing to say any more.
+    /// Releases the latch under the mutex of its queue, where the queue decides the next holder.
+    /// Returns `false` if it need not decide any more.
     fn leave_to(
         &self,
         queue: &mut Queue,
@@ -334,9 +348,10 @@ impl RawLatch {
                 Release::HandOver(rest) => {
                     let run = rest.room_for(queue.run());
                     let next = rest.with_holders(run.0, run.1);
-                    // Release: as above, for who joins them and knows nothing but the word; they themselves learn it by their
-                    // signal. Nothing is to be acquired: since a head was woken nobody has shared, so this holder was
-                    // alone, and follows all others already [O4].
+                    // Release: as above, for readers that join the granted ones and acquire by the
+                    // word alone; the granted ones acquire by their signal. No acquire is needed:
+                    // since a head was woken no thread has shared, so this holder was alone, and
+                    // already follows all others [O4].
                     if self.cas(
                         word,
                         next.with_queue(queue.queued_behind(run)),
@@ -347,7 +362,8 @@ impl RawLatch {
                     }
                 }
                 Release::Dismiss(next) => {
-                    // Release: who finds the latch obsolete sees what was put in its place [O6].
+                    // Release: a thread that finds the latch obsolete sees the links that replaced
+                    // its node [O6].
                     if self.cas(word, next, Ordering::Release) {
                         loop {
                             let (_, n) = queue.run();

@@ -1,17 +1,17 @@
-//! The word of a latch: its version, who has it, and whether somebody waits.
+//! The word of a latch: its version, its holders, and whether a thread waits.
 //!
 //! | bits | meaning |
 //! |---|---|
-//! | 0 | queued: somebody waits |
-//! | 1 | woken: the head of the queue was woken and has not looked yet |
-//! | 2 | hand-off: the head has looked in vain too often, and is given the latch by its next release |
+//! | 0 | queued: a thread waits |
+//! | 1 | woken: the head of the queue was woken and has not yet re-checked the latch |
+//! | 2 | hand-off: the head has been bypassed too often; the next release grants it the latch |
 //! | 3 | held exclusively |
-//! | 4 | obsolete: for ever |
+//! | 4 | obsolete, permanently |
 //! | 5-15 | shared holders |
-//! | 16-63 | version: how often it has been given back by an exclusive holder, marked obsolete, or written in place |
+//! | 16-63 | version: the number of exclusive releases, marks and writes in place |
 //!
-//! Bits 0-2 change only under the queue's mutex, but that a release may leave the latch free and set bit 1 there. An
-//! optimistic reader looks at bits 3, 4 and 16-63 and at nothing else.
+//! Bits 0-2 change only under the queue's mutex, with one exception: a release may leave the latch
+//! free and set bit 1. An optimistic reader compares bits 3, 4 and 16-63 only.
 
 use core::fmt;
 
@@ -30,31 +30,31 @@ const WAITING: u64 = QUEUED | WOKEN | HAND_OFF;
 /// The bits that an optimistic reader compares.
 const CONTENT: u64 = EXCLUSIVE | OBSOLETE | !(ONE_VERSION - 1);
 
-/// Shared holders that are counted. One more waits as if the latch were held exclusively.
+/// The greatest number of shared holders. One more waits as if the latch were held exclusively.
 const MAX_READERS: u64 = READERS / ONE_READER;
 
-/// What a newcomer finds.
+/// The result for a thread that is not in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Entry {
-    /// Free to take, by a compare-and-swap to this.
+    /// The thread may enter, by a compare-and-swap to this word.
     Admit(Word),
-    /// Held in the way, or somebody waits and the newcomer shares.
+    /// The latch is held in a conflicting mode, or the thread shares and another one waits.
     Refuse,
-    /// Out of use.
+    /// The latch is obsolete.
     Obsolete,
 }
 
-/// What a holder that leaves owes.
+/// The action that a holder must perform as it releases the latch.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Release {
-    /// Nothing: others still hold it, nobody waits, or a woken waiter is on its way.
+    /// None: other threads still hold it, no thread waits, or a woken waiter is about to re-check.
     Leave(Word),
-    /// Wake the head of the queue; the latch is free meanwhile.
+    /// Wake the head of the queue; the latch is free until then.
     Wake(Word),
-    /// Give the latch, which is free in this word, to the head of the queue.
+    /// Grant the latch, which is free in this word, to the head of the queue.
     HandOver(Word),
-    /// It is obsolete: everybody who waits is to be told.
+    /// It is obsolete: all waiters must be notified.
     Dismiss(Word),
 }
 
@@ -114,13 +114,14 @@ impl Word {
         self.0 & (EXCLUSIVE | READERS) != 0
     }
 
-    /// What an optimistic reader has seen: the word without what does not concern it.
+    /// The part that an optimistic reader compares: the version and the bits for exclusive and
+    /// obsolete.
     #[inline(always)]
     pub(super) const fn content(self) -> u64 {
         self.0 & CONTENT
     }
 
-    /// This word when it is held exclusively from now on; `None` if it is held or obsolete.
+    /// Returns this word as held exclusively, or `None` if it is held or obsolete.
     #[inline(always)]
     pub(super) const fn taken(self) -> Option<Word> {
         if self.0 & (EXCLUSIVE | READERS | OBSOLETE) == 0 {
@@ -130,8 +131,8 @@ impl Word {
         }
     }
 
-    /// What somebody who is not in the queue may do. One who shares stands back for the queue, or a stream of them would
-    /// starve it.
+    /// The result for a thread that is not in the queue. A thread that shares yields to the queue,
+    /// or a stream of readers would starve it.
     #[inline(always)]
     pub(super) const fn enter(self, mode: Mode) -> Entry {
         if self.is_obsolete() {
@@ -144,7 +145,7 @@ impl Word {
         Entry::Admit(self.with_holders(mode, 1))
     }
 
-    /// Whether the holders leave room for one more in `mode`.
+    /// Returns whether the holders leave room for one more in `mode`.
     #[inline(always)]
     pub(super) const fn fits(self, mode: Mode) -> bool {
         match mode {
@@ -153,7 +154,7 @@ impl Word {
         }
     }
 
-    /// This word with `n` more holders, of whom there is room for one.
+    /// This word with `n` more holders; it must have room for them.
     pub(super) const fn with_holders(self, mode: Mode, n: u64) -> Self {
         match mode {
             Mode::Exclusive => Word(self.0 | EXCLUSIVE),
@@ -161,7 +162,7 @@ impl Word {
         }
     }
 
-    /// As many of a run at the head of a queue as there is room for.
+    /// As many waiters of a run at the head of a queue as there is room for.
     pub(super) fn room_for(self, run: (Mode, u64)) -> (Mode, u64) {
         match run.0 {
             Mode::Exclusive => run,
@@ -169,12 +170,12 @@ impl Word {
         }
     }
 
-    /// This word at its next version. Beyond the last one comes the first again.
+    /// This word at its next version. The last version is followed by the first.
     pub(super) const fn written(self) -> Self {
         Word(self.0.wrapping_add(ONE_VERSION))
     }
 
-    /// This word after one holder has left.
+    /// This word after one holder has released it.
     const fn released(self, mode: Mode) -> Self {
         match mode {
             Mode::Exclusive => Word(self.0 & !EXCLUSIVE).written(),
@@ -182,7 +183,7 @@ impl Word {
         }
     }
 
-    /// What a holder in `mode` owes when it leaves.
+    /// The action of a holder in `mode` that releases the latch.
     #[inline(always)]
     pub(super) const fn release(self, mode: Mode) -> Release {
         let rest = self.released(mode);
@@ -197,7 +198,7 @@ impl Word {
         }
     }
 
-    /// What the exclusive holder owes when it takes the latch out of use.
+    /// The action of an exclusive holder that marks the latch as obsolete.
     pub(super) const fn retire(self) -> Release {
         let rest = Word((self.released(Mode::Exclusive).0 | OBSOLETE) & !WAITING);
         if self.is_queued() {
@@ -207,7 +208,7 @@ impl Word {
         }
     }
 
-    /// This word with the queue's bits as `queue` wants them, and a head that has not been woken.
+    /// This word with the queue's bits set from `queue`, and a head that has not been woken.
     pub(super) const fn with_queue(self, queue: Queued) -> Self {
         let rest = self.0 & !WAITING;
         Word(match queue {
@@ -216,12 +217,12 @@ impl Word {
         })
     }
 
-    /// This word when somebody waits.
+    /// This word while a thread waits.
     pub(super) const fn queued(self) -> Self {
         Word(self.0 | QUEUED)
     }
 
-    /// This word when the woken head has looked in vain.
+    /// This word after the woken head has re-checked it without success.
     pub(super) const fn looked(self, is_late: bool) -> Self {
         let rest = Word(self.0 & !WOKEN);
         if is_late {
@@ -275,7 +276,7 @@ mod tests {
         assert_eq!(after(held.release(Mode::Exclusive)), Word::NEW);
     }
 
-    /// A write in place changes the version alone, whatever a forgotten guard has left.
+    /// A write in place changes only the version, including after a forgotten guard.
     #[test]
     fn a_write_in_place_makes_a_version() {
         let free = Word::NEW.written();

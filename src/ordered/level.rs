@@ -1,26 +1,29 @@
-//! Levels, and the keys that say which may be locked.
+//! Levels, and the tokens that prove which levels a thread may lock.
 
 use core::cell::Cell;
 use core::fmt;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 
-/// A level of locks. Implemented by [`levels!`](crate::levels), and by hand only at the price of the guarantee.
+/// A level of locks. [`levels!`](crate::levels) implements it; a manual implementation loses the
+/// guarantee.
 pub trait Level: 'static {
-    /// How many levels lie below it.
+    /// The number of levels below it.
     const RANK: u32;
 }
 
-/// Says that a lock of this level may be taken while one of level `L` is held. Implemented by [`levels!`](crate::levels); an
-/// implementation by hand that contradicts the ranks does not build where it is used.
+/// States that a thread may acquire a lock of this level while it holds one of level `L`.
+///
+/// [`levels!`](crate::levels) implements it. A manual implementation that contradicts the ranks
+/// does not compile where it is used.
 #[diagnostic::on_unimplemented(
-    message = "the level `{Self}` does not come after `{L}`, which is held here",
-    label = "this lock must be taken before those of level `{L}`",
-    note = "`levels!` lists the levels in the order in which they may be taken"
+    message = "lock order violation: the level `{Self}` is not above `{L}`, which is held here",
+    label = "this lock must be acquired before those of level `{L}`",
+    note = "`levels!` lists the levels in the order in which a thread may acquire them"
 )]
 pub trait Above<L: Level>: Level {}
 
-/// Where a thread begins: below all levels. No lock is of this level.
+/// The level below all others, at which a thread begins. No lock has this level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Bottom {}
 
@@ -28,10 +31,12 @@ impl Level for Bottom {
     const RANK: u32 = 0;
 }
 
-/// Declares levels of locks, the lowest first: a lock of one may be taken while locks of those before it are held.
+/// Declares levels of locks, lowest first. A thread may acquire a lock of a level while it holds
+/// locks of the levels before it.
 ///
-/// Each is a type of its own that has no values. With `after` a level of other levels, they all lie above that one; a key of a
-/// lower level of those is brought there by [`LevelToken::skip_to`](crate::ordered::LevelToken::skip_to).
+/// Each level is a type without values. With `after` and a level of another declaration, all levels
+/// of this one lie above that level. [`LevelToken::skip_to`](crate::ordered::LevelToken::skip_to)
+/// turns a token of a lower level into one of that level.
 ///
 /// # Examples
 /// ```
@@ -71,7 +76,7 @@ macro_rules! levels {
     };
 }
 
-/// One level after the other, with those that lie below it in brackets.
+/// One level after the other, with the levels below it in brackets.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __levels {
@@ -84,7 +89,8 @@ macro_rules! __levels {
         impl $crate::ordered::Level for $name {
             const RANK: u32 = <$last as $crate::ordered::Level>::RANK + 1;
         }
-        // Looked at where it is declared: two sets that lie above each other end here.
+        // Evaluated where it is declared: two sets of levels that lie above each other fail to
+        // compile here.
         const _: u32 = <$name as $crate::ordered::Level>::RANK;
 
         impl $crate::ordered::Above<$last> for $name {}
@@ -94,14 +100,15 @@ macro_rules! __levels {
     };
 }
 
-/// Says up to which level a thread holds locks: it may lock what lies above `L`.
+/// Proves up to which level a thread holds locks: the thread may lock any level above `L`.
 ///
-/// A lock lends it out for as long as its guard lives, and gives another. It takes no room, and stays on its thread.
+/// A lock borrows the token for as long as its guard lives, and returns a token of its own level. A
+/// token has no size, and stays on its thread.
 ///
 /// # Examples
 /// ```compile_fail,E0277
 /// let mut root = latchwork::ordered::RootToken::take().unwrap();
-/// std::thread::spawn(move || drop(root)); // a key is not `Send`
+/// std::thread::spawn(move || drop(root)); // a token is not `Send`
 /// ```
 /// ```
 /// let mut root = latchwork::ordered::RootToken::take().unwrap();
@@ -124,7 +131,10 @@ impl<L: Level> LevelToken<'_, L> {
         }
     }
 
-    /// The key for locks above `M`: what lies between is not locked under it.
+    /// Returns a token for locks above `M`. It cannot lock the levels between `L` and `M`.
+    ///
+    /// # Blocking
+    /// Never blocks.
     ///
     /// # Examples
     /// ```
@@ -136,14 +146,14 @@ impl<L: Level> LevelToken<'_, L> {
     /// let mut root = RootToken::take().unwrap();
     /// let key = root.skip_to::<Lower>();
     /// drop(key);
-    /// assert_eq!(*OrderedMutex::<Lower, _>::new(1).lock(&mut root).0, 1); // the key itself is as it was
+    /// assert_eq!(*OrderedMutex::<Lower, _>::new(1).lock(&mut root).0, 1); // `root` is unchanged
     /// ```
     #[inline(always)]
     pub fn skip_to<M: Above<L>>(&mut self) -> LevelToken<'_, M> {
         LevelToken::after::<L>()
     }
 
-    /// The key of a lock of this level, which was taken with a key of level `K`.
+    /// Returns the token for a lock of this level, which was acquired with a token of level `K`.
     #[inline(always)]
     pub(super) fn after<K: Level>() -> Self
     where
@@ -152,7 +162,7 @@ impl<L: Level> LevelToken<'_, L> {
         const {
             assert!(
                 L::RANK > K::RANK,
-                "an implementation of `Above` that contradicts the ranks of its levels"
+                "a manual implementation of `Above` contradicts the ranks of its levels: declare them with `levels!`"
             );
         }
         LevelToken::new()
@@ -168,28 +178,34 @@ impl<L: Level> fmt::Debug for LevelToken<'_, L> {
 }
 
 thread_local! {
-    /// Whether this thread's root key is taken. It has no destructor, so it is there to the end of the thread.
+    /// Whether this thread's root token exists. The variable has no destructor, so it is usable
+    /// until the thread ends.
     static TAKEN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The key that a thread begins with: one at a time on each thread, for all levels of the program.
+/// The token with which a thread begins: at most one on each thread, for all levels of the program.
 ///
-/// It derefs to [`LevelToken<'_, Bottom>`](LevelToken). Take it where the thread begins its work, and pass `&mut` to it, or a key that came
-/// from it, to what takes locks.
+/// It derefs to [`LevelToken<'_, Bottom>`](LevelToken). Call [`take`](Self::take) where the thread
+/// begins its work. Pass `&mut` to it, or to a token that a lock returned, to the functions that
+/// acquire locks.
 ///
 /// # Examples
 /// ```
 /// use latchwork::ordered::RootToken;
 /// let root = RootToken::take().expect("this thread has no other");
 /// assert!(RootToken::take().is_none());
-/// drop(root); // given back
+/// drop(root); // the next call succeeds
 /// std::mem::forget(RootToken::take());
-/// assert!(RootToken::take().is_none()); // for ever
+/// assert!(RootToken::take().is_none()); // a forgotten token is never returned
 /// ```
 pub struct RootToken(LevelToken<'static, Bottom>);
 
 impl RootToken {
-    /// Takes this thread's root key; `None` while it is taken. One that is forgotten stays taken.
+    /// Returns this thread's root token, or `None` while it exists already. A forgotten one is
+    /// never available again.
+    ///
+    /// # Blocking
+    /// Never blocks.
     pub fn take() -> Option<Self> {
         let is_taken = TAKEN.replace(true);
         (!is_taken).then(|| RootToken(LevelToken::new()))

@@ -1,23 +1,29 @@
-//! Locks that are taken in one order: checked by the compiler, or learned while the program runs.
+//! Locks that are acquired in one order, which the compiler checks, or which the program learns
+//! while it runs.
 //!
-//! Threads that take locks in one order do not wait for each other in a ring. There are two ways to know that they do:
+//! Threads that acquire locks in one order cannot wait for each other in a cycle. There are two
+//! ways to check the order:
 //!
-//! | | checks | costs |
+//! | | when it checks | cost |
 //! |---|---|---|
-//! | [`OrderedMutex`], [`OrderedRwLock`] | before the program runs: a lock of a lower level does not compile while a higher one is held | nothing: the same instructions as `parking_lot`'s |
-//! | [`checked::Mutex`], [`checked::RwLock`] | the first time that two locks are taken the other way round, whether or not it would have blocked | nothing in release builds; a look at a global graph in debug builds |
+//! | [`OrderedMutex`], [`OrderedRwLock`] | at compile time | none: as `parking_lot` |
+//! | [`checked::Mutex`], [`checked::RwLock`] | at each acquisition | none in release builds |
+//!
+//! With the first pair, a program that acquires a lower level while a higher one is held does not
+//! compile. The second pair panics the first time that two locks are acquired in the reverse order,
+//! whether or not the thread would have blocked. In debug builds it searches a global graph.
 //!
 //! # Levels
-//! [`levels!`](crate::levels) declares them, the lowest first. A thread takes one [`RootToken`], and a lock takes a key and gives a guard and the key for what may
-//! come next:
+//! [`levels!`](crate::levels) declares them, lowest first. A thread has one [`RootToken`]. A lock
+//! borrows a token, and returns a guard and the token for the locks that may follow:
 //!
 //! ```
 //! use latchwork::ordered::{OrderedMutex, RootToken};
 //!
 //! latchwork::levels! {
-//!     /// Taken first.
+//!     /// Acquired first.
 //!     pub Accounts;
-//!     /// Taken last.
+//!     /// Acquired last.
 //!     pub Ledger;
 //! }
 //! static ACCOUNTS: OrderedMutex<Accounts, [i64; 2]> = OrderedMutex::new([100, 0]);
@@ -31,7 +37,8 @@
 //! ledger.push(30);
 //! ```
 //!
-//! The other way round does not compile, and neither does a second lock of one level, nor one with a key that is lent out:
+//! The reverse order does not compile. Neither does a second lock of one level, or a lock with a
+//! token that is borrowed already:
 //!
 //! ```compile_fail,E0277
 //! # use latchwork::ordered::{OrderedMutex, RootToken};
@@ -43,10 +50,10 @@
 //! # static LEDGER: OrderedMutex<Ledger, Vec<i64>> = OrderedMutex::new(Vec::new());
 //! let mut root = RootToken::take().expect("this thread has no other");
 //! let (ledger, mut key) = LEDGER.lock(&mut root);
-//! let (accounts, _) = ACCOUNTS.lock(&mut key); // the level `Accounts` does not come after `Ledger`
+//! let (accounts, _) = ACCOUNTS.lock(&mut key); // the level `Accounts` is not above `Ledger`
 //! ```
 //!
-//! A function that takes locks says from which levels it may be called:
+//! A function that acquires locks declares the levels from which it may be called:
 //!
 //! ```
 //! # use latchwork::ordered::{Above, LevelToken, Level, OrderedMutex, RootToken};
@@ -64,25 +71,35 @@
 //! record(30, &mut RootToken::take().expect("this thread has no other"));
 //! ```
 //!
-//! # Why no ring of waits is possible
-//! A thread has one root key at a time, for all levels of the program. Each guard borrows the key that it was taken with, so while it
-//! is there the thread can only use the key that came with it, or one that came later. So a thread waits only for levels above
-//! all that it holds; along a ring of waits the level would rise for ever. Keys and guards stay on their thread.
+//! # Why no cycle of waits is possible
+//! A thread has one root token at a time, for all levels of the program. Each guard borrows the
+//! token that its lock used. While the guard lives, the thread can use only the token that was
+//! returned with it, or a later one. So a thread waits only for levels above all levels that it
+//! holds. Along a cycle of waits the level would rise indefinitely. Tokens and guards stay on their
+//! thread.
 //!
-//! *Forgetting.* A forgotten guard keeps its lock for ever, as anywhere: whoever wants it waits for ever, in any order. A forgotten
-//! root key is never given back: [`RootToken::take`] finds none on that thread from then on, and no second one appears beside guards
-//! that may be alive. To panic, or to return early, drops guards and then keys.
+//! *Blocking.* Each lock blocks the thread, and has no async form. On a current-thread runtime it
+//! can hang indefinitely if a task awaits while it holds a guard, because the holder never runs.
+//! Release each guard before an `await`. A guard is not `Send`, so most multi-threaded executors
+//! reject a task that does not.
 //!
-//! *What it does not see.* Other locks, channels, joins: to wait for them under a guard is not ordered by anything. Two sets of levels
-//! that are declared apart have no order between them, and no key leads from one into the other; [`levels!`](crate::levels) with `after` puts one
-//! above the other.
+//! *Forgetting.* A forgotten guard keeps its lock locked indefinitely, as for any mutex: each
+//! thread that waits for it hangs, in any order. After a root token is forgotten,
+//! [`RootToken::take`] returns `None` on that thread. So no second token can exist beside guards
+//! that may live. A panic and an early return drop guards before tokens.
+//!
+//! *Limits.* The order does not include other locks, channels and joins: a thread that waits for
+//! them under a guard may deadlock. Two sets of levels that are declared apart have no order, and
+//! no token leads from one to the other. [`levels!`](crate::levels) with `after` orders one above
+//! the other.
 //!
 //! # Several locks of one level
-//! [`OrderedMutex::lock_all`] takes them in the order of their addresses, as one step.
+//! [`OrderedMutex::lock_all`] acquires them in the order of their addresses, as one step.
 //!
 //! # Sources
-//! Levels by tokens are an old idea; the shape here is that of netstack3's `lock-order`. Learning is that of Linux' lockdep and of
-//! `tracing-mutex`, by lock and not by class: it needs no names, and has nothing to say of locks that it has not seen.
+//! Levels by tokens are an old idea; this design follows netstack3's `lock-order`. Learning follows
+//! Linux' lockdep and `tracing-mutex`, by lock and not by class. So it needs no names, and does not
+//! check locks that it has not seen.
 
 pub mod checked;
 mod level;
@@ -93,10 +110,11 @@ pub use level::{Above, Bottom, Level, LevelToken, RootToken};
 pub use mutex::{OrderedMutex, OrderedMutexGuard};
 pub use rwlock::{OrderedReadGuard, OrderedRwLock, OrderedWriteGuard};
 
-/// Locks all of `locks` in the order of their addresses. The guards come in the order of the iterator.
+/// Locks all of `locks` in the order of their addresses. Returns the guards in the order of the
+/// iterator.
 ///
 /// # Panics
-/// If one is there twice; nothing is locked then.
+/// Panics if a lock occurs twice; nothing is locked then.
 fn lock_by_address<'g, L: 'g, G>(
     locks: impl IntoIterator<Item = &'g L>,
     lock: impl Fn(&'g L) -> G,
@@ -108,7 +126,10 @@ fn lock_by_address<'g, L: 'g, G>(
     let twice = order
         .windows(2)
         .any(|two| address(&two[0]) == address(&two[1]));
-    assert!(!twice, "one lock is given twice, and would wait for itself");
+    assert!(
+        !twice,
+        "a call that locks several locks got one lock twice, and would deadlock with itself: pass each lock once"
+    );
     let mut guards: Vec<_> = locks.iter().map(|_| None).collect();
     for place in order {
         guards[place] = Some(lock(locks[place]));

@@ -6,9 +6,10 @@ use core::ops::{Deref, DerefMut};
 
 use super::{Above, Level, LevelToken, lock_by_address};
 
-/// A `parking_lot` mutex of level `L`, which takes a [`LevelToken`] of a lower level to lock. See [the module](super).
+/// A `parking_lot` mutex of level `L`, which borrows a [`LevelToken`] of a lower level to lock. See
+/// [the module](super).
 ///
-/// No poisoning: a panic under the guard unlocks.
+/// The mutex has no poisoning: a panic under the guard unlocks it.
 ///
 /// # Examples
 /// ```
@@ -21,7 +22,7 @@ use super::{Above, Level, LevelToken, lock_by_address};
 /// names.lock(&mut root).0.push("a");
 /// assert_eq!(names.into_inner(), ["a"]);
 /// ```
-/// To lock the same mutex again would be to wait for itself, and does not compile:
+/// A second lock of the same mutex would deadlock, and does not compile:
 /// ```compile_fail,E0277
 /// # use latchwork::ordered::{OrderedMutex, RootToken};
 /// # latchwork::levels! {
@@ -32,7 +33,7 @@ use super::{Above, Level, LevelToken, lock_by_address};
 /// let (one, mut key) = names.lock(&mut root);
 /// let (two, _) = names.lock(&mut key);
 /// ```
-/// Nor does it with the key that is lent to the first guard:
+/// A second lock with the token that the first guard borrows does not compile either:
 /// ```compile_fail,E0499
 /// # use latchwork::ordered::{OrderedMutex, RootToken};
 /// # latchwork::levels! {
@@ -51,7 +52,7 @@ pub struct OrderedMutex<L, T: ?Sized> {
 }
 
 impl<L: Level, T> OrderedMutex<L, T> {
-    /// Makes an unlocked mutex.
+    /// Makes an unlocked mutex of level `L`.
     pub const fn new(value: T) -> Self {
         OrderedMutex {
             level: PhantomData,
@@ -64,14 +65,17 @@ impl<L: Level, T> OrderedMutex<L, T> {
         self.inner.into_inner()
     }
 
-    /// Locks several mutexes of one level, in the order of their addresses, so that whoever else does so is in no ring with the caller. The
-    /// guards come in the order of the iterator.
+    /// Locks several mutexes of one level, in the order of their addresses. Returns the guards in
+    /// the order of the iterator.
+    ///
+    /// Calls that acquire locks of one level this way cannot deadlock with each other.
     ///
     /// # Blocking
-    /// Until all of them are locked, while it holds some.
+    /// Blocks the thread until all mutexes are locked, and holds some of them during the wait.
+    /// There is no async form: see [the module](super).
     ///
     /// # Panics
-    /// If a mutex is given twice; nothing is locked then.
+    /// Panics if a mutex occurs twice; nothing is locked then.
     ///
     /// # Examples
     /// ```
@@ -101,10 +105,16 @@ impl<L: Level, T> OrderedMutex<L, T> {
 }
 
 impl<L: Level, T: ?Sized> OrderedMutex<L, T> {
-    /// Locks, and returns the guard and the key for what may be locked under it.
+    /// Locks the mutex. Returns the guard, and the token for the levels that may be locked under
+    /// it.
     ///
     /// # Blocking
-    /// Until nobody else holds it.
+    /// Blocks the thread until no other thread holds the mutex. On a current-thread runtime it can
+    /// hang indefinitely if a task awaits while it holds the guard. There is no async form: see
+    /// [the module](super).
+    ///
+    /// # Deadlocks
+    /// Cannot deadlock with other locks of levels, because the type system orders them.
     #[inline]
     pub fn lock<'g, K: Level>(
         &'g self,
@@ -119,7 +129,10 @@ impl<L: Level, T: ?Sized> OrderedMutex<L, T> {
         )
     }
 
-    /// As [`lock`](Self::lock), if it would not block.
+    /// Locks the mutex as [`lock`](Self::lock) does if it is free, and returns `None` otherwise.
+    ///
+    /// # Blocking
+    /// Never blocks.
     #[inline]
     pub fn try_lock<'g, K: Level>(
         &'g self,
@@ -132,12 +145,13 @@ impl<L: Level, T: ?Sized> OrderedMutex<L, T> {
         Some((OrderedMutexGuard::new(guard), LevelToken::after::<K>()))
     }
 
-    /// Returns whether somebody holds it: over by the time that the caller looks at it.
+    /// Returns whether a thread holds the mutex. The result may be out of date when the caller
+    /// reads it.
     pub fn is_locked(&self) -> bool {
         self.inner.is_locked()
     }
 
-    /// Returns the value, which nobody else can reach: no key is needed.
+    /// Returns the value. The caller borrows the mutex exclusively, so no token is needed.
     pub fn get_mut(&mut self) -> &mut T {
         self.inner.get_mut()
     }
@@ -164,11 +178,12 @@ impl<L, T: ?Sized + fmt::Debug> fmt::Debug for OrderedMutex<L, T> {
     }
 }
 
-/// A locked [`OrderedMutex`]. It stays on its thread, whose order it is part of.
+/// Holds an [`OrderedMutex`], and unlocks it when it is dropped. The guard stays on its thread, to
+/// whose order it belongs.
 #[must_use = "the mutex is unlocked at once"]
 pub struct OrderedMutexGuard<'g, T: ?Sized> {
     inner: parking_lot::MutexGuard<'g, T>,
-    // Whatever `parking_lot` was built with.
+    // Not `Send`, whatever the features of `parking_lot`.
     stays: PhantomData<*const ()>,
 }
 

@@ -6,9 +6,11 @@ use core::ops::{Deref, DerefMut};
 
 use super::{Above, Level, LevelToken, lock_by_address};
 
-/// A `parking_lot` read-write lock of level `L`, which takes a [`LevelToken`] of a lower level to lock. See [the module](super).
+/// A `parking_lot` read-write lock of level `L`, which borrows a [`LevelToken`] of a lower level to
+/// lock. See [the module](super).
 ///
-/// A thread that reads cannot read again by accident, which might wait for a writer that waits for it.
+/// A thread that reads cannot read again by accident. A second read may wait for a writer, which
+/// waits for the first one.
 ///
 /// # Examples
 /// ```
@@ -25,7 +27,7 @@ use super::{Above, Level, LevelToken, lock_by_address};
 /// cache.push(*config);
 /// assert_eq!(*cache, [2]);
 /// ```
-/// To read twice does not compile:
+/// A second read does not compile:
 /// ```compile_fail,E0277
 /// # use latchwork::ordered::{OrderedRwLock, RootToken};
 /// # latchwork::levels! {
@@ -43,7 +45,7 @@ pub struct OrderedRwLock<L, T: ?Sized> {
 }
 
 impl<L: Level, T> OrderedRwLock<L, T> {
-    /// Makes an unlocked lock.
+    /// Makes an unlocked lock of level `L`.
     pub const fn new(value: T) -> Self {
         OrderedRwLock {
             level: PhantomData,
@@ -56,13 +58,15 @@ impl<L: Level, T> OrderedRwLock<L, T> {
         self.inner.into_inner()
     }
 
-    /// Locks for reading several locks of one level, in the order of their addresses. The guards come in the order of the iterator.
+    /// Locks several locks of one level for reading, in the order of their addresses. Returns the
+    /// guards in the order of the iterator.
     ///
     /// # Blocking
-    /// Until all of them are locked, while it holds some.
+    /// Blocks the thread until all locks are acquired, and holds some of them during the wait.
+    /// There is no async form: see [the module](super).
     ///
     /// # Panics
-    /// If a lock is given twice; nothing is locked then.
+    /// Panics if a lock occurs twice; nothing is locked then.
     pub fn read_all<'g, K: Level>(
         locks: impl IntoIterator<Item = &'g Self>,
         _: &'g mut LevelToken<'_, K>,
@@ -75,13 +79,15 @@ impl<L: Level, T> OrderedRwLock<L, T> {
         (guards, LevelToken::after::<K>())
     }
 
-    /// Locks for writing several locks of one level, in the order of their addresses. The guards come in the order of the iterator.
+    /// Locks several locks of one level for writing, in the order of their addresses. Returns the
+    /// guards in the order of the iterator.
     ///
     /// # Blocking
-    /// Until all of them are locked, while it holds some.
+    /// Blocks the thread until all locks are acquired, and holds some of them during the wait.
+    /// There is no async form: see [the module](super).
     ///
     /// # Panics
-    /// If a lock is given twice; nothing is locked then.
+    /// Panics if a lock occurs twice; nothing is locked then.
     pub fn write_all<'g, K: Level>(
         locks: impl IntoIterator<Item = &'g Self>,
         _: &'g mut LevelToken<'_, K>,
@@ -96,10 +102,16 @@ impl<L: Level, T> OrderedRwLock<L, T> {
 }
 
 impl<L: Level, T: ?Sized> OrderedRwLock<L, T> {
-    /// Locks for reading, and returns the guard and the key for what may be locked under it.
+    /// Locks for reading. Returns the guard, and the token for the levels that may be locked under
+    /// it.
     ///
     /// # Blocking
-    /// While somebody writes, or waits to.
+    /// Blocks the thread while another thread writes, or waits to write. On a current-thread
+    /// runtime it can hang indefinitely if a task awaits while it holds a guard. There is no async
+    /// form: see [the module](super).
+    ///
+    /// # Deadlocks
+    /// Cannot deadlock with other locks of levels, because the type system orders them.
     #[inline]
     pub fn read<'g, K: Level>(
         &'g self,
@@ -114,7 +126,11 @@ impl<L: Level, T: ?Sized> OrderedRwLock<L, T> {
         )
     }
 
-    /// As [`read`](Self::read), if it would not block.
+    /// Locks for reading as [`read`](Self::read) does if that does not wait, and returns `None`
+    /// otherwise.
+    ///
+    /// # Blocking
+    /// Never blocks.
     #[inline]
     pub fn try_read<'g, K: Level>(
         &'g self,
@@ -127,10 +143,16 @@ impl<L: Level, T: ?Sized> OrderedRwLock<L, T> {
         Some((OrderedReadGuard::new(guard), LevelToken::after::<K>()))
     }
 
-    /// Locks for writing, and returns the guard and the key for what may be locked under it.
+    /// Locks for writing. Returns the guard, and the token for the levels that may be locked under
+    /// it.
     ///
     /// # Blocking
-    /// Until nobody else holds it.
+    /// Blocks the thread until no other thread holds the lock. On a current-thread runtime it can
+    /// hang indefinitely if a task awaits while it holds a guard. There is no async form: see [the
+    /// module](super).
+    ///
+    /// # Deadlocks
+    /// Cannot deadlock with other locks of levels, because the type system orders them.
     #[inline]
     pub fn write<'g, K: Level>(
         &'g self,
@@ -145,7 +167,11 @@ impl<L: Level, T: ?Sized> OrderedRwLock<L, T> {
         )
     }
 
-    /// As [`write`](Self::write), if it would not block.
+    /// Locks for writing as [`write`](Self::write) does if that does not wait, and returns `None`
+    /// otherwise.
+    ///
+    /// # Blocking
+    /// Never blocks.
     #[inline]
     pub fn try_write<'g, K: Level>(
         &'g self,
@@ -158,12 +184,13 @@ impl<L: Level, T: ?Sized> OrderedRwLock<L, T> {
         Some((OrderedWriteGuard::new(guard), LevelToken::after::<K>()))
     }
 
-    /// Returns whether somebody holds it: over by the time that the caller looks at it.
+    /// Returns whether a thread holds the lock. The result may be out of date when the caller reads
+    /// it.
     pub fn is_locked(&self) -> bool {
         self.inner.is_locked()
     }
 
-    /// Returns the value, which nobody else can reach: no key is needed.
+    /// Returns the value. The caller borrows the lock exclusively, so no token is needed.
     pub fn get_mut(&mut self) -> &mut T {
         self.inner.get_mut()
     }
@@ -190,11 +217,12 @@ impl<L, T: ?Sized + fmt::Debug> fmt::Debug for OrderedRwLock<L, T> {
     }
 }
 
-/// An [`OrderedRwLock`] that is locked for reading. It stays on its thread, whose order it is part of.
+/// Holds an [`OrderedRwLock`] for reading, and unlocks it when it is dropped. The guard stays on
+/// its thread, to whose order it belongs.
 #[must_use = "the lock is unlocked at once"]
 pub struct OrderedReadGuard<'g, T: ?Sized> {
     inner: parking_lot::RwLockReadGuard<'g, T>,
-    // Whatever `parking_lot` was built with.
+    // Not `Send`, whatever the features of `parking_lot`.
     stays: PhantomData<*const ()>,
 }
 
@@ -223,11 +251,12 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for OrderedReadGuard<'_, T> {
     }
 }
 
-/// An [`OrderedRwLock`] that is locked for writing. It stays on its thread, whose order it is part of.
+/// Holds an [`OrderedRwLock`] for writing, and unlocks it when it is dropped. The guard stays on
+/// its thread, to whose order it belongs.
 #[must_use = "the lock is unlocked at once"]
 pub struct OrderedWriteGuard<'g, T: ?Sized> {
     inner: parking_lot::RwLockWriteGuard<'g, T>,
-    // Whatever `parking_lot` was built with.
+    // Not `Send`, whatever the features of `parking_lot`.
     stays: PhantomData<*const ()>,
 }
 
