@@ -1,5 +1,5 @@
-//! Locks that are acquired in one order, which the compiler checks, or which the program learns
-//! while it runs.
+//! Locks that are acquired in one order: the compiler checks it, or the program checks it while it
+//! runs.
 //!
 //! Threads that acquire locks in one order cannot wait for each other in a cycle. There are two
 //! ways to check the order:
@@ -11,7 +11,8 @@
 //!
 //! With the first pair, a program that acquires a lower level while a higher one is held does not
 //! compile. The second pair panics the first time that two locks are acquired in the reverse order,
-//! whether or not the thread would have blocked. In debug builds it searches a global graph.
+//! whether or not the thread would have blocked. It searches a global graph in debug builds and
+//! with the feature `order-checks`.
 //!
 //! # Levels
 //! [`levels!`](crate::levels) declares them, lowest first. A thread has one [`RootToken`]. A lock
@@ -97,9 +98,9 @@
 //! [`OrderedMutex::lock_all`] acquires them in the order of their addresses, as one step.
 //!
 //! # Sources
-//! Levels by tokens are an old idea; this design follows netstack3's `lock-order`. Learning follows
-//! Linux' lockdep and `tracing-mutex`, by lock and not by class. So it needs no names, and does not
-//! check locks that it has not seen.
+//! Levels by tokens are an old idea; this design follows netstack3's `lock-order`. Recorded orders
+//! follow Linux' lockdep and `tracing-mutex`, by lock and not by class. So they need no names, and
+//! do not check locks that the program has not acquired.
 
 pub mod checked;
 mod level;

@@ -302,7 +302,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     pub fn release_all(&mut self) {
         self.settle();
         self.savepoints.clear();
-        // The record first, then the act: should a waker panic, what the graph lists is true [D1].
+        // The record first, then the act: should a waker panic, the graph is correct [D1].
         if core::mem::take(&mut self.announced) {
             let id = self.owner.id;
             drop(self.table.sessions.with(|waits| waits.graph.exit(id)));

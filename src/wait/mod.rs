@@ -1,7 +1,7 @@
-//! How to wait: spin a little, then queue and sleep.
+//! How a thread or task waits: it spins a little, then queues and parks.
 //!
-//! A [`Waiter`] is one thread or task in one [`Queue`]; who may touch what of it, and when, is in
-//! PROTOCOL.md beside this file.
+//! A [`Waiter`] is one thread or task in one [`Queue`]. PROTOCOL.md beside this file states which
+//! thread may access which part of it, and when.
 
 mod nested;
 mod queue;

@@ -1,15 +1,17 @@
 //! Wakers that poll inline: how deep their calls nest on one stack.
 //!
-//! A waker may poll its task at once, and the task may unlock what the next task waits for, whose waker does the same. Nested
-//! calls would be as deep as the queue is long. Here a thread nests them up to a limit. The innermost call that it
-//! makes runs all deeper ones itself, one after the other, in the order in which they were due.
+//! A waker may poll its task at once. The task may release a lock, which wakes the next task, whose
+//! waker does the same. Nested calls would be as deep as the queue is long. Here a thread nests
+//! them up to a limit. The innermost call within the limit runs all deeper ones itself, one after
+//! the other, in their order.
 //!
-//! Below the limit nothing changes: each waker runs before the call that notifies it returns. A waker beyond it runs when the
-//! waker at the limit has returned. Threads are unparked at once at any depth.
+//! Below the limit nothing changes: each waker runs before the call that notifies it returns. A
+//! waker beyond it runs when the waker at the limit has returned. Threads are unparked at once at
+//! any depth.
 //!
 //! # Unwinding
-//! A waker that panics does not keep the postponed ones from running. The first panic is passed on, by the call at the limit; a
-//! second panic aborts the process, as it does among the wakers of one grant.
+//! If a waker panics, the postponed wakers still run. The call at the limit propagates the first
+//! panic. A second panic aborts the process, as among the wakers of one grant.
 
 use std::task::Waker;
 
@@ -21,11 +23,12 @@ mod imp {
 
     use super::Waker;
 
-    /// Calls of wakers that one stack nests. Each takes the stack of a poll. Not found by measurement.
+    /// The greatest number of nested calls of wakers on one stack. Each uses the stack of a poll.
+    /// Not found by measurement.
     const MAX_NESTED: u32 = 16;
 
-    // Neither has a destructor, so that both work in the destructors of other thread-locals. The list is empty, and without
-    // memory, unless a waker at the limit runs.
+    // Neither has a destructor, so that both work in the destructors of other thread-locals. The
+    // list is empty, and without memory, unless a waker at the limit runs.
     thread_local! {
         static NESTED: Cell<u32> = const { Cell::new(0) };
         static POSTPONED: Cell<ManuallyDrop<VecDeque<Waker>>> =
@@ -40,7 +43,8 @@ mod imp {
         result
     }
 
-    /// One nested call, which ends when this is dropped. Kept nowhere but in the count, which is cheaper.
+    /// One nested call, which ends when this is dropped. Only the count records it, which is
+    /// cheaper.
     struct Nested;
 
     impl Nested {
@@ -75,7 +79,7 @@ mod imp {
             return postponed(|wakers| wakers.push_back(waker));
         }
         let _nested = Nested::begin();
-        // Dropped first: a waker that panics leaves the others to it.
+        // Dropped first: if a waker panics, this runs the others.
         let rest = Rest;
         waker.wake();
         run_postponed();
@@ -88,7 +92,7 @@ mod imp {
         }
     }
 
-    /// Runs what is postponed, and frees the list.
+    /// Runs the postponed wakers, and frees the list.
     struct Rest;
 
     impl Drop for Rest {
@@ -99,7 +103,7 @@ mod imp {
     }
 }
 
-/// A model has no queue that is deep.
+/// A model has no deep queue.
 #[cfg(any(latchwork_loom, latchwork_shuttle))]
 mod imp {
     use super::Waker;

@@ -1,7 +1,7 @@
 //! A first-in, first-out list of waiters, linked through the waiters themselves.
 //!
-//! The list owns one reference to each waiter in it. Adding, removing from the middle and taking
-//! the head are O(1); nothing is allocated beyond the waiter.
+//! The list owns one reference to each waiter in it. To add a waiter, to remove one from the middle
+//! and to remove the head are O(1). The list allocates nothing beyond the waiter.
 #![allow(unsafe_code)]
 
 use core::ptr::NonNull;
@@ -28,7 +28,7 @@ impl Links {
         }
     }
 
-    /// Exchanges the notification; what was there is dropped.
+    /// Replaces the notification and drops the previous one.
     #[cfg(not(any(latchwork_loom, latchwork_shuttle)))]
     pub(super) fn notify_by(&mut self, notify: Option<Notify>) {
         self.notify = notify;
@@ -38,7 +38,7 @@ impl Links {
 /// Calls `f` with the links of `waiter`.
 ///
 /// # Safety
-/// `waiter` is alive, and the caller has its links to itself [W1].
+/// `waiter` must be alive, and the caller must have exclusive access to its links [W1].
 unsafe fn links<R>(waiter: NonNull<Waiter>, f: impl FnOnce(&mut Links) -> R) -> R {
     // SAFETY: alive, by the caller's contract.
     let waiter = unsafe { waiter.as_ref() };
@@ -49,7 +49,7 @@ unsafe fn links<R>(waiter: NonNull<Waiter>, f: impl FnOnce(&mut Links) -> R) -> 
     })
 }
 
-/// Gives one reference away as an address, for `Arc::from_raw` to take back.
+/// Turns one reference into an address, which `Arc::from_raw` turns back.
 fn into_node(waiter: Arc<Waiter>) -> NonNull<Waiter> {
     NonNull::new(Arc::into_raw(waiter).cast_mut()).expect("a reference is not null")
 }
@@ -62,8 +62,8 @@ pub(crate) struct Queue {
     writers: usize,
 }
 
-// SAFETY: links are touched by one thread at a time [W1]; what is in them, a notification, may be
-// used and dropped on any thread; the rest of a waiter is an atomic and plain data.
+// SAFETY: links are accessed by one thread at a time [W1]. The notification in them may be used and
+// dropped on any thread. The rest of a waiter is an atomic and plain data.
 unsafe impl Send for Waiter {}
 // SAFETY: as above.
 unsafe impl Sync for Waiter {}
@@ -101,7 +101,7 @@ impl Queue {
 
     pub(crate) fn push(&mut self, waiter: Arc<Waiter>) {
         self.writers += usize::from(waiter.mode() == Mode::Exclusive);
-        // The queue's reference; `unlink` takes it back.
+        // The queue's reference; `unlink` turns it back into an `Arc`.
         let node = into_node(waiter);
         let tail = self.tail.replace(node);
         // SAFETY: the node is alive by the reference above and in no other list, so its links are
@@ -114,8 +114,8 @@ impl Queue {
         }
     }
 
-    /// Puts a waiter before all others. A head that was told to look is the head no more, and told to
-    /// wait.
+    /// Inserts a waiter before all others. A head that was woken to re-check is no longer the head,
+    /// and waits again.
     pub(crate) fn push_front(&mut self, waiter: Arc<Waiter>) {
         if let Some(head) = self.head()
             && head.signal() == Signal::Woken
@@ -123,7 +123,7 @@ impl Queue {
             head.set_signal(Signal::Waiting);
         }
         self.writers += usize::from(waiter.mode() == Mode::Exclusive);
-        // The queue's reference; `unlink` takes it back.
+        // The queue's reference; `unlink` turns it back into an `Arc`.
         let node = into_node(waiter);
         let head = self.head.replace(node);
         // SAFETY: the node is alive by the reference above and in no other list, so its links are
@@ -136,10 +136,10 @@ impl Queue {
         }
     }
 
-    /// Takes a waiter out of the list.
+    /// Removes a waiter from the list.
     ///
     /// # Safety
-    /// `node` is linked in this queue.
+    /// `node` must be linked in this queue.
     unsafe fn unlink(&mut self, node: NonNull<Waiter>) -> Arc<Waiter> {
         // SAFETY: linked, so alive and this queue's [W1].
         let (prev, next) = unsafe { links(node, |l| (l.prev.take(), l.next.take())) };
@@ -153,28 +153,29 @@ impl Queue {
             Some(next) => unsafe { links(next, |l| l.prev = prev) },
             None => self.tail = prev,
         }
-        // SAFETY: the reference that `push` forgot; it is taken back once, because the node is
-        // linked no more.
+        // SAFETY: the reference that `push` forgot; it is turned back once, because the node is no
+        // longer linked.
         let waiter = unsafe { Arc::from_raw(node.as_ptr()) };
         self.writers -= usize::from(waiter.mode() == Mode::Exclusive);
         waiter
     }
 
-    /// Takes out a waiter that has not been granted the key.
+    /// Removes a waiter that has not been granted the key.
     ///
     /// # Safety
-    /// `waiter` is in this queue.
+    /// `waiter` must be in this queue.
     pub(crate) unsafe fn remove(&mut self, waiter: &Arc<Waiter>) -> Arc<Waiter> {
-        // The address as `Arc` knows it, which reaches the counts beside the waiter.
+        // The address as `Arc` returns it, which reaches the counts beside the waiter.
         let node = NonNull::new(Arc::as_ptr(waiter).cast_mut()).expect("a reference is not null");
         // SAFETY: linked, by the caller's contract.
         unsafe { self.unlink(node) }
     }
 
-    /// Takes a waiter out from wherever it is, tells it how its wait has ended, and adds it to `wakeup`.
+    /// Removes a waiter at any position, sets the signal that ends its wait, and adds it to
+    /// `wakeup`.
     ///
     /// # Safety
-    /// `waiter` is in this queue.
+    /// `waiter` must be in this queue.
     pub(crate) unsafe fn end(&mut self, waiter: &Arc<Waiter>, signal: Signal, wakeup: &mut Wakeup) {
         // SAFETY: linked, by the caller's contract.
         let waiter = unsafe { self.remove(waiter) };
@@ -183,7 +184,7 @@ impl Queue {
     }
 
     /// The waiters that may hold the key at once: the head, and if it reads, all readers that
-    /// directly follow it. Returns their mode and number; 0 when nobody waits.
+    /// directly follow it. Returns their mode and number; 0 if no thread waits.
     pub(crate) fn run(&self) -> (Mode, u64) {
         let Some(head) = self.head() else {
             return (Mode::Shared, 0);
@@ -205,7 +206,7 @@ impl Queue {
         (Mode::Shared, n)
     }
 
-    /// What [`queued`](Self::queued) will say once the run is out.
+    /// The result of [`queued`](Self::queued) once the run has left.
     pub(crate) fn queued_behind(&self, run: (Mode, u64)) -> Queued {
         let writers = self.writers - usize::from(run.0 == Mode::Exclusive && run.1 > 0);
         let mut last = self.head;
@@ -222,7 +223,8 @@ impl Queue {
         }
     }
 
-    /// What [`queued`](Self::queued) will say once one waiter of this mode is out that is not alone here.
+    /// The result of [`queued`](Self::queued) once one of several waiters has left, which has this
+    /// mode.
     pub(crate) fn queued_without(&self, mode: Mode) -> Queued {
         match self.writers - usize::from(mode == Mode::Exclusive) {
             0 => Queued::Readers,
@@ -230,7 +232,7 @@ impl Queue {
         }
     }
 
-    /// Takes the first `n` waiters out, tells them that they hold the key, and adds those to
+    /// Removes the first `n` waiters, grants them the key by their signal, and adds those to
     /// `wakeup` that are not `me`.
     pub(crate) fn grant(&mut self, n: u64, me: Option<&Waiter>, wakeup: &mut Wakeup) {
         for _ in 0..n {
@@ -244,10 +246,10 @@ impl Queue {
         }
     }
 
-    /// Gives `waiter` another notification, and returns the one that it had.
+    /// Replaces the notification of `waiter`, and returns the previous one.
     ///
     /// # Safety
-    /// `waiter` is in this queue.
+    /// `waiter` must be in this queue.
     pub(crate) unsafe fn renew(&mut self, waiter: &Waiter, notify: Notify) -> Option<Notify> {
         // SAFETY: linked, by the caller's contract, so this queue's [W1].
         unsafe { links(NonNull::from(waiter), |l| l.notify.replace(notify)) }
@@ -264,12 +266,12 @@ impl Queue {
         }
     }
 
-    /// Tells the head to look, and adds it to `wakeup`.
+    /// Signals the head to re-check, and adds it to `wakeup`.
     pub(crate) fn wake_head(&mut self, wakeup: &mut Wakeup) {
         if planted("release that wakes nobody") {
             return;
         }
-        let head = self.head.expect("the state says that somebody waits");
+        let head = self.head.expect("the state has a queued waiter");
         // SAFETY: the head is linked, so alive.
         unsafe { head.as_ref() }.set_signal(Signal::Woken);
         // SAFETY: linked, so this queue's [W1].
@@ -279,7 +281,7 @@ impl Queue {
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        // Only a forgotten future leaves a waiter behind.
+        // Only a forgotten future can leave a waiter in a queue.
         while let Some(head) = self.head {
             // SAFETY: the head is linked.
             drop(unsafe { self.unlink(head) });
@@ -287,13 +289,13 @@ impl Drop for Queue {
     }
 }
 
-/// Who is to be notified once the mutex and the pin are released [W3].
+/// The waiters that must be notified once the mutex and the pin are released [W3].
 #[derive(Debug, Default)]
 #[must_use]
 pub(crate) struct Wakeup {
     look: Option<Notify>,
-    /// Waiters whose wait has ended, linked through `next`, newest first: they are out of their queue, and
-    /// their links are this list's [W1].
+    /// Waiters whose wait has ended, linked through `next`, newest first: they are out of their
+    /// queue, and their links are this list's [W1].
     granted: Option<NonNull<Waiter>>,
 }
 
@@ -320,7 +322,7 @@ impl Wakeup {
         // SAFETY: in this list, so alive and its links are ours [W1].
         let (next, notify) = unsafe { links(node, |l| (l.next.take(), l.notify.take())) };
         self.granted = next;
-        // SAFETY: the reference that `add` forgot, taken back once.
+        // SAFETY: the reference that `add` forgot, turned back once.
         drop(unsafe { Arc::from_raw(node.as_ptr()) });
         notify
     }
@@ -328,7 +330,7 @@ impl Wakeup {
 
 impl Drop for Wakeup {
     fn drop(&mut self) {
-        // A notification panicked: the others are still owed theirs.
+        // A notification panicked: the others must still run.
         if let Some(look) = self.look.take() {
             look.notify();
         }

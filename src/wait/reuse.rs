@@ -1,6 +1,7 @@
-//! Waiters that serve one wait after another, so that a wait allocates nothing.
+//! Waiters that are reused for one wait after another, so that a wait allocates nothing.
 //!
-//! Each thread keeps one, and only one that nobody else refers to: to everybody else it is a new one.
+//! Each thread keeps at most one, to which no other reference exists: for other threads it is a new
+//! waiter.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use crate::waits_for::Owner;
 use crate::word::Mode;
 
 impl Waiter {
-    /// A waiter for one wait of an owner, if there is one.
+    /// Returns a waiter for one wait, of an owner if there is one.
     #[inline]
     pub(crate) fn take_for(owner: Option<Owner>, mode: Mode, notify: Notify) -> Arc<Self> {
         let mut waiter = Self::take(mode, notify);
@@ -32,20 +33,20 @@ mod imp {
     }
 
     impl Waiter {
-        /// A waiter for one wait.
+        /// Returns a waiter for one wait.
         pub(crate) fn take(mode: Mode, notify: Notify) -> Arc<Self> {
-            // A thread that is being torn down has none to spare.
+            // A thread that is ending has none to reuse.
             let Some(mut waiter) = SPARE.try_with(Cell::take).unwrap_or(None) else {
                 return Arc::new(Waiter::new(mode, notify));
             };
-            let spare = Arc::get_mut(&mut waiter).expect("kept because nobody refers to it");
+            let spare = Arc::get_mut(&mut waiter).expect("no other reference was left to it");
             spare.renew(mode, notify);
             waiter
         }
 
-        /// The wait is over. Drops the notification, which may be user code.
+        /// Ends the wait. Drops the notification, which may be user code.
         pub(crate) fn recycle(mut waiter: Arc<Self>) {
-            // A granter may not have let go of it yet; then it is not waited for.
+            // A granter may still have its reference; then the waiter is not reused.
             if let Some(spare) = Arc::get_mut(&mut waiter) {
                 spare.set_owner(None);
                 spare.links.get_mut().notify_by(None);
@@ -55,7 +56,7 @@ mod imp {
     }
 }
 
-/// A checker tells objects apart by their allocation: there each wait has its own.
+/// A checker distinguishes objects by their allocation: there each wait has its own.
 #[cfg(any(latchwork_loom, latchwork_shuttle))]
 mod imp {
     use super::{Arc, Mode, Notify, Waiter};

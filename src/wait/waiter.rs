@@ -8,24 +8,24 @@ use crate::sync::{AtomicU32, Ordering, Unparker, UnsafeCell, recently};
 use crate::waits_for::Owner;
 use crate::word::Mode;
 
-/// What a waiter was told.
+/// The state of a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Signal {
-    /// Nothing yet.
+    /// The waiter must wait.
     Waiting,
-    /// The key was free a moment ago: look.
+    /// The key became free: the waiter must re-check it.
     Woken,
-    /// It holds the key.
+    /// The waiter holds the key.
     Granted,
-    /// It was taken out of the queue and will not get the key.
+    /// The waiter was removed from the queue and will not get the key.
     Killed,
 }
 
-/// How to make a waiter look at its signal.
+/// How to make a waiter check its signal.
 #[derive(Debug)]
 pub(crate) enum Notify {
     Thread(Unparker),
-    /// Used up by one notification: the task brings a new one when it looks.
+    /// Valid for one notification: the task installs a new one at its next check.
     Task(Waker),
 }
 
@@ -37,8 +37,8 @@ impl Notify {
         }
     }
 
-    /// Takes a notification out of `slot` for one use, under the queue's mutex. A thread's stays there too; a
-    /// task's does not, because to clone a waker is to run user code.
+    /// Removes a notification from `slot` for one use, under the queue's mutex. That of a thread
+    /// also remains there. That of a task does not, because to clone a waker is to run user code.
     pub(super) fn for_one_use(slot: &mut Option<Notify>) -> Option<Notify> {
         match slot {
             Some(Notify::Thread(unparker)) => Some(Notify::Thread(unparker.clone())),
@@ -50,7 +50,8 @@ impl Notify {
 #[derive(Debug)]
 pub(crate) struct Waiter {
     mode: Mode,
-    /// The session or the set that waits, for whoever inspects the queue; `None` for a lock of one key.
+    /// The session or the set that waits, for inspection of the queue; `None` for a lock of one
+    /// key.
     owner: Option<Owner>,
     since: u64,
     signal: AtomicU32,
@@ -68,18 +69,18 @@ impl Waiter {
         }
     }
 
-    /// As [`new`](Self::new), in the place of one that nobody else has.
+    /// As [`new`](Self::new), in the place of a waiter without other references.
     #[cfg(not(any(latchwork_loom, latchwork_shuttle)))]
     pub(super) fn renew(&mut self, mode: Mode, notify: Notify) {
-        // One after the other, because to build it elsewhere and to move it costs more than all the rest.
+        // Field by field, because to build it elsewhere and to move it costs more than the rest.
         self.mode = mode;
         self.since = recently();
-        // Relaxed: nobody else has it.
+        // Relaxed: no other thread has it.
         self.signal.store(Signal::Waiting as u32, Ordering::Relaxed);
         self.links.get_mut().notify_by(Some(notify));
     }
 
-    /// Records the owner, of a waiter that is in no queue yet; or forgets it.
+    /// Sets or clears the owner of a waiter that is in no queue yet.
     pub(super) fn set_owner(&mut self, owner: Option<Owner>) {
         self.owner = owner;
     }
@@ -92,14 +93,14 @@ impl Waiter {
         self.mode
     }
 
-    /// When it began to wait, by [`recently`].
+    /// The time at which it began to wait, by [`recently`].
     pub(crate) fn since(&self) -> u64 {
         self.since
     }
 
     pub(crate) fn signal(&self) -> Signal {
-        // Acquire: a granted waiter holds the key and must see what its holders did. Pairs with
-        // the Release in `set_signal` [M6].
+        // Acquire: a granted waiter holds the key and must see the accesses of its holders. Pairs
+        // with the Release in `set_signal` [M6].
         match self.signal.load(Ordering::Acquire) {
             0 => Signal::Waiting,
             1 => Signal::Woken,
@@ -108,10 +109,10 @@ impl Waiter {
         }
     }
 
-    /// Only under the queue's mutex [W2].
+    /// Sets the signal, under the queue's mutex only [W2].
     pub(crate) fn set_signal(&self, signal: Signal) {
-        // Release: publishes what the granter acquired from the state. Pairs with the Acquire in
-        // `signal` [M6].
+        // Release: publishes the accesses that the granter acquired from the state. Pairs with the
+        // Acquire in `signal` [M6].
         self.signal.store(signal as u32, Ordering::Release);
     }
 }

@@ -1,4 +1,4 @@
-//! The graph: what its owners hold and wait for, by owner and by key.
+//! The graph: the keys that its owners hold and wait for, by owner and by key.
 
 use core::cmp::Ordering;
 use core::hash::{BuildHasherDefault, Hasher};
@@ -10,8 +10,8 @@ use super::search::Scratch;
 use super::{Cycle, Held, Owner};
 use crate::word::Mode;
 
-/// Spreads numbers: ids, one after the other, and the hashes of keys, which are whatever a hasher makes of them and may be the keys
-/// themselves. So each bit of a number goes into the lower and the upper bits.
+/// Hashes numbers. These are consecutive ids, or the hashes of keys, which may be the keys
+/// themselves under a weak hasher. So each bit of a number affects the lower and the upper bits.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Spread(u64);
 
@@ -22,8 +22,9 @@ impl Hasher for Spread {
 
     #[inline(always)]
     fn write_u64(&mut self, n: u64) {
-        // The multiplier of Fibonacci hashing (Knuth, vol. 3, 6.4), and both halves of the product put together, as in
-        // wyhash (Wang Yi, 2019): a half alone leaves out what differs at the other end.
+        // The multiplier of Fibonacci hashing (Knuth, vol. 3, 6.4), with both halves of the product
+        // combined, as in wyhash (Wang Yi, 2019): a half alone omits the bits that differ at the
+        // other end.
         let product = u128::from(n) * 0x9E37_79B9_7F4A_7C15;
         self.0 = product as u64 ^ (product >> 64) as u64;
     }
@@ -34,16 +35,16 @@ impl Hasher for Spread {
     }
 }
 
-/// For how many entries room is kept in any case.
+/// The number of entries for which memory is always kept.
 pub(super) const KEPT: usize = 1 << 10;
 
 pub(crate) type Numbers<V> = HashMap<u64, V, BuildHasherDefault<Spread>>;
 
-/// What an owner waits for, and `P`, the place in which it does.
+/// The key that an owner waits for, and `P`, its place in the queue.
 #[derive(Debug)]
 pub(crate) struct Want<P> {
     pub(crate) held: Held,
-    /// Whether it holds the key shared and goes on to.
+    /// Whether it already holds the key shared, and keeps it.
     pub(crate) upgrade: bool,
     pub(crate) place: P,
 }
@@ -52,7 +53,7 @@ pub(crate) struct Want<P> {
 pub(super) struct Party<P> {
     pub(super) owner: Owner,
     pub(super) held: HeldKeys,
-    /// Its place in `unlisted`, if what it holds is not listed by key.
+    /// Its index in `unlisted`, if its keys are not listed by key.
     unlisted: Option<usize>,
     pub(super) want: Option<Want<P>>,
     killed: Option<Arc<Cycle>>,
@@ -78,13 +79,13 @@ impl PartialOrd for Member {
     }
 }
 
-/// The owners at one key. Both sets are ordered, so that an owner joins and leaves a crowd of *n* in
-/// log *n* steps, and the oldest holder of a mode is found in as many.
+/// The owners at one key. Both sets are ordered, so that an owner joins and leaves a crowd of *n*
+/// in log *n* steps, and the oldest holder of a mode is found in as many.
 #[derive(Debug, Default)]
 pub(super) struct Key {
     pub(super) holders: BTreeSet<(Mode, Member)>,
     pub(super) waiters: BTreeSet<Member>,
-    /// The waiter that holds the key shared and waits to hold it alone. The monitor admits one [M12].
+    /// The waiter that upgrades the key. The monitor admits one [M12].
     upgrader: Option<u64>,
 }
 
@@ -92,9 +93,10 @@ pub(super) struct Key {
 #[derive(Debug)]
 pub(crate) struct Graph<P> {
     pub(super) parties: Numbers<Party<P>>,
-    /// Each with all who wait for it, and with those who hold it of all but the unlisted.
+    /// The keys, with all their waiters, and with their holders except the unlisted ones.
     pub(super) keys: Numbers<Key>,
-    /// Who may be missing among the holders of keys: to list an owner costs a step a key, and few searches need it.
+    /// The owners that may be missing among the holders of keys. To list an owner costs a step a
+    /// key, and few searches need it.
     unlisted: Vec<u64>,
     pub(super) scratch: Scratch,
 }
@@ -111,8 +113,8 @@ impl<P> Default for Graph<P> {
 }
 
 impl<P> Graph<P> {
-    /// Makes `owner` known, with what it holds; or if it is, what has changed of it, which is none of its holds. In a few steps, however
-    /// many they are.
+    /// Enters `owner` with the keys that it holds. If it is already entered, updates its name and
+    /// priority, and keeps its keys. Takes a few steps, however many keys there are.
     pub(crate) fn enter(&mut self, owner: &Owner, held: Vec<Held>) {
         if let Some(party) = self.parties.get_mut(&owner.id) {
             party.owner = owner.clone();
@@ -129,7 +131,8 @@ impl<P> Graph<P> {
         self.parties.insert(owner.id, party);
     }
 
-    /// Forgets an owner that waits for nothing. Returns what it held, to be dropped without haste.
+    /// Removes an owner that waits for nothing. Returns the keys that it held, which the caller can
+    /// drop without the mutex.
     pub(crate) fn exit(&mut self, id: u64) -> Vec<Held> {
         let Some(party) = self.parties.remove(&id) else {
             return Vec::new();
@@ -152,7 +155,7 @@ impl<P> Graph<P> {
         party.held.into_list()
     }
 
-    /// Lists all owners that are not, with the keys that they hold.
+    /// Lists all unlisted owners, with the keys that they hold.
     pub(super) fn list(&mut self) {
         for id in self.unlisted.drain(..) {
             let party = self.parties.get_mut(&id).expect("it is known");
@@ -164,8 +167,9 @@ impl<P> Graph<P> {
         }
     }
 
-    /// Whether anybody else waits for a key that `id` holds: if not, no cycle goes through `id`. `holds` says which keys it holds; it is asked
-    /// for each owner, unless `id` has fewer keys than there are owners.
+    /// Whether another owner waits for a key that `id` holds: if not, no cycle includes `id`.
+    /// `holds` returns whether `id` holds a key. It is called for each owner, unless `id` has fewer
+    /// keys than there are owners.
     pub(crate) fn is_waited_for(&self, id: u64, holds: impl Fn(u64) -> bool) -> bool {
         let Some(party) = self.parties.get(&id) else {
             return false;
@@ -180,7 +184,7 @@ impl<P> Graph<P> {
         wants.any(|want| holds(want.held.hash))
     }
 
-    /// A known owner holds, or is about to hold, one key more.
+    /// Records that a known owner holds, or will request, one more key.
     pub(crate) fn hold(&mut self, id: u64, held: Held) {
         let party = self.parties.get_mut(&id).expect("it is known");
         party.held.push(held);
@@ -190,13 +194,13 @@ impl<P> Graph<P> {
         }
     }
 
-    /// A known owner holds a key in another mode.
+    /// Records that a known owner holds a key in another mode.
     pub(crate) fn change(&mut self, id: u64, held: Held) {
         self.release(id, held.hash);
         self.hold(id, held);
     }
 
-    /// A known owner holds a key no more.
+    /// Records that a known owner no longer holds a key.
     pub(crate) fn release(&mut self, id: u64, hash: u64) {
         let Some(party) = self.parties.get_mut(&id) else {
             return;
@@ -208,7 +212,7 @@ impl<P> Graph<P> {
         }
     }
 
-    /// A known owner waits from now on.
+    /// Records that a known owner waits from now on.
     pub(crate) fn wait(&mut self, id: u64, want: Want<P>) {
         let party = self.parties.get_mut(&id).expect("it is known");
         debug_assert!(party.want.is_none() && party.killed.is_none(), "it waits");
@@ -220,20 +224,21 @@ impl<P> Graph<P> {
         party.want = Some(want);
     }
 
-    /// An owner waits no more. Returns the cycle that it was the victim of, if its wait was ended for that.
+    /// Records that an owner no longer waits. Returns the cycle of which it was the victim, if its
+    /// wait was ended for that.
     pub(crate) fn end_wait(&mut self, id: u64) -> Option<Arc<Cycle>> {
         self.arrive(id);
         self.parties.get_mut(&id)?.killed.take()
     }
 
-    /// The wait of an owner is ended for a cycle, as it will learn.
+    /// Ends the wait of an owner for a cycle, which `end_wait` will return.
     pub(crate) fn kill(&mut self, id: u64, cycle: Arc<Cycle>) {
         self.arrive(id);
         let party = self.parties.get_mut(&id).expect("it is known");
         party.killed = Some(cycle);
     }
 
-    /// The wait of an owner is over, whether it knows it yet or not.
+    /// Ends the wait of an owner, whether its thread has observed that or not.
     pub(crate) fn arrive(&mut self, id: u64) {
         let want = self.parties.get_mut(&id).and_then(|p| p.want.take());
         if let Some(want) = want {
@@ -246,18 +251,18 @@ impl<P> Graph<P> {
         }
     }
 
-    /// What an owner waits for.
+    /// The key that an owner waits for.
     pub(crate) fn want(&self, id: u64) -> Option<&Want<P>> {
         self.parties.get(&id)?.want.as_ref()
     }
 
-    /// Whether an older owner than `id` holds `hash` in a mode that conflicts with `mode`.
+    /// Whether an owner older than `id` holds `hash` in a mode that conflicts with `mode`.
     pub(crate) fn older_holds(&mut self, id: u64, hash: u64, mode: Mode) -> bool {
         self.list();
         let Some(key) = self.keys.get(&hash) else {
             return false;
         };
-        // Of one mode, the oldest comes first.
+        // In one mode, the oldest is the first.
         let older = |held| {
             let from = (held, Member(0));
             key.holders.range(from..(held, Member(id))).next().is_some()
@@ -267,7 +272,8 @@ impl<P> Graph<P> {
         held.any(|held| conflicts(&held) && older(held))
     }
 
-    /// The owner that holds `hash` shared and waits to hold it alone: who, its hold, its wish.
+    /// The owner that upgrades `hash`, with the shared lock that it holds and the exclusive one
+    /// that it requests.
     pub(crate) fn upgrader(&self, hash: u64) -> Option<(&Owner, Held, Held)> {
         let party = &self.parties[&self.keys.get(&hash)?.upgrader?];
         let want = party.want.as_ref()?;
@@ -276,7 +282,7 @@ impl<P> Graph<P> {
         Some((&party.owner, Held { mode, ..*held }, want.held))
     }
 
-    /// Calls `f` with each known owner and each key that it holds, or under `WaitDie` is about to hold.
+    /// Calls `f` with each known owner and each key that it holds, or will request under `WaitDie`.
     pub(crate) fn for_each_hold(&self, mut f: impl FnMut(&Owner, u64)) {
         for party in self.parties.values() {
             for held in party.held.iter() {
@@ -285,19 +291,19 @@ impl<P> Graph<P> {
         }
     }
 
-    /// Whether it knows nobody, and no key.
+    /// Whether it contains no owner and no key.
     #[cfg(any(test, latchwork_loom, latchwork_shuttle))]
     pub(crate) fn is_empty(&self) -> bool {
         self.parties.is_empty() && self.keys.is_empty() && self.unlisted.is_empty()
     }
 
-    /// How many owners are not listed.
+    /// The number of unlisted owners.
     #[cfg(test)]
     pub(super) fn unlisted(&self) -> usize {
         self.unlisted.len()
     }
 
-    /// Takes something off the lists of a key, and the key away if they are empty.
+    /// Removes an entry from the lists of a key, and the key if they are empty then.
     fn unlist(&mut self, hash: u64, f: impl FnOnce(&mut Key) -> bool) {
         let key = self.keys.get_mut(&hash).expect("it is listed");
         let found = f(key);
@@ -309,7 +315,8 @@ impl<P> Graph<P> {
     }
 }
 
-/// Gives room back when most of it is empty. What is there is moved then, and half of it has to go before it is again.
+/// Frees memory when most of it is empty. That moves the entries, and half of them must be removed
+/// before it happens again.
 fn shrink<V>(all: &mut Numbers<V>) {
     all.shrink_to(KEPT.max(2 * all.len()));
 }

@@ -4,8 +4,8 @@ use super::Held;
 use super::graph::Numbers;
 use crate::sync::tuning::LINEAR_HOLDS;
 
-/// Each key once, in no order. To make it from a list costs nothing: most owners that wait are forgotten as a whole, and
-/// never release one key of many.
+/// Each key once, in no order. To make it from a list costs nothing: most waiting owners are
+/// removed as a whole, and never release one key of many.
 #[derive(Debug)]
 pub(super) struct HeldKeys {
     all: Vec<Held>,

@@ -1,8 +1,9 @@
-//! Who waits for whom: a graph of owners and keys, and the search for a cycle through one key.
+//! The graph of waits between owners and keys, and the search for a cycle through one key.
 //!
-//! Nothing in here waits, locks or knows of a lock table; a [`Graph`] is plain data, to be kept under a mutex. It
-//! knows those owners only that were made known to it. PROTOCOL.md of `session` says who makes what known
-//! when, and why a cycle that is found here is a deadlock.
+//! No code here waits, locks or uses a lock table. A [`Graph`] is plain data, which its user keeps
+//! under a mutex. It contains the owners that were entered, and no others. PROTOCOL.md of `session`
+//! states which code enters an owner, at which step, and why a cycle that is found here is a
+//! deadlock.
 
 mod graph;
 mod held;
@@ -17,7 +18,7 @@ pub(crate) use graph::{Graph, Numbers, Want};
 
 use crate::word::Mode;
 
-/// Where in the caller's program something was done; nothing, without the feature `lock-places`.
+/// A place in the caller's program; empty without the feature `lock-places`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct At {
     #[cfg(feature = "lock-places")]
@@ -42,7 +43,7 @@ impl At {
     }
 }
 
-/// A key that an owner has.
+/// A key that an owner holds or requests.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Held {
     pub(crate) hash: u64,
@@ -50,7 +51,7 @@ pub(crate) struct Held {
     pub(crate) at: At,
 }
 
-/// What an owner of locks is. Part of a [`DeadlockParty`](crate::session::DeadlockParty).
+/// The kind of an owner of locks, as in a [`DeadlockParty`](crate::session::DeadlockParty).
 ///
 /// # Examples
 /// ```
@@ -66,14 +67,15 @@ pub(crate) struct Held {
 pub enum OwnerKind {
     /// A [`Session`](crate::Session).
     Session,
-    /// A call of [`LockTable::lock_all`](crate::LockTable::lock_all) or of one of its timed and async forms.
+    /// A call of [`LockTable::lock_all`](crate::LockTable::lock_all), or of one of its timed and
+    /// async forms.
     Set {
         /// The number of distinct keys that it locks.
         keys: usize,
     },
 }
 
-/// What tells an owner from others. The greater the number, the younger.
+/// Identifies an owner. The greater the number, the newer the owner.
 #[derive(Clone, Debug)]
 pub(crate) struct Owner {
     pub(crate) id: u64,
@@ -92,7 +94,8 @@ impl Owner {
     }
 }
 
-/// An owner in a cycle: what the one before it waits for, and what it waits for itself.
+/// An owner in a cycle: the key that the previous owner waits for, and the key that it waits for
+/// itself.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
     pub(crate) owner: Owner,
@@ -101,22 +104,23 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Whether the wait is for the next owner's hold itself, and not only for somebody in the queue.
+    /// Whether the wait is for the lock of the next owner itself, and not only for another waiter
+    /// in the queue.
     pub(crate) fn is_hard(&self, next: &Link) -> bool {
         !next.holds.mode.admits(self.wants.mode)
     }
 }
 
-/// Owners each of whom waits for the next, and the last for the first.
+/// Owners that wait for each other: each for the next one, and the last for the first.
 #[derive(Clone, Debug)]
 pub(crate) struct Cycle {
     pub(crate) links: Vec<Link>,
-    /// Whose wait was ended.
+    /// The index of the owner whose wait was ended.
     pub(crate) victim: usize,
 }
 
 impl Cycle {
-    /// The first wait that ends if its waiter is let past others in the queue.
+    /// The first wait that ends if its waiter overtakes others in the queue.
     pub(crate) fn soft(&self) -> Option<&Link> {
         let next = self.links.iter().cycle().skip(1);
         let mut pairs = self.links.iter().zip(next);
@@ -125,8 +129,8 @@ impl Cycle {
             .map(|(link, _)| link)
     }
 
-    /// The victim: of the sessions of the lowest priority, the youngest. `None` if there is no session, for a set cannot
-    /// fail.
+    /// The victim: the newest of the sessions with the lowest priority. `None` if there is no
+    /// session, for a set cannot fail.
     pub(crate) fn choose(&self) -> Option<usize> {
         let rank = |link: &Link| (core::cmp::Reverse(link.owner.priority), link.owner.id);
         let all = self.links.iter().enumerate();

@@ -1,40 +1,44 @@
 //! The search for a cycle through one key.
 //!
-//! A key leads to the keys that its holders wait for. Whoever waits for a key waits for all its holders:
-//! for those whose mode conflicts with its own directly, and for the others behind somebody in the queue with whose
-//! mode both conflict. So a cycle of owners is a cycle of keys, and no queue need be read.
+//! A key leads to the keys that its holders wait for. A waiter of a key waits for all its holders.
+//! It waits directly for those whose mode conflicts with its own. It waits for the others behind a
+//! waiter in the queue, with whose mode both conflict. So a cycle of owners is a cycle of keys, and
+//! the search reads no queue.
 //!
-//! It goes from the key forwards, to what its holders wait for, and backwards, to what its waiters hold, and takes the
-//! cheaper step of the two each time. If either side runs out, there is no cycle. A chain that grows at one end costs
-//! one step each time, and one that is joined from pieces costs its shorter piece: *n* owners in chains take *n* log *n* steps in
-//! all, in whatever order they come (the argument is that of union by size).
-//! The backward side alone says no more than whether there is a cycle; which one it is, the forward side finds.
+//! The search proceeds forwards from the key, to the keys that its holders wait for, and backwards,
+//! to the keys that its waiters hold. Each iteration performs the cheaper step of the two. If
+//! either side is exhausted, there is no cycle. A chain that grows at one end costs one step each
+//! time. A chain that is joined from pieces costs its shorter piece. So *n* owners in chains cost
+//! *n* log *n* steps in all, in any order of arrival (the argument is that of union by size). The
+//! backward side only decides whether there is a cycle; the forward side finds the cycle.
 
 use std::collections::VecDeque;
 
 use super::graph::{Graph, KEPT, Key, Member, Numbers};
 use super::{Cycle, Link};
 
-/// One side of a search: keys to go on from, and what it has cost.
+/// One side of a search: its open keys, and its cost so far.
 #[derive(Debug, Default)]
 struct Side {
     open: VecDeque<u64>,
     steps: usize,
 }
 
-/// What a search uses, kept for the next one: to make it anew costs as much as a short search.
+/// The memory of a search, kept for the next one: to allocate it costs as much as a short search.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
-    /// For each key that was reached, the key before it and the holder of that one, who waits for this one.
+    /// For each key that was reached, the previous key and the holder of that key, which waits for
+    /// this one.
     ahead: Numbers<Option<(u64, u64)>>,
-    /// The keys from which it can be reached.
+    /// The keys from which the start can be reached.
     behind: Numbers<()>,
     forward: Side,
     backward: Side,
 }
 
 impl Scratch {
-    /// Makes it ready for the next search, and gives back room that few searches need: to clear that takes time too.
+    /// Prepares it for the next search, and frees memory that few searches need: to clear that
+    /// takes time also.
     fn clear(&mut self) {
         if self.ahead.capacity().max(self.behind.capacity()) > KEPT {
             *self = Scratch::default();
@@ -49,7 +53,7 @@ impl Scratch {
 }
 
 impl<P> Graph<P> {
-    /// A cycle in which somebody waits for the key `start`.
+    /// Returns a cycle in which an owner waits for the key `start`.
     pub(crate) fn cycle(&mut self, start: u64) -> Option<Cycle> {
         self.list();
         let mut scratch = core::mem::take(&mut self.scratch);
@@ -59,7 +63,7 @@ impl<P> Graph<P> {
         found
     }
 
-    /// How many steps the search for a cycle takes.
+    /// The number of steps of the search for a cycle.
     #[cfg(test)]
     pub(super) fn steps(&mut self, start: u64) -> usize {
         let Scratch {
@@ -68,7 +72,8 @@ impl<P> Graph<P> {
         forward.steps + backward.steps
     }
 
-    /// How many keys the search for a cycle comes to, forwards and backwards, its start among both.
+    /// The number of keys that the search for a cycle reaches, forwards and backwards, each with
+    /// its start.
     #[cfg(test)]
     pub(super) fn reached(&mut self, start: u64) -> (usize, usize) {
         let Scratch { ahead, behind, .. } = self.searched(start);
@@ -83,7 +88,7 @@ impl<P> Graph<P> {
         scratch
     }
 
-    /// For how many keys room is kept between searches.
+    /// The number of keys for which memory is kept between searches.
     #[cfg(test)]
     pub(super) fn room(&self) -> usize {
         let Scratch { ahead, behind, .. } = &self.scratch;
@@ -97,7 +102,7 @@ impl<P> Graph<P> {
             forward,
             backward,
         } = scratch;
-        // What most waits come to: whoever holds the key runs, or is nobody's business.
+        // The common case: the holder of the key runs, or is not in the graph.
         if self.keys.get(&start)?.holders.is_empty() {
             return None;
         }
@@ -105,7 +110,8 @@ impl<P> Graph<P> {
         behind.insert(start, ());
         forward.open.push_back(start);
         backward.open.push_back(start);
-        // Whether the way back has come to the start: then there is a way there, to be found.
+        // Whether the backward side has reached the start: then a cycle exists, and the forward
+        // side will find it.
         let mut certain = false;
         loop {
             let next = self.keys.get(forward.open.front()?)?;
@@ -142,8 +148,8 @@ impl<P> Graph<P> {
         }
     }
 
-    /// The keys that the holders of `from` wait for, with the holder. One who waits to be alone with a key waits for
-    /// others, not for itself.
+    /// The keys that the holders of `from` wait for, with the holder. An upgrader of a key waits
+    /// for the other holders, not for itself.
     fn after(&self, from: u64, key: &Key) -> impl Iterator<Item = (u64, u64)> {
         key.holders.iter().filter_map(move |&(_, Member(holder))| {
             let to = self.parties[&holder].want.as_ref()?.held.hash;
@@ -158,7 +164,7 @@ impl<P> Graph<P> {
         held.filter(move |from| *from != to)
     }
 
-    /// The owners on the way back from the last one to the start.
+    /// The owners on the path from the start to the last one.
     fn trace(&self, ahead: &Numbers<Option<(u64, u64)>>, last: (u64, u64)) -> Cycle {
         let mut links = Vec::new();
         let mut step = Some(last);

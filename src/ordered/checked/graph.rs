@@ -1,19 +1,23 @@
-//! Which lock was acquired while which other was held, and where. Plain data: no locks, no threads.
+//! The pairs of locks of which one was acquired while the other was held, with places. Plain data:
+//! no locks, no threads.
 //!
-//! The graph has no cycle, so its locks have a topological order, and each node keeps its position in one. A pair of locks that
-//! agrees with the positions closes no cycle, and is learned without a search. A pair that contradicts them moves locks: a lock
-//! without predecessors moves before all others, a lock without successors moves behind them. Only where neither applies, a
-//! search follows the edges between the two positions; it either meets the other lock, which is a cycle, or reassigns the
-//! positions of the locks that it has visited.
+//! The graph has no cycle, so its locks have a topological order, and each node keeps its position
+//! in one. A pair of locks that agrees with the positions closes no cycle, and is recorded without
+//! a search. A pair that contradicts them moves locks: a lock without predecessors moves before all
+//! others, a lock without successors moves behind them. Only where neither applies, a search
+//! follows the edges between the two positions. It either reaches the other lock, which is a cycle,
+//! or reassigns the positions of the locks that it has visited.
 //!
-//! *Source.* Pearce and Kelly, "A Dynamic Topological Sort Algorithm for Directed Acyclic Graphs" (JEA 11, 2006), with the two
-//! cases that need no search put first.
+//! *Source.* Pearce and Kelly, "A Dynamic Topological Sort Algorithm for Directed Acyclic Graphs"
+//! (JEA 11, 2006), with the two cases that need no search placed first.
 //!
 //! # Implied pairs
-//! A thread that holds *k* locks and acquires another has gone through *k* pairs. If the graph leads from each of the *k* locks to
-//! the newest of them, one edge, from the newest to the wanted lock, implies all of the pairs. The edge keeps the list of the
-//! *k* locks (a [`Stack`], whose tails edges share). When the lock in the middle is dropped, its edges end, and the lists tell
-//! which pairs they implied: those pairs become edges, and so are forgotten only with their own locks.
+//! A thread that holds *k* locks and acquires another has executed *k* pairs. If the graph leads
+//! from each of the *k* locks to the newest of them, one edge implies all of the pairs: the one
+//! from the newest lock to the requested lock. The edge keeps the list of the *k* locks (a
+//! [`Stack`], whose tails edges share). When the lock in the middle is dropped, its edges end. The
+//! lists contain the pairs that they implied. Those pairs become edges, and so are forgotten only
+//! with their own locks.
 
 use core::fmt;
 use core::panic::Location;
@@ -22,16 +26,17 @@ use std::sync::Arc;
 use super::held::{Held, Stack};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// Where something happened in the source.
+/// A place in the source.
 pub(super) type Place = &'static Location<'static>;
 
 /// A lock, by a number that is not used again.
 pub(super) type Id = u64;
 
-/// Pairs that are remembered. Not found by measurement: a hundred megabytes.
+/// The greatest number of recorded pairs. Not found by measurement: a hundred megabytes.
 const MAX_EDGES: usize = 1 << 20;
 
-/// The lock that the edge leads to, over the locks that were held: the one that the edge comes from, and those below it.
+/// The lock at the end of the edge, over the locks that were held: the one at its start, and those
+/// below it.
 type Edge = Arc<Stack>;
 
 #[derive(Debug)]
@@ -39,15 +44,15 @@ struct Node {
     made_at: Place,
     /// The position in the topological order: less than those of all locks in `after`.
     position: i64,
-    /// The stack of this lock alone, as it was made last.
+    /// The most recent stack of this lock alone.
     alone: Option<Arc<Stack>>,
-    /// Locks that were taken while this one was held, without those that other edges imply.
+    /// Locks that were acquired while this one was held, without those that other edges imply.
     after: BTreeMap<Id, Edge>,
-    /// Locks that were held when this one was taken: where `after` has this one.
+    /// Locks that were held when this one was acquired: those whose `after` contains this one.
     before: BTreeSet<Id>,
 }
 
-/// One step of a ring: a lock was held when the next was taken.
+/// One step of a cycle: a lock was held when the next one was acquired.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Step {
     held: Place,
@@ -66,21 +71,23 @@ impl fmt::Display for Step {
         } = self;
         write!(
             f,
-            "{taken_at} takes the lock made at {taken}, holding since {held_at} the one made at {held}"
+            "{taken_at} acquires the lock created at {taken} while it holds, since {held_at}, the one created at {held}"
         )
     }
 }
 
-/// A ring of locks, each taken while the one before was held: the step that closes it first.
+/// A cycle of locks, each of which was acquired while the one before was held. The step that closes
+/// it is the first.
 #[derive(Clone, Debug)]
 pub(super) struct Ring(Vec<Step>);
 
 impl fmt::Display for Ring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (closes, learned) = self.0.split_first().expect("a ring has a step");
+        let (closes, learned) = self.0.split_first().expect("a cycle has a step");
         write!(
             f,
-            "locks are taken in a ring, in which threads can wait for each other for ever:\n  now     {closes}"
+            "lock order violation: threads that acquire these locks in a cycle can deadlock, \
+             so all must use one order:\n  now     {closes}"
         )?;
         learned
             .iter()
@@ -88,7 +95,7 @@ impl fmt::Display for Ring {
     }
 }
 
-/// An order that contradicts what was learned.
+/// An order that contradicts the recorded ones.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OutOfOrder;
 
@@ -100,7 +107,8 @@ pub(super) struct Graph {
     first_position: i64,
     last_position: i64,
     edges: usize,
-    /// Edges that searches have followed, and locks in lists of held ones that were looked at: what the tests bound.
+    /// Edges that searches have followed, and locks that they have read in lists of held ones: the
+    /// tests bound it.
     steps: u64,
 }
 
@@ -116,7 +124,7 @@ impl Graph {
         }
     }
 
-    /// Enters a lock that nobody has taken yet.
+    /// Enters a lock that no thread has acquired yet.
     pub(super) fn enter(&mut self, made_at: Place) -> Id {
         self.last += 1;
         self.last_position += 1;
@@ -131,7 +139,7 @@ impl Graph {
         self.last
     }
 
-    /// Forgets a lock that is dropped, and learns the pairs that its edges have implied.
+    /// Forgets a dropped lock, and records the pairs that its edges have implied.
     pub(super) fn forget(&mut self, lock: Id) {
         let Some(node) = self.nodes.remove(&lock) else {
             return;
@@ -146,7 +154,7 @@ impl Graph {
         for edge in node.after.values() {
             let held = edge.below().filter(|held| held.follows);
             if let Some(below) = held.and_then(|held| self.below(&held)) {
-                // They are in order already: they came before the lock, and it came before the other.
+                // They are in order already: they precede the lock, and it precedes the other.
                 let _ = self.learn(&below, edge.top);
             }
         }
@@ -190,8 +198,8 @@ impl Graph {
         made
     }
 
-    /// Learns that `wanted` comes after all that are `held`, and returns the stack of `wanted` over them. Learns nothing if that
-    /// contradicts what was learned.
+    /// Records that `wanted` follows all locks of `held`, and returns the stack of `wanted` over
+    /// them. Records nothing if that contradicts the recorded orders.
     pub(super) fn learn(
         &mut self,
         held: &Arc<Stack>,
@@ -248,7 +256,8 @@ impl Graph {
         self.edges -= 1;
     }
 
-    /// The shortest ring that `wanted` closes over one of `held`, where [`learn`](Self::learn) was out of order.
+    /// The shortest cycle that `wanted` closes over one of `held`, after [`learn`](Self::learn)
+    /// returned `OutOfOrder`.
     pub(super) fn ring(&self, held: impl Iterator<Item = Held>, wanted: Held) -> Ring {
         let held: BTreeMap<Id, Place> = held.map(|held| (held.lock, held.at)).collect();
         let (closes, path) = self.path(wanted.lock, |lock| held.contains_key(&lock));
@@ -262,8 +271,9 @@ impl Graph {
         Ring(steps)
     }
 
-    /// Makes the position of `earlier` less than that of `later`, and keeps it so for all edges. Returns `false`, and changes
-    /// nothing, if edges lead from `later` to `earlier`, or both are one lock.
+    /// Makes the position of `earlier` less than that of `later`, and keeps the order of all edges.
+    /// Returns `false`, and changes nothing, if edges lead from `later` to `earlier`, or both are
+    /// one lock.
     fn put_in_order(&mut self, earlier: Id, later: Id) -> bool {
         if earlier == later {
             return false;
@@ -285,7 +295,8 @@ impl Graph {
             self.set_position(later, self.last_position);
             return true;
         }
-        // A path from `later` to `earlier` rises all the way, so that it stays between the two positions.
+        // A path from `later` to `earlier` rises at each step, so that it stays between the two
+        // positions.
         let behind = self.reach(
             later,
             |node| node.after.keys().copied().collect(),
@@ -299,8 +310,9 @@ impl Graph {
             |node| node.before.iter().copied().collect(),
             |p| p >= lower,
         );
-        // What precedes `earlier` takes the least of the positions of both sets, in the order that it had; what follows
-        // `later` takes the others. No lock of the one set moves up, and none of the other moves down.
+        // The predecessors of `earlier` get the least of the positions of both sets, in their
+        // previous order; the successors of `later` get the others. No lock of the one set moves
+        // up, and none of the other moves down.
         let mut order = self.by_position(ahead);
         order.extend(self.by_position(behind));
         let mut positions: Vec<i64> = order.iter().map(|lock| self.nodes[lock].position).collect();
@@ -311,7 +323,8 @@ impl Graph {
         true
     }
 
-    /// The locks that `next` leads to from `start`, without leaving the positions that are `inside`; with `start`.
+    /// The locks that are reachable by `next` from `start`, within the positions that are `inside`;
+    /// with `start`.
     fn reach(
         &mut self,
         start: Id,
@@ -347,7 +360,7 @@ impl Graph {
         let mut came_from = BTreeMap::new();
         let mut next = VecDeque::from([from]);
         let goal = loop {
-            let at = next.pop_front().expect("a search has found the way");
+            let at = next.pop_front().expect("a search has found a path");
             if is_goal(at) {
                 break at;
             }

@@ -1,4 +1,5 @@
-//! What one thread holds, and since where. Plain data, as the graph.
+//! The locks that one thread holds, and the places where it acquired them. Plain data, as the
+//! graph.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,10 +20,11 @@ pub(super) struct Held {
 #[derive(Debug)]
 pub(super) struct Stack {
     pub(super) top: Held,
-    /// Whether the graph leads from each lock below to the top. It does not where the top was acquired without a check.
+    /// Whether the graph leads from each lock below to the top. It does not if the top was acquired
+    /// without a check.
     pub(super) follows: bool,
-    /// Of the list as it was made. Two lists that differ have one fingerprint in one of 2⁶⁴ cases, and then a pair of locks is
-    /// not learned.
+    /// The fingerprint of the list when it was made. Two lists that differ have one fingerprint in
+    /// one of 2⁶⁴ cases. A pair of locks is not recorded then.
     fingerprint: u64,
     below: Mutex<Option<Arc<Stack>>>,
 }
@@ -48,7 +50,8 @@ impl Stack {
         self.below.lock().clone()
     }
 
-    /// The nearest stack below whose top is not dropped. Dropped ones are unlinked, so that each is passed once.
+    /// The nearest stack below whose top is not dropped. Dropped ones are unlinked, so that each is
+    /// visited once.
     pub(super) fn alive_below(&self, is_dropped: impl Fn(Id) -> bool) -> Option<Arc<Stack>> {
         let mut below = self.below.lock();
         while let Some(dropped) = below.take_if(|stack| is_dropped(stack.top.lock)) {
@@ -68,7 +71,8 @@ impl Stack {
 }
 
 impl Drop for Stack {
-    /// One after the other: a list of thousands would overflow the stack of the thread.
+    /// Drops them in a loop: the recursive drop of a list of thousands would overflow the stack of
+    /// the thread.
     fn drop(&mut self) {
         let mut below = self.below.get_mut().take();
         while let Some(stack) = below {
@@ -81,7 +85,8 @@ impl Drop for Stack {
 struct Holding {
     held: Held,
     follows: bool,
-    /// Of this lock and those before it. Made when it is needed: only the last ones are missing.
+    /// The stack of this lock and those before it. Made when it is needed: only the last ones are
+    /// missing.
     stack: Option<Arc<Stack>>,
 }
 
@@ -125,7 +130,8 @@ impl HeldLocks {
         self.place(lock).map(|place| self.locks[&place].held)
     }
 
-    /// Adds a lock, with the stack that [`Graph::learn`] has returned for it, or without one if nothing was learned.
+    /// Adds a lock, with the stack that [`Graph::learn`] returned for it, or without one if no
+    /// order was recorded.
     pub(super) fn push(&mut self, held: Held, stack: Option<Arc<Stack>>) {
         let holding = Holding {
             held,

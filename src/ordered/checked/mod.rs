@@ -1,32 +1,45 @@
-//! Locks that learn the order in which they are taken, and panic where it is broken.
+//! Locks that record the order in which they are acquired, and panic when it is violated.
 //!
-//! [`Mutex`] and [`RwLock`] are `parking_lot`'s. In debug builds, and with the feature `order-checks`, each lock that is taken
-//! while others are held is remembered as one that comes after them. To take two locks the other way round from then on is a panic, *before* it
-//! blocks, whether or not another thread happens to be in the way; likewise for longer rings, and for a thread that takes what it holds. The message names the
-//! ring: each lock by where it was made, and for each step where the one was held and where the other was taken.
+//! [`Mutex`] and [`RwLock`] wrap the locks of `parking_lot`. In debug builds, and with the feature
+//! `order-checks`, each acquisition of a lock while others are held is recorded as an order: the
+//! lock follows the others.
 //!
-//! In other builds nothing is remembered, and the types are `parking_lot`'s in size and in what they do.
+//! A later acquisition in the reverse order panics *before* it blocks, whether or not another
+//! thread holds the lock. So does an acquisition that closes a longer cycle, or of a lock that the
+//! thread holds. The message lists the cycle. It names each lock by the place that created it. For
+//! each step it names the places where the one lock was held and the other was acquired.
 //!
-//! # What it sees
-//! Orders that the program has gone through: the more of it the tests run, the more is checked. The order is one of locks, not of
-//! kinds of locks, so two locks of one array may be learned in either order, and only a contradiction is reported. `try_` calls wait
-//! for nobody and are not checked; what is taken under them is. Two orders that a third lock keeps apart are reported too. A lock that is
-//! dropped is forgotten.
+//! In other builds nothing is recorded, and the types have the size and the behaviour of those of
+//! `parking_lot`.
+//!
+//! # Scope
+//!
+//! `try_` calls wait for no thread and are not checked, but acquisitions under them are. Two orders
+//! that a third lock keeps apart are reported also. A dropped lock is forgotten.
 //!
 //! # Memory
-//! A node for each lock that was taken and still exists. An edge for each pair of locks of which one was the newest that a thread
-//! held when it acquired the other; such an edge implies the pairs with the older ones. There is an edge for each pair where the same two
-//! locks meet under different older ones. Up to a million edges are kept: further orders are not learned.
+//! There is a node for each lock that was acquired and still exists. There is an edge for each pair
+//! of locks of which one was the newest that a thread held when it acquired the other. Such an edge
+//! implies the pairs with the older ones. There is also an edge for each pair where the same two
+//! locks follow different older ones. At most a million edges are kept: further orders are not
+//! recorded.
 //!
 //! # Performance
-//! A checked build locks one global mutex at each acquisition under another lock. An order that was learned before takes one
-//! look-up. A new pair is inserted into a topological order; where it contradicts that order, the locks between its two positions are
-//! searched once and reordered. So *n* locks that are acquired together, or one by one under a coarse lock, take time in
-//! proportion to *n* log *n*.
+//! A checked build locks one global mutex at each acquisition under another lock. An order that was
+//! recorded before takes one look-up. A new pair is inserted into a topological order. If it
+//! contradicts that order, the locks between its two positions are searched once and reordered. So
+//! *n* locks that are acquired together, or one by one under a coarse lock, take time in proportion
+//! to *n* log *n*.
+//!
+//! # Blocking
+//! `lock`, `read` and `write` block the thread and have no async form. On a current-thread runtime
+//! they can hang indefinitely if a task awaits while it holds a guard, because the holder never
+//! runs. Release each guard before an `await`.
 //!
 //! # Panics
-//! `lock`, `read` and `write`, as said; the lock is not taken then and what the thread holds is unlocked as the panic passes. A
-//! thread that panics already is not checked.
+//! `lock`, `read` and `write` panic in a checked build if they violate a recorded order. The lock
+//! is not acquired then, and the guards of the thread unlock as the panic unwinds. A thread that
+//! already panics is not checked.
 //!
 //! # Examples
 //! ```should_panic
@@ -35,10 +48,10 @@
 //! let (a, b) = (Mutex::new(1), Mutex::new(2));
 //! {
 //!     let _a = a.lock();
-//!     let _b = b.lock(); // learned: a, then b
+//!     let _b = b.lock(); // records the order: a, then b
 //! }
 //! let _b = b.lock();
-//! let _a = a.lock(); // panics, although nobody is in the way
+//! let _a = a.lock(); // panics, although no other thread holds it
 //! ```
 //! ```
 //! use latchwork::ordered::checked::Mutex;
@@ -61,5 +74,5 @@ mod watch;
 pub use mutex::{Mutex, MutexGuard};
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-/// Whether this build learns orders and checks them.
+/// Whether this build records orders and checks them.
 pub const IS_ON: bool = cfg!(any(debug_assertions, feature = "order-checks"));

@@ -1,4 +1,4 @@
-//! A mutex that learns when it is taken.
+//! A mutex that records the order of its acquisitions.
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -6,9 +6,10 @@ use core::ops::{Deref, DerefMut};
 
 use super::watch::{Hold, Learned, Watch};
 
-/// A `parking_lot` mutex that learns, in checked builds, which locks are held when it is taken. See [the module](super).
+/// A `parking_lot` mutex that records, in checked builds, which locks the thread holds when it
+/// acquires the mutex. See [the module](super).
 ///
-/// No poisoning.
+/// The mutex has no poisoning: a panic under the guard unlocks it.
 ///
 /// # Examples
 /// ```
@@ -23,7 +24,7 @@ pub struct Mutex<T: ?Sized> {
 }
 
 impl<T> Mutex<T> {
-    /// Makes an unlocked lock. In checked builds, reports name it by where this is called.
+    /// Makes an unlocked mutex. In checked builds, reports name it by the place of this call.
     #[cfg_attr(any(debug_assertions, feature = "order-checks"), track_caller)]
     pub const fn new(value: T) -> Self {
         Mutex {
@@ -39,13 +40,18 @@ impl<T> Mutex<T> {
 }
 
 impl<T: ?Sized> Mutex<T> {
-    /// Locks.
+    /// Locks the mutex.
     ///
     /// # Blocking
-    /// Until nobody else holds it.
+    /// Blocks the thread until no other thread holds the mutex. There is no async form: see [the
+    /// module](super).
     ///
     /// # Panics
-    /// In checked builds, if it breaks the order; see [the module](super).
+    /// Panics in checked builds if the acquisition violates a recorded order, or if the thread
+    /// holds the mutex. See [the module](super).
+    ///
+    /// # Deadlocks
+    /// Deadlocks in other builds if the thread holds the mutex.
     #[inline]
     #[cfg_attr(any(debug_assertions, feature = "order-checks"), track_caller)]
     pub fn lock(&self) -> MutexGuard<'_, T> {
@@ -54,7 +60,10 @@ impl<T: ?Sized> Mutex<T> {
         MutexGuard::new(self.watch.taken(learned), inner)
     }
 
-    /// As [`lock`](Self::lock) if it would not block, and then in any order.
+    /// Locks the mutex if it is free, in any order, and returns `None` otherwise.
+    ///
+    /// # Blocking
+    /// Never blocks.
     #[inline]
     #[cfg_attr(any(debug_assertions, feature = "order-checks"), track_caller)]
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
@@ -62,7 +71,7 @@ impl<T: ?Sized> Mutex<T> {
         Some(MutexGuard::new(self.watch.taken(Learned::NOTHING), inner))
     }
 
-    /// Returns the value, which nobody else can reach.
+    /// Returns the value. The caller borrows the mutex exclusively.
     pub fn get_mut(&mut self) -> &mut T {
         self.inner.get_mut()
     }
@@ -88,13 +97,14 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for Mutex<T> {
     }
 }
 
-/// A locked [`Mutex`]. It stays on its thread, whose order it is part of.
-#[must_use = "the lock is given back at once"]
+/// Holds a [`Mutex`], and unlocks it when it is dropped. The guard stays on its thread, to whose
+/// order it belongs.
+#[must_use = "the mutex is unlocked at once"]
 pub struct MutexGuard<'a, T: ?Sized> {
-    // Dropped first: for others the lock is free after it is off this thread's list.
+    // Dropped first: the lock becomes free for other threads after this thread's list omits it.
     _hold: Hold,
     inner: parking_lot::MutexGuard<'a, T>,
-    // Whatever `parking_lot` was built with.
+    // Not `Send`, whatever the features of `parking_lot`.
     stays: PhantomData<*const ()>,
 }
 

@@ -1,4 +1,4 @@
-//! A read-write lock that learns when it is taken.
+//! A read-write lock that records the order of its acquisitions.
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -6,9 +6,10 @@ use core::ops::{Deref, DerefMut};
 
 use super::watch::{Hold, Learned, Watch};
 
-/// A `parking_lot` read-write lock that learns, in checked builds, which locks are held when it is taken, for reading or for writing. See [the module](super).
+/// A `parking_lot` read-write lock that records, in checked builds, which locks the thread holds
+/// when it acquires the lock. Reads and writes count alike. See [the module](super).
 ///
-/// No poisoning.
+/// The lock has no poisoning: a panic under a guard unlocks it.
 ///
 /// # Examples
 /// ```
@@ -24,7 +25,7 @@ pub struct RwLock<T: ?Sized> {
 }
 
 impl<T> RwLock<T> {
-    /// Makes an unlocked lock. In checked builds, reports name it by where this is called.
+    /// Makes an unlocked lock. In checked builds, reports name it by the place of this call.
     #[cfg_attr(any(debug_assertions, feature = "order-checks"), track_caller)]
     pub const fn new(value: T) -> Self {
         RwLock {
@@ -40,13 +41,19 @@ impl<T> RwLock<T> {
 }
 
 impl<T: ?Sized> RwLock<T> {
-    /// Locks for reading. A thread that reads already must not: it might wait for a writer that waits for it.
+    /// Locks for reading.
     ///
     /// # Blocking
-    /// While somebody writes, or waits to.
+    /// Blocks the thread while another thread writes, or waits to write. There is no async form:
+    /// see [the module](super).
     ///
     /// # Panics
-    /// In checked builds, if it breaks the order; see [the module](super).
+    /// Panics in checked builds if the acquisition violates a recorded order, or if the thread
+    /// holds the lock. See [the module](super).
+    ///
+    /// # Deadlocks
+    /// May deadlock in other builds if the thread holds the lock: a second read can wait for a
+    /// writer that waits for the first one.
     #[inline]
     #[cfg_attr(any(debug_assertions, feature = "order-checks"), track_caller)]
     pub fn read(&self) -> RwLockReadGuard<'_, T> {
@@ -55,7 +62,10 @@ impl<T: ?Sized> RwLock<T> {
         RwLockReadGuard::new(self.watch.taken(learned), inner)
     }
 
-    /// As [`read`](Self::read) if it would not block, and then in any order.
+    /// Locks for reading if that does not wait, in any order, and returns `None` otherwise.
+    ///
+    /// # Blocking
+    /// Never blocks.
     #[inline]
     #[cfg_attr(any(debug_assertions, feature = "order-checks"), track_caller)]
     pub fn try_read(&self) -> Option<RwLockReadGuard<'_, T>> {
@@ -69,10 +79,15 @@ impl<T: ?Sized> RwLock<T> {
     /// Locks for writing.
     ///
     /// # Blocking
-    /// Until nobody else holds it.
+    /// Blocks the thread until no other thread holds the lock. There is no async form: see [the
+    /// module](super).
     ///
     /// # Panics
-    /// In checked builds, if it breaks the order; see [the module](super).
+    /// Panics in checked builds if the acquisition violates a recorded order, or if the thread
+    /// holds the lock. See [the module](super).
+    ///
+    /// # Deadlocks
+    /// Deadlocks in other builds if the thread holds the lock.
     #[inline]
     #[cfg_attr(any(debug_assertions, feature = "order-checks"), track_caller)]
     pub fn write(&self) -> RwLockWriteGuard<'_, T> {
@@ -81,7 +96,10 @@ impl<T: ?Sized> RwLock<T> {
         RwLockWriteGuard::new(self.watch.taken(learned), inner)
     }
 
-    /// As [`write`](Self::write) if it would not block, and then in any order.
+    /// Locks for writing if that does not wait, in any order, and returns `None` otherwise.
+    ///
+    /// # Blocking
+    /// Never blocks.
     #[inline]
     #[cfg_attr(any(debug_assertions, feature = "order-checks"), track_caller)]
     pub fn try_write(&self) -> Option<RwLockWriteGuard<'_, T>> {
@@ -92,7 +110,7 @@ impl<T: ?Sized> RwLock<T> {
         ))
     }
 
-    /// Returns the value, which nobody else can reach.
+    /// Returns the value. The caller borrows the lock exclusively.
     pub fn get_mut(&mut self) -> &mut T {
         self.inner.get_mut()
     }
@@ -118,13 +136,14 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for RwLock<T> {
     }
 }
 
-/// A [`RwLock`] that is locked for reading. It stays on its thread, whose order it is part of.
-#[must_use = "the lock is given back at once"]
+/// Holds a [`RwLock`] for reading, and unlocks it when it is dropped. The guard stays on its
+/// thread, to whose order it belongs.
+#[must_use = "the lock is unlocked at once"]
 pub struct RwLockReadGuard<'a, T: ?Sized> {
-    // Dropped first: for others the lock is free after it is off this thread's list.
+    // Dropped first: the lock becomes free for other threads after this thread's list omits it.
     _hold: Hold,
     inner: parking_lot::RwLockReadGuard<'a, T>,
-    // Whatever `parking_lot` was built with.
+    // Not `Send`, whatever the features of `parking_lot`.
     stays: PhantomData<*const ()>,
 }
 
@@ -154,13 +173,14 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for RwLockReadGuard<'_, T> {
     }
 }
 
-/// A [`RwLock`] that is locked for writing. It stays on its thread, whose order it is part of.
-#[must_use = "the lock is given back at once"]
+/// Holds a [`RwLock`] for writing, and unlocks it when it is dropped. The guard stays on its
+/// thread, to whose order it belongs.
+#[must_use = "the lock is unlocked at once"]
 pub struct RwLockWriteGuard<'a, T: ?Sized> {
-    // Dropped first: for others the lock is free after it is off this thread's list.
+    // Dropped first: the lock becomes free for other threads after this thread's list omits it.
     _hold: Hold,
     inner: parking_lot::RwLockWriteGuard<'a, T>,
-    // Whatever `parking_lot` was built with.
+    // Not `Send`, whatever the features of `parking_lot`.
     stays: PhantomData<*const ()>,
 }
 

@@ -1,4 +1,5 @@
-//! What a lock adds to `parking_lot`'s: in checked builds an identity, in others nothing.
+//! The part that a checked lock adds to that of `parking_lot`: an identity in checked builds, and
+//! nothing in others.
 
 #[cfg(any(debug_assertions, feature = "order-checks"))]
 mod imp {
@@ -11,12 +12,12 @@ mod imp {
     use super::super::graph::{Graph, Id, OutOfOrder, Place};
     use super::super::held::{Held, HeldLocks, Stack};
 
-    /// Held briefly, and by nobody who takes another lock or runs code of users.
+    /// Held briefly. A thread that holds it acquires no other lock and runs no user code.
     static GRAPH: parking_lot::Mutex<Graph> = parking_lot::Mutex::new(Graph::new());
 
     thread_local! {
-        /// The locks that this thread holds. The list has no destructor, so that locks are checked in the
-        /// destructors of other thread-locals too.
+        /// The locks that this thread holds. The list has no destructor, so that the destructors of
+        /// other thread-locals are checked also.
         static HELD: RefCell<ManuallyDrop<HeldLocks>> = const { RefCell::new(ManuallyDrop::new(HeldLocks::new())) };
         /// Frees the memory of the list.
         static END: End = const { End };
@@ -24,7 +25,7 @@ mod imp {
 
     const _: () = assert!(!core::mem::needs_drop::<RefCell<ManuallyDrop<HeldLocks>>>());
 
-    /// A thread is being torn down.
+    /// Frees the list when the thread ends.
     struct End;
 
     impl Drop for End {
@@ -39,10 +40,10 @@ mod imp {
         }
     }
 
-    /// Who a lock is.
+    /// The identity of a lock.
     #[derive(Debug)]
     pub(in super::super) struct Watch {
-        /// 0 until it is taken for the first time.
+        /// 0 until the lock is acquired for the first time.
         id: AtomicU64,
         made_at: Place,
     }
@@ -57,7 +58,7 @@ mod imp {
         }
 
         fn id(&self) -> Id {
-            // Relaxed: the number is all there is to it; the mutex of the graph orders the rest.
+            // Relaxed: it publishes only the number; the mutex of the graph orders the rest.
             match self.id.load(Ordering::Relaxed) {
                 0 => self.enter(),
                 id => id,
@@ -67,7 +68,7 @@ mod imp {
         #[cold]
         fn enter(&self) -> Id {
             let mut graph = GRAPH.lock();
-            // Relaxed: under the mutex; two threads may come here with one lock.
+            // Relaxed: under the mutex; two threads may enter one lock at the same time.
             match self.id.load(Ordering::Relaxed) {
                 0 => {
                     let id = graph.enter(self.made_at);
@@ -78,10 +79,11 @@ mod imp {
             }
         }
 
-        /// The caller is about to wait for the lock.
+        /// Checks and records the acquisition for which the caller is about to wait.
         ///
         /// # Panics
-        /// If it holds what is learned to come after it, or the lock itself.
+        /// Panics if the thread holds a lock that is recorded to follow this one, or this lock
+        /// itself.
         #[track_caller]
         pub(in super::super) fn before(&self) -> Learned {
             if std::thread::panicking() {
@@ -105,8 +107,8 @@ mod imp {
             }
             if let Some(held) = held.find(wanted.lock) {
                 return Err(format!(
-                    "a thread takes a lock that it holds, and would wait for itself for ever:\n  {} \
-                     takes the lock made at {}, holding it since {}",
+                    "deadlock: a thread acquires a lock that it already holds, and must release it first:\n  {} \
+                     acquires the lock created at {}, held since {}",
                     wanted.at, self.made_at, held.at
                 ));
             }
@@ -120,7 +122,8 @@ mod imp {
             }
         }
 
-        /// The caller has the lock, and [`before`](Self::before) it waited, it has learned this.
+        /// Adds the lock, which the caller has acquired, with the result of
+        /// [`before`](Self::before).
         #[track_caller]
         pub(in super::super) fn taken(&self, learned: Learned) -> Hold {
             let lock = self.id();
@@ -132,12 +135,12 @@ mod imp {
         }
     }
 
-    /// The lock over those that were held when it was acquired, if the order was checked.
+    /// The lock over the locks that were held when it was acquired, if the order was checked.
     #[derive(Debug)]
     pub(in super::super) struct Learned(Option<Arc<Stack>>);
 
     impl Learned {
-        /// A lock that is acquired without a wait, or while nothing is held.
+        /// A lock that is acquired without a wait, or while no other is held.
         pub(in super::super) const NOTHING: Self = Learned(None);
     }
 
