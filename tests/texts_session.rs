@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::future::Future;
+use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -29,8 +30,10 @@ fn panic_of<R>(f: impl FnOnce() -> R) -> String {
     }
 }
 
-fn labelled() -> LockTable<u64> {
+/// All tables hash alike, so that a set has one order in all of them.
+fn labelled() -> LockTable<u64, BuildHasherDefault<DefaultHasher>> {
     LockTable::builder()
+        .hasher(BuildHasherDefault::default())
         .key_labels(|_| String::from("account 7"))
         .build()
 }

@@ -179,8 +179,8 @@ impl<'l, T: ?Sized> Coupled<'l, T> {
         }
     }
 
-    /// Returns the traversal that is one step ahead, and keeps this one: for an operation that
-    /// changes two nodes, such as a child and its link in the parent.
+    /// Returns the traversal that is one step ahead, and keeps this one. An operation needs both to
+    /// change two nodes, such as a child and its link in the parent.
     ///
     /// # Blocking
     /// Blocks the thread as [`begin`](Self::begin) does.

@@ -28,8 +28,8 @@ impl<K: ?Sized, S: BuildHasher> Session<'_, K, S> {
     /// ends the wait. On a current-thread runtime it can hang indefinitely, because the holder
     /// never runs: use [`lock_async`](Self::lock_async) in a task.
     ///
-    /// The first lock of a session that was the victim of a deadlock and holds no key also waits
-    /// for other victims that retry, for at most 1 millisecond each.
+    /// If the session was the victim of a deadlock and holds no key, its first lock also waits for
+    /// other victims that retry. It waits for each of them for at most 1 millisecond.
     ///
     /// # Errors
     /// Returns a [`LockError`] according to the policy. The session holds the same keys as before.

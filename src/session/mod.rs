@@ -1,10 +1,10 @@
 //! One owner of many locks that it acquires one by one: [`Session`].
 //!
 //! A session keeps the hashes of its keys in a list of its own. It searches that list before it
-//! locks a key, which makes it re-entrant. A session that has waited for a while publishes the keys
-//! that it holds and the key that it waits for in its table, and searches for a cycle. PROTOCOL.md
-//! beside this file explains why the last session of a cycle sees the whole cycle. It also explains
-//! how a wait ends exactly once, by the rules of the lock table.
+//! locks a key, which makes it re-entrant. A session that has waited for a while publishes its keys
+//! and its wait in its table, and searches for a cycle. PROTOCOL.md beside this file explains why
+//! the last session of a cycle sees the whole cycle. It also explains how a wait ends exactly once,
+//! by the rules of the lock table.
 
 mod detect;
 mod future;
@@ -114,10 +114,9 @@ const DETECT_AFTER: Duration = Duration::from_millis(1);
 ///
 /// A dropped session releases all its keys and leaves the queue, including in a panic and while its
 /// future waits. If wakers that the drop uses panic, the drop releases the remaining keys and then
-/// propagates the first panic. The process aborts if two wakers of one key's grant panic, or if one
-/// panics in a drop that is part of a panic, as for a guard. A forgotten session
-/// ([`core::mem::forget`]) keeps its keys locked for as long as the table lives, and has no other
-/// effect.
+/// propagates the first panic. As for a guard, the process aborts if two wakers of one key's grant
+/// panic, or if one panics in a drop during a panic. A forgotten session ([`core::mem::forget`])
+/// keeps its keys locked for as long as the table lives, and has no other effect.
 ///
 /// # Fork
 /// In the child of a process with threads, keys of other sessions stay locked. See
@@ -257,9 +256,9 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     /// detection: the session never searches, and no other session sees its waits.
     ///
     /// The time is an upper bound. While deadlocks are frequent, sessions search as soon as they
-    /// wait: each deadlock that is found in the table makes its next 256 waits do so. In a table
-    /// without deadlocks, no session searches before its time. [`Duration::ZERO`] searches at once
-    /// in any case.
+    /// wait. Each deadlock that is found in the table has this effect on its next 256 waits. In a
+    /// table without deadlocks, no session searches before its time. [`Duration::ZERO`] searches at
+    /// once in any case.
     ///
     /// The futures of a session have no clock. They search as soon as they wait, unless detection
     /// is disabled.

@@ -31,9 +31,9 @@ pub enum Policy {
     /// Waits for newer sessions only. If an older session of this policy holds or requests the key,
     /// the session gets [`LockError::Died`] at once.
     ///
-    /// So such sessions rarely deadlock. Detection finds the remaining deadlocks as under `Detect`:
-    /// an older session may get the key ahead of a newer one that waits, and other sessions may
-    /// have other policies.
+    /// So such sessions rarely deadlock. Detection finds the remaining deadlocks as under `Detect`.
+    /// They arise if an older session gets the key ahead of a newer one that waits, or with
+    /// sessions of other policies.
     ///
     /// Each lock and unlock of such a session locks a mutex of the table, whether the key is free
     /// or not.

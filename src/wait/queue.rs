@@ -68,8 +68,8 @@ unsafe impl Send for Waiter {}
 // SAFETY: as above.
 unsafe impl Sync for Waiter {}
 
-// SAFETY: the queue owns references to waiters, whose links it alone touches [W1]; the rest of a
-// waiter is an atomic and plain data, and a notification may be used on any thread.
+// SAFETY: the queue owns references to waiters, and it alone accesses their links [W1]. The rest of
+// a waiter is an atomic and plain data, and a notification may be used on any thread.
 unsafe impl Send for Queue {}
 
 impl Queue {

@@ -3,10 +3,10 @@
 use crate::sync::tuning::SPIN_ROUNDS;
 use crate::sync::{spin_loop, yield_now};
 
-/// Rounds that only pause, each twice as long as the one before, and very few of them: each check
-/// removes the cache line from the holder's core. After them the thread yields, which checks less
-/// often. On few cores the holder may wait for this one. With 6 rounds, eight threads on one key of
-/// a two-core machine did three quarters as much as with 2 (report, `async`).
+/// Rounds that only pause. Each is twice as long as the one before, and there are very few: each
+/// check removes the cache line from the holder's core. After them the thread yields, which checks
+/// less often. On few cores the holder may wait for this one. With 6 rounds, eight threads on one
+/// key of a two-core machine did three quarters as much as with 2 (report, `async`).
 const PAUSE_ROUNDS: u32 = 2;
 
 #[derive(Debug)]

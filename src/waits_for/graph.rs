@@ -22,7 +22,7 @@ impl Hasher for Spread {
 
     #[inline(always)]
     fn write_u64(&mut self, n: u64) {
-        // The multiplier of Fibonacci hashing (Knuth, vol. 3, 6.4), with both halves of the product
+        // The multiplier of Fibonacci hashing (Knuth, vol. 3, 6.4). Both halves of the product are
         // combined, as in wyhash (Wang Yi, 2019): a half alone omits the bits that differ at the
         // other end.
         let product = u128::from(n) * 0x9E37_79B9_7F4A_7C15;
@@ -80,7 +80,7 @@ impl PartialOrd for Member {
 }
 
 /// The owners at one key. Both sets are ordered, so that an owner joins and leaves a crowd of *n*
-/// in log *n* steps, and the oldest holder of a mode is found in as many.
+/// in log *n* steps. The oldest holder of a mode is found in as many.
 #[derive(Debug, Default)]
 pub(super) struct Key {
     pub(super) holders: BTreeSet<(Mode, Member)>,

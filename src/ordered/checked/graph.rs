@@ -9,12 +9,12 @@
 //! or reassigns the positions of the locks that it has visited.
 //!
 //! *Source.* Pearce and Kelly, "A Dynamic Topological Sort Algorithm for Directed Acyclic Graphs"
-//! (JEA 11, 2006), with the two cases that need no search placed first.
+//! (JEA 11, 2006). The two cases that need no search are tried first.
 //!
 //! # Implied pairs
 //! A thread that holds *k* locks and acquires another has executed *k* pairs. If the graph leads
-//! from each of the *k* locks to the newest of them, one edge implies all of the pairs: the one
-//! from the newest lock to the requested lock. The edge keeps the list of the *k* locks (a
+//! from each of the *k* locks to the newest of them, one edge implies all of the pairs. That edge
+//! leads from the newest lock to the requested lock. It keeps the list of the *k* locks (a
 //! [`Stack`], whose tails edges share). When the lock in the middle is dropped, its edges end. The
 //! lists contain the pairs that they implied. Those pairs become edges, and so are forgotten only
 //! with their own locks.

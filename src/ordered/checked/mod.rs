@@ -1,8 +1,8 @@
 //! Locks that record the order in which they are acquired, and panic when it is violated.
 //!
 //! [`Mutex`] and [`RwLock`] wrap the locks of `parking_lot`. In debug builds, and with the feature
-//! `order-checks`, each acquisition of a lock while others are held is recorded as an order: the
-//! lock follows the others.
+//! `order-checks`, they record each acquisition of a lock while others are held: the lock follows
+//! the others.
 //!
 //! A later acquisition in the reverse order panics *before* it blocks, whether or not another
 //! thread holds the lock. So does an acquisition that closes a longer cycle, or of a lock that the
