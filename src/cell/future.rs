@@ -42,7 +42,7 @@ impl State {
                     return Poll::Pending;
                 }
             }
-            State::Ended => panic!("polled after it was ready"),
+            State::Ended => panic!("polled after it was ready, or after a poll that panicked"),
         }
         let mut patience = Patience::new();
         loop {

@@ -63,7 +63,7 @@ impl Task {
                     return Poll::Pending;
                 }
             }
-            State::Ended => panic!("polled after it was ready"),
+            State::Ended => panic!("polled after it was ready, or after a poll that panicked"),
         }
         let ended = loop {
             let setback = match self.transaction.attempt(&self.ladder, &mut f, notify) {
