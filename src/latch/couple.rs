@@ -7,6 +7,14 @@ use crate::sync::tuning::OPTIMISTIC_ATTEMPTS;
 use crate::wait::Spin;
 
 /// How a traversal protects the node that it is at.
+///
+/// # Examples
+/// ```
+/// use latchwork::latch::{Coupled, Coupling, OptimisticLatch};
+/// let latch = OptimisticLatch::new(7);
+/// let traversal = Coupled::begin(&latch, Coupling::Shared).unwrap();
+/// assert_eq!(traversal.coupling(), Coupling::Shared);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Coupling {
     /// By the version of its latch: no lock is held, and each step validates the version.
@@ -108,6 +116,16 @@ impl<'l, T: ?Sized> Coupled<'l, T> {
     /// # Errors
     /// Returns [`Restart`] if another thread has written the value since the traversal arrived, or
     /// the latch is obsolete.
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::latch::{Coupled, Coupling, OptimisticLatch, Restart};
+    /// let latch = OptimisticLatch::new(7);
+    /// let traversal = Coupled::begin(&latch, Coupling::Optimistic).unwrap();
+    /// assert_eq!(traversal.validate(), Ok(()));
+    /// drop(latch.exclusive().unwrap());
+    /// assert_eq!(traversal.validate(), Err(Restart::Changed));
+    /// ```
     #[inline]
     pub fn validate(&self) -> Result<(), Restart> {
         match &self.0 {
@@ -190,6 +208,21 @@ impl<'l, T: ?Sized> Coupled<'l, T> {
     ///
     /// # Panics
     /// Panics if `next` panics.
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::latch::{Coupled, Coupling, OptimisticLatch};
+    ///
+    /// struct Node { child: Option<Box<OptimisticLatch<Node>>> }
+    /// let child = Box::new(OptimisticLatch::new(Node { child: None }));
+    /// let parent = OptimisticLatch::new(Node { child: Some(child) });
+    /// let at_parent = Coupled::begin(&parent, Coupling::Optimistic)?;
+    /// let at_child = at_parent.ahead(|node| node.child.as_deref())?.expect("there is a child");
+    /// // Acquires both latches:
+    /// let (parent, child) = (at_parent.into_exclusive()?, at_child.into_exclusive()?);
+    /// assert!(parent.child.is_some() && child.child.is_none());
+    /// # Ok::<(), latchwork::latch::Restart>(())
+    /// ```
     #[inline]
     pub fn ahead(
         &self,
@@ -218,6 +251,17 @@ impl<'l, T: ?Sized> Coupled<'l, T> {
     /// Returns [`Restart`] if the validation fails, or another thread holds the latch. Always
     /// returns it for [`Coupling::Shared`]: two readers that both waited to upgrade would wait for
     /// each other.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+    /// use latchwork::latch::{Coupled, Coupling, OptimisticLatch};
+    /// let latch = OptimisticLatch::new(AtomicU64::new(1));
+    /// let traversal = Coupled::begin(&latch, Coupling::Optimistic)?;
+    /// let seen = traversal.read(|n| n.load(Relaxed))?;
+    /// traversal.into_exclusive()?.store(seen + 1, Relaxed); // the read is still valid
+    /// # Ok::<(), latchwork::latch::Restart>(())
+    /// ```
     #[inline]
     pub fn into_exclusive(self) -> Result<ExclusiveGuard<'l, T>, Restart> {
         match self.0 {

@@ -276,6 +276,16 @@ impl<T: ?Sized> OptimisticLatch<T> {
     ///
     /// # Deadlocks
     /// Deadlocks if the thread itself holds the latch exclusively.
+    ///
+    /// # Examples
+    /// ```
+    /// let latch = latchwork::latch::OptimisticLatch::new(7);
+    /// let version = latch.version()?;
+    /// let seen = *latch.peek();
+    /// assert!(latch.is_current(version)); // so `seen` is consistent
+    /// assert_eq!(seen, 7);
+    /// # Ok::<(), latchwork::latch::Obsolete>(())
+    /// ```
     #[inline]
     pub fn version(&self) -> Result<LatchVersion, Obsolete> {
         match self.raw.begin()? {
@@ -359,6 +369,14 @@ impl<T: ?Sized> OptimisticLatch<T> {
     /// # Deadlocks
     /// Deadlocks if the thread itself holds the latch exclusively, or holds it shared while another
     /// thread waits.
+    ///
+    /// # Examples
+    /// ```
+    /// let latch = latchwork::latch::OptimisticLatch::new(7);
+    /// let guard = latch.shared()?;
+    /// assert_eq!(*guard, 7);
+    /// # Ok::<(), latchwork::latch::Obsolete>(())
+    /// ```
     #[inline]
     pub fn shared(&self) -> Result<SharedGuard<'_, T>, Obsolete> {
         self.raw.lock(Mode::Shared)?;
@@ -376,6 +394,15 @@ impl<T: ?Sized> OptimisticLatch<T> {
     ///
     /// # Deadlocks
     /// Deadlocks if the thread itself holds the latch in either mode.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+    /// let latch = latchwork::latch::OptimisticLatch::new(AtomicU64::new(1));
+    /// let guard = latch.exclusive()?;
+    /// guard.store(guard.load(Relaxed) + 1, Relaxed);
+    /// # Ok::<(), latchwork::latch::Obsolete>(())
+    /// ```
     #[inline]
     pub fn exclusive(&self) -> Result<ExclusiveGuard<'_, T>, Obsolete> {
         self.raw.lock(Mode::Exclusive)?;
@@ -387,6 +414,14 @@ impl<T: ?Sized> OptimisticLatch<T> {
     ///
     /// # Blocking
     /// Never blocks.
+    ///
+    /// # Examples
+    /// ```
+    /// let latch = latchwork::latch::OptimisticLatch::new(7);
+    /// assert!(latch.try_shared().is_some());
+    /// let _guard = latch.exclusive().unwrap();
+    /// assert!(latch.try_shared().is_none());
+    /// ```
     #[inline]
     pub fn try_shared(&self) -> Option<SharedGuard<'_, T>> {
         let holds = self.raw.try_enter(Mode::Shared) == Entered::Holds;
@@ -398,6 +433,13 @@ impl<T: ?Sized> OptimisticLatch<T> {
     ///
     /// # Blocking
     /// Never blocks.
+    ///
+    /// # Examples
+    /// ```
+    /// let latch = latchwork::latch::OptimisticLatch::new(7);
+    /// let guard = latch.try_exclusive();
+    /// assert!(guard.is_some() && latch.try_exclusive().is_none());
+    /// ```
     #[inline]
     pub fn try_exclusive(&self) -> Option<ExclusiveGuard<'_, T>> {
         let holds = self.raw.try_enter(Mode::Exclusive) == Entered::Holds;
@@ -405,6 +447,15 @@ impl<T: ?Sized> OptimisticLatch<T> {
     }
 
     /// Returns whether the latch is obsolete; see [`ExclusiveGuard::mark_obsolete`].
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::latch::{ExclusiveGuard, OptimisticLatch};
+    /// let latch = OptimisticLatch::new(7);
+    /// assert!(!latch.is_obsolete());
+    /// ExclusiveGuard::mark_obsolete(latch.exclusive().unwrap());
+    /// assert!(latch.is_obsolete());
+    /// ```
     pub fn is_obsolete(&self) -> bool {
         self.raw.begin().is_err()
     }

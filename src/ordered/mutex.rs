@@ -115,6 +115,18 @@ impl<L: Level, T: ?Sized> OrderedMutex<L, T> {
     ///
     /// # Deadlocks
     /// Cannot deadlock with other locks of levels, because the type system orders them.
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::ordered::{OrderedMutex, RootToken};
+    /// latchwork::levels! {
+    ///     pub Names;
+    /// }
+    /// let names: OrderedMutex<Names, Vec<&str>> = OrderedMutex::new(Vec::new());
+    /// let mut root = RootToken::take().expect("this thread has no other");
+    /// let (mut guard, _token) = names.lock(&mut root);
+    /// guard.push("a");
+    /// ```
     #[inline]
     pub fn lock<'g, K: Level>(
         &'g self,
@@ -133,6 +145,18 @@ impl<L: Level, T: ?Sized> OrderedMutex<L, T> {
     ///
     /// # Blocking
     /// Never blocks.
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::ordered::{OrderedMutex, RootToken};
+    /// latchwork::levels! {
+    ///     pub Names;
+    /// }
+    /// let names: OrderedMutex<Names, u32> = OrderedMutex::new(1);
+    /// let mut root = RootToken::take().expect("this thread has no other");
+    /// let (guard, _token) = names.try_lock(&mut root).expect("no thread holds it");
+    /// assert_eq!(*guard, 1);
+    /// ```
     #[inline]
     pub fn try_lock<'g, K: Level>(
         &'g self,
@@ -180,6 +204,20 @@ impl<L, T: ?Sized + fmt::Debug> fmt::Debug for OrderedMutex<L, T> {
 
 /// Holds an [`OrderedMutex`], and unlocks it when it is dropped. The guard stays on its thread, to
 /// whose order it belongs.
+///
+/// # Examples
+/// ```
+/// use latchwork::ordered::{OrderedMutex, RootToken};
+/// latchwork::levels! {
+///     pub Names;
+/// }
+/// let names: OrderedMutex<Names, u32> = OrderedMutex::new(1);
+/// let mut root = RootToken::take().expect("this thread has no other");
+/// let (guard, _token) = names.lock(&mut root);
+/// assert!(names.is_locked());
+/// drop(guard);
+/// assert!(!names.is_locked());
+/// ```
 #[must_use = "the mutex is unlocked at once"]
 pub struct OrderedMutexGuard<'g, T: ?Sized> {
     inner: parking_lot::MutexGuard<'g, T>,

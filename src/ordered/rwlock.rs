@@ -67,6 +67,18 @@ impl<L: Level, T> OrderedRwLock<L, T> {
     ///
     /// # Panics
     /// Panics if a lock occurs twice; nothing is locked then.
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::ordered::{OrderedRwLock, RootToken};
+    /// latchwork::levels! {
+    ///     pub Config;
+    /// }
+    /// let parts = [1, 2].map(OrderedRwLock::<Config, u32>::new);
+    /// let mut root = RootToken::take().expect("this thread has no other");
+    /// let (guards, _token) = OrderedRwLock::read_all(&parts, &mut root);
+    /// assert_eq!(*guards[0] + *guards[1], 3);
+    /// ```
     pub fn read_all<'g, K: Level>(
         locks: impl IntoIterator<Item = &'g Self>,
         _: &'g mut LevelToken<'_, K>,
@@ -88,6 +100,19 @@ impl<L: Level, T> OrderedRwLock<L, T> {
     ///
     /// # Panics
     /// Panics if a lock occurs twice; nothing is locked then.
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::ordered::{OrderedRwLock, RootToken};
+    /// latchwork::levels! {
+    ///     pub Config;
+    /// }
+    /// let parts = [1, 2].map(OrderedRwLock::<Config, u32>::new);
+    /// let mut root = RootToken::take().expect("this thread has no other");
+    /// let (mut guards, _token) = OrderedRwLock::write_all(&parts, &mut root);
+    /// *guards[1] += *guards[0];
+    /// assert_eq!(*guards[1], 3);
+    /// ```
     pub fn write_all<'g, K: Level>(
         locks: impl IntoIterator<Item = &'g Self>,
         _: &'g mut LevelToken<'_, K>,
@@ -112,6 +137,18 @@ impl<L: Level, T: ?Sized> OrderedRwLock<L, T> {
     ///
     /// # Deadlocks
     /// Cannot deadlock with other locks of levels, because the type system orders them.
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::ordered::{OrderedRwLock, RootToken};
+    /// latchwork::levels! {
+    ///     pub Config;
+    /// }
+    /// let config: OrderedRwLock<Config, u32> = OrderedRwLock::new(2);
+    /// let mut root = RootToken::take().expect("this thread has no other");
+    /// let (guard, _token) = config.read(&mut root);
+    /// assert_eq!(*guard, 2);
+    /// ```
     #[inline]
     pub fn read<'g, K: Level>(
         &'g self,
@@ -153,6 +190,18 @@ impl<L: Level, T: ?Sized> OrderedRwLock<L, T> {
     ///
     /// # Deadlocks
     /// Cannot deadlock with other locks of levels, because the type system orders them.
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::ordered::{OrderedRwLock, RootToken};
+    /// latchwork::levels! {
+    ///     pub Config;
+    /// }
+    /// let config: OrderedRwLock<Config, u32> = OrderedRwLock::new(2);
+    /// let mut root = RootToken::take().expect("this thread has no other");
+    /// *config.write(&mut root).0 += 1;
+    /// assert_eq!(config.into_inner(), 3);
+    /// ```
     #[inline]
     pub fn write<'g, K: Level>(
         &'g self,

@@ -218,6 +218,16 @@ impl<'t, K: ?Sized, S: BuildHasher> Session<'t, K, S> {
     /// # Cancel safety
     /// Dropping the future at any point leaves the session as it was before, as for
     /// [`lock_async`](Self::lock_async).
+    ///
+    /// # Examples
+    /// ```
+    /// # pollster::block_on(async {
+    /// let table: latchwork::LockTable<str> = latchwork::LockTable::new();
+    /// let (mut one, mut two) = (table.session(), table.session());
+    /// one.lock_shared_async("a").await?;
+    /// two.lock_shared_async("a").await?; // both hold the key
+    /// # Ok::<_, latchwork::session::LockError>(()) });
+    /// ```
     #[cfg_attr(feature = "lock-places", track_caller)]
     pub fn lock_shared_async<Q>(&mut self, key: &Q) -> SessionLockFuture<'_, 't, K, S>
     where

@@ -80,6 +80,15 @@ impl<K: ?Sized, S: BuildHasher> Session<'_, K, S> {
     ///
     /// # Deadlocks
     /// Detects the same deadlocks as [`lock`](Self::lock).
+    ///
+    /// # Examples
+    /// ```
+    /// let table: latchwork::LockTable<str> = latchwork::LockTable::new();
+    /// let (mut one, mut two) = (table.session(), table.session());
+    /// one.lock_shared("a")?;
+    /// two.lock_shared("a")?; // both hold the key
+    /// # Ok::<_, latchwork::session::LockError>(())
+    /// ```
     #[inline]
     #[cfg_attr(feature = "lock-places", track_caller)]
     pub fn lock_shared<Q>(&mut self, key: &Q) -> Result<(), LockError>

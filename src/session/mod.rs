@@ -231,6 +231,13 @@ impl<K: ?Sized, S> LockTable<K, S> {
 
 impl<K: ?Sized, S> Session<'_, K, S> {
     /// Sets the name of the session, which reports print.
+    ///
+    /// # Examples
+    /// ```
+    /// let table: latchwork::LockTable<str> = latchwork::LockTable::new();
+    /// let session = table.session().named("checkout-17");
+    /// assert_eq!(session.name(), Some("checkout-17"));
+    /// ```
     pub fn named(mut self, name: impl Into<Arc<str>>) -> Self {
         self.owner.name = Some(name.into());
         self
@@ -238,6 +245,15 @@ impl<K: ?Sized, S> Session<'_, K, S> {
 
     /// Sets how the session reacts to a key that another owner holds, [`Policy::Detect`] by
     /// default.
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::{LockTable, session::{LockError, Policy}};
+    /// let table: LockTable<str> = LockTable::new();
+    /// let _guard = table.lock("a");
+    /// let mut session = table.session().policy(Policy::NoWait);
+    /// assert!(matches!(session.lock("a"), Err(LockError::WouldBlock)));
+    /// ```
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
         self
@@ -245,6 +261,13 @@ impl<K: ?Sized, S> Session<'_, K, S> {
 
     /// Sets the priority of the session in a deadlock, 0 by default. A session with the lowest
     /// priority of the cycle is the victim.
+    ///
+    /// # Examples
+    /// ```
+    /// let table: latchwork::LockTable<str> = latchwork::LockTable::new();
+    /// let audit = table.session().priority(-1); // the first victim of each cycle
+    /// # drop(audit);
+    /// ```
     pub fn priority(mut self, priority: i32) -> Self {
         self.owner.priority = priority;
         self
@@ -265,27 +288,67 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     ///
     /// An upgrade searches at once, whatever the time is, and other sessions see its wait. Of two
     /// sessions that upgrade one key, one must get [`LockError::Deadlock`].
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// let table: latchwork::LockTable<str> = latchwork::LockTable::new();
+    /// let session = table.session().detect_after(Duration::from_micros(200));
+    /// # drop(session);
+    /// ```
     pub fn detect_after(mut self, time: Duration) -> Self {
         self.detect_after = time;
         self
     }
 
     /// Returns the number of the session, unique in its table.
+    ///
+    /// # Examples
+    /// ```
+    /// let table: latchwork::LockTable<str> = latchwork::LockTable::new();
+    /// assert_ne!(table.session().id(), table.session().id());
+    /// ```
     pub fn id(&self) -> SessionId {
         SessionId(self.owner.id)
     }
 
     /// Returns the name of the session, if it has one.
+    ///
+    /// # Examples
+    /// ```
+    /// let table: latchwork::LockTable<str> = latchwork::LockTable::new();
+    /// assert_eq!(table.session().name(), None);
+    /// ```
     pub fn name(&self) -> Option<&str> {
         self.owner.name.as_deref()
     }
 
     /// Returns the number of keys that the session holds.
+    ///
+    /// # Examples
+    /// ```
+    /// let table: latchwork::LockTable<str> = latchwork::LockTable::new();
+    /// let mut session = table.session();
+    /// session.lock("a")?;
+    /// session.lock_shared("a")?; // the same key
+    /// assert_eq!(session.len(), 1);
+    /// # Ok::<_, latchwork::session::LockError>(())
+    /// ```
     pub fn len(&self) -> usize {
         self.held.len()
     }
 
     /// Returns whether the session holds no key.
+    ///
+    /// # Examples
+    /// ```
+    /// let table: latchwork::LockTable<str> = latchwork::LockTable::new();
+    /// let mut session = table.session();
+    /// assert!(session.is_empty());
+    /// session.lock("a")?;
+    /// assert!(!session.is_empty());
+    /// # Ok::<_, latchwork::session::LockError>(())
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -298,6 +361,18 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     /// # Panics
     /// Panics if a waker that receives a key panics. The remaining keys are released when the
     /// session is dropped.
+    ///
+    /// # Examples
+    /// ```
+    /// let table: latchwork::LockTable<str> = latchwork::LockTable::new();
+    /// let mut session = table.session();
+    /// session.lock("a")?;
+    /// session.lock("b")?;
+    /// session.release_all();
+    /// assert_eq!(table.locked_count(), 0);
+    /// session.lock("a")?; // the session remains usable
+    /// # Ok::<_, latchwork::session::LockError>(())
+    /// ```
     pub fn release_all(&mut self) {
         self.settle();
         self.savepoints.clear();
@@ -347,6 +422,17 @@ impl<K: ?Sized, S: BuildHasher> Session<'_, K, S> {
     ///
     /// # Panics
     /// Panics if the hasher panics.
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::{LockTable, Mode};
+    /// let table: LockTable<str> = LockTable::new();
+    /// let mut session = table.session();
+    /// session.lock_shared("a")?;
+    /// assert_eq!(session.mode("a"), Some(Mode::Shared));
+    /// assert_eq!(session.mode("b"), None);
+    /// # Ok::<_, latchwork::session::LockError>(())
+    /// ```
     pub fn mode<Q>(&self, key: &Q) -> Option<Mode>
     where
         K: Borrow<Q>,
@@ -364,6 +450,17 @@ impl<K: ?Sized, S: BuildHasher> Session<'_, K, S> {
     /// # Panics
     /// Panics if the hasher panics. Panics if a waker that receives the key panics; the key is
     /// released all the same.
+    ///
+    /// # Examples
+    /// ```
+    /// let table: latchwork::LockTable<str> = latchwork::LockTable::new();
+    /// let mut session = table.session();
+    /// session.lock("a")?;
+    /// session.lock("a")?;
+    /// assert!(session.unlock("a")); // once is enough
+    /// assert!(!session.unlock("a"));
+    /// # Ok::<_, latchwork::session::LockError>(())
+    /// ```
     #[inline]
     pub fn unlock<Q>(&mut self, key: &Q) -> bool
     where

@@ -68,6 +68,20 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     ///
     /// # Panics
     /// Panics if a waker panics that a forgotten future of this session has left.
+    ///
+    /// # Examples
+    /// ```
+    /// let table: latchwork::LockTable<str> = latchwork::LockTable::new();
+    /// let mut session = table.session();
+    /// let outer = session.savepoint();
+    /// session.lock("a").unwrap();
+    /// let inner = session.savepoint();
+    /// session.lock("b").unwrap();
+    /// session.rollback_to(inner).unwrap();
+    /// assert_eq!(session.len(), 1);
+    /// session.rollback_to(outer).unwrap();
+    /// assert!(session.is_empty());
+    /// ```
     pub fn savepoint(&mut self) -> Savepoint {
         self.settle();
         let moment = self.tick();
@@ -95,6 +109,20 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     /// # Panics
     /// Panics if a waker that receives a key panics. The session keeps the keys that were not yet
     /// released.
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::{LockTable, Mode};
+    /// let table: LockTable<str> = LockTable::new();
+    /// let mut session = table.session();
+    /// session.lock_shared("a").unwrap();
+    /// let before = session.savepoint();
+    /// session.lock("a").unwrap(); // upgrades
+    /// session.lock("b").unwrap();
+    /// session.rollback_to(before).unwrap();
+    /// assert_eq!(session.mode("a"), Some(Mode::Shared));
+    /// assert_eq!(session.mode("b"), None);
+    /// ```
     pub fn rollback_to(&mut self, savepoint: Savepoint) -> Result<(), SavepointError> {
         let depth = self.depth(savepoint)?;
         self.settle();
@@ -119,6 +147,17 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     ///
     /// # Errors
     /// Returns the same errors as [`rollback_to`](Self::rollback_to).
+    ///
+    /// # Examples
+    /// ```
+    /// let table: latchwork::LockTable<str> = latchwork::LockTable::new();
+    /// let mut session = table.session();
+    /// let savepoint = session.savepoint();
+    /// session.lock("a").unwrap();
+    /// session.release_savepoint(savepoint).unwrap();
+    /// assert_eq!(session.len(), 1);
+    /// assert!(session.rollback_to(savepoint).is_err());
+    /// ```
     pub fn release_savepoint(&mut self, savepoint: Savepoint) -> Result<(), SavepointError> {
         let depth = self.depth(savepoint)?;
         self.savepoints.truncate(depth);

@@ -64,6 +64,16 @@ impl<T: ?Sized> Mutex<T> {
     ///
     /// # Blocking
     /// Never blocks.
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::ordered::checked::Mutex;
+    /// let mutex = Mutex::new(1);
+    /// let guard = mutex.lock();
+    /// assert!(mutex.try_lock().is_none());
+    /// drop(guard);
+    /// assert!(mutex.try_lock().is_some());
+    /// ```
     #[inline]
     #[cfg_attr(any(debug_assertions, feature = "order-checks"), track_caller)]
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
