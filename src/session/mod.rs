@@ -48,10 +48,10 @@ const DETECT_AFTER: Duration = Duration::from_millis(1);
 ///
 /// # Re-entrant
 /// A session holds a key once, however often it locks the key, and one [`unlock`](Self::unlock)
-/// releases it. A key that is held exclusively stays exclusive when it is locked shared. To lock a
-/// key exclusively that is held shared *upgrades* the key. The upgrade waits until the other
-/// readers have released the key, ahead of all queued waiters; the session stays a reader while it
-/// waits. Two keys with one hash are one key to a session, which causes no deadlock.
+/// releases it. A key that is held exclusively stays exclusive when it is locked shared. An
+/// exclusive lock of a key that is held shared *upgrades* the key. The upgrade waits until the
+/// other readers have released the key, ahead of all queued waiters. The session stays a reader
+/// while it waits. Two keys with one hash are one key to a session, which causes no deadlock.
 ///
 /// # Blocking
 /// [`lock`](Self::lock) and [`lock_shared`](Self::lock_shared) block the thread. On an executor

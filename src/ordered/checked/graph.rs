@@ -551,7 +551,8 @@ mod tests {
     #[test]
     fn a_lock_that_is_wanted_last_follows_no_edges() {
         let (mut graph, ids) = graph(200);
-        // Each lock is held with the one that was made before it, so that each pair contradicts the positions.
+        // Each lock is held with the one that was made before it, so that each pair contradicts the
+        // positions.
         for two in ids.windows(2) {
             learn(&mut graph, held(two[1]), held(two[0])).expect("one order");
         }
@@ -661,7 +662,7 @@ mod tests {
                         holds.push(lock);
                     }
                     5 if !holds.contains(&lock) => {
-                        // A try, which learns nothing.
+                        // A try, which records nothing.
                         thread.0.push(held(lock), None);
                         holds.push(lock);
                     }

@@ -13,6 +13,9 @@
 //! `parking_lot`.
 //!
 //! # Scope
+//! The locks detect violations of the orders that the program has executed: the more code the tests
+//! run, the more orders are checked. The order is one of locks, not of classes of locks. Two locks
+//! of one array may be acquired in either order, and only a contradiction is reported.
 //!
 //! `try_` calls wait for no thread and are not checked, but acquisitions under them are. Two orders
 //! that a third lock keeps apart are reported also. A dropped lock is forgotten.
