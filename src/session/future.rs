@@ -24,7 +24,7 @@ use crate::word::Mode;
 /// [`Session::lock_async`].
 ///
 /// # Panics
-/// Panics if it is polled after it was ready, or after a poll that panicked.
+/// Panics if it is polled after it was ready, or after a panic in a poll ended its wait.
 ///
 /// # Examples
 /// ```
@@ -160,7 +160,7 @@ impl<'t, K: ?Sized, S: BuildHasher> Session<'t, K, S> {
     ///
     /// # Panics
     /// Panics if the hasher panics. The future panics if it is polled after it was ready, or after
-    /// a poll that panicked.
+    /// a panic in a poll ended its wait.
     ///
     /// # Deadlocks
     /// A session whose future is not polled does nothing, and keeps all its keys.
