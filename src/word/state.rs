@@ -163,7 +163,7 @@ impl State {
             Mode::Exclusive => State(self.0 | EXCLUSIVE),
             Mode::Shared => {
                 let bits = self.0.checked_add(n * ONE_READER);
-                State(bits.expect("more shared holders of one key than can be counted"))
+                State(bits.expect("a key has more shared holders than its lock can count; drop guards instead of forgetting them"))
             }
         }
     }

@@ -201,7 +201,9 @@ fn state_counts_bypasses_up_to_the_limit() {
 }
 
 #[test]
-#[should_panic(expected = "more shared holders")]
+#[should_panic(
+    expected = "a key has more shared holders than its lock can count; drop guards instead of forgetting them"
+)]
 fn state_refuses_to_overflow() {
     let _ = State::held_by((1 << 48) - 1).with_holders(Mode::Shared, 1);
 }
