@@ -327,17 +327,17 @@ impl<K: Eq + Hash, V: Clone, S: BuildHasher> SingleFlight<K, V, S> {
     /// Never blocks the thread. A future that is ready at once does not yield to the executor
     /// ([`docs::tasks`](crate::docs::tasks)).
     ///
-    /// # Cancel safety
-    /// The future may be dropped at any point. If it leads, the computation is dropped with it, and
-    /// one of its followers runs its own closure. To complete a computation even if its caller is
-    /// dropped, spawn the computation as a task and await the task in the closure.
-    ///
     /// # Panics
-    /// Panics if the future that `f` makes panics; then a follower leads. Panics if it is polled
+    /// Panics if the future that `f` makes panics; then a follower leads. The returned future panics if it is polled
     /// after it has returned the value.
     ///
     /// # Deadlocks
     /// The future never completes if the future that `f` makes requests the same key.
+    ///
+    /// # Cancel safety
+    /// The future may be dropped at any point. If it leads, the computation is dropped with it, and
+    /// one of its followers runs its own closure. To complete a computation even if its caller is
+    /// dropped, spawn the computation as a task and await the task in the closure.
     ///
     /// # Examples
     /// ```

@@ -261,10 +261,6 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     /// Never blocks the thread. A future that is ready at once does not yield to the executor:
     /// [`docs::tasks`](crate::docs::tasks) describes what a loop must do.
     ///
-    /// # Cancel safety
-    /// The future may be dropped at any point. It leaves the queue then, and releases the key if
-    /// the key was granted to it. A later call queues again, behind the present waiters.
-    ///
     /// # Panics
     /// Panics if the hasher panics. The future panics if it is polled after it has returned the
     /// guard.
@@ -272,6 +268,10 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     /// A waker that panics loses no key: the panic propagates from the call that used the waker,
     /// such as an unlock, after the key was handed over. If two wakers of one grant panic, the
     /// process aborts.
+    ///
+    /// # Cancel safety
+    /// The future may be dropped at any point. It leaves the queue then, and releases the key if
+    /// the key was granted to it. A later call queues again, behind the present waiters.
     ///
     /// # Examples
     /// ```

@@ -189,6 +189,9 @@ macro_rules! exclusive {
             ///
             /// Readers that are queued before any writer acquire the key at once.
             ///
+            /// # Panics
+            /// Panics if a waker panics that the downgrade wakes; the key is released then.
+            ///
             /// # Memory ordering
             /// The critical section of the exclusive guard happens before those of the admitted
             /// readers.

@@ -205,15 +205,12 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     ///
     /// A caller that already holds one of the keys deadlocks with itself.
     ///
-    /// # Panics
-    /// If the hasher or the iterator panics; nothing is held then.
-    ///
     /// # Examples
     /// ```
     /// use latchwork::{LockTable, Mode};
     /// let accounts: LockTable<u32> = LockTable::new();
     /// let both = accounts.lock_all([(&17, Mode::Exclusive), (&4, Mode::Exclusive)]);
-    /// … transfer money …
+    /// // … transfer money …
     /// drop(both);
     /// ```
     #[inline]
