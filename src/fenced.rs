@@ -265,8 +265,8 @@ impl<T: Send + Sync + 'static + fmt::Debug> fmt::Debug for FencedRef<'_, T> {
 /// cell.write(Fence::new(FencingToken::new(5), 1), "b").expect("it has seen no fence");
 /// let other = cell.write(Fence::new(FencingToken::new(5), 2), "c").unwrap_err();
 /// let text = "write refused: fencing token 5 is stale, because the cell has seen token 5 from \
-/// another holder; acquire the lock again to get a newer token"; assert_eq!(other.to_string(),
-/// text);
+///             another holder; acquire the lock again to get a newer token";
+/// assert_eq!(other.to_string(), text);
 /// let late = cell.write(Fence::new(FencingToken::new(4), 1), "c").unwrap_err();
 /// let text = "write refused: fencing token 4 is stale, because the cell has seen token 5; \
 ///             acquire the lock again to get a newer token";

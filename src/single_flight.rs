@@ -49,8 +49,8 @@ use crate::{RandomState, table::IntegerHasher};
 /// # Errors
 /// An error is not shared. [`try_run`](Self::try_run) returns the error to the leader alone, and
 /// the next follower runs its own closure. So followers of a computation that fails repeatedly try
-/// one after another. To share an error, make it part of the value: `SingleFlight<K, Result<T,
-/// Arc<E>>>` with [`run`](Self::run).
+/// one after another. To share an error, make it part of the value: use [`run`](Self::run) of a
+/// `SingleFlight<K, Result<T, Arc<E>>>`.
 ///
 /// # Deadlocks
 /// A closure that requests the key that it computes waits for itself. Closures that request each
@@ -328,8 +328,8 @@ impl<K: Eq + Hash, V: Clone, S: BuildHasher> SingleFlight<K, V, S> {
     /// ([`docs::tasks`](crate::docs::tasks)).
     ///
     /// # Panics
-    /// Panics if the future that `f` makes panics; then a follower leads. The returned future panics if it is polled
-    /// after it has returned the value.
+    /// Panics if the future that `f` makes panics; then a follower leads. The returned future
+    /// panics if it is polled after it has returned the value.
     ///
     /// # Deadlocks
     /// The future never completes if the future that `f` makes requests the same key.
@@ -370,8 +370,24 @@ impl<K: Eq + Hash, V: Clone, S: BuildHasher> SingleFlight<K, V, S> {
     /// Returns the error of the future if this caller led. The next follower then runs its own
     /// closure.
     ///
+    /// # Panics
+    /// Panics where [`run_async`](Self::run_async) does.
+    ///
+    /// # Deadlocks
+    /// The future never completes if the future that `f` makes requests the same key.
+    ///
     /// # Cancel safety
-    /// The future may be dropped at any point, as that of [`run_async`](Self::run_async).
+    /// The future may be dropped at any point, with the same effect as that of
+    /// [`run_async`](Self::run_async).
+    ///
+    /// # Examples
+    /// ```
+    /// # pollster::block_on(async {
+    /// let flights = latchwork::table::SingleFlight::new();
+    /// let value = flights.try_run_async("a", || async { "7".parse::<u8>() }).await;
+    /// assert_eq!(value, Ok(7));
+    /// # });
+    /// ```
     pub async fn try_run_async<E, F>(&self, key: K, f: impl FnOnce() -> F) -> Result<V, E>
     where
         F: Future<Output = Result<V, E>>,

@@ -18,8 +18,8 @@ pub struct Stats {
     /// The number of retired values that have not been dropped. Either a pin may still show them to
     /// a reader, or the thread that replaced them has not checked for pins since.
     ///
-    /// Each thread updates its part of the number when it checks: in [`flush`], and after it has retired
-    /// 256 more values, or a sixteenth of its waiting values if that is more.
+    /// Each thread updates its part of the number when it checks: in [`flush`], and after it has
+    /// retired 256 more values, or a sixteenth of its waiting values if that is more.
     pub garbage: usize,
     /// The size of these values in bytes, with their versions and headers. Memory that the values
     /// own is not included.

@@ -26,8 +26,8 @@ pub enum Fairness {
     /// of parked waiters. At most 64 acquisitions bypass the oldest waiter; then the key is handed
     /// to it.
     ///
-    /// With more threads than cores, the throughput is tens of times that of `Fifo`, because no
-    /// thread waits until a parked thread runs (report, `contended`; bench `fairness`).
+    /// With more threads than cores, the throughput is tens of times that of `Fifo`, because a
+    /// running thread never waits for a parked one to wake (report, `contended`; bench `fairness`).
     #[default]
     Eventual,
     /// The longest-waiting waiter acquires the key: a key with waiters is never free, but is handed

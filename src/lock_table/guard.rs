@@ -135,7 +135,7 @@ macro_rules! guard {
             /// locks the same key repeatedly.
             ///
             /// # Panics
-            /// Panics if a waker panics that the hand-off wakes; the key has been released then.
+            /// Panics if the waker of the next holder panics; the key has been released then.
             pub fn unlock_fair(guard: Self) {
                 let hold = guard.into_hold();
                 hold.table.raw().unlock_fair(hold.hash, $mode);
@@ -150,8 +150,8 @@ macro_rules! guard {
             /// task, drop the guard and lock the key again with an async method.
             ///
             /// # Panics
-            /// Panics if a waker panics that the hand-off wakes; the guard holds the key again
-            /// then. Aborts the process if a waker panics during the reacquisition, because the
+            /// Panics if the waker of the next holder panics; the guard holds the key again then.
+            /// Aborts the process if a waker panics during the reacquisition, because the
             /// guard would be without its lock.
             pub fn bump(guard: &mut Self) {
                 let (table, hash) = (guard.0.table.raw(), guard.0.hash);
@@ -190,7 +190,7 @@ macro_rules! exclusive {
             /// Readers that are queued before any writer acquire the key at once.
             ///
             /// # Panics
-            /// Panics if a waker panics that the downgrade wakes; the key is released then.
+            /// Panics if the waker of an admitted reader panics; the key is released then.
             ///
             /// # Memory ordering
             /// The critical section of the exclusive guard happens before those of the admitted

@@ -232,7 +232,7 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
                 Err(found) => self.lock_next(&sorted, i, found, None, at),
             }
         });
-        // The keys move last: what was written word by word is read at once only now.
+        // The keys move last: only now are the words that were written one by one read at once.
         LockSet {
             table: self,
             keys: sorted,
@@ -279,7 +279,7 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     /// Locks all of `keys` within `timeout`, and otherwise locks none of them.
     ///
     /// # Blocking
-    /// Blocks the thread for at most `timeout`, which covers all keys together. At the deadline it
+    /// Blocks the thread for at most `timeout` for all keys together. At the deadline it
     /// makes one more attempt, so that a free key is not refused. A timeout that overflows
     /// [`Instant`](std::time::Instant) waits indefinitely. In a task, use
     /// [`lock_all_async`](Self::lock_all_async) with the timeout of the runtime.

@@ -1,9 +1,9 @@
 //! Locks by key: [`LockTable`].
 //!
 //! A table stores only keys that are held or waited for, so most of its slots are empty. The low
-//! bits of a key's hash choose a slot. The slot carries the rest of the hash and the state of the
-//! lock in one word, and this word is the lock until a thread has to wait. PROTOCOL.md beside this
-//! file defines the states, the steps and the rules that are cited here in brackets.
+//! bits of a key's hash choose a slot. The slot stores the rest of the hash and the state of the
+//! lock in one word. This word is the lock until a thread must wait. PROTOCOL.md beside this file
+//! defines the states, the steps and the rules that are cited here in brackets.
 
 mod acquire;
 mod builder;
@@ -92,8 +92,8 @@ use crate::{RandomState, table::IntegerHasher};
 ///
 /// # Memory
 /// Memory is bounded by the number of keys that are held or waited for at once, plus the root
-/// ([`LockTableBuilder::expected_locks`]). The entry of a key is removed when its last holder has
-/// released it and no waiter is left, including after a timeout or a panic.
+/// ([`LockTableBuilder::expected_locks`]). The entry of a key is removed once it has no holder and
+/// no waiter, including after a timeout or a panic.
 ///
 /// # Fork
 /// In the child of a process with threads, keys that other threads held stay held. See

@@ -169,8 +169,8 @@ macro_rules! set {
             /// proportion to n log n, in any order.
             ///
             /// # Panics
-            /// Panics if the hasher panics, or if a waker panics that the unlock wakes. The key has
-            /// been released in the second case.
+            /// Panics if the hasher panics. Also panics if the waker of the next holder panics; the
+            /// key has been released then.
             pub fn unlock<Q>(&mut self, key: &Q) -> bool
             where
                 K: Borrow<Q>,
