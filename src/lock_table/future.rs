@@ -301,6 +301,16 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     /// # Cancel safety
     /// The future may be dropped at any point. It leaves the queue then, and releases the key if
     /// the key was granted to it.
+    ///
+    /// # Examples
+    /// ```
+    /// # pollster::block_on(async {
+    /// let table: latchwork::LockTable<str> = latchwork::LockTable::new();
+    /// let guard = table.lock_shared_async("user:9").await;
+    /// assert!(table.try_lock_shared("user:9").is_some());
+    /// # drop(guard);
+    /// # });
+    /// ```
     #[inline]
     pub fn lock_shared_async<Q>(&self, key: &Q) -> SharedLockFuture<'_>
     where

@@ -343,6 +343,16 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     /// # Cancel safety
     /// The future may be dropped at any point. It releases all keys that it has locked then, and
     /// leaves the queue.
+    ///
+    /// # Examples
+    /// ```
+    /// # pollster::block_on(async {
+    /// use latchwork::{LockTable, Mode};
+    /// let table: LockTable<u32> = LockTable::new();
+    /// let set = table.lock_all_async([(&1, Mode::Exclusive), (&2, Mode::Shared)]).await;
+    /// assert_eq!(set.len(), 2);
+    /// # });
+    /// ```
     #[cfg_attr(feature = "lock-places", track_caller)]
     pub fn lock_all_async<'q, Q>(
         &self,
@@ -370,6 +380,16 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     ///
     /// # Deadlocks
     /// Deadlocks where [`lock_all`](Self::lock_all) does.
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::{LockTable, Mode};
+    /// use std::sync::Arc;
+    /// let table: Arc<LockTable<u32>> = Arc::default();
+    /// let set = table.lock_all_owned([(&1, Mode::Exclusive), (&2, Mode::Shared)]);
+    /// std::thread::spawn(move || drop(set)).join().unwrap();
+    /// assert_eq!(table.locked_count(), 0);
+    /// ```
     #[cfg_attr(feature = "lock-places", track_caller)]
     pub fn lock_all_owned<'q, Q>(
         self: &Arc<Self>,
@@ -396,6 +416,17 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     /// # Cancel safety
     /// The future may be dropped at any point. It releases all keys that it has locked then, and
     /// leaves the queue.
+    ///
+    /// # Examples
+    /// ```
+    /// # pollster::block_on(async {
+    /// use latchwork::{LockTable, Mode};
+    /// use std::sync::Arc;
+    /// let table: Arc<LockTable<u32>> = Arc::default();
+    /// let set = table.lock_all_async_owned([(&1, Mode::Exclusive), (&2, Mode::Shared)]).await;
+    /// assert_eq!(set.len(), 2);
+    /// # });
+    /// ```
     #[cfg_attr(feature = "lock-places", track_caller)]
     pub fn lock_all_async_owned<'q, Q>(
         self: &Arc<Self>,

@@ -19,6 +19,15 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     ///
     /// # Deadlocks
     /// Deadlocks if the thread already holds the key, in either mode.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::sync::Arc;
+    /// let table: Arc<latchwork::LockTable<u64>> = Arc::default();
+    /// let guard = table.lock_owned(&1);
+    /// std::thread::spawn(move || drop(guard)).join().unwrap();
+    /// assert!(table.try_lock(&1).is_some());
+    /// ```
     pub fn lock_owned<Q>(self: &Arc<Self>, key: &Q) -> OwnedExclusiveGuard<K, S>
     where
         K: Borrow<Q>,
@@ -38,6 +47,15 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     ///
     /// # Deadlocks
     /// Deadlocks where [`lock_shared`](Self::lock_shared) does.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::sync::Arc;
+    /// let table: Arc<latchwork::LockTable<u64>> = Arc::default();
+    /// let guards = (table.lock_shared_owned(&1), table.lock_shared_owned(&1));
+    /// assert!(table.try_lock(&1).is_none());
+    /// # drop(guards);
+    /// ```
     pub fn lock_shared_owned<Q>(self: &Arc<Self>, key: &Q) -> OwnedSharedGuard<K, S>
     where
         K: Borrow<Q>,
@@ -54,6 +72,15 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     ///
     /// # Blocking
     /// Never blocks.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::sync::Arc;
+    /// let table: Arc<latchwork::LockTable<u64>> = Arc::default();
+    /// let guard = table.try_lock_owned(&1).expect("the key is free");
+    /// assert!(table.try_lock_owned(&1).is_none());
+    /// # drop(guard);
+    /// ```
     pub fn try_lock_owned<Q>(self: &Arc<Self>, key: &Q) -> Option<OwnedExclusiveGuard<K, S>>
     where
         K: Borrow<Q>,
@@ -70,6 +97,15 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     ///
     /// # Blocking
     /// Never blocks.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::sync::Arc;
+    /// let table: Arc<latchwork::LockTable<u64>> = Arc::default();
+    /// let guard = table.lock_owned(&1);
+    /// assert!(table.try_lock_shared_owned(&1).is_none());
+    /// # drop(guard);
+    /// ```
     pub fn try_lock_shared_owned<Q>(self: &Arc<Self>, key: &Q) -> Option<OwnedSharedGuard<K, S>>
     where
         K: Borrow<Q>,
@@ -92,6 +128,17 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     /// # Cancel safety
     /// The future may be dropped at any point. It leaves the queue then, and releases the key if
     /// the key was granted to it.
+    ///
+    /// # Examples
+    /// ```
+    /// # pollster::block_on(async {
+    /// use std::sync::Arc;
+    /// let table: Arc<latchwork::LockTable<u64>> = Arc::default();
+    /// let guard = table.lock_async_owned(&1).await;
+    /// assert!(table.try_lock(&1).is_none());
+    /// # drop(guard);
+    /// # });
+    /// ```
     pub fn lock_async_owned<Q>(self: &Arc<Self>, key: &Q) -> OwnedLockFuture<K, S>
     where
         K: Borrow<Q>,
@@ -112,6 +159,17 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     /// # Cancel safety
     /// The future may be dropped at any point. It leaves the queue then, and releases the key if
     /// the key was granted to it.
+    ///
+    /// # Examples
+    /// ```
+    /// # pollster::block_on(async {
+    /// use std::sync::Arc;
+    /// let table: Arc<latchwork::LockTable<u64>> = Arc::default();
+    /// let guard = table.lock_shared_async_owned(&1).await;
+    /// assert!(table.try_lock_shared(&1).is_some());
+    /// # drop(guard);
+    /// # });
+    /// ```
     pub fn lock_shared_async_owned<Q>(self: &Arc<Self>, key: &Q) -> OwnedSharedLockFuture<K, S>
     where
         K: Borrow<Q>,
