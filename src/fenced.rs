@@ -1,6 +1,7 @@
 //! A value that refuses late writers: [`FencedCell`].
 //!
-//! The fence that was seen and the value are one value of a [`VersionedCell`], so that each write replaces both at once.
+//! The seen fence and the value are stored together in a [`VersionedCell`], so that each write
+//! replaces both at once.
 
 use core::error::Error;
 use core::fmt;
@@ -9,26 +10,30 @@ use core::ops::Deref;
 use crate::cell::{RetryPolicy, UpdateError, Version, Versioned, VersionedCell};
 use crate::lock_table::Fence;
 
-/// A value that only the newest holder of a lock can write: the resource's side of a [`Fence`].
+/// A value that rejects writes of old lock holders: the resource's side of a [`Fence`].
 ///
-/// A holder that loses its lock without noticing, because it was paused or because the lock was broken, may still write late. Each
-/// write of a `FencedCell` shows a fence. The cell accepts the write if the token is greater than the one that it has seen, or if
-/// the fence equals the one that it has seen; otherwise it returns the value in a [`StaleFence`]. Fences come from
-/// [`ExclusiveGuard::fence`](crate::table::ExclusiveGuard::fence) or from a lock service.
+/// A holder may lose its lock without a notification, because it was paused or the lock was broken.
+/// Such a holder may still write late.
 ///
-/// One cell belongs to one key of one table or service. Tokens of different keys have no relation, so that a cell which receives
-/// fences of two keys refuses one of the two holders at random.
+/// Each write of a `FencedCell` includes a fence. The cell accepts the write if the token is
+/// greater than the seen token, or if both fences are equal. Otherwise it returns the value in a
+/// [`StaleFence`]. Fences are made by
+/// [`ExclusiveGuard::fence`](crate::table::ExclusiveGuard::fence), or by a lock service.
+///
+/// A cell belongs to one key of one table or service. Tokens of different keys have no relation, so
+/// a cell that receives fences of two keys refuses one of the two holders at random.
 ///
 /// # Which writes are refused
-/// A fence is seen when a write with it is accepted, and not when the lock is acquired. A late write is therefore accepted until a
-/// newer holder has written. A holder that computes its write from what it has read should use [`update`](Self::update), which
-/// reads the latest value.
+/// The cell sees a fence when it accepts a write with it, and not when the lock is acquired. A late
+/// write is therefore accepted until a newer holder has written. A holder that computes its write
+/// from an earlier read should use [`update`](Self::update), which reads the latest value.
 ///
 /// # Progress
 /// Reads are wait-free. Writes are lock-free, and never wait for a reader.
 ///
 /// # After a restart
-/// A new cell has seen no fence and accepts any. A resource that restores its value writes it with the fence that it had seen.
+/// A new cell has seen no fence and accepts any. To restore a value, write it with the last fence
+/// that the cell had seen.
 ///
 /// # Memory ordering
 /// A read synchronises with the write whose value it returns.
@@ -69,7 +74,7 @@ impl<T> Fenced<T> {
 }
 
 impl<T: Send + Sync + 'static> FencedCell<T> {
-    /// Makes a cell with this value that has seen no fence.
+    /// Makes a cell with `value` that has seen no fence.
     pub fn new(value: T) -> Self {
         FencedCell {
             cell: VersionedCell::new(Fenced { seen: None, value }),
@@ -79,10 +84,11 @@ impl<T: Send + Sync + 'static> FencedCell<T> {
     /// Replaces the value if the cell accepts `fence`, and returns the version of the new value.
     ///
     /// # Blocking
-    /// Never blocks. It tries again when another write was installed meanwhile.
+    /// Never blocks. It retries if another write was installed concurrently.
     ///
     /// # Errors
-    /// Returns [`StaleFence`] with the value if the cell has seen a greater token, or the same token with another nonce.
+    /// Returns [`StaleFence`] with the value if the cell has seen a greater token, or the same
+    /// token with another nonce.
     pub fn write(&self, fence: Fence, value: T) -> Result<Version, StaleFence<T>> {
         let mut next = Fenced {
             seen: Some(fence),
@@ -107,16 +113,20 @@ impl<T: Send + Sync + 'static> FencedCell<T> {
         }
     }
 
-    /// Replaces the value by the result of `f` if the cell accepts `fence`, and returns the version of the new value.
+    /// Replaces the value by the result of `f` if the cell accepts `fence`.
     ///
-    /// `f` is called again when another write was installed meanwhile. It is not called once the fence is stale, and it runs
-    /// pinned. If `f` writes this cell itself, the call never returns.
+    /// Returns the version of the new value. `f` runs pinned, and is called again if another write
+    /// was installed concurrently. It is not called once the fence is stale.
+    ///
+    /// # Blocking
+    /// Never blocks. If `f` itself writes this cell, the call never returns.
     ///
     /// # Errors
-    /// Returns [`StaleFence`], without a value, if the cell has seen a greater token, or the same token with another nonce.
+    /// Returns [`StaleFence`], without a value, if the cell has seen a greater token, or the same
+    /// token with another nonce.
     ///
     /// # Panics
-    /// Panics if `f` panics; nothing is written then.
+    /// Panics if `f` panics; the cell keeps its value then.
     ///
     /// # Examples
     /// ```
@@ -149,7 +159,7 @@ impl<T: Send + Sync + 'static> FencedCell<T> {
         })
     }
 
-    /// Returns the current value, and keeps it. The value pins its thread, as
+    /// Returns a reference to the current value. The reference pins its thread, as that of
     /// [`VersionedCell::read`] does.
     ///
     /// # Blocking
@@ -160,6 +170,9 @@ impl<T: Send + Sync + 'static> FencedCell<T> {
     }
 
     /// Returns the fence of the last accepted write, or `None` if there was none.
+    ///
+    /// # Blocking
+    /// Never blocks.
     ///
     /// # Examples
     /// ```
@@ -199,7 +212,9 @@ impl<T: Send + Sync + 'static + fmt::Debug> fmt::Debug for FencedCell<T> {
     }
 }
 
-/// A value of a [`FencedCell`], with the fence that wrote it. It pins its thread; see [`VersionedCell::read`].
+/// A reference to a value of a [`FencedCell`], with the fence that wrote the value.
+///
+/// It pins its thread, as [`VersionedCell::read`] describes.
 ///
 /// # Examples
 /// ```
@@ -216,7 +231,7 @@ impl<T: Send + Sync + 'static> FencedRef<'_, T> {
         self.0.version()
     }
 
-    /// Returns the fence that the value was written with, or `None` for the first value of the cell.
+    /// Returns the fence that wrote the value, or `None` for the first value of the cell.
     pub fn fence(&self) -> Option<Fence> {
         self.0.seen
     }
@@ -241,7 +256,7 @@ impl<T: Send + Sync + 'static + fmt::Debug> fmt::Debug for FencedRef<'_, T> {
     }
 }
 
-/// A [`FencedCell`] refused a write, because it has seen a newer fence. Returns the value.
+/// The error of a refused write: the [`FencedCell`] has seen a newer fence. It returns the value.
 ///
 /// # Examples
 /// ```
@@ -249,9 +264,13 @@ impl<T: Send + Sync + 'static + fmt::Debug> fmt::Debug for FencedRef<'_, T> {
 /// let cell = FencedCell::new("a");
 /// cell.write(Fence::new(FencingToken::new(5), 1), "b").expect("it has seen no fence");
 /// let other = cell.write(Fence::new(FencingToken::new(5), 2), "c").unwrap_err();
-/// assert_eq!(other.to_string(), "fencing token 5 is stale: token 5 was seen from another holder");
+/// let text = "write refused: fencing token 5 is stale, because the cell has seen token 5 from \
+///             another holder; acquire the lock again to get a newer token";
+/// assert_eq!(other.to_string(), text);
 /// let late = cell.write(Fence::new(FencingToken::new(4), 1), "c").unwrap_err();
-/// assert_eq!(late.to_string(), "fencing token 4 is stale: token 5 was seen");
+/// let text = "write refused: fencing token 4 is stale, because the cell has seen token 5; \
+///             acquire the lock again to get a newer token";
+/// assert_eq!(late.to_string(), text);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct StaleFence<T> {
@@ -275,11 +294,14 @@ impl<T> fmt::Debug for StaleFence<T> {
 impl<T> fmt::Display for StaleFence<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (offered, seen) = (self.offered.token, self.seen.token);
-        write!(f, "fencing token {offered} is stale: token {seen} was seen")?;
+        write!(
+            f,
+            "write refused: fencing token {offered} is stale, because the cell has seen token {seen}"
+        )?;
         if offered == seen {
             f.write_str(" from another holder")?;
         }
-        Ok(())
+        f.write_str("; acquire the lock again to get a newer token")
     }
 }
 

@@ -1,16 +1,18 @@
-//! The default hasher, behind names of our own so that its version is not part of our API, and a hasher that is exact for
-//! integers.
+//! Hashers: the default one, under names of this crate, and one that is exact for integers.
+//!
+//! The names are our own so that the version of foldhash is no part of the public API.
 
 use core::fmt;
 use core::hash::{BuildHasher, Hasher};
 
-/// Builds the default hasher of a [`LockTable`](crate::LockTable), seeded for each table.
+/// Builds the default hasher of a [`LockTable`](crate::LockTable), with a seed for each table.
 ///
-/// It is fast and spreads well, and its seed differs between processes, so that one cannot work
-/// out colliding keys ahead. It is no cryptographic hash: someone who can choose keys *and*
-/// measure which of them wait for each other can learn collisions. Where that matters, use
-/// [`std::hash::RandomState`] (SipHash) with
-/// [`LockTable::with_hasher`](crate::LockTable::with_hasher).
+/// It is fast and spreads well. The seed differs between processes, so an attacker cannot compute
+/// colliding keys ahead of time.
+///
+/// It is no cryptographic hash. An attacker that can choose keys *and* measure which of them wait
+/// for each other can find collisions. Where that matters, use [`std::hash::RandomState`] (SipHash)
+/// with [`LockTable::with_hasher`](crate::LockTable::with_hasher).
 ///
 /// Source: foldhash, quality variant, by Orson Peters.
 ///
@@ -24,7 +26,7 @@ use core::hash::{BuildHasher, Hasher};
 pub struct RandomState(foldhash::quality::RandomState);
 
 impl RandomState {
-    /// Returns a state with a seed of its own.
+    /// Returns a state with a new seed.
     pub fn new() -> Self {
         Self::default()
     }
@@ -87,27 +89,33 @@ impl Hasher for KeyHasher {
     }
 }
 
-/// A hasher for integer keys: distinct integers have distinct hashes, and consecutive ones spread over all 64 bits.
+/// Hashes integer keys exactly: distinct integers have distinct hashes.
 ///
-/// It is a bijection on 64-bit numbers, so a key of a [`LockTable`](crate::LockTable) is the integer itself: no two keys share a
-/// lock. [`key_of`](Self::key_of) returns the integer of a [`KeyId`](crate::table::KeyId), for labels in reports. It is its own
+/// Consecutive integers spread over all 64 bits.
+///
+/// It is a bijection on 64-bit numbers. The identity of a key in a [`LockTable`](crate::LockTable)
+/// is therefore the integer itself, and no two keys share a lock. [`key_of`](Self::key_of) returns
+/// the integer of a [`KeyId`](crate::table::KeyId), for labels in reports. The type is its own
 /// [`BuildHasher`].
 ///
 /// # Which keys
-/// A key must write exactly one integer of at most 64 bits to the hasher. `u8` to `u64`, `i8` to `i64`, `usize`, `isize`, `bool`,
-/// `char`, the `NonZero` types, references to these, newtypes of these with a derived `Hash`, and enums without fields do so. A
-/// signed integer is extended to 64 bits: `key_of(id) as i32` is the key of a table of `i32`. Keys of different types with one
-/// numerical value have one hash.
+/// A key must write exactly one integer of at most 64 bits to the hasher. These types do so: `u8`
+/// to `u64`, `i8` to `i64`, `usize`, `isize`, `bool`, `char`, the `NonZero` types, references to
+/// these, newtypes of these with a derived `Hash`, and enums without fields.
+///
+/// A signed integer is extended to 64 bits: `key_of(id) as i32` is the key of a table of `i32`.
+/// Keys of different types with the same numerical value have the same hash.
 ///
 /// # Panics
-/// Panics in every build if a key writes anything else: strings and slices, 128-bit integers, and keys that write two integers,
-/// such as tuples, `Option` and structs of two fields. A key that writes nothing, such as `()`, panics too. The panic names the
-/// cause, and no key is locked.
+/// Panics in every build if a key writes anything else: strings and slices, 128-bit integers, and
+/// keys that write two integers, such as tuples, `Option` and structs of two fields. A key that
+/// writes nothing, such as `()`, also panics. The panic names the cause, and no key is locked.
 ///
 /// # Limits
-/// It has no seed and is public, so a caller that chooses keys can choose keys that are close in the index of a table. That
-/// costs time in proportion to the logarithm of the number of keys and never identity. For a `HashMap` with untrusted keys, use
-/// [`RandomState`], because chains of equal low bits have no such bound there.
+/// The hasher has no seed and is public, so a caller can choose keys that are close in the index of
+/// a table. Such keys cost time in proportion to the logarithm of their number, and never their
+/// identity. For a `HashMap` with untrusted keys, use [`RandomState`]: chains of equal low bits
+/// have no such bound there.
 ///
 /// *Source.* The finalizer of MurmurHash3 by Austin Appleby: each of its five steps has an inverse.
 ///
@@ -132,9 +140,11 @@ pub struct IntegerHasher(Option<u64>);
 const MULTIPLIERS: [u64; 2] = [0xFF51_AFD7_ED55_8CCD, 0xC4CE_B9FE_1A85_EC53];
 const INVERSES: [u64; 2] = [inverse(MULTIPLIERS[0]), inverse(MULTIPLIERS[1])];
 
-/// The number whose product with `odd` is 1, modulo 2⁶⁴: Newton's iteration, which doubles the number of right bits.
+/// Returns the number whose product with `odd` is 1, modulo 2⁶⁴.
+///
+/// This is Newton's iteration, which doubles the number of correct bits.
 const fn inverse(odd: u64) -> u64 {
-    // Right in the low three bits: the square of an odd number is 1 modulo 8.
+    // Correct in the low three bits: the square of an odd number is 1 modulo 8.
     let mut inverse = odd;
     let mut bits = 3;
     while bits < u64::BITS {
@@ -144,7 +154,7 @@ const fn inverse(odd: u64) -> u64 {
     inverse
 }
 
-/// Its own inverse, because a shift by 66 leaves nothing.
+/// Returns the number itself when it is applied twice, because a shift by 66 leaves no bits.
 #[inline(always)]
 const fn xor_shifted(n: u64) -> u64 {
     n ^ (n >> 33)
@@ -175,14 +185,17 @@ impl IntegerHasher {
     fn put(&mut self, key: u64) {
         match self.0 {
             None => self.0 = Some(key),
-            Some(_) => refuse_key("a key that writes two integers"),
+            Some(_) => refuse_key("two integers"),
         }
     }
 }
 
 #[cold]
 fn refuse_key(found: &str) -> ! {
-    panic!("`IntegerHasher` takes one integer of at most 64 bits, and was given {found}");
+    panic!(
+        "`IntegerHasher` requires a key that writes one integer of at most 64 bits, but the key wrote \
+         {found}; use `RandomState` for such keys"
+    );
 }
 
 impl BuildHasher for IntegerHasher {
@@ -240,7 +253,7 @@ impl Hasher for IntegerHasher {
     fn finish(&self) -> u64 {
         match self.0 {
             Some(key) => Self::mix(key),
-            None => refuse_key("a key that writes nothing"),
+            None => refuse_key("nothing"),
         }
     }
 }

@@ -1,16 +1,21 @@
-//! One computation for all callers that ask for one key at once: [`SingleFlight`].
+//! One computation for all concurrent callers of one key: [`SingleFlight`].
 //!
-//! A *flight* is one computation with its participants. A shard maps the hash of a key and the number of a flight to the flight;
-//! keys are compared outside of the shard's mutex, because a comparison is user code. The participants agree on a leader by a lock
-//! of a [`LockTable`], whose key is the number of the flight: the leader holds it exclusively while it computes, and the others
-//! wait for it shared, so that all of them are granted at once.
+//! A *flight* is one computation with its participants. A shard maps the hash of a key and the
+//! number of a flight to the flight. Keys are compared outside of the shard's mutex, because a
+//! comparison is user code.
 //!
-//! *Ending.* A leader that has a value first removes the flight from its shard and then publishes the value. So a caller that
-//! arrives after any participant has returned starts a new flight.
+//! The participants elect a leader by a lock of a [`LockTable`], whose key is the number of the
+//! flight. The leader holds the key exclusively while it computes. The others wait for it shared,
+//! so that all of them are granted at once.
 //!
-//! *Unwinding.* A leader that panics, or whose future is dropped, releases the lock without a value. Each of the others then
-//! locks the flight exclusively, in the order of the queue, and the first one leads. A participant leaves the flight when its
-//! [`Seat`] is dropped, and the last one to leave removes the flight.
+//! *Ending.* A leader that has computed a value first removes the flight from its shard, and then
+//! publishes the value. So a caller that arrives after any participant has returned starts a new
+//! flight.
+//!
+//! *Unwinding.* A leader that panics, or whose future is dropped, releases the lock without a
+//! value. Each of the others then locks the flight exclusively, in the order of the queue, and the
+//! first one leads. A participant leaves the flight when its [`Seat`] is dropped, and the last one
+//! to leave removes the flight.
 
 use core::convert::Infallible;
 use core::fmt;
@@ -25,32 +30,38 @@ use crate::lock_table::{ExclusiveGuard, LockTable};
 use crate::sync::{Counter, Mutex};
 use crate::{RandomState, table::IntegerHasher};
 
-/// Runs one computation for all callers that ask for one key at once.
+/// Runs one computation for all concurrent callers of one key.
 ///
-/// The first caller of a key leads: it computes the value. Callers that arrive before it is done follow: they wait, and receive a
-/// clone. Other keys do not wait. Nothing is stored once a value is delivered, so this is no cache: a caller that arrives
-/// after the end of the computation starts a new one. Keys are compared with [`Eq`], not only hashed.
+/// The first caller of a key leads: it computes the value. Callers that arrive before the
+/// computation ends follow: they wait, and receive a clone. Callers of other keys do not wait. Keys
+/// are compared with [`Eq`], not only by hash.
+///
+/// Nothing is stored once a value is delivered, so this is no cache: a caller that arrives after
+/// the end of the computation starts a new one.
 ///
 /// # Cancellation and panics
-/// A leader whose closure panics, or whose future is dropped, passes the lead on: one of its followers runs its own closure.
-/// Followers never receive an error or a panic of another caller. A future of a leader that is forgotten
-/// ([`core::mem::forget`]) keeps its key computed for as long as the `SingleFlight` lives, and its followers wait.
+/// If the closure of a leader panics, or its future is dropped, one of its followers leads: it runs
+/// its own closure. Followers never receive an error or a panic of another caller.
+///
+/// If the future of a leader is forgotten ([`core::mem::forget`]), its followers wait for as long
+/// as the `SingleFlight` lives.
 ///
 /// # Errors
-/// An error is not shared. [`try_run`](Self::try_run) returns the error to the leader alone, and the next follower runs its own
-/// closure. So followers of a computation that keeps failing try one after another. To share an error, make it part of the
-/// value: `SingleFlight<K, Result<T, Arc<E>>>` with [`run`](Self::run).
+/// An error is not shared. [`try_run`](Self::try_run) returns the error to the leader alone, and
+/// the next follower runs its own closure. So followers of a computation that fails repeatedly try
+/// one after another. To share an error, make it part of the value: use [`run`](Self::run) of a
+/// `SingleFlight<K, Result<T, Arc<E>>>`.
 ///
 /// # Deadlocks
-/// A closure that asks for the key that it computes waits for itself. Closures that ask for each other's keys must agree on
-/// an order, as with locks.
+/// A closure that requests the key that it computes waits for itself. Closures that request each
+/// other's keys must agree on an order, as with locks.
 ///
 /// # Memory ordering
 /// The computation of a value synchronises with the return of each caller that receives it.
 ///
 /// # When something else is better
-/// To keep values, use a cache that coalesces its loads, such as `moka` with `get_with`, or call `run` where the cache misses
-/// and look into the cache once more inside of the closure.
+/// To keep values, use a cache that coalesces its loads, such as `moka` with `get_with`. Or call
+/// `run` on a cache miss, and check the cache once more inside the closure.
 ///
 /// # Examples
 /// ```
@@ -77,14 +88,14 @@ pub struct SingleFlight<K, V, S = RandomState> {
     hasher: S,
     shards: Box<[Shard<K, V>]>,
     numbers: Counter,
-    /// Held exclusively by the leader of the flight with this number.
+    /// The leader of a flight holds its number exclusively.
     leads: LockTable<u64, IntegerHasher>,
 }
 
-/// By the hash of the key and the number of the flight.
+/// Flights, by the hash of the key and the number of the flight.
 type Shard<K, V> = CachePadded<Mutex<BTreeMap<(u64, u64), Entry<K, V>>>>;
 
-/// A power of two. Not found by measurement.
+/// A power of two, which was not chosen by measurement.
 const SHARDS: usize = 16;
 
 struct Flight<K, V> {
@@ -121,7 +132,7 @@ impl<K, V> Seat<'_, K, V> {
     {
         let ended = self.shard.lock().remove(&self.place());
         if ended.is_some_and(|entry| entry.participants == 1) {
-            // No other caller can join any more.
+            // No other caller can join now.
             return value;
         }
         let copy = value.clone();
@@ -139,25 +150,26 @@ impl<K, V> Drop for Seat<'_, K, V> {
         };
         entry.participants -= 1;
         if entry.participants == 0 {
-            // `self` keeps the flight, so that no key is dropped under the mutex.
+            // `self` keeps the flight alive, so that no key is dropped under the mutex.
             flights.remove(&self.place());
         }
     }
 }
 
-// No user code runs under the mutex of a shard, so a panic leaves every shard whole. Keys and values are only shared.
+// No user code runs under the mutex of a shard, so a panic leaves every shard consistent. Keys and
+// values are only shared.
 impl<K: RefUnwindSafe, V: RefUnwindSafe, S: UnwindSafe> UnwindSafe for SingleFlight<K, V, S> {}
 impl<K: RefUnwindSafe, V: RefUnwindSafe, S: RefUnwindSafe> RefUnwindSafe for SingleFlight<K, V, S> {}
 
 impl<K, V> SingleFlight<K, V> {
-    /// Makes one with the default hasher.
+    /// Makes a `SingleFlight` with the default hasher.
     pub fn new() -> Self {
         Self::with_hasher(RandomState::new())
     }
 }
 
 impl<K, V, S> SingleFlight<K, V, S> {
-    /// Makes one that hashes keys with `hasher`.
+    /// Makes a `SingleFlight` that hashes keys with `hasher`.
     pub fn with_hasher(hasher: S) -> Self {
         SingleFlight {
             hasher,
@@ -172,7 +184,12 @@ impl<K, V, S> SingleFlight<K, V, S> {
         }
     }
 
-    /// Returns the number of computations that callers run or wait for now. It may be out of date by the time that it returns.
+    /// Returns the number of computations that run or have waiting callers now.
+    ///
+    /// The number may be out of date when the method returns.
+    ///
+    /// # Blocking
+    /// Blocks only briefly, while another caller joins or leaves a computation.
     pub fn in_flight(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
@@ -182,7 +199,8 @@ impl<K: Eq + Hash, V, S: BuildHasher> SingleFlight<K, V, S> {
     /// Joins the flight of `key`, or starts one. No user code runs under the mutex of a shard.
     fn join(&self, key: K) -> Seat<'_, K, V> {
         let hash = self.hasher.hash_one(&key);
-        // The high bits: hashers for hash maps make the low ones good, and those of `IntegerHasher` are as good.
+        // The high bits choose the shard: hashers for hash maps make the low bits good, and in
+        // `IntegerHasher` both are equally good.
         let shard = &self.shards[(hash >> 32) as usize % SHARDS];
         // Flights of one hash that were compared before have lower numbers.
         let mut number = 0;
@@ -190,7 +208,8 @@ impl<K: Eq + Hash, V, S: BuildHasher> SingleFlight<K, V, S> {
             let mut flights = shard.lock();
             let Some((_, entry)) = flights.range_mut((hash, number)..=(hash, u64::MAX)).next()
             else {
-                // Numbered under the mutex, so that later flights of this shard have greater numbers.
+                // Numbered under the mutex, so that later flights of this shard have greater
+                // numbers.
                 number = self.numbers.next();
                 let flight = Arc::new(Flight {
                     number,
@@ -225,16 +244,23 @@ impl<K: Eq + Hash, V, S: BuildHasher> SingleFlight<K, V, S> {
 }
 
 impl<K: Eq + Hash, V: Clone, S: BuildHasher> SingleFlight<K, V, S> {
-    /// Returns the value of `f`, or a clone of the value that another caller computes for an equal key at this time.
+    /// Returns the value of `f`, or a clone of the value that another caller computes for an equal
+    /// key.
     ///
     /// # Blocking
-    /// Blocks until the value is there. It spins a little, then sleeps. Threads and tasks may ask for one key together.
+    /// Blocks the thread until the value is available: the leader runs `f`, and a follower waits
+    /// for its leader. A waiting thread spins briefly, and then parks. Threads and tasks may
+    /// request one key together.
+    ///
+    /// On a current-thread runtime the call can block indefinitely, because the task that leads
+    /// never runs: use [`run_async`](Self::run_async) there.
     ///
     /// # Panics
-    /// Panics if `f` panics, and the lead passes on; if comparing, hashing or cloning panics, for this caller only.
+    /// Panics if `f` panics; then a follower leads. Panics for this caller alone if a comparison, a
+    /// hash or a clone panics.
     ///
     /// # Deadlocks
-    /// Deadlocks if `f` asks for the same key.
+    /// Deadlocks if `f` requests the same key.
     ///
     /// # Examples
     /// ```
@@ -249,10 +275,20 @@ impl<K: Eq + Hash, V: Clone, S: BuildHasher> SingleFlight<K, V, S> {
         }
     }
 
-    /// As [`run`](Self::run), for a computation that may fail.
+    /// Returns the value of `f`, or a clone of the value of another caller, where `f` may fail.
+    ///
+    /// # Blocking
+    /// Blocks the thread as [`run`](Self::run) does. On a current-thread runtime the call can block
+    /// indefinitely: use [`try_run_async`](Self::try_run_async) there.
     ///
     /// # Errors
     /// Returns the error of `f` if this caller led. The next follower then runs its own closure.
+    ///
+    /// # Panics
+    /// Panics where [`run`](Self::run) does.
+    ///
+    /// # Deadlocks
+    /// Deadlocks if `f` requests the same key.
     ///
     /// # Examples
     /// ```
@@ -270,32 +306,38 @@ impl<K: Eq + Hash, V: Clone, S: BuildHasher> SingleFlight<K, V, S> {
                 if let Some(value) = seat.value() {
                     return Ok(value.clone());
                 }
-                // The leader has passed the lead on.
+                // The leader has ended without a value.
                 self.leads.lock(&number)
             }
         };
         match Self::still_to_compute(&seat, lead) {
-            // Held until the value is published, or the closure unwinds.
+            // Held until the value is published or the closure unwinds.
             Ok(_lead) => Ok(seat.land(f()?)),
             Err(value) => Ok(value),
         }
     }
 
-    /// As [`run`](Self::run), for a task: the caller that leads polls the future that `f` makes.
+    /// Returns the value of the future that `f` makes, or a clone of the value of another caller.
     ///
-    /// Nothing happens until the future is polled. A future that was polled once and is not polled further holds up the other
-    /// callers of its key: poll it, or drop it. Any executor will do.
+    /// The caller that leads polls the future that `f` makes. Nothing happens until the returned
+    /// future is polled. A future that was polled once and is not polled again delays the other
+    /// callers of its key: poll it, or drop it. Any executor can run it.
     ///
-    /// # Cancel safety
-    /// A future may be dropped at any point. If it leads, the computation is dropped with it, and one of its followers runs
-    /// its own closure. To finish a computation whatever becomes of its caller, spawn it as a task and await
-    /// the task in the closure.
+    /// # Blocking
+    /// Never blocks the thread. A future that is ready at once does not yield to the executor
+    /// ([`docs::tasks`](crate::docs::tasks)).
     ///
     /// # Panics
-    /// Panics if the future that `f` makes panics, and the lead passes on. Panics if it is polled after it was ready.
+    /// Panics if the future that `f` makes panics; then a follower leads. The returned future
+    /// panics if it is polled after it has returned the value.
     ///
     /// # Deadlocks
-    /// The future never completes if the future that `f` makes asks for the same key.
+    /// The future never completes if the future that `f` makes requests the same key.
+    ///
+    /// # Cancel safety
+    /// The future may be dropped at any point. If it leads, the computation is dropped with it, and
+    /// one of its followers runs its own closure. To complete a computation even if its caller is
+    /// dropped, spawn the computation as a task and await the task in the closure.
     ///
     /// # Examples
     /// ```
@@ -316,13 +358,36 @@ impl<K: Eq + Hash, V: Clone, S: BuildHasher> SingleFlight<K, V, S> {
         }
     }
 
-    /// As [`run_async`](Self::run_async), for a computation that may fail.
+    /// Returns the value of the future that `f` makes, where the future may fail.
+    ///
+    /// It behaves as [`run_async`](Self::run_async) otherwise.
+    ///
+    /// # Blocking
+    /// Never blocks the thread. A future that is ready at once does not yield to the executor
+    /// ([`docs::tasks`](crate::docs::tasks)).
     ///
     /// # Errors
-    /// Returns the error of the future if this caller led. The next follower then runs its own closure.
+    /// Returns the error of the future if this caller led. The next follower then runs its own
+    /// closure.
+    ///
+    /// # Panics
+    /// Panics where [`run_async`](Self::run_async) does.
+    ///
+    /// # Deadlocks
+    /// The future never completes if the future that `f` makes requests the same key.
     ///
     /// # Cancel safety
-    /// It is as cancel-safe as [`run_async`](Self::run_async).
+    /// The future may be dropped at any point, with the same effect as that of
+    /// [`run_async`](Self::run_async).
+    ///
+    /// # Examples
+    /// ```
+    /// # pollster::block_on(async {
+    /// let flights = latchwork::table::SingleFlight::new();
+    /// let value = flights.try_run_async("a", || async { "7".parse::<u8>() }).await;
+    /// assert_eq!(value, Ok(7));
+    /// # });
+    /// ```
     pub async fn try_run_async<E, F>(&self, key: K, f: impl FnOnce() -> F) -> Result<V, E>
     where
         F: Future<Output = Result<V, E>>,

@@ -1,4 +1,4 @@
-//! What the rest of the program may learn of cells and transactions.
+//! Statistics of cells and transactions: [`stats`], and [`flush`].
 
 use core::fmt;
 use std::time::Duration;
@@ -6,34 +6,39 @@ use std::time::Duration;
 use crate::reclaim;
 use crate::txn::{self, AbortReasons, LabelStats};
 
-/// What waits to be reclaimed, and how transactions end. Made by [`stats`]; weakly consistent while threads
-/// write.
+/// The retired values that are not yet reclaimed, and the outcomes of transactions.
+///
+/// Returned by [`stats`]. It is weakly consistent while threads write.
 ///
 /// # Examples
-/// See [`stats`].
+/// See the example of [`stats`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Replaced values that have not been dropped because a pin may still show them to a reader, or because nobody has looked
-    /// whether one does. Each thread says how many it has when it looks: after 256 values, or
-    /// as many more as a sixteenth of those that wait, and in [`flush`].
-    pub garbage: usize,
-    /// Their size in bytes, with versions and all, and without what the values own.
-    pub garbage_bytes: usize,
-    /// How long the oldest of the values that somebody has looked for have been waiting for pins: a lower
-    /// bound on the age of the oldest pin, if it is more than a few milliseconds. `None` if
-    /// no value waits.
+    /// The number of retired values that have not been dropped. Either a pin may still show them to
+    /// a reader, or the thread that replaced them has not checked for pins since.
     ///
-    /// To pin takes no clock, so that a pin is seen by what it holds back, and only once a
-    /// thread has replaced 256 values or has called [`flush`].
+    /// Each thread updates its part of the number when it checks: in [`flush`], and after it has
+    /// retired 256 more values, or a sixteenth of its waiting values if that is more.
+    pub garbage: usize,
+    /// The size of these values in bytes, with their versions and headers. Memory that the values
+    /// own is not included.
+    pub garbage_bytes: usize,
+    /// The age of the oldest retired value that is known to be unreclaimable, or `None` if no value
+    /// waits.
+    ///
+    /// It is a lower bound on the age of the oldest pin, if it exceeds a few milliseconds. A pin
+    /// does not read the clock, so the age is measured on the retired values that the pin holds
+    /// back. A pin is detected only once a thread has retired 256 values or has called [`flush`].
     pub oldest_pin: Option<Duration>,
-    /// Attempts of transactions that were lost, by reason.
+    /// The number of aborted attempts of transactions, by reason.
     pub aborts: AbortReasons,
-    /// How the transactions that have a [label](crate::Transaction::label) have ended, in the order of the labels.
+    /// The outcomes of transactions with a [label](crate::Transaction::label), in the order of the
+    /// labels.
     pub labels: Vec<LabelStats>,
 }
 
-/// One line for the values and one for lost attempts, then one for each label.
+/// Writes one line for the retired values, one for the aborted attempts, and one for each label.
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Stats {
@@ -43,23 +48,29 @@ impl fmt::Display for Stats {
             aborts,
             labels,
         } = self;
-        write!(f, "{garbage} replaced values wait ({garbage_bytes} bytes)")?;
+        write!(
+            f,
+            "{garbage} retired values wait for reclamation ({garbage_bytes} bytes)"
+        )?;
         if let Some(age) = oldest_pin {
             write!(f, ", the oldest for {age:?}")?;
         }
-        write!(f, "\nattempts lost: {aborts}")?;
+        write!(f, "\naborted attempts: {aborts}")?;
         labels.iter().try_for_each(|label| write!(f, "\n{label}"))
     }
 }
 
-/// Returns what waits to be reclaimed, and how transactions have ended, in all threads.
+/// Returns the number of unreclaimed values and the outcomes of transactions, of all threads.
+///
+/// # Blocking
+/// Blocks only briefly, while another thread updates the same counters.
 ///
 /// # Examples
 /// ```
 /// use latchwork::VersionedCell;
 ///
 /// let cell = VersionedCell::new(0);
-/// let reader = cell.read(); // stalls reclamation while it is there
+/// let reader = cell.read(); // stalls reclamation until it is dropped
 /// (1..=100).for_each(|n| drop(cell.set(n)));
 /// latchwork::flush();
 /// assert!(latchwork::stats().garbage >= 100);
@@ -79,13 +90,13 @@ pub fn stats() -> Stats {
     }
 }
 
-/// Drops every replaced value that no pin holds back, of this thread and of threads that have ended.
+/// Drops the retired values that no pin protects, of this thread and of threads that have ended.
 ///
-/// Values that a *living* other thread has replaced are dropped by that thread. Destructors run here; if one of
-/// them calls this, it drops nothing more from within.
+/// Values that a *living* other thread has retired are dropped by that thread. The calling thread
+/// runs the destructors of the values. A call from such a destructor drops nothing more.
 ///
 /// # Panics
-/// If a destructor does; the other values are dropped by later calls.
+/// Panics if a destructor panics; later calls drop the other values.
 ///
 /// # Examples
 /// ```

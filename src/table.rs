@@ -1,6 +1,6 @@
 //! Locks by key: [`LockTable`] with its guards, futures and sets, [`SingleFlight`], and fencing.
 //!
-//! Locks that one owner acquires while it works, with detection of deadlocks, are in
+//! Locks that an owner acquires one by one, with deadlock detection, are in
 //! [`session`](crate::session).
 
 pub use crate::fenced::{FencedCell, FencedRef, StaleFence};

@@ -1,4 +1,4 @@
-//! Taking a key: one compare-and-swap, or the long way round.
+//! Acquires a key: one compare-and-swap on the fast path, a queue on the slow path.
 #![allow(unsafe_code)]
 
 use core::ptr::NonNull;
@@ -17,8 +17,9 @@ use crate::sync::{Ordering, Parker, now};
 use crate::wait::{Notify, Signal, Spin, Waiter, Wakeup};
 use crate::word::{Entry, Kind, Mode, SlotWord};
 
-/// A place in the queue of a key's monitor, which it keeps alive [M1]. It must be spent: by
-/// [`RawTable::cancel`], or by holding the key.
+/// A place in the queue of a key's monitor, which it keeps alive [M1].
+///
+/// It must be spent: by [`RawTable::cancel`], or by an acquisition of the key.
 #[derive(Debug)]
 #[must_use]
 pub(super) struct Ticket {
@@ -27,7 +28,7 @@ pub(super) struct Ticket {
     pub(super) waiter: Arc<Waiter>,
 }
 
-/// Where a waiter was queued: a ticket without the waiter.
+/// The place where a waiter was queued: a ticket without the waiter.
 #[must_use]
 pub(super) struct Place(NonNull<Monitor>);
 
@@ -37,7 +38,7 @@ unsafe impl Send for Ticket {}
 unsafe impl Sync for Ticket {}
 
 impl Ticket {
-    /// For the waiter that was queued at `place`.
+    /// Makes the ticket of the waiter that was queued at `place`.
     pub(super) fn new(hash: u64, place: Place, waiter: Arc<Waiter>) -> Self {
         Ticket {
             hash,
@@ -46,19 +47,20 @@ impl Ticket {
         }
     }
 
-    /// The same place, for others.
+    /// Returns the same place for other threads.
     pub(super) fn seat(&self) -> Seat {
         Seat::new(self.hash, self.monitor, self.waiter.clone())
     }
 
     pub(super) fn monitor(&self) -> &Monitor {
-        // SAFETY: while its waiter is queued, or holds the key without having released it, the monitor
-        // is not retired [M1]. If somebody else may take it out of the queue, its owner was pinned before [M13].
+        // SAFETY: while its waiter is queued, or holds the key without having released it, the
+        // monitor is not retired [M1]. If another thread may remove it from the queue, its owner
+        // was pinned before [M13].
         unsafe { self.monitor.as_ref() }
     }
 }
 
-/// How an attempt ended.
+/// The outcome of an attempt.
 #[must_use]
 pub(super) enum Acquired {
     Holds,
@@ -66,11 +68,12 @@ pub(super) enum Acquired {
     Queued(Place),
 }
 
-/// What to do about a key that is taken.
+/// What to do if the key is not available.
 pub(super) enum Patience<'a> {
-    /// Give up.
+    /// Return at once.
     None,
-    /// Spin if it may help, then queue the waiter that this gives a reference to, the same each time.
+    /// Spin if it may help, then queue the waiter. `waiter` returns a reference to the same one
+    /// each time.
     Queue {
         spin: Spin,
         waiter: &'a mut dyn FnMut() -> Arc<Waiter>,
@@ -78,7 +81,7 @@ pub(super) enum Patience<'a> {
 }
 
 impl Patience<'_> {
-    /// Gives up the pin and spins once; `false` if there is no more patience for that.
+    /// Releases the pin and spins once; returns `false` if the spins are used up.
     fn spin(&mut self, walk: &mut Walk<'_>) -> bool {
         match self {
             Patience::Queue { spin, .. } if spin.may_spin() => {
@@ -107,7 +110,7 @@ impl RawTable {
         }
     }
 
-    /// Without a deadline, as [`lock`](Self::lock).
+    /// Locks as [`lock`](Self::lock) does where there is no deadline.
     pub(super) fn lock_until(&self, hash: u64, mode: Mode, deadline: Option<Instant>) -> bool {
         if deadline.is_some_and(|deadline| deadline <= now()) {
             return self.try_lock(hash, mode);
@@ -118,10 +121,10 @@ impl RawTable {
         }
     }
 
-    /// Whether one look at the root slot says that `mode` would have to wait: a hint.
+    /// Returns whether `mode` would have to wait, by one load of the root slot. It is a hint.
     #[inline]
     pub(super) fn is_taken(&self, hash: u64, mode: Mode) -> bool {
-        // Relaxed: nothing is followed, and nothing depends on it but the order of two attempts.
+        // Relaxed: no pointer is followed, and only the order of two attempts depends on it.
         let word = SlotWord::from_bits(self.root_slot(hash).load(Ordering::Relaxed));
         match word.kind() {
             Kind::Empty | Kind::Child => false,
@@ -130,12 +133,13 @@ impl RawTable {
         }
     }
 
-    /// Locks the key if its root slot is empty, or says what stands there.
+    /// Locks the key if its root slot is empty, or returns the word that it contains.
     #[inline(always)]
     pub(super) fn claim_root(&self, hash: u64, mode: Mode) -> Result<(), SlotWord> {
-        // Acquire: from the last unlock in this slot, and by its release sequence from all before [S2].
-        // Relaxed on failure: nothing is followed; who uses the word acquires by another compare-and-swap, or
-        // looks again.
+        // Acquire: from the last unlock in this slot, and through its release sequence from all
+        // earlier ones [S2].
+        // Relaxed on failure: no pointer is followed; a caller that uses the word acquires it by
+        // another compare-and-swap, or loads it again.
         let claimed = self.root_slot(hash).compare_exchange(
             SlotWord::EMPTY.bits(),
             SlotWord::inline(hash, mode).bits(),
@@ -168,7 +172,7 @@ impl RawTable {
             || self.lock_slower(hash, mode, deadline, &mut ())
     }
 
-    /// As [`lock_slow`](Self::lock_slow), for the next key of a set.
+    /// Blocks as [`lock_slow`](Self::lock_slow) does, for the next key of a set.
     #[cold]
     #[inline(never)]
     pub(super) fn lock_slow_of_set(
@@ -201,7 +205,8 @@ impl RawTable {
             });
             waiter.clone()
         };
-        // Who must queue in the order of coming spins in the queue, on a word that is its own.
+        // Under `Fifo` the waiter queues in order of arrival and spins in the queue, on its own
+        // word.
         let (before, queued) = match self.fairness {
             Fairness::Eventual => (Spin::new(), Spin::none()),
             Fairness::Fifo => (Spin::none(), Spin::new()),
@@ -219,11 +224,11 @@ impl RawTable {
                 let mut pending = Pending(self, Some(ticket));
                 let mut wait = Some(Wait::begin(hash, mode));
                 let Some(ticket) = pending.1.take() else {
-                    unreachable!("put there above")
+                    unreachable!("installed above")
                 };
                 let holds = self.wait(ticket, &mut wait, &parker, queued, deadline, party);
                 if holds && wait.is_some() {
-                    // Granted at the deadline. To close a span is to run user code.
+                    // Granted at the deadline. To close a span is user code.
                     self.holding(hash, mode, || wait = None);
                 }
                 holds
@@ -304,9 +309,11 @@ impl RawTable {
         Acquired::Queued(Place(NonNull::from(monitor)))
     }
 
-    /// Checks the signal of a queued waiter. With a `renewal`, as every poll has one, it checks the state too, and
-    /// leaves `renewal` with the waiter if it waits on. Returns whether it holds the key; then the caller must call [`got`](Self::got), also for those
-    /// in `wakeup`.
+    /// Checks the signal of a queued waiter. Returns whether it holds the key.
+    ///
+    /// With a `renewal`, which every poll has, it also checks the state, and leaves `renewal` with
+    /// the waiter if the waiter keeps waiting. If it returns `true`, the caller must call
+    /// [`got`](Self::got), which covers the waiters in `wakeup`.
     pub(super) fn check(
         &self,
         ticket: &Ticket,
@@ -325,7 +332,7 @@ impl RawTable {
         }
     }
 
-    /// The wait is over, and the key is held, and by those in `wakeup` too.
+    /// Ends a wait whose waiter holds the key, as do the waiters in `wakeup`.
     #[inline]
     pub(super) fn got(&self, ticket: Ticket, wait: &mut Option<Wait>, wakeup: &mut Wakeup) {
         let waiter = ticket.waiter;
@@ -337,8 +344,8 @@ impl RawTable {
         });
     }
 
-    /// Ends what was needed to wait for a key that is held now, wakers and recorders among it, which
-    /// are user code; should one panic, no guard will ever know of the hold.
+    /// Drops the leftovers of a wait for a key that is held now, including wakers and recorders.
+    /// These are user code: if one panics, no guard exists yet, so the key is unlocked.
     #[inline]
     pub(super) fn holding(&self, hash: u64, mode: Mode, end: impl FnOnce()) {
         let undo = Undo(self, hash, mode);
@@ -346,7 +353,7 @@ impl RawTable {
         core::mem::forget(undo);
     }
 
-    /// Waits until the key is held (`true`) or `deadline` has passed; `spin`s before it sleeps.
+    /// Waits until the key is held (`true`) or `deadline` has passed; `spin`s before it parks.
     fn wait(
         &self,
         ticket: Ticket,
@@ -386,25 +393,26 @@ impl RawTable {
         true
     }
 
-    /// Runs notifications, which are user code, for a waiter; should one panic, the wait leaves the graph and then ends.
+    /// Runs notifications, which are user code, for a waiter. If one panics, the wait leaves the
+    /// graph and then ends.
     fn notify_of(&self, notices: Notices, ticket: Ticket, party: &mut impl Party) -> Ticket {
         struct Leaving<'a, P: Party>(&'a mut P, Pending<'a>);
         impl<P: Party> Drop for Leaving<'_, P> {
             fn drop(&mut self) {
-                // The place in the queue is given up after this [D2].
+                // The place in the queue is released after this [D2].
                 self.0.leave();
             }
         }
         let mut leaving = Leaving(party, Pending(self, Some(ticket)));
         notices.run();
-        let ticket = leaving.1.1.take().expect("put there above");
+        let ticket = leaving.1.1.take().expect("stored above");
         core::mem::forget(leaving);
         ticket
     }
 
     /// Leaves the queue, or returns `true` if the key was granted before.
     pub(super) fn cancel(&self, ticket: Ticket) -> bool {
-        // Before anything that lets go of the monitor [M2].
+        // Pinned before the waiter leaves, because then nothing else keeps the monitor alive [M2].
         let pin = self.domain.pin();
         let mut wakeup = Wakeup::default();
         match ticket
@@ -422,7 +430,7 @@ impl RawTable {
         }
     }
 
-    /// Leaves the queue for good, whatever has been granted.
+    /// Leaves the queue, and releases the key if it was granted.
     pub(super) fn abandon(&self, ticket: Ticket) {
         let (hash, mode) = (ticket.hash, ticket.waiter.mode());
         if self.cancel(ticket) {
@@ -430,7 +438,7 @@ impl RawTable {
         }
     }
 
-    /// Does what leaving a monitor owes.
+    /// Does the work that a departure from a monitor leaves to the table.
     pub(super) fn settle(
         &self,
         hash: u64,
@@ -449,7 +457,7 @@ impl RawTable {
     }
 }
 
-/// A place in a queue that is given up should a subscriber panic.
+/// A place in a queue that is released if a subscriber panics.
 struct Pending<'a>(&'a RawTable, Option<Ticket>);
 
 impl Drop for Pending<'_> {
@@ -460,7 +468,7 @@ impl Drop for Pending<'_> {
     }
 }
 
-/// Gives back a key that nobody got to know of.
+/// Releases a key for which no guard exists.
 struct Undo<'a>(&'a RawTable, u64, Mode);
 
 impl Drop for Undo<'_> {

@@ -11,7 +11,7 @@ use crate::RandomState;
 use crate::reclaim::Domain;
 use crate::sync::tuning::DEFAULT_EXPECTED_LOCKS;
 
-/// Who gets a key that comes free while others wait for it.
+/// Determines which thread acquires a key that is released while others wait for it.
 ///
 /// # Examples
 /// ```
@@ -22,14 +22,17 @@ use crate::sync::tuning::DEFAULT_EXPECTED_LOCKS;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Fairness {
-    /// Whoever comes first: a running thread may take a free key ahead of those that sleep. The
-    /// oldest waiter is passed over at most 64 times; then it is handed the key. With more threads than
-    /// cores this does tens of times as much as `Fifo`, because nobody waits for a sleeper to wake
-    /// (report, `contended`; bench `fairness`).
+    /// The first thread that tries acquires the key: a running thread may acquire a free key ahead
+    /// of parked waiters. At most 64 acquisitions bypass the oldest waiter; then the key is handed
+    /// to it.
+    ///
+    /// With more threads than cores, the throughput is tens of times that of `Fifo`, because a
+    /// running thread never waits for a parked one to wake (report, `contended`; bench `fairness`).
     #[default]
     Eventual,
-    /// Whoever has waited longest: a key that somebody waits for is never free, but is handed to the
-    /// head of the queue (if that reads, to all readers that directly follow it).
+    /// The longest-waiting waiter acquires the key: a key with waiters is never free, but is handed
+    /// to the head of the queue. If the head is a reader, all readers that directly follow it also
+    /// acquire the key.
     Fifo,
 }
 
@@ -71,7 +74,7 @@ impl<K: ?Sized> LockTableBuilder<K> {
 }
 
 impl<K: ?Sized, S> LockTableBuilder<K, S> {
-    /// Hashes keys with `hasher`. The default is a [`RandomState`] with a seed of its own.
+    /// Hashes keys with `hasher`. The default is a [`RandomState`] with its own seed.
     pub fn hasher<T>(self, hasher: T) -> LockTableBuilder<K, T> {
         LockTableBuilder {
             hasher,
@@ -84,26 +87,30 @@ impl<K: ?Sized, S> LockTableBuilder<K, S> {
         }
     }
 
-    /// Expects `n` locks to be held at once, 2,048 by default. A hint and never a limit: with more,
-    /// operations take longer by the logarithm of the excess.
+    /// Sets the number of locks that are expected to be held at once. The default is 2,048.
     ///
-    /// The table takes 16 to 32 bytes for each, at least 8 KiB and at most 512 MiB, from the start.
+    /// The number is a hint and not a limit: with more locks, operations take longer by the
+    /// logarithm of the excess. The table allocates 16 to 32 bytes for each expected lock when it
+    /// is made: at least 8 KiB and at most 512 MiB.
     pub fn expected_locks(mut self, n: usize) -> Self {
         self.expected_locks = n;
         self
     }
 
-    /// Sets who gets a key that comes free, [`Fairness::Eventual`] by default.
+    /// Sets the [`Fairness`] of the table. The default is [`Fairness::Eventual`].
     pub fn fairness(mut self, fairness: Fairness) -> Self {
         self.fairness = fairness;
         self
     }
 
-    /// Calls keys by what `label` returns in reports of deadlocks and in [`LockTable::inspect`], beside their identity.
+    /// Labels keys in deadlock reports and in [`LockTable::inspect`] with the result of `label`.
     ///
-    /// No key is stored, so `label` has only the identity to go by. With an [`IntegerHasher`](crate::table::IntegerHasher) the
-    /// identity of an integer gives the integer back; for other keys, a label needs a map from identities to names. It is
-    /// called when a report is made or the table is inspected, with no lock held; if it panics, that key has no label.
+    /// The table stores no key, so `label` receives only the identity. With an
+    /// [`IntegerHasher`](crate::table::IntegerHasher), the integer key can be computed from the
+    /// identity. For other keys, a label needs a map from identities to names.
+    ///
+    /// `label` is called when a report is made or the table is inspected, while no lock is held. If
+    /// it panics, that key has no label.
     ///
     /// # Examples
     /// ```
@@ -119,14 +126,14 @@ impl<K: ?Sized, S> LockTableBuilder<K, S> {
         self
     }
 
-    /// Remembers the last `n` deadlocks among sessions, 16 by default. See
-    /// [`LockTable::deadlocks`].
+    /// Sets the number of recent deadlocks among sessions that the table keeps. The default is 16.
+    /// See [`LockTable::deadlocks`].
     pub fn deadlock_history(mut self, n: usize) -> Self {
         self.deadlock_history = n;
         self
     }
 
-    /// Reclaims through a collector of the table's own, inside the model.
+    /// Reclaims through a collector that belongs to the table, for the model.
     #[cfg(latchwork_loom)]
     #[doc(hidden)]
     pub fn reclaim_by_epoch(mut self) -> Self {

@@ -1,7 +1,8 @@
-//! Waiting for a key as a session does: the wait can be looked at by others, who may end it.
+//! Waits for a key as a session: other threads can inspect the wait and end it.
 //!
-//! A [`Claim`] belongs to whoever waits. A [`Seat`] is the same place in the same queue, for others to hold:
-//! through it they may kill the wait or let it past, for as long as the claim is known not to have ended.
+//! A [`Claim`] belongs to the waiter. A [`Seat`] is the same place in the same queue, for other
+//! threads. Through a seat they may kill the wait or grant it out of order, as long as the claim is
+//! known not to have ended.
 #![allow(unsafe_code)]
 
 use core::ptr::NonNull;
@@ -27,7 +28,7 @@ pub(crate) struct Claim {
     wait: Option<Wait>,
 }
 
-/// The place of a claim, for others.
+/// The place of a claim, for other threads.
 #[derive(Debug)]
 pub(crate) struct Seat {
     hash: u64,
@@ -40,8 +41,9 @@ unsafe impl Send for Seat {}
 // SAFETY: as above; a shared seat gives access to neither.
 unsafe impl Sync for Seat {}
 
-/// What an attempt or a wait no longer needs: its waiter, with a waker in it, and its span. To drop either may run
-/// user code, which may panic: the owner of a key records it before [M16].
+/// The leftovers of an attempt or a wait: its waiter, with a waker in it, and its span.
+///
+/// Their drop may run user code, which may panic. So the owner of a key records it before [M16].
 #[derive(Debug)]
 #[must_use = "it is dropped once the key is recorded"]
 pub(crate) struct Leftovers {
@@ -57,17 +59,17 @@ impl Drop for Leftovers {
     }
 }
 
-/// How an attempt ended.
+/// The outcome of an attempt.
 #[must_use]
 pub(crate) enum Claiming {
-    /// The key is held; the caller records that before it drops what is left.
+    /// The key is held; the caller records it before it drops the leftovers.
     Holds(Leftovers),
     Queued(Claim),
-    /// Another reader waits to be alone with the key: for this one to leave.
+    /// Another reader waits to be the only holder: for this one to leave.
     Rival,
 }
 
-/// What became of a claim.
+/// The state of a claim.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Told {
@@ -76,13 +78,13 @@ pub(crate) enum Told {
     Killed,
 }
 
-/// Who is to be notified of what was done through seats, once no mutex is held.
+/// The threads and tasks to notify of changes that were made through seats, once no mutex is held.
 #[derive(Debug, Default)]
 #[must_use]
 pub(crate) struct Notices(Vec<Wakeup>);
 
 impl Notices {
-    /// Notifies all of them, also if one panics.
+    /// Notifies all of them, even if a notification panics.
     pub(crate) fn run(mut self) {
         self.0.iter_mut().for_each(Wakeup::run);
     }
@@ -110,14 +112,14 @@ impl Claim {
         self.ticket.seat()
     }
 
-    /// Tells a subscriber, which is user code and may panic; the claim is a claim nevertheless.
+    /// Notifies a subscriber, which is user code and may panic. The claim exists in either case.
     pub(crate) fn observe(&mut self) {
         self.wait = Some(Wait::begin(self.ticket.hash, self.ticket.waiter.mode()));
     }
 }
 
 impl RawTable {
-    /// Takes the key, or a place in its queue, to be told by `notify`, for `owner`.
+    /// Acquires the key for `owner`, or a place in its queue, which `notify` will wake.
     pub(crate) fn claim(
         &self,
         owner: &Owner,
@@ -148,10 +150,10 @@ impl RawTable {
         }
     }
 
-    /// Makes the caller's shared hold an exclusive one, or takes the head of the queue for `waiter` and goes on
-    /// to read. Runs no user code.
+    /// Converts the caller's shared lock to an exclusive one, or queues `waiter` at the head and
+    /// keeps the shared lock. Runs no user code.
     pub(crate) fn claim_upgrade(&self, hash: u64, waiter: &Arc<Waiter>) -> Claiming {
-        // The caller has the waiter, and drops it.
+        // The caller owns the waiter, and drops it.
         let holds = || {
             Claiming::Holds(Leftovers {
                 _span: None,
@@ -189,17 +191,17 @@ impl RawTable {
     fn seated(&self, hash: u64, monitor: &Monitor, waiter: &Arc<Waiter>) -> Claiming {
         match self.queued(monitor) {
             Acquired::Queued(place) => Claiming::Queued(Claim::new(hash, place, waiter.clone())),
-            Acquired::Holds | Acquired::Busy => unreachable!("it says so"),
+            Acquired::Holds | Acquired::Busy => unreachable!("it returns a place"),
         }
     }
 
-    /// A notification of this thread.
+    /// Makes a notification of this thread.
     pub(crate) fn notify_thread() -> (Parker, Notify) {
         let (parker, unparker) = Parker::new();
         (parker, Notify::Thread(unparker))
     }
 
-    /// How much to spin before a place in the queue is taken.
+    /// Returns the spin that precedes a place in the queue.
     pub(crate) fn spin_before(&self) -> Spin {
         match self.fairness {
             Fairness::Eventual => Spin::new(),
@@ -207,8 +209,10 @@ impl RawTable {
         }
     }
 
-    /// Looks at what a claim was told, and leaves `renewal` with it if it waits on. If it holds the key, those
-    /// in `wakeup` do too, and are to be told by [`claimed`](Self::claimed).
+    /// Checks the signal of a claim, and leaves `renewal` with the claim if it keeps waiting.
+    ///
+    /// If the claim holds the key, so do the waiters in `wakeup`, which [`claimed`](Self::claimed)
+    /// notifies.
     pub(crate) fn told(
         &self,
         claim: &Claim,
@@ -216,20 +220,20 @@ impl RawTable {
         wakeup: &mut Wakeup,
     ) -> Told {
         let waiter = &claim.ticket.waiter;
-        // Before the signal is loaded that says that it still waits: if somebody ends its wait after that, the
-        // monitor may die, but is there for as long as the pin is [M13].
+        // Pinned before the load of a signal that still waits. If another thread ends the wait
+        // after the load, the monitor may die, but it exists for as long as the pin [M13].
         let _pin = (waiter.signal() != Signal::Granted).then(|| self.domain.pin());
         if self.check(&claim.ticket, renewal, wakeup) {
             return Told::Holds;
         }
         match waiter.signal() {
             Signal::Killed => Told::Killed,
-            // Granted a moment ago, if at all: whoever did so has notified it, or is about to.
+            // If it was granted just now, the granting thread has notified it, or is about to.
             _ => Told::Waits,
         }
     }
 
-    /// The claim is over, and the key is held, as the caller has written down. May run user code.
+    /// Ends a claim whose key is held, as the caller has recorded. May run user code.
     pub(crate) fn claimed(&self, claim: Claim, wakeup: &mut Wakeup) {
         wakeup.run();
         self.observe_waited(&claim.ticket.waiter);
@@ -237,15 +241,17 @@ impl RawTable {
         Waiter::recycle(claim.ticket.waiter);
     }
 
-    /// The claim was killed.
+    /// Ends a claim that was killed.
     pub(crate) fn lost(&self, claim: Claim) {
         self.observe_gave_up();
         let _ended = claim.wait;
         Waiter::recycle(claim.ticket.waiter);
     }
 
-    /// Leaves the queue. If the key was granted before, it is held: then this returns what is left, for the caller to
-    /// drop once the hold is recorded or ended. May run user code otherwise.
+    /// Leaves the queue. If the key was granted before, it is held, and the leftovers are returned.
+    ///
+    /// The caller drops the leftovers once it has recorded or released the key. Otherwise user code
+    /// may run here.
     pub(crate) fn give_up(&self, claim: Claim) -> Option<Leftovers> {
         let Claim { ticket, wait } = claim;
         self.cancel(ticket).then_some(Leftovers {
@@ -254,23 +260,23 @@ impl RawTable {
         })
     }
 
-    /// Ends somebody's wait, unless the key was granted to it. Returns whether it did.
+    /// Ends the wait of another thread, unless the key was granted to it. Returns whether it did.
     ///
     /// # Safety
-    /// The claim of `seat` has not ended: neither `claimed`, `lost` nor `give_up` was called or is called
-    /// meanwhile, and what it holds has not been given back.
+    /// The claim of `seat` has not ended: neither `claimed`, `lost` nor `give_up` was called, or is
+    /// called concurrently, and its key has not been released.
     pub(crate) unsafe fn kill(&self, seat: &Seat, notices: &mut Notices) -> bool {
-        // Before anything that lets go of the monitor [M2].
+        // Pinned before the waiter leaves, because then nothing else keeps the monitor alive [M2].
         let pin = self.domain.pin();
-        // SAFETY: its waiter is queued or holds the key, by the caller's contract, or it was killed before
-        // by this very call, which its caller knows [M1] [M13].
+        // SAFETY: its waiter is queued or holds the key, by the caller's contract; or this very
+        // call killed it before, which its caller can detect [M1] [M13].
         let monitor = unsafe { seat.monitor.as_ref() };
         let mut wakeup = Wakeup::default();
         match monitor.cancel(&seat.waiter, Wish::Other, &mut wakeup) {
             Cancelled::Granted => false,
             Cancelled::Left(left) => {
                 let word = SlotWord::monitor(seat.monitor.as_ptr().expose_provenance());
-                // Nobody is told by it: that is for later, when no mutex is held.
+                // It wakes no waiter: notifications follow when no mutex is held.
                 self.settle(seat.hash, word, left, pin, &mut Wakeup::default());
                 notices.0.push(wakeup);
                 true
@@ -278,11 +284,11 @@ impl RawTable {
         }
     }
 
-    /// Lets somebody's shared claim past those that it waits behind, if a holder does not stand in the way
-    /// itself.
+    /// Grants a shared claim of another thread ahead of the waiters before it, unless a holder
+    /// conflicts.
     ///
     /// # Safety
-    /// As for [`kill`](Self::kill).
+    /// The contract is that of [`kill`](Self::kill).
     pub(crate) unsafe fn let_past(&self, seat: &Seat, notices: &mut Notices) {
         let _pin = self.domain.pin();
         // SAFETY: as in `kill`.

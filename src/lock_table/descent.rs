@@ -1,11 +1,14 @@
-//! Short ways for the commonest cases: below the root of a crowded table, where there are children all
-//! the way down and at the end an empty slot to lock or the holder's own word to unlock; and a monitor in
-//! the root, to queue in or to unlock. Whatever else they meet they leave to the general walk, and have
-//! done nothing.
+//! Fast paths for the most frequent cases that the root slot does not decide.
 //!
-//! They are the walk of `index.rs` in registers: the same loads and the same transitions, by the same
-//! rules. With a million locks held it is a third faster (benchmark `crowded`); of a key that goes back and
-//! forth between two tasks it takes an eighth of the time away (report, `async`).
+//! - In a crowded table, only children lie between the root and the slot. The slot is empty to
+//!   lock, or contains the holder's own word to unlock.
+//! - The root contains the monitor of the key, to queue in or to unlock.
+//!
+//! In any other case a fast path changes nothing, and the general walk follows.
+//!
+//! They are the walk of `index.rs` in registers: the same loads and the same transitions, by the
+//! same rules. With a million locks held this is a third faster (benchmark `crowded`). A key that
+//! alternates between two tasks saves an eighth of the time (report, `async`).
 #![allow(unsafe_code)]
 
 use std::sync::Arc;
@@ -19,7 +22,7 @@ use crate::sync::{AtomicU64, Ordering, store_load_fence};
 use crate::wait::{Waiter, Wakeup};
 use crate::word::{Kind, Mode, SlotWord};
 
-/// Where the children end, what stands there, and the child that it stands in.
+/// The end of the children: its content, its slot, and the child that contains the slot.
 struct Bottom<'p> {
     slot: &'p AtomicU64,
     word: SlotWord,
@@ -72,13 +75,14 @@ impl RawTable {
         if word.kind() != Kind::Monitor {
             return None;
         }
-        // SAFETY: loaded under the pin, which `f` has and is told to keep as long as it may need the
+        // SAFETY: loaded under the pin, which `f` receives and must keep as long as it needs the
         // monitor [S5].
         let monitor = unsafe { &*monitor_at(word).cast_const() };
         (monitor.hash() == hash).then(|| f(monitor, word, pin))
     }
 
-    /// Queues `waiter`, or lets it in, if the key has a monitor in the root. Otherwise it has done nothing.
+    /// Queues `waiter`, or admits it, if the key has a monitor in the root. Otherwise it does
+    /// nothing.
     #[inline]
     pub(super) fn queue_at_root(
         &self,
@@ -90,7 +94,7 @@ impl RawTable {
             match monitor.enter(mode, Some(&mut || waiter.clone())) {
                 Entered::Holds => Some(Acquired::Holds),
                 Entered::Queued => Some(self.queued(monitor)),
-                // To unlink it is for the general walk.
+                // The general walk unlinks it.
                 Entered::Dead | Entered::Busy => None,
             }
         })
@@ -108,8 +112,10 @@ impl RawTable {
         .is_some()
     }
 
-    /// Joins the readers of the key whose word was just `found` in the root slot: while the line is still here, which a
-    /// failed compare-and-swap has brought. Returns whether it did.
+    /// Joins the readers of the key whose word was just `found` in the root slot. Returns whether
+    /// it did.
+    ///
+    /// It runs while the cache line, which a failed compare-and-swap has loaded, is still here.
     #[inline(always)]
     pub(super) fn join_root(&self, hash: u64, mode: Mode, mut found: SlotWord) -> bool {
         while found.kind() == Kind::Inline
@@ -132,13 +138,15 @@ impl RawTable {
         false
     }
 
-    /// Leaves the readers of the key whose word was just `found` in the root slot. Returns whether it did.
+    /// Leaves the readers of the key whose word was just `found` in the root slot. Returns whether
+    /// it did.
     #[inline(always)]
     pub(super) fn leave_root(&self, hash: u64, mut found: SlotWord) -> bool {
         while found.kind() == Kind::Inline {
             debug_assert!(found.names(hash), "a held key has its word [S1]");
             // Release: as in `Walk::leave` [S2].
-            // Relaxed on failure: nothing is followed, and nothing read is used but as what is expected.
+            // Relaxed on failure: no pointer is followed, and the word is used only as an expected
+            // value.
             match self.root_slot(hash).compare_exchange(
                 found.bits(),
                 found.without_holder().bits(),
@@ -162,7 +170,7 @@ impl RawTable {
             return false;
         };
         // Acquire: as in `Walk::claim` [S2].
-        // Relaxed on failure: the general walk looks again.
+        // Relaxed on failure: the general walk loads it again.
         word == SlotWord::EMPTY
             && slot
                 .compare_exchange(
@@ -185,7 +193,7 @@ impl RawTable {
             return false;
         };
         // Release: as in `Walk::leave` [S2].
-        // Relaxed on failure: the general walk looks again.
+        // Relaxed on failure: the general walk loads it again.
         let unlocked = word == SlotWord::inline(hash, mode)
             && slot
                 .compare_exchange(
@@ -196,7 +204,7 @@ impl RawTable {
                 )
                 .is_ok();
         if unlocked {
-            // Whoever empties a slot looks at the whole child afterwards [F3].
+            // A thread that empties a slot checks the whole child afterwards [F3].
             store_load_fence();
             if !is_crowded(child) {
                 let mut walk = Walk::pinned(self, hash, pin);

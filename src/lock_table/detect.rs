@@ -1,5 +1,6 @@
-//! Detection of deadlocks: cycles in the graph of waits are ended, in one hold of its mutex. Who publishes when, and why no
-//! cycle is missed, is in PROTOCOL.md of sessions.
+//! Detects deadlocks: ends each cycle in the graph of waits while it holds the graph's mutex.
+//!
+//! PROTOCOL.md of sessions defines when each wait is published, and proves that no cycle is missed.
 #![allow(unsafe_code)]
 
 use std::sync::Arc;
@@ -16,7 +17,8 @@ impl Waits {
         self.graph.wait(owner.id, want);
     }
 
-    /// Ends cycles in which an owner waits for the key `hash`, until there is none or the owner `id` waits no more.
+    /// Ends the cycles in which an owner waits for the key `hash`, until none is left or the owner
+    /// `id` no longer waits.
     pub(crate) fn resolve(
         &mut self,
         table: &RawTable,
@@ -33,7 +35,8 @@ impl Waits {
             let soft = cycle.soft().map(|link| link.owner.id);
             if let Some(reader) = soft {
                 let seat = &self.graph.want(reader).expect("it is in the cycle").place;
-                // SAFETY: what waits according to the graph, whose mutex is held, has not ended its claim [D2].
+                // SAFETY: an owner that waits according to the graph, whose mutex is held, has not
+                // ended its claim [D2].
                 unsafe { table.let_past(seat, notices) };
                 self.graph.arrive(reader);
                 continue;
@@ -52,14 +55,19 @@ impl Waits {
     pub(crate) fn end_wait(&mut self, table: &RawTable, cycle: Cycle, notices: &mut Notices) {
         let victim = cycle.links[cycle.victim].owner.id;
         let seat = &self.graph.want(victim).expect("it is in the cycle").place;
-        // SAFETY: what waits according to the graph, whose mutex is held, has not ended its claim [D2].
+        // SAFETY: an owner that waits according to the graph, whose mutex is held, has not ended
+        // its claim [D2].
         if unsafe { table.kill(seat, notices) } {
             let cycle = Arc::new(cycle);
             self.graph.kill(victim, cycle.clone());
             self.remember(cycle);
         } else {
-            // A holder that waits keeps others out, so no owner in a hard cycle is granted anything [D4].
-            debug_assert!(false, "the victim of a hard cycle holds what it waits for");
+            // A holder that waits keeps others out, so no owner in a hard cycle is granted a key
+            // [D4].
+            debug_assert!(
+                false,
+                "the victim of a hard cycle holds the key that it waits for"
+            );
             self.graph.arrive(victim);
         }
     }

@@ -1,14 +1,16 @@
-//! Numbers that tell a later holder of a key from an earlier one: [`FencingToken`] and [`Fence`].
+//! Numbers that distinguish a later holder of a key from an earlier one: [`FencingToken`] and
+//! [`Fence`].
 
 use core::fmt;
 use core::num::IntErrorKind;
 use core::str::FromStr;
 
-/// A number that grows with each exclusive hold that requests one. Returned by
-/// [`ExclusiveGuard::token`](super::ExclusiveGuard::token).
+/// A number that increases with each exclusive holder that requests one.
 ///
-/// As text it is the decimal number, which [`FromStr`] reads back. With the feature `serde` it is serialised as the number.
-/// Tokens of different keys, or of different tables, have no relation.
+/// Returned by [`ExclusiveGuard::token`](super::ExclusiveGuard::token).
+///
+/// Its text is the decimal number, which [`FromStr`] parses. With the feature `serde` it is
+/// serialised as the number. Tokens of different keys, or of different tables, have no relation.
 ///
 /// # Examples
 /// ```
@@ -25,7 +27,9 @@ use core::str::FromStr;
 pub struct FencingToken(u64);
 
 impl FencingToken {
-    /// Returns the token with this number, for a token that was stored or that another lock service issued.
+    /// Returns the token with this number.
+    ///
+    /// Use it for a token that was stored, or that another lock service issued.
     pub const fn new(number: u64) -> Self {
         FencingToken(number)
     }
@@ -48,12 +52,12 @@ impl From<FencingToken> for u64 {
     }
 }
 
-/// Why a text is not a [`FencingToken`].
+/// The error of a text that is no [`FencingToken`].
 ///
 /// # Examples
 /// ```
 /// let error = "+7".parse::<latchwork::table::FencingToken>().unwrap_err();
-/// assert_eq!(error.to_string(), "a fencing token is a decimal number, without a sign");
+/// assert_eq!(error.to_string(), "invalid fencing token: expected decimal digits without a sign");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseFencingTokenError(Problem);
@@ -67,8 +71,8 @@ enum Problem {
 impl fmt::Display for ParseFencingTokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
-            Problem::NotANumber => "a fencing token is a decimal number, without a sign",
-            Problem::TooGreat => "a fencing token has at most 64 bits",
+            Problem::NotANumber => "invalid fencing token: expected decimal digits without a sign",
+            Problem::TooGreat => "invalid fencing token: the number exceeds 64 bits",
         })
     }
 }
@@ -78,12 +82,13 @@ impl core::error::Error for ParseFencingTokenError {}
 impl FromStr for FencingToken {
     type Err = ParseFencingTokenError;
 
-    /// Reads the text that [`Display`](fmt::Display) writes: decimal digits and nothing else.
+    /// Parses the text that [`Display`](fmt::Display) writes: decimal digits and nothing else.
     ///
     /// # Errors
-    /// Returns an error if the text has another character or no digit, or if the number has more than 64 bits.
+    /// Returns an error if the text has another character or no digit, or if the number exceeds 64
+    /// bits.
     fn from_str(text: &str) -> Result<Self, ParseFencingTokenError> {
-        // The number is read only as far as it fits, so that the text is checked first.
+        // The standard parser stops where the number overflows, so the text is checked first.
         if !text.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(ParseFencingTokenError(Problem::NotANumber));
         }
@@ -96,11 +101,14 @@ impl FromStr for FencingToken {
     }
 }
 
-/// What a holder shows to a resource: its fencing token, and a nonce that no other holder has.
+/// The credentials of a holder for a resource: its fencing token, and a nonce of its own.
 ///
-/// A resource accepts a fence if its token is greater than the one that the resource has seen, or equal with the same nonce. So
-/// a holder may write again. A lock service that issues one token twice, after it lost data, never serves two holders, provided
-/// that it draws the nonce at random for each acquisition. A [`LockTable`](crate::LockTable) issues no token twice, and its fences have nonce 0.
+/// A resource accepts a fence if its token is greater than the seen token, or if both fences are
+/// equal. So a holder may write again.
+///
+/// A lock service that has lost data may issue one token twice. It still never serves two holders,
+/// provided that it draws a random nonce for each acquisition. A [`LockTable`](crate::LockTable)
+/// issues no token of a key twice, and its fences have nonce 0.
 ///
 /// [`FencedCell`](crate::table::FencedCell) is such a resource within the process.
 ///
@@ -112,19 +120,19 @@ impl FromStr for FencingToken {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Fence {
-    /// The number that grows with each holder.
+    /// The number that increases with each holder.
     pub token: FencingToken,
-    /// Distinguishes two holders that were issued one token.
+    /// Distinguishes two holders that were issued the same token.
     pub nonce: u128,
 }
 
 impl Fence {
-    /// Makes a fence of its parts.
+    /// Makes a fence from a token and a nonce.
     pub const fn new(token: FencingToken, nonce: u128) -> Self {
         Fence { token, nonce }
     }
 
-    /// Whether a resource that has seen `seen` accepts this fence.
+    /// Returns whether a resource that has seen `seen` accepts this fence.
     pub(crate) fn may_follow(self, seen: Fence) -> bool {
         self.token > seen.token || self == seen
     }

@@ -1,4 +1,5 @@
-//! How child arrays go: frozen slot by slot, then replaced in their parent by what is left.
+//! Removes child arrays: freezes each slot, then replaces the child in its parent by the remaining
+//! word.
 #![allow(unsafe_code)]
 
 use super::index::{Child, FAN, RawTable, Walk, child_at, child_ref};
@@ -8,16 +9,18 @@ use crate::sync::{AtomicU64, Ordering, store_load_fence};
 use crate::word::{Kind, SlotWord};
 
 impl RawTable {
-    /// Folds the children on the way to `hash`, deepest first, as long as they are empty or hold one
-    /// inline word that may go up. Whoever emptied a slot below the root calls it [F3].
+    /// Folds the children on the path to `hash`, deepest first.
+    ///
+    /// A child is folded as long as it is empty or contains one inline word that may move up. A
+    /// thread that has emptied a slot below the root calls it [F3].
     pub(super) fn prune(&self, walk: &mut Walk<'_>, hash: u64) {
         let mut fold_single = None;
         loop {
             let Some((slot, child)) = walk.parent() else {
                 return;
             };
-            // Of two that each empty a slot and then look at the other's, one sees the other's gone
-            // [F3].
+            // If two threads each empty a slot and then load the other's, one of them sees the
+            // other slot empty [F3].
             store_load_fence();
             // SAFETY: loaded under the pin of this walk.
             let slots = &unsafe { child_ref(child, walk.pin()) }.slots;
@@ -38,8 +41,9 @@ impl RawTable {
         }
     }
 
-    /// Replaces the child `word` in `parent` by nothing, by the one word left in it, or by a copy.
-    /// Any thread may do it, and any number at once: one wins.
+    /// Replaces the child `word` in `parent` by nothing, by its one remaining word, or by a copy.
+    ///
+    /// Any number of threads may do it at once: one of them succeeds.
     pub(super) fn fold(&self, pin: &Pin, parent: &AtomicU64, word: SlotWord) {
         // SAFETY: the caller loaded `word` under `pin`.
         let child = unsafe { child_ref(word, pin) };
@@ -54,8 +58,9 @@ impl RawTable {
                 (SlotWord::child(copy.expose_provenance()), Some(copy))
             }
         };
-        // Release: passes on the history of every slot, acquired by `freeze` [F2].
-        // Relaxed on failure: somebody else has folded it, or froze the parent too; the caller walks again.
+        // Release: passes on the happens-before edges of every slot, acquired by `freeze` [F2].
+        // Relaxed on failure: another thread has folded it, or has frozen the parent; the caller
+        // walks again.
         let won = parent
             .compare_exchange(
                 word.bits(),
@@ -65,8 +70,8 @@ impl RawTable {
             )
             .is_ok();
         if won {
-            // SAFETY: unlinked by this compare-and-swap and no other, because a word is not put back
-            // while a pin could confuse it with itself [S5].
+            // SAFETY: unlinked by this compare-and-swap and no other, because a word is not stored
+            // again while a pin could mistake it for itself [S5].
             unsafe { pin.retire(child_at(word)) };
         } else if let Some(copy) = copy {
             // SAFETY: made above and never published.
@@ -75,10 +80,10 @@ impl RawTable {
     }
 }
 
-/// Makes `slot` final and returns what it held.
+/// Makes `slot` final and returns its content.
 fn freeze(slot: &AtomicU64) -> SlotWord {
     loop {
-        // Acquire: a slot that another thread froze has a history too [F2].
+        // Acquire: a slot that another thread froze also carries happens-before edges [F2].
         let word = SlotWord::from_bits(slot.load(Ordering::Acquire));
         if word.is_frozen() {
             return word.thawed();
@@ -97,7 +102,7 @@ fn freeze(slot: &AtomicU64) -> SlotWord {
     }
 }
 
-/// Whether `child` has more in it than might fold.
+/// Returns whether `child` contains more than a fold may move.
 #[inline]
 pub(super) fn is_crowded(child: &Child) -> bool {
     matches!(occupancy(&child.slots), Occupancy::More)
@@ -133,12 +138,12 @@ mod tests {
     use crate::reclaim::Domain;
     use crate::word::Mode;
 
-    /// What is alone in a child may be a child by the time it is frozen: that does not go up, where its keys would be looked for
-    /// by other bits of their hashes [F1].
+    /// The single word of a child may be a child by the time it is frozen. Such a child must not
+    /// move up, because one level higher its keys are searched by other bits of their hashes [F1].
     #[test]
     fn a_child_alone_in_a_child_stays_where_its_keys_are_looked_for() {
         let table = RawTable::new(1, Fairness::Eventual, Domain::default());
-        // They part in their uppermost bits only.
+        // The two differ in their uppermost bits only.
         let hashes = [1_u64 << 62, 1 << 63];
         for hash in hashes {
             assert!(table.try_lock(hash, Mode::Exclusive));

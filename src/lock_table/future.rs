@@ -1,4 +1,4 @@
-//! Waiting for a key without a thread.
+//! Futures that lock a key without blocking a thread.
 
 use core::borrow::Borrow;
 use core::fmt;
@@ -19,7 +19,10 @@ use crate::RandomState;
 use crate::wait::{Notify, Signal, Spin, Waiter, Wakeup};
 use crate::word::Mode;
 
-/// One key on its way to being held by a task.
+const POLLED_AGAIN: &str = "a lock future was polled after it had returned its guard; \
+                            make a new future to lock the key again";
+
+/// The acquisition of one key by a task.
 #[derive(Debug, Default)]
 pub(super) struct Acquiring {
     ticket: Option<Ticket>,
@@ -27,8 +30,8 @@ pub(super) struct Acquiring {
 }
 
 impl Acquiring {
-    /// Ready when the key is held; not to be called after that, unless for another key. `party` has left the graph
-    /// by then [D2].
+    /// Returns `Ready` when the key is held. It must not be called after that, unless for another
+    /// key. `party` has left the graph by then [D2].
     #[inline]
     pub(super) fn poll(
         &mut self,
@@ -42,19 +45,20 @@ impl Acquiring {
             return self.start(table, hash, mode, cx, party);
         };
         let mut wakeup = Wakeup::default();
-        // Most polls are the one that gets the key, and then no waker is cloned.
+        // Most polls are the one that acquires the key, and then no waker is cloned.
         if ticket.waiter.signal() == Signal::Waiting || !table.check(ticket, &mut None, &mut wakeup)
         {
-            // Before the mutex is taken: to clone a waker is to run user code, which may panic.
+            // Cloned before the mutex is locked: the clone of a waker is user code, which may
+            // panic.
             let mut renewal = Some(Notify::Task(cx.waker().clone()));
             let holds = table.check(ticket, &mut renewal, &mut wakeup);
             if !holds {
-                // A waker that is no longer wanted goes last: it is user code [W3].
+                // A waker that is no longer needed is dropped last: its drop is user code [W3].
                 drop(renewal);
                 return Poll::Pending;
             }
             party.leave();
-            // Taken out before a waker is dropped or used: should that panic, it is spent.
+            // Removed before a waker is dropped or used: if that panics, the ticket is spent.
             let ticket = self.ticket.take().expect("there a moment ago");
             table.holding(hash, mode, || drop(renewal));
             table.got(ticket, &mut self.wait, &mut wakeup);
@@ -66,7 +70,7 @@ impl Acquiring {
         Poll::Ready(())
     }
 
-    /// The place in the queue, if there is one.
+    /// Returns the place in the queue, if there is one.
     pub(super) fn ticket(&self) -> Option<&Ticket> {
         self.ticket.as_ref()
     }
@@ -79,11 +83,11 @@ impl Acquiring {
         cx: &mut Context<'_>,
         party: &mut impl Party,
     ) -> Poll<()> {
-        // Tried first without a waiter; not tried in vain.
+        // The attempt has no waiter yet, and is made only where it can succeed.
         if !table.is_taken(hash, mode) && table.try_lock(hash, mode) {
             return Poll::Ready(());
         }
-        // Made before anything is pinned or locked: to clone a waker is to run user code [W3].
+        // Made before anything is pinned or locked: the clone of a waker is user code [W3].
         let notify = Notify::Task(cx.waker().clone());
         let waiter = Waiter::take_for(party.owner(), mode, notify);
         let patience = Patience::Queue {
@@ -105,7 +109,7 @@ impl Acquiring {
         }
     }
 
-    /// Gives the place in the queue up, and the key if it was granted.
+    /// Leaves the queue, and releases the key if it was granted.
     pub(super) fn abandon(&mut self, table: &RawTable) {
         if let Some(ticket) = self.ticket.take() {
             table.abandon(ticket);
@@ -114,7 +118,7 @@ impl Acquiring {
 }
 
 struct Locking<T: Handle> {
-    /// Gone when the future is done.
+    /// `None` once the future is done.
     table: Option<T>,
     hash: u64,
     mode: Mode,
@@ -133,7 +137,7 @@ impl<T: Handle> Locking<T> {
 
     #[inline]
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(T, u64)> {
-        let table = self.table.as_ref().expect("polled after it was ready");
+        let table = self.table.as_ref().expect(POLLED_AGAIN);
         match self
             .acquiring
             .poll(table.raw(), self.hash, self.mode, cx, &mut ())
@@ -167,7 +171,7 @@ macro_rules! future {
             }
         }
 
-        // Nothing in it is pinned: a waiter has its own place in memory.
+        // Nothing in the future is pinned: a waiter has its own allocation.
         impl<$($generics)*> Unpin for $type {}
 
         impl<$($generics)*> Future for $type {
@@ -215,7 +219,7 @@ future! {
     SharedLockFuture['t], ['t], SharedLockFuture<'t>, &'t RawTable, SharedGuard<'t>, Mode::Shared
 }
 future! {
-    /// Locks a key exclusively and borrows nothing. Returned by [`LockTable::lock_async_owned`].
+    /// Locks a key exclusively, and borrows nothing. Returned by [`LockTable::lock_async_owned`].
     ///
     /// # Examples
     /// ```
@@ -228,7 +232,7 @@ future! {
     OwnedExclusiveGuard<K, S>, Mode::Exclusive
 }
 future! {
-    /// Locks a key shared and borrows nothing. Returned by [`LockTable::lock_shared_async_owned`].
+    /// Locks a key shared, and borrows nothing. Returned by [`LockTable::lock_shared_async_owned`].
     ///
     /// # Examples
     /// ```
@@ -244,26 +248,30 @@ future! {
 impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     /// Locks `key` exclusively without blocking the thread.
     ///
-    /// The key is hashed now and not borrowed by the future. Nothing happens until the future is polled;
-    /// a free key is then locked at once, without a spin and without an allocation. Tasks and
-    /// threads wait in one queue, and any executor will do.
+    /// The call hashes the key, and the future does not borrow it. The future does nothing until it
+    /// is polled. It locks a free key at its first poll, without a spin and without an allocation.
+    /// Tasks and threads wait in one queue, and any executor can run the future.
     ///
-    /// A future that was granted the key holds it, even if it is not polled. A future that is woken and not polled
-    /// delays the waiters behind it: they acquire the free key only at their own next poll or deadline, and a thread
-    /// without a deadline waits. So poll every future that is queued, or drop it.
+    /// A future that was granted the key holds it, even before it is polled. A future that is woken
+    /// but not polled delays the waiters behind it. They acquire the free key only at their own
+    /// next poll or deadline, and a thread without a deadline waits. So poll every future that is
+    /// queued, or drop it.
     ///
     /// # Blocking
-    /// Never blocks the thread. A future that is ready at once does not yield to the executor: see
-    /// [`docs::tasks`](crate::docs::tasks) for what a loop must do.
-    ///
-    /// # Cancel safety
-    /// Dropping the future at any point leaves nothing behind: it gives up its place in the queue,
-    /// and passes on the key if it was granted.
+    /// Never blocks the thread. A future that is ready at once does not yield to the executor:
+    /// [`docs::tasks`](crate::docs::tasks) describes what a loop must do.
     ///
     /// # Panics
-    /// The future panics if it is polled after it was ready. A waker that panics loses no key: the panic
-    /// comes out of the call that used it (an unlock, say), after the key was passed on. If two of
-    /// one grant panic, the process aborts.
+    /// Panics if the hasher panics. The future panics if it is polled after it has returned the
+    /// guard.
+    ///
+    /// A waker that panics loses no key: the panic propagates from the call that used the waker,
+    /// such as an unlock, after the key was handed over. If two wakers of one grant panic, the
+    /// process aborts.
+    ///
+    /// # Cancel safety
+    /// The future may be dropped at any point. It leaves the queue then, and releases the key if
+    /// the key was granted to it. A later call queues again, behind the present waiters.
     ///
     /// # Examples
     /// ```
@@ -282,10 +290,27 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
         LockFuture::new(&self.raw, self.hash(key))
     }
 
-    /// Locks `key` shared without blocking the thread. See [`lock_async`](Self::lock_async).
+    /// Locks `key` shared without blocking the thread.
+    ///
+    /// It is polled, woken and panics as the future of [`lock_async`](Self::lock_async) does.
     ///
     /// # Blocking
-    /// Never blocks the thread, and does not yield to the executor if it is ready at once ([`docs::tasks`](crate::docs::tasks)).
+    /// Never blocks the thread. A future that is ready at once does not yield to the executor:
+    /// [`docs::tasks`](crate::docs::tasks) describes what a loop must do.
+    ///
+    /// # Cancel safety
+    /// The future may be dropped at any point. It leaves the queue then, and releases the key if
+    /// the key was granted to it.
+    ///
+    /// # Examples
+    /// ```
+    /// # pollster::block_on(async {
+    /// let table: latchwork::LockTable<str> = latchwork::LockTable::new();
+    /// let guard = table.lock_shared_async("user:9").await;
+    /// assert!(table.try_lock_shared("user:9").is_some());
+    /// # drop(guard);
+    /// # });
+    /// ```
     #[inline]
     pub fn lock_shared_async<Q>(&self, key: &Q) -> SharedLockFuture<'_>
     where

@@ -1,4 +1,4 @@
-//! Proof that a key is held.
+//! Guards: proofs that a key is held.
 #![allow(unsafe_code)]
 
 use core::fmt;
@@ -11,17 +11,17 @@ use super::{Fence, FencingToken, KeyId, LockTable};
 use crate::RandomState;
 use crate::word::Mode;
 
-/// An exclusive hold of one key, given back when dropped.
+/// Holds one key exclusively, and releases it when dropped.
 ///
-/// Returned by [`LockTable::lock`] and its try and timed forms. It may be sent to and dropped on
-/// another thread, and kept across an `.await`.
+/// Returned by [`LockTable::lock`] and its try, timed and async forms. It may be sent to another
+/// thread, dropped there, and kept across an `.await`.
 ///
-/// If it is forgotten ([`core::mem::forget`]), the key stays held for as long as the table lives,
-/// and nothing else happens. If a panic unwinds through its holder, the key is given back; there is
-/// no poisoning.
+/// If the guard is forgotten ([`core::mem::forget`]), the key stays locked for as long as the table
+/// lives, and nothing else happens. If a panic unwinds through the holder, the key is released;
+/// there is no poisoning.
 ///
 /// # Memory ordering
-/// Dropping it synchronises with the next lock of the key.
+/// The drop of the guard synchronises with the next lock of the key.
 ///
 /// # Examples
 /// ```
@@ -32,13 +32,13 @@ use crate::word::Mode;
 /// });
 /// assert_eq!(table.locked_count(), 0);
 /// ```
-#[must_use = "the key is given back at once if the guard is not used"]
+#[must_use = "the key is released at once if the guard is not used"]
 pub struct ExclusiveGuard<'t>(Hold<&'t RawTable>);
 
-/// A shared hold of one key, given back when dropped.
+/// Holds one key shared, and releases it when dropped.
 ///
-/// Returned by [`LockTable::lock_shared`] and its try and timed forms. All that is said of
-/// [`ExclusiveGuard`] holds for it.
+/// Returned by [`LockTable::lock_shared`] and its try, timed and async forms. It may be sent,
+/// forgotten and dropped as an [`ExclusiveGuard`] may.
 ///
 /// # Examples
 /// ```
@@ -49,10 +49,10 @@ pub struct ExclusiveGuard<'t>(Hold<&'t RawTable>);
 /// drop((one, two));
 /// assert!(table.try_lock(&7).is_some());
 /// ```
-#[must_use = "the key is given back at once if the guard is not used"]
+#[must_use = "the key is released at once if the guard is not used"]
 pub struct SharedGuard<'t>(Hold<&'t RawTable>);
 
-/// An [`ExclusiveGuard`] that owns a share of its table, and so borrows nothing.
+/// An [`ExclusiveGuard`] that shares ownership of its table, and so borrows nothing.
 ///
 /// Returned by [`LockTable::lock_owned`] and its try and async forms.
 ///
@@ -64,10 +64,10 @@ pub struct SharedGuard<'t>(Hold<&'t RawTable>);
 /// std::thread::spawn(move || drop(guard)).join().unwrap();
 /// assert_eq!(table.locked_count(), 0);
 /// ```
-#[must_use = "the key is given back at once if the guard is not used"]
+#[must_use = "the key is released at once if the guard is not used"]
 pub struct OwnedExclusiveGuard<K: ?Sized, S = RandomState>(Hold<Arc<LockTable<K, S>>>);
 
-/// A [`SharedGuard`] that owns a share of its table, and so borrows nothing.
+/// A [`SharedGuard`] that shares ownership of its table, and so borrows nothing.
 ///
 /// Returned by [`LockTable::lock_shared_owned`] and its try and async forms.
 ///
@@ -79,7 +79,7 @@ pub struct OwnedExclusiveGuard<K: ?Sized, S = RandomState>(Hold<Arc<LockTable<K,
 /// std::thread::spawn(move || drop(guard)).join().unwrap();
 /// assert_eq!(table.locked_count(), 0);
 /// ```
-#[must_use = "the key is given back at once if the guard is not used"]
+#[must_use = "the key is released at once if the guard is not used"]
 pub struct OwnedSharedGuard<K: ?Sized, S = RandomState>(Hold<Arc<LockTable<K, S>>>);
 
 struct Hold<T> {
@@ -87,12 +87,12 @@ struct Hold<T> {
     hash: u64,
 }
 
-/// Locks the key again when it goes, also if a waker panics in between.
+/// Locks the key again when it is dropped, including when a waker panics in between.
 struct Relock<'a>(&'a RawTable, u64, Mode);
 
 impl Drop for Relock<'_> {
     fn drop(&mut self) {
-        // A guard waits for this hold: to go on without it would be to have two.
+        // The guard relies on this lock: to continue without it would make two holders.
         let abort = AbortOnUnwind;
         self.0.lock(self.1, self.2);
         core::mem::forget(abort);
@@ -110,7 +110,8 @@ impl Drop for AbortOnUnwind {
 macro_rules! guard {
     ($name:ident, [$($generics:tt)*], $type:ty, $handle:ty, $mode:expr) => {
         impl<$($generics)*> $type {
-            /// The caller has locked `hash` in this mode and gives that hold away.
+            /// The caller has locked `hash` in this mode, and transfers this ownership to the
+            /// guard.
             #[inline]
             pub(super) fn new(table: $handle, hash: u64) -> Self {
                 $name(Hold { table, hash })
@@ -118,7 +119,7 @@ macro_rules! guard {
 
             fn into_hold(self) -> Hold<$handle> {
                 let guard = ManuallyDrop::new(self);
-                // SAFETY: the guard is not dropped, so the hold is moved out and not doubled.
+                // SAFETY: the guard is not dropped, so the hold is moved out and not duplicated.
                 unsafe { core::ptr::read(&guard.0) }
             }
 
@@ -127,24 +128,30 @@ macro_rules! guard {
                 KeyId(self.0.hash)
             }
 
-            /// Gives the key back, to whoever has waited longest if somebody waits.
+            /// Releases the key, and hands it to the longest-waiting waiter if there is one.
             ///
-            /// An associated function, as in `parking_lot`. It costs the next holder the time to
-            /// wake, which is worth it where one thread locks the same key again and again.
+            /// It is an associated function, as in `parking_lot`. The next holder acquires the key
+            /// only when it runs, which delays the others. This is worth its cost where one thread
+            /// locks the same key repeatedly.
+            ///
+            /// # Panics
+            /// Panics if the waker of the next holder panics; the key has been released then.
             pub fn unlock_fair(guard: Self) {
                 let hold = guard.into_hold();
                 hold.table.raw().unlock_fair(hold.hash, $mode);
             }
 
-            /// Gives the key to whoever has waited longest and takes it again, if somebody waits;
-            /// otherwise does nothing.
+            /// Hands the key to the longest-waiting waiter and reacquires it. It does nothing if no
+            /// waiter is queued.
             ///
             /// # Blocking
-            /// Until the key can be had again.
+            /// Blocks the thread until the key is available again. On a current-thread runtime it
+            /// can block indefinitely, because the task that was handed the key never runs. In a
+            /// task, drop the guard and lock the key again with an async method.
             ///
             /// # Panics
-            /// If a waker does that is used to give the key away; the guard holds it again then. If
-            /// one does that is used as the key is taken again, the process aborts, because the
+            /// Panics if the waker of the next holder panics; the guard holds the key again then.
+            /// Aborts the process if a waker panics during the reacquisition, because the
             /// guard would be without its lock.
             pub fn bump(guard: &mut Self) {
                 let (table, hash) = (guard.0.table.raw(), guard.0.hash);
@@ -178,39 +185,48 @@ macro_rules! exclusive {
         guard!($shared, [$($generics)*], $shared_type, $handle, Mode::Shared);
 
         impl<$($generics)*> $type {
-            /// Makes the hold a shared one, without giving the key up in between.
+            /// Converts the guard to a shared one, without a release in between.
             ///
-            /// Readers that wait before any writer are let in at once.
+            /// Readers that are queued before any writer acquire the key at once.
+            ///
+            /// # Panics
+            /// Panics if the waker of an admitted reader panics; the key is released then.
             ///
             /// # Memory ordering
-            /// What was done under the exclusive hold comes before what they do.
+            /// The critical section of the exclusive guard happens before those of the admitted
+            /// readers.
             pub fn downgrade(self) -> $shared_type {
-                // The guard first: it gives the key back, should a waker panic.
+                // The guard is made first: it releases the key if a waker panics.
                 let shared = $shared(self.into_hold());
                 shared.0.table.raw().downgrade(shared.0.hash);
                 shared
             }
 
-            /// Returns a number greater than every token taken before for this key.
+            /// Returns a number that is greater than every earlier token of this key.
             ///
-            /// A token travels with what the holder sends to others; who has seen a greater one
-            /// refuses it, and so a holder that was cut off cannot write late. Tokens grow for as
-            /// long as the table lives, also after nobody has held the key for a while. They cost
-            /// nothing until the first is taken, and then 8 bytes for each root slot.
+            /// The holder sends its token with each request to a resource. A resource that has seen
+            /// a greater token refuses the request, so a holder that has lost its lock cannot write
+            /// late.
+            ///
+            /// Tokens increase for as long as the table lives, including across times in which the
+            /// key is free. They cost no memory until the first token is issued, and then 8 bytes
+            /// for each root slot.
             pub fn token(&self) -> FencingToken {
                 FencingToken::new(self.0.table.raw().token(self.0.hash))
             }
 
             /// Returns a [`Fence`] with a new [`token`](Self::token) and nonce 0.
             ///
-            /// A table issues no token twice for a key, so that its fences need no nonce. Each call makes a greater fence:
-            /// a holder that writes several times may use one fence for all of its writes.
+            /// A table issues each token of a key once, so its fences need no nonce. Each call
+            /// makes a greater fence: a holder that writes several times may use one fence for all
+            /// of its writes.
             ///
             /// # Examples
             /// ```
             /// use latchwork::{LockTable, table::FencedCell};
             /// let (table, report): (LockTable<str>, _) = (LockTable::new(), FencedCell::new(0));
-            /// let late = table.lock("report").fence(); // this holder loses its lock before it writes
+            /// // The first holder loses its lock before it writes.
+            /// let late = table.lock("report").fence();
             /// let fence = table.lock("report").fence();
             /// report.write(fence, 1).expect("it is the newest holder");
             /// assert!(report.write(late, 2).is_err());
@@ -221,15 +237,16 @@ macro_rules! exclusive {
         }
 
         impl<$($generics)*> $shared_type {
-            /// Makes the hold an exclusive one, if nobody shares the key; otherwise gives the guard back.
+            /// Converts the guard to an exclusive one if no other holder shares the key.
             ///
-            /// Who is queued is passed over: the caller holds the key already.
+            /// The upgrade bypasses queued waiters, because the caller already holds the key.
             ///
             /// # Blocking
-            /// Never; of two holders that upgrade, none succeeds until the other has given up.
+            /// Never blocks. If two holders try to upgrade, neither succeeds until the other has
+            /// released the key.
             ///
             /// # Errors
-            /// The guard itself, as it was, if there are other holders.
+            /// Returns the guard itself, unchanged, if the key has other holders.
             pub fn try_upgrade(self) -> Result<$type, Self> {
                 if self.0.table.raw().try_upgrade(self.0.hash) {
                     Ok($name(self.into_hold()))

@@ -1,4 +1,4 @@
-//! How a guard or a future keeps its table: by reference, or by a share of it.
+//! The handles by which a guard or a future keeps its table: a reference, or shared ownership.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ pub(super) trait Handle {
     fn raw(&self) -> &RawTable;
 }
 
-/// A handle of a whole table, with what it keeps for detection.
+/// A handle of a whole table, including its state for detection.
 pub(super) trait SetHandle: Handle {
     fn sessions(&self) -> &Sessions;
 }

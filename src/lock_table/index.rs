@@ -1,4 +1,4 @@
-//! The way from a hash to its slot: a root array, and child arrays where keys met.
+//! Finds the slot of a hash: a root array, and child arrays where keys collide.
 //!
 //! The order of every access is argued in PROTOCOL.md; each named transition of [`Walk`] is one
 //! compare-and-swap of one slot.
@@ -15,7 +15,7 @@ use crate::word::{Kind, Mode, STATE_BITS, SlotWord};
 
 pub(super) const FAN: usize = 1 << FAN_BITS;
 
-/// Slots for the next index bits of all keys that met in one slot.
+/// Slots for the next index bits of all keys that collided in one slot.
 #[derive(Debug)]
 #[repr(align(8))]
 pub(super) struct Child {
@@ -40,12 +40,12 @@ pub(crate) struct RawTable {
     pub(super) fairness: Fairness,
     pub(super) domain: Domain,
     pub(super) statistics: Statistics,
-    /// One counter for each root slot, made when somebody first asks for a token.
+    /// One counter for each root slot, allocated with the first token.
     tokens: OnceLock<Box<[AtomicU64]>>,
 }
 
 impl RawTable {
-    /// `expected_locks` is the number of locks expected to be held at once: the root gets two slots for each.
+    /// Makes a table. The root has two slots for each of the `expected_locks`.
     pub(super) fn new(expected_locks: usize, fairness: Fairness, domain: Domain) -> Self {
         let wanted = expected_locks.saturating_mul(2).max(2).ilog2()
             + u32::from(!expected_locks.saturating_mul(2).max(2).is_power_of_two());
@@ -73,18 +73,18 @@ impl RawTable {
         unsafe { self.root.get_unchecked(index) }
     }
 
-    /// The next token of all keys of this key's root slot.
+    /// Returns the next token of all keys of this key's root slot.
     pub(super) fn token(&self, hash: u64) -> u64 {
         let tokens = self
             .tokens
             .get_or_init(|| self.root.iter().map(|_| AtomicU64::new(0)).collect());
         let index = hash as usize & (self.root.len() - 1);
-        // Relaxed: holders of one key come one after the other, and later values of one atomic are
-        // greater; that the holders do is for the lock to say [S2].
+        // Relaxed: holders of one key follow one another, and later values of one atomic are
+        // greater; the lock itself orders the holders [S2].
         tokens[index].fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Bytes of the token counters, if there are any.
+    /// Returns the size of the token counters in bytes, or zero without counters.
     pub(super) fn token_bytes(&self) -> usize {
         self.tokens.get().map_or(0, |tokens| size_of_val(&**tokens))
     }
@@ -107,11 +107,11 @@ impl Drop for RawTable {
                     Kind::Empty | Kind::Inline => {}
                     Kind::Monitor => {
                         let monitor = monitor_at(word);
-                        // SAFETY: linked, so not retired [S5], and nobody else has the table.
+                        // SAFETY: linked, so not retired [S5], and no other thread has the table.
                         drop(unsafe { Box::from_raw(monitor) });
                     }
                     Kind::Child => {
-                        // SAFETY: linked, so not retired [S5], and nobody else has the table.
+                        // SAFETY: linked, so not retired [S5], and no other thread has the table.
                         let child = unsafe { Box::from_raw(child_at(word)) };
                         free(&child.slots);
                     }
@@ -132,7 +132,7 @@ pub(super) fn monitor_at(word: SlotWord) -> *mut Monitor {
     core::ptr::with_exposed_provenance_mut(word.address())
 }
 
-/// The child that `word` points to.
+/// Returns the child that `word` points to.
 ///
 /// # Safety
 /// `word` was loaded from a slot of this table under `_pin`, or under a mutable borrow.
@@ -144,7 +144,7 @@ pub(super) unsafe fn child_ref(word: SlotWord, _pin: &Pin) -> &Child {
     child
 }
 
-/// What stands in the slot of a key.
+/// The content of the slot of a key.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Leaf {
     Empty,
@@ -152,11 +152,11 @@ pub(super) enum Leaf {
     Own(SlotWord),
     /// Another key's inline word.
     Other(SlotWord),
-    /// A monitor; whose, the monitor says.
+    /// A monitor, of this key or of another: the monitor records its key.
     Monitor(SlotWord),
 }
 
-/// A position on the way to a key's slot. Below the root, and at a monitor, it is pinned.
+/// A position on the path to a key's slot. Below the root, and at a monitor, it is pinned.
 pub(super) struct Walk<'t> {
     table: &'t RawTable,
     hash: u64,
@@ -164,7 +164,7 @@ pub(super) struct Walk<'t> {
     /// In the root of `table`, or in a child that the pin keeps.
     slot: *const AtomicU64,
     depth: u32,
-    /// The slot that holds the child that `slot` is in, and the word that it held.
+    /// The slot of the child that contains `slot`, and its word.
     parent: Option<(*const AtomicU64, SlotWord)>,
 }
 
@@ -180,7 +180,7 @@ impl<'t> Walk<'t> {
         }
     }
 
-    /// A walk that is pinned from the start, by somebody who was.
+    /// Starts a walk that is pinned from the start, with the caller's pin.
     pub(super) fn pinned(table: &'t RawTable, hash: u64, pin: Pin) -> Self {
         Walk {
             pin: Some(pin),
@@ -188,14 +188,14 @@ impl<'t> Walk<'t> {
         }
     }
 
-    /// Goes back to the root.
+    /// Returns to the root.
     pub(super) fn restart(&mut self) {
         self.slot = self.table.root_slot(self.hash);
         self.depth = 0;
         self.parent = None;
     }
 
-    /// Goes back to the root and gives up the pin, to spin.
+    /// Returns to the root and releases the pin, to spin.
     pub(super) fn unpin(&mut self) {
         self.restart();
         self.pin = None;
@@ -218,8 +218,9 @@ impl<'t> Walk<'t> {
         unsafe { &*self.slot }
     }
 
-    /// Goes on to the slot where the key is or would be, and says what stands there. Helps to
-    /// replace an array that is frozen on the way.
+    /// Continues to the slot of the key, and returns the content of that slot.
+    ///
+    /// It helps to replace each frozen array on the path.
     #[inline]
     pub(super) fn leaf(&mut self) -> Leaf {
         loop {
@@ -241,8 +242,8 @@ impl<'t> Walk<'t> {
                     Leaf::Other(word)
                 };
             }
-            // What a word points to is safe to follow only if the word is loaded under the pin
-            // [S5]: pin, and look again.
+            // The target of a word is safe to access only if the word is loaded under the pin [S5]:
+            // pin, and load it again.
             let Some(pin) = &self.pin else {
                 self.pin = Some(self.table.domain.pin());
                 continue;
@@ -251,7 +252,7 @@ impl<'t> Walk<'t> {
                 return Leaf::Monitor(word);
             }
             let index = self.table.child_index(self.hash, self.depth);
-            // SAFETY: loaded under this walk's pin, which was there before the load.
+            // SAFETY: loaded under this walk's pin, which existed before the load.
             let child = unsafe { child_ref(word, pin) };
             let slot: *const AtomicU64 = &child.slots[index];
             self.parent = Some((self.slot, word));
@@ -260,8 +261,8 @@ impl<'t> Walk<'t> {
         }
     }
 
-    /// Goes on to the deepest child on the way to the key, whatever stands in its slots.
-    /// Returns whether there is one.
+    /// Continues to the deepest child on the path to the key, whatever its slots contain. Returns
+    /// whether there is one.
     pub(super) fn deepest_child(&mut self) -> bool {
         self.restart();
         self.leaf();
@@ -277,14 +278,14 @@ impl<'t> Walk<'t> {
         self.restart();
     }
 
-    /// The monitor that [`leaf`](Self::leaf) has just found.
+    /// Returns the monitor that [`leaf`](Self::leaf) has just found.
     pub(super) fn monitor(&self, word: SlotWord) -> &Monitor {
         // SAFETY: loaded under this walk's pin [S5].
         unsafe { &*monitor_at(word).cast_const() }
     }
 
     fn cas(&self, old: SlotWord, new: SlotWord, success: Ordering) -> bool {
-        // Relaxed on failure: the caller looks again, with Acquire, before it follows anything.
+        // Relaxed on failure: the caller loads it again, with Acquire, before it follows a pointer.
         self.slot()
             .compare_exchange(old.bits(), new.bits(), success, Ordering::Relaxed)
             .is_ok()
@@ -292,7 +293,8 @@ impl<'t> Walk<'t> {
 
     /// Locks an empty slot for the key.
     pub(super) fn claim(&self, mode: Mode) -> bool {
-        // Acquire: from the last unlock in this slot, and by its release sequence from all before [S2].
+        // Acquire: from the last unlock in this slot, and through its release sequence from all
+        // earlier ones [S2].
         self.cas(
             SlotWord::EMPTY,
             SlotWord::inline(self.hash, mode),
@@ -302,19 +304,20 @@ impl<'t> Walk<'t> {
 
     /// Adds a reader to the key's own shared word.
     pub(super) fn join(&self, word: SlotWord) -> bool {
-        // Acquire: an equal word may be a later one, after another holder came and went [S3].
+        // Acquire: an equal word may be a later one, after another holder has locked and unlocked
+        // [S3].
         self.cas(word, word.with_reader(), Ordering::Acquire)
     }
 
-    /// Takes one holder off the key's own word.
+    /// Removes one holder from the key's own word.
     pub(super) fn leave(&self, word: SlotWord) -> bool {
-        // Release: what the holder did comes before the next claim, which acquires it [S2].
+        // Release: the critical section happens before the next claim, which acquires it [S2].
         self.cas(word, word.without_holder(), Ordering::Release)
     }
 
-    /// Makes the key's own exclusive word one of one reader.
+    /// Converts the key's own exclusive word to one of one reader.
     pub(super) fn downgrade(&self, word: SlotWord) -> bool {
-        // Release: what the holder wrote comes before what the readers that join it read [S2].
+        // Release: the holder's writes happen before the reads of the readers that join it [S2].
         self.cas(
             word,
             SlotWord::inline(self.hash, Mode::Shared),
@@ -322,10 +325,10 @@ impl<'t> Walk<'t> {
         )
     }
 
-    /// Makes the key's own word of one reader exclusive.
+    /// Converts the key's own word of one reader to an exclusive one.
     pub(super) fn upgrade(&self, word: SlotWord) -> bool {
-        // Acquire: what other readers did before they left comes before what this holder writes,
-        // and an equal word may be a later one [S3].
+        // Acquire: the critical sections of earlier readers happen before this holder's writes, and
+        // an equal word may be a later one [S3].
         self.cas(
             word,
             SlotWord::inline(self.hash, Mode::Exclusive),
@@ -333,8 +336,10 @@ impl<'t> Walk<'t> {
         )
     }
 
-    /// Puts a child in the place of another key's word (whose hash is `other`), with that word in
-    /// it and, if the two part ways there, the key locked. Returns whether it is.
+    /// Replaces another key's word, whose hash is `other`, by a child that contains it.
+    ///
+    /// If the two keys have different slots in the child, the key is also locked there. Returns
+    /// whether it is locked.
     pub(super) fn expand(&self, word: SlotWord, other: u64, mode: Mode) -> bool {
         let theirs = self.table.child_index(other, self.depth);
         let ours = self.table.child_index(self.hash, self.depth);
@@ -347,9 +352,9 @@ impl<'t> Walk<'t> {
                 SlotWord::EMPTY
             }
         })));
-        // Release: publishes the child, and the word's history with it [S2].
-        // Acquire: the lock that goes in follows all that was released in this slot, also if an equal
-        // word came back since the load [S3].
+        // Release: publishes the child, and with it the happens-before edges of the word [S2].
+        // Acquire: the lock that is inserted follows all releases of this slot, including when an
+        // equal word has returned since the load [S3].
         if self.cas(
             word,
             SlotWord::child(child.expose_provenance()),
@@ -363,7 +368,7 @@ impl<'t> Walk<'t> {
         }
     }
 
-    /// Puts a monitor in the place of the key's own word; gives it back if the word has changed.
+    /// Replaces the key's own word by a monitor; returns the monitor if the word has changed.
     pub(super) fn inflate(
         &self,
         word: SlotWord,
@@ -371,8 +376,8 @@ impl<'t> Walk<'t> {
     ) -> Result<&'t Monitor, Box<Monitor>> {
         let raw = Box::into_raw(monitor);
         // Release: publishes the monitor [S2].
-        // Acquire: whoever inflates because the count is full holds the key at once, and an equal
-        // word may be a later one [S3].
+        // Acquire: a reader that inflates because the count is full holds the key at once, and an
+        // equal word may be a later one [S3].
         if self.cas(
             word,
             SlotWord::monitor(raw.expose_provenance()),
@@ -386,7 +391,7 @@ impl<'t> Walk<'t> {
         }
     }
 
-    /// Takes a dead monitor out of its slot.
+    /// Removes a dead monitor from its slot.
     pub(super) fn unlink(&self, word: SlotWord) -> bool {
         // Release: passes on what the caller acquired from the dead state to the next claim [M3].
         self.cas(word, SlotWord::EMPTY, Ordering::Release)

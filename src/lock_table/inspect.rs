@@ -1,4 +1,4 @@
-//! Looking at a table from outside, without taking part.
+//! Reads the state of a table without locking a key.
 #![allow(unsafe_code)]
 
 use core::fmt;
@@ -16,8 +16,10 @@ use crate::sync::{AtomicU64, Ordering, recently};
 use crate::waits_for::{Owner, OwnerKind};
 use crate::word::{Kind, Mode, SlotWord, State};
 
-/// The number of a session: a greater one began later. Unique within a table, where sets of
-/// [`lock_all`](crate::LockTable::lock_all) that wait have numbers too.
+/// The number of a session: a later session has a greater number.
+///
+/// It is unique within a table. A waiting set of [`lock_all`](crate::LockTable::lock_all) also has
+/// one.
 ///
 /// # Examples
 /// ```
@@ -28,7 +30,7 @@ use crate::word::{Kind, Mode, SlotWord, State};
 pub struct SessionId(pub(crate) u64);
 
 impl SessionId {
-    /// Returns the number, at least 1.
+    /// Returns the number, which is at least 1.
     pub fn get(self) -> u64 {
         self.0
     }
@@ -40,7 +42,10 @@ impl fmt::Display for SessionId {
     }
 }
 
-/// A session, or a set of [`lock_all`](crate::LockTable::lock_all), that waits for a key or holds one. Part of [`LockInfo`].
+/// A session, or a set of [`lock_all`](crate::LockTable::lock_all), that holds a key or waits for
+/// one.
+///
+/// Part of [`LockInfo`].
 ///
 /// # Examples
 /// ```
@@ -57,12 +62,12 @@ impl fmt::Display for SessionId {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OwnerInfo {
-    /// Whether it is a session or a set.
+    /// Whether the owner is a session or a set.
     pub kind: OwnerKind,
-    /// The number of the session, or of the set: no session of the table has the same one. A set has a number for each of its
-    /// waits.
+    /// The number of the session or of the set, which no other session of the table has. A set has
+    /// a new number for each of its waits.
     pub id: SessionId,
-    /// The [name](crate::Session::named) of the session.
+    /// The [name](crate::Session::named) of the session, if it has one.
     pub name: Option<Arc<str>>,
 }
 
@@ -98,12 +103,15 @@ impl fmt::Display for OwnerInfo {
 
 /// A key that is held or waited for. Returned by [`LockTable::inspect`](super::LockTable::inspect).
 ///
+/// Its [`Display`](fmt::Display) form has one line for the key and one for each waiter.
+///
 /// # Examples
 /// ```
 /// let table: latchwork::LockTable<u64> = latchwork::LockTable::new();
 /// let guard = table.lock_shared(&1);
 /// for lock in table.inspect() {
-///     println!("{lock}"); // "key …: held shared by 1 holder (unknown)", and a line for each waiter
+///     // "key …: held shared by 1 holder (unknown)", and a line for each waiter
+///     println!("{lock}");
 /// }
 /// # drop(guard);
 /// ```
@@ -112,21 +120,25 @@ impl fmt::Display for OwnerInfo {
 pub struct LockInfo {
     /// The identity of the key.
     pub key_id: KeyId,
-    /// The label that [`key_labels`](crate::table::LockTableBuilder::key_labels) gives the key.
+    /// The label of the key, from [`key_labels`](crate::table::LockTableBuilder::key_labels).
     pub label: Option<String>,
-    /// How it is held, or `None` if it is free for a waiter that was woken.
+    /// The mode in which the key is held, or `None` if it is free for a woken waiter.
     pub mode: Option<Mode>,
-    /// How many hold it.
+    /// The number of holders.
     pub holders: u64,
-    /// Those of the holders that are known: sessions and sets that wait for another key and have published
-    /// that ([when](crate::Session::detect_after)), sessions under [`Policy::WaitDie`](crate::session::Policy::WaitDie), and sessions
-    /// that upgrade this key. Guards, sets that have all their keys, and sessions that have not waited are unknown.
+    /// The holders that are known. They are:
+    /// - sessions and sets that wait for another key and have published their keys
+    ///   ([when](crate::Session::detect_after));
+    /// - sessions under [`Policy::WaitDie`](crate::session::Policy::WaitDie);
+    /// - sessions that upgrade this key.
+    ///
+    /// Guards, sets that have all their keys, and sessions that have not waited are unknown.
     pub known_holders: Vec<OwnerInfo>,
-    /// Who waits for it, in the order in which the key will be granted.
+    /// The waiters, in the order in which they will be granted the key.
     pub waiters: Vec<WaiterInfo>,
 }
 
-/// Somebody who waits for a key. Part of [`LockInfo`].
+/// A waiter of a key. Part of [`LockInfo`].
 ///
 /// # Examples
 /// ```
@@ -142,13 +154,14 @@ pub struct LockInfo {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WaiterInfo {
-    /// How it wants to hold the key.
+    /// The mode that it requests.
     pub mode: Mode,
-    /// How long it has been queued, give or take some microseconds.
+    /// The time since it was queued, to within a few microseconds.
     pub waited: Duration,
-    /// The session or the set that waits, from the moment that it is queued; `None` for a lock of one key.
+    /// The session or the set that waits, as soon as it is queued. It is `None` for a lock of one
+    /// key.
     pub owner: Option<OwnerInfo>,
-    /// Whether it is a session that holds the key shared and waits to hold it exclusively.
+    /// Whether it is a session that holds the key shared and upgrades to an exclusive lock.
     pub upgrades: bool,
 }
 
@@ -194,7 +207,7 @@ impl fmt::Display for LockInfo {
     }
 }
 
-/// What a slot holds that is not a child.
+/// The content of a slot, without the words of the child.
 enum Found<'p> {
     Inline(SlotWord, u64),
     Monitor(&'p Monitor),
@@ -202,7 +215,8 @@ enum Found<'p> {
 }
 
 impl RawTable {
-    /// Calls `f` with each word in use. A word that moves meanwhile may be seen twice or not at all.
+    /// Calls `f` with each word in use. A word that is moved concurrently may be seen twice or not
+    /// at all.
     fn visit(&self, mut f: impl FnMut(Found<'_>)) {
         fn go(slots: &[AtomicU64], root: Option<usize>, pin: &Pin, f: &mut impl FnMut(Found<'_>)) {
             for (i, slot) in slots.iter().enumerate() {
@@ -273,7 +287,8 @@ impl RawTable {
         stats
     }
 
-    /// Without labels, and with those holders alone that upgrade.
+    /// Returns the locks without labels. Of the known holders, only those that upgrade are
+    /// included.
     pub(super) fn inspect(&self) -> Vec<LockInfo> {
         let mut locks = Vec::new();
         self.visit(|found| match found {
@@ -336,7 +351,7 @@ impl RawTable {
 }
 
 impl Sessions {
-    /// Adds the holders that the graph has to what was seen of the table, and labels, which user code gives.
+    /// Adds the holders that the graph records, and the labels, which user code makes.
     pub(super) fn explain(&self, locks: &mut [LockInfo]) {
         let places: HashMap<u64, usize> = locks
             .iter()
@@ -348,7 +363,8 @@ impl Sessions {
                 let Some(lock) = places.get(&hash).and_then(|i| locks.get_mut(*i)) else {
                     return;
                 };
-                // Under `WaitDie` a session makes a key known before it has it: then it is among the waiters.
+                // Under `WaitDie`, a session publishes a key before it holds it. It is a waiter
+                // then.
                 let id = SessionId(owner.number());
                 let is = |other: &OwnerInfo| other.id == id;
                 let mut waiters = lock.waiters.iter();

@@ -1,26 +1,28 @@
-//! Distinct keys in one order, without an allocation for a few.
+//! Distinct keys in one order, without an allocation for up to eight.
 
 use crate::word::Mode;
 
-/// Keys that a set holds without allocating.
+/// The number of keys that a set holds without an allocation.
 const INLINE_KEYS: usize = 8;
 
 pub(super) type Key = (u64, Mode);
 
 /// Distinct keys in ascending order of identity: up to eight in place, more in a vector.
 ///
-/// A key that is removed from the vector leaves its place vacant, and the places are closed up once more than half of them are
-/// vacant. So n removals move at most 2 n keys, and each costs the search for its key.
+/// A key that is removed from the vector leaves its place vacant. Once more than half of the places
+/// are vacant, they are compacted. So n removals move at most 2 n keys, and each costs the search
+/// for its key.
 pub(super) struct Keys {
     ids: [u64; INLINE_KEYS],
     modes: [Mode; INLINE_KEYS],
-    /// How many keys there are.
+    /// The number of keys.
     len: usize,
-    /// All keys, if there were more than eight and one is left; otherwise empty. A vacant place has no mode.
+    /// All keys, if there were more than eight and one is left; otherwise empty. A vacant place has
+    /// no mode.
     many: Vec<(u64, Option<Mode>)>,
 }
 
-/// Puts two keys in order, without a branch.
+/// Sorts two keys without a branch.
 #[inline(always)]
 fn exchange(low: &mut Key, high: &mut Key) {
     let ((a, a_mode), (b, b_mode)) = (*low, *high);
@@ -40,12 +42,14 @@ impl Keys {
         }
     }
 
-    /// Collects `keys` into an empty `self`, sorts them, and keeps of equal ones the stronger mode.
-    /// It is filled in place, and in its caller: to move what was written word by word stalls
+    /// Collects `keys` into an empty `self`, sorts them, and keeps the stronger mode of equal ones.
+    ///
+    /// It is filled in place, in its caller: a move of data that was written word by word stalls
     /// (benchmark `lock_all`).
     ///
-    /// Hashes come in no order, so a sort that branches on them mispredicts every other time. This
-    /// one exchanges by conditional moves; the first three keys, mostly all, in registers.
+    /// Hashes are in no order, so a sort that branches on them mispredicts every other time. This
+    /// sort exchanges keys by conditional moves. The first three keys, which are mostly all, stay
+    /// in registers.
     #[inline(always)]
     pub(super) fn fill(&mut self, keys: impl Iterator<Item = Key>) {
         let mut keys = keys;
@@ -98,7 +102,7 @@ impl Keys {
         }
     }
 
-    /// More than eight are given, which may repeat: those in `self`, `key` and `rest`.
+    /// Collects more than eight keys, which may repeat: those in `self`, `key` and `rest`.
     #[cold]
     fn fill_slow(&mut self, key: Key, rest: impl Iterator<Item = Key>) {
         self.drop_repeats();
@@ -111,7 +115,7 @@ impl Keys {
                 many.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
                 many.dedup_by_key(|key| key.0);
                 self.len = many.len();
-                // In place: both are of one size.
+                // In place: both have the same size.
                 self.many = many
                     .into_iter()
                     .map(|(id, mode)| (id, Some(mode)))
@@ -121,7 +125,7 @@ impl Keys {
         }
     }
 
-    /// Inserts a key in its place among distinct ones; `false` if there are eight others.
+    /// Inserts a key in order among distinct ones; returns `false` if there are eight others.
     pub(super) fn insert(&mut self, (id, mode): Key) -> bool {
         let at = self.ids[..self.len].partition_point(|&other| other < id);
         if at < self.len && self.ids[at] == id {
@@ -143,7 +147,7 @@ impl Keys {
         self.len
     }
 
-    /// How many places there are, the vacant ones included.
+    /// Returns the number of places, including the vacant ones.
     #[inline]
     pub(super) fn places(&self) -> usize {
         if self.many.is_empty() {
@@ -153,7 +157,7 @@ impl Keys {
         }
     }
 
-    /// The key at a place; `None` if it is vacant.
+    /// Returns the key at a place, or `None` if the place is vacant.
     #[inline]
     pub(super) fn at(&self, place: usize) -> Option<Key> {
         if self.many.is_empty() {
@@ -164,7 +168,7 @@ impl Keys {
         }
     }
 
-    /// The key number `i` of those of which none was removed.
+    /// Returns key number `i` of a set from which no key was removed.
     ///
     /// # Panics
     /// Panics if its place is vacant.
@@ -177,7 +181,7 @@ impl Keys {
         (0..self.places()).filter_map(|place| self.at(place))
     }
 
-    /// Removes the key `id`, if it is there.
+    /// Removes the key `id` if it is present.
     pub(super) fn remove(&mut self, id: u64) -> Option<Mode> {
         let place = self.find(id)?;
         let (_, mode) = self.at(place)?;
@@ -195,14 +199,14 @@ impl Keys {
         Some(mode)
     }
 
-    /// How the key `id` is to be held, if it is there.
+    /// Returns the mode of the key `id` if it is present.
     pub(super) fn mode(&self, id: u64) -> Option<Mode> {
         Some(self.at(self.find(id)?)?.1)
     }
 
-    /// The place of the key `id`, which is vacant if the key was removed a moment ago.
+    /// Returns the place of the key `id`, which is vacant if the key was just removed.
     fn find(&self, id: u64) -> Option<usize> {
-        // A few are found faster one by one, many by halves.
+        // A linear search is faster for a few keys, a binary search for many.
         if self.many.is_empty() {
             self.ids[..self.len].iter().position(|&other| other == id)
         } else {
@@ -219,7 +223,8 @@ mod tests {
 
     const IDS: [u64; 3] = [1, 5, u64::MAX];
 
-    /// Every list of up to five of three keys in either mode; some longer ones, where keys move to a vector.
+    /// Every list of up to five of three keys in either mode, and some longer ones, which use the
+    /// vector.
     fn lists() -> impl Iterator<Item = Vec<Key>> {
         let one = IDS.map(|id| [(id, Mode::Shared), (id, Mode::Exclusive)]);
         let one = one.into_iter().flatten();
@@ -269,7 +274,7 @@ mod tests {
         let orders: [fn(u64) -> u64; 3] = [
             |i| i,
             |i| KEYS - 1 - i,
-            // Odd, so that each comes once.
+            // The factor is odd, so each key occurs once.
             |i| i * 77_777 % KEYS,
         ];
         for order in orders {

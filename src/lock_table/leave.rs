@@ -1,4 +1,5 @@
-//! How a waiter leaves the queue of a monitor before its turn: it gives up, is told to, or is let past.
+//! Removes a waiter from the queue of a monitor before its turn: by its own wish, by a kill, or by
+//! a grant out of order.
 #![allow(unsafe_code)]
 
 use std::sync::Arc;
@@ -8,18 +9,19 @@ use crate::sync::Ordering;
 use crate::wait::{Signal, Waiter, Wakeup};
 use crate::word::{Mode, Queued, State};
 
-/// Whose wish it is that a wait ends.
+/// The party that ends a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
-    /// The waiter's.
+    /// The waiter.
     Own,
-    /// Somebody else's: the waiter is to be told.
+    /// Another thread: the waiter must be notified.
     Other,
 }
 
 impl Monitor {
-    /// A waiter gives up, or is told to: then it is in `wakeup`. Pinned: without it, nothing may keep the
-    /// monitor [M2].
+    /// Removes a waiter that stops waiting, or that another thread ends: then it is in `wakeup`.
+    ///
+    /// The caller must be pinned: without a pin, nothing may keep the monitor alive [M2].
     pub(super) fn cancel(
         &self,
         waiter: &Arc<Waiter>,
@@ -40,7 +42,7 @@ impl Monitor {
         loop {
             let mut state = self.load();
             if was_head && state.has_upgrader() {
-                // It was the upgrader, who goes on to read. Relaxed: the mark carries nothing.
+                // It was the upgrader, which remains a reader. Relaxed: the mark publishes nothing.
                 let plain = state.without_upgrader();
                 if !self.cas(state, plain, Ordering::Relaxed) {
                     continue;
@@ -49,21 +51,21 @@ impl Monitor {
             }
             let marked = state.with_queue(queue.queued());
             if queue.queued() == Queued::Nobody && !state.is_held() {
-                // Acquire: it passes on the work of those who left, by unlinking [M3].
+                // Acquire: the unlink passes on the critical sections of earlier holders [M3].
                 if self.cas(state, State::DEAD, Ordering::Acquire) {
                     return Cancelled::Left(Left::Dead);
                 }
                 continue;
             }
             if !was_head || queue.queued() == Queued::Nobody {
-                // Relaxed: the mark carries nothing.
+                // Relaxed: the mark publishes nothing.
                 if marked == state || self.cas(state, marked, Ordering::Relaxed) {
                     break;
                 }
                 continue;
             }
-            // There is a new head. It is owed what the old one was: admission if it fits.
-            let head = queue.head().expect("somebody waits").mode();
+            // The new head has the right of the old one: admission if it fits.
+            let head = queue.head().expect("a waiter is queued").mode();
             if head == Mode::Shared && state.fits(Mode::Shared) {
                 if self.admit_run(state, &mut queue, None, wakeup) {
                     break;
@@ -74,18 +76,22 @@ impl Monitor {
                     break;
                 }
             } else if marked == state || self.cas(state, marked, Ordering::Relaxed) {
-                // Relaxed: the mark carries nothing. Free, so the old head had been woken: the new one is instead [M5].
+                // Relaxed: the mark publishes nothing. The key is free, so the old head had been
+                // woken: the new one is woken instead [M5].
                 queue.wake_head(wakeup);
                 break;
             }
         }
         drop(queue);
-        // Unlocking touched it last.
+        // The unlock was the last access.
         self.canary.check();
         Cancelled::Left(Left::Alive)
     }
-    /// Lets a reader in past the writers that it waits behind, because a holder waits for it. Pinned, or
-    /// the key is held by somebody who does not let go meanwhile. Returns whether that was still to do.
+    /// Grants the key to a reader ahead of the writers before it, because a holder waits for the
+    /// reader.
+    ///
+    /// The caller is pinned, or the key has a holder that does not release it concurrently. Returns
+    /// whether the reader was still waiting.
     pub(super) fn let_past(&self, waiter: &Arc<Waiter>, wakeup: &mut Wakeup) -> bool {
         let mut queue = self.queue.lock();
         if matches!(waiter.signal(), Signal::Granted | Signal::Killed) {
@@ -97,16 +103,18 @@ impl Monitor {
                 return false;
             }
             if queue.is_head(waiter) {
-                // It is on its way in; those who read behind it come along.
+                // It is about to be admitted, together with the readers behind it.
                 if self.admit_run(state, &mut queue, None, wakeup) {
                     break;
                 }
                 continue;
             }
-            // Somebody is before it in the queue, so who is left says all [M14].
+            // Another waiter is before it in the queue, so the mark depends on the remaining ones
+            // alone [M14].
             let next = state.with_holders(waiter.mode(), 1);
             let next = next.with_queue(queue.queued_without(waiter.mode()));
-            // Acquire: it follows every release of this key [S3], and learns of it by its signal [M6].
+            // Acquire: it follows every release of this key [S3], and the reader observes it by its
+            // signal [M6].
             if self.cas(state, next, Ordering::Acquire) {
                 // SAFETY: neither granted nor killed, so still in the queue [W2].
                 unsafe { queue.end(waiter, Signal::Granted, wakeup) };
@@ -114,7 +122,7 @@ impl Monitor {
             }
         }
         drop(queue);
-        // Unlocking touched it last.
+        // The unlock was the last access.
         self.canary.check();
         true
     }

@@ -1,4 +1,4 @@
-//! Locking one key, from a thread.
+//! Locks one key from a thread.
 
 use core::borrow::Borrow;
 use core::hash::{BuildHasher, Hash};
@@ -21,7 +21,7 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     /// Returns the identity of `key`.
     ///
     /// # Panics
-    /// If the hasher does, as every method that takes a key.
+    /// Panics if the hasher panics, as does every method that accepts a key.
     pub fn key_id<Q>(&self, key: &Q) -> KeyId
     where
         K: Borrow<Q>,
@@ -30,7 +30,12 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
         KeyId(self.hash(key))
     }
 
-    /// Returns how `key` is held now, or `None` if it is not. It may be out of date by the time that it returns.
+    /// Returns the mode in which `key` is held now, or `None` if it is not held.
+    ///
+    /// The result may be out of date when the method returns.
+    ///
+    /// # Blocking
+    /// Never blocks.
     ///
     /// # Examples
     /// ```
@@ -49,13 +54,21 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
         self.raw.mode(self.hash(key))
     }
 
-    /// Locks `key` for this holder alone.
+    /// Locks `key` exclusively, waiting until it is available.
     ///
     /// # Blocking
-    /// Until nobody else holds the key. It spins a little, then sleeps.
+    /// Blocks the thread until no other thread holds the key. The thread spins briefly, and then
+    /// parks.
+    ///
+    /// A blocked thread stops every task of its executor thread. On a current-thread runtime the
+    /// call can block indefinitely, because the task that holds the key never runs: use
+    /// [`lock_async`](Self::lock_async) there.
+    ///
+    /// # Panics
+    /// Panics if the hasher panics; the key is not locked then.
     ///
     /// # Deadlocks
-    /// If the thread holds the key already, in either mode.
+    /// Deadlocks if the thread already holds the key, in either mode.
     ///
     /// # Examples
     /// ```
@@ -74,14 +87,21 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
         ExclusiveGuard::new(&self.raw, hash)
     }
 
-    /// Locks `key` together with any number of other shared holders.
+    /// Locks `key` shared, waiting until it is available. Any number of threads may hold it shared.
     ///
     /// # Blocking
-    /// Until nobody holds the key exclusively and nobody who wants it exclusively is queued.
+    /// Blocks the thread until the key is not held exclusively and no exclusive waiter is queued
+    /// for it.
+    ///
+    /// On a current-thread runtime the call can block indefinitely, because the task that holds the
+    /// key never runs: use [`lock_shared_async`](Self::lock_shared_async) there.
+    ///
+    /// # Panics
+    /// Panics if the hasher panics; the key is not locked then.
     ///
     /// # Deadlocks
-    /// If the thread holds the key exclusively. If it holds the key shared and somebody is queued
-    /// for exclusive in between, too.
+    /// Deadlocks if the thread holds the key exclusively. Also deadlocks if the thread holds the
+    /// key shared and an exclusive waiter has queued since.
     ///
     /// # Examples
     /// ```
@@ -102,10 +122,10 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
 
     /// Locks `key` exclusively if it is free.
     ///
-    /// Returns `None` only if the key is held or being handed over.
+    /// Returns `None` only if the key is held or is being handed over to a waiter.
     ///
     /// # Blocking
-    /// Never.
+    /// Never blocks.
     ///
     /// # Examples
     /// ```
@@ -125,13 +145,13 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
         locked.then(|| ExclusiveGuard::new(&self.raw, hash))
     }
 
-    /// Locks `key` shared if that needs no waiting.
+    /// Locks `key` shared if it is available without waiting.
     ///
-    /// Returns `None` only if the key is held exclusively, is being handed over, or somebody is
-    /// queued for it exclusively.
+    /// Returns `None` only if the key is held exclusively, is being handed over to a waiter, or has
+    /// an exclusive waiter in its queue.
     ///
     /// # Blocking
-    /// Never.
+    /// Never blocks.
     ///
     /// # Examples
     /// ```
@@ -150,11 +170,15 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
         locked.then(|| SharedGuard::new(&self.raw, hash))
     }
 
-    /// Locks `key` exclusively within `timeout`.
+    /// Locks `key` exclusively within `timeout`, and returns `None` if the time expires.
     ///
     /// # Blocking
-    /// Blocks for at most `timeout`. Zero is one attempt. At the deadline it tries once more, so that a free key is not
-    /// refused. A timeout that overflows [`Instant`] waits indefinitely.
+    /// Blocks the thread for at most `timeout`. A timeout of zero makes one attempt. At the
+    /// deadline the thread makes one more attempt, so that a free key is not refused. A timeout
+    /// that overflows [`Instant`] waits indefinitely.
+    ///
+    /// While it blocks, no task of its executor thread runs. In a task, use
+    /// [`lock_async`](Self::lock_async) with the timeout of the runtime.
     ///
     /// # Examples
     /// ```
@@ -176,10 +200,12 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
         locked.then(|| ExclusiveGuard::new(&self.raw, hash))
     }
 
-    /// Locks `key` exclusively before `instant`.
+    /// Locks `key` exclusively before `instant`, and returns `None` if that instant passes.
     ///
     /// # Blocking
-    /// Blocks until `instant` at the latest, and then tries once more. An instant that has passed is one attempt.
+    /// Blocks the thread until `instant` at the latest, and then makes one more attempt. An instant
+    /// that has passed makes one attempt. In a task, use [`lock_async`](Self::lock_async) with the
+    /// timeout of the runtime.
     ///
     /// # Examples
     /// ```
@@ -197,7 +223,10 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
         locked.then(|| ExclusiveGuard::new(&self.raw, hash))
     }
 
-    /// Locks `key` shared within `timeout`. See [`try_lock_for`](Self::try_lock_for).
+    /// Locks `key` shared within `timeout`, and returns `None` if the time expires.
+    ///
+    /// # Blocking
+    /// Blocks the thread for at most `timeout`, as [`try_lock_for`](Self::try_lock_for) does.
     ///
     /// # Examples
     /// ```
@@ -215,7 +244,11 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
         locked.then(|| SharedGuard::new(&self.raw, hash))
     }
 
-    /// Locks `key` shared before `instant`. See [`try_lock_until`](Self::try_lock_until).
+    /// Locks `key` shared before `instant`, and returns `None` if that instant passes.
+    ///
+    /// # Blocking
+    /// Blocks the thread until `instant` at the latest, as [`try_lock_until`](Self::try_lock_until)
+    /// does.
     ///
     /// # Examples
     /// ```

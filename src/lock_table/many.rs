@@ -1,4 +1,4 @@
-//! Several keys at once, in one order for all callers.
+//! Locks several keys at once, in one order for all callers.
 
 use core::borrow::Borrow;
 use core::fmt;
@@ -20,7 +20,10 @@ use crate::sync::now;
 use crate::waits_for::At;
 use crate::word::{Mode, SlotWord};
 
-/// Locks several keys, one after the other. Returned by [`LockTable::lock_all_async`].
+const POLLED_AGAIN: &str = "a future of `lock_all` was polled after it had returned its set; \
+                            make a new future to lock the keys again";
+
+/// Locks several keys, one after another. Returned by [`LockTable::lock_all_async`].
 ///
 /// # Examples
 /// ```
@@ -33,7 +36,7 @@ use crate::word::{Mode, SlotWord};
 #[must_use = "a future does nothing until it is polled"]
 pub struct LockAllFuture<'t, K: ?Sized, S = RandomState>(LockingAll<&'t LockTable<K, S>>);
 
-/// Locks several keys and borrows nothing. Returned by [`LockTable::lock_all_async_owned`].
+/// Locks several keys, and borrows nothing. Returned by [`LockTable::lock_all_async_owned`].
 ///
 /// # Examples
 /// ```
@@ -47,14 +50,14 @@ pub struct LockAllFuture<'t, K: ?Sized, S = RandomState>(LockingAll<&'t LockTabl
 pub struct OwnedLockAllFuture<K: ?Sized, S = RandomState>(LockingAll<Arc<LockTable<K, S>>>);
 
 struct LockingAll<T: SetHandle> {
-    /// Gone when the future is done.
+    /// `None` once the future is done.
     table: Option<T>,
     keys: Keys,
-    /// How many of the keys are locked, the first ones.
+    /// The number of locked keys, which are the first ones.
     locked: usize,
     acquiring: Acquiring,
     at: At,
-    /// What the graph has of its present wait.
+    /// The node of the graph for the present wait.
     wait: SetWait,
 }
 
@@ -71,7 +74,7 @@ impl<T: SetHandle> LockingAll<T> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(T, Keys)> {
-        let table = self.table.as_ref().expect("polled after it was ready");
+        let table = self.table.as_ref().expect(POLLED_AGAIN);
         while self.locked < self.keys.len() {
             let (hash, mode) = self.keys.get(self.locked);
             let mut party = SetParty {
@@ -86,7 +89,8 @@ impl<T: SetHandle> LockingAll<T> {
                 Poll::Pending => {
                     // A task has no clock: it publishes as soon as it waits.
                     let ticket = self.acquiring.ticket().expect("it is queued");
-                    // User code: what is published stays so, until this is polled again or dropped.
+                    // The wakers are user code. The published wait stays until the next poll or the
+                    // drop.
                     party.publish(table.raw(), ticket).run();
                     return Poll::Pending;
                 }
@@ -102,7 +106,7 @@ impl<T: SetHandle> LockingAll<T> {
 impl<T: SetHandle> Drop for LockingAll<T> {
     fn drop(&mut self) {
         if let Some(table) = &self.table {
-            // Goes after the place in the queue, also if a waker panics there [L2].
+            // Dropped after the place in the queue, including when a waker panics there [L2].
             let _locked = Locked {
                 table: table.raw(),
                 keys: &self.keys,
@@ -116,7 +120,7 @@ impl<T: SetHandle> Drop for LockingAll<T> {
 
 macro_rules! future {
     ($name:ident, [$($generics:tt)*], $type:ty, $set:ident, $set_type:ty) => {
-        // Nothing in it is pinned: a waiter has its own place in memory.
+        // Nothing in the future is pinned: a waiter has its own allocation.
         impl<$($generics)*> Unpin for $type {}
 
         impl<$($generics)*> Future for $type {
@@ -141,7 +145,9 @@ future!(LockAllFuture, ['t, K: ?Sized, S], LockAllFuture<'t, K, S>, LockSet, Loc
 future!(OwnedLockAllFuture, [K: ?Sized, S], OwnedLockAllFuture<K, S>, OwnedLockSet, OwnedLockSet<K, S>);
 
 impl<K: ?Sized, S> LockTable<K, S> {
-    /// Locks the key at place `i` of a set, whose root slot has `found` in it. Those before it are locked.
+    /// Locks the key at place `i` of a set, in whose root slot the caller has found `found`.
+    ///
+    /// All earlier keys of the set are locked.
     #[cold]
     #[inline(never)]
     fn lock_next(
@@ -167,36 +173,44 @@ impl<K: ?Sized, S> LockTable<K, S> {
 impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     /// Locks all of `keys`, each in its mode.
     ///
-    /// A key that is given twice, or two keys of one identity, are locked once, in the stronger
-    /// mode. No keys are an empty set. Up to eight keys allocate nothing.
+    /// A key that occurs twice is locked once, in the stronger mode; so are two keys with one
+    /// identity. Without keys, the result is an empty set. A set of up to eight keys allocates
+    /// nothing.
     ///
     /// # Blocking
-    /// Until all are held. They are taken in ascending order of [`KeyId`](super::KeyId), each kept
-    /// while the next is waited for.
+    /// Blocks the thread until all keys are held. The keys are locked in ascending order of
+    /// [`KeyId`](super::KeyId), and each is kept while the thread waits for the next.
     ///
-    /// # Deadlocks
-    /// Callers that hold nothing else of this table never deadlock among each other, because all of them lock keys in one
-    /// order.
-    ///
-    /// Beside [sessions](crate::Session), which lock in any order, a deadlock is possible, and is detected. A call that has
-    /// waited for a key for one millisecond publishes the keys that it has acquired and the key that it waits for. (A future
-    /// publishes as soon as it is pending.) The cycle ends in a session, which gets
-    /// [`LockError::Deadlock`](crate::session::LockError::Deadlock); the set never fails, and acquires its keys once that session has
-    /// released its own. Sessions that [never detect](crate::Session::detect_after) are not seen.
-    ///
-    /// The promise ends where the table does not see who waits. A caller that already holds one of the keys waits for
-    /// itself. A thread that holds a guard or another set of this table and waits in `lock_all` or in
-    /// [`lock`](LockTable::lock) may deadlock, and no cycle through it is detected.
+    /// On a current-thread runtime the call can block indefinitely, because the task that holds a
+    /// key never runs: use [`lock_all_async`](Self::lock_all_async) there.
     ///
     /// # Panics
-    /// If the hasher or the iterator panics; nothing is held then.
+    /// Panics if the hasher or the iterator panics; no key is locked then.
+    ///
+    /// # Deadlocks
+    /// Callers that hold no other key of this table never deadlock with each other, because all of
+    /// them lock keys in one order.
+    ///
+    /// Beside [sessions](crate::Session), which lock in any order, a deadlock is possible, and is
+    /// detected. A call that has waited for a key for one millisecond publishes its acquired keys
+    /// and the key that it waits for. A future publishes them as soon as it is pending. The
+    /// deadlock is then reported to a session of the cycle, as
+    /// [`LockError::Deadlock`](crate::session::LockError::Deadlock). The set never fails: it
+    /// acquires its keys once that session has released its own.
+    ///
+    /// A cycle is not detected if it includes:
+    /// - a session that [never detects](crate::Session::detect_after);
+    /// - a thread that waits here, or in [`lock`](LockTable::lock), while it holds a guard or
+    ///   another set of this table.
+    ///
+    /// A caller that already holds one of the keys deadlocks with itself.
     ///
     /// # Examples
     /// ```
     /// use latchwork::{LockTable, Mode};
     /// let accounts: LockTable<u32> = LockTable::new();
     /// let both = accounts.lock_all([(&17, Mode::Exclusive), (&4, Mode::Exclusive)]);
-    /// // … move money …
+    /// // … transfer money …
     /// drop(both);
     /// ```
     #[inline]
@@ -218,20 +232,20 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
                 Err(found) => self.lock_next(&sorted, i, found, None, at),
             }
         });
-        // The keys move last: what was written word by word is read at once only now.
+        // The keys move last: only now are the words that were written one by one read at once.
         LockSet {
             table: self,
             keys: sorted,
         }
     }
 
-    /// Locks all of `keys` if none has to be waited for, or none.
+    /// Locks all of `keys` if each is available without waiting, and otherwise locks none of them.
     ///
     /// # Blocking
-    /// Never.
+    /// Never blocks.
     ///
     /// # Panics
-    /// As [`lock_all`](Self::lock_all).
+    /// Panics if the hasher or the iterator panics; no key is locked then.
     ///
     /// # Examples
     /// ```
@@ -262,14 +276,16 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
         })
     }
 
-    /// Locks all of `keys` within `timeout`, or none.
+    /// Locks all of `keys` within `timeout`, and otherwise locks none of them.
     ///
     /// # Blocking
-    /// Blocks for at most `timeout`, which is for all keys together. At the deadline it tries once more, so that a free key is
-    /// not refused. A timeout that overflows [`Instant`](std::time::Instant) waits indefinitely.
+    /// Blocks the thread for at most `timeout` for all keys together. At the deadline it
+    /// makes one more attempt, so that a free key is not refused. A timeout that overflows
+    /// [`Instant`](std::time::Instant) waits indefinitely. In a task, use
+    /// [`lock_all_async`](Self::lock_all_async) with the timeout of the runtime.
     ///
     /// # Panics
-    /// As [`lock_all`](Self::lock_all).
+    /// Panics if the hasher or the iterator panics; no key is locked then.
     ///
     /// # Examples
     /// ```
@@ -310,15 +326,33 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
         })
     }
 
-    /// Locks all of `keys` without blocking the thread. See [`lock_all`](Self::lock_all).
+    /// Locks all of `keys` without blocking the thread, in the order of
+    /// [`lock_all`](Self::lock_all).
     ///
-    /// Keys are hashed now and not borrowed by the future, which locks them as it is polled.
+    /// The call hashes the keys, and the future does not borrow them. The future locks the keys as
+    /// it is polled.
     ///
     /// # Blocking
-    /// Never blocks the thread, and does not yield to the executor if it is ready at once ([`docs::tasks`](crate::docs::tasks)).
+    /// Never blocks the thread. A future that is ready at once does not yield to the executor
+    /// ([`docs::tasks`](crate::docs::tasks)).
+    ///
+    /// # Panics
+    /// Panics if the hasher or the iterator panics. The future panics if it is polled after it has
+    /// returned the set.
     ///
     /// # Cancel safety
-    /// A future that is dropped gives back all that it has locked and its place in the queue.
+    /// The future may be dropped at any point. It releases all keys that it has locked then, and
+    /// leaves the queue.
+    ///
+    /// # Examples
+    /// ```
+    /// # pollster::block_on(async {
+    /// use latchwork::{LockTable, Mode};
+    /// let table: LockTable<u32> = LockTable::new();
+    /// let set = table.lock_all_async([(&1, Mode::Exclusive), (&2, Mode::Shared)]).await;
+    /// assert_eq!(set.len(), 2);
+    /// # });
+    /// ```
     #[cfg_attr(feature = "lock-places", track_caller)]
     pub fn lock_all_async<'q, Q>(
         &self,
@@ -334,7 +368,28 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
         LockAllFuture(LockingAll::new(self, sorted, at))
     }
 
-    /// As [`lock_all`](Self::lock_all), with a set that owns a share of the table.
+    /// Locks all of `keys`, with a set that shares ownership of the table.
+    ///
+    /// # Blocking
+    /// Blocks the thread as [`lock_all`](Self::lock_all) does. In a task, use
+    /// [`lock_all_async_owned`](Self::lock_all_async_owned): on a current-thread runtime the call
+    /// can block indefinitely.
+    ///
+    /// # Panics
+    /// Panics if the hasher or the iterator panics; no key is locked then.
+    ///
+    /// # Deadlocks
+    /// Deadlocks where [`lock_all`](Self::lock_all) does.
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::{LockTable, Mode};
+    /// use std::sync::Arc;
+    /// let table: Arc<LockTable<u32>> = Arc::default();
+    /// let set = table.lock_all_owned([(&1, Mode::Exclusive), (&2, Mode::Shared)]);
+    /// std::thread::spawn(move || drop(set)).join().unwrap();
+    /// assert_eq!(table.locked_count(), 0);
+    /// ```
     #[cfg_attr(feature = "lock-places", track_caller)]
     pub fn lock_all_owned<'q, Q>(
         self: &Arc<Self>,
@@ -351,14 +406,27 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
         }
     }
 
-    /// As [`lock_all_async`](Self::lock_all_async), with a future and a set that own a share of
-    /// the table.
+    /// Locks all of `keys` without blocking the thread, with a future and a set that share
+    /// ownership of the table.
     ///
     /// # Blocking
-    /// Never blocks the thread, and does not yield to the executor if it is ready at once ([`docs::tasks`](crate::docs::tasks)).
+    /// Never blocks the thread. A future that is ready at once does not yield to the executor
+    /// ([`docs::tasks`](crate::docs::tasks)).
     ///
     /// # Cancel safety
-    /// The same.
+    /// The future may be dropped at any point. It releases all keys that it has locked then, and
+    /// leaves the queue.
+    ///
+    /// # Examples
+    /// ```
+    /// # pollster::block_on(async {
+    /// use latchwork::{LockTable, Mode};
+    /// use std::sync::Arc;
+    /// let table: Arc<LockTable<u32>> = Arc::default();
+    /// let set = table.lock_all_async_owned([(&1, Mode::Exclusive), (&2, Mode::Shared)]).await;
+    /// assert_eq!(set.len(), 2);
+    /// # });
+    /// ```
     #[cfg_attr(feature = "lock-places", track_caller)]
     pub fn lock_all_async_owned<'q, Q>(
         self: &Arc<Self>,
@@ -374,7 +442,7 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
         OwnedLockAllFuture(LockingAll::new(self.clone(), sorted, at))
     }
 
-    /// A hasher or an iterator that panics does so before anything is locked [L2].
+    /// A hasher or an iterator that panics does so before any key is locked [L2].
     #[inline]
     fn hashes<'q, Q>(
         &self,

@@ -1,9 +1,9 @@
 //! Locks by key: [`LockTable`].
 //!
-//! A table holds only what is held, so it is almost empty. A slot, chosen by the low bits of a key's
-//! hash, carries the rest of the hash and the state of the lock in one word: the slot *is* the
-//! lock until somebody has to wait. PROTOCOL.md beside this file has the states, the steps and the rules
-//! that are cited here in brackets.
+//! A table stores only keys that are held or waited for, so most of its slots are empty. The low
+//! bits of a key's hash choose a slot. The slot stores the rest of the hash and the state of the
+//! lock in one word. This word is the lock until a thread must wait. PROTOCOL.md beside this file
+//! defines the states, the steps and the rules that are cited here in brackets.
 
 mod acquire;
 mod builder;
@@ -51,21 +51,26 @@ pub(crate) use turns::{LONGEST, Turn};
 use crate::sync::{Counter, now};
 use crate::{RandomState, table::IntegerHasher};
 
-/// Locks any key of a type, without registering it first.
+/// Locks any key of a type, without registering the key first.
 ///
-/// Nothing is stored for a key that nobody holds or waits for. `K` says what keys look like and how they
-/// are borrowed, as in [`HashMap::get`](std::collections::HashMap::get); no `K` is ever stored.
+/// A table stores nothing for a key that is neither held nor waited for. `K` determines the type of
+/// the keys and how they are borrowed, as in [`HashMap::get`](std::collections::HashMap::get). The
+/// table never stores a `K`.
 ///
-/// An uncontended lock and unlock are one compare-and-swap each. Operations on one key never wait
-/// for a thread that is stalled in an operation on another.
+/// An uncontended lock and an uncontended unlock are one compare-and-swap each. An operation on one
+/// key never waits for a thread that is stalled in an operation on another key.
 ///
 /// # Identity
-/// A key is its 64-bit hash. Two keys of one hash share one lock: exclusion still holds, and a thread that
-/// holds one and locks the other waits for itself. With *n* keys in use at once, a hash that spreads well
-/// makes two of them collide with odds of about n²/2⁶⁵: one in 37 million for a million keys. A keyed hasher
-/// ([`std::hash::RandomState`], or the default with less strength) keeps somebody who chooses keys
-/// from choosing colliding ones; it does not make collisions impossible. For integer keys, [`IntegerHasher`] makes identity
-/// exact, and the key can be computed from its identity:
+/// The identity of a key is its 64-bit hash. Two keys with the same hash share one lock. Exclusion
+/// still holds, but a thread that holds one of them and locks the other deadlocks with itself.
+///
+/// With *n* keys in use at once, a hash that spreads well makes two of them collide with a
+/// probability of about n²/2⁶⁵: one in 37 million for a million keys. A keyed hasher prevents an
+/// attacker from choosing colliding keys: [`std::hash::RandomState`], or with less strength the
+/// default. It does not make collisions impossible.
+///
+/// For integer keys, [`IntegerHasher`] makes the identity exact, and the key can be computed from
+/// its identity:
 ///
 /// ```
 /// use latchwork::{LockTable, table::IntegerHasher};
@@ -74,27 +79,30 @@ use crate::{RandomState, table::IntegerHasher};
 /// ```
 ///
 /// # Fairness
-/// See [`Fairness`]. Under either policy a queued writer is not starved by a stream of readers, nor a
-/// queued reader by a stream of writers.
+/// See [`Fairness`]. Under either policy, a stream of readers cannot starve a queued writer, and a
+/// stream of writers cannot starve a queued reader.
 ///
 /// # Deadlocks
-/// Locks are not re-entrant: a thread that locks a key it holds waits for itself. Threads that hold one
-/// key and lock another must agree on an order, or use [`lock_all`](Self::lock_all).
+/// Locks are not re-entrant: a thread that locks a key that it already holds waits for itself.
+/// Threads that hold one key and lock another must agree on an order, use
+/// [`lock_all`](Self::lock_all), or lock in a [`session`](Self::session), which detects deadlocks.
 ///
 /// # Memory ordering
 /// Locking a key synchronises with the previous unlock of that key.
 ///
 /// # Memory
-/// Bounded by the locks held or waited for at once, plus the root ([`LockTableBuilder::expected_locks`]).
-/// A key's entry goes when its last holder or waiter goes, also by timeout or panic.
+/// Memory is bounded by the number of keys that are held or waited for at once, plus the root
+/// ([`LockTableBuilder::expected_locks`]). The entry of a key is removed once it has no holder and
+/// no waiter, including after a timeout or a panic.
 ///
 /// # Fork
-/// In the child of a process with threads, keys that other threads held stay held. See [`docs::fork`](crate::docs::fork).
+/// In the child of a process with threads, keys that other threads held stay held. See
+/// [`docs::fork`](crate::docs::fork).
 ///
 /// # When something else is better
-/// A fixed set of locks that you can index needs no table: use an array of
-/// `parking_lot::Mutex`. If each key has data that only its holder touches, a concurrent map with entry locks such as
-/// `dashmap` may be simpler.
+/// A fixed set of locks with an index needs no table: use an array of `parking_lot::Mutex`. If each
+/// key has data that only its holder accesses, a concurrent map with entry locks, such as
+/// `dashmap`, may be simpler.
 ///
 /// # Examples
 /// ```
@@ -103,7 +111,7 @@ use crate::{RandomState, table::IntegerHasher};
 /// let files: LockTable<str> = LockTable::new();
 /// {
 ///     let _guard = files.lock("report.txt");
-///     // … the only one to write report.txt …
+///     // … this thread alone writes report.txt …
 /// }
 /// let readers = (files.lock_shared("a.txt"), files.lock_shared("a.txt"));
 /// assert!(files.try_lock("a.txt").is_none());
@@ -121,6 +129,8 @@ pub struct LockTable<K: ?Sized, S = RandomState> {
 }
 
 /// The identity of a key: its 64-bit hash.
+///
+/// It is displayed as sixteen hexadecimal digits.
 ///
 /// # Examples
 /// ```
@@ -151,7 +161,8 @@ impl fmt::Debug for KeyId {
 }
 
 impl IntegerHasher {
-    /// Returns the integer key of a table that hashes with [`IntegerHasher`], from its identity.
+    /// Returns the integer key that has this identity, in a table that hashes with
+    /// [`IntegerHasher`].
     ///
     /// A negative key is returned as its two's complement: cast the result to the signed type.
     ///
@@ -166,7 +177,7 @@ impl IntegerHasher {
     }
 }
 
-/// What a table has done and what it occupies. Returned by [`LockTable::stats`].
+/// The counters of a table, and the memory that it uses. Returned by [`LockTable::stats`].
 ///
 /// # Examples
 /// ```
@@ -177,26 +188,27 @@ impl IntegerHasher {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TableStats {
-    /// Times that somebody queued for a key, since the table was made.
+    /// The number of times that a waiter has queued for a key, since the table was made.
     pub waits: u64,
-    /// Times that a key's lock outgrew its slot, since the table was made.
+    /// The number of times that a lock has outgrown its slot, since the table was made.
     pub inflations: u64,
-    /// The longest that somebody has waited who got the key, since the table was made, give or take
-    /// some microseconds.
+    /// The longest wait among successful acquisitions since the table was made, to within a few
+    /// microseconds.
     pub longest_wait: Duration,
-    /// Waiters that are queued now.
+    /// The number of waiters that are queued now.
     pub waiting: usize,
-    /// Of these, those that are [sessions](crate::Session).
+    /// The number of queued waiters that are [sessions](crate::Session).
     pub waiting_sessions: usize,
-    /// Of these, those that are sets of [`lock_all`](LockTable::lock_all).
+    /// The number of queued waiters that are sets of [`lock_all`](LockTable::lock_all).
     pub waiting_sets: usize,
-    /// The time that the longest-waiting of them has been queued, to within some microseconds.
+    /// The time for which the longest-waiting waiter has been queued, to within a few microseconds.
     pub oldest_waiter: Duration,
-    /// Bytes of the root, the child arrays and the monitors that are linked now.
+    /// The size in bytes of the root, and of the child arrays and monitors that are linked now.
     pub index_bytes: usize,
-    /// Bytes of the counters behind [`ExclusiveGuard::token`]: none until the first is taken.
+    /// The size in bytes of the counters behind [`ExclusiveGuard::token`]. It is zero until the
+    /// first token is issued.
     pub token_bytes: usize,
-    /// Keys that have outgrown their slot now.
+    /// The number of keys whose lock has outgrown its slot now.
     pub monitors: usize,
 }
 
@@ -204,17 +216,17 @@ pub struct TableStats {
 struct Statistics {
     waits: Counter,
     inflations: Counter,
-    /// Nanoseconds.
+    /// In nanoseconds.
     longest_wait: Counter,
 }
 
 impl<K: ?Sized> LockTable<K> {
-    /// Makes a table with the default hasher, fairness and size.
+    /// Makes a table with the default hasher, the default fairness and the default size.
     pub fn new() -> Self {
         Self::builder().build()
     }
 
-    /// Returns a builder with the defaults.
+    /// Returns a builder with the default options.
     pub fn builder() -> LockTableBuilder<K> {
         LockTableBuilder::new()
     }
@@ -233,34 +245,44 @@ impl<K: ?Sized, S> LockTable<K, S> {
         LockTableBuilder::new().hasher(hasher).build()
     }
 
-    /// The table below the hasher.
+    /// Returns the table below the hasher.
     #[inline(always)]
     pub(crate) fn raw(&self) -> &RawTable {
         &self.raw
     }
 
-    /// Returns the number of keys held now, in either mode.
+    /// Returns the number of keys that are held now, in either mode.
     ///
-    /// Weakly consistent: it looks at one slot after another, while others lock and unlock. It takes
-    /// time in proportion to the size of the table.
+    /// The count is weakly consistent: it reads one slot after another, while other threads lock
+    /// and unlock. It takes time in proportion to the size of the table.
+    ///
+    /// # Blocking
+    /// Never blocks.
     pub fn locked_count(&self) -> usize {
         self.raw.locked_count()
     }
 
-    /// Returns the keys that are held or waited for, with their waiters in the order in which they
-    /// will be granted.
+    /// Returns the keys that are held or waited for, each with its waiters.
     ///
-    /// Keys are given by identity, in no order, with their [labels](LockTableBuilder::key_labels). Each key that is waited
-    /// for has its queue locked while its waiters are copied. A [`LockInfo`] prints readably.
+    /// The waiters are in the order in which they will be granted.
     ///
-    /// A session or a set that waits is named from the moment that it is queued, whether there is a deadlock or not. Of the
-    /// holders, those are named that [are known](LockInfo::known_holders); who has a guard is not recorded.
+    /// The keys are in no order. Each is named by its identity and its
+    /// [label](LockTableBuilder::key_labels). The [`Display`](fmt::Display) form of a [`LockInfo`]
+    /// is for people to read.
     ///
-    /// Weakly consistent, and as slow, as [`held`](Self::held): keys, their waiters and the known holders are read one after the other,
-    /// while other threads lock and unlock.
+    /// A waiting session or set is named as soon as it is queued, with or without a deadlock. Among
+    /// the holders, only the [known holders](LockInfo::known_holders) are named: the table does not
+    /// record which thread has a guard.
+    ///
+    /// The result is weakly consistent: keys, waiters and known holders are read one after another,
+    /// while other threads lock and unlock. It takes time in proportion to the size of the table,
+    /// as [`locked_count`](Self::locked_count) does.
+    ///
+    /// # Blocking
+    /// Blocks only briefly: it locks the queue of each contended key while it copies the waiters.
     ///
     /// # Panics
-    /// Never panics for a function that labels keys and panics: that key has no label.
+    /// Never panics because of a label: if the label function panics, that key has no label.
     ///
     /// # Examples
     /// ```
@@ -279,15 +301,19 @@ impl<K: ?Sized, S> LockTable<K, S> {
         locks
     }
 
-    /// Returns what the table has done and what it occupies.
+    /// Returns the counters of the table and the memory that it uses.
     ///
-    /// Weakly consistent, and as slow, as [`held`](Self::held).
+    /// The result is weakly consistent, and takes time in proportion to the size of the table, as
+    /// [`locked_count`](Self::locked_count) does.
+    ///
+    /// # Blocking
+    /// Blocks only briefly: it locks the queue of each contended key while it counts the waiters.
     pub fn stats(&self) -> TableStats {
         self.raw.stats()
     }
 }
 
-/// The end of `timeout` from now, or none if the clock does not reach that far.
+/// Returns the instant at the end of `timeout`, or `None` if it overflows the clock.
 fn deadline(timeout: Duration) -> Option<Instant> {
     now().checked_add(timeout)
 }

@@ -1,4 +1,4 @@
-//! What a model needs and a user must not have.
+//! Access that models need and users must not have.
 
 use core::borrow::Borrow;
 use core::hash::{BuildHasher, Hash};
@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use super::{ExclusiveGuard, LockTable, SharedGuard};
 use crate::word::Mode;
 
-/// A deadline that is not yet over: in a model there is no clock, and the first park ends it.
+/// A deadline in the future: in a model there is no clock, and the first park ends the wait.
 fn far() -> Instant {
     Instant::now() + Duration::from_secs(1 << 20)
 }
 
 impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
-    /// Locks, but queues only to give up at once: a deadline that passes at the worst moment.
+    /// Locks, but queues only to cancel at once: a deadline that passes at the worst point.
     #[doc(hidden)]
     pub fn lock_or_cancel<Q>(&self, key: &Q) -> Option<ExclusiveGuard<'_>>
     where
@@ -37,13 +37,13 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
         locked.then(|| SharedGuard::new(&self.raw, hash))
     }
 
-    /// Whether the table has forgotten every session.
+    /// Returns whether the table has removed every session.
     #[doc(hidden)]
     pub fn knows_no_session(&self) -> bool {
         self.sessions.with(|waits| waits.graph.is_empty())
     }
 
-    /// Gives back a hold whose guard was forgotten.
+    /// Releases the lock of a guard that was forgotten.
     #[doc(hidden)]
     pub fn force_unlock<Q>(&self, key: &Q, mode: Mode)
     where
@@ -53,7 +53,7 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
         self.raw.unlock(self.hash(key), mode);
     }
 
-    /// Pushes this thread's garbage out, three times over, so that it is freed inside the model.
+    /// Collects this thread's retired values three times, so that they are freed inside the model.
     #[cfg(latchwork_loom)]
     #[doc(hidden)]
     pub fn flush(&self) {

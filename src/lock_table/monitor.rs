@@ -1,7 +1,7 @@
-//! The lock of a key that somebody waits for: a state word and a queue.
+//! The lock of a key with waiters: a state word and a queue.
 //!
-//! A monitor knows nothing of the index. What it cannot do alone (unlink itself, notify) it gives
-//! back to its caller as a debt.
+//! A monitor has no access to the index. Its methods return the steps that it cannot do itself (to
+//! unlink it, to notify) to the caller.
 #![allow(unsafe_code)]
 
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub(super) struct Monitor {
     pub(super) canary: Canary,
 }
 
-/// What became of somebody who wanted in.
+/// The outcome of an attempt to enter.
 #[must_use]
 pub(super) enum Entered {
     Holds,
@@ -30,24 +30,24 @@ pub(super) enum Entered {
     Queued,
 }
 
-/// What somebody who left owes, beside notifying.
+/// The work that a departure leaves to the caller, besides notifications.
 #[must_use]
 pub(super) enum Left {
     Alive,
-    /// The monitor died: unlink it. There is nobody to notify.
+    /// The monitor died: unlink it. No waiter must be notified.
     Dead,
 }
 
-/// What became of a waiter that gave up.
+/// The outcome of a cancelled wait.
 #[must_use]
 pub(super) enum Cancelled {
-    /// Too late: it holds the key.
+    /// Too late: the waiter holds the key.
     Granted,
     Left(Left),
 }
 
 impl Monitor {
-    /// A monitor for a key that is held by `readers` (0: exclusively) and that nobody waits for.
+    /// Makes a monitor of a key without waiters, held by `readers`, or exclusively if that is 0.
     pub(super) fn held(hash: u64, readers: u64) -> Self {
         Monitor {
             hash,
@@ -57,7 +57,8 @@ impl Monitor {
         }
     }
 
-    /// As [`held`](Self::held) by several, of whom `waiter` is one and waits to be the only one.
+    /// Makes a monitor as [`held`](Self::held) does. Of its several holders, `waiter` waits to be
+    /// the only one.
     pub(super) fn upgraded_by(hash: u64, readers: u64, waiter: Arc<Waiter>) -> Self {
         let mut queue = Queue::new();
         queue.push(waiter);
@@ -70,7 +71,7 @@ impl Monitor {
         }
     }
 
-    /// As [`held`](Self::held), and `waiter` waits.
+    /// Makes a monitor as [`held`](Self::held) does, with `waiter` in its queue.
     pub(super) fn waited_for(hash: u64, readers: u64, waiter: Arc<Waiter>) -> Self {
         let mut queue = Queue::new();
         queue.push(waiter);
@@ -88,10 +89,10 @@ impl Monitor {
         self.hash
     }
 
-    /// The state, to look at.
+    /// Returns the state, for inspection.
     pub(super) fn peek(&self) -> State {
         self.canary.check();
-        // Relaxed: nothing follows from it but whether to spin or what to report.
+        // Relaxed: it only decides on a spin, or is part of a report.
         State::from_bits(self.state.load(Ordering::Relaxed))
     }
 
@@ -107,8 +108,8 @@ impl Monitor {
             .is_ok()
     }
 
-    /// Takes the key if it is free, or else joins the queue with what `waiter` gives; without it,
-    /// gives up.
+    /// Acquires the key if it is free, or else queues the result of `waiter`. Without `waiter`, it
+    /// returns at once.
     pub(super) fn enter(
         &self,
         mode: Mode,
@@ -120,7 +121,7 @@ impl Monitor {
         let Some(waiter) = waiter else {
             return Entered::Busy;
         };
-        // Before the mutex is taken: it may allocate.
+        // Before the mutex is locked: it may allocate.
         let waiter = waiter();
         let mut queue = self.queue.lock();
         loop {
@@ -132,34 +133,34 @@ impl Monitor {
                 (Queued::Writers, _) | (_, Mode::Exclusive) => Queued::Writers,
                 _ => Queued::Readers,
             });
-            // Refused in `state`, or else look again: between the refusal and the mark nobody left
-            // who did not see it [M4].
+            // Refused in `state`, or else load it again: between the refusal and the mark, no
+            // holder has left without seeing the mark [M4].
             if state.enter(mode) != Entry::Refuse {
                 continue;
             }
-            // Relaxed: the mark carries nothing; the queue goes by its mutex.
+            // Relaxed: the mark publishes nothing; the mutex orders the queue.
             if next == state || self.cas(state, next, Ordering::Relaxed) {
                 queue.push(waiter);
                 break;
             }
         }
         drop(queue);
-        // Unlocking touched it last.
+        // The unlock was the last access.
         self.canary.check();
         Entered::Queued
     }
 
-    /// One round of taking what is free: `None` if it is not.
+    /// Tries once to acquire the key if it is free; returns `None` if it is not.
     fn try_enter(&self, mode: Mode) -> Option<Entered> {
         let entered = loop {
-            // Acquire: who finds the monitor dead unlinks it, and so passes on what its last holder
-            // released [M3].
+            // Acquire: a thread that finds the monitor dead unlinks it, and so passes on the
+            // release of its last holder [M3].
             let state = State::from_bits(self.state.load(Ordering::Acquire));
             match state.enter(mode) {
                 Entry::Dead => break Some(Entered::Dead),
                 Entry::Refuse => break None,
                 Entry::Admit(next) => {
-                    // Acquire: from every release of this key, also those after the load [S3].
+                    // Acquire: from every release of this key, including those after the load [S3].
                     if self.cas(state, next, Ordering::Acquire) {
                         break Some(Entered::Holds);
                     }
@@ -170,9 +171,11 @@ impl Monitor {
         entered
     }
 
-    /// A waiter checks its signal, and the key if it was woken or if the key may be acquired out of turn. Returns
-    /// whether it holds the key now; otherwise it waits on, to be notified by `renewal` if there is one, which is
-    /// exchanged for the notification that it had. Only for a waiter in this queue or granted.
+    /// Checks the signal of a waiter, and the key if the waiter was woken or may acquire it out of
+    /// turn. Returns whether it holds the key now.
+    ///
+    /// Otherwise it keeps waiting. A `renewal` is exchanged for its present notification. The
+    /// waiter must be in this queue, or be granted.
     pub(super) fn look(
         &self,
         waiter: &Arc<Waiter>,
@@ -186,8 +189,8 @@ impl Monitor {
                 Signal::Granted => return true,
                 Signal::Killed => return false,
                 Signal::Waiting => {
-                    // Step 11: the head is woken whenever the key is free, so only those behind it gain by
-                    // this. `Fifo` grants in order and never out of turn.
+                    // Step 11: the head is woken whenever the key is free, so only the waiters
+                    // behind it gain by this. `Fifo` grants in order and never out of turn.
                     if fairness == Fairness::Eventual
                         && !queue.is_head(waiter)
                         && self.overtake(&mut queue, waiter)
@@ -204,8 +207,8 @@ impl Monitor {
                 if self.admit_run(state, &mut queue, Some(waiter), wakeup) {
                     return true;
                 }
-            // Relaxed: it says no more than that a release must wake the head again. If the key came
-            // free meanwhile, it fails [M5].
+            // Relaxed: the mark means only that a release must wake the head again. If the key was
+            // released concurrently, the exchange fails [M5].
             } else if self.cas(state, state.not_woken(), Ordering::Relaxed) {
                 waiter.set_signal(Signal::Waiting);
             }
@@ -215,12 +218,13 @@ impl Monitor {
             *renewal = unsafe { queue.renew(waiter, notify) };
         }
         drop(queue);
-        // Unlocking touched it last.
+        // The unlock was the last access.
         self.canary.check();
         false
     }
 
-    /// A waiter behind the head acquires the key where a newcomer could. Returns whether it holds the key now.
+    /// Acquires the key for a waiter behind the head if a new thread could acquire it. Returns
+    /// whether it holds the key now.
     #[cold]
     #[inline(never)]
     fn overtake(&self, queue: &mut Queue, waiter: &Arc<Waiter>) -> bool {
@@ -229,12 +233,13 @@ impl Monitor {
             let Some(next) = state.overtaken_by(waiter.mode()) else {
                 return false;
             };
-            // The head stays the head: its mark and the count of bypasses stay what they are [M7] [M15].
+            // The head stays the head: its mark and the count of bypasses are unchanged [M7] [M15].
             let next = next.with_queue(queue.queued_without(waiter.mode()));
-            // Acquire: from every release of this key, including one that never took the mutex [S3].
+            // Acquire: from every release of this key, including one that never locked the mutex
+            // [S3].
             if self.cas(state, next, Ordering::Acquire) {
-                // SAFETY: neither granted nor killed, so still in the queue [W2]. Its owner has another reference, so no
-                // notification is dropped here.
+                // SAFETY: neither granted nor killed, so still in the queue [W2]. Its owner has
+                // another reference, so no notification is dropped here.
                 drop(unsafe { queue.remove(waiter) });
                 waiter.set_signal(Signal::Granted);
                 return true;
@@ -242,7 +247,7 @@ impl Monitor {
         }
     }
 
-    /// Lets the run at the head of the queue hold the key, which fits them in `state`.
+    /// Grants the key to the run at the head of the queue, whose modes fit the holders in `state`.
     pub(super) fn admit_run(
         &self,
         state: State,
@@ -255,8 +260,8 @@ impl Monitor {
             .new_head()
             .with_holders(run.0, run.1)
             .with_queue(queue.queued_behind(run));
-        // Acquire: those admitted follow every release of this key [S3]; they get it by their
-        // signal, or by this mutex [M6].
+        // Acquire: the admitted waiters follow every release of this key [S3]; they observe it by
+        // their signal, or by this mutex [M6].
         let admitted = self.cas(state, next, Ordering::Acquire);
         if admitted {
             queue.grant(run.1, me, wakeup);
@@ -264,7 +269,8 @@ impl Monitor {
         admitted
     }
 
-    /// A holder leaves. Pinned: the monitor may die the moment the state says so [M2].
+    /// Removes a holder. The caller must be pinned: the monitor may die as soon as the state is
+    /// dead [M2].
     pub(super) fn release(&self, mode: Mode, fairness: Fairness, wakeup: &mut Wakeup) -> Left {
         let strict = fairness == Fairness::Fifo;
         let mut queue = None;
@@ -276,20 +282,20 @@ impl Monitor {
             );
             match state.release(mode, strict) {
                 Release::Leave(next) => {
-                    // Release: what this holder did comes before the next holder, and before the
-                    // death of the monitor [M3].
+                    // Release: the critical section of this holder happens before the next holder,
+                    // and before the death of the monitor [M3].
                     if self.cas(state, next, Ordering::Release) {
                         break;
                     }
                 }
                 Release::Die => {
-                    // Release: a helper that finds it dead passes this holder's work on. Acquire: so does
-                    // this thread with that of readers that left before [M3].
+                    // Release: a thread that finds it dead passes on this holder's writes. Acquire:
+                    // this thread passes on those of readers that left before [M3].
                     if self.cas(state, State::DEAD, Ordering::AcqRel) {
                         return Left::Dead;
                     }
                 }
-                // The rest is for the queue to say: look again under its mutex.
+                // The queue decides the rest: load the state again under its mutex.
                 _ if queue.is_none() => queue = Some(self.queue.lock()),
                 Release::Wake(next) => {
                     // Release: as when leaving [M3].
@@ -301,8 +307,8 @@ impl Monitor {
                 Release::Promote(next) => {
                     let queue = queue.as_mut().expect("locked above");
                     let next = next.with_queue(queue.queued_behind((Mode::Exclusive, 1)));
-                    // Acquire: the upgrader follows every reader that left, by its signal [M6]. Release:
-                    // and this one [M12].
+                    // Acquire: the upgrader follows every reader that left, by its signal [M6].
+                    // Release: it also follows this one [M12].
                     if self.cas(state, next, Ordering::AcqRel) {
                         queue.grant(1, None, wakeup);
                         break;
@@ -316,9 +322,9 @@ impl Monitor {
                         .new_head()
                         .with_holders(run.0, run.1)
                         .with_queue(queue.queued_behind(run));
-                    // Acquire: those who get the key follow every reader that left before this one, and
-                    // this one itself, by their signal [M6]. Release: so does a reader that joins
-                    // them and knows nothing but the state [M3].
+                    // Acquire: the granted waiters follow every reader that left before this one,
+                    // and this one itself, by their signal [M6]. Release: a reader that joins them,
+                    // and has only the state, also follows it [M3].
                     if self.cas(state, next, Ordering::AcqRel) {
                         queue.grant(run.1, None, wakeup);
                         break;
@@ -327,12 +333,12 @@ impl Monitor {
             }
         }
         drop(queue);
-        // Unlocking touched it last.
+        // The unlock was the last access.
         self.canary.check();
         Left::Alive
     }
 
-    /// The exclusive holder reads from now on, and with it the readers at the head of the queue.
+    /// Converts the exclusive holder to a reader, and admits the readers at the head of the queue.
     pub(super) fn downgrade(&self) -> Wakeup {
         let mut wakeup = Wakeup::default();
         let mut queue = None;
@@ -345,13 +351,14 @@ impl Monitor {
             );
             let shared = state.downgraded();
             if !state.is_queued() {
-                // Release: what the holder wrote comes before what the readers that join it read [M3].
+                // Release: the holder's writes happen before the reads of the readers that join it
+                // [M3].
                 if self.cas(state, shared, Ordering::Release) {
                     break;
                 }
                 continue;
             }
-            // Whom to let in is for the queue to say: look again under its mutex.
+            // The queue decides which waiters are admitted: load the state again under its mutex.
             let Some(queue) = &mut queue else {
                 queue = Some(self.queue.lock());
                 continue;
@@ -367,7 +374,7 @@ impl Monitor {
                     run,
                 ),
             };
-            // Release: as above, also for those who learn of it by their signal [M6].
+            // Release: as above, including for waiters that observe it by their signal [M6].
             if self.cas(state, next, Ordering::Release) {
                 queue.grant(run.1, None, &mut wakeup);
                 break;
@@ -377,23 +384,26 @@ impl Monitor {
         wakeup
     }
 
-    /// The one reader becomes the exclusive holder. Returns `false` if there are others.
+    /// Converts the only reader to the exclusive holder. Returns `false` if there are other
+    /// readers.
     pub(super) fn try_upgrade(&self) -> bool {
         loop {
             let state = self.load();
             let Some(next) = state.upgraded() else {
                 return false;
             };
-            // Acquire: what other readers did before they left comes before what this holder
-            // writes [S3].
+            // Acquire: the critical sections of earlier readers happen before this holder's writes
+            // [S3].
             if self.cas(state, next, Ordering::Acquire) {
                 return true;
             }
         }
     }
 
-    /// As [`try_upgrade`](Self::try_upgrade), or else puts `waiter` at the head of the queue, which goes on
-    /// to read meanwhile. `None` if another reader is there already: it waits for this one to leave.
+    /// Upgrades as [`try_upgrade`](Self::try_upgrade) does, or else queues `waiter` at the head.
+    ///
+    /// The reader keeps its shared lock while it waits. Returns `None` if another reader is already
+    /// there, which waits for this one to leave.
     pub(super) fn upgrade(&self, waiter: Arc<Waiter>) -> Option<Entered> {
         let mut queue = self.queue.lock();
         loop {

@@ -1,15 +1,15 @@
-//! What the rest of the program may learn of a wait: statistics, metrics, spans.
+//! Reports each wait to the rest of the program: statistics, metrics, spans.
 //!
-//! A recorder or a subscriber is user code. It runs while nothing is pinned and no mutex is held,
-//! and only for those who have queued: nothing of it is on the way of an uncontended lock.
+//! A recorder or a subscriber is user code. It runs while nothing is pinned and no mutex is locked,
+//! and only for waiters that have queued. An uncontended lock never runs it.
 
 use super::index::RawTable;
 use crate::sync::recently;
 use crate::wait::Waiter;
 use crate::word::Mode;
 
-/// One wait, from the moment that its waiter is queued. Feature `tracing`: a span at debug level,
-/// which closes with the wait.
+/// One wait, which begins when its waiter is queued. With the feature `tracing` it is a span at
+/// debug level, which closes with the wait.
 #[derive(Debug)]
 pub(super) struct Wait {
     #[cfg(feature = "tracing")]
@@ -34,7 +34,7 @@ impl Wait {
 }
 
 impl RawTable {
-    /// A waiter has got the key.
+    /// Records that a waiter has acquired the key.
     pub(super) fn observe_waited(&self, waiter: &Waiter) {
         let waited = recently().saturating_sub(waiter.since());
         self.statistics.longest_wait.raise(waited);
@@ -46,7 +46,7 @@ impl RawTable {
         }
     }
 
-    /// A waiter has given up.
+    /// Records that a waiter has left the queue without the key.
     pub(super) fn observe_gave_up(&self) {
         #[cfg(feature = "metrics")]
         metrics::counter!("latchwork_lock_gave_up_total").increment(1);

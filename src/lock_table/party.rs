@@ -1,9 +1,9 @@
-//! How a wait of the lock table takes part in detection: a plain lock does not, and a set of several keys does once it
-//! has waited for a while.
+//! Adds waits of the lock table to detection. A plain lock does not take part, and a set of several
+//! keys does once it has waited for a threshold.
 //!
-//! A set publishes what it holds and what it wants, as a session does, and leaves the graph before its wait ends in any way
-//! [D2]. It is never the victim of a cycle, because it cannot fail; so all that can happen to its wait from outside is
-//! that it is granted the key out of order [D13].
+//! A set publishes its acquired keys and the requested key, as a session does. It leaves the graph
+//! before its wait ends in any way [D2]. It is never the victim of a cycle, because it cannot fail.
+//! Other threads can therefore do only one thing to its wait: grant the key out of order [D13].
 
 use std::time::{Duration, Instant};
 
@@ -15,19 +15,20 @@ use super::sessions::{Found, Search, Sessions};
 use crate::sync::now;
 use crate::waits_for::{At, Held, Owner, Want};
 
-/// How long a set waits for one key before it publishes. That of a session, unless it is told otherwise.
-/// Not found by measurement.
+/// The time for which a set waits for one key before it publishes. It is the default threshold of a
+/// session. It was not chosen by measurement.
 const DETECT_AFTER: Duration = Duration::from_millis(1);
 
-/// What waits for a key, as the graph of waits sees it.
+/// A waiter of a key, as a node of the graph of waits.
 pub(super) trait Party {
-    /// What waits, for whoever inspects the queue; called before it queues.
+    /// Returns the waiter for threads that inspect the queue; called before it queues.
     fn owner(&mut self) -> Option<Owner>;
 
-    /// When it publishes, if it still waits then; called as the thread is about to park.
+    /// Returns when it publishes if it still waits then; called before the thread parks.
     fn due(&mut self) -> Option<Instant>;
 
-    /// Publishes the wait, and ends cycles through it. The notifications are user code, and are for the caller to run.
+    /// Publishes the wait, and ends cycles through it. The caller must run the notifications, which
+    /// are user code.
     fn publish(&mut self, table: &RawTable, ticket: &Ticket) -> Notices;
 
     /// Leaves the graph, before the wait ends.
@@ -54,11 +55,11 @@ impl Party for () {
     fn leave(&mut self) {}
 }
 
-/// One wait of a set: as what, and whether it is in the graph.
+/// One wait of a set: its owner, and whether it is in the graph.
 #[derive(Debug, Default)]
 pub(super) struct SetWait {
     owner: Option<Owner>,
-    /// When it publishes, and whether that is before its threshold [D10].
+    /// The time at which it publishes, and whether that is before its threshold [D10].
     due: Option<(Instant, Search)>,
     is_published: bool,
 }
@@ -67,7 +68,7 @@ pub(super) struct SetWait {
 pub(super) struct SetParty<'a> {
     pub(super) sessions: &'a Sessions,
     pub(super) keys: &'a Keys,
-    /// How many of the keys it has locked, the first ones.
+    /// The number of locked keys, which are the first ones.
     pub(super) locked: usize,
     pub(super) at: At,
     pub(super) wait: &'a mut SetWait,
@@ -90,7 +91,7 @@ impl Party for SetParty<'_> {
             if self.sessions.may_search_early() {
                 return (now, Search::Early);
             }
-            // Past the range of the clock: it is due now.
+            // Beyond the range of the clock: it publishes now.
             let due = now.checked_add(DETECT_AFTER).unwrap_or(now);
             (due, Search::Due)
         });
@@ -137,7 +138,7 @@ impl Party for SetParty<'_> {
 }
 
 impl SetWait {
-    /// Leaves the graph, if it is in it.
+    /// Leaves the graph if it is in the graph.
     #[inline]
     pub(super) fn leave(&mut self, sessions: &Sessions) {
         self.due = None;

@@ -1,4 +1,4 @@
-//! Giving a key back.
+//! Releases a key.
 #![allow(unsafe_code)]
 
 use super::Fairness;
@@ -8,16 +8,17 @@ use crate::wait::Wakeup;
 use crate::word::{Mode, SlotWord};
 
 impl RawTable {
-    /// Gives back one hold of the key.
+    /// Removes one holder of the key.
     #[inline]
     pub(crate) fn unlock(&self, hash: u64, mode: Mode) {
-        // Release: what the holder did comes before the next claim of this slot [S2].
+        // Release: the critical section happens before the next claim of this slot [S2].
         let mut success = Ordering::Release;
         if planted("unlock that releases nothing") {
-            // Relaxed: a bug on purpose.
+            // Relaxed: a deliberate bug.
             success = Ordering::Relaxed;
         }
-        // Relaxed on failure: the word has moved, or there are others: nothing is followed before it is loaded again.
+        // Relaxed on failure: the word has moved, or there are other holders: no pointer is
+        // followed before it is loaded again.
         let unlocked = self.root_slot(hash).compare_exchange(
             SlotWord::inline(hash, mode).bits(),
             SlotWord::EMPTY.bits(),
@@ -29,7 +30,7 @@ impl RawTable {
         }
     }
 
-    /// Gives back one hold, to the head of the queue if there is one.
+    /// Removes one holder, and hands the key to the head of the queue if there is one.
     pub(crate) fn unlock_fair(&self, hash: u64, mode: Mode) {
         self.unlock_slower(hash, mode, Fairness::Fifo);
     }
@@ -72,7 +73,7 @@ impl RawTable {
         }
     }
 
-    /// Whether somebody is queued for a key that the caller holds.
+    /// Returns whether a waiter is queued for a key that the caller holds.
     pub(super) fn is_waited_for(&self, hash: u64) -> bool {
         let mut walk = Walk::new(self, hash);
         match walk.leaf() {
@@ -81,7 +82,7 @@ impl RawTable {
         }
     }
 
-    /// Makes the caller's exclusive hold a shared one, and lets the readers in that are queued
+    /// Converts the caller's exclusive lock to a shared one, and admits the readers that are queued
     /// before any writer.
     pub(crate) fn downgrade(&self, hash: u64) {
         let mut walk = Walk::new(self, hash);
@@ -103,7 +104,7 @@ impl RawTable {
         }
     }
 
-    /// Makes the caller's shared hold an exclusive one, unless others share it.
+    /// Converts the caller's shared lock to an exclusive one, unless other readers share the key.
     pub(crate) fn try_upgrade(&self, hash: u64) -> bool {
         let mut walk = Walk::new(self, hash);
         loop {
@@ -120,19 +121,19 @@ impl RawTable {
         }
     }
 
-    /// Takes a dead monitor out of the index, wherever it has moved to, and retires it; or finds
-    /// that somebody else has. Goes back to the root.
+    /// Removes a dead monitor from the index, wherever it has moved, and retires it, or finds that
+    /// another thread has done so. Returns to the root.
     pub(super) fn unlink<'t>(&'t self, hash: u64, monitor: SlotWord, walk: Walk<'t>) -> Walk<'t> {
         let mut walk = walk;
         walk.restart();
         while walk.leaf() == Leaf::Monitor(monitor) {
             if walk.unlink(monitor) {
                 if planted("monitor freed under a pin") {
-                    // SAFETY: there is none: a bug on purpose.
+                    // SAFETY: there is none: a deliberate bug.
                     drop(unsafe { Box::from_raw(monitor_at(monitor)) });
                 } else if !planted("monitor that is kept") {
                     // SAFETY: unlinked by this compare-and-swap and no other: a dead monitor is not
-                    // linked again, and its address is not used again while the walk is pinned [M2].
+                    // linked again, and its address is not reused while the walk is pinned [M2].
                     unsafe { walk.pin().retire(monitor_at(monitor)) };
                 }
                 self.prune(&mut walk, hash);

@@ -1,4 +1,4 @@
-//! What a table keeps for its sessions: who of them waits for whom, and the last deadlocks.
+//! The state of a table for its sessions: the graph of their waits, and the last deadlocks.
 
 use core::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe};
 use std::collections::VecDeque;
@@ -12,32 +12,33 @@ use crate::sync::tuning::EARLY_SEARCHES;
 use crate::sync::{AtomicU64, Counter, Mutex, Ordering};
 use crate::waits_for::{Cycle, Graph, Owner, OwnerKind};
 
-/// Names a key.
+/// Returns the label of a key.
 pub(super) type Labels = Arc<dyn Fn(KeyId) -> String + Send + Sync>;
 
-/// Deadlocks that a table remembers when nobody says.
+/// The number of deadlocks that a table keeps by default.
 pub(super) const KEPT: usize = 16;
 
-/// How many tables there were.
+/// The number of tables that were ever made.
 static TABLES: Counter = Counter::new();
 
 pub(crate) struct Sessions {
-    /// Which table it is, of all that there ever were.
+    /// The number of this table among all that were ever made.
     table: u64,
     begun: AtomicU64,
     waits: Mutex<Waits>,
-    /// How many waits may still search before their threshold. Written under the mutex of the graph.
+    /// The number of waits that may still search before their threshold. Written under the mutex of
+    /// the graph.
     early: Counter,
     turns: Mutex<Turns>,
     labels: Option<Labels>,
 }
 
-// No user code runs while the mutex is held, so that a panic finds it whole; a label function is called
-// behind `catch_unwind`, and what it leaves behind is its own business.
+// No user code runs while the mutex is locked, so a panic leaves it consistent. A label function is
+// called behind `catch_unwind`, and is itself responsible for its own state.
 impl UnwindSafe for Sessions {}
 impl RefUnwindSafe for Sessions {}
 
-/// The sessions that wait, and who was ended for it.
+/// The graph of waiting sessions, and the sessions that were victims.
 #[derive(Debug)]
 pub(crate) struct Waits {
     pub(crate) graph: Graph<Seat>,
@@ -45,16 +46,16 @@ pub(crate) struct Waits {
     kept: usize,
 }
 
-/// When a wait is searched for a cycle.
+/// The time at which a wait is searched for a cycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Search {
     /// Before the threshold of its session.
     Early,
-    /// At the threshold, or because the session has no clock to wait for it.
+    /// At the threshold, or because the session has no clock to wait for the threshold.
     Due,
 }
 
-/// What a search has found.
+/// The result of a search.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
@@ -64,7 +65,7 @@ pub(crate) enum Found {
 }
 
 impl Waits {
-    /// Remembers a deadlock, and forgets the oldest if there are too many.
+    /// Keeps a deadlock, and removes the oldest one if there are too many.
     pub(crate) fn remember(&mut self, cycle: Arc<Cycle>) {
         self.deadlocks.push_back(cycle);
         while self.deadlocks.len() > self.kept {
@@ -72,7 +73,7 @@ impl Waits {
         }
     }
 
-    /// The last deadlocks, the oldest first.
+    /// Returns the last deadlocks, the oldest first.
     pub(crate) fn deadlocks(&self) -> Vec<Arc<Cycle>> {
         self.deadlocks.iter().cloned().collect()
     }
@@ -95,18 +96,19 @@ impl Sessions {
         }
     }
 
-    /// The number of the table, which no other has or had.
+    /// Returns the number of the table, which no other table has or had.
     pub(crate) fn table(&self) -> u64 {
         self.table
     }
 
-    /// A number greater than those of all sessions before.
+    /// Returns a number that is greater than those of all earlier sessions.
     pub(crate) fn begin(&self) -> u64 {
-        // Relaxed: it tells sessions apart and orders their ages, nothing else.
+        // Relaxed: it distinguishes sessions and orders their ages, nothing else.
         self.begun.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// A set of so many keys that begins to wait, as an owner: younger than all sessions, with which it shares the numbers.
+    /// Returns an owner for a set of `keys` keys that begins to wait. It is newer than all
+    /// sessions, with which it shares the numbers.
     pub(super) fn set(&self, keys: usize) -> Owner {
         Owner {
             id: self.begin() | Owner::SET,
@@ -116,7 +118,7 @@ impl Sessions {
         }
     }
 
-    /// A set waits no more.
+    /// Ends the wait of a set.
     #[cold]
     pub(super) fn forget(&self, set: &Owner) {
         let _held = self.with(|waits| {
@@ -126,17 +128,18 @@ impl Sessions {
         });
     }
 
-    /// Calls `f` with the sessions that wait, to itself. It runs no user code.
+    /// Calls `f` with the waiting sessions, under their mutex. It runs no user code.
     pub(crate) fn with<R>(&self, f: impl FnOnce(&mut Waits) -> R) -> R {
         f(&mut self.waits.lock())
     }
 
-    /// Whether a wait that begins now searches at once, because deadlocks are frequent [D10].
+    /// Returns whether a wait that begins now searches at once, because deadlocks are frequent
+    /// [D10].
     pub(crate) fn may_search_early(&self) -> bool {
         self.early.get() > 0
     }
 
-    /// Adjusts the thresholds to what a search has found. The caller holds the mutex of the graph.
+    /// Adjusts the thresholds to the result of a search. The caller holds the mutex of the graph.
     pub(crate) fn searched(&self, search: Search, found: Found) {
         match (found, search) {
             (Found::Cycle, _) => self.early.set(EARLY_SEARCHES),
@@ -145,16 +148,16 @@ impl Sessions {
         }
     }
 
-    /// Calls `f` with the turns of the victims, to itself. It runs no user code.
+    /// Calls `f` with the turns of the victims, under their mutex. It runs no user code.
     pub(crate) fn with_turns<R>(&self, f: impl FnOnce(&mut Turns) -> R) -> R {
         f(&mut self.turns.lock())
     }
 
-    /// What a key is called; `None` if nobody says, or if the function that should panics.
+    /// Returns the label of a key, or `None` without a label function or if the function panics.
     pub(crate) fn label(&self, key: KeyId) -> Option<String> {
         let labels = self.labels.as_ref()?;
         let label = catch_unwind(AssertUnwindSafe(|| labels(key)));
-        // The destructor of what it panicked with is user code too, and is not run.
+        // The destructor of the panic payload is also user code, and is not run.
         label.map_err(core::mem::forget).ok()
     }
 }
@@ -163,7 +166,8 @@ impl Sessions {
 mod tests {
     use super::*;
 
-    /// A deadlock pays for so many early searches and no more; a search that is due costs none of them.
+    /// A deadlock allows a fixed number of early searches; a search at the threshold uses none of
+    /// them.
     #[test]
     fn a_deadlock_pays_for_early_searches() {
         let sessions = Sessions::new(None, KEPT);

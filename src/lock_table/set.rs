@@ -1,4 +1,4 @@
-//! Several keys held at once.
+//! Sets: several keys that are held at once.
 
 use core::borrow::Borrow;
 use core::fmt;
@@ -11,7 +11,8 @@ use super::{FencingToken, LockTable};
 use crate::RandomState;
 use crate::word::Mode;
 
-/// The keys at the first places of a set, unlocked from the last on when this is dropped.
+/// The keys at the first places of a set. When this is dropped, they are unlocked, the last one
+/// first.
 pub(super) struct Locked<'a> {
     pub(super) table: &'a RawTable,
     pub(super) keys: &'a Keys,
@@ -39,7 +40,7 @@ impl Drop for Locked<'_> {
     }
 }
 
-/// What is left to give back when a waker has panicked.
+/// The keys that are still locked when a waker has panicked.
 struct Rest<'a, 'b>(&'b mut Locked<'a>);
 
 impl Drop for Rest<'_, '_> {
@@ -51,8 +52,8 @@ impl Drop for Rest<'_, '_> {
     }
 }
 
-/// Locks one key after the other by `lock`, which is given its place and itself, until it refuses one: then what is locked is given
-/// back, as it is if it panics [L2].
+/// Locks the keys one after another by `lock`, which receives each place and key. If `lock` refuses
+/// a key or panics, all locked keys are released [L2].
 #[inline(always)]
 pub(super) fn lock_each(table: &RawTable, keys: &Keys, lock: impl Fn(usize, Key) -> bool) -> bool {
     let mut locked = Locked {
@@ -70,10 +71,10 @@ pub(super) fn lock_each(table: &RawTable, keys: &Keys, lock: impl Fn(usize, Key)
     true
 }
 
-/// Several keys held at once, given back together when dropped.
+/// Holds several keys at once, and releases all of them when dropped.
 ///
-/// Returned by [`LockTable::lock_all`] and its try, timed and async forms. Up to eight keys allocate
-/// nothing.
+/// Returned by [`LockTable::lock_all`] and its try, timed and async forms. A set of up to eight
+/// keys allocates nothing.
 ///
 /// # Examples
 /// ```
@@ -86,14 +87,14 @@ pub(super) fn lock_each(table: &RawTable, keys: &Keys, lock: impl Fn(usize, Key)
 /// assert!(set.unlock("a")); // the others stay
 /// assert_eq!(table.locked_count(), 1);
 /// ```
-#[must_use = "the keys are given back at once if the set is not used"]
+#[must_use = "the keys are released at once if the set is not used"]
 pub struct LockSet<'t, K: ?Sized, S = RandomState> {
     pub(super) table: &'t LockTable<K, S>,
-    /// All are locked.
+    /// All of them are locked.
     pub(super) keys: Keys,
 }
 
-/// A [`LockSet`] that owns a share of its table, and so borrows nothing.
+/// A [`LockSet`] that shares ownership of its table, and so borrows nothing.
 ///
 /// Returned by [`LockTable::lock_all_owned`] and its async form.
 ///
@@ -106,27 +107,28 @@ pub struct LockSet<'t, K: ?Sized, S = RandomState> {
 /// std::thread::spawn(move || drop(set)).join().unwrap();
 /// assert_eq!(table.locked_count(), 0);
 /// ```
-#[must_use = "the keys are given back at once if the set is not used"]
+#[must_use = "the keys are released at once if the set is not used"]
 pub struct OwnedLockSet<K: ?Sized, S = RandomState> {
     pub(super) table: Arc<LockTable<K, S>>,
-    /// All are locked.
+    /// All of them are locked.
     pub(super) keys: Keys,
 }
 
 macro_rules! set {
     ($name:ident, [$($generics:tt)*], $type:ty) => {
         impl<$($generics)*> $type {
-            /// Returns the number of distinct keys held.
+            /// Returns the number of distinct keys that the set holds.
             pub fn len(&self) -> usize {
                 self.keys.len()
             }
 
-            /// Returns whether no key is held.
+            /// Returns whether the set holds no key.
             pub fn is_empty(&self) -> bool {
                 self.len() == 0
             }
 
-            /// Returns how the set holds `key`, or `None` if it does not.
+            /// Returns the mode in which the set holds `key`, or `None` if it does not hold the
+            /// key.
             pub fn mode<Q>(&self, key: &Q) -> Option<Mode>
             where
                 K: Borrow<Q>,
@@ -146,8 +148,9 @@ macro_rules! set {
                 self.mode(key).is_some()
             }
 
-            /// Returns a number greater than every token taken before for `key`, or `None` if the
-            /// set does not hold it exclusively. See
+            /// Returns a number that is greater than every earlier token of `key`.
+            ///
+            /// Returns `None` if the set does not hold the key exclusively. See
             /// [`ExclusiveGuard::token`](super::ExclusiveGuard::token).
             pub fn token<Q>(&self, key: &Q) -> Option<FencingToken>
             where
@@ -160,10 +163,14 @@ macro_rules! set {
                     .then(|| FencingToken::new(self.table.raw.token(hash)))
             }
 
-            /// Unlocks one key and keeps the others. Returns whether the set held it.
+            /// Unlocks one key and keeps the others. Returns whether the set held the key.
             ///
-            /// Searches for the key by halves, so that all keys of a set of n, unlocked one by one in any order, take time in
-            /// proportion to n log n.
+            /// The search is binary. To unlock all n keys of a set one by one takes time in
+            /// proportion to n log n, in any order.
+            ///
+            /// # Panics
+            /// Panics if the hasher panics. Also panics if the waker of the next holder panics; the
+            /// key has been released then.
             pub fn unlock<Q>(&mut self, key: &Q) -> bool
             where
                 K: Borrow<Q>,

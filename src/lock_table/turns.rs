@@ -1,24 +1,26 @@
-//! The order in which sessions retry that were the victims of deadlocks.
+//! The order in which the victims of deadlocks retry.
 //!
-//! A victim that releases everything and locks the same keys again soon closes the next cycle, with the other victims
-//! more often than not. So the victims of a table retry one at a time, in the order in which they arrive. The session
-//! whose turn it is ends its turn when it releases everything. A turn that lasts for [`LONGEST`] passes to the
-//! next session, because its session may do something else entirely, or may be forgotten.
+//! A victim that releases everything and locks the same keys again soon closes the next cycle, in
+//! most cases with the other victims. So the victims of a table retry one at a time, in order of
+//! arrival. A session ends its turn when it releases everything. A turn that lasts for [`LONGEST`]
+//! passes to the next session, because its session may do something else entirely, or may be
+//! forgotten.
 //!
-//! *Progress*: a session that waits for its turn holds no key, so no session waits for it. It waits for each session
-//! that is ahead of it in the queue for [`LONGEST`] at most, and a session behind it never overtakes it. A notification that
-//! is lost costs as much and no more.
+//! *Progress*: a session that waits for its turn holds no key, so no session waits for it. It waits
+//! at most [`LONGEST`] for each session that is ahead of it in the queue, and a session behind it
+//! never overtakes it. A lost notification costs as much, and no more.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::sync::Unparker;
 
-/// How long a turn lasts at most while other sessions wait for theirs: as long as a wait lasts before a session
-/// searches. Not found by measurement.
+/// The longest duration of a turn while other sessions wait for theirs: as long as a wait before a
+/// session searches. It was not chosen by measurement.
 pub(crate) const LONGEST: Duration = Duration::from_millis(1);
 
-/// Whose turn it is, and which sessions wait for theirs: by id, with the way to notify each.
+/// The session whose turn it is, and the sessions that wait for theirs, with the way to notify
+/// each.
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
     current: Option<u64>,
@@ -27,7 +29,7 @@ pub(crate) struct Turns {
     queue: VecDeque<(u64, Unparker)>,
 }
 
-/// Whose turn it is, for a session that asks.
+/// The result for a session that asks whose turn it is.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
@@ -47,8 +49,8 @@ impl Turns {
         self.of(id)
     }
 
-    /// Returns whose turn it is. A session that is no longer queued has had its turn, which may have expired before the
-    /// session looked: it waits no more.
+    /// Returns whose turn it is. A session that is no longer queued has had its turn, which may
+    /// have expired before the session checked: it no longer waits.
     pub(crate) fn of(&self, id: u64) -> Turn {
         if self.queue.iter().all(|queued| queued.0 != id) {
             Turn::Own
@@ -57,7 +59,8 @@ impl Turns {
         }
     }
 
-    /// Ends the turn with the number `begun`, if it still lasts. Returns how to notify the next session.
+    /// Ends the turn with the number `begun`, if it still lasts. Returns the notification of the
+    /// next session.
     #[must_use]
     pub(crate) fn expire(&mut self, begun: u64) -> Option<Unparker> {
         if self.begun == begun {
@@ -67,12 +70,13 @@ impl Turns {
         }
     }
 
-    /// Removes a session from the queue that waits no longer.
+    /// Removes a session from the queue that no longer waits.
     pub(crate) fn cancel(&mut self, id: u64) {
         self.queue.retain(|queued| queued.0 != id);
     }
 
-    /// Ends the turn of session `id`, if it still lasts. Returns how to notify the next session.
+    /// Ends the turn of session `id`, if it still lasts. Returns the notification of the next
+    /// session.
     #[must_use]
     pub(crate) fn end(&mut self, id: u64) -> Option<Unparker> {
         if self.current == Some(id) {
@@ -115,7 +119,8 @@ mod tests {
         assert_eq!(enter(&mut turns, 7), Turn::Own);
     }
 
-    /// Of all sessions that see one turn expire, the first passes it on, and to the session that has waited longest.
+    /// Of all sessions that see one turn expire, the first passes it on, to the longest-waiting
+    /// session.
     #[test]
     fn a_turn_that_expires_passes_to_the_first_in_the_queue() {
         let mut turns = Turns::default();
@@ -124,7 +129,8 @@ mod tests {
         }
         assert!(turns.expire(1).is_some());
         assert!(turns.expire(1).is_none());
-        // The first has had its turn, whether it noticed or not: it would wait for one indefinitely.
+        // The first has had its turn, even if it did not detect that: it would wait for one
+        // indefinitely.
         assert_eq!((turns.of(1), turns.of(2)), (Turn::Own, Turn::Own));
         assert_eq!(turns.of(3), Turn::Other(2));
         // A session whose turn has expired ends no other.

@@ -1,8 +1,8 @@
-//! Dies with the object that it is in, so that loom sees who still touches it.
+//! A cell that is freed with its object, so that loom can detect a use after the free.
 //!
-//! loom cannot see a freed object. A canary is a cell that is read wherever its object is used and
-//! written when the object is freed: a use that is not ordered before the free is then a race,
-//! which loom reports. In a real build it is nothing.
+//! loom cannot observe a freed object. A canary is a cell that is read wherever its object is used,
+//! and written when the object is freed. A use that is not ordered before the free is then a race,
+//! which loom reports. In a real build a canary is empty.
 #![cfg_attr(latchwork_loom, allow(unsafe_code))]
 
 #[cfg(latchwork_loom)]
@@ -19,7 +19,7 @@ impl Canary {
         Canary(loom::cell::UnsafeCell::new(true))
     }
 
-    /// The object is used here.
+    /// Marks a use of the object.
     pub(crate) fn check(&self) {
         // SAFETY: loom reports a concurrent write; there is no other.
         self.0

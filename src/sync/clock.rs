@@ -1,33 +1,35 @@
-//! The clocks: one for deadlines, and one for statistics, which is read twice in each wait and costs next to nothing where
-//! waits are short.
+//! The clocks: one for deadlines, and one for statistics. The second is read twice in each wait,
+//! and costs almost nothing where waits are short.
 //!
-//! The clock of `std` panics on targets that have none. There the clock for statistics stands still, and the clock for
-//! deadlines is read only where the caller gave a time.
+//! The clock of `std` panics on targets that have none. On such a target the clock for statistics
+//! stands still, and the clock for deadlines is read only where the caller has passed a time.
 //!
-//! Tasks that hand a key over have time for not even one look at the system's clock: with one they miss their
-//! target (report, `async`). So a thread goes on using its last reading for a few thousand
-//! ticks of the processor's counter, which are microseconds at any processor's rate.
+//! Tasks that hand over a key cannot afford a single read of the system's clock: with one they miss
+//! their target (report, `async`). So a thread reuses its last reading for a few thousand ticks of
+//! the processor's counter, which are microseconds at the rate of any processor.
 //!
-//! No time is computed from ticks: each comes from the system's clock, and the counter only says when it is
-//! too old. Where the counter jumps (another socket, a machine that moved or slept), the thread reads again, or
-//! goes on for one such span at most. A counter that stops while the processor idles, as old ones
-//! do, keeps a reading for as long; only statistics are made of it.
+//! No time is computed from ticks: each time is from the system's clock, and the counter only
+//! determines when it is too old. Where the counter jumps (another socket, a machine that moved or
+//! slept), the thread reads the clock again, or uses its reading for one span at most. An old
+//! processor stops its counter while it idles, and keeps its reading as long. Only statistics use
+//! such a reading.
 #![allow(unsafe_code)]
 
 use core::cell::Cell;
 use std::sync::LazyLock;
 use std::time::Instant;
 
-/// Ticks for which a reading is used: less than 17 microseconds at 1 GHz or more. Not found by measurement.
+/// The number of ticks for which a reading is used: less than 17 microseconds at 1 GHz or more. It
+/// was not chosen by measurement.
 const SPAN: u64 = 1 << 14;
 
-/// Whether the clock of `std` works on this target. Where it does not, reading it panics.
+/// Whether the clock of `std` works on this target. Where it does not work, a read panics.
 const HAS_CLOCK: bool = !cfg!(any(
     all(target_family = "wasm", target_os = "unknown"),
     target_os = "zkvm",
 ));
 
-/// The time now, for deadlines: only where the caller gave a time.
+/// Returns the time for deadlines. It is called only where the caller has passed a time.
 ///
 /// # Panics
 /// Panics on a target without a clock.
@@ -37,8 +39,10 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// What the system's clock says, or said within the span: nanoseconds since it was first read here. Never goes
-/// back on one thread; those of two threads may be as far apart as the span.
+/// Returns the reading of the system's clock, at most one span old, in nanoseconds since its first
+/// use.
+///
+/// It never decreases on one thread. The results of two threads may differ by as much as the span.
 #[inline]
 pub(crate) fn recently() -> u64 {
     if !HAS_CLOCK {
@@ -53,13 +57,13 @@ pub(crate) fn recently() -> u64 {
     if ticks.wrapping_sub(then) < SPAN {
         return time;
     }
-    // Later than the ticks beside it: an interruption in between makes it too old too early.
+    // Read after the ticks beside it: an interruption in between makes the reading expire early.
     let time = read();
     let _ = LAST.try_with(|last| last.set((ticks, time)));
     time
 }
 
-/// The processor's counter, where there is one to be read. A model has no use for it.
+/// Returns the processor's counter, where the processor has one. A model does not use it.
 #[inline(always)]
 fn ticks() -> Option<u64> {
     #[cfg(all(
@@ -97,7 +101,7 @@ mod tests {
         READINGS.set(READINGS.get() + 1);
     }
 
-    /// How often `f` reads the clock for deadlines on this thread.
+    /// Returns how often `f` reads the clock for deadlines on this thread.
     fn readings(f: impl FnOnce()) -> u32 {
         let before = READINGS.get();
         f();
@@ -125,7 +129,7 @@ mod tests {
         assert!(future.as_mut().poll(&mut context).is_ready());
     }
 
-    /// On a target without a clock all of this works.
+    /// All of these work on a target without a clock.
     #[test]
     fn no_clock_is_read_where_no_deadline_was_given() {
         let read = readings(|| {

@@ -21,23 +21,23 @@ macro_rules! global {
     (static $name:ident: $ty:ty = $init:expr;) => {
         loom::lazy_static! { static ref $name: $ty = $init; }
     };
-    // Of what can be made at compile time, where it can: each of so many,
+    // An initialiser at compile time, where possible: an array of equal elements,
     (const $name:ident: [$ty:ty; $many:expr] = $each:expr;) => {
         loom::lazy_static! { static ref $name: [$ty; $many] = core::array::from_fn(|_| $each); }
     };
-    // or the one that there is.
+    // or a single value.
     (const $name:ident: $ty:ty = $init:expr;) => {
         loom::lazy_static! { static ref $name: $ty = $init; }
     };
 }
 pub(crate) use global;
 
-// Here every fence is a whole one.
+// Under loom every fence is a full one.
 pub(crate) use self::full_fence as store_load_fence;
 
 pub(crate) fn full_fence() {
     if FENCES_ARE_STEPS.get() {
-        // Relaxed: an access, for loom to let others run before it. What follows fences.
+        // Relaxed: an access at which loom may run other threads. The fence follows.
         FENCES.fetch_add(1, Ordering::Relaxed);
     }
     load_load_fence();
@@ -48,11 +48,13 @@ pub(crate) fn load_load_fence() {
     loom::sync::atomic::fence(Ordering::SeqCst);
 }
 
-/// loom runs a fence together with the access before it, so that nobody else ever comes between the two. From now on, in this
-/// execution and later ones, others do, at a price in executions.
+/// Makes each fence a step of its own, in this execution and later ones.
+///
+/// loom runs a fence together with the access before it, so that no other thread runs between the
+/// two. After this call other threads can run there, at a cost in executions.
 pub(crate) fn make_fences_steps() {
     FENCES_ARE_STEPS.set(true);
-    // Made here: whoever makes it comes before all who use it.
+    // Made here, so that its creation happens before every use.
     let _ = &*FENCES;
 }
 
@@ -61,7 +63,7 @@ global! {
 }
 
 std::thread_local! {
-    /// All threads of a model are one to the system.
+    /// To the system, all threads of a model are one.
     static FENCES_ARE_STEPS: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -75,7 +77,8 @@ pub(crate) fn acquire_fence() {
     loom::sync::atomic::fence(Ordering::Acquire);
 }
 
-/// loom's mutex with `parking_lot`'s signature: a model that panics fails, so poison is no news.
+/// loom's mutex with the signature of `parking_lot`'s. A model that panics fails, so poison is
+/// ignored.
 #[derive(Debug)]
 pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
 
@@ -89,7 +92,7 @@ impl<T> Mutex<T> {
     }
 }
 
-/// loom's `Notify` and not its `park`, whose token does not survive other uses in a model.
+/// loom's `Notify` instead of its `park`, whose token does not survive other uses in a model.
 #[derive(Debug)]
 pub(crate) struct Parker(Arc<loom::sync::Notify>);
 
@@ -106,7 +109,7 @@ impl Parker {
         self.0.wait();
     }
 
-    /// There is no clock in a model: every deadline has passed.
+    /// Returns at once, since a model has no clock: every deadline has passed.
     pub(crate) fn park_until(&self, _: Instant) -> bool {
         false
     }
@@ -118,7 +121,7 @@ impl Unparker {
     }
 }
 
-/// Declares what each thread keeps of plain data. Here it is a thread-local like any other.
+/// Declares a thread-local of plain data. Under loom it is an ordinary thread-local.
 macro_rules! plain_thread_local {
     (static $name:ident: $ty:ty = $init:expr;) => {
         loom::thread_local! { static $name: $ty = $init; }

@@ -1,13 +1,14 @@
-//! The one place that names an implementation of atomics, cells, mutexes and parking.
+//! The only module that names an implementation of atomics, cells, mutexes and parking.
 //!
-//! | cfg | what stands behind the names |
+//! | cfg | implementation behind the names |
 //! |---|---|
 //! | none | `core`'s atomics, `parking_lot`'s mutex, `std`'s parking |
 //! | `latchwork_noise` | the same, and a random yield before one access in eight |
 //! | `latchwork_loom` | loom: every interleaving and every allowed reordering of small models |
 //! | `latchwork_shuttle` | shuttle: many random interleavings of larger ones |
 //!
-//! `latchwork_plant` goes with any of them: bugs on purpose, for what is to find them (`plant.rs`).
+//! `latchwork_plant` combines with any of them: deliberate bugs that the instruments must find
+//! (`plant.rs`).
 
 pub(crate) mod tuning;
 
@@ -43,7 +44,8 @@ pub(crate) use imp::{
 pub(crate) use plant::planted;
 
 impl Parker {
-    /// Parks until unparked, or until the deadline if there is one: `false` if that has passed. May return early.
+    /// Parks until unparked or until the deadline, if there is one. Returns `false` if the deadline
+    /// has passed. It may return early.
     pub(crate) fn park_by(&self, deadline: Option<std::time::Instant>) -> bool {
         match deadline {
             None => {
@@ -55,8 +57,8 @@ impl Parker {
     }
 }
 
-/// A monotone event counter that no algorithm reads: the same plain atomic under every checker,
-/// so that counting adds no scheduling points.
+/// A monotone event counter that no algorithm reads. It is the same plain atomic under every
+/// checker, so that counting adds no scheduling points.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(core::sync::atomic::AtomicU64);
 
@@ -66,26 +68,27 @@ impl Counter {
     }
 
     pub(crate) fn increment(&self) {
-        // Relaxed: a statistic, it orders nothing.
+        // Relaxed: a statistic, which orders nothing.
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// As [`increment`](Self::increment), and returns a number that nobody else gets.
+    /// Increments it as [`increment`](Self::increment) does, and returns a number that no other
+    /// call returns.
     pub(crate) fn next(&self) -> u64 {
-        // Relaxed: the number is all there is to it.
+        // Relaxed: only the number itself is used.
         self.0.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Raises it to `value` if it is below.
+    /// Raises the counter to `value` if it is less.
     pub(crate) fn raise(&self, value: u64) {
-        // Looked at first, because it is hardly ever raised.
+        // Loaded first, because it is rarely raised.
         // Relaxed: as above, both.
         if self.get() < value {
             self.0.fetch_max(value, Ordering::Relaxed);
         }
     }
 
-    /// Says what it is now. Only one thread does.
+    /// Sets the counter. Only one thread calls this.
     #[inline]
     pub(crate) fn set(&self, value: u64) {
         // Relaxed: as above.

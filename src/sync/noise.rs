@@ -1,7 +1,7 @@
 //! `std`'s atomics and `parking_lot`'s mutex with a random yield before one access in eight.
 //!
-//! On few cores a thread is hardly ever preempted between two instructions that matter; a yield
-//! there makes it happen thousands of times a second.
+//! On few cores a thread is rarely preempted between two critical instructions. A yield there has
+//! this effect thousands of times a second.
 
 use core::cell::Cell;
 use core::sync::atomic::{self, Ordering};
@@ -11,7 +11,7 @@ fn noise() {
     thread_local! {
         static STATE: Cell<u64> = Cell::new(RandomState::new().hash_one(0) | 1);
     }
-    // A thread that is being torn down goes without noise.
+    // A thread that is being torn down yields nowhere.
     let _ = STATE.try_with(|state| {
         // xorshift64 (Marsaglia, 2003).
         let mut x = state.get();

@@ -1,17 +1,17 @@
-//! Bugs on purpose: each instrument of `VERIFICATION.md` has to find one.
+//! Deliberate bugs: each instrument of `VERIFICATION.md` must find one.
 //!
-//! Only a build with the cfg `latchwork_plant` has them, and of them the one that the environment variable
-//! `LATCHWORK_PLANT` names. In any other build the answer is known while compiling, and nothing is left of the question.
-//! `ci/plants.sh` says which instrument finds which.
+//! Only a build with the cfg `latchwork_plant` contains them, and only the one that the environment
+//! variable `LATCHWORK_PLANT` names is active. In any other build the check is constant and is
+//! removed by the compiler. `ci/plants.sh` lists which instrument finds which bug.
 
-/// Whether this run has the bug of that name.
+/// Returns whether the bug with that name is active.
 #[cfg(not(latchwork_plant))]
 #[inline(always)]
 pub(crate) const fn planted(_bug: &str) -> bool {
     false
 }
 
-/// Whether this run has the bug of that name.
+/// Returns whether the bug with that name is active.
 #[cfg(latchwork_plant)]
 pub(crate) fn planted(bug: &str) -> bool {
     static BUG: std::sync::LazyLock<Option<String>> =

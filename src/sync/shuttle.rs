@@ -13,7 +13,7 @@ pub(crate) fn nap() {
     yield_now();
 }
 
-// Here every fence is a whole one.
+// Under shuttle every fence is a full one.
 pub(crate) use self::{full_fence as load_load_fence, full_fence as store_load_fence};
 
 pub(crate) fn full_fence() {
@@ -57,7 +57,7 @@ impl<T> Mutex<T> {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-        // Poison is no news: the queue is whole whenever its mutex is unlocked.
+        // Poison is ignored: the queue is consistent whenever its mutex is unlocked.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -77,7 +77,7 @@ impl Parker {
         shuttle::thread::park();
     }
 
-    /// There is no clock under shuttle: every deadline has passed.
+    /// Returns at once, since shuttle has no clock: every deadline has passed.
     pub(crate) fn park_until(&self, _: Instant) -> bool {
         false
     }
@@ -94,18 +94,18 @@ macro_rules! global {
     (static $name:ident: $ty:ty = $init:expr;) => {
         shuttle::lazy_static! { static ref $name: $ty = $init; }
     };
-    // Of what can be made at compile time, where it can: each of so many,
+    // An initialiser at compile time, where possible: an array of equal elements,
     (const $name:ident: [$ty:ty; $many:expr] = $each:expr;) => {
         shuttle::lazy_static! { static ref $name: [$ty; $many] = core::array::from_fn(|_| $each); }
     };
-    // or the one that there is.
+    // or a single value.
     (const $name:ident: $ty:ty = $init:expr;) => {
         shuttle::lazy_static! { static ref $name: $ty = $init; }
     };
 }
 pub(crate) use global;
 
-/// Declares what each thread keeps of plain data. Here it is a thread-local like any other.
+/// Declares a thread-local of plain data. Under shuttle it is an ordinary thread-local.
 macro_rules! plain_thread_local {
     (static $name:ident: $ty:ty = $init:expr;) => {
         shuttle::thread_local! { static $name: $ty = $init; }

@@ -13,15 +13,15 @@ pub(crate) use super::noise::{AtomicPtr, AtomicU32, AtomicU64, Mutex};
 pub(crate) use core::hint::spin_loop;
 pub(crate) use std::thread::yield_now;
 
-/// Orders the caller's last compare-and-swap before its next load, in the one order that all such
-/// fences share (store buffering).
+/// Orders the caller's last compare-and-swap before its next load, in the single order of all such
+/// fences (store buffering).
 #[inline(always)]
 pub(crate) fn store_load_fence() {
     use core::sync::atomic::{Ordering, compiler_fence, fence};
     if cfg!(any(target_arch = "x86", target_arch = "x86_64")) {
         // SeqCst: here a compare-and-swap is a full barrier by itself (Intel SDM vol. 3, 9.2.3.9;
-        // AMD APM vol. 2, 7.2), so that only the compiler is left to stop. An `mfence` costs as
-        // much as the compare-and-swap.
+        // AMD APM vol. 2, 7.2), so only the compiler must be stopped. An `mfence` costs as much as
+        // the compare-and-swap.
         compiler_fence(Ordering::SeqCst);
     } else {
         // SeqCst: pairs with itself in the other thread.
@@ -29,13 +29,13 @@ pub(crate) fn store_load_fence() {
     }
 }
 
-/// Orders the loads before it and those after it, in the one order that all fences share.
+/// Orders the loads before it and those after it, in the single order of all fences.
 #[inline(always)]
 pub(crate) fn load_load_fence() {
     use core::sync::atomic::{Ordering, compiler_fence, fence};
     if cfg!(any(target_arch = "x86", target_arch = "x86_64")) {
-        // SeqCst: here loads are not reordered, and all cores see stores in one order (Intel SDM vol. 3,
-        // 9.2.3.2 and 9.2.3.7).
+        // SeqCst: here loads are not reordered, and all cores see stores in one order (Intel SDM
+        // vol. 3, 9.2.3.2 and 9.2.3.7).
         compiler_fence(Ordering::SeqCst);
     } else {
         // SeqCst: two readers agree on the order of two writes.
@@ -43,34 +43,38 @@ pub(crate) fn load_load_fence() {
     }
 }
 
-/// Sleeps for about as long as it takes to be scheduled again.
+/// Sleeps for about as long as the scheduler needs to run the thread again.
 pub(crate) fn nap() {
     std::thread::sleep(core::time::Duration::from_micros(50));
 }
 
-/// Orders what the caller has loaded or stored before its next load, in the one order that all
-/// fences share.
+/// Orders the caller's earlier loads and stores before its next load, in the single order of all
+/// fences.
 pub(crate) fn full_fence() {
     // SeqCst: pairs with itself, and with `store_load_fence`, in the other thread.
     core::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
 }
 
-/// What the caller stores from now on comes after what it has loaded and stored before, for whoever loads it and then
-/// passes [`acquire_fence`].
+/// Orders the caller's earlier loads and stores before its later stores.
+///
+/// A thread that loads such a store and then passes [`acquire_fence`] observes the order.
 #[inline(always)]
 pub(crate) fn release_fence() {
     // Release: pairs with the one in `acquire_fence`.
     core::sync::atomic::fence(core::sync::atomic::Ordering::Release);
 }
 
-/// What the caller loads from now on comes after what was stored, behind a [`release_fence`], that it has loaded before.
+/// Orders the caller's earlier loads before its later accesses.
+///
+/// If such a load has read a store behind a [`release_fence`], the accesses follow all before that
+/// fence.
 #[inline(always)]
 pub(crate) fn acquire_fence() {
     // Acquire: pairs with the one in `release_fence`.
     core::sync::atomic::fence(core::sync::atomic::Ordering::Acquire);
 }
 
-/// A cell whose accesses loom can see. Here it is `core`'s.
+/// A cell whose accesses loom can observe. Here it is that of `core`.
 #[derive(Debug)]
 pub(crate) struct UnsafeCell<T>(core::cell::UnsafeCell<T>);
 
@@ -112,7 +116,7 @@ impl Parker {
         std::thread::park();
     }
 
-    /// As `park`, but returns `false` at once when `deadline` has passed.
+    /// Parks as `park` does, but returns `false` at once when `deadline` has passed.
     pub(crate) fn park_until(&self, deadline: Instant) -> bool {
         let now = super::now();
         if now >= deadline {
@@ -131,8 +135,8 @@ impl Unparker {
 
 pub(crate) use std::thread_local;
 
-/// Declares what each thread keeps of plain data, made at compile time. It has no destructor, so that it is there, and the same,
-/// in the destructors of other thread-locals.
+/// Declares a thread-local of plain data, made at compile time. It has no destructor, so it exists,
+/// and is unchanged, in the destructors of other thread-locals.
 macro_rules! plain_thread_local {
     (static $name:ident: $ty:ty = $init:expr;) => {
         std::thread_local! { static $name: $ty = const { $init }; }
@@ -146,11 +150,11 @@ macro_rules! global {
     (static $name:ident: $ty:ty = $init:expr;) => {
         static $name: std::sync::LazyLock<$ty> = std::sync::LazyLock::new(|| $init);
     };
-    // Of what can be made at compile time, where it can: each of so many,
+    // An initialiser at compile time, where possible: an array of equal elements,
     (const $name:ident: [$ty:ty; $many:expr] = $each:expr;) => {
         static $name: [$ty; $many] = [const { $each }; $many];
     };
-    // or the one that there is.
+    // or a single value.
     (const $name:ident: $ty:ty = $init:expr;) => {
         static $name: $ty = $init;
     };

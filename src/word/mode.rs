@@ -1,8 +1,8 @@
-//! The two ways to hold a key.
+//! The two modes in which a key can be held.
 
-/// How a key is held: by one, or by many at once.
+/// The mode in which a key is held: by one holder, or by many at once.
 ///
-/// `Exclusive` is the stronger and the greater of the two.
+/// `Exclusive` is the stronger mode, and the greater one.
 ///
 /// # Examples
 /// ```
@@ -13,14 +13,14 @@
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mode {
-    /// Any number of holders, none of them exclusive.
+    /// The key may have any number of holders, none of them exclusive.
     Shared,
-    /// One holder and no other.
+    /// The key has one holder and no other.
     Exclusive,
 }
 
 impl Mode {
-    /// Returns whether a key that is held in `self` may also be held in `other`.
+    /// Returns whether a key that is held in mode `self` may also be held in mode `other`.
     pub fn admits(self, other: Mode) -> bool {
         self == Mode::Shared && other == Mode::Shared
     }

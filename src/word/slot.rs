@@ -7,15 +7,16 @@
 //! | 3-9 | inline: shared holders, 0 for one exclusive holder |
 //! | 10-63 | inline: these bits of the key's hash, in place |
 //!
-//! Monitor and child words are addresses; both are aligned to 8. Because the hash bits stand where
-//! they stand in the hash, a word moves between levels unchanged, and because a table has at
-//! least 2^10 root slots, the index and the word together are the whole 64-bit hash: two words of
-//! one slot are equal in their hash bits only if they name the same key.
+//! Monitor and child words are addresses; both are aligned to 8. The hash bits have the same
+//! positions in the word as in the hash, so a word moves between levels unchanged. A table has at
+//! least 2^10 root slots, so the index and the word together are the whole 64-bit hash. Two words
+//! of one slot have equal hash bits only if they name the same key.
 
 use super::Mode;
 use crate::sync::tuning::MAX_INLINE_READERS;
 
-/// Bits of a slot word that are not hash bits, and so the fewest index bits of a root.
+/// The number of bits of a slot word that are not hash bits, and so the fewest index bits of a
+/// root.
 pub(crate) const STATE_BITS: u32 = 10;
 
 const KIND_MASK: u64 = 0b11;
@@ -27,16 +28,16 @@ const ONE_READER: u64 = 1 << 3;
 const STATE_MASK: u64 = (1 << STATE_BITS) - 1;
 const ADDRESS_TAG: u64 = KIND_MASK | FROZEN;
 
-/// What a slot word says.
+/// The kind of a slot word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Nobody holds a key of this slot.
+    /// No key of this slot is held.
     Empty,
-    /// One key is held and nobody waits for it: the slot is its lock.
+    /// One key is held and has no waiter: the slot is its lock.
     Inline,
     /// One key, whose state and waiters live in a monitor.
     Monitor,
-    /// Two or more keys met here.
+    /// Two or more keys have collided here.
     Child,
 }
 
@@ -56,7 +57,7 @@ impl SlotWord {
         self.0
     }
 
-    /// One holder of the key `hash`.
+    /// Makes the word of one holder of the key `hash`.
     #[inline]
     pub(crate) const fn inline(hash: u64, mode: Mode) -> Self {
         let readers = match mode {
@@ -76,7 +77,7 @@ impl SlotWord {
         SlotWord(address as u64 | CHILD)
     }
 
-    /// The address of a monitor or a child.
+    /// Returns the address of a monitor or a child.
     pub(crate) const fn address(self) -> usize {
         (self.0 & !ADDRESS_TAG) as usize
     }
@@ -103,18 +104,18 @@ impl SlotWord {
         SlotWord(self.0 & !FROZEN)
     }
 
-    /// Whether an inline word is the lock of `hash`, given that both belong to one slot.
+    /// Returns whether an inline word is the lock of `hash`, given that both belong to one slot.
     #[inline]
     pub(crate) const fn names(self, hash: u64) -> bool {
         (self.0 ^ hash) & !STATE_MASK == 0
     }
 
-    /// The hash of an inline word, given any hash that belongs to the same root slot.
+    /// Returns the hash of an inline word, given any hash that belongs to the same root slot.
     pub(crate) const fn hash_beside(self, neighbour: u64) -> u64 {
         (self.0 & !STATE_MASK) | (neighbour & STATE_MASK)
     }
 
-    /// Shared holders of an inline word; 0 for one exclusive holder.
+    /// Returns the number of shared holders of an inline word, or 0 for one exclusive holder.
     pub(crate) const fn readers(self) -> u64 {
         (self.0 & STATE_MASK) >> 3
     }
@@ -131,12 +132,12 @@ impl SlotWord {
         self.readers() == MAX_INLINE_READERS
     }
 
-    /// This inline word with one more shared holder.
+    /// Returns this inline word with one more shared holder.
     pub(crate) const fn with_reader(self) -> Self {
         SlotWord(self.0 + ONE_READER)
     }
 
-    /// This inline word after one of its holders has left.
+    /// Returns this inline word after one of its holders has left.
     pub(crate) const fn without_holder(self) -> Self {
         if self.readers() > 1 {
             SlotWord(self.0 - ONE_READER)

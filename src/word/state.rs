@@ -1,18 +1,18 @@
-//! The state word of a monitor: who holds the key, and what must happen when they let go.
+//! The state word of a monitor: the holders of the key, and the work that each release must do.
 //!
 //! | bits | meaning |
 //! |---|---|
-//! | 0 | dead: unlinked or about to be; nobody holds it and nobody ever will |
-//! | 1 | queued: somebody waits |
-//! | 2 | writer queued: somebody waits for exclusive |
-//! | 3 | woken: the head of the queue was woken and has not yet looked |
+//! | 0 | dead: unlinked or about to be; no thread holds it, and none ever will |
+//! | 1 | queued: there is a waiter |
+//! | 2 | writer queued: there is an exclusive waiter |
+//! | 3 | woken: the head of the queue was woken and has not checked yet |
 //! | 4 | held exclusively |
-//! | 5 | upgrader: the head of the queue holds the key shared and waits to be alone with it |
-//! | 8-15 | bypasses: releases that left the lock to whoever comes first while somebody waited |
+//! | 5 | upgrader: the head of the queue holds the key shared and waits to be its only holder |
+//! | 8-15 | bypasses: releases that freed the lock while a waiter was queued |
 //! | 16-63 | shared holders |
 //!
-//! Bits 1-3 and 5 change only under the queue's mutex, so they say what the queue says. The rest changes
-//! by compare-and-swap, with or without it.
+//! Bits 1-3 and 5 change only under the queue's mutex, so they describe the queue. The others
+//! change by compare-and-swap, with or without the mutex.
 
 use core::fmt;
 
@@ -31,39 +31,40 @@ const BYPASS_MASK: u64 = 0xff << 8;
 const ONE_READER: u64 = 1 << 16;
 const HOLDERS: u64 = EXCLUSIVE | !(ONE_READER - 1);
 
-/// What a queue holds, as its monitor's state has to say it.
+/// The content of a queue, as its monitor's state describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Queued {
     Nobody,
     Readers,
-    /// At least one waiter for exclusive, readers or not.
+    /// At least one exclusive waiter, with or without readers.
     Writers,
 }
 
-/// What a newcomer finds.
+/// The answer to a thread that arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Entry {
-    /// The monitor is out of use: unlink it and look again.
+    /// The monitor is dead: unlink it and load the slot again.
     Dead,
-    /// Free to take, by a compare-and-swap to this.
+    /// The key is free: acquire it by a compare-and-swap to this state.
     Admit(State),
-    /// Held in the way, or a writer is queued and the newcomer reads.
+    /// A holder conflicts, or the thread reads and a writer is queued.
     Refuse,
 }
 
-/// What a holder that leaves owes.
+/// The work that a release must do.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Release {
-    /// Nothing: others still hold the key, or a woken waiter is on its way.
+    /// None: other holders remain, or a woken waiter is about to check.
     Leave(State),
-    /// The last holder, and nobody waits: the monitor dies in this one step.
+    /// The last holder, and no waiter: the monitor dies in this one step.
     Die,
-    /// Wake the head of the queue; the key is free meanwhile.
+    /// Wake the head of the queue, while the key is free.
     Wake(State),
-    /// Give the key to the head of the queue.
+    /// Hand the key to the head of the queue.
     HandOver,
-    /// The one holder that is left heads the queue and waits to be alone: give it the key exclusively.
+    /// The only remaining holder heads the queue and waits to be alone: grant it the key
+    /// exclusively.
     Promote(State),
 }
 
@@ -89,7 +90,7 @@ impl fmt::Debug for State {
 }
 
 impl State {
-    /// Out of use, for ever.
+    /// The dead state, which is final.
     pub(crate) const DEAD: State = State(DEAD);
 
     pub(crate) const fn from_bits(bits: u64) -> Self {
@@ -100,7 +101,7 @@ impl State {
         self.0
     }
 
-    /// Held exclusively (`readers` is 0) or by `readers`, and nobody waits.
+    /// Returns the state without waiters, held by `readers`, or exclusively if that is 0.
     pub(crate) const fn held_by(readers: u64) -> Self {
         if readers == 0 {
             State(EXCLUSIVE)
@@ -117,7 +118,7 @@ impl State {
         self.0 & HOLDERS != 0
     }
 
-    /// How the key is held now.
+    /// Returns the mode in which the key is held now.
     pub(crate) const fn mode(self) -> Option<Mode> {
         if self.0 & EXCLUSIVE != 0 {
             Some(Mode::Exclusive)
@@ -132,7 +133,7 @@ impl State {
         self.0 / ONE_READER
     }
 
-    /// How many hold the key.
+    /// Returns the number of holders.
     pub(crate) const fn holders(self) -> u64 {
         if self.0 & EXCLUSIVE != 0 {
             1
@@ -141,12 +142,13 @@ impl State {
         }
     }
 
-    /// Whether the next release hands the key over instead of leaving it to whoever comes first.
+    /// Returns whether the next release must hand the key over, instead of freeing it for any
+    /// thread.
     pub(crate) const fn bypass_spent(self) -> bool {
         (self.0 & BYPASS_MASK) / ONE_BYPASS >= MAX_BYPASSES
     }
 
-    /// Whether `mode` does not conflict with the holders.
+    /// Returns whether `mode` does not conflict with the holders.
     pub(crate) const fn fits(self, mode: Mode) -> bool {
         match mode {
             Mode::Exclusive => !self.is_held(),
@@ -154,21 +156,25 @@ impl State {
         }
     }
 
-    /// This state with `n` more holders.
+    /// Returns this state with `n` more holders.
     ///
     /// # Panics
-    /// If there are more shared holders than 48 bits count, which takes forgotten guards and years.
+    /// Panics if there are more shared holders than 48 bits count, which requires forgotten guards
+    /// and years.
     pub(crate) fn with_holders(self, mode: Mode, n: u64) -> Self {
         match mode {
             Mode::Exclusive => State(self.0 | EXCLUSIVE),
             Mode::Shared => {
                 let bits = self.0.checked_add(n * ONE_READER);
-                State(bits.expect("more shared holders of one key than can be counted"))
+                State(bits.expect(
+                    "a key has more shared holders than its lock can count; \
+                     drop guards instead of forgetting them",
+                ))
             }
         }
     }
 
-    /// This state after one holder has left.
+    /// Returns this state after one holder has left.
     pub(crate) const fn released(self, mode: Mode) -> Self {
         match mode {
             Mode::Exclusive => State(self.0 - EXCLUSIVE),
@@ -176,12 +182,13 @@ impl State {
         }
     }
 
-    /// This state when its exclusive holder reads from now on.
+    /// Returns this state after a downgrade of its exclusive holder.
     pub(crate) const fn downgraded(self) -> Self {
         State((self.0 & !EXCLUSIVE) + ONE_READER)
     }
 
-    /// This state when its one reader is exclusive from now on; `None` if there are others.
+    /// Returns this state after its only reader has become exclusive, or `None` if there are other
+    /// readers.
     pub(crate) const fn upgraded(self) -> Option<Self> {
         if self.readers() == 1 {
             Some(State((self.0 - ONE_READER) | EXCLUSIVE))
@@ -190,23 +197,24 @@ impl State {
         }
     }
 
-    /// This state when one of its readers heads the queue from now on, to become exclusive. Who headed it before
-    /// has been passed as often as before.
+    /// Returns this state with one of its readers at the head of the queue, to become exclusive.
+    /// The count of bypasses of the previous head is unchanged.
     pub(crate) const fn with_upgrader(self) -> Self {
         State(self.not_woken().0 | QUEUED | WRITER | UPGRADER)
     }
 
-    /// This state when the upgrader has left the queue.
+    /// Returns this state after the upgrader has left the queue.
     pub(crate) const fn without_upgrader(self) -> Self {
         State(self.0 & !UPGRADER)
     }
 
-    /// Whether a reader heads the queue.
+    /// Returns whether a reader heads the queue to become exclusive.
     pub(crate) const fn has_upgrader(self) -> bool {
         self.0 & UPGRADER != 0
     }
 
-    /// This state when its upgrader is alone and becomes exclusive; `None` if it is not, or there is none.
+    /// Returns this state after its upgrader, which is alone, has become exclusive. Returns `None`
+    /// if it is not alone, or without an upgrader.
     const fn promoted(self) -> Option<Self> {
         if self.has_upgrader() {
             match self.upgraded() {
@@ -218,13 +226,14 @@ impl State {
         }
     }
 
-    /// Whether somebody is queued.
+    /// Returns whether there is a waiter.
     pub(crate) const fn is_queued(self) -> bool {
         self.0 & QUEUED != 0
     }
 
-    /// What somebody who is not in the queue may do. A reader stands back for a queued writer, or
-    /// a stream of readers would starve it; it may pass queued readers, whom it does not delay.
+    /// Returns the admission of a thread outside of the queue. A reader yields to a queued writer,
+    /// because a stream of readers would starve it. It may bypass queued readers, which it does not
+    /// delay.
     pub(crate) fn enter(self, mode: Mode) -> Entry {
         if self.is_dead() {
             return Entry::Dead;
@@ -237,11 +246,13 @@ impl State {
         }
     }
 
-    /// This state when a waiter that is not the head acquires the key out of turn; `None` if it must wait.
+    /// Returns this state after a waiter that is not the head acquires the key out of turn. Returns
+    /// `None` if the waiter must wait.
     ///
-    /// It may acquire what a newcomer may. A reader may also acquire a free key past a queued writer: the
-    /// release that follows counts as a bypass of the head, as after every newcomer. Into a key that is held shared it may
-    /// not, or readers that overlap would starve the writer.
+    /// It may acquire the key where an arriving thread may. A reader may also acquire a free key
+    /// ahead of a queued writer: the release that follows counts as a bypass of the head, as after
+    /// every arriving thread. It must not acquire a key that is held shared, because overlapping
+    /// readers would starve the writer.
     pub(crate) fn overtaken_by(self, mode: Mode) -> Option<Self> {
         match self.enter(mode) {
             Entry::Admit(next) => Some(next),
@@ -250,7 +261,8 @@ impl State {
         }
     }
 
-    /// What a holder in `mode` owes when it leaves. `strict` hands over whenever somebody waits.
+    /// Returns the work of a release in `mode`. `strict` hands the key over whenever there is a
+    /// waiter.
     pub(crate) const fn release(self, mode: Mode, strict: bool) -> Release {
         let rest = self.released(mode);
         if rest.is_held() {
@@ -273,8 +285,8 @@ impl State {
         }
     }
 
-    /// This state with the queue's bits as `queue` wants them. A queue whose head changed forgets
-    /// that the old head was woken.
+    /// Returns this state with the bits of `queue`. The mark of a woken head is cleared if the head
+    /// changed.
     pub(crate) const fn with_queue(self, queue: Queued) -> Self {
         let rest = self.0 & !(QUEUED | WRITER);
         State(match queue {
@@ -284,12 +296,13 @@ impl State {
         })
     }
 
-    /// This state when the head of the queue has looked, or is no longer the head.
+    /// Returns this state after the head of the queue has checked, or is no longer the head.
     pub(crate) const fn not_woken(self) -> Self {
         State(self.0 & !WOKEN)
     }
 
-    /// This state when a new head waits from now on: nobody has passed it yet, and it holds nothing.
+    /// Returns this state with a new waiting head: no thread has bypassed it yet, and it holds
+    /// nothing.
     pub(crate) const fn new_head(self) -> Self {
         State(self.0 & !(WOKEN | BYPASS_MASK | UPGRADER))
     }

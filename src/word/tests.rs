@@ -65,14 +65,14 @@ fn an_empty_slot_word_is_empty_frozen_too() {
     assert_eq!(SlotWord::EMPTY.frozen().thawed(), SlotWord::EMPTY);
 }
 
-/// Every state that holders and a queue can make together.
+/// Returns every state that holders and a queue can make together.
 fn states() -> Vec<State> {
     let mut all = Vec::new();
     for readers in 0..4 {
         for queue in [Queued::Nobody, Queued::Readers, Queued::Writers] {
             let held = State::held_by(readers).with_queue(queue);
             all.push(held);
-            // Free, for a woken head: what a release leaves behind.
+            // Free, for a woken head: the result of a release.
             let mut state = held;
             while let Release::Wake(next) | Release::Leave(next) =
                 state.release(state.mode().unwrap(), false)
@@ -201,7 +201,9 @@ fn state_counts_bypasses_up_to_the_limit() {
 }
 
 #[test]
-#[should_panic(expected = "more shared holders")]
+#[should_panic(
+    expected = "a key has more shared holders than its lock can count; drop guards instead of forgetting them"
+)]
 fn state_refuses_to_overflow() {
     let _ = State::held_by((1 << 48) - 1).with_holders(Mode::Shared, 1);
 }
@@ -230,7 +232,8 @@ fn state_promotes_the_upgrader_that_is_left() {
             assert!(!next.has_upgrader() && !next.is_woken());
         }
     }
-    // Whoever comes after it marks the queue, and the mark of the upgrader stays; without a queue it goes.
+    // A waiter behind it marks the queue, and the mark of the upgrader stays; without a queue it is
+    // cleared.
     let state = State::held_by(2).with_upgrader();
     assert!(state.with_queue(Queued::Writers).has_upgrader());
     assert!(!state.with_queue(Queued::Nobody).has_upgrader());
