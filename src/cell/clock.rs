@@ -2,8 +2,8 @@
 //!
 //! A version says how often one cell was written; a stamp says between which two snapshots. Writers
 //! only read the clock, so that they share it without contention. A moment has 61 bits, as many as
-//! the status of an owner has room for: a billion snapshots a second take 73 years to get to the end, where
-//! one more panics, and writes go on.
+//! the status of an owner has room for: a billion snapshots a second take 73 years to get to the
+//! end, where one more panics, and writes go on.
 
 use crossbeam_utils::CachePadded;
 
@@ -36,8 +36,8 @@ pub(crate) fn advance() -> u64 {
     if next & (LAST + 1) != 0 {
         stand_still();
     }
-    // AcqRel: as the load in `now`, and its partner. Acquire on failure: another snapshot has advanced
-    // it, which serves as well [C4].
+    // AcqRel: as the load in `now`, and its partner. Acquire on failure: another snapshot has
+    // advanced it, which serves as well [C4].
     let _ = CLOCK.compare_exchange(ended, next, Ordering::AcqRel, Ordering::Acquire);
     crate::sync::full_fence();
     ended

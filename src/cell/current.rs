@@ -1,4 +1,5 @@
-//! What a cell has, seen through the node in its head: that of a write, or of a transaction that may be undecided.
+//! What a cell has, seen through the node in its head: that of a write, or of a transaction that
+//! may be undecided.
 #![allow(unsafe_code)]
 
 use core::marker::PhantomData;
@@ -44,8 +45,8 @@ pub(crate) struct Owned<'p> {
 }
 
 impl<'p> Current<'p> {
-    /// The node that has the value now, for whoever will act upon it: a transaction that is about to replace it
-    /// looks again at what it has read before it commits [X3].
+    /// The node that has the value now, for whoever will act upon it: a transaction that is about
+    /// to replace it looks again at what it has read before it commits [X3].
     #[inline(always)]
     pub(crate) fn settle(self) -> NodeRef<'p> {
         match self {
@@ -69,8 +70,8 @@ impl<'p> Owned<'p> {
 
 impl<'p> NodeRef<'p> {
     /// # Safety
-    /// `node` is alive for `'p`, and so is whatever node and owner a pin from before it was loaded would
-    /// protect [R1] [X1].
+    /// `node` is alive for `'p`, and so is whatever node and owner a pin from before it was loaded
+    /// would protect [R1] [X1].
     #[inline(always)]
     pub(crate) unsafe fn new(node: NonNull<Header>) -> Self {
         NodeRef(node, PhantomData)
@@ -144,11 +145,11 @@ impl<'p> NodeRef<'p> {
             }
             return Current::Settled(self);
         };
-        // SAFETY: an owner is retired after every node of its own has been unlinked or stamped [X1], so
-        // that whoever was pinned before it found the node finds it alive.
+        // SAFETY: an owner is retired after every node of its own has been unlinked or stamped
+        // [X1], so that whoever was pinned before it found the node finds it alive.
         let owner = unsafe { &*core::ptr::with_exposed_provenance::<Owner>(address) };
-        // What the caller has read before comes before the head that it has loaded, and so before the status: an owner that it
-        // finds undecided will not overlook it [X3].
+        // What the caller has read before comes before the head that it has loaded, and so before
+        // the status: an owner that it finds undecided will not overlook it [X3].
         match owner.status() {
             Status::Committed(stamp) if !when.is_claim() => {
                 header.set_stamp(when, stamp);
@@ -168,8 +169,8 @@ impl<'p> NodeRef<'p> {
     /// The node that an owned one is put upon.
     fn under(self) -> NodeRef<'p> {
         let prev = self.header().prev();
-        // SAFETY: it is retired only once the owned node is committed, or is itself replaced: after any pin
-        // under which the owned node was found in the head [X1].
+        // SAFETY: it is retired only once the owned node is committed, or is itself replaced: after
+        // any pin under which the owned node was found in the head [X1].
         unsafe { NodeRef::new(prev.expect("an owned node is put upon another")) }
     }
 }
@@ -185,7 +186,8 @@ mod tests {
         unsafe { NodeRef::new(NonNull::from(node).cast()) }
     }
 
-    /// A node of an owner that has become this, and whether it is what the cell has: if not, that is what is beneath.
+    /// A node of an owner that has become this, and whether it is what the cell has: if not, that
+    /// is what is beneath.
     #[test]
     fn what_an_owner_has_put_is_what_its_status_says() {
         for (status, is_claim, is_there) in [

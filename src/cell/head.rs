@@ -78,8 +78,8 @@ impl Head {
 
     #[inline(always)]
     fn exchange(&self, seen: Word, next: Word) -> Result<(), *mut Header> {
-        // Release: publishes the node [C1].
-        // Relaxed on failure: whoever goes on with what is there instead loads it again, or has used its node before.
+        // Release: publishes the node [C1]. Relaxed on failure: whoever goes on with what is there
+        // instead loads it again, or has used its node before.
         let replaced = self.0.compare_exchange(
             seen.0.as_ptr(),
             next.0.as_ptr(),
@@ -94,9 +94,9 @@ impl Head {
         if seen.is_waited() {
             return Ok(());
         }
-        // Relaxed: the mutex of the queue, under which the mark is set and which a writer takes after it has found
-        // it, orders the rest; a writer that had been through the mutex before would not find it [C5].
-        // Relaxed on failure: as above.
+        // Relaxed: the mutex of the queue, under which the mark is set and which a writer takes
+        // after it has found it, orders the rest; a writer that had been through the mutex before
+        // would not find it [C5]. Relaxed on failure: as above.
         let marked = self.0.compare_exchange(
             seen.0.as_ptr(),
             seen.waited().0.as_ptr(),

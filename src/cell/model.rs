@@ -24,13 +24,15 @@ pub fn reclaim_in_model() {
     reclaim::reclaim_in_model();
 }
 
-/// From now on, in this and later executions of this test, a commit begins again at most so many times before it closes or is lost.
+/// From now on, in this and later executions of this test, a commit begins again at most so many
+/// times before it closes or is lost.
 #[doc(hidden)]
 pub fn set_max_pushes(times: u32) {
     crate::sync::tuning::MAX_PUSHES.set(times);
 }
 
-/// From now on, in this and later executions of this test, others may run between an access and the fence behind it.
+/// From now on, in this and later executions of this test, others may run between an access and the
+/// fence behind it.
 #[doc(hidden)]
 pub fn make_fences_steps() {
     crate::sync::make_fences_steps();

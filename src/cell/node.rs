@@ -48,8 +48,8 @@ pub(crate) struct Node<T> {
     value: UnsafeCell<MaybeUninit<T>>,
 }
 
-// SAFETY: it hands out `&T` to any thread, and whoever releases it drops the `T`; `prev` is an address
-// that is followed under a pin only [R1].
+// SAFETY: it hands out `&T` to any thread, and whoever releases it drops the `T`; `prev` is an
+// address that is followed under a pin only [R1].
 unsafe impl<T: Send + Sync> Send for Node<T> {}
 // SAFETY: as above; nothing writes the node while it is shared but through atomics [C1] [X2].
 unsafe impl<T: Send + Sync> Sync for Node<T> {}
@@ -92,7 +92,8 @@ impl Header {
 
     #[inline(always)]
     pub(crate) fn when(&self) -> When {
-        // Acquire: a snapshot that was taken before the stamp was set comes before who reads it [C4]; an owner is whole [X1].
+        // Acquire: a snapshot that was taken before the stamp was set comes before who reads it
+        // [C4]; an owner is whole [X1].
         When::from_bits(self.when.load(Ordering::Acquire))
     }
 
@@ -123,9 +124,9 @@ impl Header {
     /// Puts a stamp in the place of `from`, unless somebody has.
     #[inline]
     pub(crate) fn set_stamp(&self, from: When, stamp: u64) -> u64 {
-        // Release: who finds the stamp comes after what the caller has come after: the commit, if he stamps for an owner [X2], and the
-        // snapshot that he has read in the clock [C4]. Pairs with the load in `when`.
-        // Acquire on failure: as that load.
+        // Release: who finds the stamp comes after what the caller has come after: the commit, if
+        // he stamps for an owner [X2], and the snapshot that he has read in the clock [C4]. Pairs
+        // with the load in `when`. Acquire on failure: as that load.
         let set = self.when.compare_exchange(
             from.bits(),
             When::stamp(stamp).bits(),
@@ -141,8 +142,8 @@ impl Header {
     /// The owner of the node says when it was written.
     #[inline]
     pub(crate) fn set_when(&self, when: When) {
-        // Relaxed: whoever finds the stamp comes after the commit, as if he had found it by the status, because of the fence
-        // that is between the commit and this [X2].
+        // Relaxed: whoever finds the stamp comes after the commit, as if he had found it by the
+        // status, because of the fence that is between the commit and this [X2].
         self.when.store(when.bits(), Ordering::Relaxed);
     }
 
@@ -159,8 +160,8 @@ impl Header {
         });
     }
 
-    /// Whether the caller's share is the only one. Nobody can add one then: to do so takes a share, or a
-    /// pin from before the node was retired [R3].
+    /// Whether the caller's share is the only one. Nobody can add one then: to do so takes a share,
+    /// or a pin from before the node was retired [R3].
     #[inline]
     pub(super) fn is_unshared(&self) -> bool {
         is_one(&self.shares)
@@ -229,15 +230,17 @@ impl<T: Send + Sync + 'static> Node<T> {
         Self::new(header, value)
     }
 
-    /// A node without a value, that keeps others from replacing `base` until `owner` is decided. It is written where
-    /// it lies: the thread may have no room on its stack for a value that it only reads [R8].
+    /// A node without a value, that keeps others from replacing `base` until `owner` is decided. It
+    /// is written where it lies: the thread may have no room on its stack for a value that it only
+    /// reads [R8].
     pub(crate) fn claim(local: &Local, base: NodeRef<'_>, owner: &Owner) -> NonNull<Self> {
         let when = When::claim(core::ptr::from_ref(owner).expose_provenance());
         let header = Header::new(when, base.version(), base.as_ptr().as_ptr());
         let node = local.reserve::<Self>();
         // SAFETY: fresh memory for a node, which begins with its header.
         unsafe { node.cast().write(header) };
-        // A checker keeps a state with each cell. In a real build any bytes are a cell without a value.
+        // A checker keeps a state with each cell. In a real build any bytes are a cell without a
+        // value.
         #[cfg(latchwork_loom)]
         {
             // SAFETY: inside the fresh memory.
@@ -324,8 +327,8 @@ impl<T: Send + Sync + 'static> Node<T> {
     }
 }
 
-/// A node whose value is gone or going. Under a checker the end of its header is an event; what is left is plain
-/// memory.
+/// A node whose value is gone or going. Under a checker the end of its header is an event; what is
+/// left is plain memory.
 struct Ended<T>(NonNull<Node<T>>);
 
 impl<T> Drop for Ended<T> {

@@ -9,7 +9,8 @@
 //! | committed | 2 | | its stamp |
 //! | aborted | 3 | | 0 |
 //!
-//! Changed by compare-and-swap, but for the mark of closing, which its owner sets once; committed and aborted are final.
+//! Changed by compare-and-swap, but for the mark of closing, which its owner sets once; committed
+//! and aborted are final.
 
 #![allow(unsafe_code)]
 
@@ -66,8 +67,8 @@ impl Status {
     }
 }
 
-/// Who goes first where two transactions want one cell: the lesser. Ranked transactions are on the ladder
-/// and have an age; the others have none and give way to all who do.
+/// Who goes first where two transactions want one cell: the lesser. Ranked transactions are on the
+/// ladder and have an age; the others have none and give way to all who do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank(u64);
 
@@ -79,7 +80,8 @@ impl Rank {
         Rank(age)
     }
 
-    /// That of the eldest transaction whose closure this thread is in: whatever it does meanwhile goes by it [X6].
+    /// That of the eldest transaction whose closure this thread is in: whatever it does meanwhile
+    /// goes by it [X6].
     pub(crate) fn of_thread(local: &Local) -> Self {
         Rank(local.standing())
     }
@@ -101,20 +103,22 @@ impl Rank {
         self != Self::NONE
     }
 
-    /// Whether it may abort one of rank `other` who has what it wants, after so many rounds of waiting: the elder may; of those
-    /// without age, whoever has waited long enough. One that has an age will be done, and cannot be done before others give
-    /// way [X6].
+    /// Whether it may abort one of rank `other` who has what it wants, after so many rounds of
+    /// waiting: the elder may; of those without age, whoever has waited long enough. One that has
+    /// an age will be done, and cannot be done before others give way [X6].
     pub(crate) fn goes_before(self, other: Rank, rounds: u32) -> bool {
         self < other || (!other.is_ranked() && rounds >= PATIENCE)
     }
 }
 
-/// Memory for the owners of a few attempts of one thread, one after the other: it is allocated and retired once for all of them.
+/// Memory for the owners of a few attempts of one thread, one after the other: it is allocated and
+/// retired once for all of them.
 pub(crate) struct Owners([MaybeUninit<Owner>; OWNERS]);
 
 impl Owners {
     pub(crate) const KIND: &'static Kind = {
-        // Those that were never used need no destructor, and neither do the others, but for canaries.
+        // Those that were never used need no destructor, and neither do the others, but for
+        // canaries.
         const { assert!(OWNERS == 1 || !core::mem::needs_drop::<Owner>()) };
         // SAFETY: retired owners are nobody's, and dropping them is all there is to do.
         &unsafe { Kind::of::<Self>(Self::release, Destructor::None) }
@@ -182,8 +186,8 @@ impl Owner {
         self.rank
     }
 
-    /// Where those who wait for the end of the transaction find each other: no other owner, and no cell, is there as
-    /// long as it is undecided [X10].
+    /// Where those who wait for the end of the transaction find each other: no other owner, and no
+    /// cell, is there as long as it is undecided [X10].
     pub(crate) fn address(&self) -> usize {
         core::ptr::from_ref(self).addr()
     }
@@ -205,9 +209,9 @@ impl Owner {
     #[inline]
     pub(crate) fn change(&self, from: Status, to: Status) -> Result<(), Status> {
         self.canary.check();
-        // Release: publishes what the owner has written [X2], and what a snapshot had advanced when it raised the floor [X5]. What
-        // the status was, the caller has learnt by `status`.
-        // Relaxed on failure: whoever acts on what it is now loads it again, or fences.
+        // Release: publishes what the owner has written [X2], and what a snapshot had advanced when
+        // it raised the floor [X5]. What the status was, the caller has learnt by `status`. Relaxed
+        // on failure: whoever acts on what it is now loads it again, or fences.
         let changed = self.status.compare_exchange(
             from.bits(),
             to.bits(),
@@ -217,8 +221,9 @@ impl Owner {
         changed.map(drop).map_err(Status::from_bits)
     }
 
-    /// For whoever will act upon what is beneath the transaction: it is to commit after that. If it has looked at what it has read, it
-    /// looks again [X3]; if it may have read an earlier clock than there is now, it reads it again, or is committed [X5]. What it is then.
+    /// For whoever will act upon what is beneath the transaction: it is to commit after that. If it
+    /// has looked at what it has read, it looks again [X3]; if it may have read an earlier clock
+    /// than there is now, it reads it again, or is committed [X5]. What it is then.
     pub(crate) fn doubt(&self) -> Status {
         let now = clock::now();
         self.change_while(|status| match status {
@@ -229,7 +234,8 @@ impl Owner {
         })
     }
 
-    /// Has the transaction commit after `moment` if it is undecided, and returns what it is then [X5].
+    /// Has the transaction commit after `moment` if it is undecided, and returns what it is then
+    /// [X5].
     pub(crate) fn postpone(&self, moment: u64) -> Status {
         self.change_while(|status| match status {
             Status::Undecided(at) | Status::Prepared(at) if at <= moment => {
@@ -243,7 +249,8 @@ impl Owner {
 
     /// What somebody else makes of a transaction that closes and that he has found.
     fn committed_now() -> Status {
-        // Whoever takes a snapshot from now on finds what the owner has put, as the caller does [X5].
+        // Whoever takes a snapshot from now on finds what the owner has put, as the caller does
+        // [X5].
         crate::sync::full_fence();
         Status::Committed(clock::now())
     }
@@ -261,12 +268,13 @@ impl Owner {
         status
     }
 
-    /// Of an owner that relies on nothing but what it owns: from now on nobody postpones it, and a snapshot that it would
-    /// be in the way of commits it instead, at a moment after its own [X9]. The status now.
+    /// Of an owner that relies on nothing but what it owns: from now on nobody postpones it, and a
+    /// snapshot that it would be in the way of commits it instead, at a moment after its own [X9].
+    /// The status now.
     pub(crate) fn close(&self) -> Status {
         self.canary.check();
-        // Release: as in `change`; who commits for the owner continues this release sequence. No Acquire: on each way from here
-        // the owner fences before it acts on what the status was.
+        // Release: as in `change`; who commits for the owner continues this release sequence. No
+        // Acquire: on each way from here the owner fences before it acts on what the status was.
         let before = self.status.fetch_or(CLOSING, Ordering::Release);
         Status::from_bits(before | CLOSING)
     }

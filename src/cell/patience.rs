@@ -43,11 +43,13 @@ impl Patience {
         }
     }
 
-    /// Decides about a transaction that owns the cell: it has had its time and is aborted, or the caller is to step
-    /// back. One that is on the ladder is left alone, unless the caller is inside the closure of an elder one [X6].
+    /// Decides about a transaction that owns the cell: it has had its time and is aborted, or the
+    /// caller is to step back. One that is on the ladder is left alone, unless the caller is inside
+    /// the closure of an elder one [X6].
     ///
     /// # Panics
-    /// If it is a transaction of the caller's own thread, which cannot go on while the caller waits.
+    /// If it is a transaction of the caller's own thread, which cannot go on while the caller
+    /// waits.
     #[cold]
     pub(crate) fn meet(&self, owner: &Owner, local: &Local) -> Result<(), Lost> {
         assert!(
@@ -60,8 +62,9 @@ impl Patience {
         }
         owner.kill();
         if owner.rank().is_ranked() {
-            // Its thread may be inside of its closure for long: whoever waits for it is notified now [X10]. The caller is
-            // inside the closure of an older transaction, which is pinned, as what it runs always is.
+            // Its thread may be inside of its closure for long: whoever waits for it is notified
+            // now [X10]. The caller is inside the closure of an older transaction, which is pinned,
+            // as what it runs always is.
             waiters::wake_those_of_owner(owner.address());
         }
         Ok(())
@@ -74,7 +77,8 @@ mod tests {
     use crate::reclaim;
     use crate::sync::tuning::PATIENCE;
 
-    /// Whoever stepped back so often for a transaction without age is not put off by it again, but by one on the ladder.
+    /// Whoever stepped back so often for a transaction without age is not put off by it again, but
+    /// by one on the ladder.
     #[test]
     fn patience_ends_with_those_who_have_no_age() {
         reclaim::with(|local| {

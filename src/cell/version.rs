@@ -8,10 +8,11 @@ use crate::sync::planted;
 
 /// Counts the committed writes of one [`VersionedCell`](crate::VersionedCell).
 ///
-/// Each write adds one, and no number is used twice, so a version is an entity tag: as text it
-/// is the decimal number, which [`FromStr`] reads back. Versions of different cells are unrelated: two
-/// cells that were written equally often have versions that compare equal, whatever their values. Store the identity of
-/// the cell beside its version where they could be confused. With the feature `serde` it is serialised as the number.
+/// Each write adds one, and no number is used twice, so a version is an entity tag: as text it is
+/// the decimal number, which [`FromStr`] reads back. Versions of different cells are unrelated: two
+/// cells that were written equally often have versions that compare equal, whatever their values.
+/// Store the identity of the cell beside its version where they could be confused. With the feature
+/// `serde` it is serialised as the number.
 ///
 /// # Examples
 /// ```
@@ -29,11 +30,12 @@ use crate::sync::planted;
 pub struct Version(u64);
 
 impl Version {
-    /// The version of a cell that was never written since it was made.
+    /// The version of a new cell that has not been written.
     pub const FIRST: Version = Version(0);
 
-    /// The greatest version that [`VersionedCell::with_version`](crate::VersionedCell::with_version)
-    /// takes. From here on 2⁶³ writes are left: 292 years of one each nanosecond.
+    /// The greatest version that
+    /// [`VersionedCell::with_version`](crate::VersionedCell::with_version) accepts. It leaves 2⁶³
+    /// writes, which is 292 years with one write in each nanosecond.
     pub const MAX_INITIAL: Version = Version(u64::MAX >> 1);
 
     /// Returns the version with this number.
@@ -41,7 +43,7 @@ impl Version {
         Version(number)
     }
 
-    /// Returns its number.
+    /// Returns the number of this version.
     pub const fn get(self) -> u64 {
         self.0
     }

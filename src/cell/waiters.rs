@@ -1,8 +1,9 @@
 //! Who waits for a write to which cell.
 //!
 //! Cells have no room for a queue, and need none while nobody waits: waiters are kept here, by the
-//! address of their cell, and leave a mark in its word [C5]. Those who wait for the end of a transaction are here too, by
-//! the address of its owner, which is that of no cell as long as the transaction is undecided [X10].
+//! address of their cell, and leave a mark in its word [C5]. Those who wait for the end of a
+//! transaction are here too, by the address of its owner, which is that of no cell as long as the
+//! transaction is undecided [X10].
 
 use core::ops::RangeInclusive;
 use std::collections::BTreeMap;
@@ -61,8 +62,8 @@ fn shard(cell: usize) -> &'static Mutex<Shard> {
     &SHARDS[(spread >> 32) as usize % WAITER_SHARDS]
 }
 
-/// Adds a waiter for a write after `version`, unless `mark` finds that there has been one. `mark` runs under the
-/// mutex, and leaves the mark in the cell's word [C5].
+/// Adds a waiter for a write after `version`, unless `mark` finds that there has been one. `mark`
+/// runs under the mutex, and leaves the mark in the cell's word [C5].
 pub(crate) fn enlist<E>(
     cell: usize,
     version: Version,
@@ -116,8 +117,8 @@ pub(crate) fn wake_those_of_owner(owner: usize) {
 pub(crate) struct Woken(Vec<Notify>);
 
 impl Woken {
-    /// Takes all out of their queue who wait for a version before `written`. While the cell is there: later, its address
-    /// may be that of another. Runs no user code.
+    /// Takes all out of their queue who wait for a version before `written`. While the cell is
+    /// there: later, its address may be that of another. Runs no user code.
     #[cold]
     pub(crate) fn take_out(&mut self, cell: usize, written: Version) {
         let mut shard = shard(cell).lock();
@@ -133,7 +134,8 @@ impl Woken {
         }
     }
 
-    /// Takes all out of their queue who wait for the end of a transaction, which is decided [X10]. Runs no user code.
+    /// Takes all out of their queue who wait for the end of a transaction, which is decided [X10].
+    /// Runs no user code.
     #[cold]
     pub(crate) fn take_out_of_owner(&mut self, owner: usize) {
         self.take_out(owner, Version::new(u64::MAX));
@@ -176,7 +178,8 @@ mod tests {
         }
     }
 
-    /// Whoever has seen what was written is not woken by it, and neither is who waits for another cell.
+    /// Whoever has seen what was written is not woken by it, and neither is who waits for another
+    /// cell.
     #[test]
     fn a_write_wakes_those_who_have_not_seen_it() {
         let place = [0_u64; 2];
