@@ -62,7 +62,7 @@
 //! let version = page.version(); // an entity tag
 //! page.set("edited by another client");
 //! let conflict = page.compare_and_set(version, "final").unwrap_err();
-//! assert_eq!(conflict.to_string(), "expected version 0, but the current one is 1");
+//! assert_eq!((conflict.current.get(), conflict.value), (1, "final"));
 //! ```
 //!
 //! [The tutorial](docs::guide) builds one program from a mutex around a map to sessions.

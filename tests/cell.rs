@@ -88,7 +88,8 @@ fn a_version_beyond_reach_is_refused() {
     let refused = catch_unwind(|| VersionedCell::with_version(0, version(1 << 63))).unwrap_err();
     assert_eq!(
         refused.downcast_ref::<String>().unwrap(),
-        "version 9223372036854775808 leaves fewer than 2^63 writes"
+        "version 9223372036854775808 is greater than `Version::MAX_INITIAL`, 9223372036854775807; \
+         pass a smaller version"
     );
 }
 
@@ -116,7 +117,7 @@ fn versions_are_written_and_read() {
     let error = "99999999999999999999999_".parse::<Version>().unwrap_err();
     assert_eq!(
         error.to_string(),
-        "a version is a decimal number, without a sign"
+        "invalid version: it must consist of decimal digits only"
     );
     assert!(version(2) < version(10));
 }
@@ -173,7 +174,7 @@ fn a_policy_without_an_attempt_is_refused() {
     let refused = catch_unwind(|| RetryPolicy::attempts(0)).unwrap_err();
     assert_eq!(
         refused.downcast_ref::<String>().unwrap(),
-        "an update needs at least one attempt"
+        "an update needs at least one attempt; pass 1 or more to `RetryPolicy`"
     );
 }
 

@@ -46,7 +46,7 @@ pub(crate) fn advance() -> u64 {
 #[cold]
 #[inline(never)]
 fn stand_still() -> ! {
-    panic!("the clock of cells is at its end");
+    panic!("snapshot clock overflow: all 2^61 timestamps are used; restart the process");
 }
 
 #[cfg(all(test, not(any(latchwork_loom, latchwork_shuttle))))]
@@ -98,7 +98,10 @@ mod tests {
         // Now only what needs a new moment fails, says so, and leaves everything as it is.
         let panic = catch_unwind(sum).expect_err("there is no moment left");
         let text = panic.downcast_ref::<&str>().expect("a message");
-        assert_eq!(*text, "the clock of cells is at its end");
+        assert_eq!(
+            *text,
+            "snapshot clock overflow: all 2^61 timestamps are used; restart the process"
+        );
         transfer();
         cells[0].set(7);
         let seen = atomically(|tx| Ok((*tx.read(&cells[0])?, *tx.read(&cells[1])?)));

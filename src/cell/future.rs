@@ -42,7 +42,7 @@ impl State {
                     return Poll::Pending;
                 }
             }
-            State::Ended => panic!("polled after it was ready"),
+            State::Ended => panic!("future polled after it was ready; create a new one"),
         }
         let mut patience = Patience::new();
         loop {
@@ -75,7 +75,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// bound the wait.
     ///
     /// # Panics
-    /// The future panics where [`set`](Self::set) does, and if it is polled after it was ready.
+    /// The future panics where [`set`](Self::set) does, and if it is future polled after it was ready; create a new one.
     ///
     /// # Cancel safety
     /// Cancel safe: a future that is dropped before it was ready has written nothing. It drops the

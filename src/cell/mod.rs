@@ -173,7 +173,8 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     pub fn with_version(value: T, version: Version) -> Self {
         assert!(
             version <= Version::MAX_INITIAL,
-            "version {version} leaves fewer than 2^63 writes"
+            "version {version} is greater than `Version::MAX_INITIAL`, {}; pass a smaller version",
+            Version::MAX_INITIAL
         );
         Self::at(version, value)
     }

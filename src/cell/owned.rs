@@ -58,7 +58,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// assert_eq!((*snapshot, snapshot.version().get()), (1, 0));
     /// ```
     #[cfg_attr(debug_assertions, track_caller)]
-    #[must_use = "a snapshot that is dropped at once was not read"]
+    #[must_use = "a value that is read and dropped at once has no use"]
     pub fn read_owned(&self) -> OwnedVersioned<T> {
         self.check_direct();
         OwnedVersioned::of(self.current(&pin_cells()))

@@ -54,8 +54,7 @@ impl Patience {
     pub(crate) fn meet(&self, owner: &Owner, local: &Local) -> Result<(), Lost> {
         assert!(
             !owner.is_of(local.thread()),
-            "a cell that a transaction of this thread owns is written or waited for inside its closure; \
-             use the transaction"
+            "cell is owned by a running transaction of this thread; access it through `Tx`"
         );
         if !Rank::of_thread(local).goes_before(owner.rank(), self.met) {
             return Err(Lost::Owned);

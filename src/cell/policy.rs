@@ -68,7 +68,8 @@ impl RetryPolicy {
     /// # Panics
     /// Panics if `attempts` is 0.
     pub const fn or_attempts(mut self, attempts: u32) -> Self {
-        let attempts = NonZeroU32::new(attempts).expect("an update needs at least one attempt");
+        let attempts = NonZeroU32::new(attempts)
+            .expect("an update needs at least one attempt; pass 1 or more to `RetryPolicy`");
         self.attempts = match self.attempts {
             Some(before) if before.get() < attempts.get() => Some(before),
             _ => Some(attempts),
@@ -136,8 +137,13 @@ pub enum UpdateError<E> {
 impl<E: fmt::Display> fmt::Display for UpdateError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            UpdateError::Contended => f.write_str("others wrote in between in every attempt"),
-            UpdateError::TimedOut => f.write_str("the deadline of the update passed"),
+            UpdateError::Contended => f.write_str(
+                "every allowed attempt of the update conflicted with another write; \
+                 retry, or allow more attempts",
+            ),
+            UpdateError::TimedOut => f.write_str(
+                "the update timed out before an attempt succeeded; retry, or allow more time",
+            ),
             UpdateError::Aborted(error) => write!(f, "the update was aborted: {error}"),
         }
     }
@@ -160,7 +166,7 @@ impl<E: Error + 'static> Error for UpdateError<E> {
 /// let cell = VersionedCell::new(0);
 /// cell.set(1);
 /// let conflict = cell.compare_and_set(Version::FIRST, 2).unwrap_err();
-/// assert_eq!(conflict.to_string(), "expected version 0, but the current one is 1");
+/// assert_eq!(conflict.to_string(), "expected version 0, but the current version is 1; read the cell again");
 /// assert_eq!(conflict.value, 2);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -189,7 +195,7 @@ impl<T> fmt::Display for Conflict<T> {
         } = self;
         write!(
             f,
-            "expected version {expected}, but the current one is {current}"
+            "expected version {expected}, but the current version is {current}; read the cell again"
         )
     }
 }

@@ -36,7 +36,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     #[doc(alias = "load")]
     #[inline]
     #[cfg_attr(debug_assertions, track_caller)]
-    #[must_use = "a snapshot that is dropped at once was not read"]
+    #[must_use = "a value that is read and dropped at once has no use"]
     pub fn read(&self) -> Versioned<'_, T> {
         self.check_direct();
         self.read_unchecked()
@@ -68,7 +68,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// ```
     #[inline]
     #[cfg_attr(debug_assertions, track_caller)]
-    #[must_use = "a snapshot that is dropped at once was not read"]
+    #[must_use = "a value that is read and dropped at once has no use"]
     pub fn read_in<'p>(&'p self, pin: &'p ReadPin) -> VersionedRef<'p, T> {
         self.check_direct();
         VersionedRef(self.current(&pin.0), PhantomData)

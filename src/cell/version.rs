@@ -70,7 +70,7 @@ impl From<Version> for u64 {
 /// # Examples
 /// ```
 /// let error = "v7".parse::<latchwork::cell::Version>().unwrap_err();
-/// assert_eq!(error.to_string(), "a version is a decimal number, without a sign");
+/// assert_eq!(error.to_string(), "invalid version: it must consist of decimal digits only");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseVersionError(Problem);
@@ -84,8 +84,8 @@ enum Problem {
 impl fmt::Display for ParseVersionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
-            Problem::NotANumber => "a version is a decimal number, without a sign",
-            Problem::TooGreat => "a version has at most 64 bits",
+            Problem::NotANumber => "invalid version: it must consist of decimal digits only",
+            Problem::TooGreat => "version out of range: the greatest one is 18446744073709551615",
         })
     }
 }

@@ -108,6 +108,9 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// keeps across the `.await` holds back the replaced values of all cells; no build detects
     /// this.
     ///
+    /// # Panics
+    /// The future panics if it is polled inside the closure of a transaction that owns this cell.
+    ///
     /// # Cancel safety
     /// Cancel safe: a future that is dropped leaves no waiter behind. The next call with the same
     /// `seen` returns each write that happened in between.
@@ -144,7 +147,7 @@ pub(crate) fn enlist(head: &Head, seen: Version, notify: Notify) -> Result<Place
                 if let Current::Owned(Owned { owner, .. }) = node(word).current() {
                     assert!(
                         !owner.is_of(local.thread()),
-                        "a cell that a transaction of this thread owns is waited for inside its closure"
+                        "cell is owned by a running transaction of this thread; access it through `Tx`"
                     );
                 }
                 let version = node(word).settle().version();

@@ -99,7 +99,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
             let attempt = self.attempt(|local, pin| {
                 let seen = self.load();
                 let node = self.at_pin(pin, seen).settle();
-                let value = kept.take().expect("an attempt gives the value back");
+                let value = kept.take().expect("a failed attempt returns the value");
                 if node.version() != expected && !planted("write without comparison") {
                     return Err((value, Err(node.version())));
                 }
@@ -149,7 +149,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         });
         match updated {
             Ok(version) => version,
-            Err(_) => unreachable!("it goes on for ever"),
+            Err(_) => unreachable!("the policy has no limits"),
         }
     }
 
@@ -220,7 +220,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         kept: &mut Option<T>,
     ) -> Result<Version, Lost> {
         self.attempt(|local, pin| {
-            let value = kept.take().expect("an attempt gives the value back");
+            let value = kept.take().expect("a failed attempt returns the value");
             self.publish(local, pin, patience, self.load(), None, value)
                 .map_err(|(value, lost)| {
                     *kept = Some(value);
@@ -239,7 +239,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         let attempt = self.attempt(|local, pin| {
             let seen = self.load();
             let node = self.at_pin(pin, seen).settle();
-            let value = kept.take().expect("an attempt gives the value back");
+            let value = kept.take().expect("a failed attempt returns the value");
             if node.version() != expected {
                 let current = node.version();
                 return Err(Ok(Conflict {
@@ -286,7 +286,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
             local.tidy();
             loop {
                 let pin = local.pin();
-                let value = kept.take().expect("an attempt gives the value back");
+                let value = kept.take().expect("a failed attempt returns the value");
                 match self.publish(local, &pin, &patience, self.load(), None, value) {
                     Ok(written) => {
                         let result = f(&written, pin);

@@ -84,8 +84,8 @@ mod imp {
                     .label
                     .map_or_else(String::new, |label| format!(" {label:?}"));
                 panic!(
-                    "a `VersionedCell<{}>` is accessed directly at {}, inside the closure of the transaction{label} that has \
-                     read or written it; use the transaction",
+                    "direct access to a `VersionedCell<{}>` at {}, inside the closure of the \
+                     transaction{label} that has read or written it; access it through `Tx`",
                     core::any::type_name::<T>(),
                     Location::caller(),
                 );
@@ -105,8 +105,8 @@ mod imp {
         let is_pinned = super::super::with(super::super::Local::is_pinned);
         assert!(
             !is_pinned || std::thread::panicking(),
-            "a thread waits for a change at {} while it keeps a snapshot or a pin, which holds back the garbage of all \
-             threads; drop it first, or use `read_owned`",
+            "wait for a change at {} while this thread is pinned, which holds back the replaced \
+             values of all threads; drop the pin first, or use `read_owned`",
             Location::caller(),
         );
     }

@@ -15,12 +15,12 @@ use core::fmt;
 /// assert_eq!(n, 1);
 /// ```
 #[derive(Debug)]
-#[must_use = "an attempt that has failed is to end: return this"]
+#[must_use = "the attempt has ended: return this error from the closure"]
 pub struct Abort(pub(super) ());
 
 impl fmt::Display for Abort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("this attempt of the transaction is over")
+        f.write_str("the attempt of the transaction has ended; return this error from the closure")
     }
 }
 
@@ -153,13 +153,13 @@ impl<E: fmt::Display> fmt::Display for TxError<E> {
             TxError::Contended { attempts, reasons } => {
                 write!(
                     f,
-                    "all {attempts} attempts of the transaction were lost: {reasons}"
+                    "all {attempts} attempts of the transaction aborted: {reasons}; allow more attempts"
                 )
             }
-            TxError::TimedOut => f.write_str("the deadline of the transaction passed"),
+            TxError::TimedOut => f.write_str("the transaction timed out before it committed; retry, or allow more time"),
             TxError::Aborted(error) => write!(f, "the transaction was aborted: {error}"),
             TxError::RetryWithoutReads => {
-                f.write_str("a transaction that has read nothing would wait for a change for ever")
+                f.write_str("`retry` would block indefinitely: the closure has read no cell that another thread can write")
             }
         }
     }

@@ -63,7 +63,7 @@ impl Task {
                     return Poll::Pending;
                 }
             }
-            State::Ended => panic!("polled after it was ready"),
+            State::Ended => panic!("future polled after it was ready; create a new one"),
         }
         let ended = loop {
             let setback = match self.transaction.attempt(&self.ladder, &mut f, notify) {

@@ -169,7 +169,7 @@ impl Ladder {
     ) -> Result<(), Met> {
         assert!(
             !other.is_of(local.thread()),
-            "a transaction inside the closure of another wants a cell that the outer one owns"
+            "cell is owned by an outer transaction of this thread; pass the outer `Tx` instead of nesting"
         );
         // Inside the closure of another it goes by the age of the elder.
         let rank = self.rank.min(Rank::of_thread(local));

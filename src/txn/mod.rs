@@ -117,7 +117,7 @@ pub fn atomically<'env, R>(f: impl for<'t> FnMut(&mut Tx<'t, 'env>) -> Result<R,
     match Transaction::builder().run_without_limits(f) {
         Ok(result) => result,
         Err(error @ TxError::RetryWithoutReads) => panic!("{error}"),
-        Err(_) => unreachable!("it goes on for ever"),
+        Err(_) => unreachable!("the transaction has no limits"),
     }
 }
 

@@ -71,7 +71,10 @@ impl Transaction {
     /// Panics if `attempts` is 0.
     pub const fn max_attempts(mut self, attempts: u32) -> Self {
         let attempts = NonZeroU32::new(attempts);
-        self.max_attempts = Some(attempts.expect("a transaction needs at least one attempt"));
+        self.max_attempts =
+            Some(attempts.expect(
+                "a transaction needs at least one attempt; pass 1 or more to `max_attempts`",
+            ));
         self
     }
 
