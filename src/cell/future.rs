@@ -33,7 +33,7 @@ impl State {
         mut attempt: impl FnMut(&Patience) -> Result<R, Lost>,
     ) -> Poll<R> {
         let notify = || Notify::Task(context.waker().clone());
-        // This state remains if user code panics below.
+        // `Ended` remains if user code panics below.
         match core::mem::replace(self, State::Ended) {
             State::Tries => {}
             State::Waits(place) => {

@@ -56,7 +56,7 @@ use crate::reclaim;
 /// | [`read_owned`](Self::read_owned) | as `read`, and two additions to a count of its readers |
 /// | a write | one compare-and-swap of a pointer, and one store of a commit timestamp |
 ///
-/// # When to use it
+/// # Which to use
 /// Use a cell for a value that is read far more often than written, or that must be read without
 /// waiting. An atomic is better for a small number, and a `parking_lot::Mutex` for a value that is
 /// mostly written. If you need neither versions nor conditional writes, and readers keep values for

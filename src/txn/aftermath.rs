@@ -10,8 +10,8 @@ use crate::reclaim::{Kind, Local};
 /// What is left to do once the attempt is unpinned.
 #[derive(Default)]
 pub(super) struct Aftermath {
-    /// Those who have waited for what was committed. Out of their queues already: once the attempt is unpinned, a cell
-    /// inside a value may be gone, and another lie there [X8].
+    /// Those who have waited for what was committed. Out of their queues already: once the attempt
+    /// is unpinned, a cell inside a value may be gone, and another lie there [X8].
     pub(super) woken: Woken,
     /// Values that were not written, to be dropped.
     pub(super) unused: Vec<(NonNull<Header>, &'static Kind)>,

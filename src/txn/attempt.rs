@@ -54,7 +54,8 @@ pub(super) struct Attempt<'t> {
     pub(super) log: ManuallyDrop<Box<Log>>,
     pub(super) owner: Option<NonNull<Owner>>,
     pub(super) outlook: Outlook,
-    /// What was read was so at this moment of the clock. `None` while all of it is looked through at each read.
+    /// What was read was so at this moment of the clock. `None` while all of it is looked through
+    /// at each read.
     moment: Option<u64>,
     /// Keeps all that the attempt has seen [R1].
     pub(super) pin: ManuallyDrop<CellPin>,
@@ -193,8 +194,9 @@ impl<'t> Attempt<'t> {
         }
     }
 
-    /// What a cell has that the attempt has not come to before, if the attempt has no age, owns nothing, looks through all
-    /// that it has read at each read, and finds by their words alone that all these cells have it still [X4].
+    /// What a cell has that the attempt has not come to before, if the attempt has no age, owns
+    /// nothing, looks through all that it has read at each read, and finds by their words alone
+    /// that all these cells have it still [X4].
     #[inline(always)]
     fn undisturbed(&self, head: &Head) -> Option<NodeRef<'t>> {
         let entries = &self.log.entries;
@@ -225,8 +227,8 @@ impl<'t> Attempt<'t> {
         if self.ladder.owns(head) {
             return self.claim(cell, found);
         }
-        // What was read before comes before this: a transaction that has not put its node here yet will not overlook
-        // it [X3].
+        // What was read before comes before this: a transaction that has not put its node here yet
+        // will not overlook it [X3].
         load_load_fence();
         let node = self.current_at_moment(head);
         let i = match found {
@@ -248,7 +250,8 @@ impl<'t> Attempt<'t> {
         self.node(self.log.entries[i].seen.expect("it was observed"))
     }
 
-    /// The entry of a cell, and the value that the closure is to see: what it has written itself, or what the cell has.
+    /// The entry of a cell, and the value that the closure is to see: what it has written itself,
+    /// or what the cell has.
     #[inline(always)]
     pub(super) fn value<T: Send + Sync + 'static>(
         &mut self,
@@ -275,14 +278,16 @@ impl<'t> Attempt<'t> {
             return self.observe_first(cell, None);
         };
         let entry = &self.log.entries[i];
-        // What it has written is kept until the attempt is over, also if it is replaced or forgotten.
+        // What it has written is kept until the attempt is over, also if it is replaced or
+        // forgotten.
         match entry.write.or(entry.seen) {
             Some(node) => Ok((i, self.node(node))),
             None => self.observe_first(cell, Some(i)),
         }
     }
 
-    /// What a cell has, and had at the moment at which the attempt reads: who owns it now will commit later.
+    /// What a cell has, and had at the moment at which the attempt reads: who owns it now will
+    /// commit later.
     #[inline(always)]
     fn current_at_moment(&self, head: &Head) -> NodeRef<'t> {
         let node = self.node(head.load().node());
@@ -354,7 +359,8 @@ impl<'t> Attempt<'t> {
         self.look_through()
     }
 
-    /// Owns a cell that the closure has just come to, so that nobody else changes it before the commit [X6].
+    /// Owns a cell that the closure has just come to, so that nobody else changes it before the
+    /// commit [X6].
     #[cold]
     fn claim<T: Send + Sync + 'static>(
         &mut self,
@@ -383,7 +389,8 @@ impl<'t> Attempt<'t> {
                 }
                 break (node.cast::<Header>(), base);
             }
-            // SAFETY: it was not published, so that its one share is ours. A claim has no value to drop.
+            // SAFETY: it was not published, so that its one share is ours. A claim has no value to
+            // drop.
             unsafe { self.local.release_now(node.cast(), Node::<T>::KIND) };
         };
         let i = found.unwrap_or_else(|| self.log.push(head, Node::<T>::KIND, None));
@@ -449,7 +456,8 @@ impl<'t> Attempt<'t> {
         self.log.undo.len()
     }
 
-    /// The alternative is over. If `Some`, what was written in it, after so much had been, is undone.
+    /// The alternative is over. If `Some`, what was written in it, after so much had been, is
+    /// undone.
     pub(super) fn end_alternative(&mut self, undo: Option<usize>) {
         self.log.alternatives -= 1;
         if let Some(before) = undo {

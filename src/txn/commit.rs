@@ -132,7 +132,8 @@ impl<'t> Attempt<'t> {
             if seen.is_some_and(|seen| seen != base) {
                 return Err(self.lose(Loss::Write, Some(head)));
             }
-            // SAFETY: not published yet, so that its header is ours; the closure that has seen its value is over.
+            // SAFETY: not published yet, so that its header is ours; the closure that has seen its
+            // value is over.
             unsafe { node.as_mut() }.place(when, self.node(base));
             if exchange(head, word, node, when) {
                 if word.node() != base {
@@ -155,7 +156,8 @@ impl<'t> Attempt<'t> {
     pub(super) fn give_way(&mut self, other: &Owner, head: &Head) -> Result<(), Abort> {
         match self.ladder.meet(other, self.owner(), self.local) {
             Ok(()) => {
-                // Its thread may be inside of its closure for long: whoever waits for it is notified now [X10].
+                // Its thread may be inside of its closure for long: whoever waits for it is
+                // notified now [X10].
                 if other.rank().is_ranked() && other.status() == Status::Aborted {
                     let woken = &mut self.log.aftermath.woken;
                     woken.take_out_of_owner(other.address());
@@ -261,8 +263,8 @@ impl<'t> Attempt<'t> {
                 let woken = &mut aftermath.woken;
                 woken.take_out(head.address(), header.version());
             }
-            // SAFETY: superseded by the commit, which is this thread's; the node on it is stamped, so that nobody who
-            // pins from now on comes here [X7].
+            // SAFETY: superseded by the commit, which is this thread's; the node on it is stamped,
+            // so that nobody who pins from now on comes here [X7].
             unsafe { self.local.retire(&self.pin, base.cast(), entry.kind) };
         }
         self.retire_owner();
@@ -270,7 +272,8 @@ impl<'t> Attempt<'t> {
 }
 
 impl Entry {
-    /// Puts the write into the cell, upon what was read there. `None`: nothing was, or the cell has something else.
+    /// Puts the write into the cell, upon what was read there. `None`: nothing was, or the cell has
+    /// something else.
     #[inline(always)]
     fn put(&self, when: When) -> Option<Put> {
         let (Some(base), Some(mut node), None) = (self.seen, self.write, self.put) else {
@@ -284,7 +287,8 @@ impl Entry {
         }
         // SAFETY: the attempt has found it, and is pinned since before [R1].
         let upon = unsafe { NodeRef::new(base) };
-        // SAFETY: not published yet, so that its header is ours; the closure that has seen its value is over.
+        // SAFETY: not published yet, so that its header is ours; the closure that has seen its
+        // value is over.
         unsafe { node.as_mut() }.place(when, upon);
         let is_waited = word.is_waited();
         exchange(head, word, node, when).then_some(Put {
@@ -310,7 +314,8 @@ impl Entry {
     }
 }
 
-/// Puts a node into a cell. That of an owner leaves the mark of those who wait until it has committed.
+/// Puts a node into a cell. That of an owner leaves the mark of those who wait until it has
+/// committed.
 #[inline(always)]
 fn exchange(head: &Head, seen: Word, node: NonNull<Header>, when: When) -> bool {
     if when == When::UNSET {

@@ -1,11 +1,11 @@
-//! Why a transaction ends without a commit.
+//! The reasons for which a transaction ends without a commit.
 
 use core::error::Error;
 use core::fmt;
 
-/// The current attempt of a transaction is over: return it from the closure, with `?`.
+/// Ends the current attempt of a transaction when the closure returns it, by `?`.
 ///
-/// A closure that ignores it runs on, but what it does is not committed.
+/// A closure that ignores it continues, but none of its further writes commits.
 ///
 /// # Examples
 /// ```
@@ -26,16 +26,17 @@ impl fmt::Display for Abort {
 
 impl Error for Abort {}
 
-/// What the closure of [`Transaction::try_run`](crate::Transaction::try_run) ends with when it does not commit: the attempt is over, or the
-/// transaction is, for a reason of the caller's.
+/// Ends an attempt, or the whole transaction with an error of the caller.
+///
+/// The closure of [`Transaction::try_run`](crate::Transaction::try_run) returns it.
 ///
 /// # Examples
 /// See [`Transaction::try_run`](crate::Transaction::try_run).
 #[derive(Debug)]
 pub enum TxAbort<E> {
-    /// The attempt is over; the transaction may be tried again.
+    /// The attempt has ended; the transaction may try again.
     Attempt(Abort),
-    /// The transaction is to end with this error.
+    /// The transaction ends with this error.
     Transaction(E),
 }
 
@@ -45,7 +46,7 @@ impl<E> From<Abort> for TxAbort<E> {
     }
 }
 
-/// Turns an error of the caller's into the end of a transaction.
+/// Converts an error of the caller into the end of a transaction.
 ///
 /// # Examples
 /// ```
@@ -62,10 +63,10 @@ impl<E> From<Abort> for TxAbort<E> {
 pub trait OrAbort<R, E> {
     /// Returns the value, or the error as [`TxAbort::Transaction`].
     ///
-    /// An [`Abort`] needs no such call: `?` turns it into [`TxAbort::Attempt`].
+    /// An [`Abort`] needs no such call: `?` converts it into [`TxAbort::Attempt`].
     ///
     /// # Errors
-    /// Returns the error.
+    /// Returns [`TxAbort::Transaction`] with the error, if `self` is an error.
     fn or_abort(self) -> Result<R, TxAbort<E>>;
 }
 
@@ -75,24 +76,26 @@ impl<R, E> OrAbort<R, E> for Result<R, E> {
     }
 }
 
-/// How often attempts were lost, and to what.
+/// Counts the attempts that aborted, by reason.
 ///
 /// # Examples
 /// See [`TxError`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AbortReasons {
-    /// Something that was read had been written by others.
+    /// Another transaction or write changed a cell of the read set.
     pub read_conflicts: u64,
-    /// Something that was to be written after it had been read had been written by others.
+    /// Another transaction or write changed a cell that this transaction had read and would have
+    /// written.
     pub write_conflicts: u64,
-    /// Another transaction, or a write of one cell, that had waited long enough went first; or another transaction owned
-    /// a cell, and the attempt could not wait for it.
+    /// Another transaction, or a write of one cell, that had waited long enough aborted the
+    /// attempt. Also counts attempts that needed a cell of another transaction and could not wait
+    /// for it.
     pub overtaken: u64,
 }
 
 impl AbortReasons {
-    /// All of them.
+    /// Returns the sum of all reasons.
     pub fn total(&self) -> u64 {
         self.read_conflicts + self.write_conflicts + self.overtaken
     }
@@ -112,7 +115,7 @@ impl fmt::Display for AbortReasons {
     }
 }
 
-/// Why a transaction did not commit.
+/// Describes why a transaction did not commit. No cell has been written.
 ///
 /// # Examples
 /// ```
@@ -130,20 +133,20 @@ impl fmt::Display for AbortReasons {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TxError<E = core::convert::Infallible> {
-    /// As many attempts as were allowed were lost to others.
+    /// All allowed attempts aborted.
     Contended {
-        /// How many.
+        /// The number of attempts.
         attempts: u32,
-        /// To what.
+        /// The reasons of the aborts.
         reasons: AbortReasons,
     },
-    /// The deadline passed after an attempt was lost, while the transaction waited for a change, or while another
-    /// transaction owned a cell that it needed.
+    /// The deadline passed after an aborted attempt, while the transaction waited for a change, or
+    /// while another transaction owned a cell that it needed.
     TimedOut,
-    /// The closure said so.
+    /// The closure returned this error.
     Aborted(E),
-    /// The closure retried, and no other thread could end the wait: it had read nothing, or only its own writes and
-    /// cells inside of them.
+    /// The closure retried, and no other thread could end the wait. The closure had read nothing,
+    /// or only its own writes and cells inside of them. Read a cell of the condition first.
     RetryWithoutReads,
 }
 

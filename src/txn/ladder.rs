@@ -56,7 +56,8 @@ pub(super) enum Met {
 /// The losses of one transaction, over all its attempts, and its limits.
 pub(super) struct Ladder {
     pub(super) losses: u32,
-    /// How often a task has ended an attempt to wait for an owner: no loss, but as good a reason to climb.
+    /// How often a task has ended an attempt to wait for an owner: no loss, but as good a reason to
+    /// climb.
     waits: u32,
     pub(super) rank: Rank,
     /// What most transactions never need.
@@ -155,8 +156,8 @@ impl Ladder {
         self.setbacks() >= OWN_ALL_AFTER || beaten.into_iter().any(|at| *at == head.address())
     }
 
-    /// Waits until `other`, which owns a cell that this attempt wants, is decided; or decides it. `Err`: this
-    /// attempt does not wait any longer.
+    /// Waits until `other`, which owns a cell that this attempt wants, is decided; or decides it.
+    /// `Err`: this attempt does not wait any longer.
     ///
     /// # Panics
     /// If `other` is a transaction of this thread, which cannot go on while this one waits.
@@ -230,7 +231,8 @@ mod tests {
         });
     }
 
-    /// An owner with an age, of another thread and older, is waited for as long as the limits allow.
+    /// An owner with an age, of another thread and older, is waited for as long as the limits
+    /// allow.
     #[test]
     fn a_limit_ends_the_wait_for_an_owner() {
         reclaim::with(|local| {

@@ -119,7 +119,8 @@ impl Drop for Attempt<'_> {
     }
 }
 
-/// Puts back what an attempt's own node was put upon, unless somebody has replaced that, who then retires it.
+/// Puts back what an attempt's own node was put upon, unless somebody has replaced that, who then
+/// retires it.
 pub(super) fn restore(
     local: &Local,
     pin: &CellPin,

@@ -1,7 +1,7 @@
 //! What one attempt has read and is to write.
 //!
-//! It is kept from one attempt of a thread to the next, and so names cells and nodes by address; each
-//! address is good for as long as the attempt that has put it there.
+//! It is kept from one attempt of a thread to the next, and so names cells and nodes by address;
+//! each address is good for as long as the attempt that has put it there.
 #![allow(unsafe_code)]
 
 use core::cell::Cell;
@@ -19,8 +19,8 @@ use crate::sync::tuning::{LINEAR_CELLS, OWNERS};
 pub(super) struct Entry {
     pub(super) head: NonNull<Head>,
     pub(super) kind: &'static Kind,
-    /// The node that the attempt relies on: what it has read, or what its own was put upon. `None` if it is only to
-    /// be written.
+    /// The node that the attempt relies on: what it has read, or what its own was put upon. `None`
+    /// if it is only to be written.
     pub(super) seen: Option<NonNull<Header>>,
     /// The attempt's own node, with a value, that is not in the cell yet.
     pub(super) write: Option<NonNull<Header>>,
@@ -61,8 +61,8 @@ pub(super) struct Log {
     index: HashMap<usize, u32, FixedState>,
     /// How many of them have something to write.
     pub(super) writes: usize,
-    /// What entries were to write before they were given something else, and what keeps those values alive. First
-    /// writes are noted inside alternatives only.
+    /// What entries were to write before they were given something else, and what keeps those
+    /// values alive. First writes are noted inside alternatives only.
     pub(super) undo: Vec<(u32, Option<NonNull<Header>>)>,
     /// How many alternatives, one inside the other, may have to be undone.
     pub(super) alternatives: usize,
@@ -129,8 +129,9 @@ impl Log {
             put: None,
         };
         let end = self.entries.as_mut_ptr().wrapping_add(i);
-        // Written where it stays: made elsewhere and moved, it costs more than all the rest of a read.
-        // SAFETY: there is room: for so many from the beginning, and for one more from then on.
+        // Written where it stays: made elsewhere and moved, it costs more than all the rest of a
+        // read. SAFETY: there is room: for so many from the beginning, and for one more from then
+        // on.
         unsafe { end.write(entry) };
         // SAFETY: it was just written.
         unsafe { self.entries.set_len(i + 1) };
@@ -160,7 +161,8 @@ impl Log {
         unsafe { Owners::make(owners, i, owner) }
     }
 
-    /// The owner that was made last is done with: every node of its own has been unlinked or stamped [X1].
+    /// The owner that was made last is done with: every node of its own has been unlinked or
+    /// stamped [X1].
     #[inline]
     pub(super) fn end_owner(&mut self, local: &Local, pin: &CellPin) {
         if self.used_owners == OWNERS {
@@ -218,7 +220,8 @@ thread_local! {
 mod tests {
     use super::*;
 
-    /// A block of owners is for several attempts: each has one of its own, and the last ends the block.
+    /// A block of owners is for several attempts: each has one of its own, and the last ends the
+    /// block.
     #[test]
     fn owners_of_a_block_are_used_once_each() {
         reclaim::with(|local| {
