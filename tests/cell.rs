@@ -111,7 +111,10 @@ fn versions_are_written_and_read() {
         "18446744073709551616",
     ] {
         let error = wrong.parse::<Version>().unwrap_err().to_string();
-        assert!(error.starts_with("a version "), "{wrong:?}: {error}");
+        let is_known = ["invalid version: ", "version out of range: "]
+            .iter()
+            .any(|start| error.starts_with(start));
+        assert!(is_known, "{wrong:?}: {error}");
     }
     // Too long, and no number at all.
     let error = "99999999999999999999999_".parse::<Version>().unwrap_err();

@@ -1,10 +1,10 @@
-//! Which cells this thread drops while an attempt drops its drafts: no write will ever wake those
-//! who wait for them.
+//! The cells that this thread drops while an attempt drops its drafts: no write will ever wake
+//! their waiters.
 //!
-//! A transaction that waits for a change joins the queues of the cells that it has read. A cell
-//! inside a value that the attempt itself was to write is dropped with that value, before the
-//! transaction sleeps, and no other thread has ever reached it [X8]. Such a cell is recognised by
-//! its node, and not by its address: a destructor may move it first.
+//! A transaction that waits for a change joins the queues of the cells that it has read. A draft is
+//! a value that the attempt has recorded. A cell inside a draft is dropped with it, before the
+//! transaction sleeps, and no other thread has ever reached the cell [X8]. Such a cell is
+//! identified by its node, and not by its address, because a destructor may move it first.
 
 use core::cell::{Cell, RefCell};
 use core::ptr::NonNull;

@@ -75,7 +75,8 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// bound the wait.
     ///
     /// # Panics
-    /// The future panics where [`set`](Self::set) does, and if it is future polled after it was ready; create a new one.
+    /// The future panics where [`set`](Self::set) does, and if it is future polled after it was
+    /// ready; create a new one.
     ///
     /// # Cancel safety
     /// Cancel safe: a future that is dropped before it was ready has written nothing. It drops the

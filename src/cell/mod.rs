@@ -139,8 +139,8 @@ pub struct VersionedCell<T: Send + Sync + 'static> {
     value: PhantomData<(T, fn(T) -> T)>,
 }
 
-// A panic in a closure or a clone leaves the value as it was, and nobody changes it in place but by
-// `get_mut`.
+// A panic in a closure or a clone leaves the value as it was, and only `get_mut` changes it in
+// place.
 impl<T: Send + Sync + 'static + RefUnwindSafe> UnwindSafe for VersionedCell<T> {}
 
 impl<T: Send + Sync + 'static> VersionedCell<T> {

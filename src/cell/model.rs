@@ -1,11 +1,11 @@
-//! What a model needs and a user must not have.
+//! Parts that models need and users must not have.
 #![allow(unsafe_code)]
 
 use super::read::pin_cells;
 use super::{NodeRef, VersionedCell, clock};
 use crate::reclaim;
 
-/// A moment between writes: what a snapshot is taken at.
+/// An instant between writes: the timestamp of a snapshot.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct Moment(u64);
@@ -47,7 +47,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         loop {
             let stamp = node.stamp().expect("a current node is stamped");
             match node.header().prev() {
-                // SAFETY: models that take moments reclaim nothing.
+                // SAFETY: models that read at timestamps reclaim nothing.
                 Some(prev) if stamp > moment.0 => node = unsafe { NodeRef::new(prev) },
                 // SAFETY: the cell's node, which has a value.
                 _ => return f(unsafe { node.value() }),

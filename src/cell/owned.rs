@@ -28,12 +28,12 @@ use crate::reclaim;
 /// ```
 pub struct OwnedVersioned<T: Send + Sync + 'static>(NonNull<Header>, PhantomData<T>);
 
-// SAFETY: it shares a `T` between threads, and whoever is last drops it: as `Arc`.
+// SAFETY: it shares a `T` between threads, and the last owner drops it: as `Arc`.
 unsafe impl<T: Send + Sync + 'static> Send for OwnedVersioned<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send + Sync + 'static> Sync for OwnedVersioned<T> {}
 
-// It shows a value and lets nobody change it, again as `Arc`.
+// It lends a value, and no thread can change the value: again as `Arc`.
 impl<T: Send + Sync + 'static + RefUnwindSafe> UnwindSafe for OwnedVersioned<T> {}
 impl<T: Send + Sync + 'static + RefUnwindSafe> RefUnwindSafe for OwnedVersioned<T> {}
 
@@ -67,13 +67,13 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// Returns the value for a write in place, if no [`OwnedVersioned`] shares it.
     pub(super) fn value_mut(&mut self) -> Option<&mut T> {
         let node = self.load().node();
-        // Looked at through a shared reference: others may be using the node and its count.
-        // SAFETY: the current node is the cell's, and alive.
+        // Checked through a shared reference: other threads may be using the node and its count.
+        // SAFETY: the current node belongs to the cell, and is alive.
         if !unsafe { node.as_ref() }.is_unshared() {
             return None;
         }
-        // SAFETY: nobody shares it, and nobody else reads the cell while it is borrowed exclusively
-        // [R3].
+        // SAFETY: there is no other reference, and no other thread reads the cell while it is
+        // borrowed exclusively [R3].
         let node = unsafe { node.cast::<Node<T>>().as_mut() };
         // SAFETY: no transaction touches the cell now, so that its node has a value.
         Some(unsafe { node.write_in_place() })
@@ -86,7 +86,8 @@ impl<T: Send + Sync + 'static> Drop for VersionedCell<T> {
         if word.is_waited() {
             dropped::note(word.node());
         }
-        // Gives up the cell's share of its node: nobody can read it through the cell any more.
+        // Releases the reference of the cell to its node: no thread can read it through the cell
+        // any more.
         drop(OwnedVersioned::<T>(word.node(), PhantomData));
     }
 }
@@ -135,8 +136,8 @@ impl<T: Send + Sync + 'static> OwnedVersioned<T> {
         }
         let node = self.0.cast::<Node<T>>();
         core::mem::forget(self);
-        // SAFETY: the only share was ours, so that nobody else can reach the node [R3]; it was in a
-        // cell of `T`, and so is no claim.
+        // SAFETY: the caller has the only reference, so no other thread can reach the node [R3]. It
+        // was in a cell of `T`, so it is no claim.
         Ok(reclaim::with(|local| unsafe {
             Node::into_value(node, local)
         }))
@@ -151,7 +152,7 @@ impl<T: Send + Sync + 'static> Clone for OwnedVersioned<T> {
 
 impl<T: Send + Sync + 'static> Drop for OwnedVersioned<T> {
     fn drop(&mut self) {
-        // SAFETY: one share of the node was ours, and is given up here [R3].
+        // SAFETY: this value owns one reference to the node, and releases it here [R3].
         reclaim::with(|local| unsafe { local.release_now(self.0.cast(), Node::<T>::KIND) });
     }
 }

@@ -175,7 +175,7 @@ pub struct Versioned<'c, T: Send + Sync + 'static> {
     _value: PhantomData<&'c T>,
 }
 
-// SAFETY: others may look at the value; the pin stays where it is.
+// SAFETY: other threads may only read the value; the pin stays on its thread.
 unsafe impl<T: Send + Sync + 'static> Sync for Versioned<'_, T> {}
 
 impl<T: Send + Sync + 'static> Versioned<'_, T> {
@@ -248,7 +248,7 @@ impl<T: Send + Sync + 'static + fmt::Debug> fmt::Debug for Versioned<'_, T> {
 /// ```
 pub struct VersionedRef<'p, T: Send + Sync + 'static>(NodeRef<'p>, PhantomData<&'p T>);
 
-// SAFETY: others may look at the value; the pin stays where it is, and outlives `'p`.
+// SAFETY: other threads may only read the value; the pin stays on its thread, and outlives `'p`.
 unsafe impl<T: Send + Sync + 'static> Send for VersionedRef<'_, T> {}
 // SAFETY: as above.
 unsafe impl<T: Send + Sync + 'static> Sync for VersionedRef<'_, T> {}

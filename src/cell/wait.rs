@@ -154,9 +154,9 @@ pub(crate) fn enlist(head: &Head, seen: Version, notify: Notify) -> Result<Place
                 if version == seen && head.mark(word).is_err() {
                     continue;
                 }
-                // A transaction that owns the cell commits without touching the word: it looks for
-                // the mark afterwards, and so does the caller for the commit [C5]. A mark that was
-                // there already is there for everybody.
+                // A transaction that owns the cell commits without touching the word. It checks the
+                // mark afterwards, and the caller checks the commit [C5]. A mark that exists
+                // already serves all waiters.
                 store_load_fence();
                 let version = node(word).settle().version();
                 return if version == seen {
@@ -219,7 +219,7 @@ pub(crate) struct Place(Option<Ticket>);
 impl Place {
     /// Replaces the notification. `false`: the previous one has been used.
     pub(crate) fn renew(&self, notify: Notify) -> bool {
-        // What is not used any more is dropped here, after the mutex is released.
+        // An unused notification is dropped here, after the mutex is released.
         self.0
             .is_some_and(|ticket| waiters::renew(ticket, notify).is_ok())
     }

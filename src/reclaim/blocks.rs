@@ -1,10 +1,12 @@
 //! Memory for small nodes, by the block: each node has a cache line for itself.
 //!
-//! A thread that needs slots takes all that are free in one block, if need be in a new one. What it has too many of it gives back,
-//! and all that it has when it ends. A block whose slots are all free goes back to the allocator [R7].
+//! A thread that needs slots takes all that are free in one block, if need be in a new one. What it
+//! has too many of it gives back, and all that it has when it ends. A block whose slots are all
+//! free goes back to the allocator [R7].
 //!
-//! An allocator lays objects of 40 bytes wherever it pleases: in one run each lies across two lines, in the next none
-//! does, and whoever reads what another core has written waits for two lines or for one.
+//! An allocator lays objects of 40 bytes wherever it pleases: in one run each lies across two
+//! lines, in the next none does, and whoever reads what another core has written waits for two
+//! lines or for one.
 #![allow(unsafe_code)]
 
 use core::alloc::Layout;
@@ -167,7 +169,8 @@ mod tests {
 
     use super::*;
 
-    /// Of all slots in `taken`, that are to be given back but for one of each block: the blocks, and those that are kept.
+    /// Of all slots in `taken`, that are to be given back but for one of each block: the blocks,
+    /// and those that are kept.
     fn give_back_but_one(blocks: &Blocks, taken: Vec<Chain>) -> Vec<NonNull<u8>> {
         let mut kept = Vec::new();
         for slots in taken {

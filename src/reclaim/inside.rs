@@ -1,7 +1,8 @@
-//! Debug builds: the closures of transactions that a thread is inside of, and the cells in their logs.
+//! Debug builds: the closures of transactions that a thread is inside of, and the cells in their
+//! logs.
 //!
-//! A direct access to such a cell bypasses the transaction: it reads another moment, or makes the attempt lose. In
-//! debug builds it panics at once. In release builds nothing of this file is left.
+//! A direct access to such a cell bypasses the transaction: it reads another moment, or makes the
+//! attempt lose. In debug builds it panics at once. In release builds nothing of this file is left.
 
 #[cfg(all(debug_assertions, not(any(latchwork_loom, latchwork_shuttle))))]
 mod imp {
@@ -95,8 +96,8 @@ mod imp {
     }
 
     /// # Panics
-    /// Panics if the thread is pinned and about to sleep until a deadline that has not passed: it would hold back all garbage
-    /// meanwhile.
+    /// Panics if the thread is pinned and about to sleep until a deadline that has not passed: it
+    /// would hold back all garbage meanwhile.
     #[track_caller]
     pub(crate) fn check_unpinned(deadline: Option<Instant>) {
         if deadline.is_some_and(|deadline| deadline <= Instant::now()) {

@@ -41,8 +41,8 @@ impl Destructor {
 
 impl Kind {
     /// # Safety
-    /// `release` is right for objects of type `N` that were retired, and runs user code, or panics, only with
-    /// [`Destructor::OfUser`].
+    /// `release` is right for objects of type `N` that were retired, and runs user code, or panics,
+    /// only with [`Destructor::OfUser`].
     pub(crate) const unsafe fn of<N>(
         release: unsafe fn(NonNull<u8>) -> bool,
         destructor: Destructor,
@@ -341,7 +341,8 @@ mod tests {
         }
     }
 
-    /// Of two lists the longer stays where it is: to move it would take as long as it is, under a pin.
+    /// Of two lists the longer stays where it is: to move it would take as long as it is, under a
+    /// pin.
     #[test]
     fn the_fewer_are_moved() {
         for lens in [(10, 1_000), (1_000, 10)] {

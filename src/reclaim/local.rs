@@ -32,8 +32,8 @@ plain_thread_local! {
     static IDENTITY: Identity = Identity::new();
 }
 
-/// What must stay the same while a thread is torn down, when each call of [`with`] makes another `Local`: otherwise
-/// a thread would wait for itself [R9].
+/// What must stay the same while a thread is torn down, when each call of [`with`] makes another
+/// `Local`: otherwise a thread would wait for itself [R9].
 struct Identity {
     /// Objects are being released further up this stack.
     releasing: Cell<bool>,
@@ -63,7 +63,8 @@ pub(crate) struct Local {
     tidy_at: Cell<usize>,
     /// Too much waits for pins: others should run, and unpin [R6].
     owes_way: Cell<bool>,
-    /// How many objects were retired before those in `fresh`, and how many before the last write that released some.
+    /// How many objects were retired before those in `fresh`, and how many before the last write
+    /// that released some.
     retired: Cell<usize>,
     paid: Cell<usize>,
     /// The address of its thread's [`Identity`].
@@ -76,8 +77,8 @@ pub(crate) struct Local {
 /// More objects than `fresh` ever has.
 const NEVER: usize = usize::MAX;
 
-/// Calls `f` with what this thread keeps. A thread that is being torn down may have lost it: then `f`
-/// gets one for itself, whose garbage is left to others at once. Its [`Identity`] stays.
+/// Calls `f` with what this thread keeps. A thread that is being torn down may have lost it: then
+/// `f` gets one for itself, whose garbage is left to others at once. Its [`Identity`] stays.
 #[inline(always)]
 pub(crate) fn with<R>(f: impl FnOnce(&Local) -> R) -> R {
     let own;
@@ -154,8 +155,8 @@ impl Local {
         self.nodes.take(const { layout::<N>() }).cast()
     }
 
-    /// Keeps the memory of an object that has been dropped where it lay. No object is moved out of its memory
-    /// to be dropped: it may be larger than the stack of the thread that drops it [R8].
+    /// Keeps the memory of an object that has been dropped where it lay. No object is moved out of
+    /// its memory to be dropped: it may be larger than the stack of the thread that drops it [R8].
     ///
     /// # Safety
     /// `object` came from `allocate` or `reserve`, on any thread, and no thread uses it again.
@@ -191,8 +192,8 @@ impl Local {
     /// Releases `object` by `kind` once nobody can see it. Runs no user code.
     ///
     /// # Safety
-    /// `object` came from `allocate`, is of this kind and may change threads, is unlinked, and is retired this once; `pin` is this
-    /// thread's [R1].
+    /// `object` came from `allocate`, is of this kind and may change threads, is unlinked, and is
+    /// retired this once; `pin` is this thread's [R1].
     #[inline]
     pub(crate) unsafe fn retire(&self, pin: &CellPin, object: NonNull<u8>, kind: &'static Kind) {
         if self.fresh.push(Retired { object, kind }) {
@@ -270,7 +271,8 @@ impl Local {
             self.owes_way.set(false);
         }
         if IDENTITY.with(|identity| identity.releasing.get()) {
-            // Inside a destructor: who called it, or the next write outside, releases for this one too.
+            // Inside a destructor: who called it, or the next write outside, releases for this one
+            // too.
             return;
         }
         self.tidy_at.set(self.fresh.len() + RELEASE_AFTER);
@@ -332,9 +334,9 @@ impl Local {
 
     /// Reclaims whatever no pin holds back, of this thread and of those that have ended.
     pub(crate) fn flush(&self) {
-        // Each turn runs but a few of what all threads have deferred. So on while it helps: a ticket's period
-        // needs two epochs, and one more for what was retired behind the ticket; the tickets of others
-        // may stand before it.
+        // Each turn runs but a few of what all threads have deferred. So on while it helps: a
+        // ticket's period needs two epochs, and one more for what was retired behind the ticket;
+        // the tickets of others may stand before it.
         let (mut least, mut in_vain) = (usize::MAX, 0);
         while in_vain < 4 + self.shared.threads() / 4 {
             let pin = self.pin();
@@ -394,8 +396,8 @@ mod tests {
     use super::*;
     use crate::VersionedCell;
 
-    /// Too much waits for a pin of another thread: the next write lets others run, and for as long as its own thread is pinned
-    /// none does [R6].
+    /// Too much waits for a pin of another thread: the next write lets others run, and for as long
+    /// as its own thread is pinned none does [R6].
     #[test]
     fn who_has_too_much_garbage_gives_way_when_unpinned() {
         let (is_pinned, pinned) = channel();

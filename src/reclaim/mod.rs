@@ -1,14 +1,16 @@
-//! When memory that others may still read is freed or used again: a thin layer over crossbeam-epoch.
+//! When memory that others may still read is freed or used again: a thin layer over
+//! crossbeam-epoch.
 //!
 //! A thread that follows a pointer out of a shared word holds a pin from before it loads the
 //! word until after its last access. Whoever unlinks an object retires it, once; nobody
 //! touches it before every pin that could have seen it is gone.
 //!
 //! There are two domains, since whatever is retired waits for every pin of its domain:
-//! - [`Domain`], of the lock table, where nothing that is retired runs user code, and no pin is held while a
-//!   thread spins, parks or runs user code: garbage waits for running threads only.
+//! - [`Domain`], of the lock table, where nothing that is retired runs user code, and no pin is
+//!   held while a thread spins, parks or runs user code: garbage waits for running threads only.
 //! - [`Local`], of cells, whose pins users hold as long as they please, and whose values have
-//!   destructors. What a thread retires comes back to it and is used again. PROTOCOL.md has the rules.
+//!   destructors. What a thread retires comes back to it and is used again. PROTOCOL.md has the
+//!   rules.
 
 mod blocks;
 mod chain;

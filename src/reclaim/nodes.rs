@@ -1,7 +1,7 @@
 //! Memory for nodes: each thread keeps what it has freed, by size, and uses it again.
 //!
-//! What a cell replaces comes back to the thread that replaced it [R4], so that a writer in its stride
-//! touches neither the allocator nor another thread's memory.
+//! What a cell replaces comes back to the thread that replaced it [R4], so that a writer in its
+//! stride touches neither the allocator nor another thread's memory.
 #![allow(unsafe_code)]
 
 use core::alloc::Layout;
@@ -50,7 +50,8 @@ const fn class(layout: Layout) -> Option<usize> {
     }
 }
 
-/// The layout of an object's memory, which has an address of its own although the object may have no size.
+/// The layout of an object's memory, which has an address of its own although the object may have
+/// no size.
 pub(super) const fn layout<N>() -> Layout {
     let layout = Layout::new::<N>();
     if layout.size() > 0 {

@@ -1,15 +1,15 @@
 //! A thread's membership in the domain of cells: pins, and what runs once a grace period is over.
 //!
-//! A grace period is over when every pin that was there at its start is gone. Under loom a model chooses
-//! between crossbeam-epoch (models of reclamation) and a period that ends with the execution
-//! (exhaustive models of what is built upon it).
+//! A grace period is over when every pin that was there at its start is gone. Under loom a model
+//! chooses between crossbeam-epoch (models of reclamation) and a period that ends with the
+//! execution (exhaustive models of what is built upon it).
 
 #[cfg(not(latchwork_loom))]
 mod imp {
     use crossbeam_epoch::{Collector, Guard, LocalHandle};
 
-    /// The collector of cells. The lock table has another: what is deferred here waits for pins that
-    /// users hold as long as they please.
+    /// The collector of cells. The lock table has another: what is deferred here waits for pins
+    /// that users hold as long as they please.
     #[derive(Debug, Default)]
     pub(crate) struct Epochs(Collector);
 
@@ -46,8 +46,8 @@ mod imp {
             unsafe { self.0.defer_unchecked(f) }
         }
 
-        /// Hands over what this thread has deferred, moves the epoch on if no pin is in the way, and runs
-        /// what is due.
+        /// Hands over what this thread has deferred, moves the epoch on if no pin is in the way,
+        /// and runs what is due.
         pub(crate) fn advance(&self) {
             self.0.flush();
         }

@@ -1,9 +1,9 @@
 //! A pin, and where retired objects wait.
 //!
-//! Three domains share these names. A real build has one collector of its own. Under
-//! loom a model chooses between a bin that frees at the end of an execution (exhaustive models of our own
-//! algorithm) and a collector of its own (models of reclamation). Under shuttle all tasks share
-//! one OS thread, so each pin registers with the table's own collector.
+//! Three domains share these names. A real build has one collector of its own. Under loom a model
+//! chooses between a bin that frees at the end of an execution (exhaustive models of our own
+//! algorithm) and a collector of its own (models of reclamation). Under shuttle all tasks share one
+//! OS thread, so each pin registers with the table's own collector.
 #![allow(unsafe_code)]
 
 #[cfg(not(any(latchwork_loom, latchwork_shuttle)))]
@@ -13,7 +13,8 @@ mod imp {
     use crossbeam_epoch::{Collector, LocalHandle};
 
     /// Our own, and not the one that all users of crossbeam-epoch share: to pin is to run what is
-    /// deferred, which there may be anybody's code, and what we retire would wait for anybody's pins.
+    /// deferred, which there may be anybody's code, and what we retire would wait for anybody's
+    /// pins.
     static COLLECTOR: LazyLock<Collector> = LazyLock::new(Collector::new);
 
     thread_local! {

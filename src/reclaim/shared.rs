@@ -21,8 +21,8 @@ pub(super) struct Shared {
 /// What threads that have ended have left.
 #[derive(Debug, Default)]
 struct Orphans {
-    /// Nobody can see them any more. None of these is ever moved into another that is long: a thread may leave millions, and
-    /// whoever comes by is in the middle of a pin.
+    /// Nobody can see them any more. None of these is ever moved into another that is long: a
+    /// thread may leave millions, and whoever comes by is in the middle of a pin.
     stages: Vec<Stage>,
     /// How many threads have ended whose objects still wait for pins.
     leaving: usize,
@@ -33,7 +33,8 @@ struct Orphans {
 pub(super) struct Record {
     objects: Counter,
     bytes: Counter,
-    /// Nanoseconds from the birth of `Shared` to the moment from which on the oldest objects wait; 0 if none do.
+    /// Nanoseconds from the birth of `Shared` to the moment from which on the oldest objects wait;
+    /// 0 if none do.
     since: Counter,
 }
 

@@ -1,7 +1,7 @@
-//! What one attempt has read and is to write.
+//! The read set and the write set of one attempt.
 //!
-//! It is kept from one attempt of a thread to the next, and so names cells and nodes by address;
-//! each address is good for as long as the attempt that has put it there.
+//! A thread keeps its log from one attempt to the next. So the log names cells and nodes by
+//! address. Each address is valid for the attempt that has stored it.
 #![allow(unsafe_code)]
 
 use core::cell::Cell;
@@ -19,8 +19,8 @@ use crate::sync::tuning::{LINEAR_CELLS, OWNERS};
 pub(super) struct Entry {
     pub(super) head: NonNull<Head>,
     pub(super) kind: &'static Kind,
-    /// The node that the attempt relies on: what it has read, or what its own was put upon. `None`
-    /// if it is only to be written.
+    /// The node on which the attempt relies: the one that it has read, or the previous node of its
+    /// own. `None` if the cell is only written.
     pub(super) seen: Option<NonNull<Header>>,
     /// The attempt's own node, with a value, that is not in the cell yet.
     pub(super) write: Option<NonNull<Header>>,
@@ -46,11 +46,11 @@ impl Entry {
         self.head == NonNull::from(head) && self.write.is_none()
     }
 
-    /// The attempt's own node in the cell, if there is one, and what it was put upon.
+    /// Returns the attempt's own node in the cell, if there is one, and the previous node.
     #[inline]
     pub(super) fn take_put(&mut self) -> Option<(NonNull<Header>, NonNull<Header>)> {
         let put = self.put.take()?;
-        Some((put, self.seen.expect("an own node is put upon another")))
+        Some((put, self.seen.expect("an own node has a previous one")))
     }
 }
 
@@ -61,15 +61,15 @@ pub(super) struct Log {
     index: HashMap<usize, u32, FixedState>,
     /// How many of them have something to write.
     pub(super) writes: usize,
-    /// What entries were to write before they were given something else, and what keeps those
-    /// values alive. First writes are noted inside alternatives only.
+    /// The earlier writes of entries that were written again, which keeps those values alive. First
+    /// writes are recorded inside alternatives only.
     pub(super) undo: Vec<(u32, Option<NonNull<Header>>)>,
     /// How many alternatives, one inside the other, may have to be undone.
     pub(super) alternatives: usize,
-    /// Where writes go, while they are put there, if they are more than two.
+    /// The order in which more than two writes are installed.
     pub(super) order: Vec<u32>,
     pub(super) aftermath: Aftermath,
-    /// What the thread went by before the attempt, if that has an age.
+    /// The rank of the thread before the attempt, if it has an age.
     pub(super) outer: Rank,
     owners: Option<NonNull<Owners>>,
     used_owners: usize,

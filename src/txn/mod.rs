@@ -583,7 +583,7 @@ impl<'t, 'env: 't> Tx<'t, 'env> {
         let before = self.attempt.begin_alternative();
         let undo = Undo { tx: self, before };
         let result = f(undo.tx);
-        // Also if it has ignored an `Abort`.
+        // This includes an alternative that has ignored an `Abort`.
         if result.is_ok() && undo.tx.attempt.check_running().is_ok() {
             undo.keep();
         }

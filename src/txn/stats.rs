@@ -24,7 +24,7 @@ static TOTALS: Totals = Totals {
     overtaken: Counter::new(),
 };
 
-// Plain, under a checker too: no algorithm reads it.
+// A plain mutex, including under a checker: no algorithm reads it.
 static LABELS: Mutex<BTreeMap<&'static str, LabelStats>> = Mutex::new(BTreeMap::new());
 
 /// Counts how the transactions of one [label](crate::Transaction::label) have ended.
