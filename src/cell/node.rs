@@ -3,7 +3,7 @@
 //! # Fields
 //! | field | written | read |
 //! |---|---|---|
-//! | `version`, `prev`, `value` | only before the node is published [C1] | pinned, or by a reference |
+//! | `version`, `prev`, `value` | before the node is published [C1] | pinned, or by a reference |
 //! | `when` | from unset or owned to a stamp, by any thread [C4] | the same |
 //! | `shares` | by owned references, and by the release of the node [R3] | the same |
 //!

@@ -43,8 +43,8 @@ impl Patience {
         }
     }
 
-    /// Decides about a transaction that owns the cell: either aborts it, or returns `Err`, and
-    /// the caller backs off. An escalated transaction is not aborted, unless the caller is inside the
+    /// Decides about a transaction that owns the cell: either aborts it, or returns `Err`, and the
+    /// caller backs off. An escalated transaction is not aborted, unless the caller is inside the
     /// closure of an older one [X6].
     ///
     /// # Panics

@@ -65,7 +65,7 @@ impl From<Version> for u64 {
     }
 }
 
-/// Why a text is not a [`Version`].
+/// Describes why a text is not a [`Version`].
 ///
 /// # Examples
 /// ```
@@ -95,12 +95,13 @@ impl core::error::Error for ParseVersionError {}
 impl FromStr for Version {
     type Err = ParseVersionError;
 
-    /// Reads what [`Display`](fmt::Display) writes: decimal digits and nothing else.
+    /// Parses the output of [`Display`](fmt::Display): decimal digits and nothing else.
     ///
     /// # Errors
-    /// If there is anything else, or the number has more than 64 bits.
+    /// Returns a [`ParseVersionError`] if the text has any other character, is empty, or has a
+    /// number of more than 64 bits.
     fn from_str(text: &str) -> Result<Self, ParseVersionError> {
-        // Looked at whole: the number is read only as far as it fits.
+        // The whole text is checked: `parse` reads a number only as far as it fits.
         if !text.bytes().all(|byte| byte.is_ascii_digit()) && !planted("version with a sign") {
             return Err(ParseVersionError(Problem::NotANumber));
         }

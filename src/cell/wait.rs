@@ -1,4 +1,4 @@
-//! Waiting for a write.
+//! Waits for a write of a cell.
 #![allow(unsafe_code)]
 
 use core::fmt;
@@ -112,8 +112,8 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// The future panics if it is polled inside the closure of a transaction that owns this cell.
     ///
     /// # Cancel safety
-    /// Cancel safe: a future that is dropped leaves no waiter behind. The next call with the same
-    /// `seen` returns each write that happened in between.
+    /// Cancel safe: a future that is dropped leaves no waiter behind. A later call with the same
+    /// `seen` misses no write.
     ///
     /// # Examples
     /// ```
@@ -276,7 +276,7 @@ impl<T: Send + Sync + 'static> Future for ChangedFuture<'_, T> {
             if known.will_wake(waker) {
                 return Poll::Pending;
             }
-            // Both are cloned before either is stored, for a clone may panic: then the cell must
+            // Both are cloned before either is stored, because a clone may panic. Then the cell must
             // not have one waker, and this future believe in the other.
             let (stored, mut compared) = (Notify::Task(waker.clone()), waker.clone());
             let renewed = waiters::renew(*ticket, stored);

@@ -1,4 +1,4 @@
-//! Replacing the value of a cell.
+//! Writes, which replace the value of a cell.
 #![allow(unsafe_code)]
 
 use core::ptr::NonNull;

@@ -1,8 +1,9 @@
 //! Debug builds: the closures of transactions that a thread is inside of, and the cells in their
 //! logs.
 //!
-//! A direct access to such a cell bypasses the transaction: it reads another moment, or makes the
-//! attempt lose. In debug builds it panics at once. In release builds nothing of this file is left.
+//! A direct access to such a cell bypasses the transaction: a read returns the value of another
+//! instant, and a write aborts the attempt. In debug builds it panics at once. In release builds
+//! this file has no effect.
 
 #[cfg(all(debug_assertions, not(any(latchwork_loom, latchwork_shuttle))))]
 mod imp {
@@ -21,7 +22,7 @@ mod imp {
     }
 
     std::thread_local! {
-        /// The innermost closure. It has no destructor: whoever enters a closure leaves it.
+        /// The innermost closure. It has no destructor: a thread that enters a closure leaves it.
         static INNERMOST: Cell<core::mem::ManuallyDrop<Option<Rc<Closure>>>> =
             const { Cell::new(core::mem::ManuallyDrop::new(None)) };
     }
@@ -96,8 +97,8 @@ mod imp {
     }
 
     /// # Panics
-    /// Panics if the thread is pinned and about to sleep until a deadline that has not passed: it
-    /// would hold back all garbage meanwhile.
+    /// Panics if the thread is pinned and would sleep until a deadline that has not passed: it
+    /// would hold back all garbage.
     #[track_caller]
     pub(crate) fn check_unpinned(deadline: Option<Instant>) {
         if deadline.is_some_and(|deadline| deadline <= Instant::now()) {

@@ -129,9 +129,8 @@ impl Log {
             put: None,
         };
         let end = self.entries.as_mut_ptr().wrapping_add(i);
-        // Written where it stays: made elsewhere and moved, it costs more than all the rest of a
-        // read. SAFETY: there is room: for so many from the beginning, and for one more from then
-        // on.
+        // Written in place: a move costs more than all the rest of a read.
+        // SAFETY: there is room: for so many from the beginning, and for one more from then on.
         unsafe { end.write(entry) };
         // SAFETY: it was just written.
         unsafe { self.entries.set_len(i + 1) };
