@@ -4,6 +4,7 @@ mod common;
 #[path = "async/runtimes.rs"]
 mod runtimes;
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
@@ -146,7 +147,6 @@ fn ten_thousand_tasks_take_turns_in_the_order_in_which_they_came() {
     const TASKS: usize = 10_000;
     let _dog = watchdog("ten_thousand_tasks_take_turns_in_the_order_in_which_they_came");
     for (name, run) in RUNTIMES {
-        // Under `Eventual`, too, as long as nobody comes who could barge.
         for fairness in POLICIES {
             let (table, fresh) = shared_table(fairness);
             let order = Arc::new(Mutex::new(Vec::new()));
@@ -166,7 +166,17 @@ fn ten_thousand_tasks_take_turns_in_the_order_in_which_they_came() {
             tasks.push(Box::pin(async move { drop(guard) }));
             run(tasks);
             let order = order.lock().expect("nobody panics");
-            assert!(order.iter().copied().eq(0..TASKS), "{name}, {fairness:?}");
+            match fairness {
+                // A task that is polled while the key is free acquires it out of turn [M15], and bypasses the head
+                // at most 64 times [M7].
+                Fairness::Eventual => {
+                    let all: BTreeSet<usize> = order.iter().copied().collect();
+                    assert!(order.len() == TASKS && all.len() == TASKS, "{name}");
+                    let head = order.iter().position(|&task| task == 0);
+                    assert!(head <= Some(64), "{name}: {head:?}");
+                }
+                _ => assert!(order.iter().copied().eq(0..TASKS), "{name}, {fairness:?}"),
+            }
             assert_as_new(&table, fresh);
         }
     }

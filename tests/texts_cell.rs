@@ -13,7 +13,8 @@ use latchwork::{RetryPolicy, Transaction, TxError, VersionedCell, atomically};
 const OWNED: &str = "cell is owned by a running transaction of this thread; access it through `Tx`";
 const RETRY_WITHOUT_READS: &str =
     "`retry` would block indefinitely: the closure has read no cell that another thread can write";
-const POLLED: &str = "future polled after it was ready; create a new one";
+const POLLED: &str =
+    "future polled after it was ready, or after a poll that panicked; create a new one";
 
 /// Returns the message of the panic of `f`.
 fn message(f: impl FnOnce()) -> String {

@@ -42,7 +42,9 @@ impl State {
                     return Poll::Pending;
                 }
             }
-            State::Ended => panic!("future polled after it was ready; create a new one"),
+            State::Ended => panic!(
+                "future polled after it was ready, or after a poll that panicked; create a new one"
+            ),
         }
         let mut patience = Patience::new();
         loop {

@@ -63,7 +63,9 @@ impl Task {
                     return Poll::Pending;
                 }
             }
-            State::Ended => panic!("future polled after it was ready; create a new one"),
+            State::Ended => panic!(
+                "future polled after it was ready, or after a poll that panicked; create a new one"
+            ),
         }
         let ended = loop {
             let setback = match self.transaction.attempt(&self.ladder, &mut f, notify) {
