@@ -23,9 +23,9 @@ thread_local! {
     static WATCHES: Cell<usize> = Cell::new(0);
 }
 
-/// A cell is dropped that has the mark of waiters. A thread that is being torn down may have no
-/// list any more: then nothing is noted, and a transaction of its destructors that waits for such a
-/// cell relies on its deadline.
+/// Records the drop of a cell that has the mark of waiters. A thread that is being torn down may
+/// have no list any more, and then records nothing. A transaction of its destructors that waits for
+/// such a cell relies on its deadline.
 #[cold]
 pub(super) fn note(node: NonNull<Header>) {
     let is_watched = WATCHES.try_with(|watches| watches.get() > 0);

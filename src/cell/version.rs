@@ -8,11 +8,13 @@ use crate::sync::planted;
 
 /// Counts the committed writes of one [`VersionedCell`](crate::VersionedCell).
 ///
-/// Each write adds one, and no number is used twice, so a version is an entity tag: as text it is
-/// the decimal number, which [`FromStr`] reads back. Versions of different cells are unrelated: two
-/// cells that were written equally often have versions that compare equal, whatever their values.
-/// Store the identity of the cell beside its version where they could be confused. With the feature
-/// `serde` it is serialised as the number.
+/// Each write adds one, and no number is used twice, so a version can serve as an entity tag. As
+/// text it is a decimal number, which [`FromStr`] parses. With the feature `serde` it is serialised
+/// as the number.
+///
+/// Versions of different cells are unrelated. Two cells that were written equally often have equal
+/// versions, whatever their values. Store the identity of the cell beside its version where they
+/// could be confused.
 ///
 /// # Examples
 /// ```

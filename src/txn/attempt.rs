@@ -194,9 +194,9 @@ impl<'t> Attempt<'t> {
         }
     }
 
-    /// Returns the state of a cell that is not in the log, by the fast path. It requires that the
-    /// attempt has no age, owns nothing, validates all reads at each read, and finds by their words
-    /// alone that all these reads are still current [X4].
+    /// Returns the state of a cell that is not in the log, by the fast path. The attempt must have
+    /// no age, own nothing, and validate all reads at each read. The words of the cells alone must
+    /// show that these reads are still current [X4].
     #[inline(always)]
     fn undisturbed(&self, head: &Head) -> Option<NodeRef<'t>> {
         let entries = &self.log.entries;
@@ -312,7 +312,7 @@ impl<'t> Attempt<'t> {
         }
     }
 
-    /// Makes sure that all that was read was so at one moment, when `newest` was [X4].
+    /// Ensures that all reads were current at one instant, at which `newest` was [X4].
     fn stay_consistent(&mut self, newest: NodeRef<'t>) -> Result<(), Abort> {
         match self.moment {
             None if self.log.entries.len() <= LINEAR_CELLS => self.look_through()?,

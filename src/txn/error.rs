@@ -119,12 +119,12 @@ impl fmt::Display for AbortReasons {
 ///
 /// # Examples
 /// ```
-/// use latchwork::{Transaction, TxError, VersionedCell};
+/// use latchwork::{Transaction, TxError, VersionedCell, atomically};
 ///
 /// let cell = VersionedCell::new(0);
 /// let result = Transaction::builder().max_attempts(3).run(|tx| {
 ///     let n = *tx.read(&cell)?;
-///     cell.set(n + 1); // somebody always writes in between
+///     atomically(|other| other.set(&cell, n + 1)); // a conflicting write in every attempt
 ///     tx.set(&cell, n)
 /// });
 /// let Err(TxError::Contended { attempts, reasons }) = result else { panic!() };

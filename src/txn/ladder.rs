@@ -38,7 +38,7 @@ impl AbortReasons {
 pub(super) enum OnOwner {
     /// Waits until the owner is decided, or the deadline has passed.
     Wait,
-    /// Counts as lost after a short spin.
+    /// The attempt counts as aborted after a short spin.
     Lose,
     /// Ends after a short spin, and has the end of the owner notify the task.
     Notify,
@@ -72,11 +72,11 @@ pub(super) struct Ladder {
 #[derive(Default)]
 struct History {
     reasons: AbortReasons,
-    /// Addresses of the cells that attempts were lost at.
+    /// Addresses of the cells at which attempts aborted.
     beaten: Vec<usize>,
 }
 
-/// That of a transaction that has not lost yet.
+/// The state of a transaction that has not aborted yet.
 pub(super) static FIRST: Ladder = Ladder::new(None, OnOwner::Wait);
 
 impl Ladder {
@@ -97,7 +97,7 @@ impl Ladder {
         Ladder::new(self.deadline, self.on_owner)
     }
 
-    /// An attempt was lost at the cell of this address, if at one.
+    /// Records an aborted attempt, and the address of the cell, if it conflicted at one.
     #[cold]
     pub(super) fn lose(&mut self, loss: Loss, at: Option<usize>) {
         self.losses = self.losses.saturating_add(1);
@@ -127,7 +127,7 @@ impl Ladder {
         }
     }
 
-    /// Why attempts were lost.
+    /// The reasons for which attempts aborted.
     pub(super) fn reasons(&self) -> AbortReasons {
         self.history
             .as_ref()
