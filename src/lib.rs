@@ -1,28 +1,45 @@
-//! In-process concurrency control.
+//! In-process concurrency control: locks by key, versioned values, transactions and snapshots.
 //!
-//! | | for |
+//! # Overview
+//! The crate has two halves. A *lock* makes a thread or task wait; an *optimistic* primitive lets
+//! it proceed and validates at the end.
+//!
+//! | locks | purpose |
 //! |---|---|
-//! | [`LockTable`] | locks by key: any key of a type, without registering it, at the price of a bare mutex |
-//! | [`Session`] | many keys, taken as one goes and given back together; deadlocks are found and reported |
-//! | [`SingleFlight`] | one computation for all callers that ask for one key at once |
-//! | [`VersionedCell`] | a value that is read without waiting and replaced as a whole, with a version for optimistic writes |
+//! | [`LockTable`] | locks by key, for keys that need no registration |
+//! | [`Session`] | many keys, acquired one by one, with detection of deadlocks |
+//! | [`SingleFlight`] | one computation for all concurrent callers of a key |
 //! | [`FencedCell`] | a value that only the newest holder of a lock can write |
-//! | [`atomically`], [`Transaction`] | changing several cells at one moment, and waiting for what they say |
-//! | [`snapshot`] | reading any number of cells at one instant, without a retry |
-//! | [`OrderedMutex`], [`ordered::checked`] | locks that are taken in one order: checked by the compiler, or learned at run time |
-//! | [`OptimisticLatch`], [`Coupled`] | structures that many threads walk through: reads that take no lock, hand-over-hand, and nodes removed under readers |
+//! | [`OrderedMutex`] | locks with an order that the compiler checks |
+//! | [`ordered::checked`] | locks whose order is learned and checked at run time |
+//!
+//! | optimistic | purpose |
+//! |---|---|
+//! | [`VersionedCell`] | a value that is read without waiting, with conditional writes |
+//! | [`atomically`], [`Transaction`] | changes of several cells that become visible together |
+//! | [`snapshot`] | reads of any number of cells as of one instant, without a retry |
+//! | [`OptimisticLatch`], [`Coupled`] | traversal of lists and trees with optimistic reads |
+//!
+//! The modules [`table`], [`session`], [`cell`], [`txn`], [`ordered`] and [`latch`] contain all
+//! types. The root of the crate exports the most common ones again. The [guide](docs) has a
+//! [tutorial](docs::guide), [recipes](docs::how_to) and a [glossary](docs::glossary).
+//!
+//! # Quick start
+//! A lock by key excludes other holders of this key only. The table stores nothing for a free key:
 //!
 //! ```
 //! use latchwork::{LockTable, Mode};
 //!
 //! let table: LockTable<str> = LockTable::new();
-//! let guard = table.lock("user:42"); // blocks until nobody else holds this key
+//! let guard = table.lock("user:42"); // blocks until no other thread holds this key
 //! assert!(table.try_lock("user:42").is_none());
 //! let set = table.lock_all([("user:1", Mode::Exclusive), ("user:2", Mode::Shared)]);
 //! assert_eq!(table.locked_count(), 3);
 //! drop((guard, set));
 //! assert_eq!(table.locked_count(), 0);
 //! ```
+//!
+//! A transaction changes several cells together, and a snapshot reads them as of one instant:
 //!
 //! ```
 //! use latchwork::{VersionedCell, atomically, snapshot};
@@ -33,11 +50,103 @@
 //!     tx.update(&accounts[1], |balance| balance + 30)
 //! });
 //! let total: i32 = snapshot(|s| accounts.iter().map(|account| *s.read(account)).sum());
-//! assert_eq!(total, 100);
+//! assert_eq!(total, 100); // holds even while other threads write
 //! ```
 //!
-//! When to use which is in [`docs::optimistic`] and [`docs::locks`]. How it works, and why it is right, stands in the `PROTOCOL.md` of each folder of the source; each rule there
-//! names the model or test that checks it.
+//! A conditional write fails if another thread has written the cell since the read:
+//!
+//! ```
+//! use latchwork::VersionedCell;
+//!
+//! let page = VersionedCell::new("draft");
+//! let version = page.version(); // an entity tag
+//! page.set("edited by another client");
+//! let conflict = page.compare_and_set(version, "final").unwrap_err();
+//! assert_eq!((conflict.current.get(), conflict.value), (1, "final"));
+//! ```
+//!
+//! [The tutorial](docs::guide) builds one program from a mutex around a map to sessions.
+//!
+//! # Choosing
+//! - Lock a key if the work has side effects, does I/O, or takes long: [`LockTable`].
+//! - Lock several keys at once if they are known at the start: [`LockTable::lock_all`].
+//! - Use a [`Session`] if the keys become known one by one.
+//! - Use a [`VersionedCell`] for a value that is read often and replaced as a whole.
+//! - Use [`atomically`] if several values must change together, and [`snapshot`] to read them.
+//! - Use [`ordered`] locks if the set of locks is fixed.
+//! - Use [`latch`] to build a list or a tree with many readers.
+//!
+//! [`docs::choosing`] has the full table and names
+//! [the cases for other crates](docs::choosing#when-not-to-use-it). [`docs::optimistic`] compares
+//! locks with optimistic access, and [`docs::locks`] compares the strategies against deadlock.
+//!
+//! # Guarantees
+//! - A key has one exclusive holder or any number of shared holders.
+//! - At most 64 acquisitions overtake the longest-waiting waiter, or none under
+//!   [`Fairness::Fifo`].
+//! - A read of a cell never waits and never retries. Versions are dense and never reused.
+//! - Transactions are strictly serialisable, and no closure sees an inconsistent state.
+//! - A transaction that repeatedly aborts escalates, and eventually commits.
+//! - A snapshot never fails, never restarts and never waits for a writer.
+//! - Deadlocks among sessions are detected and reported, without false positives.
+//! - A closure that panics changes no cell, and a dropped future leaves no waiter behind.
+//!
+//! [`docs::guarantees`] lists every guarantee with its conditions, and names the protocol, model or
+//! test that checks it. [`docs::internals`] contains the protocols.
+//!
+//! # Async
+//! Every `async` method works on any executor, starts no thread, and can be cancelled by dropping
+//! its future. `lock`, `lock_all`, `wait_changed`, [`Session::lock`](session::Session::lock) and a
+//! transaction that retries block the thread. A write of a cell blocks while an escalated
+//! transaction owns it. On a current-thread runtime these calls can hang indefinitely, because the
+//! holder never runs. Tasks must use these forms instead:
+//!
+//! | in a thread | in a task |
+//! |---|---|
+//! | [`LockTable::lock`] | [`lock_async`](LockTable::lock_async) |
+//! | [`LockTable::lock_all`] | [`lock_all_async`](LockTable::lock_all_async) |
+//! | [`Session::lock`](session::Session::lock) | [`lock_async`](session::Session::lock_async) |
+//! | [`VersionedCell::set`] | [`set_async`](VersionedCell::set_async) |
+//! | [`VersionedCell::wait_changed`] | [`changed`](VersionedCell::changed) |
+//! | [`Transaction::run`] | [`run_async`](Transaction::run_async) |
+//!
+//! A future that is ready at once does not yield to its executor: see [`docs::tasks`]. The table of
+//! all calls that block is in
+//! [What blocks an executor](docs::limitations#what-blocks-an-executor).
+//!
+//! # Performance
+//! An uncontended lock and unlock of a key are two atomic read-modify-writes, without a fence or an
+//! allocation. A read of a cell writes no memory that another thread writes. A write allocates.
+//! [`docs::performance`] compares the crate with others, lists
+//! [the cases in which it is slower](docs::performance#where-it-is-slower), and describes
+//! [how to measure them](docs::performance#measure-it-yourself).
+//!
+//! # Limitations
+//! - Keys are 64-bit hashes: two keys with equal hashes share one lock.
+//! - Locks of a table are not re-entrant, except within a [`Session`], and do not poison.
+//! - A replaced value is dropped later, possibly on another thread. A long read delays all drops.
+//! - A closure of a transaction may run several times, and must not have side effects.
+//! - The crate needs `std` and 64-bit atomics.
+//!
+//! [`docs::limitations`] has the complete list, and [`docs::fork`] describes the child of a process
+//! with threads.
+//!
+//! # Features
+//! No feature is enabled by default.
+//!
+//! | feature | effect |
+//! |---|---|
+//! | `serde` | versions and fencing tokens serialise as numbers |
+//! | `metrics` | waits are exported through the `metrics` facade |
+//! | `tracing` | each wait is a span at debug level |
+//! | `lock-places` | deadlock reports name the source line of each lock |
+//! | `order-checks` | [`ordered::checked`] also checks in release builds |
+//!
+//! [`Coupled`]: latch::Coupled
+//! [`FencedCell`]: table::FencedCell
+//! [`OptimisticLatch`]: latch::OptimisticLatch
+//! [`OrderedMutex`]: ordered::OrderedMutex
+//! [`SingleFlight`]: table::SingleFlight
 
 #[cfg(not(target_has_atomic = "64"))]
 compile_error!("latchwork needs 64-bit atomics");

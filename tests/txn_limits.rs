@@ -320,7 +320,9 @@ fn a_future_that_was_ready_does_not_run_again() {
         let panic = polled_again.expect_err("it does not run again");
         assert_eq!(
             panic.downcast_ref(),
-            Some(&"polled after it was ready, or after a poll that panicked")
+            Some(
+                &"future polled after it was ready, or after a poll that panicked; create a new one"
+            )
         );
     }
     assert_eq!(cell.get(), 1);

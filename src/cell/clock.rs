@@ -1,43 +1,43 @@
 //! The clock that only snapshots advance [C4].
 //!
-//! A version says how often one cell was written; a stamp says between which two snapshots. Writers
-//! only read the clock, so that they share it without contention. A moment has 61 bits, as many as
-//! the status of an owner has room for: a billion snapshots a second take 73 years to get to the end, where
-//! one more panics, and writes go on.
+//! A version counts the writes of one cell; a stamp orders a write among all snapshots. Writers
+//! only read the clock, so they share it without contention. A timestamp has 61 bits, which is the
+//! space in the status of an owner. At a billion snapshots per second it lasts for 73 years. Then a
+//! snapshot panics, and writes continue.
 
 use crossbeam_utils::CachePadded;
 
 use crate::sync::{AtomicU64, Ordering, global};
 
-/// The first moment: of it are the first nodes of cells.
+/// The first timestamp: the stamp of the first nodes of cells.
 pub(super) const FIRST: u64 = 1;
 
-/// The last moment. It never ends.
+/// The last timestamp. It never ends.
 const LAST: u64 = u64::MAX >> 3;
 
 global! {
     const CLOCK: CachePadded<AtomicU64> = CachePadded::new(AtomicU64::new(FIRST));
 }
 
-/// The current moment.
+/// Returns the current timestamp.
 #[inline]
 pub(crate) fn now() -> u64 {
-    // Acquire: who reads a moment comes after the snapshot that began it [C4].
+    // Acquire: synchronises with the snapshot that began the timestamp [C4].
     CLOCK.load(Ordering::Acquire)
 }
 
-/// Begins the next moment, and returns the one that has ended.
+/// Begins the next timestamp, and returns the previous one.
 ///
 /// # Panics
-/// At the last moment.
+/// Panics at the last timestamp.
 pub(crate) fn advance() -> u64 {
     let ended = now();
     let next = ended + 1;
     if next & (LAST + 1) != 0 {
         stand_still();
     }
-    // AcqRel: as the load in `now`, and its partner. Acquire on failure: another snapshot has advanced
-    // it, which serves as well [C4].
+    // AcqRel: as the load in `now`, and its partner. Acquire on failure: another snapshot has
+    // advanced the clock, which has the same effect [C4].
     let _ = CLOCK.compare_exchange(ended, next, Ordering::AcqRel, Ordering::Acquire);
     crate::sync::full_fence();
     ended
@@ -46,7 +46,7 @@ pub(crate) fn advance() -> u64 {
 #[cold]
 #[inline(never)]
 fn stand_still() -> ! {
-    panic!("the clock of cells is at its end");
+    panic!("snapshot clock overflow: all 2^61 timestamps are used; restart the process");
 }
 
 #[cfg(all(test, not(any(latchwork_loom, latchwork_shuttle))))]
@@ -95,10 +95,13 @@ mod tests {
             cells[1].update(|n| n - 1);
             assert_eq!(now(), LAST - left);
         }
-        // Now only what needs a new moment fails, says so, and leaves everything as it is.
+        // From here on, only a call that needs a new timestamp fails. It changes nothing.
         let panic = catch_unwind(sum).expect_err("there is no moment left");
         let text = panic.downcast_ref::<&str>().expect("a message");
-        assert_eq!(*text, "the clock of cells is at its end");
+        assert_eq!(
+            *text,
+            "snapshot clock overflow: all 2^61 timestamps are used; restart the process"
+        );
         transfer();
         cells[0].set(7);
         let seen = atomically(|tx| Ok((*tx.read(&cells[0])?, *tx.read(&cells[1])?)));

@@ -1,4 +1,5 @@
-//! What a cell has, seen through the node in its head: that of a write, or of a transaction that may be undecided.
+//! The state of a cell, read through the node in its head. The node is of a write, or of a
+//! transaction that may be undecided.
 #![allow(unsafe_code)]
 
 use core::marker::PhantomData;
@@ -9,7 +10,7 @@ use super::owner::{Owner, Status};
 use super::version::Version;
 use super::when::When;
 
-/// A node that is alive for `'p`: by a pin, or by a share. Its address reaches the value too.
+/// A node that is alive for `'p`, by a pin or by a reference. Its address also reaches the value.
 pub(crate) struct NodeRef<'p>(NonNull<Header>, PhantomData<&'p Header>);
 
 impl Clone for NodeRef<'_> {
@@ -25,7 +26,7 @@ impl PartialEq for NodeRef<'_> {
     }
 }
 
-/// What a cell has, seen through the node in its head.
+/// The state of a cell, read through the node in its head.
 #[derive(Clone, Copy)]
 pub(crate) enum Current<'p> {
     /// The node has the value.
@@ -44,8 +45,8 @@ pub(crate) struct Owned<'p> {
 }
 
 impl<'p> Current<'p> {
-    /// The node that has the value now, for whoever will act upon it: a transaction that is about to replace it
-    /// looks again at what it has read before it commits [X3].
+    /// Returns the node that has the value now, for a caller that will act upon it. A transaction
+    /// that is about to replace the node validates its reads again before it commits [X3].
     #[inline(always)]
     pub(crate) fn settle(self) -> NodeRef<'p> {
         match self {
@@ -69,8 +70,8 @@ impl<'p> Owned<'p> {
 
 impl<'p> NodeRef<'p> {
     /// # Safety
-    /// `node` is alive for `'p`, and so is whatever node and owner a pin from before it was loaded would
-    /// protect [R1] [X1].
+    /// `node` is alive for `'p`, and so is whatever node and owner a pin from before it was loaded
+    /// would protect [R1] [X1].
     #[inline(always)]
     pub(crate) unsafe fn new(node: NonNull<Header>) -> Self {
         NodeRef(node, PhantomData)
@@ -92,7 +93,7 @@ impl<'p> NodeRef<'p> {
         self.header().version()
     }
 
-    /// Its moment, if that is set.
+    /// Returns the stamp, if it is set.
     #[inline(always)]
     pub(crate) fn stamp(self) -> Option<u64> {
         self.header().when().as_stamp()
@@ -123,8 +124,8 @@ impl<'p> NodeRef<'p> {
         self.current_slow().settle()
     }
 
-    /// What the cell has, if this is the node in its head: the value as readers may see it, on one
-    /// side of each snapshot [C4].
+    /// Returns the state of the cell, if this is the node in its head: the value that readers may
+    /// see, on one side of each snapshot [C4].
     #[inline(always)]
     pub(crate) fn current(self) -> Current<'p> {
         if self.stamp().is_some() {
@@ -144,11 +145,11 @@ impl<'p> NodeRef<'p> {
             }
             return Current::Settled(self);
         };
-        // SAFETY: an owner is retired after every node of its own has been unlinked or stamped [X1], so
-        // that whoever was pinned before it found the node finds it alive.
+        // SAFETY: an owner is retired after every node of its own has been unlinked or stamped
+        // [X1]. So a thread that was pinned before it found the node finds the owner alive.
         let owner = unsafe { &*core::ptr::with_exposed_provenance::<Owner>(address) };
-        // What the caller has read before comes before the head that it has loaded, and so before the status: an owner that it
-        // finds undecided will not overlook it [X3].
+        // The earlier reads of the caller happen before the load of the head, and so before the
+        // load of the status. An owner that is found undecided will not miss them [X3].
         match owner.status() {
             Status::Committed(stamp) if !when.is_claim() => {
                 header.set_stamp(when, stamp);
@@ -165,12 +166,12 @@ impl<'p> NodeRef<'p> {
         }
     }
 
-    /// The node that an owned one is put upon.
+    /// Returns the node over which an owned one is installed.
     fn under(self) -> NodeRef<'p> {
         let prev = self.header().prev();
-        // SAFETY: it is retired only once the owned node is committed, or is itself replaced: after any pin
-        // under which the owned node was found in the head [X1].
-        unsafe { NodeRef::new(prev.expect("an owned node is put upon another")) }
+        // SAFETY: it is retired only once the owned node is committed, or is itself replaced: after
+        // any pin under which the owned node was found in the head [X1].
+        unsafe { NodeRef::new(prev.expect("an owned node has a previous one")) }
     }
 }
 
@@ -185,7 +186,8 @@ mod tests {
         unsafe { NodeRef::new(NonNull::from(node).cast()) }
     }
 
-    /// A node of an owner that has become this, and whether it is what the cell has: if not, that is what is beneath.
+    /// A node of an owner with this status, and whether the cell has it. If not, the cell has the
+    /// previous version.
     #[test]
     fn what_an_owner_has_put_is_what_its_status_says() {
         for (status, is_claim, is_there) in [
@@ -205,7 +207,7 @@ mod tests {
             let address = core::ptr::from_ref(&owner).expose_provenance();
             let claim = reclaim::with(|local| Node::<u64>::claim(local, base, &owner));
             let mut write = Node::draft(8_u64);
-            // SAFETY: a node begins with its header, and nobody else has this one.
+            // SAFETY: a node begins with its header, and no other thread has this one.
             let header = unsafe { NonNull::from(&mut write).cast::<Header>().as_mut() };
             header.place(When::owner(address), base);
             let own = match is_claim {

@@ -1,8 +1,10 @@
-//! Which cells this thread drops while an attempt drops its drafts: no write will ever wake those who wait for them.
+//! The cells that this thread drops while an attempt drops its drafts: no write will ever wake
+//! their waiters.
 //!
-//! A transaction that waits for a change joins the queues of the cells that it has read. A cell inside a value that the attempt
-//! itself was to write is dropped with that value, before the transaction sleeps, and no other thread has ever
-//! reached it [X8]. Such a cell is recognised by its node, and not by its address: a destructor may move it first.
+//! A transaction that waits for a change joins the queues of the cells that it has read. A draft is
+//! a value that the attempt has recorded. A cell inside a draft is dropped with it, before the
+//! transaction sleeps, and no other thread has ever reached the cell [X8]. Such a cell is
+//! identified by its node, and not by its address, because a destructor may move it first.
 
 use core::cell::{Cell, RefCell};
 use core::ptr::NonNull;
@@ -21,8 +23,9 @@ thread_local! {
     static WATCHES: Cell<usize> = Cell::new(0);
 }
 
-/// A cell is dropped that has the mark of waiters. A thread that is being torn down may have no list any more: then
-/// nothing is noted, and a transaction of its destructors that waits for such a cell relies on its deadline.
+/// Records the drop of a cell that has the mark of waiters. A thread that is being torn down may
+/// have no list any more, and then records nothing. A transaction of its destructors that waits for
+/// such a cell relies on its deadline.
 #[cold]
 pub(super) fn note(node: NonNull<Header>) {
     let is_watched = WATCHES.try_with(|watches| watches.get() > 0);
@@ -31,8 +34,8 @@ pub(super) fn note(node: NonNull<Header>) {
     }
 }
 
-/// Notes which cells this thread drops, for as long as it lives. It stays on its thread: its maker ends it before the
-/// thread does anything else.
+/// Notes which cells this thread drops, for as long as it lives. It stays on its thread: its maker
+/// ends it before the thread does anything else.
 pub(crate) struct Watch(());
 
 impl Watch {

@@ -1,4 +1,4 @@
-//! Writes that wait without a thread where a transaction owns the cell.
+//! Asynchronous writes, which wait for a transaction that owns the cell without blocking a thread.
 
 use core::fmt;
 use core::future::Future;
@@ -10,13 +10,13 @@ use super::wait::{OwnerOf, Place, enlist_with_owner_of};
 use super::{Conflict, Head, Version, VersionedCell};
 use crate::wait::Notify;
 
-/// Between two polls.
+/// The state of a write between two polls.
 enum State {
     /// The next poll tries to write.
     Tries,
     /// Waits for the end of a transaction that owns the cell [X10].
     Waits(Place),
-    /// It was ready, or a poll has panicked.
+    /// The future was ready, or a poll has panicked.
     Ended,
 }
 
@@ -25,7 +25,7 @@ impl State {
         matches!(self, State::Waits(_))
     }
 
-    /// Makes attempts until one ends the write, or has to wait for an owner that has an age.
+    /// Makes attempts until one ends the write, or must wait for an owner that has an age.
     fn poll<R>(
         &mut self,
         context: &Context<'_>,
@@ -33,7 +33,7 @@ impl State {
         mut attempt: impl FnMut(&Patience) -> Result<R, Lost>,
     ) -> Poll<R> {
         let notify = || Notify::Task(context.waker().clone());
-        // It stays so if user code panics below.
+        // `Ended` remains if user code panics below.
         match core::mem::replace(self, State::Ended) {
             State::Tries => {}
             State::Waits(place) => {
@@ -42,7 +42,9 @@ impl State {
                     return Poll::Pending;
                 }
             }
-            State::Ended => panic!("polled after it was ready, or after a poll that panicked"),
+            State::Ended => panic!(
+                "future polled after it was ready, or after a poll that panicked; create a new one"
+            ),
         }
         let mut patience = Patience::new();
         loop {
@@ -57,7 +59,7 @@ impl State {
                         return Poll::Pending;
                     }
                     OwnerOf::Ended => continue,
-                    // It is aborted once the patience with it is over.
+                    // The owner is aborted once the writer's patience is exhausted.
                     OwnerOf::WithoutAge => {}
                 }
             }
@@ -67,16 +69,20 @@ impl State {
 }
 
 impl<T: Send + Sync + 'static> VersionedCell<T> {
-    /// As [`set`](Self::set), as a future that waits without blocking the thread while a transaction owns the cell.
+    /// Replaces the value as [`set`](Self::set) does, without blocking the thread.
     ///
-    /// `poll` writes at once unless a transaction that has escalated owns the cell. Then it registers the waker, and the end
-    /// of that transaction wakes the task. A bound for the wait is that of the runtime, as `tokio::time::timeout`.
+    /// The future writes in its first poll, without a yield to the executor, unless a transaction
+    /// that has escalated owns the cell. Then it registers the waker, and the end of that
+    /// transaction wakes the task. Use a timeout of the runtime, such as `tokio::time::timeout`, to
+    /// bound the wait.
     ///
     /// # Panics
-    /// The future panics where [`set`](Self::set) does, and if it is polled after it was ready.
+    /// The future panics where [`set`](Self::set) does, and if it is future polled after it was
+    /// ready; create a new one.
     ///
     /// # Cancel safety
-    /// A future that is dropped has written nothing unless it was ready, and drops the value.
+    /// Cancel safe: a future that is dropped before it was ready has written nothing. It drops the
+    /// value.
     ///
     /// # Examples
     /// ```
@@ -94,19 +100,23 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         }
     }
 
-    /// As [`compare_and_set`](Self::compare_and_set), as a future that waits without blocking the thread while a
-    /// transaction owns the cell. See [`set_async`](Self::set_async).
+    /// Replaces the value as [`compare_and_set`](Self::compare_and_set) does, without blocking the
+    /// thread.
     ///
-    /// The version is compared when the future is polled, again after each wait.
+    /// The version is compared when the future is polled, and again after each wait. The future
+    /// waits as that of [`set_async`](Self::set_async) does, and does not yield if it is ready at
+    /// once.
     ///
     /// # Errors
-    /// The future returns a [`Conflict`] with the value as [`compare_and_set`](Self::compare_and_set) does.
+    /// The future returns a [`Conflict`] that contains the value, as
+    /// [`compare_and_set`](Self::compare_and_set) does.
     ///
     /// # Panics
-    /// The future panics where [`set_async`](Self::set_async) does.
+    /// The future panics where that of [`set_async`](Self::set_async) does.
     ///
     /// # Cancel safety
-    /// A future that is dropped has written nothing unless it was ready, and drops the value.
+    /// Cancel safe: a future that is dropped before it was ready has written nothing. It drops the
+    /// value.
     ///
     /// # Examples
     /// ```
@@ -126,16 +136,17 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         }
     }
 
-    /// As [`update`](Self::update), as a future that waits without blocking the thread while a transaction owns the cell.
-    /// See [`set_async`](Self::set_async).
+    /// Replaces the value as [`update`](Self::update) does, without blocking the thread.
     ///
-    /// `f` runs inside `poll`, pinned, once for each attempt.
+    /// `f` runs inside `poll`, pinned, once for each attempt. The future waits as that of
+    /// [`set_async`](Self::set_async) does, and does not yield if it is ready at once.
     ///
     /// # Panics
-    /// The future panics if `f` does; then nothing is written. It panics where [`set_async`](Self::set_async) does.
+    /// The future panics if `f` panics; nothing is written then. It panics where that of
+    /// [`set_async`](Self::set_async) does.
     ///
     /// # Cancel safety
-    /// A future that is dropped has written nothing unless it was ready.
+    /// Cancel safe: a future that is dropped before it was ready has written nothing.
     ///
     /// # Examples
     /// ```
@@ -154,7 +165,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     }
 }
 
-/// Replaces the value of a cell. Made by [`VersionedCell::set_async`].
+/// Replaces the value of a cell. Created by [`VersionedCell::set_async`].
 ///
 /// # Examples
 /// See [`VersionedCell::set_async`].
@@ -165,7 +176,7 @@ pub struct SetFuture<'c, T: Send + Sync + 'static> {
     state: State,
 }
 
-/// Replaces the value of a cell if its version is the expected one. Made by
+/// Replaces the value of a cell if its version is the expected one. Created by
 /// [`VersionedCell::compare_and_set_async`].
 ///
 /// # Examples
@@ -178,7 +189,8 @@ pub struct CompareAndSetFuture<'c, T: Send + Sync + 'static> {
     state: State,
 }
 
-/// Replaces the value of a cell by what a closure makes of it. Made by [`VersionedCell::update_async`].
+/// Replaces the value of a cell by the result of a closure. Created by
+/// [`VersionedCell::update_async`].
 ///
 /// # Examples
 /// See [`VersionedCell::update_async`].

@@ -1,4 +1,4 @@
-//! The word of a cell: the address of its current node, and whether somebody waits.
+//! The word of a cell: the address of its current node, and whether a thread waits.
 #![allow(unsafe_code)]
 
 use core::ptr::NonNull;
@@ -6,7 +6,7 @@ use core::ptr::NonNull;
 use super::node::Header;
 use crate::sync::{AtomicPtr, Ordering};
 
-/// Somebody waits for a write: whoever replaces this word wakes them.
+/// A thread waits for a write: the writer that replaces this word wakes the waiters.
 const WAITED: usize = 1;
 
 /// A value of the word.
@@ -59,13 +59,13 @@ impl Head {
         Word::from_raw(self.0.load(Ordering::Acquire))
     }
 
-    /// Puts `node` in the place of `seen`, and takes the mark off. `Err`: another word is there.
+    /// Installs `node` in place of `seen`, and clears the mark. `Err`: another word is there.
     #[inline(always)]
     pub(crate) fn replace(&self, seen: Word, node: NonNull<Header>) -> Result<(), Word> {
         self.exchange(seen, Word(node)).map_err(Word::from_raw)
     }
 
-    /// Puts `node` in the place of `seen`, and leaves the mark. `false`: another word is there.
+    /// Installs `node` in place of `seen`, and keeps the mark. `false`: another word is there.
     #[inline(always)]
     pub(crate) fn replace_marked(&self, seen: Word, node: NonNull<Header>) -> bool {
         let word = Word(node);
@@ -78,8 +78,8 @@ impl Head {
 
     #[inline(always)]
     fn exchange(&self, seen: Word, next: Word) -> Result<(), *mut Header> {
-        // Release: publishes the node [C1].
-        // Relaxed on failure: whoever goes on with what is there instead loads it again, or has used its node before.
+        // Release: publishes the node [C1]. Relaxed on failure: a caller that uses the other word
+        // loads it again, or has used its node before.
         let replaced = self.0.compare_exchange(
             seen.0.as_ptr(),
             next.0.as_ptr(),
@@ -94,9 +94,9 @@ impl Head {
         if seen.is_waited() {
             return Ok(());
         }
-        // Relaxed: the mutex of the queue, under which the mark is set and which a writer takes after it has found
-        // it, orders the rest; a writer that had been through the mutex before would not find it [C5].
-        // Relaxed on failure: as above.
+        // Relaxed: the mutex of the queue orders the rest. The mark is set under it, and a writer
+        // acquires it after the writer has found the mark. A writer that used the mutex earlier
+        // would not find the mark [C5]. Relaxed on failure: as above.
         let marked = self.0.compare_exchange(
             seen.0.as_ptr(),
             seen.waited().0.as_ptr(),

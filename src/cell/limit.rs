@@ -1,4 +1,4 @@
-//! How long a call may go on: until a point in time, or for a duration from the start of the call.
+//! The time limit of a call: a point in time, or a duration from the start of the call.
 
 use std::time::{Duration, Instant};
 
@@ -17,8 +17,8 @@ impl TimeLimit {
         timeout: None,
     };
 
-    /// The deadline of a call that starts now: the earlier one, if there are two. Reads the clock only for a timeout. A
-    /// timeout that overflows `Instant` sets none.
+    /// The deadline of a call that starts now: the earlier one, if there are two. Reads the clock
+    /// only for a timeout. A timeout that overflows `Instant` sets none.
     pub(crate) fn start(self) -> Option<Instant> {
         let Some(timeout) = self.timeout else {
             return self.deadline;

@@ -1,8 +1,8 @@
 //! A value with a version: [`VersionedCell`].
 //!
-//! A cell is one word, the address of a node with the value and its version. To read is to pin and to load
-//! the word; to write is to replace the node by a compare-and-swap. PROTOCOL.md beside this file has
-//! the steps and the rules that are cited here in brackets.
+//! A cell is one word: the address of a node, which contains the value and its version. A read pins
+//! the thread and loads the word. A write replaces the node by a compare-and-swap. PROTOCOL.md
+//! beside this file has the steps and the rules that the code cites in brackets.
 
 pub(crate) mod clock;
 mod current;
@@ -42,52 +42,66 @@ pub(crate) use when::When;
 
 use crate::reclaim;
 
-/// A value that many threads read while some replace it, with a [`Version`] that counts the writes.
+/// Stores a value that many threads read without waiting and that each write replaces as a whole.
 ///
-/// A reader gets the value as it was at one moment and keeps it for as long as it likes; it waits for nobody,
-/// and nobody waits for it. A writer replaces the whole value. Optimistic writers say which version
-/// they have read, and fail if somebody wrote in between.
+/// A reader gets the value that was current when it read, and keeps it for as long as it needs. It
+/// never waits for a writer, and no writer waits for it. The [`Version`] of a cell counts its
+/// writes. An optimistic writer passes the version that it has read, and fails if another thread
+/// has written since.
 ///
-/// | | what it does to shared memory |
+/// | operation | effect on shared memory |
 /// |---|---|
-/// | [`read`](Self::read) | pins (an atomic exchange on this thread's own line) and loads |
+/// | [`read`](Self::read) | pins (one atomic exchange on a line of this thread) and loads |
 /// | [`read_in`](Self::read_in) | loads |
-/// | [`read_owned`](Self::read_owned) | as `read`, and two atomic additions to a count that all its readers share |
-/// | any write | replaces a pointer by a compare-and-swap, and stamps what it put there |
+/// | [`read_owned`](Self::read_owned) | as `read`, and two additions to a count of its readers |
+/// | a write | one compare-and-swap of a pointer, and one store of a commit timestamp |
 ///
 /// # Which to use
-/// Values that are read far more often than written, and values that must be read without waiting. A few words that
-/// are only added to are better served by an atomic, and a value that is mostly *written* by a
-/// `parking_lot::Mutex`. If you need no version and no conditional writes, and readers hold on to values for long,
-/// `arc-swap` serves as well.
+/// Use a cell for a value that is read far more often than written, or that must be read without
+/// waiting. An atomic is better for a small number, and a `parking_lot::Mutex` for a value that is
+/// mostly written. If you need neither versions nor conditional writes, and readers keep values for
+/// long, `arc-swap` is an alternative. See [`docs::choosing`](crate::docs::choosing).
+///
+/// # Blocking
+/// Reads never block. A write blocks the thread while a transaction that has escalated owns the
+/// cell: see [`set`](Self::set). [`wait_changed`](Self::wait_changed) blocks until another thread
+/// writes. Tasks use [`set_async`](Self::set_async) and [`changed`](Self::changed) instead.
 ///
 /// # Progress
-/// Reads are wait-free: a load of the cell, never a retry; one that comes upon a node in the moment in which it is written helps to
-/// date it. Writes are lock-free but for two cases: whoever replaces a value that others wait for takes a lock to wake them, and a
-/// transaction that has had to climb its ladder is waited for.
+/// Reads are wait-free. A read loads the cell once and never retries; if the loaded node has no
+/// commit timestamp yet, the read helps to set it. Writes are lock-free with two exceptions. A
+/// writer acquires a lock to wake the waiters of a cell, and it waits for an escalated transaction
+/// that owns the cell.
 ///
 /// # Memory
-/// A replaced value is dropped later and on any thread that writes cells, once no [`Versioned`] and no
-/// [`ReadPin`] that was there at its replacement is left. What waits is in [`stats`](crate::stats());
-/// [`flush`](crate::flush) drops what can be dropped now. A thread that stops writing keeps up to about 500 replaced values (more, if
-/// pins have held back more) until it writes again, flushes or ends. The memory of dropped values is kept by the thread that drops them,
-/// for its next writes.
+/// A replaced value is dropped later, by any thread that writes cells. It is dropped once no
+/// [`Versioned`] and no [`ReadPin`] remains that existed when the value was replaced.
+/// [`stats`](crate::stats()) reports the number of values that wait, and [`flush`](crate::flush)
+/// drops all that can be dropped now. A thread that stops writing keeps up to about 500 replaced
+/// values, and more if pins have held back more. It drops them when it writes again, flushes or
+/// ends. The thread that drops a value keeps the memory for its next writes.
 ///
-/// A cell is one word. Its value stands beside 32 bytes in memory of its own: a cache line of 64 bytes, which no other value shares, if it has at most
-/// 32; threads take such lines from the allocator 62 at a time. A line that is not used any more goes back with the last of its 62.
+/// A cell is one word. Its node has a header of 32 bytes and the value. A value of at most 32 bytes
+/// has a cache line of 64 bytes, which no other value shares. Threads allocate such lines 62 at a
+/// time, and free the block once none of its 62 lines is in use.
 ///
-/// A value is dropped where it lies, so the thread that drops it needs no room for it on its stack. A value is moved into the cell
-/// by the caller: put a value of many kilobytes into a [`Box`] or an [`Arc`](std::sync::Arc).
+/// A value is dropped in place, so the thread that drops it needs no space for it on its stack. The
+/// caller moves a value into the cell. Store a value of many kilobytes in a [`Box`] or an
+/// [`Arc`](std::sync::Arc).
 ///
-/// A write begins by dropping some values that are due, of any cell and type: hold no lock that a
-/// destructor takes. If one panics, so does the write, before it has happened.
+/// A write first drops some reclaimable values, of any cell and any type. Do not write while you
+/// hold a lock that one of their destructors acquires.
+///
+/// # Panics
+/// A write panics if such a destructor panics; the cell then keeps its value.
 ///
 /// # Memory ordering
-/// A read synchronises with the write whose value it returns, and each write with the one before.
+/// A read synchronises with the write whose value it returns. Each write synchronises with the
+/// previous one.
 ///
 /// # Fork
-/// Cells work in the child of a process with threads. A thread that was pinned at the fork stops reclamation in the child for
-/// good. See [`docs::fork`](crate::docs::fork).
+/// Cells work in the child of a process with threads. A thread that was pinned at the fork prevents
+/// all reclamation in the child. See [`docs::fork`](crate::docs::fork).
 ///
 /// # In a static
 /// A cell allocates its first value, so it needs a [`LazyLock`](std::sync::LazyLock):
@@ -119,12 +133,14 @@ use crate::reclaim;
 #[doc(alias = "ArcSwap")]
 pub struct VersionedCell<T: Send + Sync + 'static> {
     head: Head,
-    /// It owns a `T`, which decides what may cross threads; and it is invariant in it, since `set` replaces the value
-    /// through a shared reference. A covariant cell would accept a value under one type and return it under another.
+    /// It owns a `T`, which decides what may cross threads; and it is invariant in it, since `set`
+    /// replaces the value through a shared reference. A covariant cell would accept a value under
+    /// one type and return it under another.
     value: PhantomData<(T, fn(T) -> T)>,
 }
 
-// A panic in a closure or a clone leaves the value as it was, and nobody changes it in place but by `get_mut`.
+// A panic in a closure or a clone leaves the value as it was, and only `get_mut` changes it in
+// place.
 impl<T: Send + Sync + 'static + RefUnwindSafe> UnwindSafe for VersionedCell<T> {}
 
 impl<T: Send + Sync + 'static> VersionedCell<T> {
@@ -139,11 +155,14 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         Self::at(Version::FIRST, value)
     }
 
-    /// Makes a cell with this value at a given version: one that goes on where another
-    /// left off, say before a restart, so that no version is used twice.
+    /// Creates a cell with this value and this version.
+    ///
+    /// A cell that restores saved state continues the earlier count of versions, so that no version
+    /// is used twice.
     ///
     /// # Panics
-    /// If the version is above [`Version::MAX_INITIAL`]: too few would be left.
+    /// Panics if the version is greater than [`Version::MAX_INITIAL`], which would leave too few
+    /// versions.
     ///
     /// # Examples
     /// ```
@@ -154,7 +173,8 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     pub fn with_version(value: T, version: Version) -> Self {
         assert!(
             version <= Version::MAX_INITIAL,
-            "version {version} leaves fewer than 2^63 writes"
+            "version {version} is greater than `Version::MAX_INITIAL`, {}; pass a smaller version",
+            Version::MAX_INITIAL
         );
         Self::at(version, value)
     }
@@ -167,7 +187,8 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         }
     }
 
-    /// Debug builds: panics if the caller is inside the closure of a transaction that has this cell in its log.
+    /// Debug builds: panics if the caller is inside the closure of a transaction that has this cell
+    /// in its log.
     #[inline(always)]
     #[cfg_attr(debug_assertions, track_caller)]
     fn check_direct(&self) {
@@ -179,10 +200,10 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         &self.head
     }
 
-    /// Returns the value, unless somebody has an owned snapshot of it: then that.
+    /// Returns the value, or `Err` with an [`OwnedVersioned`] if the value is still shared.
     ///
     /// # Errors
-    /// An [`OwnedVersioned`] of the value, if there is another.
+    /// Returns an [`OwnedVersioned`] of the value if another one exists.
     ///
     /// # Examples
     /// ```
@@ -198,8 +219,9 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         OwnedVersioned::of_cell(self).into_value()
     }
 
-    /// Lets the caller change the value in place, which counts as a write. `None` while
-    /// somebody has an owned snapshot of it.
+    /// Returns a mutable reference to the value, and counts as a write.
+    ///
+    /// Returns `None` if an [`OwnedVersioned`] shares the value.
     ///
     /// # Examples
     /// ```
@@ -211,7 +233,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         self.value_mut()
     }
 
-    /// Returns a clone of the value. The value is pinned while it is cloned.
+    /// Returns a clone of the value. The thread is pinned during the clone.
     ///
     /// # Examples
     /// ```
@@ -226,7 +248,8 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     }
 }
 
-/// For tests: runs `f` as code of no closure, so that debug builds allow direct accesses inside transactions.
+/// For tests: runs `f` as code of no closure, so that debug builds allow direct accesses inside
+/// transactions.
 #[doc(hidden)]
 pub fn outside_of_closures<R>(f: impl FnOnce() -> R) -> R {
     let _outside = reclaim::inside::Inside::no_closure();

@@ -1,11 +1,11 @@
-//! What a model needs and a user must not have.
+//! Parts that models need and users must not have.
 #![allow(unsafe_code)]
 
 use super::read::pin_cells;
 use super::{NodeRef, VersionedCell, clock};
 use crate::reclaim;
 
-/// A moment between writes: what a snapshot is taken at.
+/// An instant between writes: the timestamp of a snapshot.
 #[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
 pub struct Moment(u64);
@@ -24,13 +24,15 @@ pub fn reclaim_in_model() {
     reclaim::reclaim_in_model();
 }
 
-/// From now on, in this and later executions of this test, a commit begins again at most so many times before it closes or is lost.
+/// From now on, in this and later executions of this test, a commit begins again at most so many
+/// times before it closes or is lost.
 #[doc(hidden)]
 pub fn set_max_pushes(times: u32) {
     crate::sync::tuning::MAX_PUSHES.set(times);
 }
 
-/// From now on, in this and later executions of this test, others may run between an access and the fence behind it.
+/// From now on, in this and later executions of this test, others may run between an access and the
+/// fence behind it.
 #[doc(hidden)]
 pub fn make_fences_steps() {
     crate::sync::make_fences_steps();
@@ -45,7 +47,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         loop {
             let stamp = node.stamp().expect("a current node is stamped");
             match node.header().prev() {
-                // SAFETY: models that take moments reclaim nothing.
+                // SAFETY: models that read at timestamps reclaim nothing.
                 Some(prev) if stamp > moment.0 => node = unsafe { NodeRef::new(prev) },
                 // SAFETY: the cell's node, which has a value.
                 _ => return f(unsafe { node.value() }),

@@ -1,11 +1,11 @@
-//! A value with its version: what a cell points to.
+//! A node: the value of a cell with its version.
 //!
 //! # Fields
 //! | field | written | read |
 //! |---|---|---|
-//! | `version`, `prev`, `value` | before the node is published, and never after [C1] | under a pin or with a share |
-//! | `when` | from unset or owned to a stamp, by whoever needs it first [C4] | the same |
-//! | `shares` | by owned snapshots and by whoever releases the node [R3] | the same |
+//! | `version`, `prev`, `value` | before the node is published [C1] | pinned, or by a reference |
+//! | `when` | from unset or owned to a stamp, by any thread [C4] | the same |
+//! | `shares` | by owned references, and by the release of the node [R3] | the same |
 //!
 //! # Orderings
 //! `when`: publishes nothing but itself; see [C4]. `shares`: as the count of `std::sync::Arc`.
@@ -22,7 +22,7 @@ use super::when::When;
 use crate::reclaim::{Destructor, Kind, Local};
 use crate::sync::{AtomicU32, AtomicU64, Canary, Ordering, UnsafeCell};
 
-/// What a node is, whatever its value.
+/// The part of a node that does not depend on the type of its value.
 #[repr(C)]
 pub(crate) struct Header {
     when: AtomicU64,
@@ -32,7 +32,7 @@ pub(crate) struct Header {
     written: UnsafeCell<Written>,
 }
 
-// What the documentation of cells says.
+// The documentation of cells states this size.
 #[cfg(not(any(latchwork_loom, latchwork_shuttle)))]
 const _: () = assert!(size_of::<Header>() <= 32);
 
@@ -48,8 +48,8 @@ pub(crate) struct Node<T> {
     value: UnsafeCell<MaybeUninit<T>>,
 }
 
-// SAFETY: it hands out `&T` to any thread, and whoever releases it drops the `T`; `prev` is an address
-// that is followed under a pin only [R1].
+// SAFETY: a node lends `&T` to any thread, and the thread that releases it drops the `T`. `prev` is
+// an address that is followed only under a pin [R1].
 unsafe impl<T: Send + Sync> Send for Node<T> {}
 // SAFETY: as above; nothing writes the node while it is shared but through atomics [C1] [X2].
 unsafe impl<T: Send + Sync> Sync for Node<T> {}
@@ -84,7 +84,7 @@ impl Header {
         self.written().version
     }
 
-    /// The node that it replaced, or is to replace; `None` for the first.
+    /// Returns the node that this one replaces; `None` for the first.
     #[inline]
     pub(crate) fn prev(&self) -> Option<NonNull<Header>> {
         NonNull::new(self.written().prev)
@@ -92,7 +92,8 @@ impl Header {
 
     #[inline(always)]
     pub(crate) fn when(&self) -> When {
-        // Acquire: a snapshot that was taken before the stamp was set comes before who reads it [C4]; an owner is whole [X1].
+        // Acquire: synchronises with a snapshot that began before the stamp was set [C4]. An owner
+        // is fully initialised [X1].
         When::from_bits(self.when.load(Ordering::Acquire))
     }
 
@@ -106,7 +107,8 @@ impl Header {
     /// Stamps an unstamped node that the caller has found.
     #[cold]
     pub(super) fn stamp_found(&self) -> u64 {
-        // The caller has seen the node: whoever takes the clock from now on sees it too [C4].
+        // The caller has seen the node: a thread that reads the clock from now on also sees it
+        // [C4].
         crate::sync::full_fence();
         self.stamp_now()
     }
@@ -114,18 +116,18 @@ impl Header {
     #[inline]
     fn stamp_now(&self) -> u64 {
         let now = clock::now();
-        // Whoever is missed by what the caller, or who finds the stamp, reads from now on reads no
-        // earlier clock [C4].
+        // A thread that this load misses, or that finds the stamp, reads no earlier clock from now
+        // on [C4].
         crate::sync::load_load_fence();
         self.set_stamp(When::UNSET, now)
     }
 
-    /// Puts a stamp in the place of `from`, unless somebody has.
+    /// Stores a stamp in place of `from`, unless another thread has done so.
     #[inline]
     pub(crate) fn set_stamp(&self, from: When, stamp: u64) -> u64 {
-        // Release: who finds the stamp comes after what the caller has come after: the commit, if he stamps for an owner [X2], and the
-        // snapshot that he has read in the clock [C4]. Pairs with the load in `when`.
-        // Acquire on failure: as that load.
+        // Release: a thread that finds the stamp also sees the commit, if the stamp is set for an
+        // owner [X2], and the snapshot that the caller has read in the clock [C4]. Pairs with the
+        // load in `when`. Acquire on failure: as that load.
         let set = self.when.compare_exchange(
             from.bits(),
             When::stamp(stamp).bits(),
@@ -138,15 +140,15 @@ impl Header {
         }
     }
 
-    /// The owner of the node says when it was written.
+    /// Records that the owner of the node determines its stamp.
     #[inline]
     pub(crate) fn set_when(&self, when: When) {
-        // Relaxed: whoever finds the stamp comes after the commit, as if he had found it by the status, because of the fence
-        // that is between the commit and this [X2].
+        // Relaxed: a thread that finds the stamp also sees the commit, as if it had loaded the
+        // status. The fence between the commit and this store ensures it [X2].
         self.when.store(when.bits(), Ordering::Relaxed);
     }
 
-    /// Makes a node that is not published yet one that is put upon `base`.
+    /// Installs an unpublished node over `base`.
     #[inline]
     pub(crate) fn place(&mut self, when: When, base: NodeRef<'_>) {
         // A draft is unset, and has its share.
@@ -159,14 +161,15 @@ impl Header {
         });
     }
 
-    /// Whether the caller's share is the only one. Nobody can add one then: to do so takes a share, or a
-    /// pin from before the node was retired [R3].
+    /// Returns whether the caller's reference is the only one. Then no thread can add another: to
+    /// add one requires a reference, or a pin from before the node was retired [R3].
     #[inline]
     pub(super) fn is_unshared(&self) -> bool {
         is_one(&self.shares)
     }
 
-    /// Takes a share for an owned snapshot. Under a pin, or from a share.
+    /// Adds a reference for an [`OwnedVersioned`](super::OwnedVersioned). The caller has a pin or a
+    /// reference.
     pub(super) fn share(&self) {
         // Relaxed: the caller may use the node already; a new share orders nothing [R3].
         if self.shares.fetch_add(1, Ordering::Relaxed) > MAX_SHARES {
@@ -178,19 +181,19 @@ impl Header {
 
 #[inline]
 fn is_one(shares: &AtomicU32) -> bool {
-    // Acquire: what other sharers did with the value comes before what the caller does. Pairs
-    // with the Release in `give_up` [R3].
+    // Acquire: synchronises with the last use of the value by each other owner. Pairs with the
+    // Release in `give_up` [R3].
     shares.load(Ordering::Acquire) == 1
 }
 
-/// Gives up a share. `true`: it was the last, and the caller owns the node.
+/// Releases a reference. `true`: it was the last, and the caller owns the node.
 #[inline]
 fn give_up(shares: &AtomicU32) -> bool {
     if is_one(shares) {
         return true;
     }
-    // Release: what this sharer did with the value comes before its end. Pairs with the
-    // Acquire in `is_one` and below [R3].
+    // Release: this owner's use of the value happens before its end. Pairs with the Acquire in
+    // `is_one` and below [R3].
     if shares.fetch_sub(1, Ordering::Release) != 1 {
         return false;
     }
@@ -203,7 +206,7 @@ impl<T: Send + Sync + 'static> Node<T> {
     /// How a node is released once it was retired.
     pub(crate) const KIND: &'static Kind = {
         let destructor = Destructor::of::<(T, Header)>();
-        // SAFETY: `release` gives up the one share that a retired node has of itself.
+        // SAFETY: `release` releases the one reference that a retired node has to itself.
         &unsafe { Kind::of::<Self>(Self::release, destructor) }
     };
 
@@ -213,7 +216,7 @@ impl<T: Send + Sync + 'static> Node<T> {
         Self::new(Header::new(when, version, core::ptr::null_mut()), value)
     }
 
-    /// A node to be put in the place of `prev`.
+    /// Creates a node that will replace `prev`.
     pub(super) fn after(prev: NodeRef<'_>, value: T) -> Self {
         let version = prev.version().next();
         Self::new(
@@ -229,15 +232,17 @@ impl<T: Send + Sync + 'static> Node<T> {
         Self::new(header, value)
     }
 
-    /// A node without a value, that keeps others from replacing `base` until `owner` is decided. It is written where
-    /// it lies: the thread may have no room on its stack for a value that it only reads [R8].
+    /// A node without a value, that keeps others from replacing `base` until `owner` is decided. It
+    /// is written where it lies: the thread may have no room on its stack for a value that it only
+    /// reads [R8].
     pub(crate) fn claim(local: &Local, base: NodeRef<'_>, owner: &Owner) -> NonNull<Self> {
         let when = When::claim(core::ptr::from_ref(owner).expose_provenance());
         let header = Header::new(when, base.version(), base.as_ptr().as_ptr());
         let node = local.reserve::<Self>();
         // SAFETY: fresh memory for a node, which begins with its header.
         unsafe { node.cast().write(header) };
-        // A checker keeps a state with each cell. In a real build any bytes are a cell without a value.
+        // A checker keeps a state with each cell. In a real build any bytes are a cell without a
+        // value.
         #[cfg(latchwork_loom)]
         {
             // SAFETY: inside the fresh memory.
@@ -263,7 +268,7 @@ impl<T: Send + Sync + 'static> Node<T> {
         self.value.with(|value| {
             // SAFETY: nothing writes it while it can be reached through a shared reference [C1].
             let value = unsafe { &*value };
-            // SAFETY: what is no claim has a value, by the caller's contract.
+            // SAFETY: a node that is no claim has a value, by the caller's contract.
             unsafe { value.assume_init_ref() }
         })
     }
@@ -271,15 +276,15 @@ impl<T: Send + Sync + 'static> Node<T> {
     /// Moves the value out of a node, and frees the node.
     ///
     /// # Safety
-    /// `node` came from `allocate`, is no claim, and no other thread can reach it.
+    /// `node` is from `allocate`, is no claim, and no other thread can reach it.
     pub(super) unsafe fn into_value(node: NonNull<Self>, local: &Local) -> T {
         // SAFETY: alive, and the caller's alone.
         let value = unsafe { &node.as_ref().value };
-        // SAFETY: what is no claim has a value, which is not read again.
+        // SAFETY: a node that is no claim has a value, which is not read again.
         let value = value.with_mut(|value| unsafe { value.cast::<T>().read() });
-        // SAFETY: the caller's alone. What is left of it is a header.
+        // SAFETY: the caller alone has the node. Only its header is left.
         unsafe { node.drop_in_place() };
-        // SAFETY: as above; it came from `allocate`.
+        // SAFETY: as above; the node is from `allocate`.
         unsafe { local.free(node) };
         value
     }
@@ -296,13 +301,13 @@ impl<T: Send + Sync + 'static> Node<T> {
         self.value.with_mut(|value| {
             // SAFETY: the node is borrowed exclusively.
             let value = unsafe { &mut *value };
-            // SAFETY: what is no claim has a value, by the caller's contract.
+            // SAFETY: a node that is no claim has a value, by the caller's contract.
             unsafe { value.assume_init_mut() }
         })
     }
 
     /// # Safety
-    /// `object` is a node with a share that the caller gives up.
+    /// `object` is a node with a reference that the caller releases.
     unsafe fn release(object: NonNull<u8>) -> bool {
         let node = object.cast::<Self>();
         // SAFETY: alive, by the share. Only the count is borrowed: another may free the node while
@@ -311,11 +316,11 @@ impl<T: Send + Sync + 'static> Node<T> {
         if last {
             // The header ends after the value, including when the destructor of the value panics.
             let ended = Ended(node);
-            // SAFETY: nobody else can reach it, and it ends after this reference.
+            // SAFETY: no other thread can reach it, and it ends after this reference.
             let Node { header, value } = unsafe { node.as_ref() };
             if !header.when().is_claim() {
-                // Where it lies: this thread may have no room for it on its stack [R8].
-                // SAFETY: what is no claim has a value, and nothing uses it again.
+                // Dropped in place, because this thread may have no space for it on its stack [R8].
+                // SAFETY: a node that is no claim has a value, and nothing uses it again.
                 value.with_mut(|value| unsafe { value.cast::<T>().drop_in_place() });
             }
             drop(ended);
@@ -324,13 +329,13 @@ impl<T: Send + Sync + 'static> Node<T> {
     }
 }
 
-/// A node whose value is gone or going. Under a checker the end of its header is an event; what is left is plain
-/// memory.
+/// A node whose value has been or is being dropped. Under a checker the end of its header is an
+/// event; the rest is plain memory.
 struct Ended<T>(NonNull<Node<T>>);
 
 impl<T> Drop for Ended<T> {
     fn drop(&mut self) {
-        // SAFETY: the one who releases the node made this, and nothing uses the node again.
+        // SAFETY: the caller that releases the node made this, and nothing uses the node again.
         unsafe { self.0.drop_in_place() };
     }
 }

@@ -1,4 +1,4 @@
-//! Values that outlive their cell without holding a pin.
+//! Values that outlive their cell without a pin.
 #![allow(unsafe_code)]
 
 use core::fmt;
@@ -11,11 +11,12 @@ use super::read::{fmt_snapshot, pin_cells};
 use super::{Header, Node, NodeRef, Version, VersionedCell, dropped};
 use crate::reclaim;
 
-/// A value as it was when it was read, shared with its cell.
+/// Shares ownership of a value with its cell, without a pin.
 ///
-/// It holds back nothing but its own value: use it for what is kept for long, sent to other
-/// threads, or held across an `.await`. It costs two atomic additions to one count, which all owned snapshots of
-/// that value share, so that many threads that take one at once wait for each other's cache line.
+/// It holds back only its own value. Use it for a value that is kept for long, sent to another
+/// thread, or held across an `.await`. All owned references to one value share one count. Each
+/// costs two atomic additions to it, so many threads that read one value at once contend for its
+/// cache line.
 ///
 /// # Examples
 /// ```
@@ -27,22 +28,27 @@ use crate::reclaim;
 /// ```
 pub struct OwnedVersioned<T: Send + Sync + 'static>(NonNull<Header>, PhantomData<T>);
 
-// SAFETY: it shares a `T` between threads, and whoever is last drops it: as `Arc`.
+// SAFETY: it shares a `T` between threads, and the last owner drops it: as `Arc`.
 unsafe impl<T: Send + Sync + 'static> Send for OwnedVersioned<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send + Sync + 'static> Sync for OwnedVersioned<T> {}
 
-// It shows a value and lets nobody change it, again as `Arc`.
+// It lends a value, and no thread can change the value: again as `Arc`.
 impl<T: Send + Sync + 'static + RefUnwindSafe> UnwindSafe for OwnedVersioned<T> {}
 impl<T: Send + Sync + 'static + RefUnwindSafe> RefUnwindSafe for OwnedVersioned<T> {}
 
 impl<T: Send + Sync + 'static> VersionedCell<T> {
-    /// Returns the current value, kept without a pin.
+    /// Returns the current value, and keeps it without a pin.
     ///
-    /// Costs two atomic additions more than [`read`](Self::read), one now and one when the snapshot goes.
+    /// Costs two atomic additions more than [`read`](Self::read): one now, and one when the result
+    /// is dropped.
+    ///
+    /// # Blocking
+    /// Never blocks.
     ///
     /// # Panics
-    /// Never; but the process aborts if 2³¹ snapshots of one value are leaked.
+    /// Panics as [`read`](Self::read) does. The process aborts if 2³¹ references to one value are
+    /// leaked.
     ///
     /// # Examples
     /// ```
@@ -52,21 +58,22 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// assert_eq!((*snapshot, snapshot.version().get()), (1, 0));
     /// ```
     #[cfg_attr(debug_assertions, track_caller)]
-    #[must_use = "a snapshot that is dropped at once was not read"]
+    #[must_use = "a value that is read and dropped at once has no use"]
     pub fn read_owned(&self) -> OwnedVersioned<T> {
         self.check_direct();
         OwnedVersioned::of(self.current(&pin_cells()))
     }
 
-    /// The value, for a write in place, if no owned snapshot shares it.
+    /// Returns the value for a write in place, if no [`OwnedVersioned`] shares it.
     pub(super) fn value_mut(&mut self) -> Option<&mut T> {
         let node = self.load().node();
-        // Looked at through a shared reference: others may be using the node and its count.
-        // SAFETY: the current node is the cell's, and alive.
+        // Checked through a shared reference: other threads may be using the node and its count.
+        // SAFETY: the current node belongs to the cell, and is alive.
         if !unsafe { node.as_ref() }.is_unshared() {
             return None;
         }
-        // SAFETY: nobody shares it, and nobody else reads the cell while it is borrowed exclusively [R3].
+        // SAFETY: there is no other reference, and no other thread reads the cell while it is
+        // borrowed exclusively [R3].
         let node = unsafe { node.cast::<Node<T>>().as_mut() };
         // SAFETY: no transaction touches the cell now, so that its node has a value.
         Some(unsafe { node.write_in_place() })
@@ -79,19 +86,20 @@ impl<T: Send + Sync + 'static> Drop for VersionedCell<T> {
         if word.is_waited() {
             dropped::note(word.node());
         }
-        // Gives up the cell's share of its node: nobody can read it through the cell any more.
+        // Releases the reference of the cell to its node: no thread can read it through the cell
+        // any more.
         drop(OwnedVersioned::<T>(word.node(), PhantomData));
     }
 }
 
 impl<T: Send + Sync + 'static> OwnedVersioned<T> {
-    /// Takes a share of a node that the caller may use.
+    /// Creates one more reference to a node that the caller may use.
     pub(super) fn of(node: NodeRef<'_>) -> Self {
         node.header().share();
         OwnedVersioned(node.as_ptr(), PhantomData)
     }
 
-    /// Takes the share that the cell has.
+    /// Acquires the reference that the cell owns.
     pub(super) fn of_cell(cell: VersionedCell<T>) -> Self {
         let node = cell.load().node();
         core::mem::forget(cell);
@@ -108,11 +116,11 @@ impl<T: Send + Sync + 'static> OwnedVersioned<T> {
         self.node().version()
     }
 
-    /// Returns the value if nobody else shares it, and the snapshot if somebody does.
+    /// Returns the value, or `Err` with this reference if the value is still shared.
     ///
     /// # Errors
-    /// The snapshot, if the cell still has the value or there are other snapshots of it, or if the
-    /// value was replaced and its time to be dropped has not come.
+    /// Returns `Err` if the cell still has the value, or if another [`OwnedVersioned`] of it
+    /// exists. Also returns `Err` if the value was replaced and a pin may still keep it.
     ///
     /// # Examples
     /// ```
@@ -128,8 +136,8 @@ impl<T: Send + Sync + 'static> OwnedVersioned<T> {
         }
         let node = self.0.cast::<Node<T>>();
         core::mem::forget(self);
-        // SAFETY: the only share was ours, so that nobody else can reach the node [R3]; it was in a cell of `T`, and so is no
-        // claim.
+        // SAFETY: the caller has the only reference, so no other thread can reach the node [R3]. It
+        // was in a cell of `T`, so it is no claim.
         Ok(reclaim::with(|local| unsafe {
             Node::into_value(node, local)
         }))
@@ -144,7 +152,7 @@ impl<T: Send + Sync + 'static> Clone for OwnedVersioned<T> {
 
 impl<T: Send + Sync + 'static> Drop for OwnedVersioned<T> {
     fn drop(&mut self) {
-        // SAFETY: one share of the node was ours, and is given up here [R3].
+        // SAFETY: this value owns one reference to the node, and releases it here [R3].
         reclaim::with(|local| unsafe { local.release_now(self.0.cast(), Node::<T>::KIND) });
     }
 }

@@ -1,15 +1,16 @@
-//! A transaction as the cells that it has touched see it: its status, and who may end it.
+//! A transaction, as its cells see it: its status, and the rules by which others may abort it.
 //!
 //! # Word
 //! | status | bits 0-1 | bit 2 | bits 3-63 |
 //! |---|---|---|---|
-//! | undecided | 0 | 0 | floor: it will be stamped no earlier |
-//! | closing | 0 | 1 | floor; whoever would raise it commits the transaction instead |
-//! | prepared | 1 | | the stamp that it will have if what it has read still stands |
+//! | undecided | 0 | 0 | floor: its stamp will not be earlier |
+//! | closing | 0 | 1 | floor; a thread that would raise it commits the transaction instead |
+//! | prepared | 1 | | its stamp, if its reads are still valid |
 //! | committed | 2 | | its stamp |
 //! | aborted | 3 | | 0 |
 //!
-//! Changed by compare-and-swap, but for the mark of closing, which its owner sets once; committed and aborted are final.
+//! Changed by compare-and-swap, but for the mark of closing, which its owner sets once; committed
+//! and aborted are final.
 
 #![allow(unsafe_code)]
 
@@ -66,32 +67,33 @@ impl Status {
     }
 }
 
-/// Who goes first where two transactions want one cell: the lesser. Ranked transactions are on the ladder
-/// and have an age; the others have none and give way to all who do.
+/// The priority of two transactions that need the same cell: the lesser one prevails. Ranked
+/// transactions have escalated and have an age. Those without an age yield to all ranked ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank(u64);
 
 impl Rank {
     pub(crate) const NONE: Rank = Rank(u64::MAX);
 
-    /// The lower, the elder.
+    /// The lower age is the older transaction.
     pub(crate) fn of_age(age: u64) -> Self {
         Rank(age)
     }
 
-    /// That of the eldest transaction whose closure this thread is in: whatever it does meanwhile goes by it [X6].
+    /// Returns the rank of the oldest transaction whose closure this thread runs. All that the
+    /// thread does inside it has this rank [X6].
     pub(crate) fn of_thread(local: &Local) -> Self {
         Rank(local.standing())
     }
 
-    /// The thread goes by this too from now on. Returns what it went by.
+    /// Lets the thread also act with this rank. Returns the previous rank of the thread.
     pub(crate) fn enter(self, local: &Local) -> Self {
         let before = Self::of_thread(local);
         local.set_standing(self.min(before).0);
         before
     }
 
-    /// The thread goes by this and nothing else.
+    /// Lets the thread act with this rank alone.
     pub(crate) fn restore(self, local: &Local) {
         local.set_standing(self.0);
     }
@@ -101,22 +103,24 @@ impl Rank {
         self != Self::NONE
     }
 
-    /// Whether it may abort one of rank `other` who has what it wants, after so many rounds of waiting: the elder may; of those
-    /// without age, whoever has waited long enough. One that has an age will be done, and cannot be done before others give
-    /// way [X6].
+    /// Returns whether a transaction of this rank may abort an owner of rank `other`, after so many
+    /// rounds of waiting. An older one may. Among those without an age, one that has waited long
+    /// enough may. A ranked one is certain to finish, and can finish only if others yield [X6].
     pub(crate) fn goes_before(self, other: Rank, rounds: u32) -> bool {
         self < other || (!other.is_ranked() && rounds >= PATIENCE)
     }
 }
 
-/// Memory for the owners of a few attempts of one thread, one after the other: it is allocated and retired once for all of them.
+/// Memory for the owners of a few attempts of one thread, one after the other: it is allocated and
+/// retired once for all of them.
 pub(crate) struct Owners([MaybeUninit<Owner>; OWNERS]);
 
 impl Owners {
     pub(crate) const KIND: &'static Kind = {
-        // Those that were never used need no destructor, and neither do the others, but for canaries.
+        // Those that were never used need no destructor, and neither do the others, but for
+        // canaries.
         const { assert!(OWNERS == 1 || !core::mem::needs_drop::<Owner>()) };
-        // SAFETY: retired owners are nobody's, and dropping them is all there is to do.
+        // SAFETY: no thread has retired owners, and dropping them needs no further action.
         &unsafe { Kind::of::<Self>(Self::release, Destructor::None) }
     };
 
@@ -137,13 +141,13 @@ impl Owners {
         let first = unsafe { NonNull::new_unchecked(first.cast::<Owner>()) };
         // SAFETY: inside the array.
         let slot = unsafe { first.add(i) };
-        // SAFETY: nobody knows the address yet.
+        // SAFETY: no other thread has the address yet.
         unsafe { slot.write(owner) };
         slot
     }
 
     /// # Safety
-    /// `object` is a block of owners that nobody can reach.
+    /// `object` is a block of owners that no thread can reach.
     unsafe fn release(object: NonNull<u8>) -> bool {
         if core::mem::needs_drop::<Owner>() {
             // SAFETY: the only one, and it was made.
@@ -168,7 +172,7 @@ impl Owner {
     #[inline]
     pub(crate) fn new(rank: Rank, thread: usize) -> Self {
         Owner {
-            // Who reads beneath it need not put it off as long as the clock stands there.
+            // A reader of the previous version need not postpone it until the clock advances.
             status: AtomicU64::new(Status::Undecided(clock::now()).bits()),
             rank,
             thread,
@@ -182,8 +186,8 @@ impl Owner {
         self.rank
     }
 
-    /// Where those who wait for the end of the transaction find each other: no other owner, and no cell, is there as
-    /// long as it is undecided [X10].
+    /// Returns the key of the waiters for the end of the transaction. No other owner, and no cell,
+    /// has this address as long as the transaction is undecided [X10].
     pub(crate) fn address(&self) -> usize {
         core::ptr::from_ref(self).addr()
     }
@@ -196,8 +200,8 @@ impl Owner {
     #[inline]
     pub(crate) fn status(&self) -> Status {
         self.canary.check();
-        // Acquire: what a committed transaction wrote is there. Pairs with the Release in `change`
-        // [X2].
+        // Acquire: synchronises with the writes of a committed transaction. Pairs with the Release
+        // in `change` [X2].
         Status::from_bits(self.status.load(Ordering::Acquire))
     }
 
@@ -205,9 +209,9 @@ impl Owner {
     #[inline]
     pub(crate) fn change(&self, from: Status, to: Status) -> Result<(), Status> {
         self.canary.check();
-        // Release: publishes what the owner has written [X2], and what a snapshot had advanced when it raised the floor [X5]. What
-        // the status was, the caller has learnt by `status`.
-        // Relaxed on failure: whoever acts on what it is now loads it again, or fences.
+        // Release: publishes the writes of the owner [X2], and the advance of the clock by a
+        // snapshot that raised the floor [X5]. The caller has read the previous status by `status`.
+        // Relaxed on failure: a caller that acts on the current status loads it again, or fences.
         let changed = self.status.compare_exchange(
             from.bits(),
             to.bits(),
@@ -217,8 +221,10 @@ impl Owner {
         changed.map(drop).map_err(Status::from_bits)
     }
 
-    /// For whoever will act upon what is beneath the transaction: it is to commit after that. If it has looked at what it has read, it
-    /// looks again [X3]; if it may have read an earlier clock than there is now, it reads it again, or is committed [X5]. What it is then.
+    /// Makes the transaction commit after the caller, which will act upon the previous version. If
+    /// the transaction has validated its reads, it validates them again [X3]. If it may have read
+    /// an earlier clock, it reads the clock again, or is committed [X5]. Returns the resulting
+    /// status.
     pub(crate) fn doubt(&self) -> Status {
         let now = clock::now();
         self.change_while(|status| match status {
@@ -229,26 +235,28 @@ impl Owner {
         })
     }
 
-    /// Has the transaction commit after `moment` if it is undecided, and returns what it is then [X5].
+    /// Makes the transaction commit after `moment` if it is undecided, and returns the resulting
+    /// status [X5].
     pub(crate) fn postpone(&self, moment: u64) -> Status {
         self.change_while(|status| match status {
             Status::Undecided(at) | Status::Prepared(at) if at <= moment => {
                 Some(Status::Undecided(moment + 1))
             }
-            // It relies on nothing that it does not own, and has been put off often enough.
+            // It relies only on cells that it owns, and has been postponed often enough.
             Status::Closing(at) if at <= moment => Some(Self::committed_now()),
             _ => None,
         })
     }
 
-    /// What somebody else makes of a transaction that closes and that he has found.
+    /// Returns the status to which another thread changes a closing transaction that it has found.
     fn committed_now() -> Status {
-        // Whoever takes a snapshot from now on finds what the owner has put, as the caller does [X5].
+        // A thread that begins a snapshot from now on finds the nodes that the owner has installed,
+        // as the caller does [X5].
         crate::sync::full_fence();
         Status::Committed(clock::now())
     }
 
-    /// Changes the status to what is next, until nothing is: what it is then.
+    /// Changes the status to the next one until there is none. Returns the resulting status.
     #[inline]
     fn change_while(&self, next: impl Fn(Status) -> Option<Status>) -> Status {
         let mut status = self.status();
@@ -261,17 +269,19 @@ impl Owner {
         status
     }
 
-    /// Of an owner that relies on nothing but what it owns: from now on nobody postpones it, and a snapshot that it would
-    /// be in the way of commits it instead, at a moment after its own [X9]. The status now.
+    /// Closes an owner that relies only on cells that it owns. From now on no thread postpones it.
+    /// A snapshot that would have to postpone it commits it instead, at a timestamp after its own
+    /// [X9]. Returns the resulting status.
     pub(crate) fn close(&self) -> Status {
         self.canary.check();
-        // Release: as in `change`; who commits for the owner continues this release sequence. No Acquire: on each way from here
-        // the owner fences before it acts on what the status was.
+        // Release: as in `change`; a thread that commits for the owner continues this release
+        // sequence. No Acquire: on each path from here the owner fences before it acts on the
+        // previous status.
         let before = self.status.fetch_or(CLOSING, Ordering::Release);
         Status::from_bits(before | CLOSING)
     }
 
-    /// Aborts the transaction if it is undecided, and returns what it is then.
+    /// Aborts the transaction if it is undecided, and returns the resulting status.
     pub(crate) fn kill(&self) -> Status {
         self.change_while(|status| (!status.is_decided()).then_some(Status::Aborted))
     }
@@ -311,7 +321,7 @@ mod tests {
 
     fn an_owner(status: Status) -> Owner {
         let owner = Owner::new(Rank::NONE, 0);
-        // Relaxed: nobody else has it.
+        // Relaxed: no other thread has it.
         owner.status.store(status.bits(), Ordering::Relaxed);
         owner
     }

@@ -1,4 +1,4 @@
-//! What a writer does when others are in its way.
+//! The reaction of a writer to a conflict.
 
 use crossbeam_utils::Backoff;
 
@@ -10,13 +10,13 @@ use crate::sync::{nap, yield_now};
 /// Why an attempt failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lost {
-    /// Somebody has written, or has begun to wait.
+    /// Another thread has written, or has begun to wait.
     Moved,
     /// A transaction owns the cell.
     Owned,
 }
 
-/// How often somebody has stepped back for others.
+/// Counts how often a writer has backed off.
 pub(crate) struct Patience {
     backoff: Backoff,
     met: u32,
@@ -43,25 +43,26 @@ impl Patience {
         }
     }
 
-    /// Decides about a transaction that owns the cell: it has had its time and is aborted, or the caller is to step
-    /// back. One that is on the ladder is left alone, unless the caller is inside the closure of an elder one [X6].
+    /// Decides about a transaction that owns the cell: either aborts it, or returns `Err`, and the
+    /// caller backs off. An escalated transaction is not aborted, unless the caller is inside the
+    /// closure of an older one [X6].
     ///
     /// # Panics
-    /// If it is a transaction of the caller's own thread, which cannot go on while the caller waits.
+    /// Panics if a transaction of this thread owns the cell: it cannot end while the caller waits.
     #[cold]
     pub(crate) fn meet(&self, owner: &Owner, local: &Local) -> Result<(), Lost> {
         assert!(
             !owner.is_of(local.thread()),
-            "a cell that a transaction of this thread owns is written or waited for inside its closure; \
-             use the transaction"
+            "cell is owned by a running transaction of this thread; access it through `Tx`"
         );
         if !Rank::of_thread(local).goes_before(owner.rank(), self.met) {
             return Err(Lost::Owned);
         }
         owner.kill();
         if owner.rank().is_ranked() {
-            // Its thread may be inside of its closure for long: whoever waits for it is notified now [X10]. The caller is
-            // inside the closure of an older transaction, which is pinned, as what it runs always is.
+            // Its closure may run for long: its waiters are notified now [X10]. The caller is
+            // inside the closure of an older transaction, which is pinned, and so is all code that
+            // it runs.
             waiters::wake_those_of_owner(owner.address());
         }
         Ok(())
@@ -74,7 +75,8 @@ mod tests {
     use crate::reclaim;
     use crate::sync::tuning::PATIENCE;
 
-    /// Whoever stepped back so often for a transaction without age is not put off by it again, but by one on the ladder.
+    /// A writer that has backed off often enough aborts a transaction without an age, but not one
+    /// that has escalated.
     #[test]
     fn patience_ends_with_those_who_have_no_age() {
         reclaim::with(|local| {
@@ -93,7 +95,7 @@ mod tests {
             let owner = Owner::new(Rank::NONE, others);
             assert_eq!(patience.meet(&owner, local), Ok(()));
             assert!(is_aborted(&owner) && !is_aborted(&on_the_ladder));
-            // Inside the closure of an elder one nobody is waited for.
+            // Inside the closure of an older transaction, a writer waits for no newer one.
             let before = Rank::of_age(0).enter(local);
             assert_eq!(Patience::new().meet(&on_the_ladder, local), Ok(()));
             before.restore(local);

@@ -1,4 +1,4 @@
-//! How often to try, and why a write did not happen.
+//! How often a write is retried, and why it may fail.
 
 use core::error::Error;
 use core::fmt;
@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use super::Version;
 use super::limit::{TimeLimit, has_passed};
 
-/// How long [`VersionedCell::try_update`](crate::VersionedCell::try_update) continues to try.
+/// Limits how long [`VersionedCell::try_update`](crate::VersionedCell::try_update) retries.
 ///
-/// A policy can be kept and used any number of times, also in a `const` or a `static`. A timeout starts with each call that
-/// uses the policy, and not when the policy is built. The first attempt is always made, even after the deadline.
+/// A policy can be stored and used any number of times, including in a `const` or a `static`. A
+/// timeout starts with each call that uses the policy, and not when the policy is built. The first
+/// attempt is always made, even after the deadline.
 ///
 /// # Examples
 /// ```
@@ -67,7 +68,8 @@ impl RetryPolicy {
     /// # Panics
     /// Panics if `attempts` is 0.
     pub const fn or_attempts(mut self, attempts: u32) -> Self {
-        let attempts = NonZeroU32::new(attempts).expect("an update needs at least one attempt");
+        let attempts = NonZeroU32::new(attempts)
+            .expect("an update needs at least one attempt; pass 1 or more to `RetryPolicy`");
         self.attempts = match self.attempts {
             Some(before) if before.get() < attempts.get() => Some(before),
             _ => Some(attempts),
@@ -81,8 +83,8 @@ impl RetryPolicy {
         self
     }
 
-    /// Also stops this long after the start of each call that uses the policy. The shorter time counts if it is called
-    /// twice, and the earlier end if there is a deadline too.
+    /// Also stops this long after the start of each call that uses the policy. The shorter time
+    /// counts if it is called twice. The earlier end counts if a deadline is also set.
     pub const fn or_timeout(mut self, timeout: Duration) -> Self {
         self.limit.timeout = match self.limit.timeout {
             Some(before) if before.as_nanos() < timeout.as_nanos() => Some(before),
@@ -112,7 +114,7 @@ impl RetryPolicy {
     }
 }
 
-/// Why [`VersionedCell::try_update`](crate::VersionedCell::try_update) did not write.
+/// Describes why [`VersionedCell::try_update`](crate::VersionedCell::try_update) did not write.
 ///
 /// # Examples
 /// ```
@@ -123,19 +125,25 @@ impl RetryPolicy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UpdateError<E> {
-    /// Others wrote in between, or owned the cell, in each of the attempts that were allowed.
+    /// Every attempt that the policy allows failed: another thread wrote the cell, or a transaction
+    /// owned it.
     Contended,
     /// The deadline passed.
     TimedOut,
-    /// The closure said so.
+    /// The closure returned this error.
     Aborted(E),
 }
 
 impl<E: fmt::Display> fmt::Display for UpdateError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            UpdateError::Contended => f.write_str("others wrote in between in every attempt"),
-            UpdateError::TimedOut => f.write_str("the deadline of the update passed"),
+            UpdateError::Contended => f.write_str(
+                "every allowed attempt of the update conflicted with another write; \
+                 retry, or allow more attempts",
+            ),
+            UpdateError::TimedOut => f.write_str(
+                "the update timed out before an attempt succeeded; retry, or allow more time",
+            ),
             UpdateError::Aborted(error) => write!(f, "the update was aborted: {error}"),
         }
     }
@@ -150,7 +158,7 @@ impl<E: Error + 'static> Error for UpdateError<E> {
     }
 }
 
-/// A conditional write found another version than it expected. It gives the value back.
+/// Reports that a conditional write found another version than it expected. It contains the value.
 ///
 /// # Examples
 /// ```
@@ -158,16 +166,16 @@ impl<E: Error + 'static> Error for UpdateError<E> {
 /// let cell = VersionedCell::new(0);
 /// cell.set(1);
 /// let conflict = cell.compare_and_set(Version::FIRST, 2).unwrap_err();
-/// assert_eq!(conflict.to_string(), "expected version 0, but the current one is 1");
+/// assert_eq!(conflict.to_string(), "expected version 0, but the current version is 1; read the cell again");
 /// assert_eq!(conflict.value, 2);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Conflict<T> {
-    /// What the caller had read.
+    /// The version that the caller expected.
     pub expected: Version,
-    /// What the cell had when the write failed.
+    /// The version of the cell when the write failed.
     pub current: Version,
-    /// What was to be written.
+    /// The value that was not written.
     pub value: T,
 }
 
@@ -187,7 +195,7 @@ impl<T> fmt::Display for Conflict<T> {
         } = self;
         write!(
             f,
-            "expected version {expected}, but the current one is {current}"
+            "expected version {expected}, but the current version is {current}; read the cell again"
         )
     }
 }

@@ -10,11 +10,21 @@ use super::{Header, NodeRef, OwnedVersioned, Version, VersionedCell, Word};
 use crate::reclaim::{self, CellPin};
 
 impl<T: Send + Sync + 'static> VersionedCell<T> {
-    /// Returns the current value, and keeps it.
+    /// Returns the current value, and pins the thread for as long as the caller keeps it.
     ///
-    /// One load of the cell after the pin: never a retry, and no waiting for writers. The snapshot pins its thread, so that
-    /// *no* value that any thread replaces meanwhile is dropped before it goes: keep it briefly,
-    /// or use [`read_owned`](Self::read_owned).
+    /// A read loads the cell once; it never retries. The pin holds back *every* value that any
+    /// thread replaces, so drop the result soon. Use [`read_owned`](Self::read_owned) for a value
+    /// that you keep.
+    ///
+    /// # Blocking
+    /// Never blocks.
+    ///
+    /// # Panics
+    /// In debug builds, panics inside the closure of a transaction that has read or written this
+    /// cell; see [`atomically`](crate::atomically()#direct-access). Every other read also does so.
+    ///
+    /// # Memory ordering
+    /// Synchronises with the write of the value.
     ///
     /// # Examples
     /// ```
@@ -26,13 +36,14 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     #[doc(alias = "load")]
     #[inline]
     #[cfg_attr(debug_assertions, track_caller)]
-    #[must_use = "a snapshot that is dropped at once was not read"]
+    #[must_use = "a value that is read and dropped at once has no use"]
     pub fn read(&self) -> Versioned<'_, T> {
         self.check_direct();
         self.read_unchecked()
     }
 
-    /// As [`read`](Self::read), for code that is not the caller's own.
+    /// Reads as [`read`](Self::read) does, for internal code: debug builds do not check for a
+    /// transaction.
     #[inline]
     pub(super) fn read_unchecked(&self) -> Versioned<'_, T> {
         let pin = pin_cells();
@@ -40,8 +51,12 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         Versioned::of(self, node, pin)
     }
 
-    /// Returns the current value, kept by a pin that the caller has: reads that come in numbers
-    /// share its cost.
+    /// Returns the current value, which an existing pin keeps.
+    ///
+    /// Reads that share a pin also share its cost.
+    ///
+    /// # Blocking
+    /// Never blocks.
     ///
     /// # Examples
     /// ```
@@ -53,13 +68,13 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// ```
     #[inline]
     #[cfg_attr(debug_assertions, track_caller)]
-    #[must_use = "a snapshot that is dropped at once was not read"]
+    #[must_use = "a value that is read and dropped at once has no use"]
     pub fn read_in<'p>(&'p self, pin: &'p ReadPin) -> VersionedRef<'p, T> {
         self.check_direct();
         VersionedRef(self.current(&pin.0), PhantomData)
     }
 
-    /// Returns the current version.
+    /// Returns the current version. Never blocks.
     ///
     /// # Examples
     /// ```
@@ -79,13 +94,13 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         self.current(&pin_cells()).version()
     }
 
-    /// The node that has the value.
+    /// Returns the node that has the value.
     #[inline(always)]
     pub(super) fn current<'p>(&'p self, pin: &'p CellPin) -> NodeRef<'p> {
         self.at_pin(pin, self.load()).settle()
     }
 
-    /// The node of a word that was loaded under `pin`.
+    /// Returns the node of a word that was loaded under `pin`.
     #[inline(always)]
     pub(super) fn at_pin<'p>(&'p self, _: &'p CellPin, seen: Word) -> NodeRef<'p> {
         // SAFETY: loaded under the pin, which outlives the reference [R1] [X1].
@@ -105,9 +120,12 @@ pub(super) fn pin_cells() -> CellPin {
 
 /// Pins this thread for reads of cells, until the pin is dropped.
 ///
-/// Pins nest. While one is there, no value that is replaced on any thread is dropped: keep it briefly, and
-/// not while waiting. To pin may do a little of the work that others have deferred; destructors
-/// of values are not run by it.
+/// Pins nest. While a pin exists, no value that is replaced on any thread is dropped. So keep it
+/// briefly, and not while the thread waits. A pin may do some deferred work of other threads; it
+/// runs no destructor of a value.
+///
+/// # Blocking
+/// Never blocks.
 ///
 /// # Examples
 /// ```
@@ -120,7 +138,8 @@ pub fn pin() -> ReadPin {
     ReadPin(pin_cells())
 }
 
-/// Keeps what is read with [`VersionedCell::read_in`]. Made by [`pin`]; stays on its thread.
+/// Keeps the values that [`VersionedCell::read_in`] returns. Created by [`pin`]; stays on its
+/// thread.
 ///
 /// # Examples
 /// ```compile_fail,E0277
@@ -140,7 +159,7 @@ impl fmt::Debug for ReadPin {
     }
 }
 
-/// A value as it was when it was read. It pins its thread; see [`VersionedCell::read`].
+/// Keeps a value as it was when it was read. It pins its thread; see [`VersionedCell::read`].
 ///
 /// # Examples
 /// ```
@@ -156,7 +175,7 @@ pub struct Versioned<'c, T: Send + Sync + 'static> {
     _value: PhantomData<&'c T>,
 }
 
-// SAFETY: others may look at the value; the pin stays where it is.
+// SAFETY: other threads may only read the value; the pin stays on its thread.
 unsafe impl<T: Send + Sync + 'static> Sync for Versioned<'_, T> {}
 
 impl<T: Send + Sync + 'static> Versioned<'_, T> {
@@ -172,7 +191,7 @@ impl<T: Send + Sync + 'static> Versioned<'_, T> {
         self.node().version()
     }
 
-    /// Returns the same value, kept without a pin. See [`VersionedCell::read_owned`].
+    /// Returns the same value without a pin. See [`VersionedCell::read_owned`].
     ///
     /// # Examples
     /// ```
@@ -188,7 +207,7 @@ impl<T: Send + Sync + 'static> Versioned<'_, T> {
         OwnedVersioned::of(self.node())
     }
 
-    /// A snapshot of `node`, which was the current one under `pin`.
+    /// Creates a `Versioned` of `node`, which was current under `pin`.
     pub(super) fn of(
         _: &VersionedCell<T>,
         node: NonNull<Header>,
@@ -218,7 +237,7 @@ impl<T: Send + Sync + 'static + fmt::Debug> fmt::Debug for Versioned<'_, T> {
     }
 }
 
-/// A value as it was when it was read, kept by a [`ReadPin`].
+/// Refers to a value as it was when it was read. A [`ReadPin`] keeps the value.
 ///
 /// # Examples
 /// ```
@@ -229,7 +248,7 @@ impl<T: Send + Sync + 'static + fmt::Debug> fmt::Debug for Versioned<'_, T> {
 /// ```
 pub struct VersionedRef<'p, T: Send + Sync + 'static>(NodeRef<'p>, PhantomData<&'p T>);
 
-// SAFETY: others may look at the value; the pin stays where it is, and outlives `'p`.
+// SAFETY: other threads may only read the value; the pin stays on its thread, and outlives `'p`.
 unsafe impl<T: Send + Sync + 'static> Send for VersionedRef<'_, T> {}
 // SAFETY: as above.
 unsafe impl<T: Send + Sync + 'static> Sync for VersionedRef<'_, T> {}
@@ -249,14 +268,14 @@ impl<'p, T: Send + Sync + 'static> VersionedRef<'p, T> {
         self.0.version()
     }
 
-    /// Returns the value, for as long as the pin lives.
+    /// Returns the value, which is valid for as long as the pin lives.
     #[inline]
     pub fn get(self) -> &'p T {
         // SAFETY: a node of a cell of `T` that has a value.
         unsafe { self.0.value() }
     }
 
-    /// Returns the same value, kept without a pin. See [`VersionedCell::read_owned`].
+    /// Returns the same value without a pin. See [`VersionedCell::read_owned`].
     #[allow(
         clippy::should_implement_trait,
         reason = "the trait would clone the value"

@@ -8,10 +8,13 @@ use crate::sync::planted;
 
 /// Counts the committed writes of one [`VersionedCell`](crate::VersionedCell).
 ///
-/// Each write adds one, and no number is used twice, so a version is an entity tag: as text it
-/// is the decimal number, which [`FromStr`] reads back. Versions of different cells are unrelated: two
-/// cells that were written equally often have versions that compare equal, whatever their values. Store the identity of
-/// the cell beside its version where they could be confused. With the feature `serde` it is serialised as the number.
+/// Each write adds one, and no number is used twice, so a version can serve as an entity tag. As
+/// text it is a decimal number, which [`FromStr`] parses. With the feature `serde` it is serialised
+/// as the number.
+///
+/// Versions of different cells are unrelated. Two cells that were written equally often have equal
+/// versions, whatever their values. Store the identity of the cell beside its version where they
+/// could be confused.
 ///
 /// # Examples
 /// ```
@@ -29,11 +32,12 @@ use crate::sync::planted;
 pub struct Version(u64);
 
 impl Version {
-    /// The version of a cell that was never written since it was made.
+    /// The version of a new cell that has not been written.
     pub const FIRST: Version = Version(0);
 
-    /// The greatest version that [`VersionedCell::with_version`](crate::VersionedCell::with_version)
-    /// takes. From here on 2⁶³ writes are left: 292 years of one each nanosecond.
+    /// The greatest version that
+    /// [`VersionedCell::with_version`](crate::VersionedCell::with_version) accepts. It leaves 2⁶³
+    /// writes, which is 292 years with one write in each nanosecond.
     pub const MAX_INITIAL: Version = Version(u64::MAX >> 1);
 
     /// Returns the version with this number.
@@ -41,7 +45,7 @@ impl Version {
         Version(number)
     }
 
-    /// Returns its number.
+    /// Returns the number of this version.
     pub const fn get(self) -> u64 {
         self.0
     }
@@ -63,12 +67,12 @@ impl From<Version> for u64 {
     }
 }
 
-/// Why a text is not a [`Version`].
+/// Describes why a text is not a [`Version`].
 ///
 /// # Examples
 /// ```
 /// let error = "v7".parse::<latchwork::cell::Version>().unwrap_err();
-/// assert_eq!(error.to_string(), "a version is a decimal number, without a sign");
+/// assert_eq!(error.to_string(), "invalid version: it must consist of decimal digits only");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParseVersionError(Problem);
@@ -82,8 +86,8 @@ enum Problem {
 impl fmt::Display for ParseVersionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
-            Problem::NotANumber => "a version is a decimal number, without a sign",
-            Problem::TooGreat => "a version has at most 64 bits",
+            Problem::NotANumber => "invalid version: it must consist of decimal digits only",
+            Problem::TooGreat => "version out of range: the greatest one is 18446744073709551615",
         })
     }
 }
@@ -93,12 +97,13 @@ impl core::error::Error for ParseVersionError {}
 impl FromStr for Version {
     type Err = ParseVersionError;
 
-    /// Reads what [`Display`](fmt::Display) writes: decimal digits and nothing else.
+    /// Parses the output of [`Display`](fmt::Display): decimal digits and nothing else.
     ///
     /// # Errors
-    /// If there is anything else, or the number has more than 64 bits.
+    /// Returns a [`ParseVersionError`] if the text has any other character, is empty, or has a
+    /// number of more than 64 bits.
     fn from_str(text: &str) -> Result<Self, ParseVersionError> {
-        // Looked at whole: the number is read only as far as it fits.
+        // The whole text is checked: `parse` reads a number only as far as it fits.
         if !text.bytes().all(|byte| byte.is_ascii_digit()) && !planted("version with a sign") {
             return Err(ParseVersionError(Problem::NotANumber));
         }

@@ -1,4 +1,4 @@
-//! Waiting for a write.
+//! Waits for a write of a cell.
 #![allow(unsafe_code)]
 
 use core::fmt;
@@ -14,20 +14,27 @@ use crate::sync::{Parker, now, store_load_fence};
 use crate::wait::Notify;
 
 impl<T: Send + Sync + 'static> VersionedCell<T> {
-    /// Waits until the version is another than `seen`, and returns it.
+    /// Waits until the version differs from `seen`, and returns the new version.
     ///
-    /// Returns at once if it is another already, also if `seen` is not a version of this cell. Writers pay
-    /// for this only while somebody waits. Writes in between are not told apart: compare the versions.
+    /// Returns at once if the version already differs, including when `seen` is not a version of
+    /// this cell. Several writes may cause one wake-up: compare the versions to count them. A
+    /// writer pays for waiters only while there are some.
     ///
     /// # Blocking
-    /// Blocks until another thread writes the cell. Drop each [`Versioned`](crate::cell::Versioned) and [`ReadPin`](crate::cell::ReadPin) of this
-    /// thread first: while the thread sleeps, they hold back the replaced values of all cells. Keep a value by
-    /// [`read_owned`](Self::read_owned) instead.
+    /// Blocks the thread until another thread writes the cell. On a current-thread runtime it can
+    /// hang indefinitely, because the task that writes never runs; use [`changed`](Self::changed)
+    /// in tasks.
+    ///
+    /// Drop each [`Versioned`](crate::cell::Versioned) and [`ReadPin`](crate::cell::ReadPin) of
+    /// this thread first. While the thread sleeps, they hold back the replaced values of all cells.
+    /// To keep a value, use [`read_owned`](Self::read_owned).
     ///
     /// # Panics
-    /// In debug builds, panics if the thread would sleep while it is pinned, including inside the closure of
-    /// [`update`](Self::update), [`snapshot`](crate::snapshot()) or a transaction. In debug builds, panics inside the closure of a
-    /// transaction that has read or written this cell; see [`atomically`](crate::atomically).
+    /// Panics inside the closure of a transaction that owns this cell. In debug builds, panics
+    /// inside the closure of a transaction that has read or written this cell; see
+    /// [`atomically`](crate::atomically). In debug builds, panics if the thread would sleep while
+    /// it is pinned, including inside the closure of [`update`](Self::update),
+    /// [`snapshot`](crate::snapshot()) or a transaction.
     ///
     /// # Examples
     /// ```
@@ -45,13 +52,16 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
             .unwrap_or_else(|| unreachable!("there is no deadline"))
     }
 
-    /// As [`wait_changed`](Self::wait_changed), but returns `None` if nothing is written for that long.
+    /// Waits as [`wait_changed`](Self::wait_changed) does, and returns `None` if the timeout
+    /// expires first.
     ///
-    /// A time too long to be told is for ever.
+    /// A timeout that overflows [`Instant`] waits indefinitely.
     ///
     /// # Blocking
-    /// Blocks for as long as the timeout. Snapshots and pins of this thread hold back the replaced values of all cells
-    /// meanwhile.
+    /// Blocks the thread until another thread writes the cell, or for the timeout. On a
+    /// current-thread runtime it delays all other tasks, including the one that would write. Use
+    /// [`changed`](Self::changed) with a timeout of the runtime in tasks. While the thread sleeps,
+    /// its pins hold back the replaced values of all cells.
     ///
     /// # Panics
     /// Panics as [`wait_changed`](Self::wait_changed) does.
@@ -90,13 +100,20 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         }
     }
 
-    /// A future that is ready once the version is another than `seen`, with that version.
+    /// Returns a future that waits until the version differs from `seen`, and returns the new
+    /// version.
     ///
-    /// The future keeps no pin. A snapshot or a pin that its task keeps across the `.await` holds back the replaced values of all
-    /// cells for as long; no build detects this.
+    /// The future is ready at once, without a yield to the executor, if the version already
+    /// differs. It keeps no pin. A [`Versioned`](crate::cell::Versioned) or a pin that its task
+    /// keeps across the `.await` holds back the replaced values of all cells; no build detects
+    /// this.
+    ///
+    /// # Panics
+    /// The future panics if it is polled inside the closure of a transaction that owns this cell.
     ///
     /// # Cancel safety
-    /// A future that is dropped leaves nothing behind.
+    /// Cancel safe: a future that is dropped leaves no waiter behind. A later call with the same
+    /// `seen` misses no write.
     ///
     /// # Examples
     /// ```
@@ -117,8 +134,8 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     }
 }
 
-/// Puts a waiter for another version than `seen` into the queue of a cell, or returns the version that it does not
-/// have to wait for [C5].
+/// Adds a waiter for a version other than `seen` to the queue of a cell. `Err` has the current
+/// version, if it differs already [C5].
 pub(crate) fn enlist(head: &Head, seen: Version, notify: Notify) -> Result<Place, Version> {
     let enlisted = waiters::enlist(head.address(), seen, notify, || {
         reclaim::with(|local| {
@@ -130,16 +147,16 @@ pub(crate) fn enlist(head: &Head, seen: Version, notify: Notify) -> Result<Place
                 if let Current::Owned(Owned { owner, .. }) = node(word).current() {
                     assert!(
                         !owner.is_of(local.thread()),
-                        "a cell that a transaction of this thread owns is waited for inside its closure"
+                        "cell is owned by a running transaction of this thread; access it through `Tx`"
                     );
                 }
                 let version = node(word).settle().version();
                 if version == seen && head.mark(word).is_err() {
                     continue;
                 }
-                // A transaction that owns the cell commits without touching the word: it looks for the
-                // mark afterwards, and so does the caller for the commit [C5]. A mark that was there already is there for
-                // everybody.
+                // A transaction that owns the cell commits without touching the word. It checks the
+                // mark afterwards, and the caller checks the commit [C5]. A mark that exists
+                // already serves all waiters.
                 store_load_fence();
                 let version = node(word).settle().version();
                 return if version == seen {
@@ -156,8 +173,9 @@ pub(crate) fn enlist(head: &Head, seen: Version, notify: Notify) -> Result<Place
         .map_err(|(version, _)| version)
 }
 
-/// Puts a waiter for the end of a transaction into a queue, or returns `None` if it has ended. The caller is pinned,
-/// and the owner has an age: others do not look for waiters when they end [X10].
+/// Adds a waiter for the end of a transaction to a queue, or returns `None` if it has ended. The
+/// caller is pinned. The owner must have an age, because other owners do not search for waiters
+/// when they end [X10].
 pub(crate) fn enlist_with_owner(owner: &Owner, notify: Notify) -> Option<Place> {
     let enlisted = waiters::enlist(owner.address(), Version::FIRST, notify, || {
         if owner.status().is_decided() {
@@ -169,17 +187,17 @@ pub(crate) fn enlist_with_owner(owner: &Owner, notify: Notify) -> Option<Place> 
     enlisted.map(|t| Place(Some(t))).ok()
 }
 
-/// What a task that wants to write a cell finds there.
+/// The state of the owner of a cell, for a task that tries to write the cell.
 pub(crate) enum OwnerOf {
     /// A transaction with an age, whose end notifies the task.
     Enlisted(Place),
-    /// No transaction any more.
+    /// No transaction owns the cell any more.
     Ended,
     /// A transaction that has no age, and notifies no task when it ends.
     WithoutAge,
 }
 
-/// As [`enlist_with_owner`], with the transaction that owns a cell.
+/// Enlists as [`enlist_with_owner`] does, with the transaction that owns a cell.
 pub(crate) fn enlist_with_owner_of(head: &Head, notify: Notify) -> OwnerOf {
     reclaim::with(|local| {
         let _pin = local.pin();
@@ -195,13 +213,13 @@ pub(crate) fn enlist_with_owner_of(head: &Head, notify: Notify) -> OwnerOf {
     })
 }
 
-/// A place in a queue, given up when it is dropped.
+/// A place in a queue. The waiter leaves the queue when the place is dropped.
 pub(crate) struct Place(Option<Ticket>);
 
 impl Place {
-    /// Has another notification made instead. `false`: one was made.
+    /// Replaces the notification. `false`: the previous one has been used.
     pub(crate) fn renew(&self, notify: Notify) -> bool {
-        // What is not used any more is dropped here, after the mutex is released.
+        // An unused notification is dropped here, after the mutex is released.
         self.0
             .is_some_and(|ticket| waiters::renew(ticket, notify).is_ok())
     }
@@ -219,7 +237,7 @@ impl Drop for Place {
     }
 }
 
-/// Waits for a write. Made by [`VersionedCell::changed`].
+/// Waits until the version of a cell changes. Created by [`VersionedCell::changed`].
 ///
 /// # Examples
 /// ```
@@ -258,8 +276,8 @@ impl<T: Send + Sync + 'static> Future for ChangedFuture<'_, T> {
             if known.will_wake(waker) {
                 return Poll::Pending;
             }
-            // Both are cloned before either is stored, for a clone may panic: then the cell must not have one waker,
-            // and this future believe in the other.
+            // Both are cloned before either is stored, because a clone may panic. Otherwise the cell
+            // could have one waker, and this future the other.
             let (stored, mut compared) = (Notify::Task(waker.clone()), waker.clone());
             let renewed = waiters::renew(*ticket, stored);
             if renewed.is_ok() {

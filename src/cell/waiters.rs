@@ -1,8 +1,8 @@
-//! Who waits for a write to which cell.
+//! The waiters for writes of cells.
 //!
-//! Cells have no room for a queue, and need none while nobody waits: waiters are kept here, by the
-//! address of their cell, and leave a mark in its word [C5]. Those who wait for the end of a transaction are here too, by
-//! the address of its owner, which is that of no cell as long as the transaction is undecided [X10].
+//! A cell has no space for a queue. Its waiters are kept here, by the address of the cell, and
+//! leave a mark in its word [C5]. Waiters for the end of a transaction are also here, by the
+//! address of its owner. No cell has this address as long as the transaction is undecided [X10].
 
 use core::ops::RangeInclusive;
 use std::collections::BTreeMap;
@@ -61,8 +61,8 @@ fn shard(cell: usize) -> &'static Mutex<Shard> {
     &SHARDS[(spread >> 32) as usize % WAITER_SHARDS]
 }
 
-/// Adds a waiter for a write after `version`, unless `mark` finds that there has been one. `mark` runs under the
-/// mutex, and leaves the mark in the cell's word [C5].
+/// Adds a waiter for a write after `version`, unless `mark` finds that there has been one. `mark`
+/// runs under the mutex, and leaves the mark in the cell's word [C5].
 pub(crate) fn enlist<E>(
     cell: usize,
     version: Version,
@@ -88,14 +88,14 @@ pub(crate) fn renew(ticket: Ticket, notify: Notify) -> Result<Notify, Notify> {
     }
 }
 
-/// Takes a waiter out, if it was not woken.
+/// Removes a waiter that was not woken.
 pub(crate) fn leave(ticket: Ticket) {
     // The notification is dropped after the mutex is released: a waker's destructor is user code.
     let left = shard(ticket.cell).lock().waiting.remove(&ticket);
     drop(left);
 }
 
-/// Wakes all who wait for a version before `written`.
+/// Wakes all waiters for a version before `written`.
 #[cold]
 pub(crate) fn wake(cell: usize, written: Version) {
     let mut woken = Woken::default();
@@ -103,7 +103,7 @@ pub(crate) fn wake(cell: usize, written: Version) {
     woken.run();
 }
 
-/// Wakes all who wait for the end of a transaction, which is decided [X10].
+/// Wakes all waiters for the end of a transaction, which is decided [X10].
 #[cold]
 pub(crate) fn wake_those_of_owner(owner: usize) {
     let mut woken = Woken::default();
@@ -111,13 +111,13 @@ pub(crate) fn wake_those_of_owner(owner: usize) {
     woken.run();
 }
 
-/// Notifications to be used, each once, also if one panics.
+/// Notifications, each of which is used once, including when one panics.
 #[derive(Default)]
 pub(crate) struct Woken(Vec<Notify>);
 
 impl Woken {
-    /// Takes all out of their queue who wait for a version before `written`. While the cell is there: later, its address
-    /// may be that of another. Runs no user code.
+    /// Removes all waiters for a version before `written` from their queue. The cell must still
+    /// exist: later, another cell may have its address. Runs no user code.
     #[cold]
     pub(crate) fn take_out(&mut self, cell: usize, written: Version) {
         let mut shard = shard(cell).lock();
@@ -133,7 +133,8 @@ impl Woken {
         }
     }
 
-    /// Takes all out of their queue who wait for the end of a transaction, which is decided [X10]. Runs no user code.
+    /// Removes all waiters for the end of a transaction, which is decided, from their queue [X10].
+    /// Runs no user code.
     #[cold]
     pub(crate) fn take_out_of_owner(&mut self, owner: usize) {
         self.take_out(owner, Version::new(u64::MAX));
@@ -176,7 +177,7 @@ mod tests {
         }
     }
 
-    /// Whoever has seen what was written is not woken by it, and neither is who waits for another cell.
+    /// A write does not wake a waiter that has seen it, and wakes no waiter of another cell.
     #[test]
     fn a_write_wakes_those_who_have_not_seen_it() {
         let place = [0_u64; 2];

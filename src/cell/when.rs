@@ -1,10 +1,10 @@
-//! When a node was written: unset, a stamp, or "when its owner commits".
+//! The stamp of a node: unset, a timestamp, or "the commit timestamp of its owner".
 //!
 //! | bits | meaning |
 //! |---|---|
-//! | all 0 | unset: published, and nobody has asked for its moment yet |
+//! | all 0 | unset: published, and no thread has requested its timestamp yet |
 //! | 0 = 1 | stamp in bits 1-63 |
-//! | 0-1 = 0 | address of the transaction that has put it there |
+//! | 0-1 = 0 | address of the transaction that has installed the node |
 //! | 0-1 = 2 | the same, and the node has no value (yet): a claim |
 
 /// The packed word, without any atomics.

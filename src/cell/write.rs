@@ -1,4 +1,4 @@
-//! Replacing the value of a cell.
+//! Writes, which replace the value of a cell.
 #![allow(unsafe_code)]
 
 use core::ptr::NonNull;
@@ -11,7 +11,7 @@ use super::{
 use crate::reclaim::{self, CellPin, Local};
 use crate::sync::planted;
 
-/// A write that happened.
+/// A completed write.
 #[must_use]
 struct Written {
     version: Version,
@@ -23,14 +23,17 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// Replaces the value, and returns the version of the new one.
     ///
     /// # Blocking
-    /// No write waits for another write. All writes wait while a transaction that has escalated owns the cell: until its attempt
-    /// ends, including while its closure sleeps. `set`, [`swap`](Self::swap), [`compare_and_set`](Self::compare_and_set)
-    /// and [`update`](Self::update) have no deadline. [`try_update`](Self::try_update) bounds the wait, and
-    /// [`set_async`](Self::set_async) and its siblings wait without blocking a thread.
+    /// No write waits for another write. A write blocks the thread while a transaction that has
+    /// escalated owns the cell, until the attempt of that transaction ends. This includes the time
+    /// in which its closure sleeps. On a current-thread runtime the write can hang indefinitely if
+    /// the closure waits for another task. [`set_async`](Self::set_async) and its siblings wait
+    /// without blocking the thread, and [`try_update`](Self::try_update) bounds the wait.
     ///
     /// # Panics
-    /// All writes panic inside the closure of a transaction that owns the cell: use the transaction. In debug builds, reads and
-    /// writes panic inside the closure of a transaction that has read or written the cell; see [`atomically`](crate::atomically).
+    /// Panics inside the closure of a transaction that owns the cell: write through the
+    /// [`Tx`](crate::Tx) instead. In debug builds, panics inside the closure of a transaction that
+    /// has read or written the cell; see [`atomically`](crate::atomically()#direct-access). All
+    /// other writes panic in the same cases.
     ///
     /// # Examples
     /// ```
@@ -48,7 +51,10 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// Replaces the value, and returns the old one, which pins this thread.
     ///
     /// # Blocking
-    /// Blocks as [`set`](Self::set) does, without a deadline.
+    /// Blocks the thread as [`set`](Self::set) does, without a deadline.
+    ///
+    /// # Panics
+    /// Panics as [`set`](Self::set) does.
     ///
     /// # Examples
     /// ```
@@ -64,10 +70,16 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// Replaces the value if its version is `expected`, and returns the version of the new one.
     ///
     /// # Blocking
-    /// Blocks as [`set`](Self::set) does, without a deadline. Another version is reported without a wait.
+    /// Blocks the thread as [`set`](Self::set) does, without a deadline. It does not wait if the
+    /// version already differs. Tasks can use
+    /// [`compare_and_set_async`](Self::compare_and_set_async).
     ///
     /// # Errors
-    /// A [`Conflict`] with the value, if somebody wrote since, or the version is not one of this cell.
+    /// Returns a [`Conflict`] that contains the value if another write has happened since
+    /// `expected`, or if `expected` is not a version of this cell.
+    ///
+    /// # Panics
+    /// Panics as [`set`](Self::set) does.
     ///
     /// # Examples
     /// ```
@@ -87,7 +99,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
             let attempt = self.attempt(|local, pin| {
                 let seen = self.load();
                 let node = self.at_pin(pin, seen).settle();
-                let value = kept.take().expect("an attempt gives the value back");
+                let value = kept.take().expect("a failed attempt returns the value");
                 if node.version() != expected && !planted("write without comparison") {
                     return Err((value, Err(node.version())));
                 }
@@ -111,16 +123,17 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         }
     }
 
-    /// Replaces the value by what `f` makes of it, and returns the version of the new one.
+    /// Replaces the value by the result of `f`, and returns the version of the new one.
     ///
-    /// `f` is called again, after a pause, whenever somebody else has written in between. It runs pinned. If it
-    /// writes this cell itself, it is always called again: for ever.
+    /// `f` runs pinned. After each write of another thread in between, `f` is called again, after a
+    /// pause. If `f` writes this cell itself, `update` never returns.
     ///
     /// # Blocking
-    /// Blocks as [`set`](Self::set) does, without a deadline. `f` may be called again while the wait goes on.
+    /// Blocks the thread as [`set`](Self::set) does, without a deadline, and may call `f` again
+    /// during that wait. Tasks can use [`update_async`](Self::update_async).
     ///
     /// # Panics
-    /// If `f` does; then nothing is written.
+    /// Panics if `f` panics; nothing is written then. Panics as [`set`](Self::set) does.
     ///
     /// # Examples
     /// ```
@@ -136,24 +149,26 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         });
         match updated {
             Ok(version) => version,
-            Err(_) => unreachable!("it goes on for ever"),
+            Err(_) => unreachable!("the policy has no limits"),
         }
     }
 
-    /// As [`update`](Self::update), but stops when the policy or the closure says so.
+    /// Replaces the value by the result of `f`, within the limits of a policy.
     ///
     /// # Blocking
-    /// Waits for a transaction that has escalated and owns the cell, but no longer than the policy allows: each attempt that
-    /// encounters the owner counts, and a deadline ends the wait. A timeout starts with the call.
+    /// Blocks the thread while a transaction that has escalated owns the cell, within the limits of
+    /// the policy. Each attempt that encounters the owner counts, and a deadline ends the wait. A
+    /// timeout starts with the call. Tasks can use [`update_async`](Self::update_async) with a
+    /// timeout of the runtime.
     ///
     /// # Errors
-    /// [`UpdateError::Contended`] after as many attempts as the policy allows, each lost to another write, or to a transaction
-    /// that owned the cell;
-    /// [`UpdateError::TimedOut`] when an attempt was lost and the deadline is past;
-    /// [`UpdateError::Aborted`] with what `f` returned.
+    /// - [`UpdateError::Contended`] if every attempt that the policy allows failed, because another
+    ///   thread wrote the cell or a transaction owned it.
+    /// - [`UpdateError::TimedOut`] if an attempt failed and the deadline has passed.
+    /// - [`UpdateError::Aborted`] with the error that `f` returned.
     ///
     /// # Panics
-    /// If `f` does; then nothing is written.
+    /// Panics if `f` panics; nothing is written then. Panics as [`set`](Self::set) does.
     ///
     /// # Examples
     /// ```
@@ -197,14 +212,15 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         }
     }
 
-    /// One attempt of a task to replace the value, which stays in `kept` if the attempt is lost.
+    /// Makes one attempt of a task to replace the value, which stays in `kept` if the attempt
+    /// fails.
     pub(super) fn set_once(
         &self,
         patience: &Patience,
         kept: &mut Option<T>,
     ) -> Result<Version, Lost> {
         self.attempt(|local, pin| {
-            let value = kept.take().expect("an attempt gives the value back");
+            let value = kept.take().expect("a failed attempt returns the value");
             self.publish(local, pin, patience, self.load(), None, value)
                 .map_err(|(value, lost)| {
                     *kept = Some(value);
@@ -213,7 +229,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         })
     }
 
-    /// As [`set_once`](Self::set_once), if the version is `expected`.
+    /// Writes as [`set_once`](Self::set_once) does, if the version is `expected`.
     pub(super) fn compare_and_set_once(
         &self,
         patience: &Patience,
@@ -223,7 +239,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         let attempt = self.attempt(|local, pin| {
             let seen = self.load();
             let node = self.at_pin(pin, seen).settle();
-            let value = kept.take().expect("an attempt gives the value back");
+            let value = kept.take().expect("a failed attempt returns the value");
             if node.version() != expected {
                 let current = node.version();
                 return Err(Ok(Conflict {
@@ -245,7 +261,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         }
     }
 
-    /// One attempt of a task to replace the value by what `f` makes of it.
+    /// Makes one attempt of a task to replace the value by the result of `f`.
     pub(super) fn update_once(
         &self,
         patience: &Patience,
@@ -261,7 +277,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         })
     }
 
-    /// Puts `value` in, whatever is there.
+    /// Installs `value` unconditionally.
     #[inline]
     fn replace<R>(&self, value: T, f: impl FnOnce(&Written, CellPin) -> R) -> R {
         let mut patience = Patience::new();
@@ -270,7 +286,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
             local.tidy();
             loop {
                 let pin = local.pin();
-                let value = kept.take().expect("an attempt gives the value back");
+                let value = kept.take().expect("a failed attempt returns the value");
                 match self.publish(local, &pin, &patience, self.load(), None, value) {
                     Ok(written) => {
                         let result = f(&written, pin);
@@ -287,7 +303,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         })
     }
 
-    /// One attempt: what is due first, then `f`, pinned, then whoever waits.
+    /// Makes one attempt: drops some reclaimable values, runs `f` pinned, and wakes the waiters.
     #[inline]
     fn attempt<E>(
         &self,
@@ -304,9 +320,9 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         })
     }
 
-    /// Puts a node with `value` in the place of `seen`, or gives the value back. `seen` was loaded
-    /// under `pin`. What the cell has must be `relied_on`, if the value was made of that: a transaction that owned the cell
-    /// may have committed since [C2].
+    /// Installs a node with `value` in place of `seen`, or returns the value. `seen` was loaded
+    /// under `pin`. If the value was computed from the current one, the state of the cell must be
+    /// `relied_on`: a transaction that owned the cell may have committed since [C2].
     #[inline]
     fn publish(
         &self,
@@ -319,7 +335,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     ) -> Result<Written, (T, Lost)> {
         let (mut seen, mut value) = (seen, value);
         let (seen, base, node) = loop {
-            // What it stands upon is stamped before it is covered: its stamp could not be told afterwards [C4].
+            // The previous node gets its stamp first: it could not be determined afterwards [C4].
             let base = match self.at_pin(pin, seen).current() {
                 Current::Settled(node) => node,
                 Current::Owned(Owned { owner, .. }) => match patience.meet(owner, local) {
@@ -336,7 +352,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
             };
             // SAFETY: it was not published, so that it is ours; it was made with a value.
             value = unsafe { Node::into_value(node, local) };
-            // Somebody may have begun to wait, and nobody have written [C3].
+            // A waiter may have arrived without a write in between [C3].
             if newer.node() != seen.node() {
                 return Err((value, Lost::Moved));
             }
@@ -345,11 +361,11 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         // SAFETY: published by this thread, under the pin [R1].
         let header = unsafe { node.cast::<Header>().as_ref() };
         header.stamp_published();
-        // SAFETY: superseded by this compare-and-swap and no other [C2], under this thread's pin; every
-        // node of this cell is of this kind.
+        // SAFETY: superseded by this compare-and-swap and no other [C2], under this thread's pin;
+        // every node of this cell is of this kind.
         unsafe { local.retire(pin, base.as_ptr().cast(), Node::<T>::KIND) };
         if seen.node() != base.as_ptr() {
-            // The node of a transaction that was aborted, or a claim of one that is done.
+            // The node of a transaction that was aborted, or the claim of one that has ended.
             // SAFETY: unlinked by this compare-and-swap and no other; as above.
             unsafe { local.retire(pin, seen.node().cast(), Node::<T>::KIND) };
         }
@@ -360,7 +376,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         })
     }
 
-    /// Wakes those who wait for a version before `written`.
+    /// Wakes the waiters for a version before `written`.
     #[inline]
     fn tell(&self, written: &Written) {
         if written.is_waited && !planted("write that wakes nobody") {

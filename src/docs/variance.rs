@@ -1,42 +1,72 @@
-//! Which of the crate's types may stand for each other.
+//! Which types of the crate can stand for each other.
 //!
-//! A function that accepts any string is a subtype of a function that accepts only `'static` strings.
-//! A type is *covariant* in a parameter if it follows the subtypes of this parameter, *contravariant* if it
-//! reverses them, and *invariant* if it does neither. `'static` bounds do not remove subtypes: functions
-//! and trait objects with higher-ranked lifetimes have subtypes too.
+//! A function that accepts any string is a subtype of a function that accepts only `'static`
+//! strings. A type is *covariant* in a parameter if it follows the subtypes of this parameter. It
+//! is *contravariant* if it reverses them, and *invariant* if it does neither. `'static` bounds do
+//! not remove subtypes: functions and trait objects with higher-ranked lifetimes also have
+//! subtypes.
 //!
 //! A type must be invariant in a value that can be replaced through a shared reference. Otherwise
 //! a caller could store a value under one type and read it under another. A type may be covariant
-//! if it only lends or returns the value that it was made with.
+//! if it only lends or returns the value with which it was created.
 //!
 //! | type | in | variance | reason |
 //! |---|---|---|---|
-//! | [`VersionedCell<T>`](crate::VersionedCell), [`Changed<'c, T>`](crate::Changed) | `T` | invariant | `set` replaces the value through `&self` |
-//! | [`Versioned<'c, T>`](crate::cell::Versioned), [`VersionedRef<'p, T>`](crate::cell::VersionedRef) | `'c`, `'p`, `T` | covariant | they lend a value, as `&'c T` |
-//! | [`OwnedVersioned<T>`](crate::cell::OwnedVersioned) | `T` | covariant | it shares a value, as `Arc<T>` |
-//! | [`Conflict<T>`](crate::cell::Conflict), [`UpdateError<E>`](crate::cell::UpdateError), [`TxError<E>`](crate::TxError), [`TxAbort<E>`](crate::txn::TxAbort) | `T`, `E` | covariant | they own a value |
-//! | [`Tx<'t, 'env>`](crate::Tx), [`View<'t, 'env>`](crate::txn::View) | both lifetimes | invariant | a cell must live for exactly the attempt |
-//! | [`TransactionFuture<'env, R, F>`](crate::txn::TransactionFuture) | `'env` | invariant | as `Tx` |
+//! | [`VersionedCell<T>`], [`ChangedFuture<'c, T>`] | `T` | invariant | `set` needs only `&self` |
+//! | [`Versioned<'c, T>`], [`VersionedRef<'p, T>`] | all | covariant | they lend a `&'c T` |
+//! | [`OwnedVersioned<T>`] | `T` | covariant | it shares a value, as `Arc<T>` |
+//! | [`Conflict<T>`], [`UpdateError<E>`] | `T`, `E` | covariant | they own a value |
+//! | [`TxError<E>`], [`TxAbort<E>`] | `E` | covariant | they own a value |
+//! | [`Tx<'t, 'env>`], [`View<'t, 'env>`] | both | invariant | a cell must live for the attempt |
+//! | [`TransactionFuture<'env, R, F>`] | `'env` | invariant | as `Tx` |
 //! | | `R`, `F` | covariant | it owns the closure and returns the result |
-//! | [`LockTable<K, S>`](crate::LockTable), its builder, sets, owned guards and futures | `K` | contravariant | keys are borrowed for a call and never stored |
+//! | [`LockTable<K, S>`], builder, sets, owned forms | `K` | contravariant | keys are not stored |
 //! | | `S` | covariant | the hasher is owned and never replaced |
-//! | guards, sets and futures of a [`LockTable`](crate::LockTable) | `'t` | covariant | they borrow the table |
-//! | [`Session<'t, K, S>`](crate::Session) | `'t`, `K`, `S` | as `&'t LockTable<K, S>` | it borrows the table |
-//! | [`SessionLockFuture<'s, 't, K, S>`](crate::session::SessionLockFuture) | `'s` | covariant | it borrows the session |
+//! | guards, sets and futures of a [`LockTable`] | `'t` | covariant | they borrow the table |
+//! | [`Session<'t, K, S>`] | all | as `&'t LockTable<K, S>` | it borrows the table |
+//! | [`SessionLockFuture<'s, 't, K, S>`] | `'s` | covariant | it borrows the session |
 //! | | `'t`, `K`, `S` | invariant | it borrows the session mutably |
-//! | [`OptimisticLatch<T>`](crate::latch::OptimisticLatch), its guards, [`Coupled<'l, T>`](crate::latch::Coupled) | `T`, `'l` | covariant | the value is never replaced through `&self`: the exclusive guard lends `&T` |
-//! | [`Link<T>`](crate::latch::Link) | `T` | invariant | `swap` replaces the node through `&self` |
-//! | [`Unlinked<T>`](crate::latch::Unlinked) | `T` | covariant | it owns a node and lends `&T`, as `Box<T>` |
-//! | [`OrderedMutex<L, T>`](crate::ordered::OrderedMutex), [`OrderedRwLock<L, T>`](crate::ordered::OrderedRwLock) | `L`, `T` | invariant | a level must not become another; a guard lends `&mut T` |
-//! | guards of ordered locks, [`checked`](crate::ordered::checked) locks and their guards | `T` | invariant | a mutable guard lends `&mut T` |
-//! | | the guard's lifetime | covariant | it borrows the lock |
-//! | [`ordered::LevelToken<'k, L>`](crate::ordered::LevelToken) | `'k` | covariant | it borrows the previous key |
-//! | | `L` | invariant | a level must not become another |
+//! | [`OptimisticLatch<T>`], guards, [`Coupled<'l, T>`] | all | covariant | they lend only `&T` |
+//! | [`Link<T>`] | `T` | invariant | `swap` replaces the node through `&self` |
+//! | [`Unlinked<T>`] | `T` | covariant | it owns a node and lends `&T`, as `Box<T>` |
+//! | [`OrderedMutex<L, T>`], [`OrderedRwLock<L, T>`] | `L` | invariant | a level must not change |
+//! | | `T` | invariant | a guard lends `&mut T` |
+//! | guards of ordered locks | `T` | invariant | a mutable guard lends `&mut T` |
+//! | [`checked`] locks and their guards | `T` | invariant | a mutable guard lends `&mut T` |
+//! | guards of both | the lifetime | covariant | they borrow the lock |
+//! | [`LevelToken<'k, L>`] | `'k` | covariant | it borrows the previous token |
+//! | | `L` | invariant | a level must not change |
 //!
-//! Each line is held by the compiler in the tests of this file: a coercion that must compile has a twin that must not.
+//! The compiler checks each line in the tests of this file: a coercion that must compile has a
+//! twin that must not.
+//!
+//! [`ChangedFuture<'c, T>`]: crate::cell::ChangedFuture
+//! [`Conflict<T>`]: crate::cell::Conflict
+//! [`Coupled<'l, T>`]: crate::latch::Coupled
+//! [`LevelToken<'k, L>`]: crate::ordered::LevelToken
+//! [`Link<T>`]: crate::latch::Link
+//! [`LockTable<K, S>`]: crate::LockTable
+//! [`LockTable`]: crate::LockTable
+//! [`OptimisticLatch<T>`]: crate::latch::OptimisticLatch
+//! [`OrderedMutex<L, T>`]: crate::ordered::OrderedMutex
+//! [`OrderedRwLock<L, T>`]: crate::ordered::OrderedRwLock
+//! [`OwnedVersioned<T>`]: crate::cell::OwnedVersioned
+//! [`Session<'t, K, S>`]: crate::Session
+//! [`SessionLockFuture<'s, 't, K, S>`]: crate::session::SessionLockFuture
+//! [`TransactionFuture<'env, R, F>`]: crate::txn::TransactionFuture
+//! [`TxAbort<E>`]: crate::txn::TxAbort
+//! [`TxError<E>`]: crate::TxError
+//! [`Tx<'t, 'env>`]: crate::Tx
+//! [`Unlinked<T>`]: crate::latch::Unlinked
+//! [`UpdateError<E>`]: crate::cell::UpdateError
+//! [`VersionedCell<T>`]: crate::VersionedCell
+//! [`VersionedRef<'p, T>`]: crate::cell::VersionedRef
+//! [`Versioned<'c, T>`]: crate::cell::Versioned
+//! [`View<'t, 'env>`]: crate::txn::View
+//! [`checked`]: crate::ordered::checked
 
-/// One test for each direction in which `$ty` must coerce or must not, and one for none, so that a mistake in the
-/// test itself is noticed.
+/// Makes one test for each direction in which `$ty` must coerce or must not. A third test without a
+/// coercion must compile, which detects a mistake in the test itself.
 #[cfg(doctest)]
 macro_rules! row {
     (invariant $name:ident: $ty:literal) => {
@@ -63,7 +93,7 @@ macro_rules! row {
             "```",
             $outcome,
             "\n",
-            "use latchwork::{latch, ordered, *};\n",
+            "use latchwork::{cell::*, latch, ordered, session::*, table::*, txn::*, *};\n",
             "struct OfLevel<X: 'static>(X);\n",
             "impl<X: 'static> ordered::Level for OfLevel<X> { const RANK: u32 = 1; }\n",
             "type Sub = for<'x> fn(&'x u8);\n",
@@ -81,7 +111,7 @@ macro_rules! row {
     };
 }
 
-/// As `row!`, of a lifetime: `'long` and `'short` take the places of the two types.
+/// Makes the same tests for a lifetime: `'long` and `'short` replace the two types.
 #[cfg(doctest)]
 macro_rules! lifetime {
     (invariant $name:ident: $ty:literal) => {
@@ -105,7 +135,7 @@ macro_rules! lifetime {
             "```",
             $outcome,
             "\n",
-            "use latchwork::{latch, ordered, *};\n",
+            "use latchwork::{cell::*, latch, ordered, session::*, table::*, txn::*, *};\n",
             "type Of<'x> = ",
             $ty,
             ";\n",
@@ -123,7 +153,7 @@ macro_rules! lifetime {
 #[rustfmt::skip]
 mod tests {
     row!(invariant cell: "VersionedCell<X>");
-    row!(invariant changed: "Changed<'static, X>");
+    row!(invariant changed: "ChangedFuture<'static, X>");
     row!(covariant snapshot: "Versioned<'static, X>");
     row!(covariant snapshot_ref: "VersionedRef<'static, X>");
     row!(covariant owned_snapshot: "OwnedVersioned<X>");
@@ -153,17 +183,17 @@ mod tests {
     row!(covariant session_hasher: "Session<'static, u8, X>");
     row!(invariant session_future_key: "SessionLockFuture<'static, 'static, X>");
     row!(invariant session_future_hasher: "SessionLockFuture<'static, 'static, u8, X>");
-    row!(covariant latch: "OptimisticLatch<X>");
+    row!(covariant latch: "latch::OptimisticLatch<X>");
     row!(covariant latch_shared: "latch::SharedGuard<'static, X>");
     row!(covariant latch_exclusive: "latch::ExclusiveGuard<'static, X>");
-    row!(covariant coupled: "Coupled<'static, X>");
+    row!(covariant coupled: "latch::Coupled<'static, X>");
     row!(invariant link: "latch::Link<X>");
     row!(covariant unlinked: "latch::Unlinked<X>");
-    row!(invariant mutex: "OrderedMutex<(), X>");
-    row!(invariant mutex_level: "OrderedMutex<X, ()>");
+    row!(invariant mutex: "ordered::OrderedMutex<(), X>");
+    row!(invariant mutex_level: "ordered::OrderedMutex<X, ()>");
     row!(invariant mutex_guard: "ordered::OrderedMutexGuard<'static, X>");
-    row!(invariant rwlock: "OrderedRwLock<(), X>");
-    row!(invariant rwlock_level: "OrderedRwLock<X, ()>");
+    row!(invariant rwlock: "ordered::OrderedRwLock<(), X>");
+    row!(invariant rwlock_level: "ordered::OrderedRwLock<X, ()>");
     row!(invariant read_guard: "ordered::OrderedReadGuard<'static, X>");
     row!(invariant write_guard: "ordered::OrderedWriteGuard<'static, X>");
     row!(invariant key_level: "ordered::LevelToken<'static, OfLevel<X>>");
@@ -175,7 +205,7 @@ mod tests {
 
     lifetime!(covariant of_snapshot: "Versioned<'x, u8>");
     lifetime!(covariant of_snapshot_ref: "VersionedRef<'x, u8>");
-    lifetime!(covariant of_changed: "Changed<'x, u8>");
+    lifetime!(covariant of_changed: "ChangedFuture<'x, u8>");
     lifetime!(invariant of_tx: "Tx<'x, 'static>");
     lifetime!(invariant of_view: "View<'x, 'static>");
     lifetime!(invariant of_run_async: "TransactionFuture<'x, (), ()>");
@@ -189,7 +219,7 @@ mod tests {
     lifetime!(covariant of_session_future: "SessionLockFuture<'x, 'static, u8>");
     lifetime!(covariant of_latch_shared: "latch::SharedGuard<'x, u8>");
     lifetime!(covariant of_latch_exclusive: "latch::ExclusiveGuard<'x, u8>");
-    lifetime!(covariant of_coupled: "Coupled<'x, u8>");
+    lifetime!(covariant of_coupled: "latch::Coupled<'x, u8>");
     lifetime!(covariant of_mutex_guard: "ordered::OrderedMutexGuard<'x, u8>");
     lifetime!(covariant of_read_guard: "ordered::OrderedReadGuard<'x, u8>");
     lifetime!(covariant of_write_guard: "ordered::OrderedWriteGuard<'x, u8>");

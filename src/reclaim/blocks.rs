@@ -1,10 +1,12 @@
 //! Memory for small nodes, by the block: each node has a cache line for itself.
 //!
-//! A thread that needs slots takes all that are free in one block, if need be in a new one. What it has too many of it gives back,
-//! and all that it has when it ends. A block whose slots are all free goes back to the allocator [R7].
+//! A thread that needs slots acquires all free slots of one block, if necessary of a new one. It
+//! returns surplus slots, and returns all of them when it ends. A block whose slots are all free
+//! returns to the allocator [R7].
 //!
-//! An allocator lays objects of 40 bytes wherever it pleases: in one run each lies across two lines, in the next none
-//! does, and whoever reads what another core has written waits for two lines or for one.
+//! An allocator may place objects of 40 bytes anywhere. In one run each object spans two cache
+//! lines; in the next none does. A reader of another core's write then waits for two lines or for
+//! one.
 #![allow(unsafe_code)]
 
 use core::alloc::Layout;
@@ -20,10 +22,11 @@ use super::nodes::allocate;
 /// Bytes of a slot: a cache line.
 pub(super) const SLOT: usize = 64;
 
-/// A block begins at a multiple of this, so that the address of a slot says where its block is.
+/// A block begins at a multiple of this, so the address of a slot determines the address of its
+/// block.
 const STRIDE: usize = 4096;
 
-/// An allocator that keeps a few words beside each object can put one block right behind another.
+/// An allocator that keeps a few words beside each object can place two blocks side by side.
 const LAYOUT: Layout = match Layout::from_size_align(STRIDE - SLOT, STRIDE) {
     Ok(layout) => layout,
     Err(_) => panic!("a block is a page"),
@@ -32,7 +35,7 @@ const LAYOUT: Layout = match Layout::from_size_align(STRIDE - SLOT, STRIDE) {
 /// How many slots a block has, behind its head.
 const SLOTS: usize = LAYOUT.size() / SLOT - 1;
 
-/// What a block begins with. Used under the mutex.
+/// The header of a block. Used under the mutex.
 struct Head {
     /// The slots that no thread has.
     free: Chain,
@@ -54,7 +57,7 @@ pub(super) struct Blocks(Mutex<List>);
 /// The first of them.
 struct List(Option<NonNull<Head>>);
 
-// SAFETY: whoever has the list has the heads and the free slots that can be reached through it.
+// SAFETY: the owner of the list owns the heads and the free slots that can be reached through it.
 unsafe impl Send for List {}
 
 impl Blocks {
@@ -68,10 +71,10 @@ impl Blocks {
         found.unwrap_or_else(new_block)
     }
 
-    /// Gives back `n` of these slots, or as many as there are.
+    /// Returns `n` of these slots to their blocks, or as many as there are.
     ///
     /// # Safety
-    /// The slots came from [`take`](Self::take) of these blocks.
+    /// The slots are from [`take`](Self::take) of these blocks.
     pub(super) unsafe fn give_back(&self, slots: &Chain, n: usize) {
         let mut whole = None;
         let mut list = self.0.lock();
@@ -91,7 +94,7 @@ impl Blocks {
         }
         drop(list);
         while let Some(block) = whole {
-            // SAFETY: out of the list, and nobody has a slot of it: ours.
+            // SAFETY: out of the list, and no thread has a slot of it: ours.
             whole = unsafe { block.as_ref() }.links.next.get();
             // SAFETY: as above; allocated by `new_block` with this layout.
             unsafe { dealloc(block.as_ptr().cast(), LAYOUT) };
@@ -107,7 +110,7 @@ impl List {
         Some(head.free.take())
     }
 
-    /// Puts a block at the beginning.
+    /// Inserts a block at the beginning.
     fn link(&mut self, block: NonNull<Head>) {
         let next = self.0.replace(block);
         // SAFETY: the caller's, under the mutex.
@@ -120,7 +123,7 @@ impl List {
         }
     }
 
-    /// Takes a block out.
+    /// Removes a block.
     fn unlink(&mut self, links: &Links) {
         let (next, prev) = (links.next.get(), links.prev.get());
         match prev {
@@ -167,12 +170,13 @@ mod tests {
 
     use super::*;
 
-    /// Of all slots in `taken`, that are to be given back but for one of each block: the blocks, and those that are kept.
+    /// Returns all slots in `taken` but one of each block. The result is the blocks, and the kept
+    /// slots.
     fn give_back_but_one(blocks: &Blocks, taken: Vec<Chain>) -> Vec<NonNull<u8>> {
         let mut kept = Vec::new();
         for slots in taken {
             kept.extend(slots.pop());
-            // SAFETY: taken from these blocks.
+            // SAFETY: acquired from these blocks.
             unsafe { blocks.give_back(&slots, usize::MAX) };
         }
         kept
@@ -200,7 +204,7 @@ mod tests {
             // SAFETY: as above.
             unsafe { all.push(slot) };
         }
-        // SAFETY: taken from these blocks.
+        // SAFETY: acquired from these blocks.
         unsafe { blocks.give_back(&all, usize::MAX) };
         assert!(blocks.0.lock().0.is_none(), "the block is not freed");
     }
@@ -215,13 +219,13 @@ mod tests {
         // Each has a block to itself, whose other slots come first now, and no others.
         let again = give_back_but_one(&blocks, (0..MANY).map(|_| blocks.take()).collect());
         assert_eq!(pages(&again), first);
-        // With the last of its slots each block goes, whatever the order.
+        // Each block is freed with the last of its slots, in any order.
         let rest = Chain::default();
         for slot in kept.into_iter().chain(again) {
             assert!(blocks.0.lock().0.is_some());
             // SAFETY: a slot of one's own.
             unsafe { rest.push(slot) };
-            // SAFETY: taken from these blocks.
+            // SAFETY: acquired from these blocks.
             unsafe { blocks.give_back(&rest, 1) };
         }
         assert!(blocks.0.lock().0.is_none(), "a block is not freed");

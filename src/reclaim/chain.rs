@@ -4,12 +4,12 @@
 use core::cell::Cell;
 use core::ptr::NonNull;
 
-/// What a free piece looks like.
+/// The layout of a free piece.
 struct Free {
     next: Option<NonNull<Free>>,
 }
 
-/// Pieces of one size. What is in the list is nobody else's.
+/// A list of free pieces of one size, which it owns.
 #[derive(Default)]
 pub(super) struct Chain {
     first: Cell<Option<NonNull<Free>>>,
@@ -25,7 +25,7 @@ impl Chain {
     #[inline]
     pub(super) fn pop(&self) -> Option<NonNull<u8>> {
         let first = self.first.get()?;
-        // SAFETY: what is in the list was written by `push` and is nobody else's.
+        // SAFETY: a piece in the list was written by `push`, and the list owns it.
         self.first.set(unsafe { first.as_ref() }.next);
         self.len.set(self.len.get() - 1);
         Some(first.cast())
@@ -43,7 +43,7 @@ impl Chain {
         self.len.set(self.len.get() + 1);
     }
 
-    /// Puts another list in the place of this one, which is empty.
+    /// Replaces this list, which is empty, by another.
     pub(super) fn refill(&self, other: Self) {
         debug_assert_eq!(self.len(), 0);
         self.first.set(other.first.get());

@@ -1,7 +1,9 @@
-//! Debug builds: the closures of transactions that a thread is inside of, and the cells in their logs.
+//! Debug builds: the closures of transactions that a thread is inside of, and the cells in their
+//! logs.
 //!
-//! A direct access to such a cell bypasses the transaction: it reads another moment, or makes the attempt lose. In
-//! debug builds it panics at once. In release builds nothing of this file is left.
+//! A direct access to such a cell bypasses the transaction: a read returns the value of another
+//! instant, and a write aborts the attempt. In debug builds it panics at once. In release builds
+//! this file has no effect.
 
 #[cfg(all(debug_assertions, not(any(latchwork_loom, latchwork_shuttle))))]
 mod imp {
@@ -20,7 +22,7 @@ mod imp {
     }
 
     std::thread_local! {
-        /// The innermost closure. It has no destructor: whoever enters a closure leaves it.
+        /// The innermost closure. It has no destructor: a thread that enters a closure leaves it.
         static INNERMOST: Cell<core::mem::ManuallyDrop<Option<Rc<Closure>>>> =
             const { Cell::new(core::mem::ManuallyDrop::new(None)) };
     }
@@ -84,8 +86,8 @@ mod imp {
                     .label
                     .map_or_else(String::new, |label| format!(" {label:?}"));
                 panic!(
-                    "a `VersionedCell<{}>` is accessed directly at {}, inside the closure of the transaction{label} that has \
-                     read or written it; use the transaction",
+                    "direct access to a `VersionedCell<{}>` at {}, inside the closure of the \
+                     transaction{label} that has read or written it; access it through `Tx`",
                     core::any::type_name::<T>(),
                     Location::caller(),
                 );
@@ -95,8 +97,8 @@ mod imp {
     }
 
     /// # Panics
-    /// Panics if the thread is pinned and about to sleep until a deadline that has not passed: it would hold back all garbage
-    /// meanwhile.
+    /// Panics if the thread is pinned and would sleep until a deadline that has not passed: it
+    /// would hold back all garbage.
     #[track_caller]
     pub(crate) fn check_unpinned(deadline: Option<Instant>) {
         if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
@@ -105,8 +107,8 @@ mod imp {
         let is_pinned = super::super::with(super::super::Local::is_pinned);
         assert!(
             !is_pinned || std::thread::panicking(),
-            "a thread waits for a change at {} while it keeps a snapshot or a pin, which holds back the garbage of all \
-             threads; drop it first, or use `read_owned`",
+            "wait for a change at {} while this thread is pinned, which holds back the replaced \
+             values of all threads; drop the pin first, or use `read_owned`",
             Location::caller(),
         );
     }

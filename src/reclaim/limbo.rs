@@ -1,4 +1,4 @@
-//! What one thread has retired, until nobody can see it any more.
+//! The retired objects of one thread, until no thread can see them any more.
 #![allow(unsafe_code)]
 
 use core::cell::Cell;
@@ -16,8 +16,8 @@ use crate::sync::{AtomicU32, Ordering, recently};
 #[derive(Debug)]
 pub(crate) struct Kind {
     pub(super) shape: Shape,
-    /// Gives up the share that the retired object had of itself. `true`: it was the last, and what
-    /// is left is memory. May run user code.
+    /// Releases the reference that the retired object had to itself. `true`: it was the last, and
+    /// only the memory is left. May run user code.
     release: unsafe fn(NonNull<u8>) -> bool,
     destructor: Destructor,
 }
@@ -41,8 +41,8 @@ impl Destructor {
 
 impl Kind {
     /// # Safety
-    /// `release` is right for objects of type `N` that were retired, and runs user code, or panics, only with
-    /// [`Destructor::OfUser`].
+    /// `release` is right for objects of type `N` that were retired, and runs user code, or panics,
+    /// only with [`Destructor::OfUser`].
     pub(crate) const unsafe fn of<N>(
         release: unsafe fn(NonNull<u8>) -> bool,
         destructor: Destructor,
@@ -54,7 +54,7 @@ impl Kind {
         }
     }
 
-    /// Few of them may be as many bytes as are to wait.
+    /// A few of them may have as many bytes as the limit allows.
     #[inline]
     pub(super) fn is_large(&self) -> bool {
         self.shape.layout.size() >= BATCH_BYTES / BATCH
@@ -68,7 +68,7 @@ pub(super) struct Retired {
     pub(super) kind: &'static Kind,
 }
 
-// SAFETY: whoever retires an object says that any thread may release it.
+// SAFETY: the thread that retires an object guarantees that any thread may release it.
 unsafe impl Send for Retired {}
 
 impl Retired {
@@ -88,7 +88,7 @@ impl Retired {
     }
 }
 
-/// What was retired last: a list that costs two stores and a comparison, until it is full.
+/// The last retired objects: a list that costs two stores and a comparison, until it is full.
 pub(super) struct Fresh {
     objects: Box<[Cell<MaybeUninit<Retired>>; BATCH]>,
     /// How many of them are there.
@@ -108,7 +108,7 @@ impl Fresh {
         self.len.get()
     }
 
-    /// `true`: it is to be emptied now.
+    /// `true`: the list must be emptied now.
     #[inline]
     #[must_use]
     pub(super) fn push(&self, retired: Retired) -> bool {
@@ -131,7 +131,7 @@ impl Fresh {
     }
 }
 
-/// Says that a grace period is over.
+/// Reports that a grace period is over.
 #[derive(Debug)]
 struct Ticket(AtomicU32);
 
@@ -140,8 +140,8 @@ const OVER: u32 = 1;
 
 impl Ticket {
     fn is_over(&self) -> bool {
-        // Acquire: what readers did with the objects comes before their release. Pairs with the
-        // Release in `punch`, which comes after it by the epochs [R2].
+        // Acquire: the accesses of readers to the objects happen before their release. Pairs with
+        // the Release in `punch`, which the epochs order after those accesses [R2].
         self.0.load(Ordering::Acquire) == OVER
     }
 
@@ -175,7 +175,7 @@ impl Stage {
         self.bytes += added.map(|r| r.kind.shape.layout.size()).sum::<usize>();
     }
 
-    /// Takes the last one out, if there is one and it `is_meant`.
+    /// Removes the last one, if there is one and it `is_meant`.
     #[inline]
     pub(super) fn pop_if(&mut self, is_meant: impl FnOnce(&Retired) -> bool) -> Option<Retired> {
         if !is_meant(self.objects.last()?) {
@@ -190,7 +190,7 @@ impl Stage {
         self.objects
     }
 
-    /// Takes all of `other`. What moves is the fewer of them.
+    /// Moves all of `other` here. The shorter list is the one that moves.
     pub(super) fn take_in(&mut self, other: &mut Self) {
         if self.len() < other.len() {
             core::mem::swap(self, other);
@@ -231,7 +231,7 @@ pub(super) struct Limbo {
 }
 
 impl Limbo {
-    /// Objects that nobody may release yet.
+    /// Objects that no thread may release yet.
     #[inline]
     pub(super) fn len(&self) -> usize {
         self.fresh.len() + self.waiting.len()
@@ -252,19 +252,19 @@ impl Limbo {
         self.ticket.as_ref().map(|(_, since)| *since)
     }
 
-    /// Takes over what was retired last.
+    /// Moves the last retired objects here.
     pub(super) fn take_in(&mut self, fresh: &Fresh) {
         let before = self.fresh.len();
         fresh.empty_into(&mut self.fresh.objects);
         self.fresh.weigh(before);
     }
 
-    /// Takes in objects that nobody can see any more.
+    /// Adopts objects that no thread can see any more.
     pub(super) fn adopt(&mut self, mut objects: Stage) {
         self.due.take_in(&mut objects);
     }
 
-    /// Moves objects on by a stage where that is due.
+    /// Moves objects on by a stage where their grace period is over.
     pub(super) fn turn(&mut self, pin: &CellPin) {
         self.collect();
         if self.ticket.is_none() && self.fresh.len() > 0 {
@@ -279,7 +279,7 @@ impl Limbo {
         self.collect();
     }
 
-    /// What waited for a grace period that is over becomes due.
+    /// Moves objects whose grace period is over to the reclaimable ones.
     fn collect(&mut self) {
         if !self.ticket.as_ref().is_some_and(|(t, _)| t.is_over()) {
             return;
@@ -290,7 +290,7 @@ impl Limbo {
         self.fresh.shrink();
     }
 
-    /// The thread ends: once nobody can see the objects, others release them [R5].
+    /// The thread ends: once no thread can see the objects, others release them [R5].
     pub(super) fn abandon(&mut self, pin: &CellPin, shared: &Arc<Shared>) {
         self.ticket = None;
         let mut all = core::mem::take(&mut self.fresh);
@@ -311,7 +311,7 @@ mod tests {
 
     /// Nothing to release, and no memory to keep.
     fn retired<T: 'static>() -> Retired {
-        // SAFETY: it does nothing with any object, and says that none is over.
+        // SAFETY: it accesses no object, and reports that none is over.
         let kind = const { &unsafe { Kind::of::<T>(|_| false, Destructor::None) } };
         let object = NonNull::dangling();
         Retired { object, kind }
@@ -341,7 +341,8 @@ mod tests {
         }
     }
 
-    /// Of two lists the longer stays where it is: to move it would take as long as it is, under a pin.
+    /// Of two lists the longer one stays in place, because a move takes time in proportion to the
+    /// length, under a pin.
     #[test]
     fn the_fewer_are_moved() {
         for lens in [(10, 1_000), (1_000, 10)] {

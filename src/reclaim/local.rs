@@ -1,4 +1,4 @@
-//! What one thread keeps of the domain of cells: its membership, its garbage, its free nodes.
+//! The state of one thread in the domain of cells: its membership, its garbage and its free nodes.
 #![allow(unsafe_code)]
 
 use core::cell::{Cell, RefCell};
@@ -32,12 +32,12 @@ plain_thread_local! {
     static IDENTITY: Identity = Identity::new();
 }
 
-/// What must stay the same while a thread is torn down, when each call of [`with`] makes another `Local`: otherwise
-/// a thread would wait for itself [R9].
+/// The state that must not change while a thread is torn down and each call of [`with`] makes
+/// another `Local`. Otherwise a thread would wait for itself [R9].
 struct Identity {
     /// Objects are being released further up this stack.
     releasing: Cell<bool>,
-    /// What the layers above keep with the thread: the standing of what it is doing.
+    /// The standing of the thread's current work, which the layers above store here.
     standing: Cell<u64>,
 }
 
@@ -52,18 +52,19 @@ impl Identity {
 
 pub(crate) struct Local {
     fresh: Fresh,
-    /// What was retired before.
+    /// The objects that were retired earlier.
     limbo: RefCell<Limbo>,
     nodes: Nodes,
-    /// How many objects `limbo` has when it is to be turned next.
+    /// The number of objects at which `limbo` advances next.
     turn_at: Cell<usize>,
     /// The same, in bytes.
     turn_at_bytes: Cell<usize>,
-    /// How many objects `fresh` has when something is to be done before the next write.
+    /// The number of objects in `fresh` at which the next write must first collect.
     tidy_at: Cell<usize>,
     /// Too much waits for pins: others should run, and unpin [R6].
     owes_way: Cell<bool>,
-    /// How many objects were retired before those in `fresh`, and how many before the last write that released some.
+    /// How many objects were retired before those in `fresh`, and how many before the last write
+    /// that released some.
     retired: Cell<usize>,
     paid: Cell<usize>,
     /// The address of its thread's [`Identity`].
@@ -76,8 +77,9 @@ pub(crate) struct Local {
 /// More objects than `fresh` ever has.
 const NEVER: usize = usize::MAX;
 
-/// Calls `f` with what this thread keeps. A thread that is being torn down may have lost it: then `f`
-/// gets one for itself, whose garbage is left to others at once. Its [`Identity`] stays.
+/// Calls `f` with the state of this thread. A thread that is being torn down may have lost its
+/// state. Then `f` gets a temporary one, whose garbage is left to others at once. Its [`Identity`]
+/// stays.
 #[inline(always)]
 pub(crate) fn with<R>(f: impl FnOnce(&Local) -> R) -> R {
     let own;
@@ -97,7 +99,7 @@ fn one_for_itself() -> Box<Local> {
     Box::new(Local::new())
 }
 
-/// What waits in all threads.
+/// Counts the waiting objects of all threads.
 pub(crate) fn census() -> Census {
     DOMAIN.shared.census()
 }
@@ -154,21 +156,21 @@ impl Local {
         self.nodes.take(const { layout::<N>() }).cast()
     }
 
-    /// Keeps the memory of an object that has been dropped where it lay. No object is moved out of its memory
-    /// to be dropped: it may be larger than the stack of the thread that drops it [R8].
+    /// Keeps the memory of an object that has been dropped where it lay. No object is moved out of
+    /// its memory to be dropped: it may be larger than the stack of the thread that drops it [R8].
     ///
     /// # Safety
-    /// `object` came from `allocate` or `reserve`, on any thread, and no thread uses it again.
+    /// `object` is from `allocate` or `reserve`, on any thread, and no thread uses it again.
     #[inline]
     pub(crate) unsafe fn free<N>(&self, object: NonNull<N>) {
-        // SAFETY: it came from `take` with this layout.
+        // SAFETY: it is from `take` with this layout.
         unsafe { self.nodes.put(object.cast(), &const { Shape::of::<N>() }) };
     }
 
-    /// Gives up one share of `object` now. May run user code.
+    /// Releases one reference to `object` now. May run user code.
     ///
     /// # Safety
-    /// `object` came from `allocate`, is of this kind, and the share is the caller's.
+    /// `object` is from `allocate`, is of this kind, and the reference belongs to the caller.
     pub(crate) unsafe fn release_now(&self, object: NonNull<u8>, kind: &'static Kind) {
         // SAFETY: the caller's contract.
         unsafe { self.release(&Retired { object, kind }) };
@@ -188,11 +190,11 @@ impl Local {
         IDENTITY.with(|identity| identity.standing.set(standing));
     }
 
-    /// Releases `object` by `kind` once nobody can see it. Runs no user code.
+    /// Releases `object` by `kind` once no thread can see it. Runs no user code.
     ///
     /// # Safety
-    /// `object` came from `allocate`, is of this kind and may change threads, is unlinked, and is retired this once; `pin` is this
-    /// thread's [R1].
+    /// `object` is from `allocate`, is of this kind and may change threads, is unlinked, and is
+    /// retired only this once; `pin` belongs to this thread [R1].
     #[inline]
     pub(crate) unsafe fn retire(&self, pin: &CellPin, object: NonNull<u8>, kind: &'static Kind) {
         if self.fresh.push(Retired { object, kind }) {
@@ -214,7 +216,7 @@ impl Local {
         self.retired.set(self.retired_so_far());
         limbo.take_in(&self.fresh);
         if self.tidy_at.get() != NEVER {
-            // Large objects come here one by one.
+            // Large objects arrive here one by one.
             self.tidy_at
                 .set(RELEASE_AFTER.saturating_sub(self.unpaid()));
         }
@@ -235,7 +237,7 @@ impl Local {
         limbo.turn(pin);
         self.shared.adopt(limbo);
         let len = limbo.len();
-        // The more waits, the less often it is worth a look.
+        // The more objects wait, the less often a check is worthwhile.
         self.turn_at.set(len + BATCH.max(len / 16));
         let bytes = limbo.bytes();
         self.turn_at_bytes.set(bytes + BATCH_BYTES.max(bytes / 16));
@@ -270,7 +272,8 @@ impl Local {
             self.owes_way.set(false);
         }
         if IDENTITY.with(|identity| identity.releasing.get()) {
-            // Inside a destructor: who called it, or the next write outside, releases for this one too.
+            // Inside a destructor: its caller, or the next write outside, also releases for this
+            // one.
             return;
         }
         self.tidy_at.set(self.fresh.len() + RELEASE_AFTER);
@@ -279,9 +282,9 @@ impl Local {
         self.release_due(unpaid.saturating_mul(RELEASES_PER_RETIRE));
     }
 
-    /// Releases at most `n` objects that are due.
+    /// Releases at most `n` reclaimable objects.
     fn release_due(&self, mut n: usize) {
-        // A destructor that writes a cell comes by here: what it left to do is done by its caller.
+        // A destructor that writes a cell calls this: its caller does the remaining work.
         if IDENTITY.with(|identity| identity.releasing.replace(true)) {
             return;
         }
@@ -289,13 +292,13 @@ impl Local {
         let _outside = Inside::no_closure();
         loop {
             let mut limbo = self.limbo.borrow_mut();
-            // What runs nothing of the user's is released in one go.
+            // Objects without user code are released in one batch.
             while n > 0 {
                 let Some(plain) = limbo.due.pop_if(Retired::is_plain) else {
                     break;
                 };
                 n -= 1;
-                // SAFETY: what is due has had its grace period [R2].
+                // SAFETY: a reclaimable object has had its grace period [R2].
                 if unsafe { plain.release() } {
                     // SAFETY: released, so the memory is ours.
                     unsafe { self.nodes.put(plain.object, &plain.kind.shape) };
@@ -332,9 +335,9 @@ impl Local {
 
     /// Reclaims whatever no pin holds back, of this thread and of those that have ended.
     pub(crate) fn flush(&self) {
-        // Each turn runs but a few of what all threads have deferred. So on while it helps: a ticket's period
-        // needs two epochs, and one more for what was retired behind the ticket; the tickets of others
-        // may stand before it.
+        // Each advance runs only a few of the deferred functions of all threads. So repeat it while
+        // it helps. A ticket's period needs two epochs, and one more for objects that were retired
+        // behind the ticket. The tickets of other threads may be ahead of it.
         let (mut least, mut in_vain) = (usize::MAX, 0);
         while in_vain < 4 + self.shared.threads() / 4 {
             let pin = self.pin();
@@ -353,7 +356,7 @@ impl Local {
     }
 }
 
-/// Says, also when a destructor panics, that nobody releases any more.
+/// Records that this thread no longer releases, including when a destructor panics.
 struct Done;
 
 impl Drop for Done {
@@ -362,8 +365,8 @@ impl Drop for Done {
     }
 }
 
-/// The memory of an object that is being released: kept for other nodes, also when its destructor
-/// panics.
+/// The memory of an object that is being released: kept for other nodes, including when its
+/// destructor panics.
 struct Memory<'a>(&'a Local, Option<&'a Retired>);
 
 impl Drop for Memory<'_> {
@@ -394,8 +397,8 @@ mod tests {
     use super::*;
     use crate::VersionedCell;
 
-    /// Too much waits for a pin of another thread: the next write lets others run, and for as long as its own thread is pinned
-    /// none does [R6].
+    /// Too much waits for a pin of another thread: the next write lets others run, and for as long
+    /// as its own thread is pinned none does [R6].
     #[test]
     fn who_has_too_much_garbage_gives_way_when_unpinned() {
         let (is_pinned, pinned) = channel();
@@ -404,7 +407,7 @@ mod tests {
             s.spawn(move || {
                 let _pin = crate::pin();
                 is_pinned.send(()).unwrap();
-                // Until the other is done, also by a panic.
+                // Waits until the other thread has ended, including by a panic.
                 let _ = is_done.recv();
             });
             let _done = done;

@@ -1,14 +1,16 @@
-//! When memory that others may still read is freed or used again: a thin layer over crossbeam-epoch.
+//! Reclamation: when memory that other threads may still read is freed or reused. A thin layer over
+//! crossbeam-epoch.
 //!
-//! A thread that follows a pointer out of a shared word holds a pin from before it loads the
-//! word until after its last access. Whoever unlinks an object retires it, once; nobody
-//! touches it before every pin that could have seen it is gone.
+//! A thread that follows a pointer out of a shared word pins itself before it loads the word, and
+//! keeps the pin until after its last access. The thread that unlinks an object retires it, once.
+//! No thread touches it before every pin that could have seen it has ended.
 //!
-//! There are two domains, since whatever is retired waits for every pin of its domain:
-//! - [`Domain`], of the lock table, where nothing that is retired runs user code, and no pin is held while a
-//!   thread spins, parks or runs user code: garbage waits for running threads only.
-//! - [`Local`], of cells, whose pins users hold as long as they please, and whose values have
-//!   destructors. What a thread retires comes back to it and is used again. PROTOCOL.md has the rules.
+//! There are two domains, because a retired object waits for every pin of its domain:
+//! - [`Domain`], of the lock table. No retired object runs user code, and no thread spins, parks or
+//!   runs user code while it is pinned. So garbage waits for running threads only.
+//! - [`Local`], of cells. Users hold pins as long as they need, and values have destructors. The
+//!   retired nodes return to the thread that retired them, which reuses them. PROTOCOL.md has the
+//!   rules.
 
 mod blocks;
 mod chain;

@@ -1,7 +1,7 @@
-//! Memory for nodes: each thread keeps what it has freed, by size, and uses it again.
+//! Memory for nodes: each thread keeps the nodes that it has freed, by size, and reuses them.
 //!
-//! What a cell replaces comes back to the thread that replaced it [R4], so that a writer in its stride
-//! touches neither the allocator nor another thread's memory.
+//! A replaced node returns to the thread that replaced it [R4]. So a busy writer touches neither
+//! the allocator nor another thread's memory.
 #![allow(unsafe_code)]
 
 use core::alloc::Layout;
@@ -15,7 +15,7 @@ use crate::sync::tuning;
 /// Sizes are rounded up to multiples of this, which is also the greatest alignment that is kept.
 const GRAIN: usize = 16;
 
-/// Nodes up to `GRAIN * CLASSES` bytes are kept; greater ones come from the allocator and go back.
+/// Nodes up to `GRAIN * CLASSES` bytes are kept; the allocator serves larger ones directly.
 const CLASSES: usize = 16;
 
 /// The least class: what fits a slot of a block.
@@ -50,7 +50,8 @@ const fn class(layout: Layout) -> Option<usize> {
     }
 }
 
-/// The layout of an object's memory, which has an address of its own although the object may have no size.
+/// The layout of an object's memory, which has an address of its own although the object may have
+/// no size.
 pub(super) const fn layout<N>() -> Layout {
     let layout = Layout::new::<N>();
     if layout.size() > 0 {
@@ -62,7 +63,7 @@ pub(super) const fn layout<N>() -> Layout {
     }
 }
 
-/// A layout, and what is to be known of it for [`Nodes::put`].
+/// A layout, and the properties of it that [`Nodes::put`] needs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
     pub(super) layout: Layout,
@@ -91,7 +92,7 @@ const fn bytes_of(class: usize) -> usize {
     (class + 1) * GRAIN
 }
 
-/// Whether the nodes of a class come in blocks.
+/// Returns whether blocks provide the nodes of a class.
 const fn is_in_blocks(class: usize) -> bool {
     class == SLOT_CLASS && tuning::NODES_IN_BLOCKS
 }
@@ -140,10 +141,10 @@ impl Nodes {
         list.pop().expect("a block has slots")
     }
 
-    /// Keeps memory, or gives it back to the allocator.
+    /// Keeps memory, or returns it to the allocator.
     ///
     /// # Safety
-    /// `memory` came from [`take`](Self::take) with the same layout, on any thread, and nobody
+    /// `memory` is from [`take`](Self::take) with the same layout, on any thread, and no thread
     /// uses it any more.
     #[inline]
     pub(super) unsafe fn put(&self, memory: NonNull<u8>, shape: &Shape) {
@@ -162,7 +163,7 @@ impl Nodes {
     #[inline(never)]
     fn make_room(&self, class: usize) -> bool {
         if is_in_blocks(class) {
-            // SAFETY: what is in the list of this class came from there.
+            // SAFETY: each piece in the list of this class is from there.
             unsafe { BLOCKS.give_back(&self.0[class], KEPT_BYTES / bytes_of(class) / 2) };
         }
         is_in_blocks(class)
@@ -177,7 +178,7 @@ impl Drop for Nodes {
                 unsafe { BLOCKS.give_back(list, list.len()) };
             }
             while let Some(free) = list.pop() {
-                // SAFETY: what is in the list is nobody else's.
+                // SAFETY: the list owns each piece in it.
                 unsafe { give_back(free, layout_of(class)) };
             }
         }

@@ -1,15 +1,15 @@
 //! A thread's membership in the domain of cells: pins, and what runs once a grace period is over.
 //!
-//! A grace period is over when every pin that was there at its start is gone. Under loom a model chooses
-//! between crossbeam-epoch (models of reclamation) and a period that ends with the execution
-//! (exhaustive models of what is built upon it).
+//! A grace period is over when every pin that existed at its start has ended. Under loom a model
+//! chooses between crossbeam-epoch (models of reclamation) and a period that ends with the
+//! execution (exhaustive models of the layers above).
 
 #[cfg(not(latchwork_loom))]
 mod imp {
     use crossbeam_epoch::{Collector, Guard, LocalHandle};
 
-    /// The collector of cells. The lock table has another: what is deferred here waits for pins that
-    /// users hold as long as they please.
+    /// The collector of cells. The lock table has another one: a deferred function of cells waits
+    /// for pins that users hold as long as they need.
     #[derive(Debug, Default)]
     pub(crate) struct Epochs(Collector);
 
@@ -36,7 +36,7 @@ mod imp {
     }
 
     impl Pin {
-        /// Runs `f` on some thread, once every pin of now is gone.
+        /// Runs `f` on some thread, once every present pin has ended.
         ///
         /// # Safety
         /// `f` may run on any thread.
@@ -46,8 +46,8 @@ mod imp {
             unsafe { self.0.defer_unchecked(f) }
         }
 
-        /// Hands over what this thread has deferred, moves the epoch on if no pin is in the way, and runs
-        /// what is due.
+        /// Hands over the deferred functions of this thread, advances the epoch if no pin prevents
+        /// it, and runs the functions whose period is over.
         pub(crate) fn advance(&self) {
             self.0.flush();
         }
@@ -109,7 +109,7 @@ mod imp {
         #[allow(unsafe_code)]
         pub(crate) unsafe fn after_grace<F: FnOnce()>(&self, f: F) {
             match self {
-                // What it owns leaks: a few bytes an execution.
+                // Its contents leak: a few bytes per execution.
                 Pin::Endless => core::mem::forget(f),
                 // SAFETY: the caller's contract.
                 Pin::Epoch(guard) => unsafe { guard.defer_unchecked(f) },

@@ -1,9 +1,9 @@
 //! A pin, and where retired objects wait.
 //!
-//! Three domains share these names. A real build has one collector of its own. Under
-//! loom a model chooses between a bin that frees at the end of an execution (exhaustive models of our own
-//! algorithm) and a collector of its own (models of reclamation). Under shuttle all tasks share
-//! one OS thread, so each pin registers with the table's own collector.
+//! Three domains share these names. A real build has one collector of its own. Under loom a model
+//! chooses between a bin that frees at the end of an execution (exhaustive models of our own
+//! algorithm) and a collector of its own (models of reclamation). Under shuttle all tasks share one
+//! OS thread, so each pin registers with the table's own collector.
 #![allow(unsafe_code)]
 
 #[cfg(not(any(latchwork_loom, latchwork_shuttle)))]
@@ -12,8 +12,9 @@ mod imp {
 
     use crossbeam_epoch::{Collector, LocalHandle};
 
-    /// Our own, and not the one that all users of crossbeam-epoch share: to pin is to run what is
-    /// deferred, which there may be anybody's code, and what we retire would wait for anybody's pins.
+    /// A collector of our own, and not the one that all users of crossbeam-epoch share. A pin runs
+    /// deferred functions, which in the shared collector may be any code. Our garbage would also
+    /// wait for the pins of all other users.
     static COLLECTOR: LazyLock<Collector> = LazyLock::new(Collector::new);
 
     thread_local! {
@@ -38,7 +39,7 @@ mod imp {
         /// Frees `object` once no pin can have seen it.
         ///
         /// # Safety
-        /// `object` came from `Box::into_raw`, is unlinked, and is retired this once.
+        /// `object` is from `Box::into_raw`, is unlinked, and is retired only this once.
         pub(crate) unsafe fn retire<T: Send + 'static>(&self, object: *mut T) {
             let shared = crossbeam_epoch::Shared::from(object.cast_const());
             // SAFETY: unlinked and owned by the caller's contract, so that only threads pinned now

@@ -1,4 +1,4 @@
-//! What threads leave behind when they end, and what each has waiting.
+//! The objects that threads leave behind when they end, and the counts of waiting objects.
 #![allow(unsafe_code)]
 
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -14,30 +14,31 @@ use crate::sync::{Counter, Mutex, recently};
 pub(super) struct Shared {
     orphans: Mutex<Orphans>,
     has_orphans: AtomicBool,
-    // Plain, under a checker too: no algorithm reads it.
+    // A plain mutex, including under a checker: no algorithm reads it.
     records: parking_lot::Mutex<Vec<Arc<Record>>>,
 }
 
 /// What threads that have ended have left.
 #[derive(Debug, Default)]
 struct Orphans {
-    /// Nobody can see them any more. None of these is ever moved into another that is long: a thread may leave millions, and
-    /// whoever comes by is in the middle of a pin.
+    /// No thread can see these objects any more. None of the lists is ever moved into another that
+    /// is long: a thread may leave millions, and the thread that adopts them is pinned.
     stages: Vec<Stage>,
     /// How many threads have ended whose objects still wait for pins.
     leaving: usize,
 }
 
-/// What one thread has waiting.
+/// The waiting objects of one thread.
 #[derive(Debug, Default)]
 pub(super) struct Record {
     objects: Counter,
     bytes: Counter,
-    /// Nanoseconds from the birth of `Shared` to the moment from which on the oldest objects wait; 0 if none do.
+    /// Nanoseconds from the creation of `Shared` to the time since which the oldest objects wait; 0
+    /// if none do.
     since: Counter,
 }
 
-/// What [`crate::stats`] says of reclamation.
+/// The part of [`crate::stats`] that concerns reclamation.
 #[derive(Debug, Default)]
 pub(crate) struct Census {
     pub(crate) objects: u64,
@@ -100,12 +101,12 @@ impl Shared {
         census
     }
 
-    /// Says that [`orphan`](Self::orphan) will be called once more.
+    /// Announces one more call of [`orphan`](Self::orphan).
     pub(super) fn await_orphans(&self) {
         self.orphans.lock().leaving += 1;
     }
 
-    /// How many calls of [`orphan`](Self::orphan) are to come.
+    /// Returns the number of expected calls of [`orphan`](Self::orphan).
     pub(super) fn leaving(&self) -> usize {
         self.orphans.lock().leaving
     }
@@ -115,7 +116,7 @@ impl Shared {
         self.records.lock().len()
     }
 
-    /// Takes objects whose grace period is over, for others to release [R5].
+    /// Accepts objects whose grace period is over, for other threads to release [R5].
     pub(super) fn orphan(&self, mut objects: Stage) {
         let mut orphans = self.orphans.lock();
         match orphans.stages.last_mut() {
@@ -127,7 +128,7 @@ impl Shared {
         self.has_orphans.store(true, Ordering::Relaxed);
     }
 
-    /// Moves some of the orphans to where `limbo` has what is due. `false`: there are none.
+    /// Moves some of the orphans to the reclaimable objects of `limbo`. `false`: there are none.
     pub(super) fn adopt(&self, limbo: &mut Limbo) -> bool {
         // Relaxed: a hint; the mutex orders the rest.
         if !self.has_orphans.load(Ordering::Relaxed) {
@@ -167,7 +168,7 @@ mod tests {
 
     /// Nothing to release, and no memory to keep.
     static NOTHING: Kind = {
-        // SAFETY: it does nothing with any object, and says that none is over.
+        // SAFETY: it accesses no object, and reports that none is over.
         unsafe { Kind::of::<u64>(|_| false, Destructor::None) }
     };
 
@@ -180,7 +181,7 @@ mod tests {
         shared.orphan((0..len).map(|_| one()).collect());
     }
 
-    /// What waits in threads that live, and what those have left that ended.
+    /// Counts the waiting objects of live threads, and those that ended threads have left.
     #[test]
     fn the_census_counts_who_is_there_and_what_was_left() {
         let shared = Shared::default();
@@ -204,7 +205,7 @@ mod tests {
         assert_eq!(counted(), (1, 2 + left, 20 + 8 * left));
     }
 
-    /// Who comes by is pinned, and others wait for him.
+    /// A thread that adopts is pinned, and other threads wait for it.
     #[test]
     fn a_long_list_is_handed_on_as_it_is() {
         let shared = Shared::default();

@@ -7,11 +7,12 @@ use crate::cell::Header;
 use crate::cell::waiters::Woken;
 use crate::reclaim::{Kind, Local};
 
-/// What is left to do once the attempt is unpinned.
+/// The work that remains once the attempt is unpinned.
 #[derive(Default)]
 pub(super) struct Aftermath {
-    /// Those who have waited for what was committed. Out of their queues already: once the attempt is unpinned, a cell
-    /// inside a value may be gone, and another lie there [X8].
+    /// The waiters for the cells that the attempt has written. They are out of their queues
+    /// already: once the attempt is unpinned, a cell inside a value may be freed, and another may
+    /// have its address [X8].
     pub(super) woken: Woken,
     /// Values that were not written, to be dropped.
     pub(super) unused: Vec<(NonNull<Header>, &'static Kind)>,
@@ -23,7 +24,7 @@ impl Aftermath {
         self.unused.is_empty() && self.woken.is_empty()
     }
 
-    /// Runs user code: wakers and destructors, all of them, also if one panics.
+    /// Runs all wakers and destructors, which are user code, including when one panics.
     #[cold]
     pub(super) fn settle(self, local: &Local) {
         let Aftermath { mut woken, unused } = self;
@@ -34,7 +35,7 @@ impl Aftermath {
     }
 }
 
-/// Values to be dropped, each once, also if a destructor panics.
+/// Drops values, each once, including when a destructor panics.
 struct Unused<'a> {
     unused: Vec<(NonNull<Header>, &'static Kind)>,
     local: &'a Local,

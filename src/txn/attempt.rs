@@ -1,4 +1,4 @@
-//! One attempt: what it reads, and that it never sees a state that never was.
+//! One attempt: its reads, which never show an inconsistent state.
 #![allow(unsafe_code)]
 
 use core::mem::ManuallyDrop;
@@ -20,7 +20,7 @@ use crate::sync::{load_load_fence, now};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outlook {
     Running,
-    /// The same, and an alternative has wanted to wait no longer than this.
+    /// The same, and an alternative has requested a wait no longer than this.
     RunningUntil(Timer),
     /// It was lost, at the cell of this address if at one.
     Lost(Loss, Option<usize>),
@@ -28,7 +28,7 @@ pub(super) enum Outlook {
     Owned(NonNull<Owner>, usize),
     /// The deadline has passed while it waited for an owner.
     TimedOut,
-    /// The closure wants to wait for a change, no longer than this.
+    /// The closure requests a wait for a change, no longer than this.
     Retry(Option<Timer>),
 }
 
@@ -39,10 +39,10 @@ impl Outlook {
     }
 }
 
-/// How long a closure wants to wait for a change.
+/// The length of a wait for a change, as a closure requests it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Timer {
-    /// When the transaction first wanted to.
+    /// The time of the first such request of the transaction.
     pub(super) since: Instant,
     /// `None`: past the range of the clock.
     pub(super) until: Option<Instant>,
@@ -54,7 +54,8 @@ pub(super) struct Attempt<'t> {
     pub(super) log: ManuallyDrop<Box<Log>>,
     pub(super) owner: Option<NonNull<Owner>>,
     pub(super) outlook: Outlook,
-    /// What was read was so at this moment of the clock. `None` while all of it is looked through at each read.
+    /// The timestamp at which the reads were current. `None` while each read validates all earlier
+    /// reads.
     moment: Option<u64>,
     /// Keeps all that the attempt has seen [R1].
     pub(super) pin: ManuallyDrop<CellPin>,
@@ -100,7 +101,7 @@ impl<'t> Attempt<'t> {
         }
     }
 
-    /// The closure wants to wait for a change.
+    /// Records that the closure requests a wait for a change.
     #[cold]
     pub(super) fn retry(&mut self) -> Abort {
         let timer = match self.outlook {
@@ -110,7 +111,7 @@ impl<'t> Attempt<'t> {
         self.end(Outlook::Retry(timer))
     }
 
-    /// The same, for so long after the transaction first wanted to. `Ok`: the time is over.
+    /// Records the same with a time limit from the first such request. `Ok`: the time has expired.
     #[cold]
     pub(super) fn retry_for(&mut self, timeout: Duration) -> Result<(), Abort> {
         self.check_running()?;
@@ -163,7 +164,7 @@ impl<'t> Attempt<'t> {
 
     #[inline(always)]
     pub(super) fn head_of(&self, entry: &Entry) -> &'t Head {
-        // SAFETY: this attempt has put it there, from a cell that is borrowed for `'t`.
+        // SAFETY: this attempt has stored it, from a cell that is borrowed for `'t`.
         unsafe { entry.head.as_ref() }
     }
 
@@ -174,7 +175,7 @@ impl<'t> Attempt<'t> {
         unsafe { NodeRef::new(node) }
     }
 
-    /// What a cell has.
+    /// Returns the state of a cell.
     #[inline(always)]
     pub(super) fn current(&self, head: &Head) -> Current<'t> {
         self.node(head.load().node()).current()
@@ -193,8 +194,9 @@ impl<'t> Attempt<'t> {
         }
     }
 
-    /// What a cell has that the attempt has not come to before, if the attempt has no age, owns nothing, looks through all
-    /// that it has read at each read, and finds by their words alone that all these cells have it still [X4].
+    /// Returns the state of a cell that is not in the log, by the fast path. The attempt must have
+    /// no age, own nothing, and validate all reads at each read. The words of the cells alone must
+    /// show that these reads are still current [X4].
     #[inline(always)]
     fn undisturbed(&self, head: &Head) -> Option<NodeRef<'t>> {
         let entries = &self.log.entries;
@@ -210,7 +212,7 @@ impl<'t> Attempt<'t> {
             let word = self.head_of(entry).load();
             entry.head != head.into() && entry.seen.is_none_or(|seen| word.node() == seen)
         };
-        // From the end: what is read again is most often what was read last.
+        // From the end: a repeated read is most often the last one.
         entries.iter().rev().all(is_still_so).then_some(node)
     }
 
@@ -225,8 +227,8 @@ impl<'t> Attempt<'t> {
         if self.ladder.owns(head) {
             return self.claim(cell, found);
         }
-        // What was read before comes before this: a transaction that has not put its node here yet will not overlook
-        // it [X3].
+        // The earlier reads happen before this load. A transaction that has not installed its node
+        // here yet will not miss them [X3].
         load_load_fence();
         let node = self.current_at_moment(head);
         let i = match found {
@@ -248,7 +250,8 @@ impl<'t> Attempt<'t> {
         self.node(self.log.entries[i].seen.expect("it was observed"))
     }
 
-    /// The entry of a cell, and the value that the closure is to see: what it has written itself, or what the cell has.
+    /// Returns the entry of a cell, and the value for the closure: its own write, or else the
+    /// committed value.
     #[inline(always)]
     pub(super) fn value<T: Send + Sync + 'static>(
         &mut self,
@@ -275,14 +278,16 @@ impl<'t> Attempt<'t> {
             return self.observe_first(cell, None);
         };
         let entry = &self.log.entries[i];
-        // What it has written is kept until the attempt is over, also if it is replaced or forgotten.
+        // A written value is kept until the attempt has ended, including when it is replaced or
+        // discarded.
         match entry.write.or(entry.seen) {
             Some(node) => Ok((i, self.node(node))),
             None => self.observe_first(cell, Some(i)),
         }
     }
 
-    /// What a cell has, and had at the moment at which the attempt reads: who owns it now will commit later.
+    /// Returns the state of a cell at the read time of the attempt. A transaction that owns the
+    /// cell now will commit later.
     #[inline(always)]
     fn current_at_moment(&self, head: &Head) -> NodeRef<'t> {
         let node = self.node(head.load().node());
@@ -307,7 +312,7 @@ impl<'t> Attempt<'t> {
         }
     }
 
-    /// Makes sure that all that was read was so at one moment, when `newest` was [X4].
+    /// Ensures that all reads were current at one instant, at which `newest` was [X4].
     fn stay_consistent(&mut self, newest: NodeRef<'t>) -> Result<(), Abort> {
         match self.moment {
             None if self.log.entries.len() <= LINEAR_CELLS => self.look_through()?,
@@ -317,7 +322,7 @@ impl<'t> Attempt<'t> {
         self.check_alive()
     }
 
-    /// Whether nobody has aborted the attempt, and may have taken a cell that it owned.
+    /// Fails if the attempt was aborted: another thread may then own a cell of it.
     #[inline]
     fn check_alive(&mut self) -> Result<(), Abort> {
         match self.owner() {
@@ -328,7 +333,7 @@ impl<'t> Attempt<'t> {
         }
     }
 
-    /// Looks whether each cell still has what was read.
+    /// Checks whether the read of each cell is still current.
     #[inline]
     fn look_through(&mut self) -> Result<(), Abort> {
         let changed = self.log.entries.iter().find(|entry| {
@@ -341,20 +346,21 @@ impl<'t> Attempt<'t> {
         }
     }
 
-    /// Whether a cell still has what was read, whoever owns it.
+    /// Returns whether the read of a cell is still current, regardless of the owner of the cell.
     #[inline]
     fn still_has(&self, head: &Head, seen: NodeRef<'t>) -> bool {
         head.load().node() == seen.as_ptr() || self.current_at_moment(head) == seen
     }
 
-    /// Reads at a new moment from now on, if what was read before is still so [X4].
+    /// Reads at a new timestamp from now on, if the earlier reads are still current [X4].
     #[cold]
     fn advance(&mut self) -> Result<(), Abort> {
         self.moment = Some(clock::advance());
         self.look_through()
     }
 
-    /// Owns a cell that the closure has just come to, so that nobody else changes it before the commit [X6].
+    /// Owns a cell that the closure has just accessed, so that no other thread changes it before
+    /// the commit [X6].
     #[cold]
     fn claim<T: Send + Sync + 'static>(
         &mut self,
@@ -383,7 +389,8 @@ impl<'t> Attempt<'t> {
                 }
                 break (node.cast::<Header>(), base);
             }
-            // SAFETY: it was not published, so that its one share is ours. A claim has no value to drop.
+            // SAFETY: it was not published, so that its one share is ours. A claim has no value to
+            // drop.
             unsafe { self.local.release_now(node.cast(), Node::<T>::KIND) };
         };
         let i = found.unwrap_or_else(|| self.log.push(head, Node::<T>::KIND, None));
@@ -394,7 +401,7 @@ impl<'t> Attempt<'t> {
         Ok((i, base))
     }
 
-    /// Has the attempt write `value`, in place of what it was to write before.
+    /// Records `value` for the commit, in place of an earlier recorded value.
     #[inline]
     pub(super) fn write<T: Send + Sync + 'static>(
         &mut self,
@@ -402,7 +409,7 @@ impl<'t> Attempt<'t> {
         value: T,
     ) -> Result<(), Abort> {
         self.check_running()?;
-        // What was read last is the likeliest.
+        // The last read is the likeliest.
         let log = &mut **self.log;
         match log.entries.last_mut() {
             Some(last) if last.is_unwritten(cell.head()) && log.alternatives == 0 => {
@@ -449,7 +456,7 @@ impl<'t> Attempt<'t> {
         self.log.undo.len()
     }
 
-    /// The alternative is over. If `Some`, what was written in it, after so much had been, is undone.
+    /// Ends the alternative. `Some(n)`: undoes its writes, which follow the first `n` entries.
     pub(super) fn end_alternative(&mut self, undo: Option<usize>) {
         self.log.alternatives -= 1;
         if let Some(before) = undo {
@@ -457,7 +464,7 @@ impl<'t> Attempt<'t> {
         }
     }
 
-    /// Whether the closure wanted to wait. It does not any more, but to try another alternative.
+    /// Returns whether the closure has requested a wait. It continues, to try another alternative.
     pub(super) fn resume_after_retry(&mut self) -> bool {
         let Outlook::Retry(timer) = self.outlook else {
             return false;
@@ -466,7 +473,7 @@ impl<'t> Attempt<'t> {
         true
     }
 
-    /// The version of what the closure is to see.
+    /// Returns the version of the value that the closure sees.
     pub(super) fn version(&self, i: usize) -> Version {
         let version = self.seen(i).version();
         match self.log.entries[i].write {

@@ -12,21 +12,21 @@ use crate::cell::{Current, Head, Header, NodeRef, Owned, Owner, Status, When, Wo
 use crate::sync::tuning::max_pushes;
 use crate::sync::{planted, store_load_fence};
 
-/// A node that was put into a cell.
+/// A node that was installed in a cell.
 struct Put {
     node: NonNull<Header>,
-    /// What it was put upon.
+    /// The previous node of the cell.
     base: NonNull<Header>,
-    /// Somebody waits there.
+    /// Whether the cell has waiters.
     is_waited: bool,
 }
 
 impl<'t> Attempt<'t> {
-    /// Commits what the closure has read and written.
+    /// Commits the writes of the closure, if its reads are still current.
     #[inline(always)]
     pub(super) fn commit(&mut self) -> Result<(), Abort> {
         self.check_running()?;
-        // What was read was so at one moment already [X4].
+        // All reads were current at one instant already [X4].
         if self.log.writes == 0 {
             if self.owner.is_some() {
                 self.roll_back();
@@ -67,12 +67,12 @@ impl<'t> Attempt<'t> {
         Ok(())
     }
 
-    /// Puts every write into its cell, in one order for all transactions.
+    /// Installs every write in its cell, in one order for all transactions.
     #[inline]
     fn put_all(&mut self) -> Result<(), Abort> {
         let owner = self.owner_or_new();
         let when = When::owner(core::ptr::from_ref(owner).expose_provenance());
-        // Two cells that have what was read, as most often.
+        // The most frequent case: two cells whose reads are current.
         let is_done = match &mut self.log.entries[..] {
             [a, b] if a.address() < b.address() => a.put_upon_seen(when) && b.put_upon_seen(when),
             [a, b] => b.put_upon_seen(when) && a.put_upon_seen(when),
@@ -84,7 +84,7 @@ impl<'t> Attempt<'t> {
         }
     }
 
-    /// Puts what is left of the writes.
+    /// Installs the rest of the writes.
     #[inline(never)]
     fn put_many(&mut self, when: When) -> Result<(), Abort> {
         let Log { entries, order, .. } = &mut **self.log;
@@ -99,7 +99,7 @@ impl<'t> Attempt<'t> {
         Ok(())
     }
 
-    /// Puts the write of an entry into its cell, upon what was read there if it was.
+    /// Installs the write of an entry over the node that was read, if the cell was read.
     #[inline(always)]
     fn put(&mut self, i: usize, when: When) -> Result<Put, Abort> {
         match self.log.entries[i].put(when) {
@@ -118,8 +118,8 @@ impl<'t> Attempt<'t> {
         loop {
             let word = head.load();
             let base = match claim {
-                Some(claim) if word.node() == claim => seen.expect("a claim is put upon a node"),
-                // Somebody has aborted this attempt, and has written.
+                Some(claim) if word.node() == claim => seen.expect("a claim has a previous node"),
+                // Another thread has aborted this attempt, and has written.
                 Some(_) => return Err(self.lose(Loss::Overtaken, Some(head))),
                 None => match self.node(word.node()).current() {
                     Current::Settled(node) => node.as_ptr(),
@@ -132,11 +132,12 @@ impl<'t> Attempt<'t> {
             if seen.is_some_and(|seen| seen != base) {
                 return Err(self.lose(Loss::Write, Some(head)));
             }
-            // SAFETY: not published yet, so that its header is ours; the closure that has seen its value is over.
+            // SAFETY: not published yet, so that its header is ours; the closure that has seen its
+            // value is over.
             unsafe { node.as_mut() }.place(when, self.node(base));
             if exchange(head, word, node, when) {
                 if word.node() != base {
-                    // SAFETY: the claim, or what an aborted transaction has left: unlinked by this
+                    // SAFETY: the claim, or the node of an aborted transaction: unlinked by this
                     // compare-and-swap and no other [X7].
                     unsafe { self.local.retire(&self.pin, word.node().cast(), kind) };
                 }
@@ -150,12 +151,12 @@ impl<'t> Attempt<'t> {
         }
     }
 
-    /// Waits for who owns a cell, or aborts it [X6].
+    /// Waits for the transaction that owns a cell, or aborts it [X6].
     #[cold]
     pub(super) fn give_way(&mut self, other: &Owner, head: &Head) -> Result<(), Abort> {
         match self.ladder.meet(other, self.owner(), self.local) {
             Ok(()) => {
-                // Its thread may be inside of its closure for long: whoever waits for it is notified now [X10].
+                // Its closure may run for long: its waiters are notified now [X10].
                 if other.rank().is_ranked() && other.status() == Status::Aborted {
                     let woken = &mut self.log.aftermath.woken;
                     woken.take_out_of_owner(other.address());
@@ -178,7 +179,7 @@ impl<'t> Attempt<'t> {
         let mut pushes = 0;
         loop {
             let status = if !exposed && pushes >= max_pushes() {
-                // From now on whoever is in the way decides instead [X9].
+                // From now on a snapshot that finds the transaction decides instead [X9].
                 owner.close()
             } else {
                 owner.status()
@@ -188,14 +189,15 @@ impl<'t> Attempt<'t> {
                 Status::Committed(stamp) => return Ok(stamp),
                 Status::Undecided(_) | Status::Closing(_) | Status::Prepared(_) => {}
             }
-            // Whoever takes a snapshot from now on finds what was put [X5].
+            // A thread that begins a snapshot from now on finds the installed nodes [X5].
             store_load_fence();
             let stamp = clock::now();
             let committed = Status::Committed(stamp);
             let decided = if exposed {
                 let prepared = Status::Prepared(stamp);
                 owner.change(status, prepared).is_ok() && {
-                    // Of two that each write what the other has read, at least one sees it [X3].
+                    // Of two transactions that each write a read of the other, at least one detects
+                    // it [X3].
                     store_load_fence();
                     self.validate()?;
                     owner.change(prepared, committed).is_ok()
@@ -207,14 +209,15 @@ impl<'t> Attempt<'t> {
                 return Ok(stamp);
             }
             pushes += 1;
-            // It comes back with an age, and then owns all that it reads.
+            // The next attempt has an age, and then owns all cells that it reads.
             if exposed && pushes > max_pushes() {
                 return Err(self.lose(Loss::Overtaken, None));
             }
         }
     }
 
-    /// Looks whether every cell that was only read still has what was read, and is nobody else's.
+    /// Checks whether every cell that was only read is unchanged, and is not owned by another
+    /// transaction.
     fn validate(&mut self) -> Result<(), Abort> {
         if planted("commit without validation") {
             return Ok(());
@@ -237,9 +240,10 @@ impl<'t> Attempt<'t> {
         Ok(())
     }
 
-    /// Says in every cell what the commit has decided, and gives up what it has replaced.
+    /// Stamps the node in every cell, and retires the replaced nodes.
     fn clean_up(&mut self, stamp: u64) {
-        // Whoever waits from now on finds the commit; who waits already is found [C5].
+        // A thread that begins to wait from now on finds the commit; an earlier waiter is found
+        // [C5].
         store_load_fence();
         let Log {
             entries, aftermath, ..
@@ -248,7 +252,7 @@ impl<'t> Attempt<'t> {
             let (Some(node), Some(base)) = (entry.put, entry.seen) else {
                 continue;
             };
-            // SAFETY: put by this thread, under the pin [R1].
+            // SAFETY: installed by this thread, under the pin [R1].
             let header = unsafe { node.as_ref() };
             // SAFETY: its cell is borrowed for as long as the attempt lives.
             let head = unsafe { entry.head.as_ref() };
@@ -261,8 +265,8 @@ impl<'t> Attempt<'t> {
                 let woken = &mut aftermath.woken;
                 woken.take_out(head.address(), header.version());
             }
-            // SAFETY: superseded by the commit, which is this thread's; the node on it is stamped, so that nobody who
-            // pins from now on comes here [X7].
+            // SAFETY: superseded by the commit, which belongs to this thread. The node on it is
+            // stamped, so no thread that pins from now on reaches this one [X7].
             unsafe { self.local.retire(&self.pin, base.cast(), entry.kind) };
         }
         self.retire_owner();
@@ -270,7 +274,8 @@ impl<'t> Attempt<'t> {
 }
 
 impl Entry {
-    /// Puts the write into the cell, upon what was read there. `None`: nothing was, or the cell has something else.
+    /// Installs the write over the node that was read. `None`: the cell was not read, or has
+    /// another node.
     #[inline(always)]
     fn put(&self, when: When) -> Option<Put> {
         let (Some(base), Some(mut node), None) = (self.seen, self.write, self.put) else {
@@ -284,7 +289,8 @@ impl Entry {
         }
         // SAFETY: the attempt has found it, and is pinned since before [R1].
         let upon = unsafe { NodeRef::new(base) };
-        // SAFETY: not published yet, so that its header is ours; the closure that has seen its value is over.
+        // SAFETY: not published yet, so that its header is ours; the closure that has seen its
+        // value is over.
         unsafe { node.as_mut() }.place(when, upon);
         let is_waited = word.is_waited();
         exchange(head, word, node, when).then_some(Put {
@@ -301,7 +307,7 @@ impl Entry {
         put.map(|put| self.note(put)).is_some()
     }
 
-    /// What was put is to be taken back if the attempt is lost.
+    /// Records an installed node, which is removed if the attempt aborts.
     #[inline(always)]
     fn note(&mut self, put: Put) {
         self.write = None;
@@ -310,7 +316,8 @@ impl Entry {
     }
 }
 
-/// Puts a node into a cell. That of an owner leaves the mark of those who wait until it has committed.
+/// Installs a node in a cell. A node of an owner keeps the mark of the waiters until the owner has
+/// committed.
 #[inline(always)]
 fn exchange(head: &Head, seen: Word, node: NonNull<Header>, when: When) -> bool {
     if when == When::UNSET {

@@ -1,11 +1,11 @@
-//! Why a transaction ends without a commit.
+//! The reasons for which a transaction ends without a commit.
 
 use core::error::Error;
 use core::fmt;
 
-/// The current attempt of a transaction is over: return it from the closure, with `?`.
+/// Ends the current attempt of a transaction when the closure returns it, by `?`.
 ///
-/// A closure that ignores it runs on, but what it does is not committed.
+/// A closure that ignores it continues, but none of its further writes commits.
 ///
 /// # Examples
 /// ```
@@ -15,27 +15,28 @@ use core::fmt;
 /// assert_eq!(n, 1);
 /// ```
 #[derive(Debug)]
-#[must_use = "an attempt that has failed is to end: return this"]
+#[must_use = "the attempt has ended: return this error from the closure"]
 pub struct Abort(pub(super) ());
 
 impl fmt::Display for Abort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("this attempt of the transaction is over")
+        f.write_str("the attempt of the transaction has ended; return this error from the closure")
     }
 }
 
 impl Error for Abort {}
 
-/// What the closure of [`Transaction::try_run`](crate::Transaction::try_run) ends with when it does not commit: the attempt is over, or the
-/// transaction is, for a reason of the caller's.
+/// Ends an attempt, or the whole transaction with an error of the caller.
+///
+/// The closure of [`Transaction::try_run`](crate::Transaction::try_run) returns it.
 ///
 /// # Examples
 /// See [`Transaction::try_run`](crate::Transaction::try_run).
 #[derive(Debug)]
 pub enum TxAbort<E> {
-    /// The attempt is over; the transaction may be tried again.
+    /// The attempt has ended; the transaction may try again.
     Attempt(Abort),
-    /// The transaction is to end with this error.
+    /// The transaction ends with this error.
     Transaction(E),
 }
 
@@ -45,7 +46,7 @@ impl<E> From<Abort> for TxAbort<E> {
     }
 }
 
-/// Turns an error of the caller's into the end of a transaction.
+/// Converts an error of the caller into the end of a transaction.
 ///
 /// # Examples
 /// ```
@@ -62,10 +63,10 @@ impl<E> From<Abort> for TxAbort<E> {
 pub trait OrAbort<R, E> {
     /// Returns the value, or the error as [`TxAbort::Transaction`].
     ///
-    /// An [`Abort`] needs no such call: `?` turns it into [`TxAbort::Attempt`].
+    /// An [`Abort`] needs no such call: `?` converts it into [`TxAbort::Attempt`].
     ///
     /// # Errors
-    /// Returns the error.
+    /// Returns [`TxAbort::Transaction`] with the error, if `self` is an error.
     fn or_abort(self) -> Result<R, TxAbort<E>>;
 }
 
@@ -75,24 +76,26 @@ impl<R, E> OrAbort<R, E> for Result<R, E> {
     }
 }
 
-/// How often attempts were lost, and to what.
+/// Counts the attempts that aborted, by reason.
 ///
 /// # Examples
 /// See [`TxError`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AbortReasons {
-    /// Something that was read had been written by others.
+    /// Another transaction or write changed a cell of the read set.
     pub read_conflicts: u64,
-    /// Something that was to be written after it had been read had been written by others.
+    /// Another transaction or write changed a cell that this transaction had read and would have
+    /// written.
     pub write_conflicts: u64,
-    /// Another transaction, or a write of one cell, that had waited long enough went first; or another transaction owned
-    /// a cell, and the attempt could not wait for it.
+    /// Another transaction, or a write of one cell, that had waited long enough aborted the
+    /// attempt. Also counts attempts that needed a cell of another transaction and could not wait
+    /// for it.
     pub overtaken: u64,
 }
 
 impl AbortReasons {
-    /// All of them.
+    /// Returns the sum of all reasons.
     pub fn total(&self) -> u64 {
         self.read_conflicts + self.write_conflicts + self.overtaken
     }
@@ -112,16 +115,16 @@ impl fmt::Display for AbortReasons {
     }
 }
 
-/// Why a transaction did not commit.
+/// Describes why a transaction did not commit. No cell has been written.
 ///
 /// # Examples
 /// ```
-/// use latchwork::{Transaction, TxError, VersionedCell};
+/// use latchwork::{Transaction, TxError, VersionedCell, atomically};
 ///
 /// let cell = VersionedCell::new(0);
 /// let result = Transaction::builder().max_attempts(3).run(|tx| {
 ///     let n = *tx.read(&cell)?;
-///     cell.set(n + 1); // somebody always writes in between
+///     atomically(|other| other.set(&cell, n + 1)); // a conflicting write in every attempt
 ///     tx.set(&cell, n)
 /// });
 /// let Err(TxError::Contended { attempts, reasons }) = result else { panic!() };
@@ -130,20 +133,20 @@ impl fmt::Display for AbortReasons {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TxError<E = core::convert::Infallible> {
-    /// As many attempts as were allowed were lost to others.
+    /// All allowed attempts aborted.
     Contended {
-        /// How many.
+        /// The number of attempts.
         attempts: u32,
-        /// To what.
+        /// The reasons of the aborts.
         reasons: AbortReasons,
     },
-    /// The deadline passed after an attempt was lost, while the transaction waited for a change, or while another
-    /// transaction owned a cell that it needed.
+    /// The deadline passed after an aborted attempt, while the transaction waited for a change, or
+    /// while another transaction owned a cell that it needed.
     TimedOut,
-    /// The closure said so.
+    /// The closure returned this error.
     Aborted(E),
-    /// The closure retried, and no other thread could end the wait: it had read nothing, or only its own writes and
-    /// cells inside of them.
+    /// The closure retried, and no other thread could end the wait. The closure had read nothing,
+    /// or only its own writes and cells inside of them. Read a cell of the condition first.
     RetryWithoutReads,
 }
 
@@ -153,13 +156,13 @@ impl<E: fmt::Display> fmt::Display for TxError<E> {
             TxError::Contended { attempts, reasons } => {
                 write!(
                     f,
-                    "all {attempts} attempts of the transaction were lost: {reasons}"
+                    "all {attempts} attempts of the transaction aborted: {reasons}; allow more attempts"
                 )
             }
-            TxError::TimedOut => f.write_str("the deadline of the transaction passed"),
+            TxError::TimedOut => f.write_str("the transaction timed out before it committed; retry, or allow more time"),
             TxError::Aborted(error) => write!(f, "the transaction was aborted: {error}"),
             TxError::RetryWithoutReads => {
-                f.write_str("a transaction that has read nothing would wait for a change for ever")
+                f.write_str("`retry` would block indefinitely: the closure has read no cell that another thread can write")
             }
         }
     }

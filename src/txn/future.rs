@@ -1,4 +1,4 @@
-//! Transactions that run when they are polled.
+//! Futures that run a transaction when they are polled.
 
 use core::fmt;
 use core::future::Future;
@@ -15,7 +15,7 @@ use crate::cell::limit::has_passed;
 use crate::cell::wait::Place;
 use crate::wait::Notify;
 
-/// What a future keeps between two polls.
+/// The state of a future between two polls.
 struct Task {
     transaction: Transaction,
     ladder: Ladder,
@@ -25,11 +25,11 @@ struct Task {
 enum State {
     /// Not polled yet.
     New,
-    /// Waits for a change of what the closure has read.
+    /// Waits for a change of the read set.
     Retries(Places),
     /// Waits for the end of a transaction that owns a cell [X10].
     Owned(Place),
-    /// It was ready, or a poll has panicked.
+    /// The future was ready, or a poll has panicked.
     Ended,
 }
 
@@ -52,18 +52,20 @@ impl Task {
         mut f: impl for<'t> FnMut(&mut Tx<'t, 'env>) -> Result<R, TxAbort<E>>,
     ) -> Poll<Result<R, TxError<E>>> {
         let notify = || Notify::Task(context.waker().clone());
-        // It stays so if user code panics below.
+        // `Ended` remains if user code panics below.
         match core::mem::replace(&mut self.state, State::Ended) {
             State::New => self.ladder = self.transaction.begin(OnOwner::Notify),
             State::Retries(places) => drop(places),
             State::Owned(place) => {
-                // Polled without a reason: the closure would only encounter the owner again.
+                // A spurious poll: the closure would only encounter the owner again.
                 if !has_passed(self.ladder.deadline) && place.renew(notify()) {
                     self.state = State::Owned(place);
                     return Poll::Pending;
                 }
             }
-            State::Ended => panic!("polled after it was ready, or after a poll that panicked"),
+            State::Ended => panic!(
+                "future polled after it was ready, or after a poll that panicked; create a new one"
+            ),
         }
         let ended = loop {
             let setback = match self.transaction.attempt(&self.ladder, &mut f, notify) {
@@ -83,7 +85,7 @@ impl Task {
         Poll::Ready(Err(self.transaction.fail(ended)))
     }
 
-    /// What the task waits for. `None`: the closure runs again.
+    /// Returns the wait of the task. `None`: the closure runs again.
     #[cold]
     fn go_on_after<E>(&mut self, setback: Setback) -> Result<Option<State>, TxError<E>> {
         match setback {
@@ -127,7 +129,7 @@ impl Drop for Task {
     }
 }
 
-/// A transaction that runs when it is polled. Made by [`Transaction::run_async`].
+/// Runs a transaction when it is polled. Created by [`Transaction::run_async`].
 ///
 /// # Examples
 /// See [`Transaction::run_async`].
@@ -138,7 +140,7 @@ pub struct TransactionFuture<'env, R, F> {
     env: PhantomData<Invariant<'env, R>>,
 }
 
-/// A transaction that runs when it is polled, and may end with an error of the caller's. Made by
+/// Runs a transaction that may end with an error of the caller, when it is polled. Created by
 /// [`Transaction::try_run_async`].
 ///
 /// # Examples
@@ -150,7 +152,7 @@ pub struct TryTransactionFuture<'env, R, E, F> {
     env: PhantomData<Invariant<'env, Result<R, E>>>,
 }
 
-/// Neither longer nor shorter, as in `Tx`; and the result is only made.
+/// Invariant in the lifetime, as `Tx` is. The result is only returned.
 type Invariant<'env, R> = (&'env mut &'env (), fn() -> R);
 
 impl<R, F> TransactionFuture<'_, R, F> {

@@ -1,4 +1,5 @@
-//! How a transaction that keeps losing comes to win [X6], and how long it waits for others.
+//! Escalation: how a transaction that repeatedly aborts eventually commits [X6], and how long it
+//! waits.
 
 use std::time::Instant;
 
@@ -14,7 +15,7 @@ global! {
     const AGES: AtomicU64 = AtomicU64::new(0);
 }
 
-/// What an attempt was lost to.
+/// The reason for which an attempt aborted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Loss {
     Read,
@@ -32,12 +33,12 @@ impl AbortReasons {
     }
 }
 
-/// What an attempt does about an owner that it may not abort.
+/// The reaction of an attempt to an owner that it may not abort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OnOwner {
     /// Waits until the owner is decided, or the deadline has passed.
     Wait,
-    /// Counts as lost after a short spin.
+    /// The attempt counts as aborted after a short spin.
     Lose,
     /// Ends after a short spin, and has the end of the owner notify the task.
     Notify,
@@ -46,7 +47,7 @@ pub(super) enum OnOwner {
 /// Why an attempt does not wait for an owner any longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Met {
-    /// The attempt was aborted meanwhile, or may not wait.
+    /// The attempt was aborted in the meantime, or may not wait.
     Overtaken,
     TimedOut,
     /// The task waits without a thread.
@@ -56,7 +57,8 @@ pub(super) enum Met {
 /// The losses of one transaction, over all its attempts, and its limits.
 pub(super) struct Ladder {
     pub(super) losses: u32,
-    /// How often a task has ended an attempt to wait for an owner: no loss, but as good a reason to climb.
+    /// Counts the attempts that a task has ended to wait for an owner. They are no aborts, but they
+    /// also lead to escalation.
     waits: u32,
     pub(super) rank: Rank,
     /// What most transactions never need.
@@ -70,11 +72,11 @@ pub(super) struct Ladder {
 #[derive(Default)]
 struct History {
     reasons: AbortReasons,
-    /// Addresses of the cells that attempts were lost at.
+    /// Addresses of the cells at which attempts aborted.
     beaten: Vec<usize>,
 }
 
-/// That of a transaction that has not lost yet.
+/// The state of a transaction that has not aborted yet.
 pub(super) static FIRST: Ladder = Ladder::new(None, OnOwner::Wait);
 
 impl Ladder {
@@ -95,7 +97,7 @@ impl Ladder {
         Ladder::new(self.deadline, self.on_owner)
     }
 
-    /// An attempt was lost at the cell of this address, if at one.
+    /// Records an aborted attempt, and the address of the cell, if it conflicted at one.
     #[cold]
     pub(super) fn lose(&mut self, loss: Loss, at: Option<usize>) {
         self.losses = self.losses.saturating_add(1);
@@ -125,7 +127,7 @@ impl Ladder {
         }
     }
 
-    /// Why attempts were lost.
+    /// The reasons for which attempts aborted.
     pub(super) fn reasons(&self) -> AbortReasons {
         self.history
             .as_ref()
@@ -143,7 +145,7 @@ impl Ladder {
         }
     }
 
-    /// Whether this attempt is to own the cell as soon as it meets it.
+    /// Returns whether this attempt must own the cell at the first access.
     #[inline]
     pub(super) fn owns(&self, head: &Head) -> bool {
         self.rank.is_ranked() && self.owns_slow(head)
@@ -155,11 +157,11 @@ impl Ladder {
         self.setbacks() >= OWN_ALL_AFTER || beaten.into_iter().any(|at| *at == head.address())
     }
 
-    /// Waits until `other`, which owns a cell that this attempt wants, is decided; or decides it. `Err`: this
-    /// attempt does not wait any longer.
+    /// Waits until `other`, which owns a cell that this attempt needs, is decided; or decides it.
+    /// `Err`: this attempt does not wait any longer.
     ///
     /// # Panics
-    /// If `other` is a transaction of this thread, which cannot go on while this one waits.
+    /// Panics if `other` is a transaction of this thread, which cannot end while this one waits.
     #[cold]
     pub(super) fn meet(
         &self,
@@ -169,9 +171,9 @@ impl Ladder {
     ) -> Result<(), Met> {
         assert!(
             !other.is_of(local.thread()),
-            "a transaction inside the closure of another wants a cell that the outer one owns"
+            "cell is owned by an outer transaction of this thread; pass the outer `Tx` instead of nesting"
         );
-        // Inside the closure of another it goes by the age of the elder.
+        // Inside the closure of another transaction, the age of the older one applies.
         let rank = self.rank.min(Rank::of_thread(local));
         let mut rounds = 0;
         loop {
@@ -211,7 +213,7 @@ mod tests {
     use super::*;
     use crate::{VersionedCell, reclaim};
 
-    /// Who meets an owner has it decided, or is told that it was overtaken itself.
+    /// An attempt that encounters an owner decides it, or reports that it was aborted itself.
     #[test]
     fn who_meets_an_owner_goes_on_or_is_lost() {
         reclaim::with(|local| {
@@ -221,7 +223,7 @@ mod tests {
             assert_eq!(ladder.meet(&other, Some(&own), local), Ok(()));
             assert_eq!(other.status(), Status::Aborted);
             assert!(!own.status().is_decided());
-            // One that is decided is in nobody's way, also of who is lost.
+            // A decided owner blocks no attempt, including one that is aborted.
             own.kill();
             assert_eq!(ladder.meet(&other, Some(&own), local), Ok(()));
             let other = of_others();
@@ -230,7 +232,8 @@ mod tests {
         });
     }
 
-    /// An owner with an age, of another thread and older, is waited for as long as the limits allow.
+    /// An owner with an age, of another thread and older, is waited for as long as the limits
+    /// allow.
     #[test]
     fn a_limit_ends_the_wait_for_an_owner() {
         reclaim::with(|local| {
@@ -244,7 +247,7 @@ mod tests {
             ] {
                 let ladder = Ladder::new(deadline, on_owner);
                 assert_eq!(ladder.meet(&other, None, local), Err(met));
-                // Before one without an age none gives up but for its deadline.
+                // An attempt waits for an owner without an age until its deadline.
                 let without_age = Owner::new(Rank::NONE, local.thread() + 1);
                 let met = ladder.meet(&without_age, None, local);
                 assert_eq!(met.is_ok(), deadline.is_none());
@@ -253,7 +256,7 @@ mod tests {
         });
     }
 
-    /// A task that only ever waits gets an age too, and its waits are no losses.
+    /// A task that only waits also gets an age, and its waits are no aborts.
     #[test]
     fn waits_of_a_task_count_for_its_age() {
         let mut ladder = FIRST.again();

@@ -1,4 +1,4 @@
-//! How an attempt is left: with every cell as it was, or with what it has committed.
+//! The end of an attempt: either every cell keeps its value, or all writes are committed.
 #![allow(unsafe_code)]
 
 use core::mem::ManuallyDrop;
@@ -75,7 +75,8 @@ impl Attempt<'_> {
     pub(super) fn retire_owner(&mut self) {
         if let Some(owner) = self.owner.take() {
             if self.ladder.rank.is_ranked() {
-                // It is decided: whoever comes to wait from now on finds that [X10].
+                // The attempt is decided: a thread that begins to wait from now on detects that
+                // [X10].
                 let woken = &mut self.log.aftermath.woken;
                 woken.take_out_of_owner(owner.addr().get());
             }
@@ -110,7 +111,7 @@ impl Attempt<'_> {
 }
 
 impl Drop for Attempt<'_> {
-    /// Ends it: also where the closure has panicked.
+    /// Ends the attempt, including after a panic of the closure.
     fn drop(&mut self) {
         if self.owner.is_some() || self.log.writes > 0 {
             self.roll_back();
@@ -119,7 +120,8 @@ impl Drop for Attempt<'_> {
     }
 }
 
-/// Puts back what an attempt's own node was put upon, unless somebody has replaced that, who then retires it.
+/// Restores the previous node of a cell, unless another thread has replaced the attempt's own node.
+/// That thread then retires it.
 pub(super) fn restore(
     local: &Local,
     pin: &CellPin,
@@ -155,7 +157,7 @@ mod tests {
         })
     }
 
-    /// Whoever came later would follow a claim to an owner that is gone [X1].
+    /// A thread that arrives later would follow a claim to an owner that is freed [X1].
     #[test]
     fn no_claim_outlives_its_attempt() {
         for commits in [true, false] {

@@ -1,7 +1,7 @@
-//! What one attempt has read and is to write.
+//! The read set and the write set of one attempt.
 //!
-//! It is kept from one attempt of a thread to the next, and so names cells and nodes by address; each
-//! address is good for as long as the attempt that has put it there.
+//! A thread keeps its log from one attempt to the next. So the log names cells and nodes by
+//! address. Each address is valid for the attempt that has stored it.
 #![allow(unsafe_code)]
 
 use core::cell::Cell;
@@ -19,8 +19,8 @@ use crate::sync::tuning::{LINEAR_CELLS, OWNERS};
 pub(super) struct Entry {
     pub(super) head: NonNull<Head>,
     pub(super) kind: &'static Kind,
-    /// The node that the attempt relies on: what it has read, or what its own was put upon. `None` if it is only to
-    /// be written.
+    /// The node on which the attempt relies: the one that it has read, or the previous node of its
+    /// own. `None` if the cell is only written.
     pub(super) seen: Option<NonNull<Header>>,
     /// The attempt's own node, with a value, that is not in the cell yet.
     pub(super) write: Option<NonNull<Header>>,
@@ -46,11 +46,11 @@ impl Entry {
         self.head == NonNull::from(head) && self.write.is_none()
     }
 
-    /// The attempt's own node in the cell, if there is one, and what it was put upon.
+    /// Returns the attempt's own node in the cell, if there is one, and the previous node.
     #[inline]
     pub(super) fn take_put(&mut self) -> Option<(NonNull<Header>, NonNull<Header>)> {
         let put = self.put.take()?;
-        Some((put, self.seen.expect("an own node is put upon another")))
+        Some((put, self.seen.expect("an own node has a previous one")))
     }
 }
 
@@ -61,15 +61,15 @@ pub(super) struct Log {
     index: HashMap<usize, u32, FixedState>,
     /// How many of them have something to write.
     pub(super) writes: usize,
-    /// What entries were to write before they were given something else, and what keeps those values alive. First
-    /// writes are noted inside alternatives only.
+    /// The earlier writes of entries that were written again, which keeps those values alive. First
+    /// writes are recorded inside alternatives only.
     pub(super) undo: Vec<(u32, Option<NonNull<Header>>)>,
     /// How many alternatives, one inside the other, may have to be undone.
     pub(super) alternatives: usize,
-    /// Where writes go, while they are put there, if they are more than two.
+    /// The order in which more than two writes are installed.
     pub(super) order: Vec<u32>,
     pub(super) aftermath: Aftermath,
-    /// What the thread went by before the attempt, if that has an age.
+    /// The rank of the thread before the attempt, if it has an age.
     pub(super) outer: Rank,
     owners: Option<NonNull<Owners>>,
     used_owners: usize,
@@ -129,7 +129,7 @@ impl Log {
             put: None,
         };
         let end = self.entries.as_mut_ptr().wrapping_add(i);
-        // Written where it stays: made elsewhere and moved, it costs more than all the rest of a read.
+        // Written in place: a move costs more than all the rest of a read.
         // SAFETY: there is room: for so many from the beginning, and for one more from then on.
         unsafe { end.write(entry) };
         // SAFETY: it was just written.
@@ -160,7 +160,8 @@ impl Log {
         unsafe { Owners::make(owners, i, owner) }
     }
 
-    /// The owner that was made last is done with: every node of its own has been unlinked or stamped [X1].
+    /// The owner that was made last is done with: every node of its own has been unlinked or
+    /// stamped [X1].
     #[inline]
     pub(super) fn end_owner(&mut self, local: &Local, pin: &CellPin) {
         if self.used_owners == OWNERS {
@@ -218,7 +219,8 @@ thread_local! {
 mod tests {
     use super::*;
 
-    /// A block of owners is for several attempts: each has one of its own, and the last ends the block.
+    /// A block of owners is for several attempts: each has one of its own, and the last ends the
+    /// block.
     #[test]
     fn owners_of_a_block_are_used_once_each() {
         reclaim::with(|local| {

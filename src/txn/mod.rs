@@ -1,8 +1,8 @@
 //! Transactions over many cells: [`atomically`].
 //!
-//! A transaction reads cells at one moment, buffers what it is to write, and commits it all in one
-//! compare-and-swap. PROTOCOL.md beside this file has the steps and the rules that are cited here in
-//! brackets.
+//! A transaction reads cells as of one instant, buffers its writes, and commits them by one
+//! compare-and-swap. PROTOCOL.md beside this file has the steps and the rules that the code cites
+//! in brackets.
 
 mod aftermath;
 mod attempt;
@@ -30,45 +30,63 @@ pub use stats::LabelStats;
 
 use crate::cell::{Version, VersionedCell};
 
-/// Runs a closure as one transaction, again and again until it commits, and returns what it returns.
+/// Runs a closure as a transaction until it commits, and returns the result of the closure.
 ///
-/// All that the closure reads was so at one moment, and all that it writes becomes visible in one other, at which what it has
-/// read is still so: transactions are strictly serialisable. Whatever else the closure does is done once for each attempt: leave
-/// side effects to after the commit.
+/// All reads of the closure are consistent: they return the values of one instant. All its writes
+/// become visible together, at an instant at which its reads are still valid. Transactions are
+/// strictly serialisable. The closure may run several times, so its side effects may happen several
+/// times. Return a value, and act on it after the commit.
 ///
 /// # Blocking
-/// Reads wait for no other thread. A transaction that repeatedly loses escalates: after three losses it owns the cells that it
-/// lost at, after eight all cells that it encounters, and the oldest of such transactions is never aborted. Others that write or
-/// commit one of those cells wait until it has ended, including while its closure sleeps. [`Transaction::timeout`] bounds
-/// that wait, and [`Transaction::run_async`] waits without a thread. After [`Tx::retry`] the thread sleeps until another
-/// thread changes a cell that the closure has read.
+/// Reads do not wait for other threads. Two waits block the thread:
+///
+/// - After [`Tx::retry`], the thread sleeps until another thread changes a cell that the closure
+///   has read.
+/// - A transaction that repeatedly aborts escalates. After three aborts it owns the cells at which
+///   it conflicted; after eight, all cells that it encounters. The oldest such transaction is never
+///   aborted. A transaction or a write that needs one of its cells waits until it has ended,
+///   including while its closure sleeps.
+///
+/// On a current-thread runtime both waits can hang indefinitely, because the other task never runs.
+/// Use [`Transaction::run_async`] in tasks, which waits without blocking the thread. A
+/// [`Transaction::timeout`] bounds both waits.
 ///
 /// # Panics
-/// Panics if the closure panics: then every cell is as it was. Panics if the closure retries and no other thread could end
-/// the wait ([`TxError::RetryWithoutReads`]). Inside the closure, to write or wait for a cell directly, or in another
-/// transaction, panics if this one owns the cell, including in the destructors of thread-locals. After 2⁶¹ snapshots, panics
-/// to read more cells than are checked one by one.
+/// - Panics if the closure panics. Every cell then keeps its value.
+/// - Panics if the closure retries and no other thread could end the wait: see
+///   [`TxError::RetryWithoutReads`].
+/// - A direct write of a cell that this transaction owns panics inside the closure. So does a wait
+///   for such a cell, or a nested transaction that needs it. This includes the destructors of
+///   thread-locals.
+/// - Panics after 2⁶¹ snapshots if the read set exceeds 16 cells.
 ///
 /// # Deadlocks
-/// Writes and transactions that the closure runs besides its own go by the age of the outer transaction: older ones are
-/// waited for, others are aborted. So closures that write cells of each other do not deadlock. Threads that the closure waits
-/// for do not inherit that age: see [Other threads inside the closure](Tx#other-threads-inside-the-closure). A nested
-/// transaction commits by itself, even if the outer one does not.
+/// Direct writes and nested transactions of the closure have the age of the outer transaction. They
+/// wait for older transactions and abort newer ones, so nested closures cannot deadlock. Threads
+/// for which the closure waits do not inherit that age: see [Other threads inside the
+/// closure](Tx#other-threads-inside-the-closure). A nested transaction commits independently, even
+/// if the outer one does not.
 ///
 /// # Direct access
-/// In debug builds, panics when the closure reads, writes or waits for a cell directly that this attempt has read or written. Such an
-/// access bypasses the transaction: a read returns the value of another moment, and a write makes the attempt lose. The message
-/// names the type of the value, the label of the transaction and the place. Other cells, other threads, nested transactions and
-/// [`snapshot`] are not affected, and neither are destructors and wakers that run after the attempt. In debug builds, panics if the
-/// transaction would sleep in [`Tx::retry`] while its thread keeps a [`Versioned`](crate::cell::Versioned) or a
-/// [`ReadPin`](crate::cell::ReadPin): these hold back the replaced values of all cells.
+/// In debug builds, a direct access to a cell that this attempt has read or written panics inside
+/// the closure. Such an access bypasses the transaction: a read returns the value of another
+/// instant, and a write aborts the attempt. The message names the type of the value, the label of
+/// the transaction and the source line. Other cells, other threads, nested transactions and
+/// [`snapshot`] are not affected. Destructors and wakers that run after the attempt are not
+/// affected either.
+///
+/// In debug builds, a thread that would sleep in [`Tx::retry`] panics while it keeps a
+/// [`Versioned`](crate::cell::Versioned) or a [`ReadPin`](crate::cell::ReadPin). These hold back
+/// the replaced values of all cells.
 ///
 /// # Memory ordering
-/// A transaction synchronises with those whose writes it has read, and with all that committed before it began.
+/// A transaction synchronises with each transaction whose writes it has read, and with all that
+/// committed before it began.
 ///
 /// # Source
-/// Descriptors that owners alone install, after Harris, Fraser and Pratt (2002) and Guerraoui et al. (2020); stamps from a clock that
-/// only snapshots advance, after Wei et al. (2021); wound-wait by age, after Rosenkrantz et al. (1978).
+/// Descriptors that only owners install follow Harris, Fraser and Pratt (2002) and Guerraoui et al.
+/// (2020). Timestamps from a clock that only snapshots advance follow Wei et al. (2021). Wound-wait
+/// by age follows Rosenkrantz et al. (1978).
 ///
 /// # Examples
 /// ```
@@ -87,7 +105,8 @@ use crate::cell::{Version, VersionedCell};
 /// assert_eq!((from.get(), to.get()), (6, 4));
 /// ```
 ///
-/// A cell that is made in the closure would be gone before the commit, and is not accepted:
+/// The compiler rejects a cell that is created in the closure, because it would not live until the
+/// commit:
 /// ```compile_fail,E0597
 /// use latchwork::{VersionedCell, atomically};
 /// atomically(|tx| {
@@ -101,7 +120,7 @@ use crate::cell::{Version, VersionedCell};
 /// atomically(|tx| tx.set(&cell, 1));
 /// ```
 ///
-/// Nor does what was read leave it:
+/// It also rejects a reference to a value that leaves the closure:
 /// ```compile_fail
 /// use latchwork::{VersionedCell, atomically};
 /// let cell = VersionedCell::new(String::new());
@@ -117,14 +136,14 @@ pub fn atomically<'env, R>(f: impl for<'t> FnMut(&mut Tx<'t, 'env>) -> Result<R,
     match Transaction::builder().run_without_limits(f) {
         Ok(result) => result,
         Err(error @ TxError::RetryWithoutReads) => panic!("{error}"),
-        Err(_) => unreachable!("it goes on for ever"),
+        Err(_) => unreachable!("the transaction has no limits"),
     }
 }
 
-/// One attempt of a transaction, as its closure sees it. See [`atomically`].
+/// Accesses cells on behalf of one attempt of a transaction. See [`atomically`].
 ///
-/// What it returns is valid to the end of the attempt. Once one of its methods has returned an [`Abort`], all do, and the attempt
-/// will not commit.
+/// The references that it returns are valid until the attempt ends. Once one of its methods has
+/// returned an [`Abort`], all further calls do, and the attempt cannot commit.
 ///
 /// # Functions that work inside a transaction
 /// A function that accesses a cell through a `Tx` has this signature:
@@ -145,23 +164,27 @@ pub fn atomically<'env, R>(f: impl for<'t> FnMut(&mut Tx<'t, 'env>) -> Result<R,
 /// ```
 ///
 /// # What does not belong to the transaction
-/// Only accesses through `Tx` belong to it. A transaction that the closure runs by another call of [`atomically`] commits by
-/// itself, and stays committed if the outer attempt is lost or aborted: pass the `Tx` to compose. A panic that
-/// the closure catches does not undo the writes that were made before it: make them inside of
-/// [`or_else`](Self::or_else), which undoes those of a part that panics.
+/// Only accesses through `Tx` belong to the transaction. A nested call of [`atomically`] commits
+/// independently, and stays committed if the outer attempt aborts. To compose functions, pass the
+/// `Tx`. A panic that the closure catches does not undo earlier writes. Make such writes inside
+/// [`or_else`](Self::or_else), which undoes the writes of a part that panics.
 ///
 /// # Other threads inside the closure
-/// A `Tx` belongs to its thread. The closure of a transaction that has lost several attempts owns cells while it runs, and a
-/// write of such a cell on the same thread panics. The crate cannot recognise that another thread works for the closure. So if
-/// the closure waits for other threads (in [`std::thread::scope`], `rayon::join`, a parallel iterator or on a channel), and
-/// one of them writes a cell that the transaction owns, or runs a transaction that needs it, then both wait
-/// indefinitely. This does not show until the transaction has lost, so tests without contention pass. Such threads may only read
-/// cells directly and take snapshots. Read the inputs before the parallel part, return its results, and write them
-/// through the `Tx`, or run the parallel part outside of the transaction and use [`check`](Self::check) on
-/// the versions of its inputs.
+/// A `Tx` belongs to its thread. The closure of a transaction that has escalated owns cells while
+/// it runs, and a direct write of such a cell on the same thread panics. The crate cannot detect
+/// that another thread works for the closure.
+///
+/// A closure may wait for other threads: in [`std::thread::scope`], `rayon::join`, a parallel
+/// iterator or on a channel. If one of these threads needs a cell that the transaction owns, both
+/// wait indefinitely. This happens only after an escalation, so tests without contention pass. Such
+/// threads may only read cells directly and use snapshots.
+///
+/// Read the inputs before the parallel part, return its results, and write them through the `Tx`.
+/// Or run the parallel part outside of the transaction, and [`check`](Self::check) the versions of
+/// its inputs.
 ///
 /// # Examples
-/// It does not leave the closure:
+/// A `Tx` cannot leave the closure:
 /// ```compile_fail
 /// let mut leaked = None;
 /// latchwork::atomically(|tx| {
@@ -193,10 +216,15 @@ impl<'t, 'env: 't> Tx<'t, 'env> {
         }
     }
 
-    /// Returns the value of a cell: the one that this attempt has written, or the one that was current when the attempt read.
+    /// Returns the value of a cell: the value that this attempt has written, or else the committed
+    /// one.
+    ///
+    /// # Blocking
+    /// Does not wait for other threads, unless the transaction has escalated: see [`atomically`].
     ///
     /// # Errors
-    /// If somebody has written what the attempt has read before, so that no moment has both.
+    /// Returns an [`Abort`] if another thread has changed an earlier read of this attempt, so that
+    /// no instant has both values.
     ///
     /// # Examples
     /// ```
@@ -212,10 +240,11 @@ impl<'t, 'env: 't> Tx<'t, 'env> {
         Ok(self.attempt.value(cell)?.1)
     }
 
-    /// Has the transaction write a value. The last one that it is given is written.
+    /// Records a value to write at the commit. The last value that is recorded for a cell is
+    /// written.
     ///
     /// # Errors
-    /// If the attempt is lost already; the value is dropped.
+    /// Returns an [`Abort`] if the attempt has already ended. The value is then dropped.
     ///
     /// # Examples
     /// ```
@@ -237,10 +266,13 @@ impl<'t, 'env: 't> Tx<'t, 'env> {
         self.attempt.write(cell, value)
     }
 
-    /// Has the transaction write what `f` makes of the value that [`read`](Self::read) would return.
+    /// Records the result of `f`, which is called with the value that [`read`](Self::read) returns.
     ///
     /// # Errors
-    /// As `read`; then `f` is not called.
+    /// Returns an [`Abort`] as [`read`](Self::read) does. `f` is not called then.
+    ///
+    /// # Panics
+    /// Panics if `f` panics.
     ///
     /// # Examples
     /// ```
@@ -261,10 +293,11 @@ impl<'t, 'env: 't> Tx<'t, 'env> {
         Ok(())
     }
 
-    /// Has the transaction write a value, and returns the value that [`read`](Self::read) would have returned.
+    /// Records a value to write, and returns the value that [`read`](Self::read) would have
+    /// returned.
     ///
     /// # Errors
-    /// As `read`; then the value is dropped.
+    /// Returns an [`Abort`] as [`read`](Self::read) does. The value is then dropped.
     ///
     /// # Examples
     /// ```
@@ -284,10 +317,12 @@ impl<'t, 'env: 't> Tx<'t, 'env> {
         Ok(before)
     }
 
-    /// Returns the version of what [`read`](Self::read) would return, the next one if the transaction writes the cell.
+    /// Returns the version of the value that [`read`](Self::read) returns.
+    ///
+    /// If the transaction has written the cell, this is the version after the commit.
     ///
     /// # Errors
-    /// As `read`.
+    /// Returns an [`Abort`] as [`read`](Self::read) does.
     ///
     /// # Examples
     /// ```
@@ -307,10 +342,12 @@ impl<'t, 'env: 't> Tx<'t, 'env> {
         Ok(self.attempt.version(i))
     }
 
-    /// Returns whether a cell has had a version, and still has when the transaction commits, but for what it writes itself.
+    /// Returns whether a cell has this version. The answer holds until the commit.
+    ///
+    /// Writes of the transaction itself do not count.
     ///
     /// # Errors
-    /// As [`read`](Self::read).
+    /// Returns an [`Abort`] as [`read`](Self::read) does.
     ///
     /// # Examples
     /// ```
@@ -336,24 +373,25 @@ impl<'t, 'env: 't> Tx<'t, 'env> {
         Ok(self.attempt.seen(i).version() == version)
     }
 
-    /// Ends the attempt, and runs the closure again once a cell that it has read has changed. Return what this returns.
+    /// Ends the attempt, and runs the closure again once another thread has changed a cell of its
+    /// read set.
     ///
-    /// The closure must check its condition again each time: it also runs again if the thread is unparked by other code
-    /// (through [`Thread::unpark`](std::thread::Thread::unpark)) or if a future is polled for another reason. Values that the
-    /// attempt was to write are dropped before it waits.
-    ///
-    /// # Blocking
-    /// Blocks the thread until another thread writes one of the cells. A [deadline](Transaction::deadline) ends the wait,
-    /// and [`run_async`](Transaction::run_async) waits without a thread.
+    /// The closure must return the result of this call, and must check its condition again in each
+    /// run. It may also run again without a change: if other code unparks the thread (by
+    /// [`Thread::unpark`](std::thread::Thread::unpark)), or if a future is polled for another
+    /// reason. Values that the attempt has recorded are dropped before the wait.
     ///
     /// # Blocking
-    /// The thread sleeps after the attempt. Snapshots and pins of this thread hold back the replaced values of all cells
-    /// meanwhile; debug builds panic.
+    /// Blocks the thread, after the attempt, until another thread writes one of the cells. On a
+    /// current-thread runtime it can hang indefinitely, because the task that writes never runs.
+    /// Use [`run_async`](Transaction::run_async) in tasks. A [deadline](Transaction::deadline) ends
+    /// the wait. While the thread sleeps, its pins hold back the replaced values of all cells;
+    /// debug builds panic.
     ///
     /// # Errors
-    /// Always returns an [`Abort`]. The transaction ends with [`TxError::RetryWithoutReads`] (and
-    /// [`atomically`] panics) if no other thread could end the wait: the closure has read nothing, or only values that the
-    /// attempt itself was to write and cells inside of those.
+    /// Always returns an [`Abort`]. The transaction ends with [`TxError::RetryWithoutReads`], and
+    /// [`atomically`] panics, if no other thread could end the wait. In this case the closure has
+    /// read nothing, or only its own writes and cells inside of them.
     ///
     /// # Examples
     /// See [`atomically`].
@@ -361,7 +399,7 @@ impl<'t, 'env: 't> Tx<'t, 'env> {
         Err(self.attempt.retry())
     }
 
-    /// Returns if the condition holds, and otherwise does what [`retry`](Self::retry) does.
+    /// Returns `Ok` if the condition holds, and otherwise retries as [`retry`](Self::retry) does.
     ///
     /// Other libraries name this `check`; here [`check`](Self::check) compares a version.
     ///
@@ -387,16 +425,20 @@ impl<'t, 'env: 't> Tx<'t, 'env> {
         }
     }
 
-    /// As [`retry`](Self::retry), but returns normally once the transaction has waited for `timeout`.
+    /// Retries as [`retry`](Self::retry) does, and returns `Ok` once the transaction has waited for
+    /// `timeout`.
     ///
-    /// The time counts from the call that first made the transaction wait, over all its attempts. A later call in the
-    /// same transaction uses the same start. Inside [`or_else`](Self::or_else), the shortest such wait of all alternatives
-    /// that have retried counts. A timeout that overflows [`Instant`](std::time::Instant) waits indefinitely.
+    /// The time starts with the first wait of the transaction, and covers all its attempts. A later
+    /// call in the same transaction uses the same start. Inside [`or_else`](Self::or_else), the
+    /// shortest timeout of all alternatives that have retried counts. A timeout that overflows
+    /// [`Instant`](std::time::Instant) waits indefinitely.
     ///
-    /// In a future the time is checked when the future is polled, and does not wake it: use the timers of the runtime.
+    /// # Blocking
+    /// Blocks as [`retry`](Self::retry) does, at most for `timeout`. A future checks the time only
+    /// when it is polled, and the timeout does not wake it. Use the timers of the runtime there.
     ///
     /// # Errors
-    /// Returns an [`Abort`] as [`retry`](Self::retry) does, until the time is over.
+    /// Returns an [`Abort`] as [`retry`](Self::retry) does, until the timeout expires.
     ///
     /// # Examples
     /// ```
@@ -416,13 +458,14 @@ impl<'t, 'env: 't> Tx<'t, 'env> {
         self.attempt.retry_for(timeout)
     }
 
-    /// Checks that all that the attempt has read is still current.
+    /// Checks that the whole read set of the attempt is still current.
     ///
-    /// What the closure sees is consistent without this call, and the commit checks again. A closure that computes for long
-    /// can call it to end early an attempt that could not commit.
+    /// The closure sees a consistent state without this call, and the commit validates again. A
+    /// closure that computes for long can call it, to end an attempt early that cannot commit.
     ///
     /// # Errors
-    /// Returns an [`Abort`] if another thread has written a cell that the attempt has read, or has aborted the attempt.
+    /// Returns an [`Abort`] if another thread has written a cell that the attempt has read, or has
+    /// aborted the attempt.
     ///
     /// # Examples
     /// ```
@@ -443,10 +486,10 @@ impl<'t, 'env: 't> Tx<'t, 'env> {
         self.attempt.validate_now()
     }
 
-    /// Ends the transaction with an error of the caller's. Return what this returns.
+    /// Ends the transaction with an error of the caller. The closure must return the result.
     ///
     /// # Errors
-    /// Always.
+    /// Always returns [`TxAbort::Transaction`] with `error`.
     ///
     /// # Examples
     /// See [`Transaction::try_run`].
@@ -454,13 +497,15 @@ impl<'t, 'env: 't> Tx<'t, 'env> {
         Err(TxAbort::Transaction(error))
     }
 
-    /// Runs `f`; if it ends in [`retry`](Self::retry), undoes its writes and runs `g` instead. If `g` retries too, the
-    /// transaction waits for a change of the cells that either has read.
+    /// Runs `f`, and runs `g` instead if `f` ends in [`retry`](Self::retry).
     ///
-    /// Writes of an alternative that does not return `Ok` are undone before this returns: after a retry, after any error,
-    /// and after a panic that the closure catches around this call. Its reads stay part of what the transaction relies on.
-    /// So a closure can try a part with an error of its own, handle the error, and commit the rest. An error that is not a
-    /// retry is returned, and `g` does not run.
+    /// The writes of `f` are undone first. If `g` also retries, the transaction waits for a change
+    /// of the cells that either has read.
+    ///
+    /// This method undoes the writes of an alternative that does not return `Ok`: after a retry, an
+    /// error, or a panic that the closure catches. The reads of the alternative remain in the read
+    /// set. So a closure can try a part, handle its error, and commit the rest. An error that is
+    /// not a retry is returned, and `g` does not run.
     ///
     /// # Errors
     /// Returns the error of the alternative that ran last.
@@ -482,21 +527,22 @@ impl<'t, 'env: 't> Tx<'t, 'env> {
         f: impl FnOnce(&mut Self) -> Result<R, E>,
         g: impl FnOnce(&mut Self) -> Result<R, E>,
     ) -> Result<R, E> {
-        // An `Abort` that was ignored before is not to be taken for one of `f`.
+        // An `Abort` that was ignored before must not count as one of `f`.
         self.attempt.check_running()?;
         let result = self.alternative(f);
         if !self.attempt.resume_after_retry() {
             return result;
         }
-        // Also if `f` has ignored it.
+        // This includes an `f` that has ignored the `Abort`.
         drop(result);
         self.alternative(g)
     }
 
-    /// Runs `f` with each item in turn until it does not end in [`retry`](Self::retry), and returns its result.
+    /// Runs `f` with each item in turn until it does not end in [`retry`](Self::retry), and returns
+    /// its result.
     ///
-    /// Each run is an alternative as in [`or_else`](Self::or_else). If all of them retry, or there is no item, the
-    /// transaction waits for a change of the cells that any of them has read.
+    /// Each run is an alternative as in [`or_else`](Self::or_else). If all of them retry, or there
+    /// is no item, the transaction waits for a change of the cells that any of them has read.
     ///
     /// # Errors
     /// Returns the error of the last run.
@@ -531,12 +577,13 @@ impl<'t, 'env: 't> Tx<'t, 'env> {
         Ok(self.retry()?)
     }
 
-    /// Runs a part of the closure whose writes are undone if it does not succeed, including when it panics.
+    /// Runs a part of the closure whose writes are undone if it does not succeed, including when it
+    /// panics.
     fn alternative<R, E>(&mut self, f: impl FnOnce(&mut Self) -> Result<R, E>) -> Result<R, E> {
         let before = self.attempt.begin_alternative();
         let undo = Undo { tx: self, before };
         let result = f(undo.tx);
-        // Also if it has ignored an `Abort`.
+        // This includes an alternative that has ignored an `Abort`.
         if result.is_ok() && undo.tx.attempt.check_running().is_ok() {
             undo.keep();
         }

@@ -11,19 +11,20 @@ use crate::cell::{Header, Owner};
 use crate::sync::Parker;
 use crate::wait::Notify;
 
-/// Places in the queues of all cells that an attempt has read. Given up when dropped.
+/// Places in the queues of all cells that an attempt has read. The waiter leaves them on drop.
 pub(super) struct Places(#[allow(dead_code, reason = "its drop gives them up")] Vec<Place>);
 
 /// Places, before the drafts of the attempt are dropped.
 pub(super) struct Enlisted {
     places: Places,
-    /// What was read, and which cells are dropped with the drafts, if there are any.
+    /// The nodes that were read, and the cells that are dropped with the drafts, if there are any.
     drafts: Option<(Vec<NonNull<Header>>, Watch)>,
 }
 
 impl Enlisted {
-    /// The places, once the attempt is over. `None`: no write can end the wait, because every cell was part of a value that
-    /// the attempt itself was to write, and was dropped with it [X8].
+    /// Returns the places, once the attempt has ended. `None`: no write can end the wait, because
+    /// every cell was inside a value that the attempt itself had recorded, and was dropped with it
+    /// [X8].
     pub(super) fn settle(self) -> Option<Places> {
         match self.drafts {
             Some((nodes, watch)) if watch.has_seen(&nodes) => None,
@@ -37,8 +38,9 @@ impl Attempt<'_> {
         self.log.entries.iter().any(|entry| entry.seen.is_some())
     }
 
-    /// Joins the queues of all cells that were read; `None` if one has changed already. After the roll-back, and pinned
-    /// still: a cell may be part of a value that goes with the pin [X8].
+    /// Joins the queues of all cells that were read; `None` if one has changed already. Runs after
+    /// the roll-back and still pinned: a cell may be inside a value that is freed after the pin
+    /// [X8].
     pub(super) fn enlist(&self, mut notify: impl FnMut() -> Notify) -> Option<Enlisted> {
         let mut places = Vec::with_capacity(self.log.entries.len());
         for i in 0..self.log.entries.len() {
@@ -55,9 +57,9 @@ impl Attempt<'_> {
         })
     }
 
-    /// Has the end of a transaction, which the attempt has encountered, notify; `None` if it has ended already. After
-    /// the roll-back, so that the attempt holds nothing while it waits, and pinned still, so that the owner is
-    /// alive [X1] [X10].
+    /// Has the end of a transaction, which the attempt has encountered, notify; `None` if it has
+    /// ended already. After the roll-back, so that the attempt holds nothing while it waits, and
+    /// pinned still, so that the owner is alive [X1] [X10].
     pub(super) fn enlist_with_owner(&self, owner: NonNull<Owner>, notify: Notify) -> Option<Place> {
         // SAFETY: found in a node under the pin of this attempt [X1].
         enlist_with_owner(unsafe { owner.as_ref() }, notify)

@@ -1,4 +1,4 @@
-//! Running a closure until it commits.
+//! The loop that runs a closure until it commits.
 
 use core::num::NonZeroU32;
 use std::time::{Duration, Instant};
@@ -15,9 +15,10 @@ use crate::reclaim;
 use crate::reclaim::inside::{self, Inside};
 use crate::wait::Notify;
 
-/// How often and how long a transaction is tried, and its label.
+/// Configures a transaction: its limits and its label.
 ///
-/// It is `Copy`, and can be kept and run any number of times, also in a `const` or a `static`.
+/// It is `Copy`, and can be stored and run any number of times, including in a `const` or a
+/// `static`.
 ///
 /// # Examples
 /// ```
@@ -43,13 +44,14 @@ pub struct Transaction {
     label: Option<&'static str>,
 }
 
-/// Why one attempt did not end the transaction.
+/// The reason for which an attempt did not end the transaction.
 pub(super) enum Setback {
-    /// It was lost, at the cell of this address if at one.
+    /// The attempt aborted, at the cell of this address if at one.
     Lost(Loss, Option<usize>),
-    /// Another transaction owns the cell of this address, and notifies the task when it ends; `None` if it has ended.
+    /// Another transaction owns the cell of this address, and notifies the task when it ends;
+    /// `None` if it has ended.
     Owned(usize, Option<Place>),
-    /// The closure waits for a change of what it has read; no places if there has been one.
+    /// The closure waits for a change of its read set; no places if there has been one.
     Waits(Option<Enlisted>, Option<Timer>),
     TimedOut,
     ReadNothing,
@@ -65,52 +67,63 @@ impl Transaction {
         }
     }
 
-    /// Gives up after this many lost attempts.
+    /// Ends the transaction with [`TxError::Contended`] after this many aborted attempts.
     ///
     /// # Panics
     /// Panics if `attempts` is 0.
     pub const fn max_attempts(mut self, attempts: u32) -> Self {
         let attempts = NonZeroU32::new(attempts);
-        self.max_attempts = Some(attempts.expect("a transaction needs at least one attempt"));
+        self.max_attempts =
+            Some(attempts.expect(
+                "a transaction needs at least one attempt; pass 1 or more to `max_attempts`",
+            ));
         self
     }
 
-    /// Gives up at this point in time. The first attempt is always made, even after the deadline.
+    /// Ends the transaction with [`TxError::TimedOut`] after this point in time.
     ///
-    /// The deadline is checked once an attempt is lost, and it ends each wait: for a change after
-    /// [`retry`](Tx::retry), and for another transaction that owns a cell. It does not interrupt the closure.
+    /// The first attempt is always made, even after the deadline. The deadline is checked after
+    /// each aborted attempt. It also ends each wait: for a change after [`retry`](Tx::retry), and
+    /// for another transaction that owns a cell. It does not interrupt the closure.
     pub const fn deadline(mut self, deadline: Instant) -> Self {
         self.limit.deadline = Some(deadline);
         self
     }
 
-    /// As [`deadline`](Self::deadline), this long after the start of each run. The earlier end counts if both are set.
+    /// Sets a [`deadline`](Self::deadline) this long after the start of each run.
     ///
-    /// The clock starts in [`run`](Self::run) and [`try_run`](Self::try_run), and with the first poll of a future. A
-    /// timeout that overflows [`Instant`] waits indefinitely.
+    /// The earlier end counts if both are set. The clock starts in [`run`](Self::run) and
+    /// [`try_run`](Self::try_run), and with the first poll of a future. A timeout that overflows
+    /// [`Instant`] waits indefinitely.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.limit.timeout = Some(timeout);
         self
     }
 
-    /// Counts how this transaction ends under a name, in [`stats`](crate::stats()).
+    /// Counts the outcomes of this transaction under a name, in [`stats`](crate::stats()).
     pub const fn label(mut self, label: &'static str) -> Self {
         self.label = Some(label);
         self
     }
 
-    /// Runs the closure until its writes commit, and returns the closure's result. See
-    /// [`atomically`](crate::atomically).
+    /// Runs the closure as [`atomically`](crate::atomically) does, within the limits of this
+    /// transaction.
     ///
     /// # Blocking
-    /// Blocks as [`atomically`](crate::atomically) does. A [deadline](Self::deadline) or a [timeout](Self::timeout) ends
-    /// each wait, including the wait for a transaction that owns a cell and whose closure blocks. A transaction with
-    /// [`max_attempts`](Self::max_attempts) and without a deadline does not wait for such an owner: after a short spin
-    /// the attempt counts as lost, as one that was overtaken. No limit interrupts the closure itself, or what the
-    /// closure waits for: a write of another cell, say, or a transaction inside of it, which has its own limits.
+    /// Blocks the thread as [`atomically`](crate::atomically) does. On a current-thread runtime it
+    /// can hang indefinitely; use [`run_async`](Self::run_async) in tasks.
+    ///
+    /// A [deadline](Self::deadline) or a [timeout](Self::timeout) ends each wait, including the
+    /// wait for a transaction whose closure blocks. A transaction with
+    /// [`max_attempts`](Self::max_attempts) and without a deadline does not wait for such an owner:
+    /// after a short spin the attempt counts as aborted. No limit interrupts the closure itself. A
+    /// direct write or a nested transaction inside the closure has its own limits.
     ///
     /// # Errors
-    /// Returns a [`TxError`]; nothing is written then.
+    /// Returns a [`TxError`] if the transaction ends without a commit. No cell is written then.
+    ///
+    /// # Panics
+    /// Panics as [`atomically`](crate::atomically) does. A retry without reads is an error instead.
     ///
     /// # Deadlocks
     /// See [Other threads inside the closure](Tx#other-threads-inside-the-closure).
@@ -124,12 +137,19 @@ impl Transaction {
         self.try_run(|tx| f(tx).map_err(TxAbort::Attempt))
     }
 
-    /// As [`run`](Self::run), for closures that may end the transaction with an error of their own.
+    /// Runs a closure that may end the transaction with an error of its own.
     ///
-    /// [`OrAbort`](crate::txn::OrAbort) turns such an error into a [`TxAbort`], for `?`.
+    /// [`OrAbort`](crate::txn::OrAbort) converts such an error into a [`TxAbort`], for `?`.
+    ///
+    /// # Blocking
+    /// Blocks the thread as [`run`](Self::run) does. Use [`try_run_async`](Self::try_run_async) in
+    /// tasks.
     ///
     /// # Errors
-    /// Returns a [`TxError`]; nothing is written then.
+    /// Returns a [`TxError`] if the transaction ends without a commit. No cell is written then.
+    ///
+    /// # Panics
+    /// Panics as [`run`](Self::run) does.
     ///
     /// # Examples
     /// ```
@@ -154,7 +174,7 @@ impl Transaction {
         self.run_from(&first, &mut f)
     }
 
-    /// As [`try_run`](Self::try_run), without limits and without a look at them.
+    /// Runs as [`try_run`](Self::try_run) does, without any check of limits.
     #[inline]
     pub(super) fn run_without_limits<'env, R>(
         &self,
@@ -165,7 +185,7 @@ impl Transaction {
         })
     }
 
-    /// What the first attempt starts from, now.
+    /// Returns the escalation state of the first attempt, and starts the clock.
     pub(super) fn begin(&self, on_owner: OnOwner) -> Ladder {
         let deadline = self.limit.start();
         match (deadline, self.max_attempts) {
@@ -193,19 +213,19 @@ impl Transaction {
         }
     }
 
-    /// The transaction ends without a commit.
+    /// Counts a transaction that ends without a commit.
     #[cold]
     pub(super) fn fail<E>(&self, error: TxError<E>) -> TxError<E> {
         stats::count_error(self.label, &error);
         error
     }
 
-    /// A future of the transaction was dropped before it was ready.
+    /// Counts a future that was dropped before it was ready.
     pub(super) fn cancel(&self) {
         stats::count_cancelled(self.label);
     }
 
-    /// Waits for as long as there is reason to, on this thread.
+    /// Waits on this thread for as long as the setback requires.
     #[cold]
     #[inline(never)]
     fn go_on_after<E>(
@@ -230,7 +250,7 @@ impl Transaction {
                 let timer = timer.and_then(|timer| timer.until);
                 let deadline = earlier(ladder.deadline, timer);
                 inside::check_unpinned(deadline);
-                let sleeper = sleeper.as_ref().expect("it was to be notified by it");
+                let sleeper = sleeper.as_ref().expect("a waiting thread has a sleeper");
                 let woken = sleeper.sleep(deadline);
                 drop(places);
                 // Once the time of a `retry_for` is over, the closure runs again.
@@ -245,18 +265,22 @@ impl Transaction {
         }
     }
 
-    /// Returns a future that runs the closure when it is polled, and is ready once the closure's writes commit.
+    /// Returns a future that runs the closure when it is polled, and is ready once the transaction
+    /// commits.
     ///
-    /// The closure runs inside `poll`, from its beginning to its end. Between two polls the future holds no cell and
-    /// keeps no value from being dropped, and may move to another thread.
+    /// The closure runs inside `poll`, from its beginning to its end. The future does not yield to
+    /// the executor if the first attempt commits. Between two polls the future owns no cell, pins
+    /// no value, and may move to another thread.
     ///
     /// # Blocking
-    /// `poll` does not block the thread: after [`retry`](Tx::retry), and where another transaction owns a cell that this
-    /// one needs, the future registers its waker and is pending. With [`max_attempts`](Self::max_attempts) and no
-    /// deadline it is not pending for an owner: the attempt counts as lost after a short spin, as in [`run`](Self::run).
+    /// `poll` does not block the thread. After [`retry`](Tx::retry), or when another transaction
+    /// owns a cell that this one needs, the future registers its waker and is pending. With
+    /// [`max_attempts`](Self::max_attempts) and no deadline it does not wait for an owner: the
+    /// attempt counts as aborted after a short spin, as in [`run`](Self::run).
     ///
-    /// A deadline is checked when the future is polled, and does not wake it: there is no timer thread. The clock of a
-    /// [timeout](Self::timeout) starts with the first poll. Where a runtime has timers, use its own:
+    /// A deadline is checked when the future is polled, and does not wake it, because there is no
+    /// timer thread. The clock of a [timeout](Self::timeout) starts with the first poll. Use the
+    /// timer of the runtime where there is one:
     ///
     /// ```
     /// use std::time::Duration;
@@ -277,11 +301,12 @@ impl Transaction {
     /// The future returns a [`TxError`] as [`run`](Self::run) does.
     ///
     /// # Panics
-    /// The future panics if it is polled after it was ready, or after a poll that has panicked. It panics where
-    /// [`atomically`](crate::atomically) panics inside the closure.
+    /// The future panics if it is polled after it was ready, or after a poll that has panicked. It
+    /// panics where [`atomically`](crate::atomically) panics inside the closure.
     ///
     /// # Cancel safety
-    /// A future that is dropped has written nothing unless it was ready.
+    /// Cancel safe: a future that is dropped before it was ready has written nothing, and owns no
+    /// cell.
     ///
     /// # Examples
     /// ```
@@ -302,10 +327,21 @@ impl Transaction {
         TransactionFuture::new(*self, f)
     }
 
-    /// As [`run_async`](Self::run_async), for closures that may end the transaction with an error of their own.
+    /// Returns a future that runs as that of [`run_async`](Self::run_async), for closures with
+    /// errors of their own.
+    ///
+    /// # Blocking
+    /// `poll` does not block the thread: see [`run_async`](Self::run_async).
     ///
     /// # Errors
     /// The future returns a [`TxError`] as [`try_run`](Self::try_run) does.
+    ///
+    /// # Panics
+    /// The future panics where that of [`run_async`](Self::run_async) does.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: a future that is dropped before it was ready has written nothing, and owns no
+    /// cell.
     ///
     /// # Examples
     /// ```
@@ -326,7 +362,7 @@ impl Transaction {
         TryTransactionFuture::new(*self, f)
     }
 
-    /// Runs the closure once. `Err`: it is not the end.
+    /// Runs the closure once. `Err`: the transaction has not ended.
     #[inline(always)]
     pub(super) fn attempt<'env, R, E>(
         &self,
@@ -350,7 +386,7 @@ impl Transaction {
                     tx.attempt.conclude();
                     return Ok(Ok(result));
                 }
-                // What the closure relied on was so at one moment.
+                // The reads of the closure were consistent.
                 Err(TxAbort::Transaction(error)) if attempt.outlook.is_running() => {
                     attempt.roll_back();
                     Ok(Err(error))
@@ -363,7 +399,7 @@ impl Transaction {
         })
     }
 
-    /// Counts a loss, and waits a little, if there is to be another attempt.
+    /// Counts an aborted attempt, and waits a little if another attempt follows.
     #[cold]
     pub(super) fn step_back<E>(
         &self,
@@ -387,7 +423,7 @@ impl Transaction {
     }
 }
 
-/// Counts a transaction that a panic ends. Forgotten where none does.
+/// Counts a transaction that a panic ends. It is forgotten if no panic does.
 struct Unwinds<'a>(&'a Transaction);
 
 impl Drop for Unwinds<'_> {
@@ -405,7 +441,7 @@ impl Ladder {
         }
     }
 
-    /// The closure has waited for a limited time: from its first such wait on.
+    /// Records that the closure waits for a limited time, which starts with its first such wait.
     pub(super) fn note_timer(&mut self, timer: Option<Timer>) {
         if let Some(timer) = timer {
             self.retries_since = Some(timer.since);
@@ -414,7 +450,7 @@ impl Ladder {
 }
 
 impl Attempt<'_> {
-    /// Rolls an attempt back that was lost or wants to wait, and returns what follows.
+    /// Rolls back an attempt that aborted or must wait, and returns the next step.
     #[cold]
     fn end_without_commit(&mut self, mut notify: impl FnMut() -> Notify) -> Setback {
         self.roll_back();
@@ -426,7 +462,7 @@ impl Attempt<'_> {
             }
             Outlook::Lost(loss, at) => Setback::Lost(loss, at),
             Outlook::TimedOut => Setback::TimedOut,
-            // The closure has returned an `Abort` that was not its own.
+            // The closure has returned an `Abort` of another attempt.
             Outlook::Running | Outlook::RunningUntil(_) => Setback::Lost(Loss::Overtaken, None),
         }
     }

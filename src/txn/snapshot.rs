@@ -1,4 +1,4 @@
-//! One instant over any number of cells.
+//! Reads of any number of cells as of one instant.
 #![allow(unsafe_code)]
 
 use core::fmt;
@@ -8,27 +8,35 @@ use crate::cell::{Current, Head, NodeRef, VersionedCell, clock};
 use crate::reclaim::{self, CellPin};
 use crate::sync::planted;
 
-/// Shows a closure any number of cells as they were at one instant, that of the call.
+/// Calls a closure with a view of all cells as they are at the instant of the call.
 ///
-/// It never fails, never starts again, and waits for nobody. A transaction that is about to commit
-/// when the snapshot finds it commits later: snapshots have one commit look again at most 16 times.
+/// A snapshot never fails, never restarts, and never waits for a writer. A transaction that is
+/// about to commit when the snapshot reads its cell commits later. All snapshots together cause at
+/// most 16 more validations of one commit.
 ///
 /// # Inside and around
-/// The closure may write cells, run transactions and take snapshots: what it writes is later than what it
-/// is shown. Inside the closure of a transaction, a snapshot shows what is committed, without what that transaction is about to write, and
-/// its reads are not among those that the transaction relies on.
+/// The closure may write cells, run transactions and nest snapshots. Its writes are later than the
+/// snapshot, which does not show them. Inside the closure of a transaction, a snapshot shows
+/// committed values, without the writes of that transaction. Its reads are not in the read set of
+/// the transaction.
 ///
 /// # Memory
-/// The closure runs pinned. As long as it runs, no value that any thread has replaced since is dropped, and
-/// [`stats`](crate::stats()) shows how much waits and for how long. A closure that sleeps, waits or computes for long is better off with values of its own:
-/// clone them out, take [`read_owned`](VersionedCell::read_owned) of single cells, or take a snapshot of a part at a time.
+/// The closure runs pinned. While it runs, no value that any thread replaces is dropped.
+/// [`stats`](crate::stats()) reports the number of such values and the age of the pin. A closure
+/// that sleeps, waits or computes for long should not run inside a snapshot. Clone the values
+/// instead, use [`read_owned`](VersionedCell::read_owned) of single cells, or use several smaller
+/// snapshots.
 ///
 /// # Tasks
-/// The closure is not asynchronous, and neither the view nor what it lends leaves it: nothing is pinned
-/// across an `.await`. What it returns may be.
+/// The closure is not asynchronous, and neither the view nor its references can leave it. So no pin
+/// crosses an `.await`. The result of the closure may.
+///
+/// # Blocking
+/// Never blocks.
 ///
 /// # Panics
-/// If the closure does; the snapshot ends, and nothing else. After 2⁶¹ moments, when there is no other to begin.
+/// Panics if the closure panics; this affects nothing but the snapshot. Panics after 2⁶¹ snapshots,
+/// when no timestamp is left.
 ///
 /// # Examples
 /// ```
@@ -38,7 +46,8 @@ use crate::sync::planted;
 /// assert_eq!(total, 60);
 /// ```
 pub fn snapshot<'env, R>(f: impl for<'t> FnOnce(&View<'t, 'env>) -> R) -> R {
-    // Pinned before the clock is advanced: what is replaced after the moment is retired after the pin [X5].
+    // Pinned before the clock advances: a node that is replaced after the timestamp is retired
+    // after the pin [X5].
     let pin = reclaim::with(reclaim::Local::pin);
     let view = View {
         moment: clock::advance(),
@@ -49,7 +58,7 @@ pub fn snapshot<'env, R>(f: impl for<'t> FnOnce(&View<'t, 'env>) -> R) -> R {
     f(&view)
 }
 
-/// Cells as they were at one instant. See [`snapshot`].
+/// Shows cells as they were at one instant. See [`snapshot`].
 ///
 /// # Examples
 /// See [`snapshot`].
@@ -61,7 +70,9 @@ pub struct View<'t, 'env: 't> {
 }
 
 impl<'t, 'env: 't> View<'t, 'env> {
-    /// Returns the value that the cell had. A cell that was made later shows its first value.
+    /// Returns the value that the cell had. A cell that was created later shows its first value.
+    ///
+    /// Never blocks.
     ///
     /// # Examples
     /// See [`snapshot`].
@@ -77,7 +88,7 @@ impl<'t, 'env: 't> View<'t, 'env> {
         unsafe { node.value() }
     }
 
-    /// The newest node stamped no later than the moment.
+    /// Returns the newest node with a stamp no later than the timestamp.
     #[cold]
     #[inline(never)]
     fn older(&self, head: &Head) -> NodeRef<'t> {
@@ -89,19 +100,21 @@ impl<'t, 'env: 't> View<'t, 'env> {
             let stamp = node.stamp();
             let stamp = stamp.expect("a node that was current is stamped");
             match node.header().prev() {
-                // SAFETY: it is retired after the node on it was stamped, and so after the moment and the pin [X5].
+                // SAFETY: the node is retired after its successor was stamped, and so after the
+                // timestamp and the pin [X5].
                 Some(prev) if stamp > self.moment => node = unsafe { NodeRef::new(prev) },
                 _ => return node,
             }
         }
     }
 
-    /// The node that is current, or was when a transaction put its own upon it that commits after the moment.
+    /// Returns the current node, or its predecessor if a transaction owns it that commits after the
+    /// timestamp.
     fn newest(&self, head: &Head) -> NodeRef<'t> {
         // SAFETY: loaded under the pin, which lives as long as the view [R1] [X1].
         match unsafe { NodeRef::new(head.load().node()) }.current() {
             Current::Settled(node) => node,
-            // What the head has now instead was put there after the moment: one load is enough.
+            // A later node of the head was installed after the timestamp: one load is enough.
             Current::Owned(owned) if planted("snapshot that postpones nobody") => owned.base,
             Current::Owned(owned) if owned.owner.postpone(self.moment).is_decided() => {
                 owned.settle()

@@ -1,4 +1,4 @@
-//! How transactions end, counted, in all and by label.
+//! Counts of how transactions end, in total and by label.
 
 use core::fmt;
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use super::error::{AbortReasons, TxError};
 use super::ladder::Loss;
 use crate::sync::Counter;
 
-/// Attempts that were lost, of all transactions.
+/// Aborted attempts of all transactions.
 #[derive(Debug)]
 struct Totals {
     read_conflicts: Counter,
@@ -24,13 +24,14 @@ static TOTALS: Totals = Totals {
     overtaken: Counter::new(),
 };
 
-// Plain, under a checker too: no algorithm reads it.
+// A plain mutex, including under a checker: no algorithm reads it.
 static LABELS: Mutex<BTreeMap<&'static str, LabelStats>> = Mutex::new(BTreeMap::new());
 
-/// How the transactions of one [label](crate::Transaction::label) have ended.
+/// Counts how the transactions of one [label](crate::Transaction::label) have ended.
 ///
-/// Each transaction that runs to an end is counted once, in one of the fields after `aborts`; [`ended`](Self::ended) is their
-/// sum. A future counts as soon as it is ready, or is dropped while it waits.
+/// Each transaction that ends is counted once, in one of the fields after `aborts`.
+/// [`ended`](Self::ended) returns their sum. A future is counted once it is ready, or is dropped
+/// while it waits.
 ///
 /// # Examples
 /// ```
@@ -50,17 +51,17 @@ static LABELS: Mutex<BTreeMap<&'static str, LabelStats>> = Mutex::new(BTreeMap::
 pub struct LabelStats {
     /// The label.
     pub label: &'static str,
-    /// Attempts that were lost, by reason, whatever their transactions came to.
+    /// Attempts that aborted, by reason, regardless of how their transactions ended.
     pub aborts: AbortReasons,
     /// Transactions that have committed.
     pub commits: u64,
-    /// Transactions that have lost as many attempts as they were allowed.
+    /// Transactions that used up their attempts.
     pub contended: u64,
     /// Transactions whose deadline has passed.
     pub timed_out: u64,
     /// Transactions whose closures have ended them with an error.
     pub aborted: u64,
-    /// Transactions whose closures have waited for a change and had read nothing that can change.
+    /// Transactions whose closures retried without a read that another thread can change.
     pub retries_without_reads: u64,
     /// Transactions that a panic has ended.
     pub panicked: u64,
@@ -87,7 +88,7 @@ impl LabelStats {
     }
 }
 
-/// On one line, without what is zero.
+/// Writes the counts on one line, and omits those that are zero.
 impl fmt::Display for LabelStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:", self.label)?;
@@ -106,7 +107,7 @@ impl fmt::Display for LabelStats {
     }
 }
 
-/// An attempt has committed.
+/// Counts an attempt that has committed.
 #[inline]
 pub(super) fn count_commit(label: Option<&'static str>) {
     if let Some(label) = label {
@@ -114,7 +115,7 @@ pub(super) fn count_commit(label: Option<&'static str>) {
     }
 }
 
-/// An attempt is over, and has not committed.
+/// Counts an attempt that has ended without a commit.
 #[cold]
 pub(super) fn count_end(label: Option<&'static str>, outlook: Outlook) {
     let loss = match outlook {
@@ -133,7 +134,7 @@ pub(super) fn count_end(label: Option<&'static str>, outlook: Outlook) {
     }
 }
 
-/// A transaction ends with an error.
+/// Counts a transaction that ends with an error.
 #[cold]
 pub(super) fn count_error<E>(label: Option<&'static str>, error: &TxError<E>) {
     let Some(label) = label else {
@@ -150,7 +151,7 @@ pub(super) fn count_error<E>(label: Option<&'static str>, error: &TxError<E>) {
     });
 }
 
-/// A panic ends a transaction.
+/// Counts a transaction that a panic ends.
 #[cold]
 pub(super) fn count_panic(label: Option<&'static str>) {
     if let Some(label) = label {
@@ -158,7 +159,7 @@ pub(super) fn count_panic(label: Option<&'static str>) {
     }
 }
 
-/// A future is dropped while its transaction waits.
+/// Counts a future that is dropped while its transaction waits.
 #[cold]
 pub(super) fn count_cancelled(label: Option<&'static str>) {
     if let Some(label) = label {
@@ -174,7 +175,7 @@ fn count_by_label(label: &'static str, count: impl FnOnce(&mut LabelStats)) {
     count(stats);
 }
 
-/// Attempts lost, of all transactions.
+/// Returns the aborted attempts of all transactions.
 pub(crate) fn aborts() -> AbortReasons {
     AbortReasons {
         read_conflicts: TOTALS.read_conflicts.get(),
@@ -183,7 +184,7 @@ pub(crate) fn aborts() -> AbortReasons {
     }
 }
 
-/// By label, in their order.
+/// Returns the counts of all labels, in order.
 pub(crate) fn labels() -> Vec<LabelStats> {
     LABELS.lock().values().copied().collect()
 }
