@@ -15,7 +15,10 @@ use latchwork::{Transaction, TxError, VersionedCell, atomically, txn::TxAbort};
 
 /// Where each value was last seen, and where it was dropped.
 #[derive(Clone, Default)]
-struct Places(Arc<Mutex<BTreeMap<u32, (usize, Option<usize>)>>>);
+struct Places(Arc<Mutex<BTreeMap<u32, Place>>>);
+
+/// Where a value was read, and where it was dropped.
+type Place = (usize, Option<usize>);
 
 /// Long enough that no compiler moves it in registers.
 struct Placed {

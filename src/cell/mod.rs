@@ -136,8 +136,11 @@ pub struct VersionedCell<T: Send + Sync + 'static> {
     /// It owns a `T`, which decides what may cross threads; and it is invariant in it, since `set`
     /// replaces the value through a shared reference. A covariant cell would accept a value under
     /// one type and return it under another.
-    value: PhantomData<(T, fn(T) -> T)>,
+    value: PhantomData<(T, Invariant<T>)>,
 }
+
+/// Neither covariant nor contravariant in `T`.
+type Invariant<T> = fn(T) -> T;
 
 // A panic in a closure or a clone leaves the value as it was, and only `get_mut` changes it in
 // place.
