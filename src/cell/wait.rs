@@ -276,8 +276,8 @@ impl<T: Send + Sync + 'static> Future for ChangedFuture<'_, T> {
             if known.will_wake(waker) {
                 return Poll::Pending;
             }
-            // Both are cloned before either is stored, because a clone may panic. Otherwise the cell
-            // could have one waker, and this future the other.
+            // Both are cloned before either is stored, because a clone may panic. Otherwise the
+            // cell could have one waker, and this future the other.
             let (stored, mut compared) = (Notify::Task(waker.clone()), waker.clone());
             let renewed = waiters::renew(*ticket, stored);
             if renewed.is_ok() {
