@@ -8,7 +8,6 @@ use std::sync::Arc;
 use super::KeyId;
 use super::claim::Seat;
 use super::turns::Turns;
-use crate::sync::tuning::EARLY_SEARCHES;
 use crate::sync::{AtomicU64, Counter, Mutex, Ordering};
 use crate::waits_for::{Cycle, Graph, Owner, OwnerKind};
 
@@ -28,6 +27,8 @@ pub(crate) struct Sessions {
     waits: Mutex<Waits>,
     /// How many waits may still search before their threshold. Written under the mutex of the graph.
     early: Counter,
+    /// How many a deadlock lets do so.
+    early_after: u64,
     turns: Mutex<Turns>,
     labels: Option<Labels>,
 }
@@ -79,7 +80,7 @@ impl Waits {
 }
 
 impl Sessions {
-    pub(super) fn new(labels: Option<Labels>, kept: usize) -> Self {
+    pub(super) fn new(labels: Option<Labels>, kept: usize, early_after: u64) -> Self {
         let waits = Waits {
             graph: Graph::default(),
             deadlocks: VecDeque::new(),
@@ -90,6 +91,7 @@ impl Sessions {
             begun: AtomicU64::new(0),
             waits: Mutex::new(waits),
             early: Counter::new(),
+            early_after,
             turns: Mutex::new(Turns::default()),
             labels,
         }
@@ -139,7 +141,7 @@ impl Sessions {
     /// Adjusts the thresholds to what a search has found. The caller holds the mutex of the graph.
     pub(crate) fn searched(&self, search: Search, found: Found) {
         match (found, search) {
-            (Found::Cycle, _) => self.early.set(EARLY_SEARCHES),
+            (Found::Cycle, _) => self.early.set(self.early_after),
             (Found::Nothing, Search::Early) => self.early.set(self.early.get().saturating_sub(1)),
             (Found::Nothing, Search::Due) => {}
         }
@@ -162,11 +164,12 @@ impl Sessions {
 #[cfg(all(test, not(any(latchwork_loom, latchwork_shuttle))))]
 mod tests {
     use super::*;
+    use crate::sync::tuning::EARLY_SEARCHES;
 
     /// A deadlock pays for so many early searches and no more; a search that is due costs none of them.
     #[test]
     fn a_deadlock_pays_for_early_searches() {
-        let sessions = Sessions::new(None, KEPT);
+        let sessions = Sessions::new(None, KEPT, EARLY_SEARCHES);
         assert!(!sessions.may_search_early());
         sessions.searched(Search::Early, Found::Nothing);
         sessions.searched(Search::Due, Found::Nothing);

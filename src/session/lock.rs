@@ -23,7 +23,7 @@ impl<K: ?Sized, S: BuildHasher> Session<'_, K, S> {
     ///
     /// # Blocking
     /// Until nobody else holds the key, or as the [policy](Session::policy) says. The first lock of a session that was the victim of
-    /// a deadlock and holds nothing also waits for other victims that retry, for at most 1 millisecond each.
+    /// a deadlock and holds nothing also waits for other victims that retry, for at most 1 millisecond each and 16 milliseconds in all.
     ///
     /// # Errors
     /// [`LockError`], as the policy says; what is held is held as before.

@@ -28,7 +28,8 @@ pub enum Policy {
     #[default]
     Detect,
     /// Waits for younger sessions only: where an older one of this policy wants or holds the key, it gets
-    /// [`LockError::Died`] at once. So such sessions hardly ever meet in a deadlock; what is left
+    /// [`LockError::Died`] at once; so it does where an older session of any policy holds the key and waits for another one
+    /// so long that the table knows of it. So such sessions hardly ever meet in a deadlock; what is left
     /// (an older one that gets the key past a younger one that waits, and sessions of other policies) is found as under
     /// `Detect`.
     ///
