@@ -10,6 +10,7 @@ use super::{KeyId, LockTable};
 use crate::RandomState;
 use crate::reclaim::Domain;
 use crate::sync::tuning::DEFAULT_EXPECTED_LOCKS;
+use crate::sync::tuning::EARLY_SEARCHES;
 
 /// Determines which thread acquires a key that is released while others wait for it.
 ///
@@ -56,6 +57,7 @@ pub struct LockTableBuilder<K: ?Sized, S = RandomState> {
     domain: Domain,
     labels: Option<Labels>,
     deadlock_history: usize,
+    early_searches: u64,
     keys: PhantomData<fn(&K)>,
 }
 
@@ -68,6 +70,7 @@ impl<K: ?Sized> LockTableBuilder<K> {
             domain: Domain::default(),
             labels: None,
             deadlock_history: KEPT,
+            early_searches: EARLY_SEARCHES,
             keys: PhantomData,
         }
     }
@@ -83,6 +86,7 @@ impl<K: ?Sized, S> LockTableBuilder<K, S> {
             domain: self.domain,
             labels: self.labels,
             deadlock_history: self.deadlock_history,
+            early_searches: self.early_searches,
             keys: PhantomData,
         }
     }
@@ -133,6 +137,14 @@ impl<K: ?Sized, S> LockTableBuilder<K, S> {
         self
     }
 
+    /// Lets the next `n` waits of sessions search early after each deadlock. With 0 the thresholds
+    /// are fixed, as a baseline for benchmarks.
+    #[doc(hidden)]
+    pub fn early_searches(mut self, n: u64) -> Self {
+        self.early_searches = n;
+        self
+    }
+
     /// Reclaims through a collector that belongs to the table, for the model.
     #[cfg(latchwork_loom)]
     #[doc(hidden)]
@@ -146,7 +158,7 @@ impl<K: ?Sized, S> LockTableBuilder<K, S> {
         LockTable {
             raw: RawTable::new(self.expected_locks, self.fairness, self.domain),
             hasher: self.hasher,
-            sessions: Sessions::new(self.labels, self.deadlock_history),
+            sessions: Sessions::new(self.labels, self.deadlock_history, self.early_searches),
             keys: PhantomData,
         }
     }

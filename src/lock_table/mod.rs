@@ -46,7 +46,6 @@ pub use inspect::{LockInfo, OwnerInfo, SessionId, WaiterInfo};
 pub use many::{LockAllFuture, OwnedLockAllFuture};
 pub(crate) use sessions::{Found, Search, Sessions, Waits};
 pub use set::{LockSet, OwnedLockSet};
-pub(crate) use turns::{LONGEST, Turn};
 
 use crate::sync::{Counter, now};
 use crate::{RandomState, table::IntegerHasher};

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use super::KeyId;
 use super::claim::Seat;
 use super::turns::Turns;
-use crate::sync::tuning::EARLY_SEARCHES;
 use crate::sync::{AtomicU64, Counter, Mutex, Ordering};
 use crate::waits_for::{Cycle, Graph, Owner, OwnerKind};
 
@@ -29,6 +28,8 @@ pub(crate) struct Sessions {
     /// The number of waits that may still search before their threshold. Written under the mutex of
     /// the graph.
     early: Counter,
+    /// How many a deadlock lets do so.
+    early_after: u64,
     turns: Mutex<Turns>,
     labels: Option<Labels>,
 }
@@ -80,7 +81,7 @@ impl Waits {
 }
 
 impl Sessions {
-    pub(super) fn new(labels: Option<Labels>, kept: usize) -> Self {
+    pub(super) fn new(labels: Option<Labels>, kept: usize, early_after: u64) -> Self {
         let waits = Waits {
             graph: Graph::default(),
             deadlocks: VecDeque::new(),
@@ -91,6 +92,7 @@ impl Sessions {
             begun: AtomicU64::new(0),
             waits: Mutex::new(waits),
             early: Counter::new(),
+            early_after,
             turns: Mutex::new(Turns::default()),
             labels,
         }
@@ -142,7 +144,7 @@ impl Sessions {
     /// Adjusts the thresholds to the result of a search. The caller holds the mutex of the graph.
     pub(crate) fn searched(&self, search: Search, found: Found) {
         match (found, search) {
-            (Found::Cycle, _) => self.early.set(EARLY_SEARCHES),
+            (Found::Cycle, _) => self.early.set(self.early_after),
             (Found::Nothing, Search::Early) => self.early.set(self.early.get().saturating_sub(1)),
             (Found::Nothing, Search::Due) => {}
         }
@@ -165,12 +167,13 @@ impl Sessions {
 #[cfg(all(test, not(any(latchwork_loom, latchwork_shuttle))))]
 mod tests {
     use super::*;
+    use crate::sync::tuning::EARLY_SEARCHES;
 
     /// A deadlock allows a fixed number of early searches; a search at the threshold uses none of
     /// them.
     #[test]
     fn a_deadlock_pays_for_early_searches() {
-        let sessions = Sessions::new(None, KEPT);
+        let sessions = Sessions::new(None, KEPT, EARLY_SEARCHES);
         assert!(!sessions.may_search_early());
         sessions.searched(Search::Early, Found::Nothing);
         sessions.searched(Search::Due, Found::Nothing);

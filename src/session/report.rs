@@ -29,7 +29,8 @@ pub enum Policy {
     #[default]
     Detect,
     /// Waits for newer sessions only. If an older session of this policy holds or requests the key,
-    /// the session gets [`LockError::Died`] at once.
+    /// the session gets [`LockError::Died`] at once. The same applies if an older session of any
+    /// policy holds the key and has published a wait for another key.
     ///
     /// So such sessions rarely deadlock. Detection finds the remaining deadlocks as under `Detect`.
     /// They arise if an older session gets the key ahead of a newer one that waits, or with

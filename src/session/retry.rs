@@ -4,7 +4,6 @@
 use std::time::Instant;
 
 use super::{Policy, Session};
-use crate::lock_table::{LONGEST, Turn};
 use crate::sync::{Parker, now};
 use crate::word::Mode;
 
@@ -34,36 +33,32 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         let id = self.owner.id;
         let sessions = &self.table.sessions;
         let (parker, notify) = Parker::new();
-        let mut turn = sessions.with_turns(|turns| turns.enter(id, notify));
-        // The turn that it waits for, and when that turn expires.
-        let mut other = None;
-        while let Turn::Other(begun) = turn {
-            let now = now();
-            if deadline.is_some_and(|deadline| deadline <= now) {
-                sessions.with_turns(|turns| {
+        let begun = now();
+        let Some(begins) = sessions.with_turns(|turns| turns.enter(id, notify, begun)) else {
+            self.turn = true;
+            return;
+        };
+        let until = deadline.map_or(begins, |deadline| deadline.min(begins));
+        self.turn = loop {
+            let is_over = !parker.park_until(until);
+            let turn = sessions.with_turns(|turns| {
+                if !turns.is_queued(id) {
+                    return Some(true);
+                }
+                if !is_over {
+                    return None;
+                }
+                if until < begins {
                     turns.cancel(id);
-                    turn = turns.of(id);
-                });
-                break;
+                } else {
+                    turns.overtake(id, now());
+                }
+                Some(until == begins)
+            });
+            if let Some(turn) = turn {
+                break turn;
             }
-            let end = match other {
-                Some((number, end)) if number == begun => end,
-                // Past the range of the clock: it expires now.
-                _ => now.checked_add(LONGEST).unwrap_or(now),
-            };
-            other = Some((begun, end));
-            let until = deadline.map_or(end, |deadline| deadline.min(end));
-            let next = if !parker.park_until(until) && until == end {
-                sessions.with_turns(|turns| turns.expire(begun))
-            } else {
-                None
-            };
-            if let Some(next) = next {
-                next.unpark();
-            }
-            turn = sessions.with_turns(|turns| turns.of(id));
-        }
-        self.turn = turn == Turn::Own;
+        };
     }
 
     /// Ends the turn of the session, and notifies the next one.
@@ -71,7 +66,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     pub(super) fn end_turn(&mut self) {
         self.turn = false;
         let id = self.owner.id;
-        let next = self.table.sessions.with_turns(|turns| turns.end(id));
+        let next = self.table.sessions.with_turns(|turns| turns.end(id, now()));
         if let Some(next) = next {
             next.unpark();
         }
