@@ -11,7 +11,7 @@
 //!
 //! | type | in | variance | reason |
 //! |---|---|---|---|
-//! | [`VersionedCell<T>`](crate::VersionedCell), [`Changed<'c, T>`](crate::Changed) | `T` | invariant | `set` replaces the value through `&self` |
+//! | [`VersionedCell<T>`](crate::VersionedCell), [`ChangedFuture<'c, T>`](crate::cell::ChangedFuture) and its siblings | `T` | invariant | `set` replaces the value through `&self` |
 //! | [`Versioned<'c, T>`](crate::cell::Versioned), [`VersionedRef<'p, T>`](crate::cell::VersionedRef) | `'c`, `'p`, `T` | covariant | they lend a value, as `&'c T` |
 //! | [`OwnedVersioned<T>`](crate::cell::OwnedVersioned) | `T` | covariant | it shares a value, as `Arc<T>` |
 //! | [`Conflict<T>`](crate::cell::Conflict), [`UpdateError<E>`](crate::cell::UpdateError), [`TxError<E>`](crate::TxError), [`TxAbort<E>`](crate::txn::TxAbort) | `T`, `E` | covariant | they own a value |
@@ -124,6 +124,8 @@ macro_rules! lifetime {
 mod tests {
     row!(invariant cell: "VersionedCell<X>");
     row!(invariant changed: "Changed<'static, X>");
+    row!(invariant changed_value: "ChangedValueFuture<'static, X>");
+    row!(invariant swap_future: "SwapFuture<'static, X>");
     row!(covariant snapshot: "Versioned<'static, X>");
     row!(covariant snapshot_ref: "VersionedRef<'static, X>");
     row!(covariant owned_snapshot: "OwnedVersioned<X>");
