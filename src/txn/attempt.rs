@@ -223,7 +223,9 @@ impl<'t> Attempt<'t> {
     ) -> Result<(usize, NodeRef<'t>), Abort> {
         let head = cell.head();
         if self.ladder.owns(head) {
-            return self.claim(cell, found);
+            let (i, base) = self.claim(cell, found)?;
+            self.log.entries[i].seen = Some(base.as_ptr());
+            return Ok((i, base));
         }
         // What was read before comes before this: a transaction that has not put its node here yet will not overlook
         // it [X3].
@@ -354,7 +356,9 @@ impl<'t> Attempt<'t> {
         self.look_through()
     }
 
-    /// Owns a cell that the closure has just come to, so that nobody else changes it before the commit [X6].
+    /// Owns a cell that the closure has just come to, so that nobody else changes it before the commit [X6]. Returns the
+    /// node that the claim was put upon. This is no read: a closure that only writes the cell relies on nothing
+    /// that it has.
     #[cold]
     fn claim<T: Send + Sync + 'static>(
         &mut self,
@@ -362,6 +366,13 @@ impl<'t> Attempt<'t> {
         found: Option<usize>,
     ) -> Result<(usize, NodeRef<'t>), Abort> {
         let head = cell.head();
+        if let Some((i, base)) = found.and_then(|i| Some((i, self.log.entries[i].claimed_upon()?)))
+        {
+            // It was claimed to be written, and is read only now.
+            let base = self.node(base);
+            self.stay_consistent(base)?;
+            return Ok((i, base));
+        }
         let owner = self.owner_or_new();
         let (put, base) = loop {
             let word = head.load();
@@ -387,9 +398,7 @@ impl<'t> Attempt<'t> {
             unsafe { self.local.release_now(node.cast(), Node::<T>::KIND) };
         };
         let i = found.unwrap_or_else(|| self.log.push(head, Node::<T>::KIND, None));
-        let entry = &mut self.log.entries[i];
-        entry.put = Some(put);
-        entry.seen = Some(base.as_ptr());
+        self.log.entries[i].put = Some(put);
         self.stay_consistent(base)?;
         Ok((i, base))
     }

@@ -19,8 +19,8 @@ use crate::sync::tuning::{LINEAR_CELLS, OWNERS};
 pub(super) struct Entry {
     pub(super) head: NonNull<Head>,
     pub(super) kind: &'static Kind,
-    /// The node that the attempt relies on: what it has read, or what its own was put upon. `None` if it is only to
-    /// be written.
+    /// The node that the attempt relies on: what it has read, or what its write was put upon. `None` if it is only to
+    /// be written, including when it is claimed for that.
     pub(super) seen: Option<NonNull<Header>>,
     /// The attempt's own node, with a value, that is not in the cell yet.
     pub(super) write: Option<NonNull<Header>>,
@@ -49,8 +49,22 @@ impl Entry {
     /// The attempt's own node in the cell, if there is one, and what it was put upon.
     #[inline]
     pub(super) fn take_put(&mut self) -> Option<(NonNull<Header>, NonNull<Header>)> {
+        let base = self.put_upon();
         let put = self.put.take()?;
-        Some((put, self.seen.expect("an own node is put upon another")))
+        Some((put, base.expect("an own node is put upon another")))
+    }
+
+    /// What the attempt's own node in the cell was put upon, if there is one.
+    #[inline]
+    pub(super) fn put_upon(&self) -> Option<NonNull<Header>> {
+        self.put.and(self.seen).or_else(|| self.claimed_upon())
+    }
+
+    /// What a claim was put upon, of a cell that the closure has not read.
+    #[cold]
+    pub(super) fn claimed_upon(&self) -> Option<NonNull<Header>> {
+        // SAFETY: the attempt's own node, which it has put there under its pin [R1].
+        self.put.and_then(|put| unsafe { put.as_ref() }.prev())
     }
 }
 

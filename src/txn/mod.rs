@@ -353,7 +353,11 @@ impl<'t, 'env: 't> Tx<'t, 'env> {
     /// # Errors
     /// Always returns an [`Abort`]. The transaction ends with [`TxError::RetryWithoutReads`] (and
     /// [`atomically`] panics) if no other thread could end the wait: the closure has read nothing, or only values that the
-    /// attempt itself was to write and cells inside of those.
+    /// attempt itself was to write and cells inside of those. A cell that the closure only writes was not read.
+    ///
+    /// A transaction waits for a cell at the place where the closure has read it. A destructor that moves a cell out of a
+    /// value that the attempt was to write, and keeps it, is not noticed: the transaction then sleeps until its deadline.
+    /// A cell behind an [`Arc`](std::sync::Arc) keeps its place.
     ///
     /// # Examples
     /// See [`atomically`].
