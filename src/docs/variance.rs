@@ -63,7 +63,7 @@ macro_rules! row {
             "```",
             $outcome,
             "\n",
-            "use latchwork::{latch, ordered, *};\n",
+            "use latchwork::{cell::*, latch, latch::Coupled, latch::OptimisticLatch, ordered, ordered::OrderedMutex, ordered::OrderedRwLock, session::*, table::*, txn::*, *};\n",
             "struct OfLevel<X: 'static>(X);\n",
             "impl<X: 'static> ordered::Level for OfLevel<X> { const RANK: u32 = 1; }\n",
             "type Sub = for<'x> fn(&'x u8);\n",
@@ -105,7 +105,7 @@ macro_rules! lifetime {
             "```",
             $outcome,
             "\n",
-            "use latchwork::{latch, ordered, *};\n",
+            "use latchwork::{cell::*, latch, latch::Coupled, latch::OptimisticLatch, ordered, ordered::OrderedMutex, ordered::OrderedRwLock, session::*, table::*, txn::*, *};\n",
             "type Of<'x> = ",
             $ty,
             ";\n",
@@ -123,7 +123,7 @@ macro_rules! lifetime {
 #[rustfmt::skip]
 mod tests {
     row!(invariant cell: "VersionedCell<X>");
-    row!(invariant changed: "Changed<'static, X>");
+    row!(invariant changed: "ChangedFuture<'static, X>");
     row!(invariant changed_value: "ChangedValueFuture<'static, X>");
     row!(invariant swap_future: "SwapFuture<'static, X>");
     row!(covariant snapshot: "Versioned<'static, X>");
@@ -177,7 +177,7 @@ mod tests {
 
     lifetime!(covariant of_snapshot: "Versioned<'x, u8>");
     lifetime!(covariant of_snapshot_ref: "VersionedRef<'x, u8>");
-    lifetime!(covariant of_changed: "Changed<'x, u8>");
+    lifetime!(covariant of_changed: "ChangedFuture<'x, u8>");
     lifetime!(invariant of_tx: "Tx<'x, 'static>");
     lifetime!(invariant of_view: "View<'x, 'static>");
     lifetime!(invariant of_run_async: "TransactionFuture<'x, (), ()>");
