@@ -11,8 +11,8 @@ use latchwork::ordered::{self, OrderedMutex, OrderedRwLock};
 use latchwork::{
     Fairness, LockTable, Mode, RandomState, RetryPolicy, Session, Stats, VersionedCell,
     cell::{
-        ChangedFuture, Conflict, OwnedVersioned, ParseVersionError, ReadPin, UpdateError, Version,
-        Versioned, VersionedRef,
+        ChangedFuture, ChangedValueFuture, Conflict, OwnedVersioned, ParseVersionError, ReadPin,
+        UpdateError, Version, Versioned, VersionedRef,
     },
     session::{
         DeadlockKey, DeadlockParty, DeadlockReport, LockError, Policy, Savepoint, SavepointError,
@@ -125,6 +125,8 @@ assert_not_impl_any!(OwnedVersioned<String>: Copy);
 // An executor may move it between its threads, and need not pin it.
 assert_impl_all!(ChangedFuture<'static, String>: Send, Sync, Unpin, Future<Output = Version>);
 assert_not_impl_any!(ChangedFuture<'static, String>: Clone);
+assert_impl_all!(ChangedValueFuture<'static, String>: Send, Sync, Unpin, Future<Output = OwnedVersioned<String>>);
+assert_not_impl_any!(ChangedValueFuture<'static, String>: Clone);
 
 // What is returned is as good as what is in it.
 assert_impl_all!(Version: Send, Sync, Copy, Ord, Hash, Default);
@@ -166,6 +168,7 @@ assert_not_impl_any!(latchwork::txn::TransactionFuture<'static, u8, Rc<u8>>: Sen
 assert_impl_all!(latchwork::txn::TryTransactionFuture<'static, Rc<u8>, Rc<u8>, fn()>: Send, Unpin);
 assert_not_impl_any!(latchwork::txn::TryTransactionFuture<'static, u8, u8, Rc<u8>>: Send);
 assert_impl_all!(latchwork::cell::SetFuture<'static, String>: Send, Sync, Unpin, Future<Output = Version>);
+assert_impl_all!(latchwork::cell::SwapFuture<'static, String>: Send, Sync, Unpin, Future<Output = OwnedVersioned<String>>);
 assert_impl_all!(latchwork::cell::CompareAndSetFuture<'static, String>: Send, Sync, Unpin);
 assert_impl_all!(latchwork::cell::UpdateFuture<'static, String, fn(&String) -> String>: Send, Sync, Unpin);
 assert_not_impl_any!(latchwork::cell::UpdateFuture<'static, String, Rc<u8>>: Send);

@@ -31,6 +31,18 @@ const ACCESSES: &[(&str, Access)] = &[
     ("try_update", |cell| {
         _ = cell.try_update(&RetryPolicy::attempts(1), |n| Ok::<_, ()>(n + 1))
     }),
+    ("update_and_get", |cell| {
+        drop(cell.update_and_get(|n| n + 1))
+    }),
+    ("fetch_update", |cell| {
+        drop(cell.fetch_update(|n| Some(n + 1)))
+    }),
+    ("wait_changed_value", |cell| {
+        drop(cell.wait_changed_value(Version::new(9)))
+    }),
+    ("wait_changed_value_for", |cell| {
+        drop(cell.wait_changed_value_for(Version::FIRST, Duration::ZERO))
+    }),
     ("wait_changed", |cell| {
         _ = cell.wait_changed(Version::new(9))
     }),

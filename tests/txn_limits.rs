@@ -508,6 +508,91 @@ mod own_drafts {
         assert_eq!(ended, Err(TxError::RetryWithoutReads));
     }
 
+    /// A transaction with an age claims a cell when it writes it. The claim is no read: a write of another thread
+    /// changes nothing that the closure has based its decision on.
+    #[test]
+    fn a_retry_after_blind_writes_alone_is_an_error_at_any_age() {
+        let _dog = watchdog("a_retry_after_blind_writes_alone_is_an_error_at_any_age");
+        for losses in [0, OWNS_ALL] {
+            let (loser, cell) = (Loser::new(), VersionedCell::new(0));
+            let mut attempt = OWNS_ALL - losses;
+            let ended = bounded().run(|tx| {
+                attempt += 1;
+                loser.lose(tx, attempt - 1)?;
+                tx.set(&cell, 1)?;
+                tx.read(&cell)?; // its own write
+                tx.retry::<()>()
+            });
+            assert_eq!(ended, Err(TxError::RetryWithoutReads), "{losses}");
+            assert_eq!((cell.get(), cell.set(2).get()), (0, 1), "no claim is left");
+        }
+    }
+
+    /// The cell is read once the blind write is undone, or by a method that compares versions.
+    #[test]
+    fn a_read_after_a_blind_write_is_waited_for_at_any_age() {
+        let _dog = watchdog("a_read_after_a_blind_write_is_waited_for_at_any_age");
+        let reads: [Access; 3] = [
+            |tx, cell| {
+                tx.or_else(
+                    |tx| tx.set(cell, 1).and_then(|()| tx.retry()),
+                    |tx| tx.read(cell).map(drop),
+                )
+            },
+            |tx, cell| tx.set(cell, 1).and_then(|()| tx.version(cell).map(drop)),
+            |tx, cell| {
+                tx.set(cell, 1)?;
+                tx.check(cell, latchwork::cell::Version::FIRST).map(drop)
+            },
+        ];
+        for losses in [0, OWNS_ALL] {
+            for read in reads {
+                let (loser, cell) = (Loser::new(), VersionedCell::new(0));
+                let (bell, waker) = Bell::new();
+                let mut attempt = OWNS_ALL - losses;
+                let waits = std::cell::Cell::new(true);
+                let mut future = pin!(Transaction::builder().run_async(|tx| {
+                    attempt += 1;
+                    loser.lose(tx, attempt - 1)?;
+                    read(tx, &cell)?;
+                    match waits.get() {
+                        true => tx.retry(),
+                        false => Ok(()),
+                    }
+                }));
+                while bell.rings() == 0 {
+                    assert!(poll_with(&mut future, &waker).is_pending());
+                    if bell.rings() == 0 {
+                        cell.set(5);
+                    }
+                }
+                waits.set(false);
+                assert_eq!(poll_with(&mut future, &waker), Poll::Ready(Ok(())));
+            }
+        }
+    }
+
+    /// An alternative that has claimed a cell for a blind write is undone, and the transaction commits another write.
+    #[test]
+    fn a_claim_of_an_alternative_that_is_undone_does_not_outlive_the_commit() {
+        let _dog = watchdog("a_claim_of_an_alternative_that_is_undone_does_not_outlive_the_commit");
+        for losses in [0, OWNS_ALL] {
+            let (loser, undone, kept) =
+                (Loser::new(), VersionedCell::new(0), VersionedCell::new(0));
+            let mut attempt = OWNS_ALL - losses;
+            atomically(|tx| {
+                attempt += 1;
+                loser.lose(tx, attempt - 1)?;
+                tx.or_else(
+                    |tx| tx.set(&undone, 1).and_then(|()| tx.retry()),
+                    |tx| tx.set(&kept, 1),
+                )
+            });
+            assert_eq!((undone.get(), kept.get()), (0, 1));
+            assert_eq!(undone.set(2).get(), 1);
+        }
+    }
+
     /// One cell that others can write is enough to wait for.
     #[test]
     fn a_retry_that_has_read_a_draft_and_a_cell_waits_for_the_cell() {
@@ -588,6 +673,8 @@ fn writes_of_tasks_wait_for_an_owner_without_a_thread() {
     let mut set = pin!(cells[0].set_async(10));
     let mut conditional = pin!(cells[1].compare_and_set_async(seen, 10));
     let mut update = pin!(cells[2].update_async(|n| n + 10));
+    let mut swap = pin!(cells[0].swap_async(20));
+    let swap_bell = Bell::new();
     beside_an_owner(&cells[0], |_| {
         beside_an_owner(&cells[1], |_| {
             beside_an_owner(&cells[2], |_| {
@@ -595,6 +682,7 @@ fn writes_of_tasks_wait_for_an_owner_without_a_thread() {
                     assert!(poll_with(&mut set, &bells[0].1).is_pending());
                     assert!(poll_with(&mut conditional, &bells[1].1).is_pending());
                     assert!(poll_with(&mut update, &bells[2].1).is_pending());
+                    assert!(poll_with(&mut swap, &swap_bell.1).is_pending());
                 }
                 assert_eq!(bells.each_ref().map(|(bell, _)| bell.rings()), [0; 3]);
             });
@@ -609,11 +697,16 @@ fn writes_of_tasks_wait_for_an_owner_without_a_thread() {
     assert_eq!((conflict.expected, conflict.value), (seen, 10));
     assert!(poll_with(&mut update, &bells[2].1).is_ready());
     assert_eq!(cells.each_ref().map(VersionedCell::get), [10, 1, 11]);
+    assert_eq!(swap_bell.0.rings(), 1);
+    let Poll::Ready(previous) = poll_with(&mut swap, &swap_bell.1) else {
+        panic!("the owner has ended")
+    };
+    assert_eq!((*previous, cells[0].get()), (10, 20));
     let again = catch_unwind(AssertUnwindSafe(|| {
         poll_with(&mut set, &bells[0].1).is_ready()
     }));
     assert!(again.is_err(), "it does not write again");
-    assert_eq!(cells[0].get(), 10);
+    assert_eq!(cells[0].get(), 20);
 }
 
 #[test]

@@ -150,3 +150,65 @@ fn a_retry_for_a_draft_is_an_error() {
             }
         });
 }
+
+/// The claim of a blind write is no read. If it were one, the model would deadlock after the write of the other thread.
+#[test]
+fn a_retry_after_a_claim_for_a_write_is_an_error() {
+    Model::new("a transaction with an age retries after a blind write")
+        .rules("[X8]")
+        .preemptions(Some(3))
+        .outcomes(&["error 100"])
+        .check(|| {
+            let world = World::new();
+            let other = spawn(&world, |world| {
+                world.x.update(|x| x + 1);
+            });
+            let mut attempts = 0;
+            let ended = Transaction::builder().run(|tx| {
+                attempts += 1;
+                if attempts == 1 {
+                    tx.read(&world.x)?;
+                    world.x.update(|x| *x);
+                    // The attempt is lost here, at `x`.
+                    tx.read(&world.z)?;
+                }
+                tx.set(&world.x, 5)?;
+                tx.retry::<()>()
+            });
+            match ended {
+                Err(TxError::RetryWithoutReads) => world.note("error"),
+                ended => panic!("{ended:?}"),
+            }
+            world.outcome([other])
+        });
+}
+
+/// An alternative that has claimed a cell is undone. The commit of the other alternative releases the claim.
+#[test]
+fn a_commit_releases_a_claim_that_it_does_not_use() {
+    Model::new("a transaction with an age commits after an undone blind write")
+        .rules("[X1] [X8]")
+        .preemptions(Some(3))
+        .outcomes(&["110"])
+        .check(|| {
+            let world = World::new();
+            let other = spawn(&world, |world| {
+                world.x.update(|x| x + 1);
+            });
+            let mut attempts = 0;
+            atomically(|tx| {
+                attempts += 1;
+                if attempts == 1 {
+                    tx.read(&world.x)?;
+                    world.x.update(|x| *x);
+                    // The attempt is lost here, at `x`.
+                    tx.read(&world.z)?;
+                }
+                tx.or_else(
+                    |tx| tx.set(&world.x, 5).and_then(|()| tx.retry()),
+                    |tx| tx.set(&world.y, 1),
+                )
+            });
+            world.outcome([other])
+        });
+}

@@ -7,7 +7,7 @@ use core::task::{Context, Poll};
 
 use super::patience::{Lost, Patience};
 use super::wait::{OwnerOf, Place, enlist_with_owner_of};
-use super::{Conflict, Head, Version, VersionedCell};
+use super::{Conflict, Head, OwnedVersioned, Version, VersionedCell};
 use crate::wait::Notify;
 
 /// The state of a write between two polls.
@@ -100,6 +100,34 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         }
     }
 
+    /// As [`swap`](Self::swap), as a future that waits without blocking the thread while a transaction owns the cell. See
+    /// [`set_async`](Self::set_async).
+    ///
+    /// The future returns an [`OwnedVersioned`], where `swap` returns a snapshot that pins its thread: a task may keep the
+    /// previous value across an `.await`.
+    ///
+    /// # Panics
+    /// The future panics where [`set_async`](Self::set_async) does.
+    ///
+    /// # Cancel safety
+    /// A future that is dropped has written nothing unless it was ready, and drops the value.
+    ///
+    /// # Examples
+    /// ```
+    /// # pollster::block_on(async {
+    /// let cell = latchwork::VersionedCell::new("a");
+    /// let previous = cell.swap_async("b").await;
+    /// assert_eq!((*previous, cell.get()), ("a", "b"));
+    /// # })
+    /// ```
+    pub fn swap_async(&self, value: T) -> SwapFuture<'_, T> {
+        SwapFuture {
+            cell: self,
+            value: Some(value),
+            state: State::Tries,
+        }
+    }
+
     /// Replaces the value as [`compare_and_set`](Self::compare_and_set) does, without blocking the
     /// thread.
     ///
@@ -176,6 +204,17 @@ pub struct SetFuture<'c, T: Send + Sync + 'static> {
     state: State,
 }
 
+/// Replaces the value of a cell, and returns the previous one. Made by [`VersionedCell::swap_async`].
+///
+/// # Examples
+/// See [`VersionedCell::swap_async`].
+#[must_use = "futures do nothing unless polled"]
+pub struct SwapFuture<'c, T: Send + Sync + 'static> {
+    cell: &'c VersionedCell<T>,
+    value: Option<T>,
+    state: State,
+}
+
 /// Replaces the value of a cell if its version is the expected one. Created by
 /// [`VersionedCell::compare_and_set_async`].
 ///
@@ -203,6 +242,7 @@ pub struct UpdateFuture<'c, T: Send + Sync + 'static, F> {
 
 // Neither the value nor the closure is ever pinned.
 impl<T: Send + Sync + 'static> Unpin for SetFuture<'_, T> {}
+impl<T: Send + Sync + 'static> Unpin for SwapFuture<'_, T> {}
 impl<T: Send + Sync + 'static> Unpin for CompareAndSetFuture<'_, T> {}
 impl<T: Send + Sync + 'static, F> Unpin for UpdateFuture<'_, T, F> {}
 
@@ -213,6 +253,17 @@ impl<T: Send + Sync + 'static> Future for SetFuture<'_, T> {
         let SetFuture { cell, value, state } = self.get_mut();
         state.poll(context, cell.head(), |patience| {
             cell.set_once(patience, value)
+        })
+    }
+}
+
+impl<T: Send + Sync + 'static> Future for SwapFuture<'_, T> {
+    type Output = OwnedVersioned<T>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<OwnedVersioned<T>> {
+        let SwapFuture { cell, value, state } = self.get_mut();
+        state.poll(context, cell.head(), |patience| {
+            cell.swap_once(patience, value)
         })
     }
 }
@@ -247,6 +298,12 @@ impl<T: Send + Sync + 'static, F: FnMut(&T) -> T> Future for UpdateFuture<'_, T,
 impl<T: Send + Sync + 'static> fmt::Debug for SetFuture<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt_future("SetFuture", &self.state, f)
+    }
+}
+
+impl<T: Send + Sync + 'static> fmt::Debug for SwapFuture<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt_future("SwapFuture", &self.state, f)
     }
 }
 

@@ -29,7 +29,7 @@ use core::marker::PhantomData;
 use core::panic::{RefUnwindSafe, UnwindSafe};
 
 pub(crate) use current::{Current, NodeRef, Owned};
-pub use future::{CompareAndSetFuture, SetFuture, UpdateFuture};
+pub use future::{CompareAndSetFuture, SetFuture, SwapFuture, UpdateFuture};
 pub(crate) use head::{Head, Word};
 pub(crate) use node::{Header, Node};
 pub use owned::OwnedVersioned;
@@ -37,7 +37,7 @@ pub(crate) use owner::{Owner, Owners, Rank, Status};
 pub use policy::{Conflict, RetryPolicy, UpdateError};
 pub use read::{ReadPin, Versioned, VersionedRef, pin};
 pub use version::{ParseVersionError, Version};
-pub use wait::ChangedFuture;
+pub use wait::{ChangedFuture, ChangedValueFuture};
 pub(crate) use when::When;
 
 use crate::reclaim;

@@ -8,9 +8,9 @@ use crate::sync::planted;
 
 /// Counts the committed writes of one [`VersionedCell`](crate::VersionedCell).
 ///
-/// Each write adds one, and no number is used twice, so a version can serve as an entity tag. As
-/// text it is a decimal number, which [`FromStr`] parses. With the feature `serde` it is serialised
-/// as the number.
+/// Each write adds one, and no number is used twice. As text it is a decimal number, which
+/// [`FromStr`] parses; [`to_etag`](Self::to_etag) returns the entity tag of HTTP. With the feature
+/// `serde` it is serialised as the number.
 ///
 /// Versions of different cells are unrelated. Two cells that were written equally often have equal
 /// versions, whatever their values. Store the identity of the cell beside its version where they
@@ -50,9 +50,150 @@ impl Version {
         self.0
     }
 
+    /// Returns the version as a strong entity tag of HTTP (RFC 9110, section 8.8.3): the number in double quotes.
+    ///
+    /// This is the text of an `ETag` field. The tag identifies one value of one cell, so it belongs to one URL. Versions
+    /// start again with a new cell; continue with [`with_version`](crate::VersionedCell::with_version) after a restart.
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::cell::Version;
+    /// assert_eq!(Version::new(17).to_etag(), "\"17\"");
+    /// assert_eq!(Version::from_etag("\"17\""), Ok(Version::new(17)));
+    /// ```
+    #[must_use]
+    pub fn to_etag(self) -> String {
+        format!("\"{self}\"")
+    }
+
+    /// Parses one strong entity tag, exactly as [`to_etag`](Self::to_etag) writes it.
+    ///
+    /// A client sends the tag of the value that it has read, as `If-Match`, and the server passes the version to
+    /// [`compare_and_set`](crate::VersionedCell::compare_and_set). A field that holds a list or `*` is not one tag:
+    /// [`is_in_if_match`](Self::is_in_if_match) and [`is_in_if_none_match`](Self::is_in_if_none_match) evaluate it.
+    ///
+    /// # Errors
+    /// Returns a [`ParseVersionError`] for a weak tag (`W/"17"`), which cannot identify a value exactly; for a text
+    /// without double quotes around it; and for a number with a sign, a space, leading zeros or more than 64 bits. No two
+    /// texts name one version.
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::cell::Version;
+    /// assert!(Version::from_etag("W/\"17\"").is_err());
+    /// assert!(Version::from_etag("17").is_err());
+    /// assert!(Version::from_etag("\"017\"").is_err());
+    /// ```
+    pub fn from_etag(text: &str) -> Result<Self, ParseVersionError> {
+        if text.starts_with("W/") {
+            return Err(ParseVersionError(Problem::Weak));
+        }
+        let opaque = text
+            .strip_prefix('"')
+            .and_then(|text| text.strip_suffix('"'));
+        Self::from_opaque(opaque.ok_or(ParseVersionError(Problem::NotQuoted))?)
+    }
+
+    /// Returns whether an `If-Match` field permits a request for the value with this version.
+    ///
+    /// The field is `*`, which permits any version, or a list of tags. The comparison is the *strong* one (RFC 9110, section
+    /// 13.1.1): a weak tag never matches. Tags of other servers are valid and match no version. A malformed field does not
+    /// match, so the server responds 412 (Precondition Failed). Join several fields of one request by commas.
+    ///
+    /// The version must be the one that the write expects: pass it to
+    /// [`compare_and_set`](crate::VersionedCell::compare_and_set), and evaluate the field again after a conflict.
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::cell::Version;
+    /// let current = Version::new(17);
+    /// assert!(current.is_in_if_match("\"16\", \"17\""));
+    /// assert!(current.is_in_if_match("*"));
+    /// assert!(!current.is_in_if_match("W/\"17\""));
+    /// assert!(!current.is_in_if_match("\"16\", \"v17, final\""));
+    /// ```
+    #[must_use]
+    pub fn is_in_if_match(self, field: &str) -> bool {
+        self.is_in(field, Comparison::Strong)
+    }
+
+    /// Returns whether an `If-None-Match` field lists this version, so that a GET responds 304 (Not Modified).
+    ///
+    /// The field is `*`, which lists any version, or a list of tags. The comparison is the *weak* one (RFC 9110, section
+    /// 13.1.2): `W/"17"` lists version 17, because caches and proxies that compress a response weaken its tag. A malformed
+    /// field lists nothing, so a GET responds with the whole value. A write with `If-None-Match: *` must fail where a cell
+    /// exists. Join several fields of one request by commas.
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::cell::Version;
+    /// let current = Version::new(17);
+    /// assert!(current.is_in_if_none_match("\"16\", W/\"17\""));
+    /// assert!(current.is_in_if_none_match("*"));
+    /// assert!(!current.is_in_if_none_match("\"18\""));
+    /// ```
+    #[must_use]
+    pub fn is_in_if_none_match(self, field: &str) -> bool {
+        self.is_in(field, Comparison::Weak)
+    }
+
+    /// Whether a list of entity tags contains this version. A list that is malformed anywhere contains nothing.
+    fn is_in(self, field: &str, comparison: Comparison) -> bool {
+        const SPACES: [char; 2] = [' ', '\t'];
+        if field.trim_matches(SPACES) == "*" {
+            return true;
+        }
+        let mut is_found = false;
+        let mut rest = field;
+        loop {
+            // A recipient must accept empty elements (section 5.6.1.2).
+            rest = rest.trim_start_matches([' ', '\t', ',']);
+            if rest.is_empty() {
+                return is_found;
+            }
+            let (quoted, is_weak) = match rest.strip_prefix("W/") {
+                Some(quoted) => (quoted, true),
+                None => (rest, false),
+            };
+            // A comma inside the quotes belongs to the tag.
+            let tag = quoted.strip_prefix('"').and_then(|tag| tag.split_once('"'));
+            let Some((opaque, after)) = tag else {
+                return false;
+            };
+            rest = after.trim_start_matches(SPACES);
+            let is_separated = rest.is_empty() || rest.starts_with(',');
+            if !is_separated || !opaque.chars().all(is_etag_char) {
+                return false;
+            }
+            let is_comparable = !is_weak || comparison == Comparison::Weak;
+            is_found |= is_comparable && Self::from_opaque(opaque) == Ok(self);
+        }
+    }
+
+    /// Parses the text between the quotes of an entity tag. Two tags are compared character by character, so each version
+    /// has one text.
+    fn from_opaque(text: &str) -> Result<Self, ParseVersionError> {
+        if text.len() > 1 && text.starts_with('0') {
+            return Err(ParseVersionError(Problem::LeadingZeros));
+        }
+        text.parse()
+    }
+
     pub(crate) fn next(self) -> Self {
         Version(self.0.wrapping_add(1))
     }
+}
+
+/// How RFC 9110, section 8.8.3.2, compares two entity tags.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Comparison {
+    Strong,
+    Weak,
+}
+
+/// `etagc` of RFC 9110: visible characters but the double quote, and all that are not ASCII.
+fn is_etag_char(c: char) -> bool {
+    c.is_ascii_graphic() && c != '"' || !c.is_ascii()
 }
 
 impl fmt::Display for Version {
@@ -81,6 +222,9 @@ pub struct ParseVersionError(Problem);
 enum Problem {
     NotANumber,
     TooGreat,
+    NotQuoted,
+    Weak,
+    LeadingZeros,
 }
 
 impl fmt::Display for ParseVersionError {
@@ -88,6 +232,9 @@ impl fmt::Display for ParseVersionError {
         f.write_str(match self.0 {
             Problem::NotANumber => "invalid version: it must consist of decimal digits only",
             Problem::TooGreat => "version out of range: the greatest one is 18446744073709551615",
+            Problem::NotQuoted => "invalid entity tag: it must be a version in double quotes",
+            Problem::Weak => "a weak entity tag does not identify a version: use a strong one",
+            Problem::LeadingZeros => "invalid entity tag: a version has no leading zeros",
         })
     }
 }

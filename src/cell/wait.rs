@@ -8,7 +8,7 @@ use core::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::waiters::{self, Ticket};
-use super::{Current, Head, NodeRef, Owned, Owner, Version, VersionedCell, Word};
+use super::{Current, Head, NodeRef, Owned, OwnedVersioned, Owner, Version, VersionedCell, Word};
 use crate::reclaim::{self, inside};
 use crate::sync::{Parker, now, store_load_fence};
 use crate::wait::Notify;
@@ -77,6 +77,93 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         self.wait_until(seen, now().checked_add(timeout))
     }
 
+    /// Waits until the version differs from `seen`, and returns the value with its version.
+    ///
+    /// Value and version belong together. After [`wait_changed`](Self::wait_changed), a separate read may return the value
+    /// of a later write than the version. In terms of `tokio::sync::watch` this is `changed` and `borrow_and_update` in
+    /// one step, so the name is that of `wait_changed` with the additional result.
+    ///
+    /// The value is an [`OwnedVersioned`], which pins no thread. A watcher can therefore keep the last value while it
+    /// waits for the next one.
+    ///
+    /// # Blocking
+    /// Blocks as [`wait_changed`](Self::wait_changed) does. A task uses [`changed_value`](Self::changed_value).
+    ///
+    /// # Panics
+    /// Panics as [`wait_changed`](Self::wait_changed) does.
+    ///
+    /// # Examples
+    /// ```
+    /// let cell = latchwork::VersionedCell::new("old");
+    /// std::thread::scope(|s| {
+    ///     s.spawn(|| cell.set("new"));
+    ///     let mut config = cell.read_owned();
+    ///     while *config != "new" {
+    ///         config = cell.wait_changed_value(config.version());
+    ///     }
+    /// });
+    /// ```
+    #[doc(alias = "watch")]
+    #[doc(alias = "borrow_and_update")]
+    #[cfg_attr(debug_assertions, track_caller)]
+    #[must_use = "`wait_changed` waits without a count of the value's owners"]
+    pub fn wait_changed_value(&self, seen: Version) -> OwnedVersioned<T> {
+        self.wait_value_until(seen, None)
+            .unwrap_or_else(|| unreachable!("there is no deadline"))
+    }
+
+    /// As [`wait_changed_value`](Self::wait_changed_value), but returns `None` if the version is still `seen` after the
+    /// timeout.
+    ///
+    /// A timeout that overflows [`Instant`] waits indefinitely.
+    ///
+    /// # Blocking
+    /// Blocks for as long as the timeout.
+    ///
+    /// # Panics
+    /// Panics as [`wait_changed`](Self::wait_changed) does.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// let cell = latchwork::VersionedCell::new(0);
+    /// let seen = cell.version();
+    /// assert!(cell.wait_changed_value_for(seen, Duration::from_millis(1)).is_none());
+    /// cell.set(1);
+    /// let changed = cell.wait_changed_value_for(seen, Duration::from_millis(1));
+    /// assert_eq!(changed.map(|value| *value), Some(1));
+    /// ```
+    #[cfg_attr(debug_assertions, track_caller)]
+    #[must_use = "`wait_changed_for` waits without a count of the value's owners"]
+    pub fn wait_changed_value_for(
+        &self,
+        seen: Version,
+        timeout: Duration,
+    ) -> Option<OwnedVersioned<T>> {
+        self.wait_value_until(seen, now().checked_add(timeout))
+    }
+
+    #[cfg_attr(debug_assertions, track_caller)]
+    fn wait_value_until(
+        &self,
+        seen: Version,
+        deadline: Option<Instant>,
+    ) -> Option<OwnedVersioned<T>> {
+        self.check_direct();
+        loop {
+            if let Some(changed) = self.value_after(seen) {
+                return Some(changed);
+            }
+            self.wait_until(seen, deadline)?;
+        }
+    }
+
+    /// The current value, if its version is not `seen`.
+    fn value_after(&self, seen: Version) -> Option<OwnedVersioned<T>> {
+        let current = self.read_unchecked();
+        (current.version() != seen).then(|| current.to_owned())
+    }
+
     #[cfg_attr(debug_assertions, track_caller)]
     fn wait_until(&self, seen: Version, deadline: Option<Instant>) -> Option<Version> {
         self.check_direct();
@@ -131,6 +218,32 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
             seen,
             waiting: None,
         }
+    }
+
+    /// Returns a future that is ready once the version differs from `seen`, with the value and its version.
+    ///
+    /// This is [`wait_changed_value`](Self::wait_changed_value) for a task: `changed` and `borrow_and_update` of
+    /// `tokio::sync::watch` in one step. The value is an [`OwnedVersioned`], so the task may keep it across an `.await`,
+    /// and may keep the last value while it waits for the next one.
+    ///
+    /// # Cancel safety
+    /// A future that is dropped leaves nothing behind. A later future for the same version returns the value that this one
+    /// would have returned, or a later value.
+    ///
+    /// # Examples
+    /// ```
+    /// # pollster::block_on(async {
+    /// let cell = latchwork::VersionedCell::new("old");
+    /// let seen = cell.version();
+    /// let version = cell.set("new");
+    /// let changed = cell.changed_value(seen).await;
+    /// assert_eq!((*changed, changed.version()), ("new", version));
+    /// # })
+    /// ```
+    #[doc(alias = "watch")]
+    #[doc(alias = "borrow_and_update")]
+    pub fn changed_value(&self, seen: Version) -> ChangedValueFuture<'_, T> {
+        ChangedValueFuture(self.changed(seen))
     }
 }
 
@@ -303,6 +416,54 @@ impl<T: Send + Sync + 'static> fmt::Debug for ChangedFuture<'_, T> {
         f.debug_struct("ChangedFuture")
             .field("seen", &self.seen)
             .field("is_waiting", &self.waiting.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Waits for a write, and returns the value. Made by [`VersionedCell::changed_value`].
+///
+/// # Examples
+/// ```
+/// use latchwork::VersionedCell;
+///
+/// async fn follow(cell: &VersionedCell<u32>) {
+///     let mut value = cell.read_owned();
+///     while *value < 3 {
+///         value = cell.changed_value(value.version()).await;
+///     }
+/// }
+/// let cell = VersionedCell::new(0);
+/// std::thread::scope(|s| {
+///     s.spawn(|| (1..=3).for_each(|n| drop(cell.set(n))));
+///     pollster::block_on(follow(&cell));
+/// });
+/// ```
+#[must_use = "futures do nothing unless polled"]
+pub struct ChangedValueFuture<'c, T: Send + Sync + 'static>(ChangedFuture<'c, T>);
+
+impl<T: Send + Sync + 'static> Future for ChangedValueFuture<'_, T> {
+    type Output = OwnedVersioned<T>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<OwnedVersioned<T>> {
+        let changed = &mut self.0;
+        loop {
+            if let Some(value) = changed.cell.value_after(changed.seen) {
+                changed.waiting = None;
+                return Poll::Ready(value);
+            }
+            // A version may be named before it is written: then it can be written between the two looks.
+            if Pin::new(&mut *changed).poll(context).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+impl<T: Send + Sync + 'static> fmt::Debug for ChangedValueFuture<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChangedValueFuture")
+            .field("seen", &self.0.seen)
+            .field("is_waiting", &self.0.waiting.is_some())
             .finish_non_exhaustive()
     }
 }

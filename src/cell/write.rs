@@ -5,8 +5,8 @@ use core::ptr::NonNull;
 
 use super::patience::{Lost, Patience};
 use super::{
-    Conflict, Current, Header, Node, NodeRef, Owned, RetryPolicy, UpdateError, Version, Versioned,
-    VersionedCell, Word, waiters,
+    Conflict, Current, Header, Node, NodeRef, Owned, OwnedVersioned, RetryPolicy, UpdateError,
+    Version, Versioned, VersionedCell, Word, waiters,
 };
 use crate::reclaim::{self, CellPin, Local};
 use crate::sync::planted;
@@ -16,6 +16,7 @@ use crate::sync::planted;
 struct Written {
     version: Version,
     old: NonNull<Header>,
+    new: NonNull<Header>,
     is_waited: bool,
 }
 
@@ -153,6 +154,73 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         }
     }
 
+    /// Replaces the value by the result of `f`, and returns the new value with its version.
+    ///
+    /// The value is the one that this call has written, including when another thread has replaced it since. A
+    /// [`get`](Self::get) after [`update`](Self::update) may return the value of a later write. The snapshot pins this
+    /// thread.
+    ///
+    /// # Blocking
+    /// Blocks as [`update`](Self::update) does, without a deadline.
+    ///
+    /// # Panics
+    /// Panics if `f` panics; then the value is unchanged. Panics as [`set`](Self::set) does.
+    ///
+    /// # Examples
+    /// ```
+    /// let cell = latchwork::VersionedCell::new(1);
+    /// let new = cell.update_and_get(|n| n + 1);
+    /// assert_eq!((*new, new.version().get()), (2, 1));
+    /// ```
+    #[doc(alias = "updateAndGet")]
+    #[cfg_attr(debug_assertions, track_caller)]
+    #[must_use = "`update` does the same without pinning the new value"]
+    pub fn update_and_get(&self, mut f: impl FnMut(&T) -> T) -> Versioned<'_, T> {
+        self.check_direct();
+        match self.modify(|value| Some(f(value)), |written| written.new) {
+            Ok(new) => new,
+            Err(_) => unreachable!("there is a value for each attempt"),
+        }
+    }
+
+    /// Replaces the value by the result of `f`, and returns the previous value, unless `f` returns `None`.
+    ///
+    /// This is the `fetch_update` of the atomics of `std`. `f` runs again, after a pause, each time that another write
+    /// has replaced the value in between. `f` runs pinned. The snapshot that is returned pins this thread.
+    ///
+    /// [`update`](Self::update) always writes and returns the version of the new value,
+    /// [`update_and_get`](Self::update_and_get) returns the new value itself, and [`try_update`](Self::try_update) has a
+    /// limit of attempts and returns an error of the closure.
+    ///
+    /// # Blocking
+    /// Blocks as [`update`](Self::update) does, without a deadline.
+    ///
+    /// # Errors
+    /// Returns the current value if `f` returns `None` for it. Then the value is unchanged.
+    ///
+    /// # Panics
+    /// Panics if `f` panics; then the value is unchanged. Panics as [`set`](Self::set) does.
+    ///
+    /// # Examples
+    /// ```
+    /// let stock = latchwork::VersionedCell::new(1_u32);
+    /// let sold = stock.fetch_update(|n| n.checked_sub(1)).expect("one is left");
+    /// assert_eq!((*sold, sold.version().get()), (1, 0));
+    ///
+    /// let empty = stock.fetch_update(|n| n.checked_sub(1)).unwrap_err();
+    /// assert_eq!((*empty, empty.version().get()), (0, 1));
+    /// ```
+    #[doc(alias = "rcu")]
+    #[doc(alias = "getAndUpdate")]
+    #[cfg_attr(debug_assertions, track_caller)]
+    pub fn fetch_update(
+        &self,
+        f: impl FnMut(&T) -> Option<T>,
+    ) -> Result<Versioned<'_, T>, Versioned<'_, T>> {
+        self.check_direct();
+        self.modify(f, |written| written.old)
+    }
+
     /// Replaces the value by the result of `f`, within the limits of a policy.
     ///
     /// # Blocking
@@ -277,6 +345,65 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         })
     }
 
+    /// One attempt of a task to replace the value, which stays in `kept` if the attempt is lost. Returns the previous value.
+    pub(super) fn swap_once(
+        &self,
+        patience: &Patience,
+        kept: &mut Option<T>,
+    ) -> Result<OwnedVersioned<T>, Lost> {
+        let mut old = None;
+        self.attempt(|local, pin| {
+            let value = kept.take().expect("an attempt returns the value");
+            let published = self.publish(local, pin, patience, self.load(), None, value);
+            let written = published.map_err(|(value, lost)| {
+                *kept = Some(value);
+                lost
+            })?;
+            // SAFETY: it was in the cell under the pin, which is still alive [R1].
+            let node = unsafe { NodeRef::new(written.old) };
+            old = Some(OwnedVersioned::of(node));
+            Ok(written)
+        })?;
+        Ok(old.expect("the attempt has replaced a value"))
+    }
+
+    /// Replaces the value by the result of `f`, and returns a snapshot of the node that `select` names. `Err`: `f` has
+    /// returned `None` for this value.
+    #[inline]
+    fn modify(
+        &self,
+        mut f: impl FnMut(&T) -> Option<T>,
+        select: impl FnOnce(&Written) -> NonNull<Header>,
+    ) -> Result<Versioned<'_, T>, Versioned<'_, T>> {
+        let mut patience = Patience::new();
+        reclaim::with(|local| {
+            local.tidy();
+            loop {
+                let pin = local.pin();
+                let seen = self.load();
+                let node = self.at_pin(&pin, seen).settle();
+                // SAFETY: the cell's node, which has a value.
+                let Some(value) = f(unsafe { node.value() }) else {
+                    let current = node.as_ptr();
+                    return Err(Versioned::of(self, current, pin));
+                };
+                match self.publish(local, &pin, &patience, seen, Some(node), value) {
+                    Ok(written) => {
+                        // Old or new, the node was in the cell under this pin, and has a value [R1].
+                        let snapshot = Versioned::of(self, select(&written), pin);
+                        self.tell(&written);
+                        return Ok(snapshot);
+                    }
+                    Err((value, lost)) => {
+                        drop(pin);
+                        drop(value);
+                        patience.step_back(lost);
+                    }
+                }
+            }
+        })
+    }
+
     /// Installs `value` unconditionally.
     #[inline]
     fn replace<R>(&self, value: T, f: impl FnOnce(&Written, CellPin) -> R) -> R {
@@ -372,6 +499,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         Ok(Written {
             version: header.version(),
             old: base.as_ptr(),
+            new: node.cast(),
             is_waited: seen.is_waited(),
         })
     }

@@ -154,6 +154,8 @@ macro_rules! lifetime {
 mod tests {
     row!(invariant cell: "VersionedCell<X>");
     row!(invariant changed: "ChangedFuture<'static, X>");
+    row!(invariant changed_value: "ChangedValueFuture<'static, X>");
+    row!(invariant swap_future: "SwapFuture<'static, X>");
     row!(covariant snapshot: "Versioned<'static, X>");
     row!(covariant snapshot_ref: "VersionedRef<'static, X>");
     row!(covariant owned_snapshot: "OwnedVersioned<X>");

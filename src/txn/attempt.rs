@@ -225,7 +225,9 @@ impl<'t> Attempt<'t> {
     ) -> Result<(usize, NodeRef<'t>), Abort> {
         let head = cell.head();
         if self.ladder.owns(head) {
-            return self.claim(cell, found);
+            let (i, base) = self.claim(cell, found)?;
+            self.log.entries[i].seen = Some(base.as_ptr());
+            return Ok((i, base));
         }
         // The earlier reads happen before this load. A transaction that has not installed its node
         // here yet will not miss them [X3].
@@ -360,7 +362,8 @@ impl<'t> Attempt<'t> {
     }
 
     /// Owns a cell that the closure has just accessed, so that no other thread changes it before
-    /// the commit [X6].
+    /// the commit [X6]. Returns the node that the claim was installed over. This is no read: a
+    /// closure that only writes the cell relies on nothing in it.
     #[cold]
     fn claim<T: Send + Sync + 'static>(
         &mut self,
@@ -368,6 +371,13 @@ impl<'t> Attempt<'t> {
         found: Option<usize>,
     ) -> Result<(usize, NodeRef<'t>), Abort> {
         let head = cell.head();
+        if let Some((i, base)) = found.and_then(|i| Some((i, self.log.entries[i].claimed_upon()?)))
+        {
+            // It was claimed to be written, and is read only now.
+            let base = self.node(base);
+            self.stay_consistent(base)?;
+            return Ok((i, base));
+        }
         let owner = self.owner_or_new();
         let (put, base) = loop {
             let word = head.load();
@@ -394,9 +404,7 @@ impl<'t> Attempt<'t> {
             unsafe { self.local.release_now(node.cast(), Node::<T>::KIND) };
         };
         let i = found.unwrap_or_else(|| self.log.push(head, Node::<T>::KIND, None));
-        let entry = &mut self.log.entries[i];
-        entry.put = Some(put);
-        entry.seen = Some(base.as_ptr());
+        self.log.entries[i].put = Some(put);
         self.stay_consistent(base)?;
         Ok((i, base))
     }

@@ -113,12 +113,12 @@ impl<'t> Attempt<'t> {
     fn put_slow(&mut self, i: usize, when: When) -> Result<Put, Abort> {
         let head = self.head(i);
         let entry = &self.log.entries[i];
-        let (kind, seen, claim) = (entry.kind, entry.seen, entry.put);
+        let (kind, seen, claim, upon) = (entry.kind, entry.seen, entry.put, entry.put_upon());
         let mut node = entry.write.expect("it is written");
         loop {
             let word = head.load();
             let base = match claim {
-                Some(claim) if word.node() == claim => seen.expect("a claim has a previous node"),
+                Some(claim) if word.node() == claim => upon.expect("a claim has a previous node"),
                 // Another thread has aborted this attempt, and has written.
                 Some(_) => return Err(self.lose(Loss::Overtaken, Some(head))),
                 None => match self.node(word.node()).current() {
@@ -249,9 +249,11 @@ impl<'t> Attempt<'t> {
             entries, aftermath, ..
         } = &mut **self.log;
         for entry in &*entries {
-            let (Some(node), Some(base)) = (entry.put, entry.seen) else {
-                continue;
-            };
+            let Some(node) = entry.put else { continue };
+            // A claim of a cell that the closure has neither read nor, in the end, written has its
+            // base in the node.
+            let base = entry.seen.or_else(|| entry.claimed_upon());
+            let base = base.expect("an own node has a previous one");
             // SAFETY: installed by this thread, under the pin [R1].
             let header = unsafe { node.as_ref() };
             // SAFETY: its cell is borrowed for as long as the attempt lives.

@@ -20,7 +20,7 @@ pub(super) struct Entry {
     pub(super) head: NonNull<Head>,
     pub(super) kind: &'static Kind,
     /// The node on which the attempt relies: the one that it has read, or the previous node of its
-    /// own. `None` if the cell is only written.
+    /// own. `None` if the cell is only written, including when it is claimed for that.
     pub(super) seen: Option<NonNull<Header>>,
     /// The attempt's own node, with a value, that is not in the cell yet.
     pub(super) write: Option<NonNull<Header>>,
@@ -49,8 +49,22 @@ impl Entry {
     /// Returns the attempt's own node in the cell, if there is one, and the previous node.
     #[inline]
     pub(super) fn take_put(&mut self) -> Option<(NonNull<Header>, NonNull<Header>)> {
+        let base = self.put_upon();
         let put = self.put.take()?;
-        Some((put, self.seen.expect("an own node has a previous one")))
+        Some((put, base.expect("an own node has a previous one")))
+    }
+
+    /// The previous node of the attempt's own node in the cell, if there is one.
+    #[inline]
+    pub(super) fn put_upon(&self) -> Option<NonNull<Header>> {
+        self.put.and(self.seen).or_else(|| self.claimed_upon())
+    }
+
+    /// The previous node of a claim, of a cell that the closure has not read.
+    #[cold]
+    pub(super) fn claimed_upon(&self) -> Option<NonNull<Header>> {
+        // SAFETY: the attempt's own node, which it has installed under its pin [R1].
+        self.put.and_then(|put| unsafe { put.as_ref() }.prev())
     }
 }
 

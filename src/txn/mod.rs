@@ -391,7 +391,12 @@ impl<'t, 'env: 't> Tx<'t, 'env> {
     /// # Errors
     /// Always returns an [`Abort`]. The transaction ends with [`TxError::RetryWithoutReads`], and
     /// [`atomically`] panics, if no other thread could end the wait. In this case the closure has
-    /// read nothing, or only its own writes and cells inside of them.
+    /// read nothing, or only its own writes and cells inside of them. A cell that the closure only
+    /// writes is not in its read set.
+    ///
+    /// A transaction waits for a cell at the address where the closure has read it. A destructor
+    /// that moves a cell out of a buffered value, and keeps it, is not detected: the transaction
+    /// then sleeps until its deadline. A cell behind an [`Arc`](std::sync::Arc) keeps its address.
     ///
     /// # Examples
     /// See [`atomically`].

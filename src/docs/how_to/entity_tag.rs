@@ -12,15 +12,6 @@
 //! #[derive(Clone, Debug, Default, PartialEq)]
 //! struct Config { rate_limit: u32 }
 //!
-//! /// An entity tag is the version in double quotes.
-//! fn to_etag(version: Version) -> String {
-//!     format!("\"{version}\"")
-//! }
-//!
-//! fn from_etag(etag: &str) -> Option<Version> {
-//!     etag.strip_prefix('"')?.strip_suffix('"')?.parse().ok()
-//! }
-//!
 //! #[derive(Debug, PartialEq)]
 //! enum Response {
 //!     Ok { etag: String, body: Config },
@@ -33,19 +24,18 @@
 //! /// GET with an optional `If-None-Match`.
 //! fn get(config: &VersionedCell<Config>, if_none_match: Option<&str>) -> Response {
 //!     let seen = config.read(); // the value and its version, of one instant
-//!     let etag = to_etag(seen.version());
-//!     if if_none_match == Some(&etag) {
+//!     if if_none_match.is_some_and(|field| seen.version().is_in_if_none_match(field)) {
 //!         return Response::NotModified;
 //!     }
-//!     Response::Ok { etag, body: seen.clone() }
+//!     Response::Ok { etag: seen.version().to_etag(), body: seen.clone() }
 //! }
 //!
 //! /// PUT with `If-Match`: writes only if the configuration is still the one that the client read.
 //! fn put(config: &VersionedCell<Config>, if_match: &str, body: Config) -> Response {
-//!     let Some(expected) = from_etag(if_match) else { return Response::BadRequest };
+//!     let Ok(expected) = Version::from_etag(if_match) else { return Response::BadRequest };
 //!     match config.compare_and_set(expected, body) {
-//!         Ok(version) => Response::Updated { etag: to_etag(version) },
-//!         Err(conflict) => Response::PreconditionFailed { current: to_etag(conflict.current) },
+//!         Ok(version) => Response::Updated { etag: version.to_etag() },
+//!         Err(conflict) => Response::PreconditionFailed { current: conflict.current.to_etag() },
 //!     }
 //! }
 //!
@@ -53,6 +43,8 @@
 //! let Response::Ok { etag, body } = get(&config, None) else { panic!() };
 //! assert_eq!((etag.as_str(), &body), ("\"0\"", &Config { rate_limit: 10 }));
 //! assert_eq!(get(&config, Some(&etag)), Response::NotModified);
+//! // A cache may send several tags, and weak ones.
+//! assert_eq!(get(&config, Some("\"7\", W/\"0\"")), Response::NotModified);
 //!
 //! // Two administrators have read the same version. The second update is refused.
 //! let updated = put(&config, &etag, Config { rate_limit: 20 });
@@ -67,11 +59,40 @@
 //! *once* and use this value to its end: two reads may return two configurations. A request that
 //! needs the value across an `.await` uses [`read_owned`](crate::VersionedCell::read_owned).
 //!
+//! # Lists of tags, and `*`
+//! A client may send several tags in `If-Match`, or `*` for any version. Then the server compares
+//! the current version with the field, and writes on the condition that this version is still the
+//! current one. After a conflict it compares again:
+//!
+//! ```
+//! use latchwork::{VersionedCell, cell::Version};
+//!
+//! /// Writes `body` if the field permits the current version. Returns the version of the write.
+//! fn put(page: &VersionedCell<String>, if_match: &str, mut body: String) -> Option<Version> {
+//!     loop {
+//!         let current = page.version();
+//!         if !current.is_in_if_match(if_match) {
+//!             return None; // 412 Precondition Failed
+//!         }
+//!         match page.compare_and_set(current, body) {
+//!             Ok(version) => return Some(version),
+//!             Err(conflict) => body = conflict.value, // another request has written in between
+//!         }
+//!     }
+//! }
+//!
+//! let page = VersionedCell::new("old".to_owned());
+//! assert_eq!(put(&page, "\"7\", \"0\"", "new".to_owned()), Some(Version::new(1)));
+//! assert_eq!(put(&page, "\"0\"", "lost update".to_owned()), None);
+//! assert_eq!(put(&page, "*", "newest".to_owned()), Some(Version::new(2)));
+//! ```
+//!
 //! # React to changes
-//! [`changed`](crate::VersionedCell::changed) is ready when the version is another one than the
-//! given one; [`wait_changed`](crate::VersionedCell::wait_changed) is the form for threads. Writers
-//! pay for this only while a thread or task waits. A watcher that is slow skips versions, and
-//! always sees the newest one:
+//! [`changed_value`](crate::VersionedCell::changed_value) is ready when the version differs from the
+//! given one, and returns the value with its version;
+//! [`wait_changed_value`](crate::VersionedCell::wait_changed_value) is the form for threads. Writers
+//! pay for this only while a thread or task waits. A slow watcher skips versions, and always
+//! receives the newest one:
 //!
 //! ```
 //! use latchwork::VersionedCell;
@@ -79,15 +100,15 @@
 //! let limit = VersionedCell::new(10);
 //! std::thread::scope(|s| {
 //!     let watcher = s.spawn(|| {
-//!         let mut seen = limit.version();
-//!         while limit.get() != 30 {
-//!             seen = limit.wait_changed(seen); // reload whatever depends on it
+//!         let mut seen = limit.read_owned();
+//!         while *seen != 30 {
+//!             seen = limit.wait_changed_value(seen.version()); // reload whatever depends on it
 //!         }
-//!         seen
+//!         seen.version()
 //!     });
 //!     limit.set(20);
 //!     let last = limit.set(30);
-//!     assert!(watcher.join().unwrap() <= last);
+//!     assert_eq!(watcher.join().unwrap(), last);
 //! });
 //! ```
 //!
@@ -143,8 +164,11 @@
 //! # Traps
 //! - Versions of two cells are numbers of two counters. They may be equal, and this means nothing.
 //!   A tag that travels without its URL needs the name of the document beside the number.
-//! - A weak tag (`W/"17"`) cannot match `If-Match`. The parser above refuses it.
-//! - A tag of a client is input: [`Version`](crate::cell::Version) parses decimal digits only and
-//!   returns an error for anything else.
+//! - A weak tag (`W/"17"`) cannot match `If-Match`:
+//!   [`from_etag`](crate::cell::Version::from_etag) returns an error for it, and
+//!   [`is_in_if_match`](crate::cell::Version::is_in_if_match) returns `false`.
+//! - A tag of a client is input: `from_etag` parses decimal digits in double quotes and returns an
+//!   error for anything else. A server that also issues tags of another form responds 412 to such
+//!   an error, not 400.
 //!
 //! [`VersionedCell`]: crate::VersionedCell

@@ -97,11 +97,13 @@
 //! | `load_full()`, `Arc<T>` | [`read_owned()`](crate::VersionedCell::read_owned) |
 //! | `store(arc)` | [`set(value)`](crate::VersionedCell::set): returns the version |
 //! | `swap(arc)` | [`swap(value)`](crate::VersionedCell::swap): returns the previous value |
-//! | `rcu(f)` | [`update(f)`](crate::VersionedCell::update) |
+//! | `rcu(f)`, for the effect | [`update(f)`](crate::VersionedCell::update): returns the version |
+//! | `rcu(f)`, for the previous value | [`fetch_update(f)`](crate::VersionedCell::fetch_update) |
+//! | `rcu(f)`, then `load()` | [`update_and_get(f)`](crate::VersionedCell::update_and_get) |
 //! | `compare_and_swap(&old, new)` | [`compare_and_set`](crate::VersionedCell::compare_and_set) |
 //! | `Cache::load` | [`read_in(&pin)`](crate::VersionedCell::read_in) |
 //! | `into_inner()` | [`into_inner()`](crate::VersionedCell::into_inner) |
-//! | polling for a new pointer | [`changed(version)`](crate::VersionedCell::changed) |
+//! | polling for a new pointer | [`changed_value(version)`](crate::VersionedCell::changed_value) |
 //! | a struct that bundles several values | cells and [`atomically`](crate::atomically) |
 //!
 //! # What does not exist here

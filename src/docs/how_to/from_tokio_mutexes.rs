@@ -114,6 +114,7 @@
 //! | `RwLock::write().await` | [`lock_async(key)`](crate::LockTable::lock_async) |
 //! | `RwLockWriteGuard::downgrade` | [`downgrade`](crate::table::ExclusiveGuard::downgrade) |
 //! | `watch::Receiver::changed` | [`VersionedCell::changed`](crate::VersionedCell::changed) |
+//! | `changed`, then `borrow_and_update` | [`changed_value`](crate::VersionedCell::changed_value) |
 //! | `timeout(time, lock)` | the same |
 //!
 //! # Differences
