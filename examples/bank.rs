@@ -48,8 +48,8 @@ fn main() {
                 }
             }
         });
-        // In a circle, so that every account is paid from and into. The same amounts everywhere, and
-        // none as large as a fair share: somebody can always pay.
+        // In a circle, so that every account is paid from and into. The same amounts everywhere,
+        // and none as large as a fair share: somebody can always pay.
         let tellers: [_; FUNDS.len()] = std::array::from_fn(|teller| {
             let (from, to) = (&accounts[teller], &accounts[(teller + 1) % accounts.len()]);
             s.spawn(move || {

@@ -1,9 +1,10 @@
-//! A bounded queue made of cells, and a consumer that takes from whichever of two queues has something.
+//! A bounded queue made of cells, and a consumer that takes from whichever of two queues has
+//! something.
 //!
-//! What it teaches: transactions compose. `push` and `pop` wait by `retry` and know of nobody; `or_else`
-//! makes one step of two of them: it tries the first, then the second, and if both would have to wait,
-//! sleeps until either can go on. With locks and condition variables, two queues would need a third thing
-//! that knows both.
+//! What it teaches: transactions compose. `push` and `pop` wait by `retry` and know of nobody;
+//! `or_else` makes one step of two of them: it tries the first, then the second, and if both would
+//! have to wait, sleeps until either can go on. With locks and condition variables, two queues
+//! would need a third thing that knows both.
 //!
 //! Run it with `cargo run --release --example bounded_queue`.
 

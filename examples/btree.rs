@@ -1,10 +1,11 @@
 //! A B+tree by optimistic lock coupling, beside locks around a `BTreeMap` and a skip list.
 //!
-//! What it teaches: `OptimisticLatch` with `Coupled` and `Link` is enough for a concurrent search tree in safe code. The tree is in
-//! `structures/btree.rs`. Readers write nothing that others read, so they do not slow each other down, and hardly
-//! the writers.
+//! What it teaches: `OptimisticLatch` with `Coupled` and `Link` is enough for a concurrent search
+//! tree in safe code. The tree is in `structures/btree.rs`. Readers write nothing that others read,
+//! so they do not slow each other down, and hardly the writers.
 //!
-//! Run it with `cargo run --release --example btree`, and with the milliseconds of a round behind `--` if you like.
+//! Run it with `cargo run --release --example btree`, and with the milliseconds of a round behind
+//! `--` if you like.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, RwLock};

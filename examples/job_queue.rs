@@ -1,10 +1,10 @@
 //! A job queue that never runs two jobs of one customer at once, and that survives a worker which
 //! was taken for dead and was not.
 //!
-//! What it teaches: the lock keeps workers apart for as long as they agree on who holds it. A worker
-//! that was cut off, and had its customer taken away, still believes that it holds the lock, and may
-//! write late. `guard.token()` grows with each holder of a customer; a store that refuses a token
-//! lower than one it has seen refuses that write.
+//! What it teaches: the lock keeps workers apart for as long as they agree on who holds it. A
+//! worker that was cut off, and had its customer taken away, still believes that it holds the lock,
+//! and may write late. `guard.token()` grows with each holder of a customer; a store that refuses a
+//! token lower than one it has seen refuses that write.
 //!
 //! Run it with `cargo run --release --example job_queue`.
 

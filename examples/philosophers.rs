@@ -1,8 +1,8 @@
 //! Dining philosophers, without an order of the forks, a waiter, or a deadlock.
 //!
-//! What it teaches: both forks are taken in one transaction, or neither is. Nobody holds one fork while
-//! waiting for the other, which is all that a deadlock needs, and so there is no order to agree on.
-//! `retry` sleeps until one of the two forks changes.
+//! What it teaches: both forks are taken in one transaction, or neither is. Nobody holds one fork
+//! while waiting for the other, which is all that a deadlock needs, and so there is no order to
+//! agree on. `retry` sleeps until one of the two forks changes.
 //!
 //! Run it with `cargo run --release --example philosophers`.
 

@@ -1,9 +1,10 @@
 //! Single flight: many tasks ask for the same values at once, and each value is made only once.
 //!
-//! What it teaches: a `SingleFlight` in front of a cache. The first task to ask for a key leads: it computes
-//! the value and fills the cache. Tasks that ask meanwhile follow: they wait as tasks, not as threads, and
-//! receive a clone. Other keys do not wait, and nothing is stored for a key that is filled. The leader checks
-//! the cache once more, because another leader may have filled it after this task missed.
+//! What it teaches: a `SingleFlight` in front of a cache. The first task to ask for a key leads: it
+//! computes the value and fills the cache. Tasks that ask meanwhile follow: they wait as tasks, not
+//! as threads, and receive a clone. Other keys do not wait, and nothing is stored for a key that is
+//! filled. The leader checks the cache once more, because another leader may have filled it after
+//! this task missed.
 //!
 //! Run it with `cargo run --release --example single_flight`.
 
@@ -54,7 +55,8 @@ impl Cache {
     }
 
     async fn fill(&self, limit: u64) -> Result<u64, JoinError> {
-        // Without this second look, a task that missed before the flight of another ended would fill once more.
+        // Without this second look, a task that missed before the flight of another ended would
+        // fill once more.
         if let Some(count) = self.look_up(limit) {
             self.late_hits.fetch_add(1, Ordering::Relaxed);
             return Ok(count);

@@ -1,10 +1,12 @@
 //! A sorted list that is walked hand over hand, with latches and by versions.
 //!
-//! What it teaches: `Coupled` takes the next node's latch before it gives up the last one's, so nobody overtakes on the way; and what
-//! it costs to take a latch at each step, beside reading its version. The list is in `structures/list.rs`. A list is the wrong structure
-//! for many numbers, as the others show.
+//! What it teaches: `Coupled` takes the next node's latch before it gives up the last one's, so
+//! nobody overtakes on the way; and what it costs to take a latch at each step, beside reading its
+//! version. The list is in `structures/list.rs`. A list is the wrong structure for many numbers, as
+//! the others show.
 //!
-//! Run it with `cargo run --release --example sorted_list`, and with the milliseconds of a round behind `--` if you like.
+//! Run it with `cargo run --release --example sorted_list`, and with the milliseconds of a round
+//! behind `--` if you like.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, RwLock};

@@ -167,8 +167,8 @@ fn ten_thousand_tasks_take_turns_in_the_order_in_which_they_came() {
             run(tasks);
             let order = order.lock().expect("nobody panics");
             match fairness {
-                // A task that is polled while the key is free acquires it out of turn [M15], and bypasses the head
-                // at most 64 times [M7].
+                // A task that is polled while the key is free acquires it out of turn [M15], and
+                // bypasses the head at most 64 times [M7].
                 Fairness::Eventual => {
                     let all: BTreeSet<usize> = order.iter().copied().collect();
                     assert!(order.len() == TASKS && all.len() == TASKS, "{name}");

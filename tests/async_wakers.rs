@@ -1,4 +1,5 @@
-//! Wakers are other people's code: they may panic, lock and drop what they like, and no key is lost.
+//! Wakers are other people's code: they may panic, lock and drop what they like, and no key is
+//! lost.
 
 mod common;
 
@@ -393,7 +394,8 @@ fn a_waker_of_a_table_may_panic_at_any_use() {
     }
 }
 
-/// Whichever use of a waker panics: the waker of the last poll that was pending is the one that a write wakes.
+/// Whichever use of a waker panics: the waker of the last poll that was pending is the one that a
+/// write wakes.
 #[test]
 fn a_waker_of_a_cell_may_panic_at_any_use() {
     for n in 1.. {
@@ -418,8 +420,8 @@ fn a_waker_of_a_cell_may_panic_at_any_use() {
     }
 }
 
-/// As above for a transaction that waits to be retried. A poll that panics ends the future: the attempt that it ran is
-/// rolled back, and a new future takes its place.
+/// As above for a transaction that waits to be retried. A poll that panics ends the future: the
+/// attempt that it ran is rolled back, and a new future takes its place.
 #[test]
 fn a_waker_of_a_transaction_may_panic_at_any_use() {
     for n in 1.. {

@@ -55,7 +55,8 @@ assert_impl_all!(LockSet<'static, Rc<u8>, RandomState>: Send, Sync);
 assert_not_impl_any!(LockSet<'static, u64, SendOnly>: Send, Sync);
 assert_not_impl_any!(LockSet<'static, u64, Neither>: Send, Sync);
 
-// A session asks the hasher too. Its futures may move between the threads of an executor, and need not be pinned.
+// A session asks the hasher too. Its futures may move between the threads of an executor, and need
+// not be pinned.
 assert_impl_all!(Session<'static, Rc<u8>>: Send, Sync);
 assert_not_impl_any!(Session<'static, u64, SendOnly>: Send, Sync);
 assert_not_impl_any!(Session<'static, u64, Neither>: Send, Sync);
@@ -173,7 +174,8 @@ assert_impl_all!(latchwork::cell::CompareAndSetFuture<'static, String>: Send, Sy
 assert_impl_all!(latchwork::cell::UpdateFuture<'static, String, fn(&String) -> String>: Send, Sync, Unpin);
 assert_not_impl_any!(latchwork::cell::UpdateFuture<'static, String, Rc<u8>>: Send);
 
-// A latch gives `&T` to whoever reads or holds it, and its guards give no more: they go where that may go.
+// A latch gives `&T` to whoever reads or holds it, and its guards give no more: they go where that
+// may go.
 assert_impl_all!(OptimisticLatch<String>: Send, Sync, Unpin, Default, From<String>);
 assert_impl_all!(OptimisticLatch<SendOnly>: Send);
 assert_not_impl_any!(OptimisticLatch<SendOnly>: Sync);

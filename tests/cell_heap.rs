@@ -1,4 +1,5 @@
-//! What cells leave on the heap: about as much as their values need, also where those that stay lie between those that go.
+//! What cells leave on the heap: about as much as their values need, also where those that stay lie
+//! between those that go.
 //!
 //! Tests of one file share a heap, so that this has but one test.
 #![cfg(not(any(latchwork_loom, latchwork_shuttle)))]
@@ -27,7 +28,8 @@ fn more_than(before: usize) -> usize {
     HEAP.allocated().saturating_sub(before)
 }
 
-/// One thread makes values, another keeps one of each batch. A page for each of those would be 24 MiB.
+/// One thread makes values, another keeps one of each batch. A page for each of those would be 24
+/// MiB.
 fn one_of_each_batch_stays() {
     const STAY: usize = 6_000;
     let before = HEAP.allocated();
@@ -49,8 +51,8 @@ fn one_of_each_batch_stays() {
     assert!(used < STAY * 72 + SLACK, "{used} bytes for {STAY} cells");
 }
 
-/// Values that replace others under a pin, a few of them for long: what the burst took is there for the next one. A page for each
-/// that stays would be 12 MiB.
+/// Values that replace others under a pin, a few of them for long: what the burst took is there for
+/// the next one. A page for each that stays would be 12 MiB.
 fn bursts_use_the_memory_of_those_before() {
     let cells: Vec<_> = (0..20_000_u64).map(VersionedCell::new).collect();
     let mut rng = Rng::new(1);
@@ -78,7 +80,8 @@ fn bursts_use_the_memory_of_those_before() {
     assert!(more < SLACK, "30 bursts took {more} bytes more than three");
 }
 
-/// Threads that have each run a transaction, and end. A block of owners, which each has had, is some 200 bytes.
+/// Threads that have each run a transaction, and end. A block of owners, which each has had, is
+/// some 200 bytes.
 fn threads_leave_nothing_of_their_transactions() {
     const THREADS: usize = 4_000;
     let cells = [0, 0].map(VersionedCell::new);

@@ -1,4 +1,5 @@
-//! Values that are larger than the stack of the thread that drops them: every value is dropped where it lies.
+//! Values that are larger than the stack of the thread that drops them: every value is dropped
+//! where it lies.
 #![cfg(not(any(latchwork_loom, latchwork_shuttle)))]
 
 mod common;
@@ -47,8 +48,8 @@ impl Places {
         self.lock().insert(value.number, (place, None));
     }
 
-    /// Flushes until all values are dropped, and fails unless each of so many was dropped at the place at which it was seen.
-    /// Pins of other tests may hold values back for a while.
+    /// Flushes until all values are dropped, and fails unless each of so many was dropped at the
+    /// place at which it was seen. Pins of other tests may hold values back for a while.
     fn were_kept(&self, values: u32) {
         let is_dropped = |(_, dropped): &(usize, Option<usize>)| dropped.is_some();
         while !self.lock().values().all(is_dropped) {
@@ -256,7 +257,8 @@ fn the_last_owner_of_a_large_value_has_a_small_stack() {
     });
 }
 
-/// A transaction that has lost often claims what it reads: a claim has the layout of a value, and none on the stack.
+/// A transaction that has lost often claims what it reads: a claim has the layout of a value, and
+/// none on the stack.
 #[test]
 fn a_transaction_with_a_small_stack_owns_large_cells() {
     let _dog = watchdog("a_transaction_with_a_small_stack_owns_large_cells");

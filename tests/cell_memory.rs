@@ -126,8 +126,8 @@ fn values_of_threads_that_have_ended_are_dropped_once() {
     count.drops_all_but(1);
 }
 
-/// Far more threads end behind one pin than one step of reclamation takes up. Once the pin is gone, one call
-/// drops what they left, as it says.
+/// Far more threads end behind one pin than one step of reclamation takes up. Once the pin is gone,
+/// one call drops what they left, as it says.
 #[test]
 fn one_flush_drops_what_many_threads_left() {
     let _turn = turn();
@@ -238,8 +238,8 @@ fn thread_local_destructors_use_cells() {
     count.drops_all_but(1);
 }
 
-/// A chain of cells, each the value of another: its destructors write and drop cells. As deep as a stack
-/// would not bear if each released the next.
+/// A chain of cells, each the value of another: its destructors write and drop cells. As deep as a
+/// stack would not bear if each released the next.
 #[test]
 fn destructors_write_cells() {
     struct Writes(Arc<VersionedCell<Vec<Writes>>>, #[allow(dead_code)] Counted);
@@ -292,7 +292,8 @@ fn a_destructor_that_panics_loses_nobody_elses_value() {
         panics += 1;
     }
     count.drops_all_but(1);
-    // A value whose write was taken along by another's panic is dropped while that unwinds, and so without its own.
+    // A value whose write was taken along by another's panic is dropped while that unwinds, and so
+    // without its own.
     assert!(
         panics <= 200,
         "more panics than destructors that do: {panics}"
@@ -348,7 +349,8 @@ fn a_stalled_reader_shows() {
     assert_eq!(latchwork::stats().oldest_pin, None);
 }
 
-/// More writers than cores: those that do not run have pins, behind which the others' garbage grows.
+/// More writers than cores: those that do not run have pins, behind which the others' garbage
+/// grows.
 #[test]
 fn garbage_stays_bounded_with_more_threads_than_cores() {
     let _turn = turn();

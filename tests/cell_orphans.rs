@@ -13,8 +13,8 @@ use latchwork::VersionedCell;
 #[global_allocator]
 static HEAP: Cap<System> = Cap::new(System, usize::MAX);
 
-/// Has a thread replace so many values while they are pinned, and end; then drops them all, in this thread, which stays, or in one
-/// of its own, which takes along what it keeps.
+/// Has a thread replace so many values while they are pinned, and end; then drops them all, in this
+/// thread, which stays, or in one of its own, which takes along what it keeps.
 fn burst(values: usize, stays: bool) {
     let cell = VersionedCell::new(0);
     let pin = latchwork::pin();

@@ -1,4 +1,5 @@
-//! A direct access to a cell inside the closure of a transaction that has it in its log: debug builds panic at once.
+//! A direct access to a cell inside the closure of a transaction that has it in its log: debug
+//! builds panic at once.
 #![cfg(all(debug_assertions, not(any(latchwork_loom, latchwork_shuttle))))]
 
 mod common;
@@ -138,7 +139,8 @@ fn an_access_that_bypasses_no_transaction_is_allowed() {
     assert_eq!(logged.get(), 1);
 }
 
-/// Destructors of values run between the lines of a closure, and after it. They are none of its code.
+/// Destructors of values run between the lines of a closure, and after it. They are none of its
+/// code.
 #[test]
 fn a_destructor_accesses_a_cell_in_the_log() {
     let _dog = watchdog("a_destructor_accesses_a_cell_in_the_log");

@@ -134,7 +134,8 @@ fn the_oldest_waiter_is_passed_over_a_bounded_number_of_times() {
                 loop {
                     drop(guard);
                     guard = table.lock(&1);
-                    // Written by the waiter while it held the lock, so it is seen by its next holder.
+                    // Written by the waiter while it held the lock, so it is seen by its next
+                    // holder.
                     if done.load(Ordering::Relaxed) {
                         break;
                     }

@@ -1,6 +1,7 @@
 //! The child of a process with threads: what `docs::fork` says works, on Linux with glibc.
 //!
-//! One test, because no thread but those that it starts may be inside a call of the crate at a fork.
+//! One test, because no thread but those that it starts may be inside a call of the crate at a
+//! fork.
 #![cfg(all(target_os = "linux", target_env = "gnu"))]
 #![allow(
     unsafe_code,

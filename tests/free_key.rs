@@ -1,5 +1,5 @@
-//! A waiter is not refused a free key: neither a task that is polled nor a thread whose deadline passes, also behind a
-//! waiter that was woken and never checks.
+//! A waiter is not refused a free key: neither a task that is polled nor a thread whose deadline
+//! passes, also behind a waiter that was woken and never checks.
 
 mod common;
 
@@ -112,7 +112,8 @@ fn a_thread_is_not_refused_a_free_key_at_its_deadline() {
     ];
     for (i, asks) in forms.into_iter().enumerate() {
         let (table, fresh) = shared_table(Fairness::Eventual);
-        // A machine that is busy may let the deadline pass before the key is free: then the round shows nothing.
+        // A machine that is busy may let the deadline pass before the key is free: then the round
+        // shows nothing.
         while !is_locked_at_the_deadline(&table, asks, i) {}
         assert_usable(&table, fresh);
     }
@@ -136,7 +137,8 @@ fn is_locked_at_the_deadline(table: &std::sync::Arc<Table>, asks: Asks, i: usize
     })
 }
 
-/// The releases of those that acquire the key out of turn count, so that the head is handed the key in the end.
+/// The releases of those that acquire the key out of turn count, so that the head is handed the key
+/// in the end.
 #[test]
 fn a_head_that_never_checks_is_overtaken_a_bounded_number_of_times() {
     for head in [Mode::Exclusive, Mode::Shared] {

@@ -1,8 +1,8 @@
-//! Real threads on a few keys, cells and latches, each call between two stamps: for each key, cell and latch there must be
-//! an order in which its calls can have taken effect.
+//! Real threads on a few keys, cells and latches, each call between two stamps: for each key, cell
+//! and latch there must be an order in which its calls can have taken effect.
 //!
-//! Threads of two cores seldom meet where it matters: `RUSTFLAGS="--cfg latchwork_noise"` yields before one atomic
-//! access in eight. `ci/histories.sh TIMES` does that as often as wanted.
+//! Threads of two cores seldom meet where it matters: `RUSTFLAGS="--cfg latchwork_noise"` yields
+//! before one atomic access in eight. `ci/histories.sh TIMES` does that as often as wanted.
 
 mod common;
 

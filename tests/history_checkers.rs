@@ -1,5 +1,5 @@
-//! The checker of keys and cells itself: what is wrong it rejects, what is right it accepts, and a search of somebody
-//! else's says the same. That of transactions is tested in `txn_histories.rs`.
+//! The checker of keys and cells itself: what is wrong it rejects, what is right it accepts, and a
+//! search of somebody else's says the same. That of transactions is tested in `txn_histories.rs`.
 
 mod common;
 
@@ -41,7 +41,8 @@ fn at(version: u64, value: u64) -> Register {
 #[test]
 fn cells_that_did_what_cells_may() {
     let history = calls(&[
-        // Three writes at once, whose order is that of their versions, and reads that agree with it.
+        // Three writes at once, whose order is that of their versions, and reads that agree with
+        // it.
         (0, 0, 90, CellOp::Set(at(3, 30))),
         (1, 0, 90, CellOp::Update(10, at(2, 20))),
         (2, 0, 90, CellOp::CompareAndSet(0, 10, Ok(1))),
@@ -256,7 +257,8 @@ fn by_another<S: Object + Default + PartialEq + Debug>(start: S, calls: &[Call<S
     events.sort_unstable();
     let actions = events.into_iter().map(|(_, has_ended, i)| {
         let op = calls[i].op.clone();
-        // A thread whose next call begins as the last ends would have two at once: each call is a process.
+        // A thread whose next call begins as the last ends would have two at once: each call is a
+        // process.
         let action = if has_ended {
             Action::Response(op)
         } else {
@@ -267,8 +269,8 @@ fn by_another<S: Object + Default + PartialEq + Debug>(start: S, calls: &[Call<S
     WGLChecker::<Spec<S>>::is_linearizable(History::from_actions(actions.collect()))
 }
 
-/// A history that came about in some order, with calls as long as chance will; then, half of the time, one
-/// call is made another.
+/// A history that came about in some order, with calls as long as chance will; then, half of the
+/// time, one call is made another.
 fn some_history<S: Object + Default>(
     rng: &mut Rng,
     mut op: impl FnMut(&mut Rng, usize, &S) -> S::Op,

@@ -79,7 +79,8 @@ fn who_holds_it_keeps_out_whom_he_must() {
 
 #[test]
 fn an_optimistic_read_shares_the_latch_when_it_must() {
-    // The closure itself writes, by another latch's way in: each attempt fails but the one under the latch.
+    // The closure itself writes, by another latch's way in: each attempt fails but the one under
+    // the latch.
     let latch = OptimisticLatch::new(Pair::default());
     let calls = AtomicU64::new(0);
     let seen = latch
@@ -253,7 +254,8 @@ fn more_readers_than_are_counted_wait() {
     assert!(latch.try_exclusive().is_some());
 }
 
-/// A latch that is wanted again by the thread that holds it is refused where that is asked, and waited for otherwise.
+/// A latch that is wanted again by the thread that holds it is refused where that is asked, and
+/// waited for otherwise.
 #[test]
 fn a_thread_that_holds_it_is_refused_like_any_other() {
     let latch = OptimisticLatch::new(Pair::default());

@@ -1,4 +1,5 @@
-//! Links between latches: what is taken out of them stays for those who see it, and is dropped once.
+//! Links between latches: what is taken out of them stays for those who see it, and is dropped
+//! once.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Barrier};

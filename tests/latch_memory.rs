@@ -1,4 +1,5 @@
-//! What becomes of nodes when destructors of others panic where one is made or dropped, and of nodes that have no size.
+//! What becomes of nodes when destructors of others panic where one is made or dropped, and of
+//! nodes that have no size.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;

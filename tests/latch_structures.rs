@@ -1,4 +1,5 @@
-//! The structures of the examples against `BTreeMap` and `BTreeSet`: programs of one thread, and threads.
+//! The structures of the examples against `BTreeMap` and `BTreeSet`: programs of one thread, and
+//! threads.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -104,7 +105,8 @@ fn a_tree_grows_and_shrinks_by_levels() {
     assert_eq!(tree.range(from..=to), []);
 }
 
-/// Each thread has keys of its own among everybody's, and knows what is in them; readers find only what somebody has written.
+/// Each thread has keys of its own among everybody's, and knows what is in them; readers find only
+/// what somebody has written.
 #[test]
 fn threads_find_what_they_have_written_in_a_tree() {
     const STEPS: u64 = if cfg!(debug_assertions) {
@@ -174,7 +176,8 @@ fn threads_find_what_they_have_written_in_a_tree() {
     );
 }
 
-/// One key after the other is put in and taken out at the other end, so that leaves come and go under readers.
+/// One key after the other is put in and taken out at the other end, so that leaves come and go
+/// under readers.
 #[test]
 fn a_queue_in_a_tree() {
     const STEPS: u64 = if cfg!(debug_assertions) {
@@ -272,8 +275,8 @@ impl Drop for Reads {
     }
 }
 
-/// Drops values that read `structure`, at moments of its own choosing, as it is filled and emptied: where a node is made or dropped, what is
-/// due of others goes too.
+/// Drops values that read `structure`, at moments of its own choosing, as it is filled and emptied:
+/// where a node is made or dropped, what is due of others goes too.
 fn destructors_come_by<T: Send + Sync + 'static>(
     structure: T,
     keys: u64,

@@ -1,5 +1,5 @@
-//! Several keys at once: `lock_all`, its try and timed forms, and the [`LockSet`](latchwork::table::LockSet)
-//! they return.
+//! Several keys at once: `lock_all`, its try and timed forms, and the
+//! [`LockSet`](latchwork::table::LockSet) they return.
 
 mod common;
 
@@ -122,8 +122,8 @@ fn lock_all_waits_for_every_key() {
                     assert_eq!(table.locked_count(), 3);
                 });
                 for guard in guards {
-                    // It waits for the keys one at a time, in an order of its own; whichever it waits
-                    // for is among those that are left.
+                    // It waits for the keys one at a time, in an order of its own; whichever it
+                    // waits for is among those that are left.
                     until_waits(table, waits + 1);
                     assert!(!waiter.is_finished());
                     drop(guard);

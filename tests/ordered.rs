@@ -173,7 +173,8 @@ fn a_thread_has_one_root_key_at_a_time() {
     );
 }
 
-/// A key that is kept by a thread-local is given back while the thread ends, when other destructors may want it.
+/// A key that is kept by a thread-local is given back while the thread ends, when other destructors
+/// may want it.
 #[test]
 fn a_root_key_outlives_the_destructors_of_its_thread() {
     use std::cell::RefCell;
@@ -191,7 +192,8 @@ fn a_root_key_outlives_the_destructors_of_its_thread() {
     }
     let (said, heard) = std::sync::mpsc::channel();
     thread::spawn(move || {
-        // Destructors run in the order of first use here, and may in any: a key is there in at most one place.
+        // Destructors run in the order of first use here, and may in any: a key is there in at most
+        // one place.
         KEPT.with(|kept| *kept.borrow_mut() = Some(root()));
         KEPT.with(|kept| *kept.borrow_mut() = None);
         LATE.with(|late| *late.borrow_mut() = Some(Late(said)));

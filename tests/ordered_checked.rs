@@ -1,4 +1,5 @@
-//! Locks that learn their order. Each test has locks of its own; what is learned is one graph for the program.
+//! Locks that learn their order. Each test has locks of its own; what is learned is one graph for
+//! the program.
 #![cfg(any(debug_assertions, feature = "order-checks"))]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

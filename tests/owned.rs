@@ -1,5 +1,5 @@
-//! Guards, sets and futures that own a share of their table keep it for as long as they need it, and
-//! no longer.
+//! Guards, sets and futures that own a share of their table keep it for as long as they need it,
+//! and no longer.
 
 mod common;
 
@@ -258,7 +258,8 @@ fn futures_that_wait_for_each_other_are_all_that_is_left() {
 
 #[test]
 fn a_forgotten_guard_keeps_its_key_and_its_share_and_nothing_worse() {
-    /// The table is there for ever, and here is who knows: to a sanitizer, only what nobody knows of has leaked.
+    /// The table is there for ever, and here is who knows: to a sanitizer, only what nobody knows
+    /// of has leaked.
     static FORGOTTEN: OnceLock<Weak<Table>> = OnceLock::new();
     let mut watched = Watched::new();
     let table = watched.table();

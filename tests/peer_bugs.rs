@@ -39,8 +39,8 @@ impl Inside {
     }
 }
 
-// A waiter that gives up after the holder has left is the last to know of the entry: lockable, keyed-lock and
-// key-mutex keep it for ever.
+// A waiter that gives up after the holder has left is the last to know of the entry: lockable,
+// keyed-lock and key-mutex keep it for ever.
 #[test]
 fn a_waiter_that_gave_up_leaves_no_entry() {
     let _dog = watchdog("a_waiter_that_gave_up_leaves_no_entry");
@@ -105,13 +105,14 @@ fn callers_that_timed_out_leave_no_entry() {
     }
 }
 
-// key-lock (and TiKV's latches once): a clean-up takes away the entry that a thread has found and is about to lock;
-// the next comer makes another, and both hold the key.
+// key-lock (and TiKV's latches once): a clean-up takes away the entry that a thread has found and
+// is about to lock; the next comer makes another, and both hold the key.
 #[test]
 fn clean_up_spares_an_entry_that_somebody_has_found() {
     let _dog = watchdog("clean_up_spares_an_entry_that_somebody_has_found");
     for fairness in POLICIES {
-        // Alone in a slot, so that monitors come and go; and in one slot with others, so that children do too.
+        // Alone in a slot, so that monitors come and go; and in one slot with others, so that
+        // children do too.
         for place in [Place::Identity, Place::Above(20)] {
             let (table, fresh) = with(fairness, place);
             let inside: [Inside; 2] = Default::default();
@@ -143,8 +144,8 @@ fn clean_up_spares_an_entry_that_somebody_has_found() {
     }
 }
 
-// keyed-lock: who leaves looks at the reference count before giving up the reference; of two that leave together
-// each takes the other for one that stays.
+// keyed-lock: who leaves looks at the reference count before giving up the reference; of two that
+// leave together each takes the other for one that stays.
 #[test]
 fn two_that_leave_together_leave_no_entry() {
     let _dog = watchdog("two_that_leave_together_leave_no_entry");
@@ -155,7 +156,8 @@ fn two_that_leave_together_leave_no_entry() {
             scope.spawn(move || {
                 for round in 0..250_000_u64 {
                     let key = round % 64;
-                    // Both modes: two readers leave one word, a writer and its waiter leave a monitor.
+                    // Both modes: two readers leave one word, a writer and its waiter leave a
+                    // monitor.
                     if round % 128 < 64 {
                         drop(table.lock(&key));
                     } else {
@@ -168,7 +170,8 @@ fn two_that_leave_together_leave_no_entry() {
     assert_as_new(&table, fresh);
 }
 
-// .NET's ReaderWriterLockSlim and AsyncEx: readers queue behind a writer, the writer gives up, and nobody tells them.
+// .NET's ReaderWriterLockSlim and AsyncEx: readers queue behind a writer, the writer gives up, and
+// nobody tells them.
 #[test]
 fn readers_behind_a_writer_that_gave_up_are_let_in() {
     let _dog = watchdog("readers_behind_a_writer_that_gave_up_are_let_in");
@@ -241,7 +244,8 @@ fn an_upgrade_ends_while_new_readers_keep_coming() {
                         upgraded += 1;
                         drop(guard.downgrade());
                     }
-                    // It comes back at once, with the guard, and whoever insists gets in as a writer.
+                    // It comes back at once, with the guard, and whoever insists gets in as a
+                    // writer.
                     Err(guard) => {
                         drop(guard);
                         let guard = table.lock(&1);

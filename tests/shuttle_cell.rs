@@ -1,12 +1,13 @@
-//! Cells under schedules that shuttle chooses: writers, readers, owned snapshots and waiters at once, and
-//! what becomes of the values. What orderings are for is shown elsewhere.
+//! Cells under schedules that shuttle chooses: writers, readers, owned snapshots and waiters at
+//! once, and what becomes of the values. What orderings are for is shown elsewhere.
 //!
 //! ```text
 //! ci/schedules.sh 100000 TEST        so many schedules of a test
 //! ci/schedules.sh --replay TEST 7    one of them again
 //! ```
-//! In such a build a thread looks after each write whether older values may be dropped, and all who wait share
-//! one queue. There is no clock: a timed wait queues, and gives up as soon as it would sleep.
+//! In such a build a thread looks after each write whether older values may be dropped, and all who
+//! wait share one queue. There is no clock: a timed wait queues, and gives up as soon as it would
+//! sleep.
 #![cfg(latchwork_shuttle)]
 
 mod common;
@@ -224,7 +225,8 @@ impl World {
     }
 }
 
-/// One execution: `tasks` tasks of `steps` steps each. Returns the writes and those that came too late.
+/// One execution: `tasks` tasks of `steps` steps each. Returns the writes and those that came too
+/// late.
 fn execute(cells: usize, tasks: usize, steps: usize, work: Work) -> (u64, u64) {
     let world = World::new(cells);
     let count = world.count.clone();

@@ -1,5 +1,6 @@
-//! Histories of tasks under schedules that shuttle chooses, checked as those of real threads are: keys, sessions,
-//! latches, cells, transactions and snapshots. A stamp is exact here: what overlaps did so.
+//! Histories of tasks under schedules that shuttle chooses, checked as those of real threads are:
+//! keys, sessions, latches, cells, transactions and snapshots. A stamp is exact here: what overlaps
+//! did so.
 //!
 //! ```text
 //! ci/schedules.sh 100000 TEST        so many schedules of a test
@@ -137,7 +138,8 @@ fn on_txns(seed: u64, mix: Mix) -> u64 {
     txns::judge(records).lost as u64
 }
 
-/// Tasks that wait by `retry` for what others commit or write. Nobody sleeps for ever: shuttle says so.
+/// Tasks that wait by `retry` for what others commit or write. Nobody sleeps for ever: shuttle says
+/// so.
 fn on_retries(seed: u64) -> u64 {
     const EACH: u64 = 2;
     let tasks = 3 + seed as usize % 2;

@@ -1,11 +1,13 @@
-//! Sessions under schedules that shuttle chooses: more threads than a model checker can exhaust, in all policies and both
-//! modes, with upgrades, futures that are dropped and savepoints. Logic only; orderings are for loom.
+//! Sessions under schedules that shuttle chooses: more threads than a model checker can exhaust, in
+//! all policies and both modes, with upgrades, futures that are dropped and savepoints. Logic only;
+//! orderings are for loom.
 //!
 //! ```text
 //! RUSTFLAGS="--cfg latchwork_shuttle" cargo test --release --target-dir target/shuttle --test shuttle_session
 //! ```
-//! There is no clock: a session that has to wait publishes and looks at once, and one with a time limit gives up
-//! as soon as it would sleep. A circle that nobody finds is a deadlock of the schedule, which shuttle reports.
+//! There is no clock: a session that has to wait publishes and looks at once, and one with a time
+//! limit gives up as soon as it would sleep. A circle that nobody finds is a deadlock of the
+//! schedule, which shuttle reports.
 #![cfg(latchwork_shuttle)]
 
 mod common;

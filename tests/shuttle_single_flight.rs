@@ -1,4 +1,5 @@
-//! Single flights under schedules that shuttle chooses: leaders that fail, panic or are dropped, and keys of one hash.
+//! Single flights under schedules that shuttle chooses: leaders that fail, panic or are dropped,
+//! and keys of one hash.
 #![cfg(latchwork_shuttle)]
 
 mod common;
@@ -17,7 +18,8 @@ use shuttle::{future, thread};
 /// Schedules of a test, unless a campaign wants more.
 const SCHEDULES: u64 = 6_000;
 
-/// std's atomics, not shuttle's: the oracle adds no scheduling points but the one where a leader lingers.
+/// std's atomics, not shuttle's: the oracle adds no scheduling points but the one where a leader
+/// lingers.
 #[derive(Default)]
 struct World {
     flights: SingleFlight<u64, u64, Collide>,

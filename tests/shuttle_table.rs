@@ -5,9 +5,9 @@
 //! ci/schedules.sh 100000 TEST        so many schedules of a test
 //! ci/schedules.sh --replay TEST 7    one of them again
 //! ```
-//! In such a build the table has one root slot, children of two, three readers inline and one bypass,
-//! so that four tasks and three keys reach every branch. There is no clock: a timed lock that has
-//! to wait queues, and gives up as soon as it would sleep.
+//! In such a build the table has one root slot, children of two, three readers inline and one
+//! bypass, so that four tasks and three keys reach every branch. There is no clock: a timed lock
+//! that has to wait queues, and gives up as soon as it would sleep.
 #![cfg(latchwork_shuttle)]
 
 mod common;

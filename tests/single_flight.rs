@@ -19,7 +19,8 @@ use latchwork::table::SingleFlight;
 type Flights = SingleFlight<u64, u64>;
 type Asking<'f, R> = Pin<Box<dyn Future<Output = R> + 'f>>;
 
-/// Asks for `key` with a future that is pending once, and then computes `value`. The count is that of the computations.
+/// Asks for `key` with a future that is pending once, and then computes `value`. The count is that
+/// of the computations.
 fn ask<'f>(flights: &'f Flights, key: u64, value: u64, runs: &'f Cell<u32>) -> Asking<'f, u64> {
     Box::pin(flights.run_async(key, move || async move {
         yield_once().await;
@@ -310,7 +311,8 @@ fn a_value_without_followers_is_not_cloned_and_none_is_kept() {
     for future in &mut asking {
         assert!(poll(future).is_ready());
     }
-    // One for each of the two followers, and one that stays with the flight until the last of them is gone.
+    // One for each of the two followers, and one that stays with the flight until the last of them
+    // is gone.
     drop(asking);
     assert_eq!((clones.get(), Arc::strong_count(&alive)), (3, 1));
 }

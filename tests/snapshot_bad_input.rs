@@ -74,7 +74,8 @@ fn a_snapshot_that_panics_leaves_nothing_behind() {
     }));
     assert!(panicked.is_err());
     assert!(snapshot(|s| s.read(&cell).is_none()));
-    // What was replaced is not held back by the one that has panicked; other tests hold it back for a while.
+    // What was replaced is not held back by the one that has panicked; other tests hold it back for
+    // a while.
     while Arc::strong_count(&value) > 1 {
         latchwork::flush();
         thread::yield_now();
@@ -114,7 +115,8 @@ fn a_snapshot_that_sleeps_holds_up_nobody_and_sees_the_same_afterwards() {
 #[test]
 fn cells_are_made_and_dropped_beside_a_snapshot() {
     let kept = VersionedCell::new(1);
-    // A cell that is made later shows its first value; one that is dropped meanwhile was not to be seen.
+    // A cell that is made later shows its first value; one that is dropped meanwhile was not to be
+    // seen.
     let late = VersionedCell::new(Box::new(1));
     snapshot(|s| {
         assert_eq!(*s.read(&kept), 1);

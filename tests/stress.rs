@@ -111,7 +111,8 @@ impl Oracle {
         (first as usize, &self.cells[first as usize])
     }
 
-    /// A key: half of the time one of the first two, so that threads meet however many keys there are.
+    /// A key: half of the time one of the first two, so that threads meet however many keys there
+    /// are.
     fn pick(&self, rng: &mut Rng) -> u64 {
         let among = if rng.one_in(2) {
             self.keys.min(2)

@@ -1,7 +1,8 @@
-//! Real threads on a few cells: values are whole, versions only grow, no write is lost, no waiter hangs, and each
-//! value is dropped once.
+//! Real threads on a few cells: values are whole, versions only grow, no write is lost, no waiter
+//! hangs, and each value is dropped once.
 //!
-//! Run it with `RUSTFLAGS="--cfg latchwork_noise"` too, which yields before one atomic access in eight.
+//! Run it with `RUSTFLAGS="--cfg latchwork_noise"` too, which yields before one atomic access in
+//! eight.
 
 mod common;
 
@@ -198,8 +199,8 @@ fn writers_and_readers() {
     drops_all_but(&count, 0);
 }
 
-/// Threads and tasks follow a cell to its last version; others come, wait a little and give up. Nobody
-/// hangs, though each write may find those who wait for it in the midst of leaving.
+/// Threads and tasks follow a cell to its last version; others come, wait a little and give up.
+/// Nobody hangs, though each write may find those who wait for it in the midst of leaving.
 #[test]
 fn waiters_come_and_go() {
     let _dog = watchdog("waiters_come_and_go");

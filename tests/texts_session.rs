@@ -99,7 +99,8 @@ fn a_deadlock_of_sessions() {
     );
 }
 
-/// The set acquires its keys in one order, which depends on the hasher: one of both choices deadlocks.
+/// The set acquires its keys in one order, which depends on the hasher: one of both choices
+/// deadlocks.
 #[cfg(not(feature = "lock-places"))]
 #[test]
 fn a_deadlock_of_a_session_and_a_set() {

@@ -50,8 +50,8 @@ fn use_the_crate() {
     drop(checked::Mutex::new(0).lock());
 }
 
-/// Runs `f` on threads that are being torn down: where the crate has its thread-locals still, and where it has none.
-/// Returns the two results, or the panic messages.
+/// Runs `f` on threads that are being torn down: where the crate has its thread-locals still, and
+/// where it has none. Returns the two results, or the panic messages.
 fn at_exit<R: Send + 'static>(f: impl Fn() -> R + Send + Sync + 'static) -> [Result<R, String>; 2] {
     let f = Arc::new(f);
     let (results, ended) = mpsc::channel();
@@ -98,7 +98,8 @@ fn a_write_inside_a_closure_that_owns_the_cell_panics() {
     }
 }
 
-/// A transaction of the same thread loses until the outer one owns the cell. Then it would wait for itself.
+/// A transaction of the same thread loses until the outer one owns the cell. Then it would wait for
+/// itself.
 #[test]
 fn a_transaction_inside_another_that_owns_the_cell_panics() {
     let _dog = watchdog("a_transaction_inside_another_that_owns_the_cell_panics");

@@ -1,4 +1,5 @@
-//! What goes wrong in other transactional memories, each with a floor on the work that must be done meanwhile.
+//! What goes wrong in other transactional memories, each with a floor on the work that must be done
+//! meanwhile.
 
 mod common;
 
@@ -53,7 +54,8 @@ fn disjoint_transactions_are_never_lost() {
                 let cells: Vec<_> = (0..20).map(|_| VersionedCell::new(0_u64)).collect();
                 let transaction = Transaction::builder().label(LABEL);
                 for n in 0..EACH {
-                    // Also more than are looked through at each read, and reads of what is not written.
+                    // Also more than are looked through at each read, and reads of what is not
+                    // written.
                     let all = if n % 8 == 0 { 20 } else { 3 };
                     let committed = transaction.run(|tx| {
                         for (i, cell) in cells.iter().take(all).enumerate() {
@@ -214,8 +216,8 @@ fn transactions_that_only_read_commit_beside_writers() {
     }
 }
 
-/// A producer and a consumer that share one cell, and sleep whenever it is not their turn. A wake-up that is lost
-/// would leave both asleep.
+/// A producer and a consumer that share one cell, and sleep whenever it is not their turn. A
+/// wake-up that is lost would leave both asleep.
 #[test]
 fn no_wake_up_of_a_retry_is_lost() {
     const LETTERS: u64 = 5_000;
@@ -244,7 +246,8 @@ fn no_wake_up_of_a_retry_is_lost() {
     );
 }
 
-/// The same between a transaction of two cells and somebody who writes and waits for cells one at a time.
+/// The same between a transaction of two cells and somebody who writes and waits for cells one at a
+/// time.
 #[test]
 fn no_wake_up_between_transactions_and_single_writes_is_lost() {
     const ROUNDS: u64 = 3_000;
@@ -317,7 +320,8 @@ fn a_crowd_that_waits_is_served() {
     assert!(slots.iter().all(|slot| slot.get().is_none()));
 }
 
-/// Somebody who looks at two cells again and again does not keep a transaction of thousands from committing.
+/// Somebody who looks at two cells again and again does not keep a transaction of thousands from
+/// committing.
 #[test]
 fn a_stream_of_snapshots_does_not_hold_up_a_large_transaction() {
     let _dog = watchdog("a_stream_of_snapshots_does_not_hold_up_a_large_transaction");
@@ -353,7 +357,8 @@ fn a_stream_of_snapshots_does_not_hold_up_a_large_transaction() {
     assert!(cells.iter().all(|cell| cell.get() == 5));
 }
 
-/// Two transactions with ages own a cell each, and want that of the other behind the transaction's back.
+/// Two transactions with ages own a cell each, and want that of the other behind the transaction's
+/// back.
 #[test]
 fn closures_that_write_cells_of_each_other_do_not_wait_for_ever() {
     let _dog = watchdog("closures_that_write_cells_of_each_other_do_not_wait_for_ever");

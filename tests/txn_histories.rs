@@ -1,6 +1,6 @@
-//! Many threads, few cells, and a record of who has read and written which version: transactions, snapshots,
-//! single reads and writes, and attempts that were lost. There must be an order of all of them that explains it
-//! and agrees with the clock.
+//! Many threads, few cells, and a record of who has read and written which version: transactions,
+//! snapshots, single reads and writes, and attempts that were lost. There must be an order of all
+//! of them that explains it and agrees with the clock.
 
 mod common;
 
@@ -11,7 +11,8 @@ use common::history::{Txn, check};
 use common::watchdog;
 use common::work::txns::{Cell, Done, Mix, Recorder, judge};
 
-/// What one thread does in one history. Few things with noise: on a busy machine each yield is a time slice.
+/// What one thread does in one history. Few things with noise: on a busy machine each yield is a
+/// time slice.
 const EACH: usize = if cfg!(latchwork_noise) { 16 } else { 60 };
 
 const MIX: Mix = Mix {
@@ -46,7 +47,8 @@ fn round(seed: u64, threads: u64, cells: usize, each: usize) -> Done {
     judge(records)
 }
 
-/// Rounds until enough was lost to others that the order is worth something. The watchdog looks after each of them.
+/// Rounds until enough was lost to others that the order is worth something. The watchdog looks
+/// after each of them.
 fn rounds(name: &'static str, cells: usize, each: usize, enough: usize) {
     let mut done = Done::default();
     let std::ops::Range { start, end } = common::histories();

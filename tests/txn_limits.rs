@@ -1,5 +1,5 @@
-//! Bounds of transactions and updates: deadlines, attempts, futures that must not block, and `retry` that must not
-//! sleep indefinitely.
+//! Bounds of transactions and updates: deadlines, attempts, futures that must not block, and
+//! `retry` that must not sleep indefinitely.
 
 mod common;
 
@@ -49,8 +49,8 @@ impl Loser {
     }
 }
 
-/// Runs `f` while the closure of another thread's transaction waits, which owns `cell` and will add 1 to it. `f` may
-/// let that transaction commit with the sender.
+/// Runs `f` while the closure of another thread's transaction waits, which owns `cell` and will add
+/// 1 to it. `f` may let that transaction commit with the sender.
 fn beside_an_owner<R>(cell: &Cell, f: impl FnOnce(&Sender<()>) -> R) -> R {
     let (owns, owned) = channel();
     let (release, released) = channel();
@@ -236,7 +236,8 @@ fn a_task_that_encounters_an_owner_does_not_block_and_is_woken() {
     }
 }
 
-/// The waker that was given last is the one that is used, and a future may be polled by another thread each time.
+/// The waker that was given last is the one that is used, and a future may be polled by another
+/// thread each time.
 #[test]
 fn a_task_that_waits_for_an_owner_may_move() {
     let _dog = watchdog("a_task_that_waits_for_an_owner_may_move");
@@ -508,8 +509,8 @@ mod own_drafts {
         assert_eq!(ended, Err(TxError::RetryWithoutReads));
     }
 
-    /// A transaction with an age claims a cell when it writes it. The claim is no read: a write of another thread
-    /// changes nothing that the closure has based its decision on.
+    /// A transaction with an age claims a cell when it writes it. The claim is no read: a write of
+    /// another thread changes nothing that the closure has based its decision on.
     #[test]
     fn a_retry_after_blind_writes_alone_is_an_error_at_any_age() {
         let _dog = watchdog("a_retry_after_blind_writes_alone_is_an_error_at_any_age");
@@ -572,7 +573,8 @@ mod own_drafts {
         }
     }
 
-    /// An alternative that has claimed a cell for a blind write is undone, and the transaction commits another write.
+    /// An alternative that has claimed a cell for a blind write is undone, and the transaction
+    /// commits another write.
     #[test]
     fn a_claim_of_an_alternative_that_is_undone_does_not_outlive_the_commit() {
         let _dog = watchdog("a_claim_of_an_alternative_that_is_undone_does_not_outlive_the_commit");
@@ -627,7 +629,8 @@ fn errors_of_the_caller_end_a_limited_transaction() {
     assert_eq!((result, cell.get()), (Err(TxError::Aborted("no")), 0));
 }
 
-/// A transaction that is older aborts one whose closure blocks: a task that waits for that one may go on.
+/// A transaction that is older aborts one whose closure blocks: a task that waits for that one may
+/// go on.
 #[test]
 fn an_owner_that_is_aborted_inside_its_closure_wakes_those_who_wait_for_it() {
     let _dog = watchdog("an_owner_that_is_aborted_inside_its_closure_wakes_those_who_wait_for_it");
@@ -646,7 +649,8 @@ fn an_owner_that_is_aborted_inside_its_closure_wakes_those_who_wait_for_it() {
         atomically(|tx| {
             attempts += 1;
             loser.lose(tx, attempts - 1)?;
-            // It has an age by now. The owner has a later one, and its closure goes on until the end of this block.
+            // It has an age by now. The owner has a later one, and its closure goes on until the
+            // end of this block.
             beside_an_owner(&cell, |_| {
                 // By a thread that has no age.
                 thread::scope(|s| {

@@ -1,4 +1,5 @@
-//! Random programs of transactions, run by one thread, against a model that knows the only right answer.
+//! Random programs of transactions, run by one thread, against a model that knows the only right
+//! answer.
 
 mod common;
 
@@ -166,8 +167,9 @@ struct Tally {
     overtaken_reads: usize,
 }
 
-/// Runs a transaction and compares. The others may have written before it took effect or after: it is right if
-/// there is a moment between two of their writes at which it would have seen and done the same.
+/// Runs a transaction and compares. The others may have written before it took effect or after: it
+/// is right if there is a moment between two of their writes at which it would have seen and done
+/// the same.
 fn step(cells: &Cells, state: &mut State, ops: &[Op], tally: &mut Tally) {
     let versions: Vec<u64> = state.iter().map(|cell| cell.1).collect();
     let (trace, elsewhere) = (RefCell::default(), RefCell::new(Some(Vec::new())));
@@ -271,7 +273,8 @@ fn every_program_does_what_the_model_says() {
     assert!(total.lost > 100 && total.overtaken_reads > 0, "{total:?}");
 }
 
-/// What is read of a write that is forgotten, and of one that is replaced, lives to the end of the attempt.
+/// What is read of a write that is forgotten, and of one that is replaced, lives to the end of the
+/// attempt.
 #[test]
 fn what_an_attempt_has_seen_stays_as_it_was() {
     let cell = VersionedCell::new("first".to_owned());

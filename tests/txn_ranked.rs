@@ -1,7 +1,8 @@
-//! A transaction that has lost often enough owns what it comes to: what its cells are then, and after it.
+//! A transaction that has lost often enough owns what it comes to: what its cells are then, and
+//! after it.
 //!
-//! A closure that writes a cell past its own transaction makes the attempt lose, as often as the test wants; most tests need but
-//! one thread.
+//! A closure that writes a cell past its own transaction makes the attempt lose, as often as the
+//! test wants; most tests need but one thread.
 
 mod common;
 
@@ -28,7 +29,8 @@ fn cells() -> Cells {
     [10, 20, 30, 40].map(VersionedCell::new)
 }
 
-/// Runs `f` in an attempt after so many that were lost at the first cell, each of which has written it once.
+/// Runs `f` in an attempt after so many that were lost at the first cell, each of which has written
+/// it once.
 fn after_losses<'env, R, E>(
     losses: usize,
     cells: &'env Cells,
@@ -58,7 +60,8 @@ fn assert_is_free(cell: &VersionedCell<u64>, value: u64, version: u64) {
     assert_eq!((cell.get(), cell.version().get()), (value + 2, version + 2));
 }
 
-/// Whether the transaction around owns the cell: a write past it would wait for itself. What is not owned is written.
+/// Whether the transaction around owns the cell: a write past it would wait for itself. What is not
+/// owned is written.
 fn is_owned(cell: &VersionedCell<u64>) -> bool {
     let write = || latchwork::outside_of_closures(|| cell.update(|n| *n));
     catch_unwind(AssertUnwindSafe(write)).is_err()
@@ -225,7 +228,8 @@ fn what_an_alternative_has_owned_is_free_after_the_other() {
     assert_is_free(&cells[1], 21, 1);
 }
 
-/// Who looks at what a transaction owns, from inside of its closure or not, sees what was there before.
+/// Who looks at what a transaction owns, from inside of its closure or not, sees what was there
+/// before.
 #[test]
 fn a_snapshot_beneath_an_owner_sees_what_was() {
     let _dog = watchdog("a_snapshot_beneath_an_owner_sees_what_was");
@@ -268,7 +272,8 @@ fn what_is_read_and_not_owned_is_so_at_the_commit() {
     }
 }
 
-/// One that owns a cell, and whose owner an elder has aborted, sees nothing any more: the elder has changed the cell.
+/// One that owns a cell, and whose owner an elder has aborted, sees nothing any more: the elder has
+/// changed the cell.
 #[test]
 fn who_was_overtaken_sees_no_state_that_never_was() {
     let _dog = watchdog("who_was_overtaken_sees_no_state_that_never_was");

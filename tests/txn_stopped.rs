@@ -1,5 +1,6 @@
-//! A thread that is stopped in the middle of a commit holds up nobody: readers of its cells, and writers of others, go on as long as it
-//! stands, and a writer of its cells takes them away from it.
+//! A thread that is stopped in the middle of a commit holds up nobody: readers of its cells, and
+//! writers of others, go on as long as it stands, and a writer of its cells takes them away from
+//! it.
 #![cfg(all(target_os = "linux", not(any(latchwork_loom, latchwork_shuttle))))]
 #![allow(unsafe_code, reason = "a signal stops a thread wherever it is")]
 

@@ -107,8 +107,9 @@ fn a_waker_that_panics_keeps_nobody_else_asleep() {
     }
 }
 
-/// A cell inside a value goes with the value, and another may come to lie where it was, before the transaction that
-/// has written it is quite over. Who waits for the new one is not woken in the old one's name, and forgotten.
+/// A cell inside a value goes with the value, and another may come to lie where it was, before the
+/// transaction that has written it is quite over. Who waits for the new one is not woken in the old
+/// one's name, and forgotten.
 #[test]
 fn a_commit_wakes_nobody_who_waits_for_a_later_cell_at_the_same_address() {
     struct Outer(VersionedCell<Option<Act>>);
@@ -201,7 +202,8 @@ fn an_error_after_an_abort_that_was_ignored_is_not_the_end() {
     assert_eq!((result, attempts), (Err(TxError::Aborted(1)), 2));
 }
 
-/// Whatever an attempt was to write and has not, its end drops; and it keeps nobody's garbage from then on.
+/// Whatever an attempt was to write and has not, its end drops; and it keeps nobody's garbage from
+/// then on.
 #[test]
 fn what_is_not_written_is_dropped_once() {
     static DROPPED: AtomicUsize = AtomicUsize::new(0);

@@ -1,4 +1,5 @@
-//! Several threads add to counters under the locks of one key, of 16 and of 4,096, each held for longer and longer.
+//! Several threads add to counters under the locks of one key, of 16 and of 4,096, each held for
+//! longer and longer.
 
 mod scenario;
 mod settings;

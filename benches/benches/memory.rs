@@ -1,6 +1,8 @@
-//! What is held in memory: for each key that is locked, and while values are replaced as fast as threads can.
+//! What is held in memory: for each key that is locked, and while values are replaced as fast as
+//! threads can.
 //!
-//! These are bytes that the allocator was asked for, and no times: criterion has nothing to do with them.
+//! These are bytes that the allocator was asked for, and no times: criterion has nothing to do with
+//! them.
 
 use std::env;
 use std::thread;
@@ -42,7 +44,8 @@ fn held() {
     table(&heading, rows);
 }
 
-/// The most that the heap grew by under load, and by what it had grown when it was over and all that can be was freed.
+/// The most that the heap grew by under load, and by what it had grown when it was over and all
+/// that can be was freed.
 fn garbage(name: &str, value: f64, span: Duration) {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let scenario = scenarios::named(name);

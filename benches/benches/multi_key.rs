@@ -1,4 +1,5 @@
-//! Several keys in one step: pairs in opposite orders, more and more keys, more and more of the same ones, rotations.
+//! Several keys in one step: pairs in opposite orders, more and more keys, more and more of the
+//! same ones, rotations.
 
 mod scenario;
 mod settings;

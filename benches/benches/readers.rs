@@ -1,4 +1,5 @@
-//! One value, read beside few writers and beside more and more of them; and keys that are shared beside some that are not.
+//! One value, read beside few writers and beside more and more of them; and keys that are shared
+//! beside some that are not.
 
 mod scenario;
 mod settings;

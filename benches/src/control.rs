@@ -1,8 +1,10 @@
-//! Whether a machine did, around a measurement, what it can do: the control that decides what to believe.
+//! Whether a machine did, around a measurement, what it can do: the control that decides what to
+//! believe.
 //!
-//! A thread that adds to a counter of its own, on a cache line of its own, needs nothing from anybody. Where so many of
-//! them do not do so many times what one does, or one does not do the same before and after, somebody else had the
-//! machine, and what was measured meanwhile says nothing.
+//! A thread that adds to a counter of its own, on a cache line of its own, needs nothing from
+//! anybody. Where so many of them do not do so many times what one does, or one does not do the
+//! same before and after, somebody else had the machine, and what was measured meanwhile says
+//! nothing.
 
 use std::iter;
 use std::ops::RangeInclusive;
@@ -16,8 +18,8 @@ use serde::{Deserialize, Serialize};
 use crate::throughput;
 use crate::workload::own_counter;
 
-/// How far the control's scaling may be from what the machine can do. More is as wrong as less: then it was the one
-/// thread alone that was held up.
+/// How far the control's scaling may be from what the machine can do. More is as wrong as less:
+/// then it was the one thread alone that was held up.
 const SCALING: RangeInclusive<f64> = 0.95..=1.05;
 
 /// How far one thread alone may do more or less after than before.
@@ -56,8 +58,8 @@ pub struct Reading {
 impl Control {
     /// Makes a control for `threads` threads, or as many as there are cores if that is less.
     ///
-    /// Two threads must do twice what one does. What more of them can do depends on the machine, whose cores may share
-    /// a good deal: it is the best of some readings.
+    /// Two threads must do twice what one does. What more of them can do depends on the machine,
+    /// whose cores may share a good deal: it is the best of some readings.
     #[must_use]
     pub fn new(threads: usize, span: Duration) -> Self {
         let cores = thread::available_parallelism().map_or(1, usize::from);
@@ -91,8 +93,9 @@ impl Control {
         Reading { one, scaling }
     }
 
-    /// The reading `last`, or the first one after it in which the machine does what it can, if that comes soon: what
-    /// stands after a reading that is not as it should be is not believed, whatever it is.
+    /// The reading `last`, or the first one after it in which the machine does what it can, if that
+    /// comes soon: what stands after a reading that is not as it should be is not believed,
+    /// whatever it is.
     #[must_use]
     pub fn settled(&self, last: Reading) -> Reading {
         let looks = iter::once(last).chain(iter::repeat_with(|| self.read()));

@@ -18,7 +18,8 @@ pub struct Held {
     pub guard: usize,
 }
 
-/// Locks all of `keys` and returns the guards, with the heap bytes that this took beside the guards themselves.
+/// Locks all of `keys` and returns the guards, with the heap bytes that this took beside the guards
+/// themselves.
 pub fn hold_all<'k, G>(keys: &'k [u64], lock: impl FnMut(&'k u64) -> G) -> (Vec<G>, i64) {
     let mut guards = Vec::with_capacity(keys.len());
     let ((), heap) = growth(|| guards.extend(keys.iter().map(lock)));

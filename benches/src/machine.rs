@@ -68,8 +68,8 @@ impl Machine {
     }
 }
 
-/// Returns the commit of the sources that this was built from, with a mark if they were changed since; `None` if they are
-/// not under git.
+/// Returns the commit of the sources that this was built from, with a mark if they were changed
+/// since; `None` if they are not under git.
 #[must_use]
 pub fn commit() -> Option<String> {
     let git = |arguments: &[&str]| {
@@ -86,8 +86,8 @@ pub fn commit() -> Option<String> {
     })
 }
 
-/// Returns a number that another build of the program that is running would hardly have; `None` if its file cannot be
-/// read.
+/// Returns a number that another build of the program that is running would hardly have; `None` if
+/// its file cannot be read.
 #[must_use]
 pub fn build() -> Option<String> {
     let mut hasher = DefaultHasher::new();
@@ -96,7 +96,8 @@ pub fn build() -> Option<String> {
     Some(format!("{:016x}", hasher.finish()))
 }
 
-/// Returns what allocates for programs that do not choose: the C library, with its version if it says so.
+/// Returns what allocates for programs that do not choose: the C library, with its version if it
+/// says so.
 #[must_use]
 pub fn allocator() -> String {
     let version = said(Command::new("getconf").arg("GNU_LIBC_VERSION"));
@@ -133,7 +134,8 @@ fn field(file: &str, name: &str, separator: char) -> Option<String> {
     Some(value.trim().trim_matches('"').to_owned())
 }
 
-/// Returns the version of `package` that this was built with: of several, the one that this crate names.
+/// Returns the version of `package` that this was built with: of several, the one that this crate
+/// names.
 #[must_use]
 pub fn version_of(package: &str) -> Option<&'static str> {
     let ours = concat!("name = \"", env!("CARGO_PKG_NAME"), "\"");

@@ -1,8 +1,8 @@
 //! Comparing two contenders that run in turn, so that what drifts on the machine drifts for both.
 //!
-//! A round is one run of the subject and one of the baseline, back to back, the order changing from round to round;
-//! its result is the quotient of the two. Rounds are summed up by their median and quartiles, never by a mean: a
-//! round that was interrupted is an outlier, not evidence.
+//! A round is one run of the subject and one of the baseline, back to back, the order changing from
+//! round to round; its result is the quotient of the two. Rounds are summed up by their median and
+//! quartiles, never by a mean: a round that was interrupted is an outlier, not evidence.
 
 use std::time::{Duration, Instant};
 
@@ -44,7 +44,8 @@ impl Quartiles {
 pub struct Plan {
     /// Rounds for each pair of contenders.
     pub rounds: usize,
-    /// How often both contenders are built anew: new seeds, new memory. Each pair runs all its rounds.
+    /// How often both contenders are built anew: new seeds, new memory. Each pair runs all its
+    /// rounds.
     pub rebuilds: usize,
     /// The length of one run on one thread.
     pub span: Duration,
@@ -70,7 +71,8 @@ impl Plan {
     };
 }
 
-/// Something to measure: each call is one run and returns its result, nanoseconds an operation or operations a second.
+/// Something to measure: each call is one run and returns its result, nanoseconds an operation or
+/// operations a second.
 pub type Contender<'a> = Box<dyn FnMut() -> f64 + 'a>;
 
 /// What the rounds of one comparison gave.
@@ -122,11 +124,12 @@ fn summary(rounds: &[(f64, f64)]) -> Option<Comparison> {
     })
 }
 
-/// A run on one thread is cut into so many slices, of which the fastest counts: an interruption only ever adds time,
-/// and a slice is short beside what the scheduler gives a thread at once.
+/// A run on one thread is cut into so many slices, of which the fastest counts: an interruption
+/// only ever adds time, and a slice is short beside what the scheduler gives a thread at once.
 const SLICES: u32 = 4;
 
-/// Makes a contender of `run`, which does as many operations as it is told; the result is nanoseconds an operation.
+/// Makes a contender of `run`, which does as many operations as it is told; the result is
+/// nanoseconds an operation.
 ///
 /// The number is settled by a trial, so that all slices of a run together take about `span`.
 #[must_use]

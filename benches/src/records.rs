@@ -1,7 +1,8 @@
-//! Records by key, of which one is read or changed at a time: what the YCSB does to a key-value store.
+//! Records by key, of which one is read or changed at a time: what the YCSB does to a key-value
+//! store.
 //!
-//! A record is a counter, so that what is measured is the access; one of a kilobyte would hide it. All keys are there
-//! from the start, and none comes or goes.
+//! A record is a counter, so that what is measured is the access; one of a kilobyte would hide it.
+//! All keys are there from the start, and none comes or goes.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

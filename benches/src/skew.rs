@@ -4,10 +4,11 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use rand_distr::{Distribution, Zipf};
 
-/// Draws places below `count` without end, the k-th most popular with a probability in proportion to k^-θ.
+/// Draws places below `count` without end, the k-th most popular with a probability in proportion
+/// to k^-θ.
 ///
-/// θ is `theta`: 0 makes all equally popular, 0.99 is what YCSB calls zipfian. Popular places lie scattered, as YCSB
-/// has them: next to each other they would share cache lines.
+/// θ is `theta`: 0 makes all equally popular, 0.99 is what YCSB calls zipfian. Popular places lie
+/// scattered, as YCSB has them: next to each other they would share cache lines.
 ///
 /// # Panics
 /// If `count` is not a power of two, or `theta` is negative.
@@ -27,7 +28,8 @@ pub fn places(count: usize, theta: f64, seed: u64) -> impl Iterator<Item = usize
 mod tests {
     use super::*;
 
-    /// How often the most popular of 64 places was drawn, and how many were drawn at all, in 10,000.
+    /// How often the most popular of 64 places was drawn, and how many were drawn at all, in
+    /// 10,000.
     fn drawn(theta: f64) -> (usize, usize) {
         let mut counts = [0; 64];
         places(64, theta, 1)

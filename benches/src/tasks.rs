@@ -1,4 +1,5 @@
-//! Two tasks on one thread, by an executor that does next to nothing, so that a lock's own cost shows.
+//! Two tasks on one thread, by an executor that does next to nothing, so that a lock's own cost
+//! shows.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -68,8 +69,8 @@ impl Future for Yield {
 
 /// Lets two tasks take a lock from each other until it was taken `times` times, up to one.
 ///
-/// Each holds it while the other queues, and does not come back before the other has it: every lock but the first is
-/// handed over to a task that waits.
+/// Each holds it while the other queues, and does not come back before the other has it: every lock
+/// but the first is handed over to a task that waits.
 #[inline(never)]
 pub fn hand_over<F: Future>(times: u64, lock: impl Fn() -> F) {
     let task = async || {

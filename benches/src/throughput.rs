@@ -27,8 +27,9 @@ impl Run {
 
 /// Lets `threads` threads do `work` for about `span`.
 ///
-/// `work` is told which thread it is, works until its flag is set, and returns how many operations it did. The threads
-/// begin together, each on a core of its own if there are as many, and the thread that calls sleeps meanwhile.
+/// `work` is told which thread it is, works until its flag is set, and returns how many operations
+/// it did. The threads begin together, each on a core of its own if there are as many, and the
+/// thread that calls sleeps meanwhile.
 pub fn run(threads: usize, span: Duration, work: impl Fn(usize, &AtomicBool) -> u64 + Sync) -> Run {
     let (done, took) = run_each(threads, span, work);
     let done = done.into_iter().sum();
@@ -45,7 +46,8 @@ pub fn run_each<T: Send>(
     work: impl Fn(usize, &AtomicBool) -> T + Sync,
 ) -> (Vec<T>, Duration) {
     let (stop, arrived) = (AtomicBool::new(false), AtomicUsize::new(0));
-    // Whoever begins first looks at the clock: this thread sleeps, and wakes late if the others have all cores.
+    // Whoever begins first looks at the clock: this thread sleeps, and wakes late if the others
+    // have all cores.
     let start = OnceLock::new();
     let (caller, places) = (thread::current(), places(threads));
     thread::scope(|scope| {
@@ -85,7 +87,8 @@ pub fn run_each<T: Send>(
     })
 }
 
-/// A core for each thread, or none for any if there are fewer cores than threads or the system does not say.
+/// A core for each thread, or none for any if there are fewer cores than threads or the system does
+/// not say.
 fn places(threads: usize) -> Vec<CoreId> {
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     if threads <= cores.len() {

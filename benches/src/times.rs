@@ -13,7 +13,8 @@ pub struct Times {
 }
 
 impl Times {
-    /// Times one in `every` operations. To look at the clock twice takes longer than many an operation.
+    /// Times one in `every` operations. To look at the clock twice takes longer than many an
+    /// operation.
     ///
     /// # Panics
     /// If `every` is nought.

@@ -9,8 +9,8 @@ use crossbeam_utils::CachePadded;
 
 use crate::peers::{HoldThree, KeyLock};
 
-/// How many keys the many-key workloads go over, and how many entries the array of mutexes has: the number of root
-/// slots of a default table.
+/// How many keys the many-key workloads go over, and how many entries the array of mutexes has: the
+/// number of root slots of a default table.
 pub const KEYS: usize = 4096;
 
 /// A generator of pseudo-random numbers: SplitMix64 by Sebastiano Vigna.
@@ -24,7 +24,8 @@ impl Rng {
         Self(seed)
     }
 
-    /// Returns the next number; the first 2^64 all differ, so keys drawn from one sequence are distinct.
+    /// Returns the next number; the first 2^64 all differ, so keys drawn from one sequence are
+    /// distinct.
     #[inline]
     pub const fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -58,7 +59,8 @@ pub fn distinct_triples(count: usize, seed: u64) -> Vec<[u64; 3]> {
 
 /// Returns [`KEYS`] distinct string keys such as `user:1234567`, the same ones each time.
 ///
-/// They are `'static` so that peers which own their keys can own a reference, and need not allocate a string.
+/// They are `'static` so that peers which own their keys can own a reference, and need not allocate
+/// a string.
 pub fn text_keys() -> &'static [&'static str] {
     static TEXT: OnceLock<Vec<&'static str>> = OnceLock::new();
     TEXT.get_or_init(|| {
@@ -72,7 +74,8 @@ pub fn text_keys() -> &'static [&'static str] {
     })
 }
 
-/// Returns `count` keys whose hashes all differ in the low bits: an array of `count` locks has one for each.
+/// Returns `count` keys whose hashes all differ in the low bits: an array of `count` locks has one
+/// for each.
 ///
 /// # Panics
 /// If `count` is not a power of two.
@@ -94,7 +97,8 @@ pub fn spread_keys(count: usize, hasher: &impl BuildHasher) -> Vec<u64> {
 
 /// Locks and unlocks the keys in order, over and over, `times` locks in all.
 ///
-/// One key repeated is a slice that repeats it: read from memory each time, its hash cannot leave the loop.
+/// One key repeated is a slice that repeats it: read from memory each time, its hash cannot leave
+/// the loop.
 #[inline(never)]
 pub fn each_key<K: Copy, L: KeyLock<K>>(locks: &L, keys: &[K], times: u64) {
     let mut left = times;
@@ -203,7 +207,8 @@ pub fn until<L: KeyLock<u64>>(locks: &L, keys: &[u64], stop: &AtomicBool) -> u64
 
 /// Adds to a counter that no other thread touches until `stop`; returns how often.
 ///
-/// What two cores make of this is what two cores can make of anything: the control of every figure about scaling.
+/// What two cores make of this is what two cores can make of anything: the control of every figure
+/// about scaling.
 #[inline(never)]
 pub fn own_counter(counter: &AtomicU64, stop: &AtomicBool) -> u64 {
     let mut done = 0;

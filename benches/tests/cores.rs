@@ -46,8 +46,8 @@ fn lines_move_when_two_write_them_and_not_otherwise() {
         assert!((rmws - 1.0).abs() < 0.05, "{busy}: {rmws}");
         let (alone, together) = numbers(&row[MISSES]);
         assert_eq!(alone, 0.0, "{busy}");
-        // One in six, by the costs of the model; fewer additions fit in between where the code is not optimised, and each
-        // moves the line once at most.
+        // One in six, by the costs of the model; fewer additions fit in between where the code is
+        // not optimised, and each moves the line once at most.
         assert!((0.1..=1.0).contains(&together), "{busy}: {together}");
         assert_eq!(numbers(&row[REQUESTS]), (alone, together), "{busy}");
     }

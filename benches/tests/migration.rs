@@ -1,9 +1,11 @@
-//! The old code that the migration chapters of the documentation show compiles with the crates that it names, and runs.
+//! The old code that the migration chapters of the documentation show compiles with the crates that
+//! it names, and runs.
 //!
-//! The documentation cannot compile it: `latchwork` does not depend on these crates. So each block stands here as well, and
-//! a test compares the two.
+//! The documentation cannot compile it: `latchwork` does not depend on these crates. So each block
+//! stands here as well, and a test compares the two.
 
-/// One function for each block, in the order of the chapters. What a block takes for granted comes before it.
+/// One function for each block, in the order of the chapters. What a block takes for granted comes
+/// before it.
 #[rustfmt::skip]
 #[allow(unused_variables, clippy::let_underscore_future)]
 mod old {

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 ///
 /// It is spent watching the clock, and so lasts as long as asked, and up to one reading of the
 /// clock longer, whatever else runs on the core. A loop calibrated beforehand would not: on a
-/// machine whose cores are shared, its speed differs by a factor of two from one second to the next.
+/// machine whose cores are shared, its speed differs by a factor of two from one second to the
+/// next.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Work(Duration);
 

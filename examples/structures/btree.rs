@@ -1,15 +1,19 @@
-//! A B+tree from `u64` to `u64` that any number of threads use at once: optimistic lock coupling, on the public API alone.
+//! A B+tree from `u64` to `u64` that any number of threads use at once: optimistic lock coupling,
+//! on the public API alone.
 //!
-//! Readers and writers walk down by versions and hold nothing; a writer latches the leaf that it changes, and its parent too where a
-//! node is split or taken out. Whoever finds that what it stands on has changed begins again at the root, and after a
-//! few times in vain walks with latches, hand over hand.
+//! Readers and writers walk down by versions and hold nothing; a writer latches the leaf that it
+//! changes, and its parent too where a node is split or taken out. Whoever finds that what it
+//! stands on has changed begins again at the root, and after a few times in vain walks with
+//! latches, hand over hand.
 //!
-//! Nodes are split on the way down, when they are full, so that a parent always has room. A leaf that becomes empty is taken out
-//! of its parent, and a root with one child gives way to it; nodes that are only half empty stay, as in most databases. So does the
-//! last leaf below a parent, empty or not, and with it the parent: keys that only ever rise leave one pair behind for each parent.
+//! Nodes are split on the way down, when they are full, so that a parent always has room. A leaf
+//! that becomes empty is taken out of its parent, and a root with one child gives way to it; nodes
+//! that are only half empty stay, as in most databases. So does the last leaf below a parent, empty
+//! or not, and with it the parent: keys that only ever rise leave one pair behind for each parent.
 //!
-//! To make or to drop a node may run destructors of values that are due, whosever they are, and one of them may come by this very tree: so
-//! nodes are made and dropped between walks, when no latch is held ([`Yard`]).
+//! To make or to drop a node may run destructors of values that are due, whosever they are, and one
+//! of them may come by this very tree: so nodes are made and dropped between walks, when no latch
+//! is held ([`Yard`]).
 
 mod nodes;
 
@@ -24,9 +28,11 @@ use nodes::{Inner, Leaf, Node, NodeLatch, ROOM, Yard};
 
 /// An ordered map for many threads.
 ///
-/// Each operation on one key is atomic. A range is read leaf by leaf: what is in one leaf is of one moment.
+/// Each operation on one key is atomic. A range is read leaf by leaf: what is in one leaf is of one
+/// moment.
 pub(crate) struct BTree {
-    /// An inner node without separators: its one child is the root. So the root is a child like any other.
+    /// An inner node without separators: its one child is the root. So the root is a child like any
+    /// other.
     head: NodeLatch,
 }
 
@@ -136,7 +142,8 @@ impl BTree {
         }
     }
 
-    /// Walks to the leaf of `key`; returns its parent and it. Splits what `must_split`, and takes a root with one child out, on the way.
+    /// Walks to the leaf of `key`; returns its parent and it. Splits what `must_split`, and takes a
+    /// root with one child out, on the way.
     fn descend<'p>(
         &'p self,
         key: u64,

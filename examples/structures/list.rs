@@ -1,7 +1,8 @@
 //! A sorted list of numbers, each node with a latch: hand-over-hand, on the public API alone.
 //!
-//! It is walked from node to node, and a node is changed by who has it and its predecessor. `optimistic` walks by versions and holds
-//! nothing on the way; `hand_over_hand` has a latch at each step.
+//! It is walked from node to node, and a node is changed by who has it and its predecessor.
+//! `optimistic` walks by versions and holds nothing on the way; `hand_over_hand` has a latch at
+//! each step.
 
 use std::ptr;
 
@@ -86,7 +87,8 @@ impl SortedList {
 
     /// `false`: it was there already.
     pub(crate) fn insert(&self, number: u64) -> bool {
-        // Before any latch, and dropped after all, if it is not needed: either may run destructors that are due, and one may read this list.
+        // Before any latch, and dropped after all, if it is not needed: either may run destructors
+        // that are due, and one may read this list.
         let mut new = Some(Unlinked::new(OptimisticLatch::new(Node {
             number,
             next: Link::empty(),
@@ -148,7 +150,8 @@ impl SortedList {
 }
 
 impl Drop for SortedList {
-    /// In a loop: node by node, each with the next in it, would take one round of reclamation for each.
+    /// In a loop: node by node, each with the next in it, would take one round of reclamation for
+    /// each.
     fn drop(&mut self) {
         let mut next = self.head.get_mut().next.swap(None);
         while let Some(node) = next {

@@ -1,4 +1,5 @@
-//! How much several threads do on a map together: ours and others' in turn, so that the machine is the same for all.
+//! How much several threads do on a map together: ours and others' in turn, so that the machine is
+//! the same for all.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};

@@ -12,7 +12,8 @@ pub(super) const ROOM: usize = 64;
 pub(super) type NodeLatch = OptimisticLatch<Node>;
 pub(super) type Loose = Unlinked<NodeLatch>;
 
-/// What it says may be half of one moment and half of another, until its latch has been asked: no method panics over that.
+/// What it says may be half of one moment and half of another, until its latch has been asked: no
+/// method panics over that.
 pub(super) enum Node {
     Inner(Inner),
     Leaf(Leaf),
@@ -86,7 +87,8 @@ impl Node {
         Unlinked::new(OptimisticLatch::new(self))
     }
 
-    /// Moves the upper half into a new node of the same kind, and returns the first key of it. Alone with the latch.
+    /// Moves the upper half into a new node of the same kind, and returns the first key of it.
+    /// Alone with the latch.
     pub(super) fn split(&self, upper: &Node) -> u64 {
         let middle = ROOM / 2;
         match (self, upper) {

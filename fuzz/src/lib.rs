@@ -1,11 +1,13 @@
-//! Bytes become calls of a lock table, of cells or of transactions, and calls have only one right outcome.
+//! Bytes become calls of a lock table, of cells or of transactions, and calls have only one right
+//! outcome.
 //!
 //! [`one_thread`] compares every call with the reference that the property tests use;
-//! [`two_threads`] lets two threads run their calls at once under an oracle that sees two
-//! holders that should exclude each other; [`tasks`] compares every grant, wake-up and cancellation
-//! with a model of the queues, and [`sessions`] those of sessions with a reference lock manager. [`cells`] compares every call with a model, and counts what was dropped;
-//! [`transactions`] and [`snapshots`] hold what closures see against all that the cells ever held;
-//! [`version`] reads texts.
+//! [`two_threads`] lets two threads run their calls at once under an oracle that sees two holders
+//! that should exclude each other; [`tasks`] compares every grant, wake-up and cancellation with a
+//! model of the queues, and [`sessions`] those of sessions with a reference lock manager. [`cells`]
+//! compares every call with a model, and counts what was dropped; [`transactions`] and
+//! [`snapshots`] hold what closures see against all that the cells ever held; [`version`] reads
+//! texts.
 //!
 //! ```text
 //! ci/fuzz.sh tasks 600

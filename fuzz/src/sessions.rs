@@ -1,4 +1,5 @@
-//! Sessions that lock, upgrade, go back, give up and go, against the reference lock manager of the property tests.
+//! Sessions that lock, upgrade, go back, give up and go, against the reference lock manager of the
+//! property tests.
 
 use arbitrary::{Arbitrary, Result, Unstructured};
 use latchwork::{Fairness, Mode};

@@ -108,7 +108,8 @@ impl<'t> Thread<'t> {
             Op::Try { key, mode } => self.one(key, mode, None),
             Op::Timed { key, mode, nanos } => self.one(key, mode, Some(nanos)),
             Op::Block { key, mode } => {
-                // Whoever holds a lock and waits for another may wait for a thread that does the same.
+                // Whoever holds a lock and waits for another may wait for a thread that does the
+                // same.
                 self.release_all(true);
                 let key = slot(key);
                 let held = match mode {

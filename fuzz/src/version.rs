@@ -2,7 +2,8 @@
 
 use latchwork::cell::Version;
 
-/// Reads a version out of any text, and compares with what a version is. Returns whether it was one.
+/// Reads a version out of any text, and compares with what a version is. Returns whether it was
+/// one.
 pub(crate) fn read(data: &[u8]) -> bool {
     let Ok(text) = core::str::from_utf8(data) else {
         return false;

@@ -142,7 +142,8 @@ fn a_smoke_of_sessions() {
     run_sessions(smoke(5_000));
 }
 
-/// Tests of cells take turns: each expects all of its values back at once, which another's pin would prevent.
+/// Tests of cells take turns: each expects all of its values back at once, which another's pin
+/// would prevent.
 fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
@@ -248,7 +249,8 @@ fn a_smoke_of_versions() {
     assert!((20_000..90_000).contains(&right), "{right}");
 }
 
-/// Bugs that are in the crate on purpose (`src/sync/plant.rs`): each target finds one with its corpus or its smoke.
+/// Bugs that are in the crate on purpose (`src/sync/plant.rs`): each target finds one with its
+/// corpus or its smoke.
 #[cfg(latchwork_plant)]
 mod plants {
     use std::process::Command;

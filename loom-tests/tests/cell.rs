@@ -1,4 +1,5 @@
-//! Cells: reads, writes, stamps and waiting, in every interleaving. What is replaced is kept to the end.
+//! Cells: reads, writes, stamps and waiting, in every interleaving. What is replaced is kept to the
+//! end.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -136,7 +137,8 @@ fn one_of_two_conditional_writes() {
         });
 }
 
-/// One waits for the word to change and so marks it; who reads the marked word still comes after the writer.
+/// One waits for the word to change and so marks it; who reads the marked word still comes after
+/// the writer.
 #[test]
 fn a_read_of_a_marked_word_is_whole() {
     Model::new("a writer, one who marks, a reader")
@@ -210,7 +212,8 @@ fn a_snapshot_sees_one_moment() {
         });
 }
 
-/// The second writer has seen what the first wrote: no snapshot sees the second and misses the first.
+/// The second writer has seen what the first wrote: no snapshot sees the second and misses the
+/// first.
 #[test]
 fn a_snapshot_sees_what_a_write_followed() {
     Model::new("a snapshot beside two writers, one of whom follows the other")
@@ -308,7 +311,8 @@ fn a_write_wakes_two_waiters() {
         });
 }
 
-/// The waiter waits again, for the second write, while the first writer may still be about to wake it.
+/// The waiter waits again, for the second write, while the first writer may still be about to wake
+/// it.
 #[test]
 fn a_waiter_for_the_second_write() {
     Model::new("one waits twice, two write")
@@ -350,8 +354,8 @@ fn a_waiter_gives_up_as_it_is_woken() {
         });
 }
 
-/// A version that is waited for before anybody has read it: the write that makes it the current one takes a mark
-/// off, and the waiter needs one of its own.
+/// A version that is waited for before anybody has read it: the write that makes it the current one
+/// takes a mark off, and the waiter needs one of its own.
 #[test]
 fn a_waiter_for_what_is_not_written_yet() {
     Model::new("one waits for a version to come and to go, two writes")

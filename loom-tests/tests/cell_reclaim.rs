@@ -1,5 +1,5 @@
-//! Cells on real crossbeam-epoch: nothing is dropped or used again under a reader, and everything is
-//! dropped once.
+//! Cells on real crossbeam-epoch: nothing is dropped or used again under a reader, and everything
+//! is dropped once.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -156,8 +156,8 @@ fn a_reader_that_unpins_early_is_found() {
         });
 }
 
-/// Takes an owned snapshot beside `other`, which ends the cell's share of the value. Whoever is last
-/// drops the cell, which loom's `Arc` makes it see.
+/// Takes an owned snapshot beside `other`, which ends the cell's share of the value. Whoever is
+/// last drops the cell, which loom's `Arc` makes it see.
 fn own_beside(
     other: impl FnOnce(loom::sync::Arc<VersionedCell<Value>>, &Arc<Values>) + 'static,
     read: impl FnOnce(OwnedVersioned<Value>) + 'static,

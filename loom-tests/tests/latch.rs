@@ -299,7 +299,8 @@ fn one_joins_those_who_were_handed_the_latch() {
         });
 }
 
-/// Each of the two finds that the other has left while it was about to, and the one who tries follows both.
+/// Each of the two finds that the other has left while it was about to, and the one who tries
+/// follows both.
 #[test]
 fn two_leave_at_once() {
     Model::new("two share if they can, one tries to be alone")

@@ -171,7 +171,8 @@ fn tokens_grow() {
         });
 }
 
-/// The other reader leaves a monitor, and what it read comes before what the upgraded holder writes.
+/// The other reader leaves a monitor, and what it read comes before what the upgraded holder
+/// writes.
 #[test]
 fn upgrade_in_a_monitor() {
     Model::new("upgrade in a monitor as the other reader leaves")

@@ -233,8 +233,8 @@ fn a_monitor_moves_down() {
         });
 }
 
-/// Between the load and the compare-and-swap of one that barges, a waiter takes the key, writes and leaves
-/// the same state behind, because another is queued.
+/// Between the load and the compare-and-swap of one that barges, a waiter takes the key, writes and
+/// leaves the same state behind, because another is queued.
 #[test]
 fn barge_after_an_equal_state() {
     Model::new("barge after an equal state")

@@ -97,7 +97,8 @@ fn release_against_a_task() {
         .outcomes(&["n w1", "y w0"])
         .check(|| {
             let world = World::reclaiming();
-            // One too many for the slot's word, and then no more than one: the next to leave is the last.
+            // One too many for the slot's word, and then no more than one: the next to leave is the
+            // last.
             world.hold_shared(A, 4);
             world.give_back(A, 3);
             let other = spawn(&world, |w| w.give_back(A, 1));

@@ -27,7 +27,8 @@ type Sessions = Session<'static, u64, Hasher>;
 
 /// A session of the world that may go to another thread. It must be gone before the world is.
 fn session(world: &Arc<World>) -> Sessions {
-    // SAFETY: each model drops its sessions, or has threads do so that it joins, before its last share of the world.
+    // SAFETY: each model drops its sessions, or has threads do so that it joins, before its last
+    // share of the world.
     let world: &'static World = unsafe { &*Arc::as_ptr(world) };
     world.table.session()
 }
@@ -176,7 +177,8 @@ fn an_upgrade_goes_ahead_of_a_writer() {
         });
 }
 
-/// A head that was told to look is the head no more, when a reader that came past it upgrades: it waits on.
+/// A head that was told to look is the head no more, when a reader that came past it upgrades: it
+/// waits on.
 #[test]
 fn an_upgrade_goes_ahead_of_a_woken_reader() {
     Model::new("a reader was woken, others pass it, and one of them upgrades")
@@ -237,7 +239,8 @@ fn an_upgrade_gives_up_before_a_reader() {
         });
 }
 
-/// An upgrade that gives up leaves no mark: the release that leaves its reader alone lets nobody in.
+/// An upgrade that gives up leaves no mark: the release that leaves its reader alone lets nobody
+/// in.
 #[test]
 fn an_upgrade_gives_up_before_a_writer() {
     Model::new("an upgrade gives up as the other reader leaves, and a writer waits")
@@ -322,7 +325,8 @@ fn a_wait_is_dropped_as_it_is_killed() {
     );
 }
 
-/// Of two sessions that upgrade the key that both read, the younger one is the victim: it never queues, or its wait is ended.
+/// Of two sessions that upgrade the key that both read, the younger one is the victim: it never
+/// queues, or its wait is ended.
 #[test]
 fn two_upgrades_of_one_key() {
     Model::new("two sessions share a key and want to be alone with it")
@@ -375,13 +379,15 @@ fn an_upgrade_is_dropped_as_an_older_one_ends_it() {
         });
 }
 
-/// A set and a session in opposite orders: the last of the two to publish finds the cycle, and the session is the victim.
+/// A set and a session in opposite orders: the last of the two to publish finds the cycle, and the
+/// session is the victim.
 #[test]
 fn a_set_and_a_session_in_opposite_orders() {
     Model::new("a set and a session lock two keys in opposite orders")
         .rules("[D3] [D4] [D13] [L1]")
         .preemptions(Some(2))
-        // "ok set w2": the session has both keys; the set waits for the one, and then for the other as they are released.
+        // "ok set w2": the session has both keys; the set waits for the one, and then for the other
+        // as they are released.
         .outcomes(&["deadlock set w2", "ok set w0", "ok set w1", "ok set w2"])
         .check(|| {
             let world = World::new();
@@ -441,7 +447,8 @@ fn a_session_gives_up_as_a_set_ends_its_wait() {
             session.lock(&C).unwrap();
             let between = world.lock(B);
             let keys = [(&A, Exclusive), (&B, Exclusive), (&C, Exclusive)];
-            // SAFETY: the thread that has the set is joined before the last share of the world is dropped.
+            // SAFETY: the thread that has the set is joined before the last share of the world is
+            // dropped.
             let table = unsafe { &*core::ptr::from_ref(&world.table) };
             let mut set = table.lock_all_async(keys);
             assert!(poll(&mut set, &alarm().1).is_pending());

@@ -1,4 +1,5 @@
-//! Sessions on real crossbeam-epoch: a wait that somebody else ends keeps its monitor no more, and its session may not know.
+//! Sessions on real crossbeam-epoch: a wait that somebody else ends keeps its monitor no more, and
+//! its session may not know.
 
 mod common;
 
@@ -8,8 +9,8 @@ use latchwork_loom_tests::Model;
 use std::sync::Arc;
 use std::task::Poll;
 
-/// The task waits for what the other session holds. That one looks for a circle, ends this wait, and leaves, with the last
-/// hold of the key.
+/// The task waits for what the other session holds. That one looks for a circle, ends this wait,
+/// and leaves, with the last hold of the key.
 #[test]
 fn the_monitor_dies_under_one_that_was_told() {
     Model::new("a task looks at its wait as that is ended and the monitor dies")
@@ -18,7 +19,8 @@ fn the_monitor_dies_under_one_that_was_told() {
         .outcomes(&["told w2", "waits w1", "waits w2"])
         .check(|| {
             let world = World::reclaiming();
-            // SAFETY: this session is dropped before the world is, and the other by a thread that is joined before.
+            // SAFETY: this session is dropped before the world is, and the other by a thread that
+            // is joined before.
             let table = &unsafe { &*Arc::as_ptr(&world) }.table;
             let (mut own, mut other) = (table.session(), table.session().priority(1));
             own.lock(&A).unwrap();

@@ -287,8 +287,8 @@ fn a_task_behind_one_that_never_checks_is_not_refused() {
         });
 }
 
-/// A newcomer that leaves a free key to the woken head does so without the mutex: the compare-and-swap of the task that
-/// acquires the key out of turn follows it nevertheless.
+/// A newcomer that leaves a free key to the woken head does so without the mutex: the
+/// compare-and-swap of the task that acquires the key out of turn follows it nevertheless.
 #[test]
 fn overtake_after_an_equal_state() {
     Model::new("a task acquires the key out of turn as a newcomer has it")

@@ -1,7 +1,7 @@
 //! Transactions, in every interleaving within a bound.
 //!
-//! Under loom a transaction has an age after one loss and owns all that it meets after two, and looks
-//! at moments of the clock from the third cell on.
+//! Under loom a transaction has an age after one loss and owns all that it meets after two, and
+//! looks at moments of the clock from the third cell on.
 
 mod common;
 
@@ -30,8 +30,8 @@ fn two_cells_change_at_once() {
         });
 }
 
-/// From the third read on it reads at a moment of the clock: what is there since counts, and what was put there and not committed
-/// is put off.
+/// From the third read on it reads at a moment of the clock: what is there since counts, and what
+/// was put there and not committed is put off.
 #[test]
 fn what_is_read_at_a_moment_changes_at_once() {
     Model::new("a transaction reads two cells at a moment that another writes")
@@ -129,8 +129,8 @@ fn a_read_and_two_writes() {
         });
 }
 
-/// A reader who has seen a write, and not the transaction that read what was there before, must not see that
-/// transaction later.
+/// A reader who has seen a write, and not the transaction that read what was there before, must not
+/// see that transaction later.
 #[test]
 fn a_reader_between_validation_and_commit() {
     Model::new("a transaction, a writer of what it reads, and a reader of both")

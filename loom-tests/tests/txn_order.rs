@@ -1,4 +1,5 @@
-//! Who sees what in which order: observers that would disagree if a write were not the same moment for everybody.
+//! Who sees what in which order: observers that would disagree if a write were not the same moment
+//! for everybody.
 
 use std::sync::Arc;
 
@@ -20,7 +21,8 @@ fn both(cells: &[VersionedCell<u32>; 2]) -> String {
     format!("{}{}", cells[0].get(), cells[1].get())
 }
 
-/// One writes the first cell and then reads the second, one writes the second, one takes a snapshot.
+/// One writes the first cell and then reads the second, one writes the second, one takes a
+/// snapshot.
 fn write_and_read() -> String {
     let cells: Cells = Arc::new([0, 0].map(VersionedCell::new));
     let first = spawn(&cells, |cells| {
@@ -33,7 +35,8 @@ fn write_and_read() -> String {
     format!("y{} s{x}{y}", first.join().unwrap())
 }
 
-/// Who writes a cell and then misses the write of another is before it for snapshots too: never `y0 s01`.
+/// Who writes a cell and then misses the write of another is before it for snapshots too: never `y0
+/// s01`.
 #[test]
 fn a_snapshot_agrees_with_who_writes_and_then_reads() {
     Model::new("one writes and reads, one writes, and a snapshot")
@@ -77,7 +80,8 @@ fn who_finds_the_status_comes_after_the_commit() {
         });
 }
 
-/// Who reads a write plainly, and then beneath a transaction that did not see that write, would disagree with both: never `x1 y0 10`.
+/// Who reads a write plainly, and then beneath a transaction that did not see that write, would
+/// disagree with both: never `x1 y0 10`.
 #[test]
 fn plain_reads_agree_with_who_has_validated() {
     Model::new("a transaction copies a cell, one writes that, and one reads both plainly")
@@ -148,8 +152,8 @@ fn whose_commit_a_snapshot_misses_sees_what_was_before_it() {
         });
 }
 
-/// A commit touches the word of a cell no more: it looks for a mark, and who has marked it looks for the commit. A wake-up that is lost is a
-/// deadlock.
+/// A commit touches the word of a cell no more: it looks for a mark, and who has marked it looks
+/// for the commit. A wake-up that is lost is a deadlock.
 #[test]
 fn a_commit_wakes_who_has_just_begun_to_wait() {
     Model::new("one waits, one commits")

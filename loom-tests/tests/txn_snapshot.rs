@@ -80,7 +80,8 @@ fn two_snapshots_beside_a_transaction() {
         });
 }
 
-/// Who has written, and then reads what is beneath a commit that has read its clock already: the commit is later for snapshots too.
+/// Who has written, and then reads what is beneath a commit that has read its clock already: the
+/// commit is later for snapshots too.
 #[test]
 fn a_snapshot_agrees_with_who_reads_beneath_a_commit() {
     for (name, pushes) in [
@@ -180,8 +181,9 @@ fn snapshots_of_one_thread_meet_a_commit_that_closes() {
         });
 }
 
-/// Whoever of the two comes later must not see half of what the other has decided. The owner is the thread that loom need not interrupt to begin
-/// another, which leaves the bound for those who meet it.
+/// Whoever of the two comes later must not see half of what the other has decided. The owner is the
+/// thread that loom need not interrupt to begin another, which leaves the bound for those who meet
+/// it.
 #[test]
 fn two_snapshots_meet_a_commit_that_closes() {
     Model::new("two snapshots meet a commit that closes")

@@ -1,7 +1,8 @@
-//! Tasks that wait for the end of a transaction that owns a cell, in every interleaving within a bound.
+//! Tasks that wait for the end of a transaction that owns a cell, in every interleaving within a
+//! bound.
 //!
-//! Under loom a transaction has an age after one loss, and then owns the cell that it lost at. A task does not spin for such
-//! an owner: it registers at once.
+//! Under loom a transaction has an age after one loss, and then owns the cell that it lost at. A
+//! task does not spin for such an owner: it registers at once.
 
 mod common;
 
@@ -14,8 +15,9 @@ use latchwork_loom_tests::{Model, spawn};
 use loom::sync::Notify;
 use loom::thread::JoinHandle;
 
-/// Starts a thread that owns `x` in its second attempt, in which it adds 1 or ends with an error. Returns as soon as that
-/// attempt begins: after a loss a thread yields, and loom would run everything else first.
+/// Starts a thread that owns `x` in its second attempt, in which it adds 1 or ends with an error.
+/// Returns as soon as that attempt begins: after a loss a thread yields, and loom would run
+/// everything else first.
 fn spawn_owner(world: &Arc<World>, commits: bool) -> JoinHandle<()> {
     let begins = Arc::new(Notify::new());
     let begun = begins.clone();
@@ -124,7 +126,8 @@ fn an_owner_costs_a_limited_transaction_its_attempt() {
         });
 }
 
-/// The inner cell is dropped with the draft: without a mark that it is gone the model would deadlock.
+/// The inner cell is dropped with the draft: without a mark that it is gone the model would
+/// deadlock.
 #[test]
 fn a_retry_for_a_draft_is_an_error() {
     Model::new("a transaction waits for a cell inside its own draft")
@@ -151,7 +154,8 @@ fn a_retry_for_a_draft_is_an_error() {
         });
 }
 
-/// The claim of a blind write is no read. If it were one, the model would deadlock after the write of the other thread.
+/// The claim of a blind write is no read. If it were one, the model would deadlock after the write
+/// of the other thread.
 #[test]
 fn a_retry_after_a_claim_for_a_write_is_an_error() {
     Model::new("a transaction with an age retries after a blind write")
@@ -183,7 +187,8 @@ fn a_retry_after_a_claim_for_a_write_is_an_error() {
         });
 }
 
-/// An alternative that has claimed a cell is undone. The commit of the other alternative releases the claim.
+/// An alternative that has claimed a cell is undone. The commit of the other alternative releases
+/// the claim.
 #[test]
 fn a_commit_releases_a_claim_that_it_does_not_use() {
     Model::new("a transaction with an age commits after an undone blind write")

@@ -33,7 +33,8 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Whether the round is over. A worker that is about to wait asks after it has looked at what it will wait for.
+    /// Whether the round is over. A worker that is about to wait asks after it has looked at what
+    /// it will wait for.
     pub(crate) fn is_to_stop(&self) -> bool {
         self.progress.stop.load(SeqCst)
     }

@@ -1,9 +1,10 @@
-//! Every structure at once, for as long as one likes: threads come and go, more of them than there are cores, some
-//! end by a panic with locks in hand, futures are dropped halfway. It fails if memory grows, if a thread stands still, or if a
-//! total is wrong.
+//! Every structure at once, for as long as one likes: threads come and go, more of them than there
+//! are cores, some end by a panic with locks in hand, futures are dropped halfway. It fails if
+//! memory grows, if a thread stands still, or if a total is wrong.
 //!
-//! Time is cut into rounds. After each, all threads are gone and everything that was locked, waited for or replaced must
-//! be too: then the heap is as large as it was after the first rounds, but for a slack.
+//! Time is cut into rounds. After each, all threads are gone and everything that was locked, waited
+//! for or replaced must be too: then the heap is as large as it was after the first rounds, but for
+//! a slack.
 //!
 //! `--plant` has one thread of the soak itself break a promise: the soak must find that.
 
@@ -49,8 +50,9 @@ struct Args {
     /// Where the choices begin.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// KiB that the heap may grow by after the first rounds: some come and go with the crowds that meet by chance. In ten minutes a
-    /// leak of one object in some thousand operations is many times as much.
+    /// KiB that the heap may grow by after the first rounds: some come and go with the crowds that
+    /// meet by chance. In ten minutes a leak of one object in some thousand operations is many
+    /// times as much.
     #[arg(long, default_value_t = 512)]
     slack: usize,
     /// Structures that are to work, by name; all of them unless one is named.
@@ -98,7 +100,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Frees what no thread can see any more. Each flush advances the epoch, and frees some of what earlier threads left.
+/// Frees what no thread can see any more. Each flush advances the epoch, and frees some of what
+/// earlier threads left.
 fn settle() {
     let (mut least, mut idle) = (usize::MAX, 0);
     while idle < 64 {
@@ -120,7 +123,8 @@ fn soak(
     for round in 1.. {
         let length = Duration::from_secs(args.round).min(end - Instant::now().min(end));
         crew.work(length)?;
-        // What this thread has written it drops itself; the rest is for one that takes along what it keeps.
+        // What this thread has written it drops itself; the rest is for one that takes along what
+        // it keeps.
         latchwork::flush();
         let settled = std::thread::spawn(settle).join();
         settled.map_err(|_| "a destructor panicked".to_owned())?;

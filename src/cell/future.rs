@@ -100,11 +100,11 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         }
     }
 
-    /// As [`swap`](Self::swap), as a future that waits without blocking the thread while a transaction owns the cell. See
-    /// [`set_async`](Self::set_async).
+    /// As [`swap`](Self::swap), as a future that waits without blocking the thread while a
+    /// transaction owns the cell. See [`set_async`](Self::set_async).
     ///
-    /// The future returns an [`OwnedVersioned`], where `swap` returns a snapshot that pins its thread: a task may keep the
-    /// previous value across an `.await`.
+    /// The future returns an [`OwnedVersioned`], where `swap` returns a snapshot that pins its
+    /// thread: a task may keep the previous value across an `.await`.
     ///
     /// # Panics
     /// The future panics where [`set_async`](Self::set_async) does.
@@ -204,7 +204,8 @@ pub struct SetFuture<'c, T: Send + Sync + 'static> {
     state: State,
 }
 
-/// Replaces the value of a cell, and returns the previous one. Made by [`VersionedCell::swap_async`].
+/// Replaces the value of a cell, and returns the previous one. Made by
+/// [`VersionedCell::swap_async`].
 ///
 /// # Examples
 /// See [`VersionedCell::swap_async`].

@@ -50,10 +50,12 @@ impl Version {
         self.0
     }
 
-    /// Returns the version as a strong entity tag of HTTP (RFC 9110, section 8.8.3): the number in double quotes.
+    /// Returns the version as a strong entity tag of HTTP (RFC 9110, section 8.8.3): the number in
+    /// double quotes.
     ///
-    /// This is the text of an `ETag` field. The tag identifies one value of one cell, so it belongs to one URL. Versions
-    /// start again with a new cell; continue with [`with_version`](crate::VersionedCell::with_version) after a restart.
+    /// This is the text of an `ETag` field. The tag identifies one value of one cell, so it belongs
+    /// to one URL. Versions start again with a new cell; continue with
+    /// [`with_version`](crate::VersionedCell::with_version) after a restart.
     ///
     /// # Examples
     /// ```
@@ -68,14 +70,15 @@ impl Version {
 
     /// Parses one strong entity tag, exactly as [`to_etag`](Self::to_etag) writes it.
     ///
-    /// A client sends the tag of the value that it has read, as `If-Match`, and the server passes the version to
-    /// [`compare_and_set`](crate::VersionedCell::compare_and_set). A field that holds a list or `*` is not one tag:
-    /// [`is_in_if_match`](Self::is_in_if_match) and [`is_in_if_none_match`](Self::is_in_if_none_match) evaluate it.
+    /// A client sends the tag of the value that it has read, as `If-Match`, and the server passes
+    /// the version to [`compare_and_set`](crate::VersionedCell::compare_and_set). A field that
+    /// holds a list or `*` is not one tag: [`is_in_if_match`](Self::is_in_if_match) and
+    /// [`is_in_if_none_match`](Self::is_in_if_none_match) evaluate it.
     ///
     /// # Errors
-    /// Returns a [`ParseVersionError`] for a weak tag (`W/"17"`), which cannot identify a value exactly; for a text
-    /// without double quotes around it; and for a number with a sign, a space, leading zeros or more than 64 bits. No two
-    /// texts name one version.
+    /// Returns a [`ParseVersionError`] for a weak tag (`W/"17"`), which cannot identify a value
+    /// exactly; for a text without double quotes around it; and for a number with a sign, a space,
+    /// leading zeros or more than 64 bits. No two texts name one version.
     ///
     /// # Examples
     /// ```
@@ -96,12 +99,14 @@ impl Version {
 
     /// Returns whether an `If-Match` field permits a request for the value with this version.
     ///
-    /// The field is `*`, which permits any version, or a list of tags. The comparison is the *strong* one (RFC 9110, section
-    /// 13.1.1): a weak tag never matches. Tags of other servers are valid and match no version. A malformed field does not
-    /// match, so the server responds 412 (Precondition Failed). Join several fields of one request by commas.
+    /// The field is `*`, which permits any version, or a list of tags. The comparison is the
+    /// *strong* one (RFC 9110, section 13.1.1): a weak tag never matches. Tags of other servers are
+    /// valid and match no version. A malformed field does not match, so the server responds 412
+    /// (Precondition Failed). Join several fields of one request by commas.
     ///
     /// The version must be the one that the write expects: pass it to
-    /// [`compare_and_set`](crate::VersionedCell::compare_and_set), and evaluate the field again after a conflict.
+    /// [`compare_and_set`](crate::VersionedCell::compare_and_set), and evaluate the field again
+    /// after a conflict.
     ///
     /// # Examples
     /// ```
@@ -117,12 +122,14 @@ impl Version {
         self.is_in(field, Comparison::Strong)
     }
 
-    /// Returns whether an `If-None-Match` field lists this version, so that a GET responds 304 (Not Modified).
+    /// Returns whether an `If-None-Match` field lists this version, so that a GET responds 304 (Not
+    /// Modified).
     ///
-    /// The field is `*`, which lists any version, or a list of tags. The comparison is the *weak* one (RFC 9110, section
-    /// 13.1.2): `W/"17"` lists version 17, because caches and proxies that compress a response weaken its tag. A malformed
-    /// field lists nothing, so a GET responds with the whole value. A write with `If-None-Match: *` must fail where a cell
-    /// exists. Join several fields of one request by commas.
+    /// The field is `*`, which lists any version, or a list of tags. The comparison is the *weak*
+    /// one (RFC 9110, section 13.1.2): `W/"17"` lists version 17, because caches and proxies that
+    /// compress a response weaken its tag. A malformed field lists nothing, so a GET responds with
+    /// the whole value. A write with `If-None-Match: *` must fail where a cell exists. Join several
+    /// fields of one request by commas.
     ///
     /// # Examples
     /// ```
@@ -137,7 +144,8 @@ impl Version {
         self.is_in(field, Comparison::Weak)
     }
 
-    /// Whether a list of entity tags contains this version. A list that is malformed anywhere contains nothing.
+    /// Whether a list of entity tags contains this version. A list that is malformed anywhere
+    /// contains nothing.
     fn is_in(self, field: &str, comparison: Comparison) -> bool {
         const SPACES: [char; 2] = [' ', '\t'];
         if field.trim_matches(SPACES) == "*" {
@@ -170,8 +178,8 @@ impl Version {
         }
     }
 
-    /// Parses the text between the quotes of an entity tag. Two tags are compared character by character, so each version
-    /// has one text.
+    /// Parses the text between the quotes of an entity tag. Two tags are compared character by
+    /// character, so each version has one text.
     fn from_opaque(text: &str) -> Result<Self, ParseVersionError> {
         if text.len() > 1 && text.starts_with('0') {
             return Err(ParseVersionError(Problem::LeadingZeros));

@@ -79,15 +79,17 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
 
     /// Waits until the version differs from `seen`, and returns the value with its version.
     ///
-    /// Value and version belong together. After [`wait_changed`](Self::wait_changed), a separate read may return the value
-    /// of a later write than the version. In terms of `tokio::sync::watch` this is `changed` and `borrow_and_update` in
-    /// one step, so the name is that of `wait_changed` with the additional result.
+    /// Value and version belong together. After [`wait_changed`](Self::wait_changed), a separate
+    /// read may return the value of a later write than the version. In terms of
+    /// `tokio::sync::watch` this is `changed` and `borrow_and_update` in one step, so the name is
+    /// that of `wait_changed` with the additional result.
     ///
-    /// The value is an [`OwnedVersioned`], which pins no thread. A watcher can therefore keep the last value while it
-    /// waits for the next one.
+    /// The value is an [`OwnedVersioned`], which pins no thread. A watcher can therefore keep the
+    /// last value while it waits for the next one.
     ///
     /// # Blocking
-    /// Blocks as [`wait_changed`](Self::wait_changed) does. A task uses [`changed_value`](Self::changed_value).
+    /// Blocks as [`wait_changed`](Self::wait_changed) does. A task uses
+    /// [`changed_value`](Self::changed_value).
     ///
     /// # Panics
     /// Panics as [`wait_changed`](Self::wait_changed) does.
@@ -112,8 +114,8 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
             .unwrap_or_else(|| unreachable!("there is no deadline"))
     }
 
-    /// As [`wait_changed_value`](Self::wait_changed_value), but returns `None` if the version is still `seen` after the
-    /// timeout.
+    /// As [`wait_changed_value`](Self::wait_changed_value), but returns `None` if the version is
+    /// still `seen` after the timeout.
     ///
     /// A timeout that overflows [`Instant`] waits indefinitely.
     ///
@@ -220,15 +222,17 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         }
     }
 
-    /// Returns a future that is ready once the version differs from `seen`, with the value and its version.
+    /// Returns a future that is ready once the version differs from `seen`, with the value and its
+    /// version.
     ///
-    /// This is [`wait_changed_value`](Self::wait_changed_value) for a task: `changed` and `borrow_and_update` of
-    /// `tokio::sync::watch` in one step. The value is an [`OwnedVersioned`], so the task may keep it across an `.await`,
-    /// and may keep the last value while it waits for the next one.
+    /// This is [`wait_changed_value`](Self::wait_changed_value) for a task: `changed` and
+    /// `borrow_and_update` of `tokio::sync::watch` in one step. The value is an [`OwnedVersioned`],
+    /// so the task may keep it across an `.await`, and may keep the last value while it waits for
+    /// the next one.
     ///
     /// # Cancel safety
-    /// A future that is dropped leaves nothing behind. A later future for the same version returns the value that this one
-    /// would have returned, or a later value.
+    /// A future that is dropped leaves nothing behind. A later future for the same version returns
+    /// the value that this one would have returned, or a later value.
     ///
     /// # Examples
     /// ```
@@ -451,7 +455,8 @@ impl<T: Send + Sync + 'static> Future for ChangedValueFuture<'_, T> {
                 changed.waiting = None;
                 return Poll::Ready(value);
             }
-            // A version may be named before it is written: then it can be written between the two looks.
+            // A version may be named before it is written: then it can be written between the two
+            // looks.
             if Pin::new(&mut *changed).poll(context).is_pending() {
                 return Poll::Pending;
             }

@@ -156,9 +156,9 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
 
     /// Replaces the value by the result of `f`, and returns the new value with its version.
     ///
-    /// The value is the one that this call has written, including when another thread has replaced it since. A
-    /// [`get`](Self::get) after [`update`](Self::update) may return the value of a later write. The snapshot pins this
-    /// thread.
+    /// The value is the one that this call has written, including when another thread has replaced
+    /// it since. A [`get`](Self::get) after [`update`](Self::update) may return the value of a
+    /// later write. The snapshot pins this thread.
     ///
     /// # Blocking
     /// Blocks as [`update`](Self::update) does, without a deadline.
@@ -183,14 +183,17 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         }
     }
 
-    /// Replaces the value by the result of `f`, and returns the previous value, unless `f` returns `None`.
+    /// Replaces the value by the result of `f`, and returns the previous value, unless `f` returns
+    /// `None`.
     ///
-    /// This is the `fetch_update` of the atomics of `std`. `f` runs again, after a pause, each time that another write
-    /// has replaced the value in between. `f` runs pinned. The snapshot that is returned pins this thread.
+    /// This is the `fetch_update` of the atomics of `std`. `f` runs again, after a pause, each time
+    /// that another write has replaced the value in between. `f` runs pinned. The snapshot that is
+    /// returned pins this thread.
     ///
     /// [`update`](Self::update) always writes and returns the version of the new value,
-    /// [`update_and_get`](Self::update_and_get) returns the new value itself, and [`try_update`](Self::try_update) has a
-    /// limit of attempts and returns an error of the closure.
+    /// [`update_and_get`](Self::update_and_get) returns the new value itself, and
+    /// [`try_update`](Self::try_update) has a limit of attempts and returns an error of the
+    /// closure.
     ///
     /// # Blocking
     /// Blocks as [`update`](Self::update) does, without a deadline.
@@ -345,7 +348,8 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         })
     }
 
-    /// One attempt of a task to replace the value, which stays in `kept` if the attempt is lost. Returns the previous value.
+    /// One attempt of a task to replace the value, which stays in `kept` if the attempt is lost.
+    /// Returns the previous value.
     pub(super) fn swap_once(
         &self,
         patience: &Patience,
@@ -367,8 +371,8 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         Ok(old.expect("the attempt has replaced a value"))
     }
 
-    /// Replaces the value by the result of `f`, and returns a snapshot of the node that `select` names. `Err`: `f` has
-    /// returned `None` for this value.
+    /// Replaces the value by the result of `f`, and returns a snapshot of the node that `select`
+    /// names. `Err`: `f` has returned `None` for this value.
     #[inline]
     fn modify(
         &self,
@@ -389,7 +393,8 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
                 };
                 match self.publish(local, &pin, &patience, seen, Some(node), value) {
                     Ok(written) => {
-                        // Old or new, the node was in the cell under this pin, and has a value [R1].
+                        // Old or new, the node was in the cell under this pin, and has a value
+                        // [R1].
                         let snapshot = Versioned::of(self, select(&written), pin);
                         self.tell(&written);
                         return Ok(snapshot);

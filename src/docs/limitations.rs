@@ -115,11 +115,11 @@
 //! are replaced afterwards.
 //!
 //! # Plain guards are invisible to detection
-//! A [`Session`](crate::Session) is detected in a cycle with other sessions of the *same table*, and
-//! with calls of [`lock_all`] that wait.
-//! Plain guards, complete sets of [`lock_all`], latches, mutexes, channels and joins have no owner
-//! that the table could observe. A cycle through one of them is not detected, and a timeout is the
-//! only remedy: [`Policy::Timeout`](crate::session::Policy::Timeout).
+//! A [`Session`](crate::Session) is detected in a cycle with other sessions of the *same table*,
+//! and with calls of [`lock_all`] that wait. Plain guards, complete sets of [`lock_all`], latches,
+//! mutexes, channels and joins have no owner that the table could observe. A cycle through one of
+//! them is not detected, and a timeout is the only remedy:
+//! [`Policy::Timeout`](crate::session::Policy::Timeout).
 //!
 //! # Writers allocate
 //! Each write of a cell allocates a node, replaces the whole value, and drops the previous one

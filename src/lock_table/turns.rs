@@ -1,25 +1,27 @@
 //! The order in which sessions retry that were the victims of deadlocks.
 //!
-//! A victim that releases everything and locks the same keys again soon closes the next cycle, with the other victims
-//! more often than not. So the victims of a table retry one at a time, in the order in which they arrive. The session
-//! whose turn it is ends its turn when it releases everything, and notifies the next one.
+//! A victim that releases everything and locks the same keys again soon closes the next cycle, with
+//! the other victims more often than not. So the victims of a table retry one at a time, in the
+//! order in which they arrive. The session whose turn it is ends its turn when it releases
+//! everything, and notifies the next one.
 //!
-//! *Progress*: a session that waits for its turn holds no key, so no session waits for it. When its wait ends at the latest
-//! is computed as it begins, from the number of sessions ahead: a turn counts [`LONGEST`], because
-//! its session may do something else entirely, or may be forgotten. So the wait depends on no other thread, and a
-//! notification that is lost costs time and no more.
+//! *Progress*: a session that waits for its turn holds no key, so no session waits for it. When its
+//! wait ends at the latest is computed as it begins, from the number of sessions ahead: a turn
+//! counts [`LONGEST`], because its session may do something else entirely, or may be forgotten. So
+//! the wait depends on no other thread, and a notification that is lost costs time and no more.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::sync::Unparker;
 
-/// How long a turn lasts at most while other sessions wait for theirs: as long as a wait lasts before a session
-/// searches. Not found by measurement.
+/// How long a turn lasts at most while other sessions wait for theirs: as long as a wait lasts
+/// before a session searches. Not found by measurement.
 const LONGEST: Duration = Duration::from_millis(1);
 
-/// How long a session waits at most for the turns of others behind the current one. 4 ms were too few for 64
-/// threads on two cores (0.14 times the sessions, `Eventual`); 16 ms cost nothing that was seen.
+/// How long a session waits at most for the turns of others behind the current one. 4 ms were too
+/// few for 64 threads on two cores (0.14 times the sessions, `Eventual`); 16 ms cost nothing that
+/// was seen.
 const LONGEST_WAIT: Duration = Duration::from_millis(15);
 
 /// Whose turn it is, and which sessions wait for theirs: by id, with the way to notify each.
@@ -37,7 +39,8 @@ struct Current {
 }
 
 impl Turns {
-    /// Begins a turn of session `id`, or queues the session. Returns when its turn begins at the latest.
+    /// Begins a turn of session `id`, or queues the session. Returns when its turn begins at the
+    /// latest.
     #[must_use]
     pub(crate) fn enter(&mut self, id: u64, notify: Unparker, now: Instant) -> Option<Instant> {
         let free = match &self.current {
@@ -71,7 +74,8 @@ impl Turns {
         self.begin(id, now);
     }
 
-    /// Ends the turn of session `id`, if it still lasts, and begins the next. Returns how to notify the session of that.
+    /// Ends the turn of session `id`, if it still lasts, and begins the next. Returns how to notify
+    /// the session of that.
     #[must_use]
     pub(crate) fn end(&mut self, id: u64, now: Instant) -> Option<Unparker> {
         if self.current.as_ref().is_none_or(|current| current.id != id) {
@@ -114,8 +118,8 @@ mod tests {
         assert_eq!(enter(&mut turns, 7, now), None);
     }
 
-    /// A session whose turn began and expired before it noticed was neither queued nor current, and waited for
-    /// a turn indefinitely, without a pause.
+    /// A session whose turn began and expired before it noticed was neither queued nor current, and
+    /// waited for a turn indefinitely, without a pause.
     #[test]
     fn a_turn_that_expires_unnoticed_leaves_no_session_behind() {
         let (mut turns, now) = (Turns::default(), now());
@@ -132,7 +136,8 @@ mod tests {
         assert_eq!(enter(&mut turns, 4, later), Some(later + LONGEST));
     }
 
-    /// A turn that has expired delays no session that arrives later, and none waits longer than the bound.
+    /// A turn that has expired delays no session that arrives later, and none waits longer than the
+    /// bound.
     #[test]
     fn the_wait_for_a_turn_is_bounded() {
         let (mut turns, now) = (Turns::default(), now());

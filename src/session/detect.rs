@@ -7,7 +7,8 @@ use crate::lock_table::{Found, Notices, Search, Waits};
 use crate::waits_for::{Cycle, Held, Link, Want};
 
 impl<K: ?Sized, S> Session<'_, K, S> {
-    /// Under `WaitDie`, makes known that the session is about to want a key, unless an older one does [D6].
+    /// Under `WaitDie`, makes known that the session is about to want a key, unless an older one
+    /// does [D6].
     pub(super) fn announce(&mut self, want: Held, upgrade: bool) -> Result<(), LockError> {
         if self.policy != Policy::WaitDie && !self.announced {
             return Ok(());
@@ -61,7 +62,8 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         self.held.iter().map(|hold| hold.held()).collect()
     }
 
-    /// Publishes that the session holds `held`, its [`list`](Self::list), and what it waits for [D1].
+    /// Publishes that the session holds `held`, its [`list`](Self::list), and what it waits for
+    /// [D1].
     pub(super) fn publish(&self, waits: &mut Waits, held: Vec<Held>, pending: &Pending) {
         let want = Want {
             held: pending.want,
@@ -71,7 +73,8 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         waits.publish(&self.owner, held, want);
     }
 
-    /// Takes it back, before the claim ends [D2]. Returns the cycle that the session was the victim of, if it was.
+    /// Takes it back, before the claim ends [D2]. Returns the cycle that the session was the victim
+    /// of, if it was.
     pub(super) fn unpublish(&self) -> Option<Arc<Cycle>> {
         let id = self.owner.id;
         let (killed, _held) = self.table.sessions.with(|waits| {
@@ -81,7 +84,8 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         killed
     }
 
-    /// Publishes, if that is still to do, and ends all cycles through the key that the session waits for [D3].
+    /// Publishes, if that is still to do, and ends all cycles through the key that the session
+    /// waits for [D3].
     pub(super) fn detect(&mut self, search: Search) {
         let mut notices = Notices::default();
         let mut pending = self.pending.take().expect("it waits");
@@ -107,8 +111,8 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         notices.run();
     }
 
-    /// The cycle of this session and of the one that waits to upgrade the same key, with its victim; `None` if that one
-    /// is just giving up.
+    /// The cycle of this session and of the one that waits to upgrade the same key, with its
+    /// victim; `None` if that one is just giving up.
     pub(super) fn rivalry(&self, waits: &Waits, want: Held) -> Option<Cycle> {
         let (rival, holds, wants) = waits.graph.upgrader(want.hash)?;
         let rival = Link {
@@ -146,8 +150,8 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         None
     }
 
-    /// The session is the victim of `cycle`: from now on its holds are handed over as they are released [D11], and
-    /// its next lock waits for its turn [D12].
+    /// The session is the victim of `cycle`: from now on its holds are handed over as they are
+    /// released [D11], and its next lock waits for its turn [D12].
     pub(super) fn deadlock(&mut self, cycle: &Cycle) -> LockError {
         self.lost = true;
         self.lost_at = self.clock;

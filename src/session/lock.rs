@@ -29,7 +29,8 @@ impl<K: ?Sized, S: BuildHasher> Session<'_, K, S> {
     /// never runs: use [`lock_async`](Self::lock_async) in a task.
     ///
     /// If the session was the victim of a deadlock and holds no key, its first lock also waits for
-    /// other victims that retry. It waits for at most 1 millisecond each and 16 milliseconds in all.
+    /// other victims that retry. It waits for at most 1 millisecond each and 16 milliseconds in
+    /// all.
     ///
     /// # Errors
     /// Returns a [`LockError`] according to the policy. The session holds the same keys as before.

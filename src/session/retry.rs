@@ -1,5 +1,5 @@
-//! What a victim of a deadlock does so that it does not close the same cycle again: it hands its keys over, and it waits
-//! for its turn before it retries.
+//! What a victim of a deadlock does so that it does not close the same cycle again: it hands its
+//! keys over, and it waits for its turn before it retries.
 
 use std::time::Instant;
 
@@ -8,8 +8,9 @@ use crate::sync::{Parker, now};
 use crate::word::Mode;
 
 impl<K: ?Sized, S> Session<'_, K, S> {
-    /// Releases one hold, `taken` at that moment of the session. If the session has lost since, the key is handed
-    /// over: left free, it would be locked again by the victim before the thread of the first waiter runs [D11].
+    /// Releases one hold, `taken` at that moment of the session. If the session has lost since, the
+    /// key is handed over: left free, it would be locked again by the victim before the thread of
+    /// the first waiter runs [D11].
     #[inline]
     pub(super) fn pass_on(&self, hash: u64, mode: Mode, taken: u64) {
         if taken > self.lost_at {
@@ -19,8 +20,8 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         }
     }
 
-    /// Waits for the turn of a session that has lost, if it holds no key and can wait. Returns at `deadline` at
-    /// the latest, then without a turn [D12].
+    /// Waits for the turn of a session that has lost, if it holds no key and can wait. Returns at
+    /// `deadline` at the latest, then without a turn [D12].
     #[cold]
     pub(super) fn await_turn(&mut self, deadline: Option<Instant>) {
         if !self.is_empty() || self.policy == Policy::NoWait {

@@ -25,8 +25,9 @@ impl Drop for Bell {
     }
 }
 
-/// The key comes free just as the session is about to queue, so its waiter is not needed, and the destructor of
-/// the waker in it panics: the session has recorded the key, and releases it when it is dropped.
+/// The key comes free just as the session is about to queue, so its waiter is not needed, and the
+/// destructor of the waker in it panics: the session has recorded the key, and releases it when it
+/// is dropped.
 #[test]
 fn a_session_loses_no_key_when_the_destructor_of_an_unused_waker_panics() {
     for (mode, has_monitor) in [
@@ -65,7 +66,8 @@ fn a_session_loses_no_key_when_the_destructor_of_an_unused_waker_panics() {
     }
 }
 
-/// As above for an upgrade, which finds the other reader gone: the session holds the key exclusively.
+/// As above for an upgrade, which finds the other reader gone: the session holds the key
+/// exclusively.
 #[test]
 fn an_upgrade_is_recorded_before_the_destructor_of_an_unused_waker_runs() {
     let table: LockTable<u64> = LockTable::new();

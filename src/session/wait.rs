@@ -69,7 +69,8 @@ impl<K: ?Sized, S> Session<'_, K, S> {
                 Next::Nothing => parker.park(),
                 Next::Detect(at) if !parker.park_until(at) => self.detect(Search::Due),
                 Next::GiveUp(at) if !parker.park_until(at) => {
-                    // With a renewal it checks the state too: a late waiter is not refused a free key [M15].
+                    // With a renewal it checks the state too: a late waiter is not refused a free
+                    // key [M15].
                     let (_, notify) = RawTable::notify_thread();
                     return match self.look(&mut Some(notify)) {
                         Some(done) => done,
@@ -81,7 +82,8 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         }
     }
 
-    /// Whether it searches for a deadlock by itself. No clock counts as many seconds as "never" is. Reads no clock.
+    /// Whether it searches for a deadlock by itself. No clock counts as many seconds as "never" is.
+    /// Reads no clock.
     pub(super) fn searches(&self) -> bool {
         i64::try_from(self.detect_after.as_secs()).is_ok()
     }
@@ -160,9 +162,9 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         }
     }
 
-    /// Queues and publishes in one hold of the graph's mutex, so that the second of two upgraders finds the
-    /// first [D5]. One of them is the victim, by the general rule; if that is the first, it leaves the queue, and this
-    /// session queues in the same hold.
+    /// Queues and publishes in one hold of the graph's mutex, so that the second of two upgraders
+    /// finds the first [D5]. One of them is the victim, by the general rule; if that is the first,
+    /// it leaves the queue, and this session queues in the same hold.
     fn begin_upgrade(
         &mut self,
         want: Held,
@@ -212,7 +214,8 @@ impl<K: ?Sized, S> Session<'_, K, S> {
             }
         }
         drop(waiter);
-        // User code runs from here on: the victim's waker and a subscriber. The wait is recorded [M16].
+        // User code runs from here on: the victim's waker and a subscriber. The wait is recorded
+        // [M16].
         self.detect(Search::Due);
         notices.run();
         self.observe();
@@ -236,7 +239,8 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         }
     }
 
-    /// Looks at what the wait was told, and leaves `renewal` with it if it goes on. Returns how it ended, if it did.
+    /// Looks at what the wait was told, and leaves `renewal` with it if it goes on. Returns how it
+    /// ended, if it did.
     pub(super) fn look(&mut self, renewal: &mut Option<Notify>) -> Option<Result<(), LockError>> {
         let table = self.table.raw();
         let pending = self.pending.as_ref().expect("it waits");
@@ -296,7 +300,8 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         Err(error)
     }
 
-    /// Leaves the queue for good: a key that was granted is passed on, and a hold that was upgraded is shared again.
+    /// Leaves the queue for good: a key that was granted is passed on, and a hold that was upgraded
+    /// is shared again.
     pub(super) fn abandon(&mut self) {
         let pending = self.pending.take().expect("it waits");
         let killed = pending.published.then(|| self.unpublish()).flatten();
@@ -317,8 +322,8 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     }
 }
 
-/// What a session has announced that it is about to want. It is retracted when this is dropped, unless the session
-/// waits by then: by an error, and by a panic of user code.
+/// What a session has announced that it is about to want. It is retracted when this is dropped,
+/// unless the session waits by then: by an error, and by a panic of user code.
 struct Wish<'a, 't, K: ?Sized, S> {
     session: &'a mut Session<'t, K, S>,
     hash: u64,

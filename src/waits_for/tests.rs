@@ -132,7 +132,8 @@ fn the_search_finds_a_cycle_where_there_is_one() {
     assert!(found > 1_000 && none > 1_000, "{found} found, {none} not");
 }
 
-/// Whoever begins to wait and is in no one's way closes no cycle. They come and go, so that of those who are there some are listed and some not.
+/// Whoever begins to wait and is in no one's way closes no cycle. They come and go, so that of
+/// those who are there some are listed and some not.
 #[test]
 fn who_is_not_waited_for_closes_no_cycle() {
     const OWNERS: usize = 8;
@@ -193,7 +194,8 @@ fn who_is_not_waited_for_closes_no_cycle() {
     assert!(graph.is_empty());
 }
 
-/// An owner that stays known may take, change and give back keys, listed or not; it never stands in its own way.
+/// An owner that stays known may take, change and give back keys, listed or not; it never stands in
+/// its own way.
 #[test]
 fn an_owner_changes_what_it_holds() {
     for listed in [false, true] {

@@ -24,8 +24,8 @@ use std::time::Duration;
 
 use latchwork::{LockTable, VersionedCell, atomically};
 
-/// How many seconds a test may take before it counts as hung, unless `LATCHWORK_PATIENCE` says otherwise. Far more than any
-/// of them needs on a machine that has time for it.
+/// How many seconds a test may take before it counts as hung, unless `LATCHWORK_PATIENCE` says
+/// otherwise. Far more than any of them needs on a machine that has time for it.
 const PATIENCE: u64 = 60;
 
 /// Aborts the process if it lives longer than [`PATIENCE`]: a hang is a failure with a name.
@@ -41,7 +41,8 @@ pub fn watchdog(name: &'static str) -> Watchdog {
     let patience = Duration::from_secs(setting("LATCHWORK_PATIENCE", PATIENCE));
     std::thread::spawn(move || {
         if gone.recv_timeout(patience) == Err(mpsc::RecvTimeoutError::Timeout) {
-            // Written past the harness: it captures what `eprintln!` prints, and an abort loses that.
+            // Written past the harness: it captures what `eprintln!` prints, and an abort loses
+            // that.
             let _ = writeln!(
                 std::io::stderr(),
                 "{name}: still running after {patience:?}"
@@ -52,8 +53,8 @@ pub fn watchdog(name: &'static str) -> Watchdog {
     Watchdog { _alive: alive }
 }
 
-/// Writes a cell as another transaction would, inside the closure of one that has read it: the attempt is lost. A
-/// direct write there panics in debug builds.
+/// Writes a cell as another transaction would, inside the closure of one that has read it: the
+/// attempt is lost. A direct write there panics in debug builds.
 pub fn write_elsewhere<T: Clone + Send + Sync + 'static>(cell: &VersionedCell<T>, value: T) {
     atomically(|tx| tx.set(cell, value.clone()));
 }

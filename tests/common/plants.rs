@@ -8,8 +8,8 @@ const ENOUGH: [(&str, &str); 2] = [
     ("LATCHWORK_HISTORIES", "10000"),
 ];
 
-/// Runs the test `by` of this binary in a process of its own, with the bug in it, and wants it to fail and to say
-/// `because`.
+/// Runs the test `by` of this binary in a process of its own, with the bug in it, and wants it to
+/// fail and to say `because`.
 ///
 /// # Panics
 /// If it finds nothing, or something else.
@@ -18,8 +18,8 @@ pub fn finds(by: &str, bug: &str, because: &str) {
     println!("planted {bug}|{by}|1|tests|{because}");
 }
 
-/// What it says, and from which number on: another one where it is found by something else first, since a bug breaks
-/// more than one thing.
+/// What it says, and from which number on: another one where it is found by something else first,
+/// since a bug breaks more than one thing.
 fn text_of(by: &str, bug: &str, because: &str) -> (String, u64) {
     let mut text = String::new();
     for first in [0, 1_000_000, 2_000_000, 3_000_000, 4_000_000] {
@@ -35,7 +35,8 @@ fn text_of(by: &str, bug: &str, because: &str) -> (String, u64) {
     panic!("{by} does not find {bug:?} by {because:?}, but says\n{text}");
 }
 
-/// As [`finds`], by exploring schedules: the number of the one that failed fails again, and not without the bug.
+/// As [`finds`], by exploring schedules: the number of the one that failed fails again, and not
+/// without the bug.
 ///
 /// # Panics
 /// As [`finds`].

@@ -1,8 +1,8 @@
 //! A reference for one thread: which calls must succeed, which must say `None`, and what is held.
 //!
-//! One thread never finds a waiter of another, so the contract leaves no choice: an exclusive lock is
-//! to be had if and only if nobody holds the key, a shared one if and only if no exclusive lock is
-//! held. Keys are one lock exactly when their hashes are equal, which is how the model is keyed.
+//! One thread never finds a waiter of another, so the contract leaves no choice: an exclusive lock
+//! is to be had if and only if nobody holds the key, a shared one if and only if no exclusive lock
+//! is held. Keys are one lock exactly when their hashes are equal, which is how the model is keyed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,7 +1,8 @@
-//! Many schedules of one test, each from a number: the number of one that fails is all that it takes to run it again.
+//! Many schedules of one test, each from a number: the number of one that fails is all that it
+//! takes to run it again.
 //!
-//! `LATCHWORK_SCHEDULES` says how many instead of what the test asks for, `LATCHWORK_SEED` with which number to begin;
-//! `ci/schedules.sh` sets them.
+//! `LATCHWORK_SCHEDULES` says how many instead of what the test asks for, `LATCHWORK_SEED` with
+//! which number to begin; `ci/schedules.sh` sets them.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -14,7 +15,8 @@ use shuttle::{Config, FailurePersistence, Runner};
 
 use super::Rng;
 
-/// Runs `test` under as many schedules, and returns how many there were. `test` has the number of each.
+/// Runs `test` under as many schedules, and returns how many there were. `test` has the number of
+/// each.
 ///
 /// # Panics
 /// If it does, having said how to run that schedule again.
@@ -69,8 +71,9 @@ enum Way {
     Uniform,
     /// The same task as before, but for one step in so many.
     Sticky(u64),
-    /// The task of the highest rank, ranks being drawn; at a few steps the running one comes last (Burckhardt et al., "A
-    /// randomized scheduler with probabilistic guarantees of finding bugs", ASPLOS 2010).
+    /// The task of the highest rank, ranks being drawn; at a few steps the running one comes last
+    /// (Burckhardt et al., "A randomized scheduler with probabilistic guarantees of finding bugs",
+    /// ASPLOS 2010).
     Ranks {
         ranks: HashMap<usize, u64>,
         changes: Vec<u64>,
@@ -89,7 +92,8 @@ struct Chooser {
     now: Arc<Now>,
 }
 
-/// Half of all numbers: ranks that are drawn are above it, those of tasks that have come last below.
+/// Half of all numbers: ranks that are drawn are above it, those of tasks that have come last
+/// below.
 const MIDDLE: u64 = u64::MAX / 2;
 
 impl Chooser {

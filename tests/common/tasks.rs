@@ -284,8 +284,8 @@ const HOOKED: RawWakerVTable = RawWakerVTable::new(
     },
 );
 
-/// A waker that panics at one of its uses: the n-th time that it or a clone of it is cloned, woken or
-/// dropped. It never panics in a thread that panics already, which would end the process.
+/// A waker that panics at one of its uses: the n-th time that it or a clone of it is cloned, woken
+/// or dropped. It never panics in a thread that panics already, which would end the process.
 #[derive(Debug)]
 pub struct Fuse {
     left: AtomicU64,

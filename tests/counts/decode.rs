@@ -1,4 +1,5 @@
-//! Tells atomic read-modify-writes and fences among x86-64 instructions. The rest needs no decoding.
+//! Tells atomic read-modify-writes and fences among x86-64 instructions. The rest needs no
+//! decoding.
 
 /// What an instruction does, as far as it is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +30,8 @@ pub(crate) fn classify(code: &[u8]) -> Class {
     let (mode, reg, rm) = (modrm >> 6, (modrm >> 3) & 7, modrm & 7);
     let memory = mode != 3;
     match opcode {
-        // A locked OR of something on the stack is how compilers write a fence that is faster than MFENCE.
+        // A locked OR of something on the stack is how compilers write a fence that is faster than
+        // MFENCE.
         0x80 | 0x81 | 0x83 if locked && reg == 1 && memory && rm == 4 && sib & 7 == 4 => {
             Class::Fence
         }

@@ -1,4 +1,5 @@
-//! What latches and ordered locks cost: optimistic reads write nothing, and levels are not in the machine code.
+//! What latches and ordered locks cost: optimistic reads write nothing, and levels are not in the
+//! machine code.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -40,7 +41,8 @@ fn reads_and_holds_of_a_latch() {
     });
 }
 
-/// A latch in a page that must not be written: that nothing is written takes no trust in a count of atomics.
+/// A latch in a page that must not be written: that nothing is written takes no trust in a count of
+/// atomics.
 #[test]
 fn an_optimistic_read_writes_nothing_that_others_share() {
     let _alone = super::alone();
@@ -53,7 +55,8 @@ fn an_optimistic_read_writes_nothing_that_others_share() {
         libc::mmap(std::ptr::null_mut(), PAGE, access, kind, -1, 0)
     };
     assert_ne!(page, libc::MAP_FAILED);
-    // SAFETY: the page is this test's, may be written, and is greater and better aligned than a latch.
+    // SAFETY: the page is this test's, may be written, and is greater and better aligned than a
+    // latch.
     unsafe { page.cast::<Latch>().write(Latch::new(AtomicU64::new(7))) };
     // SAFETY: as above.
     assert_eq!(unsafe { libc::mprotect(page, PAGE, libc::PROT_READ) }, 0);
@@ -97,7 +100,8 @@ latchwork::levels! {
     pub(crate) Three;
 }
 
-/// In an optimised build a key is nothing, and so is the watch of a checked lock, but for where the compiler keeps what.
+/// In an optimised build a key is nothing, and so is the watch of a checked lock, but for where the
+/// compiler keeps what.
 #[test]
 fn levels_are_not_in_the_machine_code() {
     let _alone = super::alone();

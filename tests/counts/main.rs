@@ -1,9 +1,9 @@
 //! What a lock and unlock cost, counted: heap allocations, atomic read-modify-writes, fences,
 //! instructions.
 //!
-//! Counts are the same on every run and on every machine of an architecture, where times are not. The
-//! numbers of atomic operations hold in every build, since no optimisation adds or removes one; the limits on
-//! instructions are for optimised builds.
+//! Counts are the same on every run and on every machine of an architecture, where times are not.
+//! The numbers of atomic operations hold in every build, since no optimisation adds or removes one;
+//! the limits on instructions are for optimised builds.
 #![cfg(all(
     target_os = "linux",
     target_arch = "x86_64",

@@ -1,8 +1,10 @@
-//! What the hot paths cost, counted and printed for `ci/gates`, which compares it with what was agreed on.
+//! What the hot paths cost, counted and printed for `ci/gates`, which compares it with what was
+//! agreed on.
 //!
-//! One line for each path: instructions, atomic read-modify-writes and fences of one call, and heap allocations of a
-//! thousand. Of eight calls the one with the fewest instructions counts: what is done once in 64 writes or 256 unlocks is
-//! not in it, but its allocations are in those of the thousand.
+//! One line for each path: instructions, atomic read-modify-writes and fences of one call, and heap
+//! allocations of a thousand. Of eight calls the one with the fewest instructions counts: what is
+//! done once in 64 writes or 256 unlocks is not in it, but its allocations are in those of the
+//! thousand.
 #![cfg(all(
     target_os = "linux",
     target_arch = "x86_64",
@@ -84,7 +86,8 @@ fn locks() {
 
 #[test]
 fn sets_of_keys() {
-    // Keys that meet in a slot cost more, and which do is the hasher's seed: these do not, whatever it is.
+    // Keys that meet in a slot cost more, and which do is the hasher's seed: these do not, whatever
+    // it is.
     let table: LockTable<u64> = LockTable::new();
     let mut slots = std::collections::HashSet::new();
     let apart = (0..).filter(|key: &u64| slots.insert(table.key_id(key).get() % 4096));

@@ -1,7 +1,8 @@
-//! Sessions as tasks that do one thing at a time and are polled by hand, so that who waits behind whom is up to the
-//! test and not to the scheduler.
+//! Sessions as tasks that do one thing at a time and are polled by hand, so that who waits behind
+//! whom is up to the test and not to the scheduler.
 //!
-//! A task is polled only when it was woken: a wake-up that is lost leaves it waiting, and the test sees that.
+//! A task is polled only when it was woken: a wake-up that is lost leaves it waiting, and the test
+//! sees that.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

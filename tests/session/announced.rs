@@ -1,4 +1,5 @@
-//! What the table knows of a session that makes its keys known, whatever it does and whatever goes wrong.
+//! What the table knows of a session that makes its keys known, whatever it does and whatever goes
+//! wrong.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -40,7 +41,8 @@ fn a_key_is_known_whatever_the_policy_is_now() {
     }
 }
 
-/// So is a key that was granted as the session was giving up: between its last look and its leaving the queue.
+/// So is a key that was granted as the session was giving up: between its last look and its leaving
+/// the queue.
 #[test]
 fn a_key_that_comes_at_the_last_moment_is_known() {
     let table = Arc::new(Table::new());
@@ -74,7 +76,8 @@ fn a_key_that_is_shared_again_is_known_to_be() {
     two.lock_shared(&1).unwrap();
 }
 
-/// A session that lost a key as a waker panicked is known to have lost it: nobody is told of a circle through that key.
+/// A session that lost a key as a waker panicked is known to have lost it: nobody is told of a
+/// circle through that key.
 #[test]
 fn a_key_is_forgotten_though_a_waker_panics() {
     let table = Table::new();

@@ -35,8 +35,8 @@ fn names(lock: &LockInfo) -> (Vec<&str>, Vec<&str>) {
     )
 }
 
-/// No deadlock, and yet each session that waits is listed, with its name, as soon as it is queued; and the holder,
-/// once it has published that it waits for another key.
+/// No deadlock, and yet each session that waits is listed, with its name, as soon as it is queued;
+/// and the holder, once it has published that it waits for another key.
 #[test]
 fn sessions_that_wait_without_a_deadlock_are_listed() {
     let table = Table::new();
@@ -76,7 +76,8 @@ fn sessions_that_wait_without_a_deadlock_are_listed() {
     assert_eq!(table.stats().oldest_waiter, Duration::ZERO);
 }
 
-/// A set that waits is listed with its size; a waiter that is used again for a lock of one key has no owner.
+/// A set that waits is listed with its size; a waiter that is used again for a lock of one key has
+/// no owner.
 #[test]
 fn sets_that_wait_are_listed() {
     let table = LockTable::<u64>::builder()
@@ -107,7 +108,8 @@ fn sets_that_wait_are_listed() {
     drop((plain, guard));
 }
 
-/// An upgrader is a holder and a waiter. What a session under `WaitDie` has announced, it does not hold.
+/// An upgrader is a holder and a waiter. What a session under `WaitDie` has announced, it does not
+/// hold.
 #[test]
 fn an_upgrader_is_known_to_hold_and_a_wish_is_no_hold() {
     let table = Table::new();

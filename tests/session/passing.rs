@@ -7,8 +7,8 @@ use latchwork::Mode;
 use crate::actors::Table;
 use crate::common::tasks::poll;
 
-/// A reader that was woken and is slow to look is passed by others who upgrade, but not for ever: its turn comes, as it does
-/// among those who just lock.
+/// A reader that was woken and is slow to look is passed by others who upgrade, but not for ever:
+/// its turn comes, as it does among those who just lock.
 #[test]
 fn upgrades_pass_a_slow_reader_so_often_and_no_more() {
     let table = Table::new();

@@ -1,8 +1,10 @@
-//! A lock manager that is too simple to be wrong, beside sessions that do the same. The property tests use it, and fuzzing.
+//! A lock manager that is too simple to be wrong, beside sessions that do the same. The property
+//! tests use it, and fuzzing.
 //!
-//! After each order: nobody holds what excludes another hold; nobody waits who need not (no lost grant); nobody waits in
-//! a circle, counting those ahead in the queue (no undetected deadlock); and who was told to give way was in a circle of
-//! holders and waiters that no reordering ends (no false victim).
+//! After each order: nobody holds what excludes another hold; nobody waits who need not (no lost
+//! grant); nobody waits in a circle, counting those ahead in the queue (no undetected deadlock);
+//! and who was told to give way was in a circle of holders and waiters that no reordering ends (no
+//! false victim).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -83,7 +85,8 @@ impl Reference {
         rival.filter(|_| self.is_upgrade(who, key))
     }
 
-    /// Whether `who` wants to upgrade what an older actor waits to upgrade, and so is the victim of the two.
+    /// Whether `who` wants to upgrade what an older actor waits to upgrade, and so is the victim of
+    /// the two.
     fn loses_to_a_rival(&self, who: usize, key: u64) -> bool {
         let rival = self.rival(who, key);
         rival.is_some_and(|rival| self.births[rival] < self.births[who])
@@ -309,8 +312,9 @@ fn settle(stage: &mut Stage<'_>, reference: &mut Reference) {
     }
 }
 
-/// Has actors do one thing each, in this order; one that waits can do nothing but go, which it does if it comes up at one place in seven, `gone`.
-/// Returns how many victims there were, and how often somebody waited.
+/// Has actors do one thing each, in this order; one that waits can do nothing but go, which it does
+/// if it comes up at one place in seven, `gone`. Returns how many victims there were, and how often
+/// somebody waited.
 pub(crate) fn play(fairness: Fairness, orders: &[(usize, Do)], gone: usize) -> (usize, usize) {
     let table: Table = LockTable::builder().fairness(fairness).build();
     let fresh = table.stats().index_bytes;

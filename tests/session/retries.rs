@@ -1,4 +1,5 @@
-//! Victims that retry: they do not close the same cycle again, and the searches come early while deadlocks are frequent.
+//! Victims that retry: they do not close the same cycle again, and the searches come early while
+//! deadlocks are frequent.
 //!
 //! A threshold of an hour stands for "not in this test": a test that needs one to pass hangs.
 
@@ -18,7 +19,8 @@ use crate::common::{until_waits, watchdog};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// An older session that waits for key 1, and a younger one that has lost to it and holds keys 1 and 3.
+/// An older session that waits for key 1, and a younger one that has lost to it and holds keys 1
+/// and 3.
 fn with_a_victim(table: &Table, then: impl FnOnce(&mut Session<'_, u64>)) {
     let (mut old, young) = (table.session(), table.session());
     let mut young = young.detect_after(Duration::ZERO);
@@ -33,8 +35,8 @@ fn with_a_victim(table: &Table, then: impl FnOnce(&mut Session<'_, u64>)) {
     assert!(poll(&mut waits).is_ready());
 }
 
-/// A victim that released a key found it free again and closed the same cycle, before the thread that it had lost to ran.
-/// The task here runs as late as can be.
+/// A victim that released a key found it free again and closed the same cycle, before the thread
+/// that it had lost to ran. The task here runs as late as can be.
 #[test]
 fn a_victim_hands_over_what_it_held() {
     let _watchdog = watchdog("a_victim_hands_over_what_it_held");
@@ -86,7 +88,8 @@ fn a_victim_hands_over_nothing_that_it_locks_later() {
     });
 }
 
-/// Two sessions that would search in an hour wait in a cycle. Returns how many of them got an error.
+/// Two sessions that would search in an hour wait in a cycle. Returns how many of them got an
+/// error.
 fn cross(table: &Table) -> usize {
     let barrier = Barrier::new(2);
     thread::scope(|s| {
@@ -143,8 +146,8 @@ fn a_session_that_never_searches_does_not_search_early() {
     assert_eq!(table.deadlocks().len(), 1);
 }
 
-/// A victim that begins to retry and then does nothing does not hold the other victims up: each of them goes on in
-/// time, with the policy of a timeout as well. A forgotten one does not either.
+/// A victim that begins to retry and then does nothing does not hold the other victims up: each of
+/// them goes on in time, with the policy of a timeout as well. A forgotten one does not either.
 #[test]
 fn a_turn_that_does_not_end_passes_on() {
     let _watchdog = watchdog("a_turn_that_does_not_end_passes_on");
@@ -199,8 +202,9 @@ fn a_task_that_lost_waits_for_no_turn() {
     });
 }
 
-/// The validation load of RocksDB, smaller, with threads that yield between two locks. Without turns, the victims lost to each
-/// other 56 to 67 times for each session that ended, with 64 threads.
+/// The validation load of RocksDB, smaller, with threads that yield between two locks. Without
+/// turns, the victims lost to each other 56 to 67 times for each session that ended, with 64
+/// threads.
 #[test]
 fn victims_do_not_lose_to_each_other() {
     const SESSIONS: u64 = 4;

@@ -1,7 +1,8 @@
 //! Who waits behind whom, step by step.
 //!
-//! The scenarios of PostgreSQL's isolation tests `deadlock-simple`, `-hard`, `-soft` and `-soft-2`, and of RocksDB's tests
-//! of its point lock manager, written anew from what they are about, in the two modes that there are here.
+//! The scenarios of PostgreSQL's isolation tests `deadlock-simple`, `-hard`, `-soft` and `-soft-2`,
+//! and of RocksDB's tests of its point lock manager, written anew from what they are about, in the
+//! two modes that there are here.
 
 use std::time::Duration;
 
@@ -23,7 +24,8 @@ fn nothing_is_left(table: &Table) {
     );
 }
 
-/// PostgreSQL, `deadlock-simple`: two share a key and both want it exclusively. What the first is known to want, it does not hold.
+/// PostgreSQL, `deadlock-simple`: two share a key and both want it exclusively. What the first is
+/// known to want, it does not hold.
 #[test]
 fn two_upgraders_of_one_key() {
     for first in [Policy::Detect, Policy::WaitDie] {
@@ -47,8 +49,8 @@ fn two_upgraders_of_one_key() {
     }
 }
 
-/// The second of two upgraders is the older one: the first one's wait ends, and the second takes its place in the queue, ahead of
-/// a writer.
+/// The second of two upgraders is the older one: the first one's wait ends, and the second takes
+/// its place in the queue, ahead of a writer.
 #[test]
 fn an_upgrade_of_the_older_ends_that_of_the_younger() {
     for first in [Policy::Detect, Policy::WaitDie] {
@@ -84,7 +86,8 @@ fn an_upgrade_of_the_older_ends_that_of_the_younger() {
     }
 }
 
-/// Of two upgraders, the one of the lower priority is the victim, whichever is older and whichever is first.
+/// Of two upgraders, the one of the lower priority is the victim, whichever is older and whichever
+/// is first.
 #[test]
 fn an_upgrade_of_higher_priority_ends_the_other() {
     for (first, second) in [(0, 1), (1, 0)] {
@@ -108,8 +111,8 @@ fn an_upgrade_of_higher_priority_ends_the_other() {
     }
 }
 
-/// Who never looks does when it upgrades: the second of two is told, and a circle through an upgrade is found. Its other waits
-/// nobody sees.
+/// Who never looks does when it upgrades: the second of two is told, and a circle through an
+/// upgrade is found. Its other waits nobody sees.
 #[test]
 fn upgrades_are_looked_at_also_by_who_never_looks() {
     let table = Table::new();
@@ -123,7 +126,8 @@ fn upgrades_are_looked_at_also_by_who_never_looks() {
     stage.done(1, Do::ReleaseAll);
     stage.go_on(&[0]);
     stage.done(0, Do::ReleaseAll);
-    // A circle of two upgrades of different keys: the one that closes it finds it, and the youngest gives way.
+    // A circle of two upgrades of different keys: the one that closes it finds it, and the youngest
+    // gives way.
     for (who, other) in [(0, 1), (1, 0)] {
         stage.done(who, Do::Shared([A, B][who]));
         stage.done(who, Do::Shared([A, B][other]));
@@ -145,7 +149,8 @@ fn upgrades_are_looked_at_also_by_who_never_looks() {
     nothing_is_left(&table);
 }
 
-/// PostgreSQL, `deadlock-hard`: eight hold a key each and want the next one's; the last closes the circle.
+/// PostgreSQL, `deadlock-hard`: eight hold a key each and want the next one's; the last closes the
+/// circle.
 #[test]
 fn a_hard_ring_of_eight_has_one_victim() {
     let table = Table::new();
@@ -207,8 +212,9 @@ fn priority_goes_before_age() {
     assert_eq!(ended[0].0, 0);
 }
 
-/// PostgreSQL, `deadlock-soft`: two read a key each, two want to write one each, and then each reader wants to read the
-/// other's key and comes to wait behind the writer. Letting one past its writer ends it, without a victim.
+/// PostgreSQL, `deadlock-soft`: two read a key each, two want to write one each, and then each
+/// reader wants to read the other's key and comes to wait behind the writer. Letting one past its
+/// writer ends it, without a victim.
 #[test]
 fn a_soft_circle_is_reordered() {
     let table = Table::new();
@@ -243,7 +249,8 @@ fn a_soft_circle_is_reordered() {
     nothing_is_left(&table);
 }
 
-/// PostgreSQL, `deadlock-soft-2`: a circle through two queues, in one of which an upgrade went ahead of a reader.
+/// PostgreSQL, `deadlock-soft-2`: a circle through two queues, in one of which an upgrade went
+/// ahead of a reader.
 #[test]
 fn a_reader_behind_an_upgrade_is_let_past() {
     let table = Table::new();
@@ -333,7 +340,8 @@ fn an_upgrade_goes_ahead_of_queued_writers() {
     stage.go_on(&[2]);
 }
 
-/// RocksDB, shared locks: any number share a key; a writer waits for all, and none of them may then write.
+/// RocksDB, shared locks: any number share a key; a writer waits for all, and none of them may then
+/// write.
 #[test]
 fn shared_locks_exclude_a_writer() {
     let table = Table::new();
@@ -351,7 +359,8 @@ fn shared_locks_exclude_a_writer() {
     stage.go_on(&[3]);
 }
 
-/// RocksDB, re-entrant locks and upgrades: locking again is nothing, and one reader upgrades without a wait.
+/// RocksDB, re-entrant locks and upgrades: locking again is nothing, and one reader upgrades
+/// without a wait.
 #[test]
 fn a_session_locks_again_and_upgrades() {
     let table = Table::new();

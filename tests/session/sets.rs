@@ -30,7 +30,8 @@ fn report(told: Result<(), LockError>) -> DeadlockReport {
     }
 }
 
-/// A session that holds key 2, matters most, and wants key 1, beside a set that holds key 1 and wants key 2.
+/// A session that holds key 2, matters most, and wants key 1, beside a set that holds key 1 and
+/// wants key 2.
 fn opposite_orders(lock_all: impl Fn(&Table) + Sync) {
     for fairness in POLICIES {
         let (table, fresh) = shared_table(fairness);
@@ -69,7 +70,8 @@ fn a_task_with_a_set_and_a_session_in_opposite_orders() {
     opposite_orders(|table| drop(pollster::block_on(table.lock_all_async(ONE_AND_TWO))));
 }
 
-/// The session publishes last, and is the victim although it matters more; its report names the set.
+/// The session publishes last, and is the victim although it matters more; its report names the
+/// set.
 #[test]
 fn a_session_that_waits_last_is_told_of_the_set() {
     {
@@ -242,7 +244,8 @@ fn a_set_that_has_given_up_is_in_no_cycle() {
     }
 }
 
-/// A session of the set's cycle may have a waker that panics: the panic comes out of the set's call, which leaves nothing behind.
+/// A session of the set's cycle may have a waker that panics: the panic comes out of the set's
+/// call, which leaves nothing behind.
 #[test]
 fn a_waker_of_the_victim_that_panics_leaves_no_set_behind() {
     let (table, fresh) = shared_table(Fairness::Eventual);
@@ -269,7 +272,8 @@ fn a_waker_of_the_victim_that_panics_leaves_no_set_behind() {
     assert_as_new(&table, fresh);
 }
 
-/// As above for a thread: the panic comes out of `lock_all`, which holds nothing then and waits for nothing.
+/// As above for a thread: the panic comes out of `lock_all`, which holds nothing then and waits for
+/// nothing.
 #[test]
 fn a_waker_of_the_victim_that_panics_leaves_no_blocked_set_behind() {
     let _watchdog = watchdog("a_waker_of_the_victim_that_panics_leaves_no_blocked_set_behind");

@@ -12,7 +12,8 @@ use latchwork::{
 use crate::actors::Table;
 use crate::common::{assert_as_new, until_waits, watchdog};
 
-/// Each holds a key and wants the next one's. Every circle has one victim; all others get what they want.
+/// Each holds a key and wants the next one's. Every circle has one victim; all others get what they
+/// want.
 #[test]
 fn a_ring_of_threads_has_one_victim() {
     let _watchdog = watchdog("a_ring_of_threads_has_one_victim");
@@ -44,7 +45,8 @@ fn a_ring_of_threads_has_one_victim() {
     }
 }
 
-/// The oldest session, of the highest priority, upgrades after a younger one has begun to: it never loses.
+/// The oldest session, of the highest priority, upgrades after a younger one has begun to: it never
+/// loses.
 #[test]
 fn the_oldest_session_loses_no_upgrade() {
     let _watchdog = watchdog("the_oldest_session_loses_no_upgrade");
@@ -95,7 +97,8 @@ impl Cell {
     }
 }
 
-/// Every policy and both modes, upgrades and all, in whatever order: all end, with data that only locks protect.
+/// Every policy and both modes, upgrades and all, in whatever order: all end, with data that only
+/// locks protect.
 #[test]
 fn sessions_in_random_order_all_end() {
     const KEYS: u64 = 6;

@@ -8,7 +8,8 @@ use crate::actors::Table;
 use crate::common::assert_as_new;
 use crate::common::tasks::{Hooks, poll, poll_with};
 
-/// It holds a key and is about to wait, which nobody can know: whoever waits for it waits, and nobody is told.
+/// It holds a key and is about to wait, which nobody can know: whoever waits for it waits, and
+/// nobody is told.
 #[test]
 fn a_future_that_was_never_polled_is_no_party() {
     let table = Table::new();
@@ -31,8 +32,8 @@ fn a_future_that_was_never_polled_is_no_party() {
     assert_as_new(&table, fresh);
 }
 
-/// Two in a circle, of whom the younger was polled once and is the victim. Returns what it says when it is polled, or `None` if
-/// it is dropped.
+/// Two in a circle, of whom the younger was polled once and is the victim. Returns what it says
+/// when it is polled, or `None` if it is dropped.
 fn a_victim(is_polled: bool) -> Option<LockError> {
     let table = Table::new();
     let fresh = table.stats().index_bytes;
@@ -45,7 +46,8 @@ fn a_victim(is_polled: bool) -> Option<LockError> {
     let mut waits = one.lock_async(&2);
     assert!(poll(&mut waits).is_pending());
     assert_eq!((hooks.wakes(), table.stats().waiting), (1, 1));
-    // As long as it is not polled nothing moves, and nobody else is told, also if one more comes to wait.
+    // As long as it is not polled nothing moves, and nobody else is told, also if one more comes to
+    // wait.
     let mut three = table.session();
     three.lock(&3).unwrap();
     let mut late = three.lock_async(&1);
@@ -82,7 +84,8 @@ fn a_victim_that_is_not_polled_keeps_what_it_holds() {
     assert!(a_victim(false).is_none());
 }
 
-/// A soft circle: the reader holds the key from when it was let past, polled or not; dropped, it passes it on.
+/// A soft circle: the reader holds the key from when it was let past, polled or not; dropped, it
+/// passes it on.
 #[test]
 fn a_reader_that_is_let_past_and_not_polled_holds_the_key() {
     for is_polled in [true, false] {

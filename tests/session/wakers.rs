@@ -22,7 +22,8 @@ fn no_waker_is_cloned_for_a_free_key() {
     assert_eq!(session.len(), 2);
 }
 
-/// A waker that panics comes out of the call that used it; the session has what it had, or has given it back.
+/// A waker that panics comes out of the call that used it; the session has what it had, or has
+/// given it back.
 #[test]
 fn a_waker_panics_as_a_session_releases() {
     let table = Table::new();
@@ -95,8 +96,8 @@ fn two_wakers_of_one_grant_abort() {
     let _ = catch_unwind(AssertUnwindSafe(|| drop(session)));
 }
 
-/// What can happen to a session whose waker panics at one of its uses. Each script returns whether a session that
-/// goes on was told that it died or met a deadlock for which there is no reason.
+/// What can happen to a session whose waker panics at one of its uses. Each script returns whether
+/// a session that goes on was told that it died or met a deadlock for which there is no reason.
 type Script = fn(&Table, &Waker) -> bool;
 
 /// Runs `step`, which may panic, and returns its result if it does not.
@@ -181,7 +182,8 @@ fn upgraded(table: &Table, waker: &Waker) -> bool {
     false
 }
 
-/// Upgrades in vain, beside one that matters more: it goes on to read, and a younger reader need not die.
+/// Upgrades in vain, beside one that matters more: it goes on to read, and a younger reader need
+/// not die.
 fn upgraded_in_vain(table: &Table, waker: &Waker) -> bool {
     let mut loser = table.session().policy(Policy::WaitDie);
     let mut winner = table.session().priority(1);
@@ -245,7 +247,8 @@ fn let_past(table: &Table, waker: &Waker) -> bool {
     false
 }
 
-/// Whatever use of a waker panics, sessions record what they hold before it, and take back what they announced.
+/// Whatever use of a waker panics, sessions record what they hold before it, and take back what
+/// they announced.
 #[test]
 fn a_waker_may_panic_at_any_use_and_no_key_and_no_wish_is_left() {
     let scripts: [(&str, Script); 7] = [

@@ -1,4 +1,5 @@
-//! Asks one thread for the same operation over and over, each contender in turn, and prints how long it took at the worst.
+//! Asks one thread for the same operation over and over, each contender in turn, and prints how
+//! long it took at the worst.
 
 use std::cell::Cell;
 use std::time::Instant;
@@ -6,7 +7,8 @@ use std::time::Instant;
 use criterion::Criterion;
 use latchwork_bench::times::Times;
 
-/// Operations that are timed together for their percentiles: one alone takes less than a look at the clock.
+/// Operations that are timed together for their percentiles: one alone takes less than a look at
+/// the clock.
 const BATCH: u64 = 64;
 
 /// How many batches are timed.
@@ -25,7 +27,8 @@ pub(crate) fn ask(criterion: &mut Criterion, name: &str, contenders: &[(&str, &d
                 start.elapsed()
             });
         });
-        // None where criterion's command line leaves it out, and one where it only wants to see it run.
+        // None where criterion's command line leaves it out, and one where it only wants to see it
+        // run.
         let mut batches = Times::new(1);
         for _ in 0..asked.get().min(BATCHES) {
             batches.around(|| run(BATCH));

@@ -1,4 +1,5 @@
-//! Asks the scenarios of the sweep under criterion, each contender in turn, and prints how long single operations took.
+//! Asks the scenarios of the sweep under criterion, each contender in turn, and prints how long
+//! single operations took.
 
 use std::thread;
 use std::time::Duration;
@@ -13,7 +14,8 @@ use crate::settings;
 /// How long one run is: criterion wants many.
 const SPAN: Duration = Duration::from_millis(10);
 
-/// Asks these, each as a group: by threads, as many as cores and four times as many; or with all values of what varies.
+/// Asks these, each as a group: by threads, as many as cores and four times as many; or with all
+/// values of what varies.
 ///
 /// # Panics
 /// If one of them is not a scenario.
@@ -27,8 +29,8 @@ pub(crate) fn ask(names: &[&str]) {
     });
 }
 
-/// Asks these, each as a group, with all values of what varies on all numbers of threads: one, and one, two and four for
-/// each core.
+/// Asks these, each as a group, with all values of what varies on all numbers of threads: one, and
+/// one, two and four for each core.
 ///
 /// # Panics
 /// If one of them is not a scenario, or has nothing but the threads that varies.
@@ -79,8 +81,8 @@ fn ask_in(names: &[&str], settings_of: impl Fn(Axis) -> Vec<Setting>) {
                         let outcome = load.run(setting.threads, SPAN, scenario.every);
                         times.add(&outcome.times);
                         fairness.push(outcome.fairness);
-                        // What so many take of all threads together. Where not one was done in a run, one a second is
-                        // too many already.
+                        // What so many take of all threads together. Where not one was done in a
+                        // run, one a second is too many already.
                         Duration::from_secs_f64(wanted as f64 / outcome.rate.max(1.0))
                     });
                 });

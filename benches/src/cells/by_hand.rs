@@ -27,7 +27,8 @@ impl<T: Value> ByHand<T> {
     #[inline]
     fn load<'g>(&self, pin: &'g Guard) -> (Shared<'g, Node<T>>, &'g Node<T>) {
         let seen = self.0.load(Ordering::Acquire, pin);
-        // SAFETY: never null; loaded under the pin, and what is replaced is destroyed only after its pins are gone.
+        // SAFETY: never null; loaded under the pin, and what is replaced is destroyed only after
+        // its pins are gone.
         (seen, unsafe { seen.deref() })
     }
 

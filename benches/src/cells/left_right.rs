@@ -1,4 +1,5 @@
-//! `left-right`: two copies of a value, of which readers have one while the writer changes the other.
+//! `left-right`: two copies of a value, of which readers have one while the writer changes the
+//! other.
 
 use left_right::{Absorb, ReadHandle, ReadHandleFactory, WriteHandle};
 use parking_lot::Mutex;

@@ -1,12 +1,14 @@
-//! A prototype: plain data as atomic words under a version, with nothing to allocate and nothing to reclaim.
+//! A prototype: plain data as atomic words under a version, with nothing to allocate and nothing to
+//! reclaim.
 //!
-//! Here only to find out what a second way to store plain data behind the type of the cell would gain. After Boehm,
-//! "Can seqlocks get along with programming language memory models?" (2012): the words are atomics, so that a read
-//! beside a write may be torn, is then thrown away, and is never a data race.
+//! Here only to find out what a second way to store plain data behind the type of the cell would
+//! gain. After Boehm, "Can seqlocks get along with programming language memory models?" (2012): the
+//! words are atomics, so that a read beside a write may be torn, is then thrown away, and is never
+//! a data race.
 //!
-//! What it costs beside a cell: a writer that is stopped in the middle stops all others, readers too; a read is
-//! a copy and no reference; and nothing of what was replaced is left, to an owned snapshot or to a snapshot of
-//! many cells.
+//! What it costs beside a cell: a writer that is stopped in the middle stops all others, readers
+//! too; a read is a copy and no reference; and nothing of what was replaced is left, to an owned
+//! snapshot or to a snapshot of many cells.
 //!
 //! The version is odd while somebody writes; half of it counts the writes.
 
@@ -38,11 +40,13 @@ impl Seqlock {
     fn load(&self) -> (u64, Pair) {
         let backoff = Backoff::new();
         loop {
-            // Acquire: the words are those of this version or newer. Pairs with the Release in `replace`.
+            // Acquire: the words are those of this version or newer. Pairs with the Release in
+            // `replace`.
             let before = self.version.load(Ordering::Acquire);
             if before % 2 == 0 {
                 let value = [0, 1].map(|at: usize| self.words[at].load(Ordering::Relaxed));
-                // Acquire: if a word is newer, so is the version loaded next. Pairs with the fence in `replace`.
+                // Acquire: if a word is newer, so is the version loaded next. Pairs with the fence
+                // in `replace`.
                 fence(Ordering::Acquire);
                 if self.version.load(Ordering::Relaxed) == before {
                     return (before, value);
@@ -62,7 +66,8 @@ impl Seqlock {
         if begun.is_err() {
             return false;
         }
-        // Release: who sees a word that is stored below sees the odd version. Pairs with the fence in `load`.
+        // Release: who sees a word that is stored below sees the odd version. Pairs with the fence
+        // in `load`.
         fence(Ordering::Release);
         for (word, value) in self.words.iter().zip(value) {
             word.store(value, Ordering::Relaxed);

@@ -1,6 +1,7 @@
 //! Published crates that lock by key, each by its fastest call for a key that nobody holds.
 //!
-//! Keys are owned by the peer's map: string keys are `&'static str`, so that no peer is charged for copying a string.
+//! Keys are owned by the peer's map: string keys are `&'static str`, so that no peer is charged for
+//! copying a string.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -13,7 +14,8 @@ use lockmap::{Entry, LockMap};
 
 use super::{HoldThree, KeyLock};
 
-/// `lockmap`: a sharded map of entries, each locked on its own. `entry` of an absent key locks it without a value.
+/// `lockmap`: a sharded map of entries, each locked on its own. `entry` of an absent key locks it
+/// without a value.
 #[derive(Debug)]
 pub struct Lockmap<K: Eq + Hash>(pub LockMap<K, ()>);
 
@@ -38,11 +40,13 @@ pub struct Pool<K: Eq + Hash + Clone>(pub LockPool<K>);
 )]
 pub struct TryPool<K: Eq + Hash + Clone>(pub LockPool<K>);
 
-/// `dashmap`: an entry held, then removed. It locks a whole shard of the map, so this is no lock by key.
+/// `dashmap`: an entry held, then removed. It locks a whole shard of the map, so this is no lock by
+/// key.
 #[derive(Debug)]
 pub struct Dash<K: Eq + Hash>(pub DashMap<K, ()>);
 
-/// `scc`: an entry held, then removed. It locks a whole bucket of the map, so this is no lock by key.
+/// `scc`: an entry held, then removed. It locks a whole bucket of the map, so this is no lock by
+/// key.
 #[derive(Debug)]
 pub struct Scc<K: Eq + Hash>(pub scc::HashMap<K, ()>);
 

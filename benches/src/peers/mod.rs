@@ -1,4 +1,5 @@
-//! The lock table and what it is compared with, behind two traits, so that one loop measures all of them.
+//! The lock table and what it is compared with, behind two traits, so that one loop measures all of
+//! them.
 
 mod crates;
 mod modes;
@@ -47,7 +48,8 @@ mod tests {
     use super::*;
     use crate::workload::{Counters, distinct_keys, increments};
 
-    /// Two threads bump unprotected counters under `peer`; a lost count is a broken peer or a broken wrapper.
+    /// Two threads bump unprotected counters under `peer`; a lost count is a broken peer or a
+    /// broken wrapper.
     fn excludes<L: KeyLock<u64>>(peer: &L) {
         let keys = distinct_keys(2, 5);
         let counters = Counters::new(keys.len());

@@ -1,7 +1,9 @@
-//! Questions of which something varies, the threads or another number, and everybody who answers them.
+//! Questions of which something varies, the threads or another number, and everybody who answers
+//! them.
 //!
-//! The suites under `benches/` and the binary `sweep` both take them from here, so that they measure the same. Each
-//! contender does the same work by the same loop, and what it did is checked after every run.
+//! The suites under `benches/` and the binary `sweep` both take them from here, so that they
+//! measure the same. Each contender does the same work by the same loop, and what it did is checked
+//! after every run.
 
 mod locks;
 mod modes;
@@ -36,7 +38,8 @@ pub struct Scenario {
     pub every: u32,
     /// Who answers. The first is the one that the others are divided by.
     pub contenders: Vec<Contender>,
-    /// If the first contender is optimistic, a pessimistic one of which the reader wants to know where the lines cross.
+    /// If the first contender is optimistic, a pessimistic one of which the reader wants to know
+    /// where the lines cross.
     pub pessimist: Option<&'static str>,
 }
 
@@ -158,9 +161,9 @@ pub struct Outcome {
 }
 
 impl Load {
-    /// `work` does operations until its flag is set, through its times, and returns how many, or `None` if its thread is
-    /// there for something else; `check` is told how many all threads did since the load was made, and panics if they
-    /// left something else behind.
+    /// `work` does operations until its flag is set, through its times, and returns how many, or
+    /// `None` if its thread is there for something else; `check` is told how many all threads did
+    /// since the load was made, and panics if they left something else behind.
     fn new<D: Into<Option<u64>>>(
         work: impl Fn(usize, &AtomicBool, &mut Times) -> D + Sync + 'static,
         check: impl Fn(u64) + 'static,

@@ -66,7 +66,8 @@ fn controlled<B: Bank + Send + 'static>(plan: Plan) -> impl Fn(Setting) -> Load 
                     std::hint::black_box(bank.step(step, |funds| {
                         busy(plan.work);
                         if let [first, .., last] = funds {
-                            // A step that is lost or done by halves shows in the sum: accounts differ soon.
+                            // A step that is lost or done by halves shows in the sum: accounts
+                            // differ soon.
                             *first -= 1;
                             *last += 1;
                             funds.rotate_right(1);
@@ -123,7 +124,8 @@ fn sixteen<const SKEW: u32>(setting: Setting, index: usize) -> Vec<Step> {
     random_steps(RECORDS, 16, 0.5, theta, setting.seed_of(index))
 }
 
-/// Two updates, of which the first is of one account that all want with the probability of the setting.
+/// Two updates, of which the first is of one account that all want with the probability of the
+/// setting.
 fn hot(setting: Setting, index: usize) -> Vec<Step> {
     let mut coin = Rng::new(setting.seed_of(index));
     let mut steps = swaps::<2>(setting, index);

@@ -1,4 +1,5 @@
-//! The YCSB's core workloads A, B and C: records by key, some of them preferred, read or updated one at a time.
+//! The YCSB's core workloads A, B and C: records by key, some of them preferred, read or updated
+//! one at a time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

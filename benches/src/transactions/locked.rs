@@ -1,4 +1,5 @@
-//! Accounts behind locks: one for all of them, one for each, and one for each that is asked for by key.
+//! Accounts behind locks: one for all of them, one for each, and one for each that is asked for by
+//! key.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -114,7 +115,8 @@ impl Bank for Striped {
     }
 }
 
-/// A reader-writer lock for each account. Who wants several takes them in the order of the accounts.
+/// A reader-writer lock for each account. Who wants several takes them in the order of the
+/// accounts.
 #[derive(Debug)]
 pub struct OrderedRw(Box<[RwLock<i64>]>);
 
@@ -240,7 +242,8 @@ impl Bank for ByLockmap {
     }
 }
 
-/// `happylock`: a mutex for each account, and a collection for those that a step wants, which sorts them by address.
+/// `happylock`: a mutex for each account, and a collection for those that a step wants, which sorts
+/// them by address.
 #[derive(Debug)]
 pub struct Happy(LockCollection<Box<[happylock::Mutex<i64>]>>);
 

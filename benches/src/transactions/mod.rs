@@ -175,7 +175,8 @@ impl Bank for Ordered {
     }
 }
 
-/// Pairs of different accounts, in no order. As many as a loop can run through without a second thought.
+/// Pairs of different accounts, in no order. As many as a loop can run through without a second
+/// thought.
 #[must_use]
 pub fn pairs(accounts: usize, seed: u64) -> Vec<(usize, usize)> {
     let mut rng = Rng::new(seed);
@@ -218,8 +219,8 @@ pub fn transfers_until(bank: &impl Bank, pairs: &[(usize, usize)], stop: &Atomic
     done
 }
 
-/// What so many accounts have together, under all their locks at once: the array is on the stack, so that the locks
-/// are all that it costs.
+/// What so many accounts have together, under all their locks at once: the array is on the stack,
+/// so that the locks are all that it costs.
 #[derive(Debug)]
 pub struct Locks<const N: usize>([Mutex<i64>; N]);
 
@@ -273,7 +274,8 @@ mod tests {
         assert_eq!(bank.both(3, 0), before - 1);
         bank.transfer(4, 3);
         assert_eq!(bank.both(0, 3), before);
-        // A rotation, in which who reads 4 and writes the others out of order sees what was there before.
+        // A rotation, in which who reads 4 and writes the others out of order sees what was there
+        // before.
         let before = [3, 1, 0].map(|at| bank.step(&Step::reading([at]), |_| ()));
         let fourth = bank.step(&Step::reading([4]), |_| ());
         let step = Step {

@@ -33,7 +33,8 @@ impl Step {
 /// How many accounts a loop of steps names before it starts again.
 const NAMED: usize = 1 << 14;
 
-/// Steps that each name `each` different accounts, drawn with the skew `theta`, a part of `written` to be changed.
+/// Steps that each name `each` different accounts, drawn with the skew `theta`, a part of `written`
+/// to be changed.
 ///
 /// # Panics
 /// If `accounts` is not a power of two, or is less than `each`.
@@ -99,7 +100,8 @@ pub(super) enum Access {
     Write,
 }
 
-/// The accounts of `step` from the lowest, each with its access and its place among those of that access.
+/// The accounts of `step` from the lowest, each with its access and its place among those of that
+/// access.
 pub(super) fn sorted(step: &Step) -> Few<(usize, Access, usize)> {
     let all = |of: &[usize], access| {
         let places = of.iter().enumerate();
@@ -113,7 +115,8 @@ pub(super) fn sorted(step: &Step) -> Few<(usize, Access, usize)> {
     order
 }
 
-/// Locks from the lowest account; the guards are those of what is read, and of what is written in the order of `step`.
+/// Locks from the lowest account; the guards are those of what is read, and of what is written in
+/// the order of `step`.
 pub(super) fn in_order<G>(
     step: &Step,
     mut lock: impl FnMut(usize, Access) -> G,

@@ -1,8 +1,8 @@
 //! `levels`: a mutex for each key, made in advance, and an order that the compiler checks.
 //!
 //! The same locks as `ordered`, without the convention: each kind of key is a level, and a step
-//! that locks an origin before an aircraft does not compile. An audit locks all origins, and then all
-//! destinations, each kind in one call.
+//! that locks an origin before an aircraft does not compile. An audit locks all origins, and then
+//! all destinations, each kind in one call.
 
 use crossbeam_utils::CachePadded;
 use latchwork::ordered::{Above, Level, LevelToken, OrderedMutex, OrderedMutexGuard, RootToken};

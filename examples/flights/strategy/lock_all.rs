@@ -34,8 +34,9 @@ impl Hash for Key {
     }
 }
 
-/// A hasher for keys that are numbers: it maps each 64-bit number to another one, so that no two keys
-/// share a lock, and spreads neighbours. Multiplication by an odd number and rotation are invertible.
+/// A hasher for keys that are numbers: it maps each 64-bit number to another one, so that no two
+/// keys share a lock, and spreads neighbours. Multiplication by an odd number and rotation are
+/// invertible.
 #[derive(Default)]
 pub(super) struct Spread(u64);
 

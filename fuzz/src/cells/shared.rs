@@ -11,7 +11,8 @@ use crate::value::Value;
 use super::{CELLS, Expected, Kept, MOST_KEPT, MOST_NESTED, World, after, check};
 
 impl World {
-    /// Calls that others may make at the same time. Some keep what they have read while the next ones run.
+    /// Calls that others may make at the same time. Some keep what they have read while the next
+    /// ones run.
     pub(super) fn shared(
         &mut self,
         cells: &[VersionedCell<Value>; CELLS],

@@ -8,7 +8,8 @@ use latchwork::{Tx, txn::TxAbort, cell::Version};
 use super::input::Step;
 use super::world::{CELLS, Free, Seen, World};
 
-/// Losses after which a transaction owns the cells that it lost at, and after which all that it meets.
+/// Losses after which a transaction owns the cells that it lost at, and after which all that it
+/// meets.
 const OWNS_BEATEN: u32 = 3;
 const OWNS_ALL: u32 = 8;
 
@@ -71,7 +72,8 @@ impl Attempt {
         self.end = End::Returned;
     }
 
-    /// It has seen a cell. There must be a state since it began that has this and all else that it has seen.
+    /// It has seen a cell. There must be a state since it began that has this and all else that it
+    /// has seen.
     fn observe(&mut self, world: &World<'_>, i: usize, fits: impl Fn(Seen) -> bool) {
         let right = (self.begun..=world.now()).rev().find(|moment| {
             let state = world.at(*moment);

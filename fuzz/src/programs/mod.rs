@@ -1,9 +1,10 @@
 //! Transactions and snapshots against a history of all that the cells ever held.
 //!
-//! One thread runs programs: single writes, transactions, snapshots that stay open while others run, and whatever
-//! else inside a transaction's closure, so that attempts are lost and climb the ladder. What a closure sees must be one state
-//! that was since the attempt began; what commits must be based on the last one; a view must show the state of its
-//! moment for as long as it lives; an attempt may be lost only because something that it has seen was written.
+//! One thread runs programs: single writes, transactions, snapshots that stay open while others
+//! run, and whatever else inside a transaction's closure, so that attempts are lost and climb the
+//! ladder. What a closure sees must be one state that was since the attempt began; what commits
+//! must be based on the last one; a view must show the state of its moment for as long as it lives;
+//! an attempt may be lost only because something that it has seen was written.
 
 mod attempt;
 mod input;

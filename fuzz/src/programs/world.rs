@@ -215,7 +215,8 @@ impl<'c> World<'c> {
         }
     }
 
-    /// An attempt has committed: based on the last state, and if it wrote nothing, on any since it began.
+    /// An attempt has committed: based on the last state, and if it wrote nothing, on any since it
+    /// began.
     pub(super) fn committed(&self, attempt: &Attempt) {
         assert_eq!(attempt.end, End::Returned);
         let writes: Vec<_> = attempt.written().collect();

@@ -1,5 +1,6 @@
-//! A lock table that tasks and one thread use, against a model that knows who is granted, who is woken, and
-//! which waker is used, call by call; futures are dropped at any stage, and keys collide.
+//! A lock table that tasks and one thread use, against a model that knows who is granted, who is
+//! woken, and which waker is used, call by call; futures are dropped at any stage, and keys
+//! collide.
 
 mod guards;
 mod input;

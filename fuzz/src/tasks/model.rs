@@ -1,6 +1,7 @@
 //! What a lock table does, by the book: holders and a queue for each hash, and nothing else.
 //!
-//! One thread leaves no choice: who is granted, who is woken, and who is told of it follow from the calls.
+//! One thread leaves no choice: who is granted, who is woken, and who is told of it follow from the
+//! calls.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -45,7 +46,8 @@ impl Lock {
         !self.exclusive && (mode == Mode::Shared || self.readers == 0)
     }
 
-    /// Whether somebody who is not in the queue gets the key: a reader stands back for a queued writer.
+    /// Whether somebody who is not in the queue gets the key: a reader stands back for a queued
+    /// writer.
     pub(super) fn admits(&self, mode: Mode) -> bool {
         self.fits(mode)
             && (mode == Mode::Exclusive || self.waiters().all(|mode| mode == Mode::Shared))
@@ -58,7 +60,8 @@ impl Lock {
         }
     }
 
-    /// Takes those out of the queue that may hold the key together: a writer, or the readers before the first.
+    /// Takes those out of the queue that may hold the key together: a writer, or the readers before
+    /// the first.
     fn admit_run(&mut self) -> Vec<Id> {
         let mut run = Vec::new();
         while let Some(&(id, mode)) = self.queue.front() {
@@ -259,8 +262,8 @@ impl Model {
         }
     }
 
-    /// Whether a queued task acquires the key: the head, if it was woken and the key fits; any other, out of turn, where a
-    /// newcomer could or where the key is free.
+    /// Whether a queued task acquires the key: the head, if it was woken and the key fits; any
+    /// other, out of turn, where a newcomer could or where the key is free.
     fn look(&mut self, id: Id, hash: u64, mode: Mode) -> bool {
         if self.lock(hash).queue[0].0 != id {
             return self.fairness == Fairness::Eventual && self.overtake(id, hash, mode);

@@ -13,8 +13,8 @@ use latchwork_loom_tests::Notes;
 use loom::cell::UnsafeCell;
 use loom::thread::JoinHandle;
 
-/// Under loom a table has one root slot and children of two, indexed from bit 10 up: `A` and `B` part
-/// at once, `A` and `C` one level further down.
+/// Under loom a table has one root slot and children of two, indexed from bit 10 up: `A` and `B`
+/// part at once, `A` and `C` one level further down.
 pub const A: u64 = 1 << 10;
 pub const B: u64 = 2 << 10;
 pub const C: u64 = 3 << 10;

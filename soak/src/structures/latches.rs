@@ -1,4 +1,5 @@
-//! The tree of the examples, whose nodes come and go under readers, and a latch that everybody wants.
+//! The tree of the examples, whose nodes come and go under readers, and a latch that everybody
+//! wants.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::{self, yield_now};
@@ -133,7 +134,8 @@ impl Structure for Latches {
         let left = self.all();
         let should = self.put_in.get() - self.taken_out.get();
         equal("keys in the tree", left.len() as u64, should)?;
-        // By a thread that takes along what it keeps of the nodes' memory, which they give back some epochs later.
+        // By a thread that takes along what it keeps of the nodes' memory, which they give back
+        // some epochs later.
         let emptied = thread::scope(|s| {
             let all = s.spawn(|| {
                 left.into_iter().for_each(|key| self.take(key));

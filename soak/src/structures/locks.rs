@@ -75,13 +75,13 @@ impl Fresh {
     }
 }
 
-/// What a key protects: two numbers that are written one after the other, in plain memory, so that ThreadSanitizer sees
-/// whether the lock orders them.
+/// What a key protects: two numbers that are written one after the other, in plain memory, so that
+/// ThreadSanitizer sees whether the lock orders them.
 #[derive(Default)]
 pub(super) struct Pair(UnsafeCell<[u64; 2]>);
 
-// SAFETY: it is accessed by holders of its key's lock only, those that write alone. If the lock is broken this is a race,
-// which is what the soak is there to find.
+// SAFETY: it is accessed by holders of its key's lock only, those that write alone. If the lock is
+// broken this is a race, which is what the soak is there to find.
 unsafe impl Sync for Pair {}
 
 impl Pair {

@@ -55,15 +55,16 @@ pub(crate) trait Structure: Send + Sync {
     /// A round begins.
     fn open(&self) {}
 
-    /// A round ends: workers have been told to stop, and whoever waits for others is to be sent home.
+    /// A round ends: workers have been told to stop, and whoever waits for others is to be sent
+    /// home.
     fn close(&self) {}
 
     /// All threads are gone. Says what is not as it should be.
     fn check(&self) -> Result<(), String>;
 }
 
-/// All structures, for as long as the process lives: threads that are stuck may outlive everything else.
-/// Only those that are named, if any is.
+/// All structures, for as long as the process lives: threads that are stuck may outlive everything
+/// else. Only those that are named, if any is.
 pub(crate) fn all(plant: Option<Plant>, only: &[String]) -> &'static [Box<dyn Structure>] {
     static ALL: OnceLock<Vec<Box<dyn Structure>>> = OnceLock::new();
     ALL.get_or_init(|| {
@@ -82,8 +83,9 @@ pub(crate) fn all(plant: Option<Plant>, only: &[String]) -> &'static [Box<dyn St
     })
 }
 
-/// Does one thing of each kind, so that every static of the crate is there before any thread is: ThreadSanitizer does not see how
-/// the standard library makes one when several threads want it first.
+/// Does one thing of each kind, so that every static of the crate is there before any thread is:
+/// ThreadSanitizer does not see how the standard library makes one when several threads want it
+/// first.
 pub(crate) fn prepare() {
     let cell = VersionedCell::new(0);
     let mut changed = cell.changed(cell.version());
@@ -130,7 +132,8 @@ impl Wake for Bell {
     }
 }
 
-/// Waits for a future. Other crates' take a mutex of the standard library's, which ThreadSanitizer cannot see through.
+/// Waits for a future. Other crates' take a mutex of the standard library's, which ThreadSanitizer
+/// cannot see through.
 fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let bell = Arc::new(Bell {

@@ -1,5 +1,5 @@
-//! Locks of levels, and locks whose order is learned: some stay and some come and go. That the order is checked at all takes a build
-//! with debug assertions, as the sanitizers have.
+//! Locks of levels, and locks whose order is learned: some stay and some come and go. That the
+//! order is checked at all takes a build with debug assertions, as the sanitizers have.
 
 use std::thread::yield_now;
 
@@ -124,7 +124,8 @@ impl Ordered {
                 }
             }
             1 => {
-                // One that nobody else has seen, after one that all know; what was learned of it goes with it.
+                // One that nobody else has seen, after one that all know; what was learned of it
+                // goes with it.
                 let row = self.rows[two[0]].lock();
                 let short = checked::Mutex::new(*row);
                 assert_eq!(*short.lock(), *row);

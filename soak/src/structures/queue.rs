@@ -79,7 +79,8 @@ impl Structure for Queue {
     }
 
     fn act(&self, worker: &mut Worker) {
-        // Whoever follows at this place does the same, so that neither end is ever without somebody.
+        // Whoever follows at this place does the same, so that neither end is ever without
+        // somebody.
         let puts = worker.nth % 2 == 0;
         let item = puts.then(|| worker.rng.below(1_000));
         let moved = match worker.rng.below(4) {

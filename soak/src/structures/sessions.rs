@@ -89,7 +89,8 @@ impl Structure for Sessions {
         };
         let session = self.tables[which].table.session().policy(policy);
         let mut session = session.detect_after(Duration::from_micros(worker.rng.below(300)));
-        // Once more, as old as before, so that it wins some day; but not for ever, since some do not wait.
+        // Once more, as old as before, so that it wins some day; but not for ever, since some do
+        // not wait.
         for _ in 0..4 {
             let mut savepoint = None;
             let many = 1 + worker.rng.below(6);

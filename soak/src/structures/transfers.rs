@@ -18,7 +18,8 @@ const MONEY: i64 = 1_000 * ACCOUNTS as i64;
 
 pub(super) struct Transfers {
     accounts: Vec<VersionedCell<i64>>,
-    /// Two doctors, of whom one at least is on call: either may leave if the other stays, and comes back.
+    /// Two doctors, of whom one at least is on call: either may leave if the other stays, and comes
+    /// back.
     on_call: [VersionedCell<bool>; 2],
     operations: Total,
     gift: AtomicBool,

@@ -88,11 +88,11 @@
 //! ```
 //!
 //! # React to changes
-//! [`changed_value`](crate::VersionedCell::changed_value) is ready when the version differs from the
-//! given one, and returns the value with its version;
-//! [`wait_changed_value`](crate::VersionedCell::wait_changed_value) is the form for threads. Writers
-//! pay for this only while a thread or task waits. A slow watcher skips versions, and always
-//! receives the newest one:
+//! [`changed_value`](crate::VersionedCell::changed_value) is ready when the version differs from
+//! the given one, and returns the value with its version;
+//! [`wait_changed_value`](crate::VersionedCell::wait_changed_value) is the form for threads.
+//! Writers pay for this only while a thread or task waits. A slow watcher skips versions, and
+//! always receives the newest one:
 //!
 //! ```
 //! use latchwork::VersionedCell;

@@ -5,9 +5,10 @@
 //! others wait for it. Requests for other keys are not delayed.
 //!
 //! # The short form
-//! [`SingleFlight`](crate::table::SingleFlight) runs one computation for all callers that ask for one key at the same time. It
-//! stores nothing afterwards, so the cache is yours. The closure checks the cache once more,
-//! because another flight may have ended between the first check and the call:
+//! [`SingleFlight`](crate::table::SingleFlight) runs one computation for all callers that ask for
+//! one key at the same time. It stores nothing afterwards, so the cache is yours. The closure
+//! checks the cache once more, because another flight may have ended between the first check and
+//! the call:
 //!
 //! ```
 //! use std::collections::HashMap;

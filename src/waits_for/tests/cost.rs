@@ -34,9 +34,10 @@ fn a_chain_costs_n_log_n_steps_in_any_order() {
     }
 }
 
-/// How many keys a search comes to, forwards and backwards, from a key in the middle of a chain of owners. Before it are so many
-/// keys, each with so many holders beside that wait for nothing. Behind it are so many, each with so many waiters beside
-/// that hold nothing, and whoever is in the chain there holds so many keys beside.
+/// How many keys a search comes to, forwards and backwards, from a key in the middle of a chain of
+/// owners. Before it are so many keys, each with so many holders beside that wait for nothing.
+/// Behind it are so many, each with so many waiters beside that hold nothing, and whoever is in the
+/// chain there holds so many keys beside.
 fn between([before, holders]: [u64; 2], [behind, waiters, holds]: [u64; 3]) -> (usize, usize) {
     let mut graph = Graph::default();
     let mut ids = 0..;
@@ -84,7 +85,8 @@ fn the_cheaper_side_ends_the_search() {
     assert!(ahead <= 30 && behind == 301, "{ahead} {behind}");
 }
 
-/// What an owner holds is looked at by key when somebody waits for it, and before that nobody is troubled by it.
+/// What an owner holds is looked at by key when somebody waits for it, and before that nobody is
+/// troubled by it.
 #[test]
 fn holds_that_nobody_waits_for_are_not_listed() {
     let mut graph = Graph::default();
@@ -127,7 +129,8 @@ fn the_shorter_list_is_looked_through() {
     }
 }
 
-/// A crowd takes its room with it when it goes, also if somebody stays. If a third of it goes, that may come again; and what few need is kept.
+/// A crowd takes its room with it when it goes, also if somebody stays. If a third of it goes, that
+/// may come again; and what few need is kept.
 #[test]
 fn room_goes_with_the_crowd() {
     const N: u64 = 10_000;
@@ -171,8 +174,8 @@ fn comparisons(f: impl FnOnce()) -> u64 {
     COMPARISONS.get() - before
 }
 
-/// Asserts that four times as many owners cost at most six times as much: *n* log *n*, where a step that grows
-/// with the crowd would make it sixteen times.
+/// Asserts that four times as many owners cost at most six times as much: *n* log *n*, where a step
+/// that grows with the crowd would make it sixteen times.
 fn is_nearly_linear(what: &str, cost: impl Fn(u64) -> u64) {
     let (few, many) = (cost(1 << 10), cost(1 << 12));
     println!("{what}: {few} and {many} comparisons");
@@ -180,8 +183,8 @@ fn is_nearly_linear(what: &str, cost: impl Fn(u64) -> u64) {
     assert!(many <= 6 * few, "{what}: {few} and {many} comparisons");
 }
 
-/// Each owner of a crowd at one key leaves in log *n* steps, in whatever order they leave. The list of a key was
-/// looked through for each.
+/// Each owner of a crowd at one key leaves in log *n* steps, in whatever order they leave. The list
+/// of a key was looked through for each.
 #[test]
 fn to_leave_a_crowd_costs_log_n() {
     for order in ["first", "last", "random"] {
@@ -210,7 +213,8 @@ fn to_leave_a_crowd_costs_log_n() {
     }
 }
 
-/// Under `WaitDie` a session asks at each lock whether an older one holds the key, which may be shared by a crowd.
+/// Under `WaitDie` a session asks at each lock whether an older one holds the key, which may be
+/// shared by a crowd.
 #[test]
 fn to_ask_a_crowd_for_its_oldest_costs_log_n() {
     is_nearly_linear("older holders", |n| {
@@ -230,7 +234,8 @@ fn to_ask_a_crowd_for_its_oldest_costs_log_n() {
     });
 }
 
-/// The one that upgrades is found among a crowd that waits for the key, and forgotten as its wait ends.
+/// The one that upgrades is found among a crowd that waits for the key, and forgotten as its wait
+/// ends.
 #[test]
 fn an_upgrader_is_found_in_a_crowd() {
     const N: u64 = 1_000;
@@ -258,8 +263,9 @@ fn an_upgrader_is_found_in_a_crowd() {
     assert!(graph.upgrader(0).is_none());
 }
 
-/// Keys that a hasher leaves as they are and that differ in some of their bits only do not pile up: the bits of a hash that say
-/// where its entry goes (the lower) and those that tell entries there apart (the upper seven) are nearly as good as random.
+/// Keys that a hasher leaves as they are and that differ in some of their bits only do not pile up:
+/// the bits of a hash that say where its entry goes (the lower) and those that tell entries there
+/// apart (the upper seven) are nearly as good as random.
 #[test]
 fn numbers_of_any_pattern_are_spread() {
     const N: u64 = 1024;

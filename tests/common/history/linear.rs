@@ -1,9 +1,10 @@
 //! Whether the calls of one object can have taken effect one after the other, each while it ran.
 //!
-//! The search of Wing and Gong ("Testing and verifying concurrent objects", 1993): take any call that no other had
-//! ended before, if the object can do it, and go on with the rest; where nothing can be taken, take another one before. Lowe
-//! ("Testing for linearizability", 2017) remembers where it has been. The calls of one thread do not overlap, so that
-//! a place is how many calls of each thread were taken, and the object's state.
+//! The search of Wing and Gong ("Testing and verifying concurrent objects", 1993): take any call
+//! that no other had ended before, if the object can do it, and go on with the rest; where nothing
+//! can be taken, take another one before. Lowe ("Testing for linearizability", 2017) remembers
+//! where it has been. The calls of one thread do not overlap, so that a place is how many calls of
+//! each thread were taken, and the object's state.
 
 use std::collections::HashSet;
 use std::fmt::Debug;

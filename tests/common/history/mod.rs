@@ -1,4 +1,5 @@
-//! Histories: what threads have done to shared objects and when, and whether the contract allows it.
+//! Histories: what threads have done to shared objects and when, and whether the contract allows
+//! it.
 //!
 //! | file | what |
 //! |---|---|
@@ -8,8 +9,8 @@
 //! | `objects.rs` | what a key, a cell and a latch may do |
 //! | `serial.rs` | whether transactions, snapshots and single calls can have: a search for a cycle |
 //!
-//! Real threads are recorded by `tests/histories.rs` and `tests/txn_histories.rs`, tasks under shuttle by
-//! `tests/shuttle_histories.rs`; what they do is in `tests/common/work/`.
+//! Real threads are recorded by `tests/histories.rs` and `tests/txn_histories.rs`, tasks under
+//! shuttle by `tests/shuttle_histories.rs`; what they do is in `tests/common/work/`.
 
 pub mod linear;
 pub mod objects;

@@ -117,8 +117,9 @@ impl Object for Lock {
     }
 }
 
-/// Makes nothing of refusals that have a reason which the state of the key does not show: a reader stands back for a
-/// writer that is queued, or a reader that is to be alone, and what passes by may be in the way.
+/// Makes nothing of refusals that have a reason which the state of the key does not show: a reader
+/// stands back for a writer that is queued, or a reader that is to be alone, and what passes by may
+/// be in the way.
 pub fn excuse(calls: &mut [Call<LockOp>]) {
     use LockOp::{Lock, Passing, Refused, TimedOut, Upgrade};
     use Mode::{Exclusive, Shared};

@@ -11,7 +11,8 @@ pub struct Log<Op> {
 }
 
 impl<Op> Log<Op> {
-    /// With room for so many calls: recording does not allocate, which would order threads by the allocator's locks.
+    /// With room for so many calls: recording does not allocate, which would order threads by the
+    /// allocator's locks.
     pub fn new(thread: usize, room: usize) -> Self {
         let calls = Vec::with_capacity(room);
         Self { thread, calls }

@@ -1,9 +1,10 @@
-//! Whether a history of transactions is strictly serialisable: a search for a cycle in what must have come
-//! before what.
+//! Whether a history of transactions is strictly serialisable: a search for a cycle in what must
+//! have come before what.
 //!
-//! Versions of a cell are dense, so that a history tells the order in which its writes came, and with it who
-//! must come before whom: the writer of a version before its readers and before the writer of the next one, its
-//! readers before that one too, and what has ended before what begins later. Without a cycle there is an order.
+//! Versions of a cell are dense, so that a history tells the order in which its writes came, and
+//! with it who must come before whom: the writer of a version before its readers and before the
+//! writer of the next one, its readers before that one too, and what has ended before what begins
+//! later. Without a cycle there is an order.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -16,14 +17,16 @@ pub struct Txn {
     pub ended: u64,
     /// The cells that it has read, and which versions it has found. Not what it has written itself.
     pub reads: Vec<(usize, u64)>,
-    /// The cells that it has written, and which versions it has made of them. 0 is there before all.
+    /// The cells that it has written, and which versions it has made of them. 0 is there before
+    /// all.
     pub writes: Vec<(usize, u64)>,
 }
 
 /// How many pairs of transactions have their order from a cell.
 ///
 /// # Errors
-/// If there is no order: a cycle, in words. If the history cannot be: a version that two have written, or nobody.
+/// If there is no order: a cycle, in words. If the history cannot be: a version that two have
+/// written, or nobody.
 pub fn check(history: &[Txn]) -> Result<usize, String> {
     let writers = writers(history)?;
     let mut graph = Graph::in_time(history);
@@ -93,8 +96,8 @@ impl Graph {
         self.0[before].push(after);
     }
 
-    /// A moment for each beginning and each end: a few edges say of all pairs which of the two had ended when the
-    /// other began.
+    /// A moment for each beginning and each end: a few edges say of all pairs which of the two had
+    /// ended when the other began.
     fn in_time(history: &[Txn]) -> Self {
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         enum What {
@@ -119,7 +122,8 @@ impl Graph {
         graph
     }
 
-    /// Takes away what nothing comes before, again and again. What is left is on cycles, or after one.
+    /// Takes away what nothing comes before, again and again. What is left is on cycles, or after
+    /// one.
     fn cycle(&self) -> Option<Vec<usize>> {
         let mut before = vec![0; self.0.len()];
         for &after in self.0.iter().flatten() {

@@ -1,11 +1,12 @@
 //! Moments by a clock that all threads agree on.
 //!
-//! A counter that threads share would tell their order exactly, and hide what it is to find: each stamp would
-//! synchronise with the one before. So a stamp only reads: the processor's counter, where it counts alike on all of them, or
-//! else the system's clock.
+//! A counter that threads share would tell their order exactly, and hide what it is to find: each
+//! stamp would synchronise with the one before. So a stamp only reads: the processor's counter,
+//! where it counts alike on all of them, or else the system's clock.
 //!
-//! Whatever takes effect in the crate does so in a compare-and-swap, which everybody sees when the next instruction runs: a
-//! stamp behind a call is not before its effect. That a call does not begin before the stamp in front of it is the fence's work.
+//! Whatever takes effect in the crate does so in a compare-and-swap, which everybody sees when the
+//! next instruction runs: a stamp behind a call is not before its effect. That a call does not
+//! begin before the stamp in front of it is the fence's work.
 #![allow(unsafe_code)]
 
 /// A moment. One that was taken after another had been taken, by whomever, is not less.
@@ -44,7 +45,8 @@ mod real {
     pub(super) fn counter() -> u64 {
         use core::arch::x86_64::{__rdtscp, _mm_lfence};
         let mut processor = 0;
-        // SAFETY: every processor that runs the crate's tests has these two instructions; the pointer is to a local.
+        // SAFETY: every processor that runs the crate's tests has these two instructions; the
+        // pointer is to a local.
         #[allow(unused_unsafe, reason = "newer toolchains have the fence safe")]
         #[allow(clippy::multiple_unsafe_ops_per_block, reason = "one reading")]
         unsafe {

@@ -13,7 +13,8 @@ use crate::common::history::record::by_object;
 use crate::common::history::{Log, stamp};
 use crate::common::{Rng, pause};
 
-/// A number, and once more, so that one that is torn or gone shows. Each write has another one; the first is 0.
+/// A number, and once more, so that one that is torn or gone shows. Each write has another one; the
+/// first is 0.
 #[derive(Debug)]
 pub struct Value(u64, u64);
 

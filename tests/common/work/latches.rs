@@ -1,4 +1,5 @@
-//! Calls of latches, recorded for each: reads by versions and under the latch, writes, upgrades, and the end of it.
+//! Calls of latches, recorded for each: reads by versions and under the latch, writes, upgrades,
+//! and the end of it.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

@@ -1,4 +1,5 @@
-//! Calls of sessions, recorded for each key as those of single locks are. What a session holds already it does not record.
+//! Calls of sessions, recorded for each key as those of single locks are. What a session holds
+//! already it does not record.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Transactions, snapshots and single calls of cells, recorded with the versions that they have read and written.
+//! Transactions, snapshots and single calls of cells, recorded with the versions that they have
+//! read and written.
 
 use std::collections::HashMap;
 
@@ -7,7 +8,8 @@ use latchwork::{VersionedCell, atomically, cell::Version, snapshot};
 use crate::common::history::{Txn, check, stamp};
 use crate::common::{Rng, pause};
 
-/// Says who wrote it: each writes another number, so that a value tells its version. The first ones are 0.
+/// Says who wrote it: each writes another number, so that a value tells its version. The first ones
+/// are 0.
 pub type Cell = VersionedCell<u64>;
 
 /// Of eight steps, how many are what.
@@ -100,8 +102,8 @@ impl<'c> Recorder<'c> {
         self.record.txns.push(txn);
     }
 
-    /// Reads and writes a few cells. What lost attempts have read is kept too: also that must have been
-    /// so at one moment.
+    /// Reads and writes a few cells. What lost attempts have read is kept too: also that must have
+    /// been so at one moment.
     fn transaction(&mut self) {
         let picks: Vec<(usize, u64)> = (0..1 + self.rng.below(self.most))
             .map(|_| (self.cell(), self.rng.below(6)))

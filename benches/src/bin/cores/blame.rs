@@ -10,8 +10,8 @@ pub(crate) struct Miss {
     /// The instruction that missed.
     pub(crate) at: u64,
     pub(crate) access: Access,
-    /// The last instruction of another core that took the line away: by writing it; from one who wants to write, also by
-    /// reading it.
+    /// The last instruction of another core that took the line away: by writing it; from one who
+    /// wants to write, also by reading it.
     pub(crate) taken_by: Option<u64>,
     /// Nobody has touched the bytes that were wanted: two things lie on one line that should not.
     pub(crate) other_bytes: bool,

@@ -1,8 +1,9 @@
 //! The table of cache lines: who has which, and what an access costs whom.
 //!
-//! MESI with caches that never run full. A line is with nobody, with readers, or with one core that may write it.
-//! A core that needs what it does not have waits until the line has come; while it travels, those that have it
-//! go on using it, and others that want it queue. Time is in cycles, and only decides who goes next.
+//! MESI with caches that never run full. A line is with nobody, with readers, or with one core that
+//! may write it. A core that needs what it does not have waits until the line has come; while it
+//! travels, those that have it go on using it, and others that want it queue. Time is in cycles,
+//! and only decides who goes next.
 
 use std::collections::HashMap;
 
@@ -12,8 +13,8 @@ pub(crate) const MOST_CORES: usize = 64;
 /// log2 of the bytes of a line.
 const LINE_BITS: u32 = 6;
 
-/// What things cost, in cycles. Round numbers of the right size: about 60 ns for a line that another core has written
-/// and 15 ns for one that the shared cache has, at 3 GHz.
+/// What things cost, in cycles. Round numbers of the right size: about 60 ns for a line that
+/// another core has written and 15 ns for one that the shared cache has, at 3 GHz.
 pub(crate) mod cost {
     /// Any instruction whose lines are in the core's cache.
     pub(crate) const INSTRUCTION: u64 = 1;
@@ -96,8 +97,8 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// Books what `core` needs for an access to `line` at the time `now`, and returns when it has it: at once, or it is a miss.
-    /// Nothing has moved yet: [`Lines::take`] does that.
+    /// Books what `core` needs for an access to `line` at the time `now`, and returns when it has
+    /// it: at once, or it is a miss. Nothing has moved yet: [`Lines::take`] does that.
     pub(crate) fn book(&mut self, core: u8, line: u64, access: Access, now: u64) -> u64 {
         let line = self.lines.entry(line).or_default();
         let bit = 1 << core;
@@ -149,7 +150,8 @@ impl Lines {
         self.lines.entry(line).or_default().writing_operations += 1;
     }
 
-    /// How many pairs there are of an operation and a line that it wrote, of lines that several cores touched.
+    /// How many pairs there are of an operation and a line that it wrote, of lines that several
+    /// cores touched.
     pub(crate) fn shared_lines_written(&self) -> u64 {
         let shared = self.lines.values().filter(|l| l.touched.count_ones() > 1);
         shared.map(|line| line.writing_operations).sum()

@@ -1,4 +1,5 @@
-//! What an instruction does, as far as it is counted: its memory, and whether it is atomic, a fence or a call.
+//! What an instruction does, as far as it is counted: its memory, and whether it is atomic, a fence
+//! or a call.
 
 use iced_x86::{
     Code, Decoder, DecoderOptions, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register,
@@ -41,7 +42,8 @@ impl Decoded {
             .any(|operand| instruction.op_kind(operand) == OpKind::Memory);
         let to_stack = matches!(instruction.memory_base(), Register::RSP | Register::ESP);
         let kind = match instruction.mnemonic() {
-            // A locked OR of something on the stack is how compilers write a fence that is faster than MFENCE.
+            // A locked OR of something on the stack is how compilers write a fence that is faster
+            // than MFENCE.
             Mnemonic::Or if instruction.has_lock_prefix() && to_stack => Kind::Fence,
             Mnemonic::Mfence | Mnemonic::Lfence | Mnemonic::Sfence => Kind::Fence,
             // XCHG with memory locks without a prefix.

@@ -1,7 +1,8 @@
-//! Virtual cores: the threads of a program, stepped one instruction at a time, the one with the earliest clock first.
+//! Virtual cores: the threads of a program, stepped one instruction at a time, the one with the
+//! earliest clock first.
 //!
-//! What runs is the compiled program with all its libraries. Only what would make a thread sleep is not done by the
-//! system, since then nobody could say who goes next: futexes are kept here.
+//! What runs is the compiled program with all its libraries. Only what would make a thread sleep is
+//! not done by the system, since then nobody could say who goes next: futexes are kept here.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::process::Command;
@@ -17,9 +18,11 @@ use crate::tracee::{Marker, Thread, Tracee};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     pub(crate) cores: usize,
-    /// Instructions, and waits for lines, of all cores together. What is over in the first third is not counted.
+    /// Instructions, and waits for lines, of all cores together. What is over in the first third is
+    /// not counted.
     pub(crate) steps: u64,
-    /// Operations that have to be counted: a run goes on for them, but not for more than [`PATIENCE`] times the steps.
+    /// Operations that have to be counted: a run goes on for them, but not for more than
+    /// [`PATIENCE`] times the steps.
     pub(crate) operations: u64,
     /// It is to be told which code misses.
     pub(crate) blame: bool,
@@ -61,7 +64,8 @@ struct Core {
     written: HashSet<u64>,
 }
 
-/// A waiter of a futex: whose it is, for which wake-ups, and whether it would wake by itself in time.
+/// A waiter of a futex: whose it is, for which wake-ups, and whether it would wake by itself in
+/// time.
 #[derive(Clone, Copy, Debug)]
 struct Sleeper {
     core: usize,
@@ -220,7 +224,8 @@ impl Machine {
         Ok(())
     }
 
-    /// Does what a call of the system would do, where it could block. Returns whether it was one of those.
+    /// Does what a call of the system would do, where it could block. Returns whether it was one of
+    /// those.
     fn system_call(&mut self, at: usize, length: u64) -> Result<bool, String> {
         let registers = self.cores[at].registers;
         let (futex, operation) = (registers.rdi, registers.rsi as i32);

@@ -25,7 +25,8 @@ impl Places {
         })
     }
 
-    /// The functions that `address` is inlined into, from the inside, without those of the standard library; of a library its name.
+    /// The functions that `address` is inlined into, from the inside, without those of the standard
+    /// library; of a library its name.
     pub(crate) fn name(&mut self, address: u64) -> &str {
         if !self.names.contains_key(&address) {
             let name = self.look_up(address);

@@ -166,7 +166,8 @@ fn row(name: &str, cores: &[usize], counts: &[Counts], nothing: &Counts) -> Stri
     )
 }
 
-/// So many for each operation: three digits at most, none for nothing, and a mark where it is no more than a hint.
+/// So many for each operation: three digits at most, none for nothing, and a mark where it is no
+/// more than a hint.
 fn short(number: u64, counts: &Counts, cores: usize) -> String {
     if counts.operations == 0 {
         return "-".to_owned();

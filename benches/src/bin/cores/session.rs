@@ -19,7 +19,8 @@ usage: cores [--times N] [--cores N,N] [--only TEXT [--of TEXT] [--where N] [--a
   --add FILE    also put their tables into FILE in the place of those that are there
   --write FILE  also write the tables to FILE; not with --only or --cores";
 
-/// How the program is told that it is the one to be traced: the question, the structure and the cores follow.
+/// How the program is told that it is the one to be traced: the question, the structure and the
+/// cores follow.
 const INSIDE: &str = "--inside";
 
 /// Numbers of cores, where nobody says.

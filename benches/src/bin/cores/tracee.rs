@@ -1,4 +1,5 @@
-//! Another process whose threads are held and stepped one by one: what `ptrace` is needed for, and nothing more.
+//! Another process whose threads are held and stepped one by one: what `ptrace` is needed for, and
+//! nothing more.
 #![allow(unsafe_code)]
 
 use std::arch::asm;
@@ -48,8 +49,8 @@ pub(crate) struct Tracee {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Thread(pid_t);
 
-/// Keeps this process and what it starts on one processor: they run in turn, and to wake another processor for each
-/// step takes longer than the step.
+/// Keeps this process and what it starts on one processor: they run in turn, and to wake another
+/// processor for each step takes longer than the step.
 pub(crate) fn stay_on_one_processor() -> Result<(), String> {
     // SAFETY: passes no memory.
     let here = unsafe { libc::sched_getcpu() };
@@ -79,9 +80,11 @@ fn failed(what: &str) -> String {
 }
 
 impl Tracee {
-    /// Starts `command`, at addresses that are the same each time, and stops it before its first instruction.
+    /// Starts `command`, at addresses that are the same each time, and stops it before its first
+    /// instruction.
     pub(crate) fn start(mut command: Command) -> Result<Self, String> {
-        // SAFETY: what is called between fork and exec are two calls of the system, which allocate nothing.
+        // SAFETY: what is called between fork and exec are two calls of the system, which allocate
+        // nothing.
         unsafe { command.pre_exec(be_traced) };
         let child = command
             .spawn()
@@ -100,8 +103,8 @@ impl Tracee {
         Ok(tracee)
     }
 
-    /// Runs the first thread until it has begun `count` others, and returns those, each held before its first
-    /// instruction. The first goes on, and is nobody's business any more.
+    /// Runs the first thread until it has begun `count` others, and returns those, each held before
+    /// its first instruction. The first goes on, and is nobody's business any more.
     pub(crate) fn threads(&mut self, count: usize) -> Result<Vec<Thread>, String> {
         let main = Thread(self.child.id() as pid_t);
         main.request(libc::PTRACE_CONT, 0)?;
@@ -155,7 +158,8 @@ impl Drop for Tracee {
     }
 }
 
-/// The signal that a thread was stopped by, to be delivered; none of those that tracing itself sends.
+/// The signal that a thread was stopped by, to be delivered; none of those that tracing itself
+/// sends.
 fn signal_of(status: i32) -> i32 {
     match libc::WSTOPSIG(status) {
         libc::SIGTRAP | libc::SIGSTOP => 0,

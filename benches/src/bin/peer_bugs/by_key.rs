@@ -182,7 +182,8 @@ impl Tasks for Latchwork {
     }
 }
 
-/// What a table of ours keeps: keys that are held, monitors, and bytes that an empty table does not have.
+/// What a table of ours keeps: keys that are held, monitors, and bytes that an empty table does not
+/// have.
 fn entries(table: &LockTable<u64>) -> u64 {
     let stats = table.stats();
     let empty = LockTable::<u64>::new().stats().index_bytes;

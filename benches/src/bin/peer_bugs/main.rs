@@ -1,11 +1,13 @@
-//! Looks for bugs that locks were shipped with, in the crates themselves and in `latchwork`, and prints what it saw.
+//! Looks for bugs that locks were shipped with, in the crates themselves and in `latchwork`, and
+//! prints what it saw.
 //!
 //! ```text
 //! cargo run --release -p latchwork-bench --bin peer_bugs -- [--write FILE]
 //! ```
 //!
-//! Every line is an observation of this run. A peer that does not show a bug is reported as such, and a race that did
-//! not happen here may happen elsewhere. Exits with a failure only if `latchwork` shows one of the bugs.
+//! Every line is an observation of this run. A peer that does not show a bug is reported as such,
+//! and a race that did not happen here may happen elsewhere. Exits with a failure only if
+//! `latchwork` shows one of the bugs.
 
 mod bugs;
 mod by_key;

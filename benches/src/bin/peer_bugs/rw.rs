@@ -114,7 +114,8 @@ const BRIEFLY: Duration = Duration::from_millis(50);
 
 /// One reader holds, a writer queues and times out, a second reader came in between.
 ///
-/// `try_write` waits for as long as it is told and says whether it got the lock; `is_queued` says whether a writer is.
+/// `try_write` waits for as long as it is told and says whether it got the lock; `is_queued` says
+/// whether a writer is.
 fn behind_a_timeout(
     try_write: impl FnOnce(Duration) -> bool + Send,
     is_queued: impl Fn() -> bool,

@@ -157,8 +157,8 @@ impl Row {
         self
     }
 
-    /// Says that this is no choice between ours and theirs: the baseline is the table itself in another state, or the
-    /// subject is nothing that could be chosen.
+    /// Says that this is no choice between ours and theirs: the baseline is the table itself in
+    /// another state, or the subject is nothing that could be chosen.
     pub(crate) fn against_itself(mut self) -> Self {
         self.sense = Sense::Alone;
         self

@@ -43,7 +43,8 @@ pub(crate) struct Point {
 pub(crate) struct Verdict {
     /// Operations a second.
     pub(crate) rate: Quartiles,
-    /// Operations of the first contender divided by those of this one in the same round; `None` if no round has both.
+    /// Operations of the first contender divided by those of this one in the same round; `None` if
+    /// no round has both.
     pub(crate) ratio: Option<Quartiles>,
     /// Nanoseconds for each of [`PARTS`]; `None` where too few were timed.
     pub(crate) nanos: [Option<f64>; PARTS.len()],
@@ -91,8 +92,8 @@ impl<'a> Answer<'a> {
         (0..self.ticks.len()).rev().find(known)
     }
 
-    /// Where the line of the first contender, who is optimistic, crosses that of the pessimistic one; `None` if nobody
-    /// asks.
+    /// Where the line of the first contender, who is optimistic, crosses that of the pessimistic
+    /// one; `None` if nobody asks.
     pub(crate) fn crossings(&self) -> Option<Crossings> {
         let pessimist = self.scenario.pessimist?;
         let line = self.lines.iter().find(|line| line.name == pessimist)?;
@@ -144,7 +145,8 @@ impl<'a> Answer<'a> {
 #[derive(Debug)]
 pub(crate) struct Crossings {
     names: [&'static str; 2],
-    /// By how much the optimist is ahead at first, as a logarithm; `None` if there is no line to speak of.
+    /// By how much the optimist is ahead at first, as a logarithm; `None` if there is no line to
+    /// speak of.
     first: Option<f64>,
     pub(crate) at: Vec<Crossing>,
 }

@@ -1,4 +1,5 @@
-//! Measures named questions over threads 1 to N, goes on where it was interrupted, and draws what it found.
+//! Measures named questions over threads 1 to N, goes on where it was interrupted, and draws what
+//! it found.
 //!
 //! ```text
 //! cargo run --release -p latchwork-bench --bin sweep -- [--quick | --full] [--set NAMES] [--threads N]
@@ -106,7 +107,8 @@ fn sweep(scenarios: &[Scenario], raw: &mut Raw) -> Result<(), String> {
     let style = ProgressStyle::with_template(style).map_err(|error| error.to_string())?;
     let mut done = turns(&there);
     let progress = ProgressBar::new(done + turns(&left)).with_style(style);
-    // How long it takes is learned from what is measured now, and not from what an earlier sweep has left.
+    // How long it takes is learned from what is measured now, and not from what an earlier sweep
+    // has left.
     progress.set_position(done);
     progress.reset_eta();
     let mut control: Option<(usize, Control)> = None;

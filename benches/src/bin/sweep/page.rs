@@ -1,4 +1,5 @@
-//! The page: a chart of rates and one of times for each question, its tables folded away, and how to read them.
+//! The page: a chart of rates and one of times for each question, its tables folded away, and how
+//! to read them.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 

@@ -1,10 +1,12 @@
-//! Line charts that can be read in black and white: each line has a pattern of dashes, a marker and its name at its end.
+//! Line charts that can be read in black and white: each line has a pattern of dashes, a marker and
+//! its name at its end.
 
 use plotters::coord::Shift;
 use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 
-/// The size of a chart. It is shown as wide as there is room, so letters must bear to be a quarter smaller on a phone.
+/// The size of a chart. It is shown as wide as there is room, so letters must bear to be a quarter
+/// smaller on a phone.
 const SIZE: (u32, u32) = (460, 340);
 const FONT: (&str, i32) = ("sans-serif", 13);
 /// The room for what stands under the axis.
@@ -46,7 +48,8 @@ pub(crate) struct Spot {
     pub(crate) spread: Option<[f64; 2]>,
 }
 
-/// Dash and gap in pixels, nought for a line without gaps; and a colour that is dark enough to print.
+/// Dash and gap in pixels, nought for a line without gaps; and a colour that is dark enough to
+/// print.
 const DASHES: [[i32; 2]; 5] = [[0, 0], [8, 4], [2, 3], [14, 4], [5, 2]];
 const COLOURS: [RGBColor; 5] = [
     RGBColor(0, 0, 0),
@@ -72,7 +75,8 @@ const CROSS: Corners = &[
 const HOURGLASS: Corners = &[(-5, -5), (5, -5), (-5, 5), (5, 5)];
 const BOW: Corners = &[(-5, -5), (-5, 5), (5, -5), (5, 5)];
 
-/// Markers, and whether they are filled: one for each line, so that none needs its colour or its dashes.
+/// Markers, and whether they are filled: one for each line, so that none needs its colour or its
+/// dashes.
 const MARKERS: [(Corners, bool); 13] = [
     (SQUARE, true),
     (UP, true),
@@ -229,7 +233,8 @@ fn draw_marker(area: &Area<'_>, which: usize, (x, y): Pixel) -> Drawn {
         .map_err(said)
 }
 
-/// Writes the names to the right of the ends, far enough from each other to be read, with a thin line between.
+/// Writes the names to the right of the ends, far enough from each other to be read, with a thin
+/// line between.
 fn draw_names(area: &Area<'_>, right: i32, mut ends: Vec<(usize, &str, Pixel)>) -> Drawn {
     const APART: i32 = 15;
     ends.sort_by_key(|(_, _, (_, y))| *y);
@@ -248,8 +253,8 @@ fn draw_names(area: &Area<'_>, right: i32, mut ends: Vec<(usize, &str, Pixel)>) 
     Ok(())
 }
 
-/// Moves places, which are in order, so that they lie `apart` between `top` and `bottom`, and hardly more than that
-/// takes.
+/// Moves places, which are in order, so that they lie `apart` between `top` and `bottom`, and
+/// hardly more than that takes.
 fn spread(wanted: &[i32], apart: i32, top: i32, bottom: i32) -> Vec<i32> {
     let mut places = wanted.to_vec();
     let mut least = top;

@@ -1,7 +1,8 @@
-//! The file of what was measured: a line of JSON that says where and how, and one for each setting that is done.
+//! The file of what was measured: a line of JSON that says where and how, and one for each setting
+//! that is done.
 //!
-//! A line is written when all of its runs are there, and the last may be torn off: a sweep that was interrupted goes on
-//! after the last whole line.
+//! A line is written when all of its runs are there, and the last may be torn off: a sweep that was
+//! interrupted goes on after the last whole line.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, ErrorKind, Write};
@@ -13,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::Plan;
 
-/// Where and how the runs of a file were made. What differs in one of them does not belong into one plot, but for the
-/// commit: it moves on while the program that was built from it is the same.
+/// Where and how the runs of a file were made. What differs in one of them does not belong into one
+/// plot, but for the commit: it moves on while the program that was built from it is the same.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Head {
     pub(crate) cpu: String,
@@ -98,7 +99,8 @@ pub(crate) struct Raw {
 }
 
 impl Raw {
-    /// Opens the file of a sweep with this head, and reads what it has; makes it if it is not there.
+    /// Opens the file of a sweep with this head, and reads what it has; makes it if it is not
+    /// there.
     pub(crate) fn open(path: &Path, mut head: Head) -> Result<Self, String> {
         let said = |error: std::io::Error| format!("{}: {error}", path.display());
         let old = match File::open(path) {

@@ -47,8 +47,9 @@ pub(crate) const ALL: &[&Question] = &[
 /// Operations of each core before it is traced, so that what a thread sets up once is there.
 const SET_UP: u64 = 600;
 
-/// Up to so many more, each core a few more than the one before: what a structure does once in a hundred operations, such as
-/// giving back memory, some cores do in the short time that is counted, and not all of them or none.
+/// Up to so many more, each core a few more than the one before: what a structure does once in a
+/// hundred operations, such as giving back memory, some cores do in the short time that is counted,
+/// and not all of them or none.
 const PHASES: u64 = 256;
 
 /// Keeps what all cores share until the process ends.

@@ -140,7 +140,8 @@ fn another<A: KeyLock<u64>, B: KeyLock<u64>>(
     })
 }
 
-/// A contender that locks `keys` in order and goes on where it stopped, so that it finds none in the cache.
+/// A contender that locks `keys` in order and goes on where it stopped, so that it finds none in
+/// the cache.
 fn onward<'a, L: KeyLock<u64> + 'a>(plan: Plan, keys: &'a [u64], locks: L) -> Contender<'a> {
     let mut at = 0;
     timed(plan.span, move |times| {

@@ -60,8 +60,8 @@ struct Crowd {
 
 /// Lets eight threads lock one key without a pause for about `span`.
 ///
-/// The key is held until all of them have come for it: without that, the first to run may be alone for a whole slice
-/// of the scheduler, and no lock is ever waited for.
+/// The key is held until all of them have come for it: without that, the first to run may be alone
+/// for a whole slice of the scheduler, and no lock is ever waited for.
 fn crowd<const WAITS: bool>(span: Duration, locks: &impl KeyLock<u64>) -> Crowd {
     let (stop, arrived) = (AtomicBool::new(false), AtomicUsize::new(0));
     let counter = CachePadded::new(AtomicU64::new(0));
@@ -132,7 +132,8 @@ fn crowds<A: KeyLock<u64>, B: KeyLock<u64>>(
 
 /// Two threads between which one key goes back and forth; nanoseconds from one to the other.
 ///
-/// Who holds it keeps it until the other has come for it, and does not come back before that one has had it.
+/// Who holds it keeps it until the other has come for it, and does not come back before that one
+/// has had it.
 fn back_and_forth<'a, L: KeyLock<u64> + 'a>(plan: Plan, locks: L) -> Contender<'a> {
     Box::new(move || {
         let last = CachePadded::new(AtomicUsize::new(1));
@@ -169,8 +170,8 @@ fn back_and_forth<'a, L: KeyLock<u64> + 'a>(plan: Plan, locks: L) -> Contender<'
     })
 }
 
-/// The longest that one of as many threads, which give way to each other and look at the clock, did not get to look:
-/// what the scheduler does to threads that give way, whatever the lock.
+/// The longest that one of as many threads, which give way to each other and look at the clock, did
+/// not get to look: what the scheduler does to threads that give way, whatever the lock.
 fn pause(span: Duration) -> Duration {
     let work = || {
         let start = Instant::now();
@@ -190,8 +191,8 @@ fn pause(span: Duration) -> Duration {
     })
 }
 
-/// The largest wait of a run, in rotations: by the clock, and by the locks that others had meanwhile; and in the same
-/// rotations the largest pause without any lock.
+/// The largest wait of a run, in rotations: by the clock, and by the locks that others had
+/// meanwhile; and in the same rotations the largest pause without any lock.
 fn largest_wait<L: KeyLock<u64>>(name: &str, plan: Plan, locks: impl Fn() -> L) -> [Row; 3] {
     let (mut by_clock, mut by_locks, mut by_machine) = (Vec::new(), Vec::new(), Vec::new());
     let (mut longest, mut mean, mut pauses) = (Vec::new(), Vec::new(), Vec::new());

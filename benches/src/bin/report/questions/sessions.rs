@@ -1,4 +1,5 @@
-//! What does a session cost beside plain locks, and what does it cost to find who waits in a circle?
+//! What does a session cost beside plain locks, and what does it cost to find who waits in a
+//! circle?
 
 mod deadlocks;
 

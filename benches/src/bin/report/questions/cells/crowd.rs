@@ -1,7 +1,8 @@
 //! What do more threads than cores leave behind that replace values without a pause?
 //!
-//! The high-water mark of memory is one of a process, and what one contender leaves would be another's
-//! gain: each run is a process of its own, which is this program told so on its command line.
+//! The high-water mark of memory is one of a process, and what one contender leaves would be
+//! another's gain: each run is a process of its own, which is this program told so on its command
+//! line.
 
 use std::process::Command;
 use std::time::Duration;

@@ -87,7 +87,8 @@ fn validation_row(fairness: Fairness, rounds: usize) -> Row {
     Row::times(&what, against, value, context).at_least(0.8)
 }
 
-/// Has `session` lock what it needs until it has it. Returns how often it was the victim of a deadlock.
+/// Has `session` lock what it needs until it has it. Returns how often it was the victim of a
+/// deadlock.
 fn until_locked<'t>(
     session: &mut Session<'t, u64>,
     mut lock: impl FnMut(&mut Session<'t, u64>) -> Result<(), LockError>,
@@ -101,8 +102,8 @@ fn until_locked<'t>(
     lost
 }
 
-/// The validation load of RocksDB: each session locks some keys in random order and releases them. The threads
-/// yield after each lock, so that few cores interleave them as many would.
+/// The validation load of RocksDB: each session locks some keys in random order and releases them.
+/// The threads yield after each lock, so that few cores interleave them as many would.
 fn validation(fairness: Fairness, detect_after: Option<Duration>) -> Done {
     let table = &LockTable::<u64>::builder().fairness(fairness).build();
     let (ended, lost) = (&AtomicU64::new(0), &AtomicU64::new(0));
@@ -158,8 +159,9 @@ fn audit_row(rounds: usize) -> Row {
     Row::times(what, "the same without audits", value, context).at_least(0.5)
 }
 
-/// As `flights --work 1000`, with `--audit` if it is audited: two threads lock an origin and a destination for a microsecond,
-/// and an audit locks all destinations and then all origins, again and again.
+/// As `flights --work 1000`, with `--audit` if it is audited: two threads lock an origin and a
+/// destination for a microsecond, and an audit locks all destinations and then all origins, again
+/// and again.
 fn steps(audited: bool) -> Done {
     const ORIGINS: u64 = 3;
     const AIRPORTS: u64 = 108;
@@ -217,7 +219,8 @@ fn steps(audited: bool) -> Done {
     }
 }
 
-/// How long `n` tasks take that wait for one key with a session each: each acquires the key, releases it and ends.
+/// How long `n` tasks take that wait for one key with a session each: each acquires the key,
+/// releases it and ends.
 fn leave(n: usize) -> Duration {
     let mut cx = Context::from_waker(Waker::noop());
     let table = &LockTable::<u64>::new();

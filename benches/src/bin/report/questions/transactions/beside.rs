@@ -170,7 +170,8 @@ fn five_large(cells: &[VersionedCell<u64>], read: Option<usize>) -> f64 {
     start.elapsed().as_secs_f64()
 }
 
-/// Runs `large` beside others, which get going first; how long it took, and how often the others were done meanwhile.
+/// Runs `large` beside others, which get going first; how long it took, and how often the others
+/// were done meanwhile.
 fn beside(others: &[&(dyn Fn() + Sync)], large: impl Fn() -> f64) -> (f64, f64) {
     let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
