@@ -239,8 +239,8 @@ fn an_entity_tag_names_one_version_and_a_version_one_tag() {
         assert_eq!(tag, format!("\"{n}\""));
         assert_eq!(Version::from_etag(&tag), Ok(version(n)));
     }
-    let number = "a version is a decimal number, without a sign";
-    let quoted = "an entity tag is a version in double quotes";
+    let number = "invalid version: it must consist of decimal digits only";
+    let quoted = "invalid entity tag: it must be a version in double quotes";
     let wrong = [
         ("", quoted),
         ("17", quoted),
@@ -255,12 +255,15 @@ fn an_entity_tag_names_one_version_and_a_version_one_tag() {
         ("\"seventeen\"", number),
         (
             "\"018\"",
-            "an entity tag is a version without leading zeros",
+            "invalid entity tag: a version has no leading zeros",
         ),
-        ("\"18446744073709551616\"", "a version has at most 64 bits"),
+        (
+            "\"18446744073709551616\"",
+            "version out of range: the greatest one is 18446744073709551615",
+        ),
         (
             "W/\"17\"",
-            "a weak entity tag does not identify a version; use a strong one",
+            "a weak entity tag does not identify a version: use a strong one",
         ),
     ];
     for (tag, text) in wrong {
