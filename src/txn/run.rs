@@ -370,8 +370,9 @@ impl Transaction {
         f: &mut impl for<'t> FnMut(&mut Tx<'t, 'env>) -> Result<R, TxAbort<E>>,
         notify: impl FnMut() -> Notify,
     ) -> Result<Result<R, E>, Setback> {
-        let unwinds = Unwinds(self);
         reclaim::with(|local| {
+            // Inside the closure: it would otherwise be moved into it, in memory.
+            let unwinds = Unwinds(self);
             local.tidy();
             let mut tx = Tx::new(Attempt::new(local, ladder));
             let result = {
