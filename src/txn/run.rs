@@ -194,6 +194,8 @@ impl Transaction {
         }
     }
 
+    /// Inlined: without limits and without a label, their checks are constants.
+    #[inline]
     fn run_from<'env, R, E>(
         &self,
         first: &Ladder,
