@@ -194,7 +194,8 @@ impl Transaction {
         }
     }
 
-    /// Inlined: without limits and without a label, their checks are constants.
+    /// Runs the closure until the transaction ends. This function is inlined so that the checks of
+    /// the limits and of the label are constants in [`atomically`](crate::atomically()).
     #[inline]
     fn run_from<'env, R, E>(
         &self,
@@ -373,7 +374,7 @@ impl Transaction {
         notify: impl FnMut() -> Notify,
     ) -> Result<Result<R, E>, Setback> {
         reclaim::with(|local| {
-            // Inside the closure: it would otherwise be moved into it, in memory.
+            // The closure creates the guard: a captured guard is copied through memory.
             let unwinds = Unwinds(self);
             local.tidy();
             let mut tx = Tx::new(Attempt::new(local, ladder));
