@@ -145,12 +145,13 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     #[doc(alias = "rcu")]
     #[cfg_attr(debug_assertions, track_caller)]
     pub fn update(&self, mut f: impl FnMut(&T) -> T) -> Version {
-        let updated = self.try_update(&RetryPolicy::forever(), |value| {
-            Ok::<T, core::convert::Infallible>(f(value))
-        });
-        match updated {
-            Ok(version) => version,
-            Err(_) => unreachable!("the policy has no limits"),
+        self.check_direct();
+        let mut patience = Patience::new();
+        loop {
+            match self.update_once(&patience, &mut f) {
+                Ok(version) => return version,
+                Err(lost) => patience.step_back(lost),
+            }
         }
     }
 
@@ -332,7 +333,8 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         }
     }
 
-    /// Makes one attempt of a task to replace the value by the result of `f`.
+    /// Makes one attempt to replace the value by the result of `f`.
+    #[inline]
     pub(super) fn update_once(
         &self,
         patience: &Patience,

@@ -194,6 +194,9 @@ impl Transaction {
         }
     }
 
+    /// Runs the closure until the transaction ends. This function is inlined so that the checks of
+    /// the limits and of the label are constants in [`atomically`](crate::atomically()).
+    #[inline]
     fn run_from<'env, R, E>(
         &self,
         first: &Ladder,
@@ -370,8 +373,9 @@ impl Transaction {
         f: &mut impl for<'t> FnMut(&mut Tx<'t, 'env>) -> Result<R, TxAbort<E>>,
         notify: impl FnMut() -> Notify,
     ) -> Result<Result<R, E>, Setback> {
-        let unwinds = Unwinds(self);
         reclaim::with(|local| {
+            // The closure creates the guard: a captured guard is copied through memory.
+            let unwinds = Unwinds(self);
             local.tidy();
             let mut tx = Tx::new(Attempt::new(local, ladder));
             let result = {
