@@ -32,7 +32,7 @@ pub(super) struct Acquiring {
 impl Acquiring {
     /// Returns `Ready` when the key is held. It must not be called after that, unless for another
     /// key. `party` has left the graph by then [D2].
-    #[inline]
+    #[inline(always)]
     pub(super) fn poll(
         &mut self,
         table: &RawTable,
@@ -70,11 +70,24 @@ impl Acquiring {
         Poll::Ready(())
     }
 
+    /// Polls for a lock of one key. It is compiled once, in this crate and without a party.
+    #[inline(never)]
+    fn poll_single(
+        &mut self,
+        table: &RawTable,
+        hash: u64,
+        mode: Mode,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        self.poll(table, hash, mode, cx, &mut ())
+    }
+
     /// Returns the place in the queue, if there is one.
     pub(super) fn ticket(&self) -> Option<&Ticket> {
         self.ticket.as_ref()
     }
 
+    #[inline(always)]
     fn start(
         &mut self,
         table: &RawTable,
@@ -140,7 +153,7 @@ impl<T: Handle> Locking<T> {
         let table = self.table.as_ref().expect(POLLED_AGAIN);
         match self
             .acquiring
-            .poll(table.raw(), self.hash, self.mode, cx, &mut ())
+            .poll_single(table.raw(), self.hash, self.mode, cx)
         {
             Poll::Pending => Poll::Pending,
             Poll::Ready(()) => {

@@ -14,7 +14,7 @@ impl Waiter {
     #[inline]
     pub(crate) fn take_for(owner: Option<Owner>, mode: Mode, notify: Notify) -> Arc<Self> {
         let mut waiter = Self::take(mode, notify);
-        if owner.is_some() {
+        if let Some(owner) = owner {
             let new = Arc::get_mut(&mut waiter).expect("no queue has it yet");
             new.set_owner(owner);
         }
@@ -48,7 +48,7 @@ mod imp {
         pub(crate) fn recycle(mut waiter: Arc<Self>) {
             // A granter may still have its reference; then the waiter is not reused.
             if let Some(spare) = Arc::get_mut(&mut waiter) {
-                spare.set_owner(None);
+                spare.clear_owner();
                 spare.links.get_mut().notify_by(None);
                 let _ = SPARE.try_with(|place| place.set(Some(waiter)));
             }

@@ -80,9 +80,26 @@ impl Waiter {
         self.links.get_mut().notify_by(Some(notify));
     }
 
-    /// Sets or clears the owner of a waiter that is in no queue yet.
-    pub(super) fn set_owner(&mut self, owner: Option<Owner>) {
-        self.owner = owner;
+    /// Sets the owner of a waiter that is in no queue yet.
+    pub(super) fn set_owner(&mut self, owner: Owner) {
+        self.owner = Some(owner);
+    }
+
+    /// Clears the owner of a waiter that is in no queue any more.
+    #[cfg(not(any(latchwork_loom, latchwork_shuttle)))]
+    #[inline]
+    pub(super) fn clear_owner(&mut self) {
+        // Most waiters have none: then the drop of one is not part of the path.
+        if self.owner.is_some() {
+            self.drop_owner();
+        }
+    }
+
+    #[cfg(not(any(latchwork_loom, latchwork_shuttle)))]
+    #[cold]
+    #[inline(never)]
+    fn drop_owner(&mut self) {
+        self.owner = None;
     }
 
     pub(crate) fn owner(&self) -> Option<&Owner> {
