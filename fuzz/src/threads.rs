@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
-use latchwork::{LockTable, Mode, table::{ExclusiveGuard, LockSet, SharedGuard}};
+use latchwork::{
+    LockTable, Mode,
+    table::{ExclusiveGuard, LockSet, SharedGuard},
+};
 
 use crate::common::assert_as_new;
 use crate::common::hashers::Place;

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use latchwork::{VersionedCell, model, cell::OwnedVersioned};
+use latchwork::{VersionedCell, cell::OwnedVersioned, model};
 use latchwork_loom_tests::Model;
 use loom::cell::UnsafeCell;
 use loom::thread;

@@ -5,7 +5,10 @@ mod common;
 use common::task::{alarm, block_on, poll};
 use common::{A, B, C, Itself, World, finish, spawn};
 use latchwork::Mode::{Exclusive, Shared};
-use latchwork::{Mode, Session, session::{LockError, Policy, SessionLockFuture}};
+use latchwork::{
+    Mode, Session,
+    session::{LockError, Policy, SessionLockFuture},
+};
 use latchwork_loom_tests::Model;
 use loom::thread::JoinHandle;
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use latchwork::{VersionedCell, atomically, model, snapshot, cell::Version};
+use latchwork::{VersionedCell, atomically, cell::Version, model, snapshot};
 use latchwork_loom_tests::{Model, spawn};
 
 type Cells = Arc<[VersionedCell<u32>; 2]>;

@@ -3,7 +3,7 @@
 mod common;
 
 use common::cells::World;
-use latchwork::{model, snapshot, cell::Version};
+use latchwork::{cell::Version, model, snapshot};
 use latchwork_loom_tests::{Model, spawn};
 
 #[test]

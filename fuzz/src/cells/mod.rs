@@ -7,7 +7,10 @@ mod wait;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use latchwork::{VersionedCell, cell::{OwnedVersioned, Version}};
+use latchwork::{
+    VersionedCell,
+    cell::{OwnedVersioned, Version},
+};
 
 use crate::value::Value;
 

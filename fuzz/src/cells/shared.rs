@@ -4,7 +4,10 @@ use std::cell::Cell;
 use std::slice::Iter;
 use std::time::Duration;
 
-use latchwork::{RetryPolicy, VersionedCell, cell::{Conflict, UpdateError, Version}};
+use latchwork::{
+    RetryPolicy, VersionedCell,
+    cell::{Conflict, UpdateError, Version},
+};
 
 use crate::value::Value;
 

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::panic::resume_unwind;
 
-use latchwork::{Tx, txn::TxAbort, cell::Version};
+use latchwork::{Tx, cell::Version, txn::TxAbort};
 
 use super::input::Step;
 use super::world::{CELLS, Free, Seen, World};

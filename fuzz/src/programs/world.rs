@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use latchwork::{Transaction, TxError, VersionedCell, snapshot, cell::Version, txn::View};
+use latchwork::{Transaction, TxError, VersionedCell, cell::Version, snapshot, txn::View};
 
 use super::ProgramTally;
 use super::attempt::{Attempt, End, Panics, Turn};

@@ -1,6 +1,9 @@
 //! What is done with guards and sets.
 
-use latchwork::{Mode, table::{ExclusiveGuard, OwnedExclusiveGuard, OwnedSharedGuard, SharedGuard}};
+use latchwork::{
+    Mode,
+    table::{ExclusiveGuard, OwnedExclusiveGuard, OwnedSharedGuard, SharedGuard},
+};
 
 use super::input::HowUnlock;
 use super::world::{Held, World, slot};

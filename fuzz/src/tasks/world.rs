@@ -7,7 +7,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use latchwork::{LockTable, Mode, table::{ExclusiveGuard, FencingToken, LockAllFuture, LockFuture, LockSet, OwnedExclusiveGuard, OwnedLockAllFuture, OwnedLockFuture, OwnedLockSet, OwnedSharedGuard, OwnedSharedLockFuture, SharedGuard, SharedLockFuture}};
+use latchwork::{
+    LockTable, Mode,
+    table::{
+        ExclusiveGuard, FencingToken, LockAllFuture, LockFuture, LockSet, OwnedExclusiveGuard,
+        OwnedLockAllFuture, OwnedLockFuture, OwnedLockSet, OwnedSharedGuard, OwnedSharedLockFuture,
+        SharedGuard, SharedLockFuture,
+    },
+};
 
 use super::TaskTally;
 use super::input::{HowAll, HowUnlock, Input, Op, Several};
