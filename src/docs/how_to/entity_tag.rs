@@ -60,6 +60,9 @@
 //! needs the value across an `.await` uses [`read_owned`](crate::VersionedCell::read_owned).
 //!
 //! # Lists of tags, and `*`
+//! The endpoint above accepts one strong tag of this server only. A public server uses the form
+//! below, which responds 412 to every other valid field.
+//!
 //! A client may send several tags in `If-Match`, or `*` for any version. Then the server compares
 //! the current version with the field, and writes on the condition that this version is still the
 //! current one. After a conflict it compares again:

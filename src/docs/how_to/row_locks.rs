@@ -37,7 +37,7 @@
 //!             let result = work(&mut session);
 //!             session.release_all();
 //!             match result {
-//!                 Err(LockError::Deadlock(_)) => continue,
+//!                 Err(LockError::Deadlock(_) | LockError::Died) => continue,
 //!                 other => return other,
 //!             }
 //!         }

@@ -52,8 +52,15 @@
 //! [`stats`](crate::stats()).
 //!
 //! # Wait for funds
-//! [`Tx::retry`] in place of `abort` waits until an account changes that the closure has read. A
-//! timeout bounds the wait:
+//! [`Tx::retry`] in place of `abort` waits until an account changes that the closure has read.
+//!
+//! In `run` and `atomically`, write `return tx.retry();`. The error of the closure of `try_run` is
+//! `TxAbort`: write `tx.retry()?` there, and end with `Ok(tx.set(..)?)`. A closure of `try_run` can
+//! abort in some cases and retry in others. Use only `tx` inside the closure: debug builds panic at
+//! a direct access to its cells, and at a retry while the thread keeps a value of `read()` or a
+//! pin.
+//!
+//! A timeout bounds the wait:
 //!
 //! ```
 //! use std::time::Duration;
