@@ -5,7 +5,7 @@
 //! before its wait ends in any way [D2]. It is never the victim of a cycle, because it cannot fail.
 //! Other threads can therefore do only one thing to its wait: grant the key out of order [D13].
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::acquire::Ticket;
 use super::claim::Notices;
@@ -13,11 +13,8 @@ use super::index::RawTable;
 use super::keys::Keys;
 use super::sessions::{Found, Search, Sessions};
 use crate::sync::now;
+use crate::sync::tuning::DETECT_AFTER;
 use crate::waits_for::{At, Held, Owner, Want};
-
-/// The time for which a set waits for one key before it publishes. It is the default threshold of a
-/// session. It was not chosen by measurement.
-const DETECT_AFTER: Duration = Duration::from_millis(1);
 
 /// A waiter of a key, as a node of the graph of waits.
 pub(super) trait Party {

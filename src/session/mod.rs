@@ -33,12 +33,9 @@ use wait::Pending;
 use crate::RandomState;
 use crate::lock_table::LockTable;
 pub use crate::lock_table::SessionId;
+use crate::sync::tuning::DETECT_AFTER;
 use crate::waits_for::{Owner, OwnerKind};
 use crate::word::Mode;
-
-/// How long a session waits by default before it searches for a deadlock. Not found by measurement:
-/// PostgreSQL waits for a second, which is a thousand times too long for locks in memory.
-const DETECT_AFTER: Duration = Duration::from_millis(1);
 
 /// Owns many locks of one table, acquires them one by one, and releases them together.
 ///

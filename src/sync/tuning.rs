@@ -1,5 +1,7 @@
 //! Every constant that shrinks under a checker, so that small models reach every branch.
 
+use core::time::Duration;
+
 const CHECKED: bool = cfg!(any(latchwork_loom, latchwork_shuttle));
 
 /// The binary logarithm of the slots of a child array. Sixteen slots of 8 bytes cost about 46 bytes
@@ -112,6 +114,11 @@ pub(crate) const OPTIMISTIC_ATTEMPTS: u32 = if CHECKED { 1 } else { 8 };
 /// over. Each is a spurious wake-up, but a hand-over costs a context switch. It was not chosen by
 /// measurement.
 pub(crate) const LOOKS_IN_VAIN: u32 = if CHECKED { 0 } else { 4 };
+
+/// How long a session waits by default, and a set always, before it searches for a deadlock. Not
+/// found by measurement: PostgreSQL waits for a second, which is a thousand times too long for
+/// locks in memory.
+pub(crate) const DETECT_AFTER: Duration = Duration::from_millis(1);
 
 /// The number of waits that search for a cycle at once after a deadlock was found. So many searches
 /// consume about a quarter of a millisecond, and the default threshold that they may save is one.
