@@ -129,20 +129,24 @@ fn a_commit_wakes_nobody_who_waits_for_a_later_cell_at_the_same_address() {
     // Leaves the mark.
     let _ = poll(&OUTER.read_in(&latchwork::pin()), Waker::noop());
     let replaced = act(move || {
-        // The old cell goes, and its memory is used again.
+        // The old cell is dropped, and its memory is used again. On another thread, because a
+        // destructor releases nothing.
         OUTER.set(Outer(VersionedCell::new(None)));
-        let later = (0..64).find_map(|_| {
-            latchwork::flush();
-            // All that is there, since the memory that was given back last is used first.
-            let mut cells = [(); 64]
-                .map(|()| VersionedCell::new(Outer(VersionedCell::new(None))))
-                .into_iter();
-            cells.find(|cell| cell.read_in(&latchwork::pin()).0.address_of() == address)
-        });
-        let later = LATER.get_or_init(|| later.expect("the address is used again"));
-        let pin = latchwork::pin();
-        let outer = later.read_in(&pin);
-        assert!(poll(&outer, &Waker::from(BELL.clone())).is_pending());
+        let reuse = move || {
+            let later = (0..64).find_map(|_| {
+                latchwork::flush();
+                // All the free memory, since what was freed last is used first.
+                let mut cells = [(); 64]
+                    .map(|()| VersionedCell::new(Outer(VersionedCell::new(None))))
+                    .into_iter();
+                cells.find(|cell| cell.read_in(&latchwork::pin()).0.address_of() == address)
+            });
+            let later = LATER.get_or_init(|| later.expect("the address is used again"));
+            let pin = latchwork::pin();
+            let outer = later.read_in(&pin);
+            assert!(poll(&outer, &Waker::from(BELL.clone())).is_pending());
+        };
+        std::thread::spawn(reuse).join().expect("it finds the address");
     });
     let mut replaced = Some(replaced);
     atomically(|tx| {

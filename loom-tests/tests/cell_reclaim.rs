@@ -1,5 +1,6 @@
-//! Cells on real crossbeam-epoch: nothing is dropped or used again under a reader, and everything
-//! is dropped once.
+//! Cells with their epochs: no value is dropped, and no memory used again, under a reader, and each
+//! value is dropped once. Searches without a bound contain a reader that is preempted between the
+//! load of the epoch and the publication of its state.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -103,7 +104,7 @@ fn read_beside(writes: usize, read: impl FnOnce(&VersionedCell<Value>) -> usize)
 fn a_reader_keeps_what_it_reads() {
     Model::new("a reader beside a writer that reclaims")
         .rules("[R1] [R2]")
-        .preemptions(Some(1))
+        .preemptions(None)
         .outcomes(&[
             "saw 0, then 00",
             "saw 0, then 10",
@@ -118,12 +119,15 @@ fn a_reader_keeps_what_it_reads() {
 fn a_reader_keeps_it_through_two_writes() {
     Model::new("a reader beside a writer that uses memory again")
         .rules("[R1] [R2] [R4]")
-        .preemptions(Some(1))
+        .preemptions(None)
         .outcomes(&[
             "saw 0, then 000",
             "saw 0, then 110",
             "saw 1, then 000",
+            "saw 1, then 100",
+            "saw 1, then 110",
             "saw 2, then 000",
+            "saw 2, then 100",
             "saw 2, then 110",
         ])
         .check(|| {
@@ -142,7 +146,7 @@ fn a_reader_keeps_it_through_two_writes() {
 fn a_reader_that_unpins_early_is_found() {
     Model::new("a reader that unpins early")
         .rules("[R1]")
-        .preemptions(Some(1))
+        .preemptions(None)
         .because("Causality violation")
         .must_fail(|| {
             read_beside(1, |cell| {
@@ -182,7 +186,7 @@ fn own_beside(
 fn an_owned_snapshot_outlives_its_cell() {
     Model::new("an owned snapshot beside the end of its cell")
         .rules("[R3]")
-        .preemptions(Some(2))
+        .preemptions(None)
         .outcomes(&["10"])
         .check(|| {
             own_beside(
@@ -196,7 +200,7 @@ fn an_owned_snapshot_outlives_its_cell() {
 fn an_owned_snapshot_outlives_a_write() {
     Model::new("an owned snapshot beside a write that reclaims")
         .rules("[R3]")
-        .preemptions(Some(1))
+        .preemptions(None)
         .outcomes(&["01", "11"])
         .check(|| {
             own_beside(
@@ -233,13 +237,13 @@ fn two_owned_snapshots_are_dropped() {
         });
 }
 
-/// Its value may be dropped by the other thread, or at the end of the execution.
+/// The flush reaches the slot of a thread that has ended, and drops its value.
 #[test]
 fn a_thread_that_ends_leaves_its_garbage() {
     Model::new("a thread writes and ends, another flushes")
         .rules("[R5]")
-        .preemptions(Some(2))
-        .outcomes(&["0", "1"])
+        .preemptions(None)
+        .outcomes(&["1"])
         .check(|| {
             let values = Values::reclaiming();
             let cell = Arc::new(VersionedCell::new(values.value(0)));
@@ -252,5 +256,107 @@ fn a_thread_that_ends_leaves_its_garbage() {
             writer.join().unwrap();
             latchwork::flush();
             values.drops(1)
+        });
+}
+
+/// A nested pin ends while the value that was read under the outer one is in use.
+#[test]
+fn a_nested_pin_keeps_what_was_read() {
+    Model::new("a reader with a nested pin beside a writer that reclaims")
+        .rules("[R2]")
+        .preemptions(None)
+        .outcomes(&[
+            "saw 0, then 00",
+            "saw 0, then 10",
+            "saw 1, then 00",
+            "saw 1, then 10",
+        ])
+        .check(|| {
+            read_beside(1, |cell| {
+                let outer = latchwork::pin();
+                let value = cell.read_in(&outer);
+                drop(latchwork::pin());
+                value.look()
+            })
+        });
+}
+
+/// The slot of a reader that has ended is used by another reader, beside a writer that looks at it.
+#[test]
+fn a_reader_of_a_reused_slot_keeps_what_it_reads() {
+    Model::new("two readers one after the other beside a writer that reclaims")
+        .rules("[R2]")
+        .preemptions(Some(3))
+        .outcomes(&[
+            "saw 0 0, then 00",
+            "saw 0 0, then 10",
+            "saw 0 1, then 00",
+            "saw 0 1, then 10",
+            "saw 1 1, then 00",
+            "saw 1 1, then 10",
+        ])
+        .check(|| {
+            let values = Values::reclaiming();
+            let cell = Arc::new(VersionedCell::new(values.value(0)));
+            let writer = thread::spawn({
+                let (cell, values) = (cell.clone(), values.clone());
+                move || {
+                    cell.set(values.value(1));
+                    latchwork::flush();
+                }
+            });
+            let mut seen = Vec::new();
+            for _ in 0..2 {
+                let cell = cell.clone();
+                let reader = thread::spawn(move || cell.read().look());
+                seen.push(reader.join().unwrap().to_string());
+            }
+            writer.join().unwrap();
+            format!("saw {}, then {}", seen.join(" "), values.drops(2))
+        });
+}
+
+/// Two writers move the epoch on, each for its own garbage.
+#[test]
+fn a_reader_keeps_what_two_threads_retire() {
+    Model::new("a reader beside two writers that reclaim")
+        .rules("[R2]")
+        .preemptions(Some(2))
+        .outcomes(&["saw 0", "saw 1", "saw 2"])
+        .check(|| {
+            let values = Values::reclaiming();
+            let cell = Arc::new(VersionedCell::new(values.value(0)));
+            let writers = [1, 2].map(|n| {
+                let (cell, values) = (cell.clone(), values.clone());
+                thread::spawn(move || {
+                    cell.set(values.value(n));
+                    latchwork::flush();
+                })
+            });
+            let seen = cell.read().look();
+            for writer in writers {
+                writer.join().unwrap();
+            }
+            format!("saw {seen}")
+        });
+}
+
+/// A thread that has replaced a value and writes no more, beside one that flushes. The first also
+/// releases for itself.
+#[test]
+fn an_idle_thread_and_a_flush_release_each_value_once() {
+    Model::new("a flush beside the writer whose garbage it reaches")
+        .rules("[R4] [R5]")
+        .preemptions(Some(3))
+        .outcomes(&["000", "100", "110"])
+        .check(|| {
+            let values = Values::reclaiming();
+            let cell = Arc::new(VersionedCell::new(values.value(0)));
+            let other = thread::spawn(latchwork::flush);
+            for n in 1..=2 {
+                cell.set(values.value(n));
+            }
+            other.join().unwrap();
+            values.drops(3)
         });
 }

@@ -199,6 +199,9 @@ fn give_up(shares: &AtomicU32) -> bool {
     }
     // Acquire: as in `is_one`. A load and not a fence, so that it can be weakened alone.
     shares.load(Ordering::Acquire);
+    // The caller's alone, and the same answer if it asks again.
+    // Relaxed: no other thread reads it.
+    shares.store(1, Ordering::Relaxed);
     true
 }
 
@@ -206,8 +209,9 @@ impl<T: Send + Sync + 'static> Node<T> {
     /// How a node is released once it was retired.
     pub(crate) const KIND: &'static Kind = {
         let destructor = Destructor::of::<(T, Header)>();
-        // SAFETY: `release` releases the one reference that a retired node has to itself.
-        &unsafe { Kind::of::<Self>(Self::release, destructor) }
+        // SAFETY: the functions drop the one reference that a retired node has to itself, and end
+        // the node.
+        &unsafe { Kind::of::<Self>(Self::drop_share, Self::destroy, destructor) }
     };
 
     /// The first node of a cell: every snapshot sees it, there being nothing older.
@@ -307,25 +311,28 @@ impl<T: Send + Sync + 'static> Node<T> {
     }
 
     /// # Safety
-    /// `object` is a node with a reference that the caller releases.
-    unsafe fn release(object: NonNull<u8>) -> bool {
+    /// `object` is a node with a reference that the caller drops.
+    unsafe fn drop_share(object: NonNull<u8>) -> bool {
         let node = object.cast::<Self>();
         // SAFETY: alive, by the share. Only the count is borrowed: another may free the node while
         // `give_up` returns.
-        let last = give_up(unsafe { &(*node.as_ptr()).header.shares });
-        if last {
-            // The header ends after the value, including when the destructor of the value panics.
-            let ended = Ended(node);
-            // SAFETY: no other thread can reach it, and it ends after this reference.
-            let Node { header, value } = unsafe { node.as_ref() };
-            if !header.when().is_claim() {
-                // Dropped in place, because this thread may have no space for it on its stack [R8].
-                // SAFETY: a node that is no claim has a value, and nothing uses it again.
-                value.with_mut(|value| unsafe { value.cast::<T>().drop_in_place() });
-            }
-            drop(ended);
+        give_up(unsafe { &(*node.as_ptr()).header.shares })
+    }
+
+    /// # Safety
+    /// `object` is a node whose last reference the caller has dropped.
+    unsafe fn destroy(object: NonNull<u8>) {
+        let node = object.cast::<Self>();
+        // The header ends after the value, including when the destructor of the value panics.
+        let ended = Ended(node);
+        // SAFETY: no other thread can reach it, and it ends after this reference.
+        let Node { header, value } = unsafe { node.as_ref() };
+        if !header.when().is_claim() {
+            // Dropped in place, because this thread may have no space for it on its stack [R8].
+            // SAFETY: a node that is no claim has a value, and nothing uses it again.
+            value.with_mut(|value| unsafe { value.cast::<T>().drop_in_place() });
         }
-        last
+        drop(ended);
     }
 }
 

@@ -83,19 +83,19 @@ impl Rank {
     /// Returns the rank of the oldest transaction whose closure this thread runs. All that the
     /// thread does inside it has this rank [X6].
     pub(crate) fn of_thread(local: &Local) -> Self {
-        Rank(local.standing())
+        Rank(local.txn_age())
     }
 
     /// Lets the thread also act with this rank. Returns the previous rank of the thread.
     pub(crate) fn enter(self, local: &Local) -> Self {
         let before = Self::of_thread(local);
-        local.set_standing(self.min(before).0);
+        local.set_txn_age(self.min(before).0);
         before
     }
 
     /// Lets the thread act with this rank alone.
     pub(crate) fn restore(self, local: &Local) {
-        local.set_standing(self.0);
+        local.set_txn_age(self.0);
     }
 
     #[inline]
@@ -121,7 +121,7 @@ impl Owners {
         // canaries.
         const { assert!(OWNERS == 1 || !core::mem::needs_drop::<Owner>()) };
         // SAFETY: no thread has retired owners, and dropping them needs no further action.
-        &unsafe { Kind::of::<Self>(Self::release, Destructor::None) }
+        &unsafe { Kind::of::<Self>(Self::drop_share, Self::destroy, Destructor::None) }
     };
 
     pub(crate) fn new() -> Self {
@@ -147,13 +147,18 @@ impl Owners {
     }
 
     /// # Safety
+    /// As for [`destroy`](Self::destroy).
+    unsafe fn drop_share(_: NonNull<u8>) -> bool {
+        true
+    }
+
+    /// # Safety
     /// `object` is a block of owners that no thread can reach.
-    unsafe fn release(object: NonNull<u8>) -> bool {
+    unsafe fn destroy(object: NonNull<u8>) {
         if core::mem::needs_drop::<Owner>() {
             // SAFETY: the only one, and it was made.
             unsafe { object.cast::<Owner>().drop_in_place() };
         }
-        true
     }
 }
 

@@ -383,7 +383,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     ) -> Result<Versioned<'_, T>, Versioned<'_, T>> {
         let mut patience = Patience::new();
         reclaim::with(|local| {
-            local.tidy();
+            local.collect_some();
             loop {
                 let pin = local.pin();
                 let seen = self.load();
@@ -417,7 +417,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         let mut patience = Patience::new();
         let mut kept = Some(value);
         reclaim::with(|local| {
-            local.tidy();
+            local.collect_some();
             loop {
                 let pin = local.pin();
                 let value = kept.take().expect("a failed attempt returns the value");
@@ -444,7 +444,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         f: impl FnOnce(&Local, &CellPin) -> Result<Written, E>,
     ) -> Result<Version, E> {
         reclaim::with(|local| {
-            local.tidy();
+            local.collect_some();
             let pin = local.pin();
             let written = f(local, &pin);
             drop(pin);

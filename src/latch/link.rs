@@ -19,17 +19,23 @@ struct Node<T> {
 impl<T: Send + Sync + 'static> Node<T> {
     /// How a retired node is freed.
     const KIND: &'static Kind = {
-        // SAFETY: `release` drops the one node that was retired.
-        &unsafe { Kind::of::<Self>(Self::release, Destructor::of::<Self>()) }
+        let destructor = Destructor::of::<Self>();
+        // SAFETY: a node has one owner, which has retired it; `destroy` drops it.
+        &unsafe { Kind::of::<Self>(Self::drop_share, Self::destroy, destructor) }
     };
+
+    /// # Safety
+    /// As for [`destroy`](Self::destroy).
+    unsafe fn drop_share(_: NonNull<u8>) -> bool {
+        true
+    }
 
     /// # Safety
     /// `object` must be a node of this type that no thread can reach, and is dropped only here
     /// [O9].
-    unsafe fn release(object: NonNull<u8>) -> bool {
+    unsafe fn destroy(object: NonNull<u8>) {
         // SAFETY: the caller's contract. The node is dropped in place [R8].
         unsafe { ptr::drop_in_place(object.cast::<Self>().as_ptr()) };
-        true
     }
 }
 
@@ -76,7 +82,7 @@ impl<T: Send + Sync + 'static> Unlinked<T> {
             value,
         };
         let node = reclaim::with(|local| {
-            local.tidy();
+            local.collect_some();
             local.allocate(node)
         });
         Unlinked(node, PhantomData)
@@ -116,7 +122,7 @@ impl<T: Send + Sync + 'static> Drop for Unlinked<T> {
             // Afterwards, since a destructor may panic; and not during a panic, where a second one
             // would abort the process.
             if !std::thread::panicking() {
-                local.tidy();
+                local.collect_some();
             }
         });
     }

@@ -1,28 +1,22 @@
-//! The state of one thread in the domain of cells: its membership, its garbage and its free nodes.
+//! The state of one thread in the domain of cells: its membership, and its free nodes.
 #![allow(unsafe_code)]
 
-use core::cell::{Cell, RefCell};
+use core::cell::Cell;
 use core::ptr::NonNull;
-use std::sync::Arc;
+use std::time::Duration;
 
-use super::inside::Inside;
-use super::limbo::{Fresh, Kind, Limbo, Retired};
-use super::nodes::{Nodes, Shape, layout};
+use super::alloc::{NodePool, Shape, layout};
+use super::domain::Domain;
+use super::drops::{self, Release};
+use super::kind::{Kind, Retired};
+use super::limbo::{Limbo, Size};
 use super::participant::{CellPin, Participant};
-use super::shared::{Census, Record, Shared};
-use super::{BATCH, BATCH_BYTES, Epochs, LIMIT, RELEASE_AFTER, RELEASES_PER_RETIRE};
-use crate::sync::{global, plain_thread_local, thread_local, yield_now};
-
-#[derive(Default)]
-pub(super) struct Domain {
-    // Dropped first, under a checker: it may still hold what threads left behind.
-    epochs: Epochs,
-    shared: Arc<Shared>,
-}
-
-global! {
-    static DOMAIN: Domain = Domain::default();
-}
+use super::registry::Slot;
+use crate::sync::tuning::{
+    COLLECT_AFTER, COLLECT_FOR, FLUSHES_IN_VAIN, GARBAGE_BATCH as BATCH, GARBAGE_BATCH_BYTES as BATCH_BYTES,
+    GARBAGE_LIMIT as LIMIT, RELEASES_PER_RETIRE, RETIRE_BUFFER, ADVANCE_AFTER,
+};
+use crate::sync::{plain_thread_local, recently, thread_local, yield_now};
 
 thread_local! {
     static LOCAL: Local = Local::new();
@@ -35,51 +29,61 @@ plain_thread_local! {
 /// The state that must not change while a thread is torn down and each call of [`with`] makes
 /// another `Local`. Otherwise a thread would wait for itself [R9].
 struct Identity {
-    /// Objects are being released further up this stack.
-    releasing: Cell<bool>,
-    /// The standing of the thread's current work, which the layers above store here.
-    standing: Cell<u64>,
+    /// The age of the thread's running transaction, which the layers above store here.
+    txn_age: Cell<u64>,
 }
 
 impl Identity {
     const fn new() -> Self {
         Identity {
-            releasing: Cell::new(false),
-            standing: Cell::new(u64::MAX),
+            txn_age: Cell::new(u64::MAX),
         }
     }
 }
 
 pub(crate) struct Local {
-    fresh: Fresh,
-    /// The objects that were retired earlier.
-    limbo: RefCell<Limbo>,
-    nodes: Nodes,
-    /// The number of objects at which `limbo` advances next.
-    turn_at: Cell<usize>,
-    /// The same, in bytes.
-    turn_at_bytes: Cell<usize>,
-    /// The number of objects in `fresh` at which the next write must first collect.
-    tidy_at: Cell<usize>,
-    /// Too much waits for pins: others should run, and unpin [R6].
-    owes_way: Cell<bool>,
-    /// How many objects were retired before those in `fresh`, and how many before the last write
-    /// that released some.
-    retired: Cell<usize>,
-    paid: Cell<usize>,
+    /// How many objects were ever pushed onto the buffer of the slot.
+    pushed: Cell<u64>,
+    /// How many more it accepts, at least.
+    room: Cell<usize>,
+    /// What the objects that were retired since the last collection pay for one [`Kind::cost`].
+    paid: Cell<u32>,
+    nodes: NodePool,
+    participant: Participant,
+    pace: Pace,
     /// The address of its thread's [`Identity`].
     thread: usize,
-    record: Arc<Record>,
-    shared: Arc<Shared>,
-    participant: Participant,
 }
 
-/// More objects than `fresh` ever has.
-const NEVER: usize = usize::MAX;
+/// When this thread advances the epoch next.
+#[derive(Default)]
+struct Pace {
+    /// The epoch at the last collection.
+    epoch: Cell<u64>,
+    /// How many objects this thread has retired since it changed.
+    retired: Cell<usize>,
+    /// The bytes that waited at the last attempt.
+    bytes: Cell<usize>,
+    /// When the last attempt was, by [`recently`].
+    at: Cell<u64>,
+    /// The number of waiting objects from which on the thread yields [R6].
+    yields_at: Cell<usize>,
+}
+
+/// How many objects a release pops at once.
+const HANDFUL: usize = 32;
+
+/// The garbage of all threads, for statistics.
+#[derive(Debug, Default)]
+pub(crate) struct Census {
+    pub(crate) objects: u64,
+    pub(crate) bytes: u64,
+    pub(crate) oldest: Option<Duration>,
+}
 
 /// Calls `f` with the state of this thread. A thread that is being torn down may have lost its
-/// state. Then `f` gets a temporary one, whose garbage is left to others at once. Its [`Identity`]
-/// stays.
+/// state. Then `f` gets a temporary one, whose garbage stays in its slot. The [`Identity`] of the
+/// thread stays.
 #[inline(always)]
 pub(crate) fn with<R>(f: impl FnOnce(&Local) -> R) -> R {
     let own;
@@ -99,34 +103,46 @@ fn one_for_itself() -> Box<Local> {
     Box::new(Local::new())
 }
 
-/// Counts the waiting objects of all threads.
+/// Counts the waiting objects of all slots, once the epoch is as late as the pins permit.
 pub(crate) fn census() -> Census {
-    DOMAIN.shared.census()
+    with(census_of)
 }
 
-/// Reclaims inside this execution of a model. Before the first use of a cell.
-#[cfg(latchwork_loom)]
-pub(crate) fn reclaim_in_model() {
-    DOMAIN.epochs.reclaim();
+fn census_of(local: &Local) -> Census {
+    let mut census = Census::default();
+    let Some((Domain { epoch, registry, .. }, _)) = local.participant.enter() else {
+        return census;
+    };
+    let sizes: Vec<Size> = registry.slots().map(|slot| slot.size(epoch)).collect();
+    // The objects were absorbed above. So each that is not reclaimable after two epochs waits for a
+    // pin.
+    epoch.advance_twice(registry);
+    let (reclaimable, now) = (epoch.reclaimable(), recently());
+    for (slot, size) in registry.slots().zip(sizes) {
+        census.objects += size.objects as u64;
+        census.bytes += size.bytes as u64;
+        let since = slot.with_limbo(epoch, |limbo, _| limbo.oldest_after(reclaimable));
+        let age = since.map(|since| Duration::from_nanos(now.saturating_sub(since)));
+        census.oldest = census.oldest.max(age);
+    }
+    census
 }
 
 impl Local {
     #[cold]
     fn new() -> Self {
+        let participant = Participant::register();
+        // Its owner before has ended, so that the number stays.
+        let pushed = participant.slot().map_or(0, |slot| slot.buffer().len());
         Local {
-            fresh: Fresh::new(),
-            limbo: RefCell::default(),
-            nodes: Nodes::default(),
-            turn_at: Cell::new(BATCH),
-            turn_at_bytes: Cell::new(BATCH_BYTES),
-            tidy_at: Cell::new(NEVER),
-            owes_way: Cell::new(false),
-            retired: Cell::new(0),
-            paid: Cell::new(0),
+            pushed: Cell::new(pushed),
+            room: Cell::new(0),
+            // The first write looks for what other threads have left.
+            paid: Cell::new(COLLECT_AFTER),
+            nodes: NodePool::default(),
+            participant,
+            pace: Pace::default(),
             thread: IDENTITY.with(|identity| core::ptr::from_ref(identity).addr()),
-            record: DOMAIN.shared.enrol(),
-            shared: DOMAIN.shared.clone(),
-            participant: DOMAIN.epochs.register(),
         }
     }
 
@@ -167,13 +183,28 @@ impl Local {
         unsafe { self.nodes.put(object.cast(), &const { Shape::of::<N>() }) };
     }
 
-    /// Releases one reference to `object` now. May run user code.
+    /// Keeps the memory of an object that was destroyed.
+    ///
+    /// # Safety
+    /// As for [`free`](Self::free).
+    #[inline]
+    pub(super) unsafe fn keep(&self, retired: &Retired) {
+        // SAFETY: the caller's contract.
+        unsafe { self.nodes.put(retired.object, &retired.kind.shape) };
+    }
+
+    /// Drops one reference to `object` now. If it was the last, destroys the object: now, or inside
+    /// the destructor of another object, after that destructor [R10]. May run user code.
     ///
     /// # Safety
     /// `object` is from `allocate`, is of this kind, and the reference belongs to the caller.
     pub(crate) unsafe fn release_now(&self, object: NonNull<u8>, kind: &'static Kind) {
+        let retired = Retired { object, kind };
         // SAFETY: the caller's contract.
-        unsafe { self.release(&Retired { object, kind }) };
+        if unsafe { retired.drop_share() } {
+            // SAFETY: it was the last.
+            unsafe { drops::destroy(self, retired) };
+        }
     }
 
     /// A name for this thread, that no other living thread has.
@@ -181,13 +212,13 @@ impl Local {
         self.thread
     }
 
-    /// The standing of what this thread is doing; `u64::MAX` at first.
-    pub(crate) fn standing(&self) -> u64 {
-        IDENTITY.with(|identity| identity.standing.get())
+    /// The age of the transaction that this thread runs; `u64::MAX` at first.
+    pub(crate) fn txn_age(&self) -> u64 {
+        IDENTITY.with(|identity| identity.txn_age.get())
     }
 
-    pub(crate) fn set_standing(&self, standing: u64) {
-        IDENTITY.with(|identity| identity.standing.set(standing));
+    pub(crate) fn set_txn_age(&self, age: u64) {
+        IDENTITY.with(|identity| identity.txn_age.set(age));
     }
 
     /// Releases `object` by `kind` once no thread can see it. Runs no user code.
@@ -196,235 +227,260 @@ impl Local {
     /// `object` is from `allocate`, is of this kind and may change threads, is unlinked, and is
     /// retired only this once; `pin` belongs to this thread [R1].
     #[inline]
-    pub(crate) unsafe fn retire(&self, pin: &CellPin, object: NonNull<u8>, kind: &'static Kind) {
-        if self.fresh.push(Retired { object, kind }) {
-            self.empty_fresh(pin);
+    pub(crate) unsafe fn retire(&self, _pin: &CellPin, object: NonNull<u8>, kind: &'static Kind) {
+        // A model that reclaims nothing forgets the object.
+        let Some((domain, slot)) = self.participant.enter() else {
+            return;
+        };
+        if self.room.get() == 0 {
+            self.make_room(domain, slot);
         }
+        let pushed = self.pushed.get();
+        // SAFETY: this thread's slot; so many were pushed, and there is room.
+        unsafe { slot.buffer().push(pushed, Retired { object, kind }) };
+        self.pushed.set(pushed + 1);
+        self.room.set(self.room.get() - 1);
+        self.paid.set(self.paid.get().saturating_add(kind.cost));
     }
 
     #[cold]
     #[inline(never)]
-    fn empty_fresh(&self, pin: &CellPin) {
-        let mut limbo = self.limbo.borrow_mut();
-        self.take_in_fresh(&mut limbo);
-        if limbo.len() >= self.turn_at.get() || limbo.bytes() >= self.turn_at_bytes.get() {
-            self.turn(&mut limbo, pin);
-        }
+    fn make_room(&self, domain: &Domain, slot: &Slot) {
+        let retired = slot.with_limbo(&domain.epoch, |_, absorbed| absorbed);
+        self.has_absorbed(retired);
     }
 
-    fn take_in_fresh(&self, limbo: &mut Limbo) {
-        self.retired.set(self.retired_so_far());
-        limbo.take_in(&self.fresh);
-        if self.tidy_at.get() != NEVER {
-            // Large objects arrive here one by one.
-            self.tidy_at
-                .set(RELEASE_AFTER.saturating_sub(self.unpaid()));
-        }
+    /// The buffer of the slot is empty.
+    fn has_absorbed(&self, retired: usize) {
+        self.room.set(RETIRE_BUFFER);
+        self.pace.retired.set(self.pace.retired.get() + retired);
     }
 
-    #[inline]
-    fn retired_so_far(&self) -> usize {
-        self.retired.get().wrapping_add(self.fresh.len())
-    }
-
-    /// How many objects were retired since the last write that released some.
-    fn unpaid(&self) -> usize {
-        self.retired_so_far().wrapping_sub(self.paid.get())
-    }
-
+    /// Returns objects that are reclaimable to the slot.
     #[cold]
-    fn turn(&self, limbo: &mut Limbo, pin: &CellPin) {
-        limbo.turn(pin);
-        self.shared.adopt(limbo);
-        let len = limbo.len();
-        // The more objects wait, the less often a check is worthwhile.
-        self.turn_at.set(len + BATCH.max(len / 16));
-        let bytes = limbo.bytes();
-        self.turn_at_bytes.set(bytes + BATCH_BYTES.max(bytes / 16));
-        if len > LIMIT {
-            self.owes_way.set(true);
+    pub(super) fn restore(&self, objects: impl IntoIterator<Item = Retired>) {
+        // Without a slot, in a model that reclaims nothing, they are forgotten.
+        if let Some(slot) = self.participant.slot() {
+            slot.restore(objects);
+            self.paid.set(COLLECT_AFTER);
         }
-        if self.tidy_at.get() == NEVER && (len > LIMIT || limbo.due.len() > 0) {
-            self.paid.set(self.retired_so_far());
-            self.tidy_at.set(RELEASE_AFTER);
-        }
-        self.record.note(limbo);
-        self.shared.note_since(&self.record, limbo.since());
     }
 
-    /// Does a little of what has piled up, before a write begins. May run user code: destructors.
+    /// Releases a bounded part of the garbage, before a write begins. May run user code:
+    /// destructors.
     #[inline]
-    pub(crate) fn tidy(&self) {
-        if self.fresh.len() >= self.tidy_at.get() {
-            self.tidy_slow();
+    pub(crate) fn collect_some(&self) {
+        if self.paid.get() >= COLLECT_AFTER {
+            self.collect_some_slow();
         }
     }
 
     #[inline(never)]
-    fn tidy_slow(&self) {
-        // Owed until a write finds this thread unpinned.
-        if self.owes_way.get() && !self.participant.is_pinned() {
-            yield_now();
-            let pin = self.pin();
-            let mut limbo = self.limbo.borrow_mut();
-            self.take_in_fresh(&mut limbo);
-            self.turn(&mut limbo, &pin);
-            self.owes_way.set(false);
-        }
-        if IDENTITY.with(|identity| identity.releasing.get()) {
-            // Inside a destructor: its caller, or the next write outside, also releases for this
-            // one.
+    fn collect_some_slow(&self) {
+        // Inside a destructor, its caller or the next write outside also collects for this one.
+        if drops::is_releasing() {
             return;
         }
-        self.tidy_at.set(self.fresh.len() + RELEASE_AFTER);
-        let unpaid = self.unpaid();
-        self.paid.set(self.retired_so_far());
-        self.release_due(unpaid.saturating_mul(RELEASES_PER_RETIRE));
+        let Some((domain, slot)) = self.participant.enter() else {
+            return;
+        };
+        self.paid.set(0);
+        let looked = slot.try_with_limbo(&domain.epoch, |limbo, absorbed| (absorbed, limbo.size()));
+        let Some((retired, size)) = looked else {
+            // Another thread releases objects of this slot.
+            return;
+        };
+        self.has_absorbed(retired);
+        if size.objects > 0 {
+            self.advance_if_due(domain, slot, size);
+            self.release_some(domain, slot, retired);
+        }
+        if domain.rescue.is_due() {
+            domain.rescue.run(self, domain, slot);
+        }
     }
 
-    /// Releases at most `n` reclaimable objects.
-    fn release_due(&self, mut n: usize) {
-        // A destructor that writes a cell calls this: its caller does the remaining work.
-        if IDENTITY.with(|identity| identity.releasing.replace(true)) {
+    fn advance_if_due(&self, domain: &Domain, slot: &Slot, size: Size) {
+        let Domain { epoch, registry, .. } = domain;
+        let (pace, now) = (&self.pace, recently());
+        let current = epoch.current();
+        if pace.epoch.replace(current) != current {
+            // Another thread has advanced for this one.
+            pace.retired.set(0);
+        }
+        // The more objects wait, and the more slots a scan looks at, the less often an advance is
+        // worthwhile.
+        let batch = BATCH.max(size.objects / 16).max(registry.len() * 4);
+        let has_many = pace.retired.get() >= batch
+            || size.bytes >= pace.bytes.get().saturating_add(BATCH_BYTES.max(size.bytes / 16));
+        let has_waited = now.saturating_sub(pace.at.get()) >= ADVANCE_AFTER;
+        if !has_many && !has_waited {
             return;
         }
-        let _done = Done;
-        let _outside = Inside::no_closure();
-        loop {
-            let mut limbo = self.limbo.borrow_mut();
-            // Objects without user code are released in one batch.
-            while n > 0 {
-                let Some(plain) = limbo.due.pop_if(Retired::is_plain) else {
-                    break;
-                };
-                n -= 1;
-                // SAFETY: a reclaimable object has had its grace period [R2].
-                if unsafe { plain.release() } {
-                    // SAFETY: released, so the memory is ours.
-                    unsafe { self.nodes.put(plain.object, &plain.kind.shape) };
-                }
-            }
-            if n == 0 {
-                return;
-            }
-            n -= 1;
-            let Some(retired) = limbo.due.pop_if(|_| true) else {
-                limbo.due.shrink();
-                if !self.owes_way.get() {
-                    self.tidy_at.set(NEVER);
-                }
-                self.record.note(&limbo);
-                return;
-            };
-            drop(limbo);
-            // SAFETY: as above.
-            unsafe { self.release(&retired) };
+        pace.retired.set(0);
+        pace.bytes.set(size.bytes);
+        pace.at.set(now);
+        // Once is enough for a thread that retires all the time.
+        let moves = match has_waited {
+            true => epoch.advance_twice(registry),
+            false => epoch.advance(registry),
+        };
+        if size.objects <= LIMIT || self.is_pinned() {
+            return;
         }
+        // Too much waits for threads that do not run [R6].
+        if moves || size.objects < pace.yields_at.get() {
+            return;
+        }
+        yield_now();
+        epoch.advance_twice(registry);
+        let left = slot.with_limbo(epoch, |limbo, absorbed| {
+            self.has_absorbed(absorbed);
+            limbo.size().objects
+        });
+        pace.yields_at.set(LIMIT.max(left + left / 16));
     }
 
-    /// # Safety
-    /// As for [`Retired::release`].
-    unsafe fn release(&self, retired: &Retired) {
-        let _outside = Inside::no_closure();
-        let mut memory = Memory(self, Some(retired));
-        // SAFETY: the caller's contract.
-        if !unsafe { retired.release() } {
-            memory.1 = None;
-        }
+    /// Releases some objects, at least so many as keep the garbage of a writer from growing.
+    fn release_some(&self, domain: &Domain, slot: &Slot, retired: usize) {
+        let up_to = domain.epoch.reclaimable();
+        let reclaimable = slot.with_limbo(&domain.epoch, |limbo, absorbed| {
+            self.has_absorbed(absorbed);
+            limbo.count_up_to(up_to)
+        });
+        let least = RELEASES_PER_RETIRE * retired.max(1);
+        let most = least + reclaimable / 8;
+        self.release(domain, slot, up_to, least, most);
     }
 
-    /// Reclaims whatever no pin holds back, of this thread and of those that have ended.
-    pub(crate) fn flush(&self) {
-        // Each advance runs only a few of the deferred functions of all threads. So repeat it while
-        // it helps. A ticket's period needs two epochs, and one more for objects that were retired
-        // behind the ticket. The tickets of other threads may be ahead of it.
-        let (mut least, mut in_vain) = (usize::MAX, 0);
-        while in_vain < 4 + self.shared.threads() / 4 {
-            let pin = self.pin();
-            let mut limbo = self.limbo.borrow_mut();
-            self.take_in_fresh(&mut limbo);
-            self.turn(&mut limbo, &pin);
-            let left = limbo.len() + self.shared.leaving();
-            if left == 0 {
+    /// Releases objects of a slot: `least`, and up to `most` while there is time. Returns how many
+    /// it has released.
+    pub(super) fn release(
+        &self,
+        domain: &Domain,
+        slot: &Slot,
+        up_to: u64,
+        least: usize,
+        most: usize,
+    ) -> usize {
+        let (start, release) = (recently(), Release::begin(self));
+        let mut done = 0;
+        while done < most {
+            let mut handful = Handful::new(self);
+            let popped = slot.with_limbo(&domain.epoch, |limbo, _| {
+                handful.fill(most - done, limbo, up_to)
+            });
+            if popped == 0 {
                 break;
             }
-            in_vain = if left < least { 0 } else { in_vain + 1 };
-            least = least.min(left);
+            while let Some(retired) = handful.next() {
+                // SAFETY: popped from a batch whose grace period is over [R2].
+                unsafe { release.release(&retired) };
+            }
+            done += popped;
+            done += release.run_queue(most.saturating_sub(done));
+            if done >= least && recently().saturating_sub(start) >= COLLECT_FOR {
+                break;
+            }
         }
-        while self.shared.adopt(&mut self.limbo.borrow_mut()) {}
-        self.release_due(usize::MAX);
+        done
+    }
+
+    /// Releases whatever no pin holds back, of all threads.
+    pub(crate) fn flush(&self) {
+        // Inside a destructor, the release that runs it does so.
+        if drops::is_releasing() {
+            return;
+        }
+        let Some((domain, _)) = self.participant.enter() else {
+            return;
+        };
+        let Domain { epoch, registry, .. } = domain;
+        let (mut least, mut in_vain) = (usize::MAX, 0);
+        loop {
+            let waiting: usize = registry.slots().map(|slot| slot.size(epoch).objects).sum();
+            if waiting == 0 {
+                return;
+            }
+            let pushed = self.pushed.get();
+            // Objects that were retired before the call need two epochs.
+            let moves = epoch.advance_twice(registry);
+            let up_to = epoch.reclaimable();
+            for slot in registry.slots() {
+                self.release(domain, slot, up_to, usize::MAX, usize::MAX);
+            }
+            // Less garbage than ever, or a destructor has retired the next object of a chain. Other
+            // threads may retire all the time, so more of theirs is no reason to go on.
+            let has_gained = waiting < least || self.pushed.get() != pushed;
+            least = least.min(waiting);
+            in_vain = if has_gained { 0 } else { in_vain + 1 };
+            if in_vain > FLUSHES_IN_VAIN || (!moves && self.is_pinned()) {
+                return;
+            }
+            if !moves && in_vain > 0 {
+                // A pin that was there for a moment ends when its thread runs.
+                yield_now();
+            }
+        }
     }
 }
 
-/// Records that this thread no longer releases, including when a destructor panics.
-struct Done;
+/// Objects that were popped together, so that the mutex of their slot is locked once for all. If a
+/// destructor panics, the rest returns to the slot of this thread.
+struct Handful<'a> {
+    local: &'a Local,
+    objects: [Option<Retired>; HANDFUL],
+    next: usize,
+}
 
-impl Drop for Done {
-    fn drop(&mut self) {
-        IDENTITY.with(|identity| identity.releasing.set(false));
+impl<'a> Handful<'a> {
+    fn new(local: &'a Local) -> Self {
+        Handful {
+            local,
+            objects: [const { None }; HANDFUL],
+            next: 0,
+        }
+    }
+
+    /// Pops at most `n` reclaimable objects, and returns how many.
+    fn fill(&mut self, n: usize, limbo: &mut Limbo, up_to: u64) -> usize {
+        let places = self.objects.iter_mut().take(n);
+        let mut popped = 0;
+        for place in places {
+            *place = limbo.pop_up_to(up_to);
+            if place.is_none() {
+                break;
+            }
+            popped += 1;
+        }
+        popped
+    }
+
+    fn next(&mut self) -> Option<Retired> {
+        let next = self.objects.get_mut(self.next)?.take();
+        self.next += 1;
+        next
     }
 }
 
-/// The memory of an object that is being released: kept for other nodes, including when its
-/// destructor panics.
-struct Memory<'a>(&'a Local, Option<&'a Retired>);
-
-impl Drop for Memory<'_> {
+impl Drop for Handful<'_> {
     fn drop(&mut self) {
-        if let Some(retired) = self.1 {
-            // SAFETY: released, so the memory is ours.
-            unsafe { self.0.nodes.put(retired.object, &retired.kind.shape) };
+        if let Some(next) = self.next() {
+            let rest = self.objects.iter_mut().filter_map(Option::take);
+            let rest: Vec<_> = core::iter::once(next).chain(rest).collect();
+            self.local.restore(rest);
         }
     }
 }
 
 impl Drop for Local {
     fn drop(&mut self) {
-        self.take_in_fresh(&mut self.limbo.borrow_mut());
-        let limbo = self.limbo.get_mut();
-        if !limbo.is_empty() {
-            limbo.abandon(&self.participant.pin(), &self.shared);
+        // Its garbage stays in the slot for others [R5]. No destructor runs: one that panics here
+        // would end the process.
+        if let Some((Domain { epoch, registry, .. }, slot)) = self.participant.enter() {
+            if slot.size(epoch).objects > 0 {
+                epoch.advance_twice(registry);
+            }
         }
-        self.shared.strike_off(&self.record);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::mpsc::channel;
-    use std::thread;
-
-    use super::*;
-    use crate::VersionedCell;
-
-    /// Too much waits for a pin of another thread: the next write lets others run, and for as long
-    /// as its own thread is pinned none does [R6].
-    #[test]
-    fn who_has_too_much_garbage_gives_way_when_unpinned() {
-        let (is_pinned, pinned) = channel();
-        let (done, is_done) = channel::<()>();
-        thread::scope(|s| {
-            s.spawn(move || {
-                let _pin = crate::pin();
-                is_pinned.send(()).unwrap();
-                // Waits until the other thread has ended, including by a panic.
-                let _ = is_done.recv();
-            });
-            let _done = done;
-            pinned.recv().unwrap();
-            let cell = VersionedCell::new(0);
-            let write = |n: usize| {
-                cell.set(n);
-            };
-            with(|local| {
-                assert!(!local.owes_way.get());
-                let pin = crate::pin();
-                (0..LIMIT + 2 * BATCH).for_each(write);
-                assert!(local.owes_way.get(), "it is pinned");
-                drop(pin);
-                (0..=RELEASE_AFTER).for_each(write);
-                assert!(!local.owes_way.get());
-            });
-        });
     }
 }

@@ -1,127 +1,111 @@
-//! A thread's membership in the domain of cells: pins, and what runs once a grace period is over.
+//! A thread's membership in the domain of cells, and its pins.
 //!
-//! A grace period is over when every pin that existed at its start has ended. Under loom a model
-//! chooses between crossbeam-epoch (models of reclamation) and a period that ends with the
-//! execution (exhaustive models of the layers above).
+//! Under loom, a thread of an execution that reclaims nothing has no slot.
+#![allow(unsafe_code)]
+
+use core::marker::PhantomData;
+use core::ptr::NonNull;
+
+use super::domain::{Domain, domain};
+use super::registry::Slot;
 
 #[cfg(not(latchwork_loom))]
-mod imp {
-    use crossbeam_epoch::{Collector, Guard, LocalHandle};
+type Place = NonNull<Slot>;
+#[cfg(latchwork_loom)]
+type Place = Option<NonNull<Slot>>;
 
-    /// The collector of cells. The lock table has another one: a deferred function of cells waits
-    /// for pins that users hold as long as they need.
-    #[derive(Debug, Default)]
-    pub(crate) struct Epochs(Collector);
+/// Owns the slot of a thread.
+pub(super) struct Participant {
+    place: Place,
+    #[cfg(latchwork_loom)]
+    domain: Option<super::domain::Handle>,
+}
 
-    pub(crate) struct Participant(LocalHandle);
+/// While it lives, no object that its thread can reach is released. It stays on its thread.
+pub(crate) struct CellPin(Place, PhantomData<*const ()>);
 
-    /// While it lives, nothing that its thread can reach is used again.
-    pub(crate) struct Pin(Guard);
+/// The slot, which a thread of a real build always has.
+#[inline(always)]
+fn slot<'a>(place: Place) -> Option<(&'a Slot, NonNull<Slot>)> {
+    // SAFETY: a slot lives as long as the domain, which outlives all threads.
+    Option::from(place).map(|slot: NonNull<Slot>| (unsafe { slot.as_ref() }, slot))
+}
 
-    impl Epochs {
-        pub(crate) fn register(&self) -> Participant {
-            Participant(self.0.register())
+#[cfg(not(latchwork_loom))]
+impl Participant {
+    pub(super) fn register() -> Self {
+        Participant {
+            place: domain().registry.acquire(),
         }
     }
 
-    impl Participant {
-        #[inline]
-        pub(crate) fn pin(&self) -> Pin {
-            Pin(self.0.pin())
-        }
-
-        pub(crate) fn is_pinned(&self) -> bool {
-            self.0.is_pinned()
-        }
-    }
-
-    impl Pin {
-        /// Runs `f` on some thread, once every present pin has ended.
-        ///
-        /// # Safety
-        /// `f` may run on any thread.
-        #[allow(unsafe_code)]
-        pub(crate) unsafe fn after_grace<F: FnOnce()>(&self, f: F) {
-            // SAFETY: the caller's contract.
-            unsafe { self.0.defer_unchecked(f) }
-        }
-
-        /// Hands over the deferred functions of this thread, advances the epoch if no pin prevents
-        /// it, and runs the functions whose period is over.
-        pub(crate) fn advance(&self) {
-            self.0.flush();
-        }
+    /// The domain and the slot.
+    #[inline(always)]
+    pub(super) fn enter(&self) -> Option<(&Domain, &Slot)> {
+        slot(self.place).map(|(slot, _)| (domain(), slot))
     }
 }
 
 #[cfg(latchwork_loom)]
-mod imp {
-    use crossbeam_epoch::{Collector, Guard, LocalHandle};
-    use std::sync::OnceLock;
-
-    /// Empty: grace ends with the execution.
-    #[derive(Default)]
-    pub(crate) struct Epochs(OnceLock<Collector>);
-
-    pub(crate) enum Participant {
-        Endless,
-        Epoch(LocalHandle),
-    }
-
-    pub(crate) enum Pin {
-        Endless,
-        Epoch(Guard),
-    }
-
-    impl Epochs {
-        /// Reclaims inside the execution. Before any thread registers.
-        pub(crate) fn reclaim(&self) {
-            self.0.get_or_init(Collector::new);
-        }
-
-        pub(crate) fn register(&self) -> Participant {
-            match self.0.get() {
-                None => Participant::Endless,
-                Some(collector) => Participant::Epoch(collector.register()),
-            }
+impl Participant {
+    pub(super) fn register() -> Self {
+        let domain = domain().cloned();
+        Participant {
+            place: domain.as_ref().map(|domain| domain.registry.acquire()),
+            domain,
         }
     }
 
-    impl Participant {
-        pub(crate) fn pin(&self) -> Pin {
-            match self {
-                Participant::Endless => Pin::Endless,
-                Participant::Epoch(handle) => Pin::Epoch(handle.pin()),
-            }
-        }
+    pub(super) fn enter(&self) -> Option<(&Domain, &Slot)> {
+        slot(self.place).and_then(|(slot, _)| Some((&**self.domain.as_ref()?, slot)))
+    }
+}
 
-        pub(crate) fn is_pinned(&self) -> bool {
-            match self {
-                Participant::Endless => false,
-                Participant::Epoch(handle) => handle.is_pinned(),
-            }
-        }
+impl Participant {
+    #[inline(always)]
+    pub(super) fn slot(&self) -> Option<&Slot> {
+        slot(self.place).map(|(slot, _)| slot)
     }
 
-    impl Pin {
-        /// # Safety
-        /// As in a real build.
-        #[allow(unsafe_code)]
-        pub(crate) unsafe fn after_grace<F: FnOnce()>(&self, f: F) {
-            match self {
-                // Its contents leak: a few bytes per execution.
-                Pin::Endless => core::mem::forget(f),
-                // SAFETY: the caller's contract.
-                Pin::Epoch(guard) => unsafe { guard.defer_unchecked(f) },
-            }
+    #[inline(always)]
+    pub(super) fn pin(&self) -> CellPin {
+        if let Some((domain, slot)) = self.enter() {
+            slot.pin(&domain.epoch);
         }
+        CellPin(self.place, PhantomData)
+    }
 
-        pub(crate) fn advance(&self) {
-            if let Pin::Epoch(guard) = self {
-                guard.flush();
+    pub(super) fn is_pinned(&self) -> bool {
+        self.slot().is_some_and(Slot::is_pinned)
+    }
+}
+
+impl Drop for Participant {
+    fn drop(&mut self) {
+        if let (Some((domain, _)), Some((slot, place))) = (self.enter(), slot(self.place)) {
+            if slot.end() {
+                domain.registry.release(place);
             }
         }
     }
 }
 
-pub(crate) use imp::{Epochs, Participant, Pin as CellPin};
+impl Drop for CellPin {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if let Some((slot, place)) = slot(self.0) {
+            if slot.unpin() {
+                release(place);
+            }
+        }
+    }
+}
+
+#[cold]
+fn release(place: NonNull<Slot>) {
+    #[cfg(latchwork_loom)]
+    let Some(domain) = domain() else { return };
+    #[cfg(not(latchwork_loom))]
+    let domain = domain();
+    domain.registry.release(place);
+}

@@ -35,6 +35,12 @@ pub(crate) use global;
 // Under loom every fence is a full one.
 pub(crate) use self::full_fence as store_load_fence;
 
+pub(crate) fn publish(word: &AtomicU64, value: u64) {
+    // Release: as in a real build.
+    word.store(value, Ordering::Release);
+    full_fence();
+}
+
 pub(crate) fn full_fence() {
     if FENCES_ARE_STEPS.get() {
         // Relaxed: an access at which loom may run other threads. The fence follows.
@@ -89,6 +95,10 @@ impl<T> Mutex<T> {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock().unwrap()
+    }
+
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        self.0.try_lock().ok()
     }
 }
 

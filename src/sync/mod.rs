@@ -38,7 +38,7 @@ pub(crate) use core::sync::atomic::Ordering;
 pub(crate) use imp::make_fences_steps;
 pub(crate) use imp::{
     AtomicPtr, AtomicU32, AtomicU64, Mutex, Parker, Unparker, UnsafeCell, acquire_fence,
-    full_fence, global, load_load_fence, nap, plain_thread_local, release_fence, spin_loop,
+    full_fence, global, load_load_fence, nap, plain_thread_local, publish, release_fence, spin_loop,
     store_load_fence, thread_local, yield_now,
 };
 pub(crate) use plant::planted;
@@ -93,6 +93,13 @@ impl Counter {
     pub(crate) fn set(&self, value: u64) {
         // Relaxed: as above.
         self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// Sets the counter to `value` if it is `from`, and returns whether it was.
+    pub(crate) fn replace(&self, from: u64, value: u64) -> bool {
+        // Relaxed: as above, both.
+        let set = self.0.compare_exchange(from, value, Ordering::Relaxed, Ordering::Relaxed);
+        set.is_ok()
     }
 
     pub(crate) fn get(&self) -> u64 {

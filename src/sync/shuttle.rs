@@ -1,5 +1,6 @@
 //! The facade of a shuttle test: logic under many schedules, sequentially consistent.
 
+use core::sync::atomic::Ordering;
 use std::sync::PoisonError;
 use std::time::Instant;
 
@@ -15,6 +16,12 @@ pub(crate) fn nap() {
 
 // Under shuttle every fence is a full one.
 pub(crate) use self::{full_fence as load_load_fence, full_fence as store_load_fence};
+
+pub(crate) fn publish(word: &AtomicU64, value: u64) {
+    // Release: as in a real build.
+    word.store(value, Ordering::Release);
+    full_fence();
+}
 
 pub(crate) fn full_fence() {
     // SeqCst: pairs with itself in the other thread.
@@ -59,6 +66,10 @@ impl<T> Mutex<T> {
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         // Poison is ignored: the queue is consistent whenever its mutex is unlocked.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        self.0.try_lock().ok()
     }
 }
 

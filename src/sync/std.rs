@@ -29,6 +29,25 @@ pub(crate) fn store_load_fence() {
     }
 }
 
+/// Stores `value`, and orders the store and all before it before the caller's later loads, in the
+/// single order of all fences. No other thread stores into `word`.
+///
+/// Release: the caller's earlier accesses happen before a load of the value that is Acquire.
+#[inline(always)]
+pub(crate) fn publish(word: &AtomicU64, value: u64) {
+    use core::sync::atomic::{Ordering, compiler_fence, fence};
+    if cfg!(any(target_arch = "x86", target_arch = "x86_64")) {
+        // SeqCst: here an exchange is a full barrier by itself, as a compare-and-swap is (above),
+        // and cheaper than an `mfence`.
+        word.swap(value, Ordering::AcqRel);
+        compiler_fence(Ordering::SeqCst);
+    } else {
+        word.store(value, Ordering::Release);
+        // SeqCst: pairs with itself, and with `full_fence`, in the other thread.
+        fence(Ordering::SeqCst);
+    }
+}
+
 /// Orders the loads before it and those after it, in the single order of all fences.
 #[inline(always)]
 pub(crate) fn load_load_fence() {

@@ -30,10 +30,10 @@ pub(crate) const MAX_BYPASSES: u64 = if CHECKED { 2 } else { 64 };
 /// spins proves nothing more than one that does not, and would not end.
 pub(crate) const SPIN_ROUNDS: u32 = if CHECKED { 0 } else { 16 };
 
-/// The number of objects that a thread retires before it checks whether older ones are reclaimable.
+/// The number of objects that a thread retires before it advances the epoch.
 pub(crate) const GARBAGE_BATCH: usize = if CHECKED { 1 } else { 256 };
 
-/// The number of retired bytes after which it also checks, however few the objects are.
+/// The number of retired bytes after which it also does so, however few the objects are.
 pub(crate) const GARBAGE_BATCH_BYTES: usize = 1 << 20;
 
 /// Whether small nodes are allocated in blocks. A model of the use of nodes is not one of their
@@ -49,9 +49,37 @@ pub(crate) const GARBAGE_LIMIT: usize = if CHECKED { 64 } else { 8192 };
 /// delay.
 pub(crate) const RELEASES_PER_RETIRE: usize = 2;
 
-/// The number of objects that a thread retires before it releases some reclaimable ones: a few at a
-/// time cost less than each by itself.
-pub(crate) const RELEASE_AFTER: usize = if CHECKED { 0 } else { 8 };
+/// The number of objects that a thread retires before a write releases some reclaimable ones: a few
+/// at a time cost less than each by itself.
+pub(crate) const COLLECT_AFTER: u32 = if CHECKED { 1 } else { 16 };
+
+/// The same, of objects with destructors, which may own any amount of memory.
+pub(crate) const COLLECT_AFTER_DESTRUCTORS: u32 = if CHECKED { 1 } else { 4 };
+
+/// The number of retired objects that a thread keeps before it locks the mutex of its slot.
+pub(crate) const RETIRE_BUFFER: usize = if CHECKED { 2 } else { 64 };
+
+/// The number of times that a flush tries again after it has reclaimed nothing. It was not chosen by
+/// measurement.
+pub(crate) const FLUSHES_IN_VAIN: usize = if CHECKED { 0 } else { 4 };
+
+/// The number of threads whose slots are allocated together.
+pub(crate) const SLOTS: usize = if CHECKED { 4 } else { 32 };
+
+/// The nanoseconds after which a thread with garbage tries to advance the epoch, however little it
+/// has retired. It was not chosen by measurement. A model has no clock.
+pub(crate) const ADVANCE_AFTER: u64 = if CHECKED { 0 } else { 20_000 };
+
+/// The nanoseconds that a write releases more objects than were retired since the last time. It was
+/// not chosen by measurement.
+pub(crate) const COLLECT_FOR: u64 = if CHECKED { u64::MAX } else { 100_000 };
+
+/// The nanoseconds between two searches for garbage that its threads do not release. It was not
+/// chosen by measurement.
+pub(crate) const RESCUE_AFTER: u64 = 10_000_000;
+
+/// Whether writes search for such garbage. In a model only a flush does.
+pub(crate) const RESCUES: bool = !CHECKED;
 
 /// The number of queues over which the waiters of cells are spread.
 pub(crate) const WAITER_SHARDS: usize = if CHECKED { 1 } else { 64 };

@@ -376,7 +376,7 @@ impl Transaction {
         reclaim::with(|local| {
             // The closure creates the guard: a captured guard is copied through memory.
             let unwinds = Unwinds(self);
-            local.tidy();
+            local.collect_some();
             let mut tx = Tx::new(Attempt::new(local, ladder));
             let result = {
                 let _inside = Inside::closure(self.label);

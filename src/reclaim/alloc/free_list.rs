@@ -11,12 +11,12 @@ struct Free {
 
 /// A list of free pieces of one size, which it owns.
 #[derive(Default)]
-pub(super) struct Chain {
+pub(super) struct FreeList {
     first: Cell<Option<NonNull<Free>>>,
     len: Cell<usize>,
 }
 
-impl Chain {
+impl FreeList {
     #[inline]
     pub(super) fn len(&self) -> usize {
         self.len.get()
@@ -52,7 +52,7 @@ impl Chain {
 
     /// All of it.
     pub(super) fn take(&self) -> Self {
-        Chain {
+        FreeList {
             first: Cell::new(self.first.take()),
             len: Cell::new(self.len.take()),
         }

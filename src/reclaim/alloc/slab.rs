@@ -16,8 +16,8 @@ use std::alloc::dealloc;
 
 use parking_lot::Mutex;
 
-use super::chain::Chain;
-use super::nodes::allocate;
+use super::free_list::FreeList;
+use super::node_pool::allocate;
 
 /// Bytes of a slot: a cache line.
 pub(super) const SLOT: usize = 64;
@@ -38,7 +38,7 @@ const SLOTS: usize = LAYOUT.size() / SLOT - 1;
 /// The header of a block. Used under the mutex.
 struct Head {
     /// The slots that no thread has.
-    free: Chain,
+    free: FreeList,
     links: Links,
 }
 
@@ -52,7 +52,7 @@ struct Links {
 const _: () = assert!(size_of::<Head>() <= SLOT);
 
 /// The blocks that have free slots.
-pub(super) struct Blocks(Mutex<List>);
+pub(super) struct Slab(Mutex<List>);
 
 /// The first of them.
 struct List(Option<NonNull<Head>>);
@@ -60,13 +60,13 @@ struct List(Option<NonNull<Head>>);
 // SAFETY: the owner of the list owns the heads and the free slots that can be reached through it.
 unsafe impl Send for List {}
 
-impl Blocks {
+impl Slab {
     pub(super) const fn new() -> Self {
-        Blocks(Mutex::new(List(None)))
+        Slab(Mutex::new(List(None)))
     }
 
     /// Slots that are the caller's, at least one.
-    pub(super) fn take(&self) -> Chain {
+    pub(super) fn take(&self) -> FreeList {
         let found = self.0.lock().take_free();
         found.unwrap_or_else(new_block)
     }
@@ -75,7 +75,7 @@ impl Blocks {
     ///
     /// # Safety
     /// The slots are from [`take`](Self::take) of these blocks.
-    pub(super) unsafe fn give_back(&self, slots: &Chain, n: usize) {
+    pub(super) unsafe fn give_back(&self, slots: &FreeList, n: usize) {
         let mut whole = None;
         let mut list = self.0.lock();
         for slot in (0..n).map_while(|_| slots.pop()) {
@@ -103,7 +103,7 @@ impl Blocks {
 }
 
 impl List {
-    fn take_free(&mut self) -> Option<Chain> {
+    fn take_free(&mut self) -> Option<FreeList> {
         // SAFETY: a block in the list is alive; used under the mutex.
         let head = unsafe { self.0?.as_ref() };
         self.unlink(&head.links);
@@ -139,16 +139,16 @@ impl List {
 }
 
 /// The slots of a new block.
-fn new_block() -> Chain {
+fn new_block() -> FreeList {
     let block = allocate(LAYOUT);
     block.as_ptr().expose_provenance();
     let head = Head {
-        free: Chain::default(),
+        free: FreeList::default(),
         links: Links::default(),
     };
     // SAFETY: fresh memory, longer and more aligned than a head.
     unsafe { block.cast().write(head) };
-    let slots = Chain::default();
+    let slots = FreeList::default();
     // The lowest on top.
     for i in (1..=SLOTS).rev() {
         // SAFETY: inside the block.
@@ -172,7 +172,7 @@ mod tests {
 
     /// Returns all slots in `taken` but one of each block. The result is the blocks, and the kept
     /// slots.
-    fn give_back_but_one(blocks: &Blocks, taken: Vec<Chain>) -> Vec<NonNull<u8>> {
+    fn give_back_but_one(blocks: &Slab, taken: Vec<FreeList>) -> Vec<NonNull<u8>> {
         let mut kept = Vec::new();
         for slots in taken {
             kept.extend(slots.pop());
@@ -191,11 +191,11 @@ mod tests {
 
     #[test]
     fn slots_are_lines_of_their_own() {
-        let blocks = Blocks::new();
+        let blocks = Slab::new();
         let slots = blocks.take();
         let mut lines = BTreeSet::new();
         assert_eq!(slots.len(), SLOTS);
-        let all = Chain::default();
+        let all = FreeList::default();
         while let Some(slot) = slots.pop() {
             assert_eq!(slot.addr().get() % SLOT, 0);
             assert!(lines.insert(slot.addr()));
@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn what_is_free_beside_what_stays_is_used_again() {
         const MANY: usize = 20;
-        let blocks = Blocks::new();
+        let blocks = Slab::new();
         let kept = give_back_but_one(&blocks, (0..MANY).map(|_| blocks.take()).collect());
         let first = pages(&kept);
         assert_eq!(first.len(), MANY);
@@ -220,7 +220,7 @@ mod tests {
         let again = give_back_but_one(&blocks, (0..MANY).map(|_| blocks.take()).collect());
         assert_eq!(pages(&again), first);
         // Each block is freed with the last of its slots, in any order.
-        let rest = Chain::default();
+        let rest = FreeList::default();
         for slot in kept.into_iter().chain(again) {
             assert!(blocks.0.lock().0.is_some());
             // SAFETY: a slot of one's own.

@@ -8,20 +8,20 @@ use core::alloc::Layout;
 use core::ptr::NonNull;
 use std::alloc::{alloc, dealloc, handle_alloc_error};
 
-use super::blocks::{self, Blocks};
-use super::chain::Chain;
+use super::slab::{self, Slab};
+use super::free_list::FreeList;
 use crate::sync::tuning;
 
 /// Sizes are rounded up to multiples of this, which is also the greatest alignment that is kept.
 const GRAIN: usize = 16;
 
-/// Nodes up to `GRAIN * CLASSES` bytes are kept; the allocator serves larger ones directly.
+/// NodePool up to `GRAIN * CLASSES` bytes are kept; the allocator serves larger ones directly.
 const CLASSES: usize = 16;
 
 /// The least class: what fits a slot of a block.
-const SLOT_CLASS: usize = blocks::SLOT / GRAIN - 1;
+const SLOT_CLASS: usize = slab::SLOT / GRAIN - 1;
 const _: () = assert!(
-    bytes_of(SLOT_CLASS) == blocks::SLOT,
+    bytes_of(SLOT_CLASS) == slab::SLOT,
     "its nodes fill a slot"
 );
 
@@ -29,11 +29,11 @@ const _: () = assert!(
 const KEPT_BYTES: usize = 64 << 10;
 
 /// What no thread keeps of the least class.
-static BLOCKS: Blocks = Blocks::new();
+static SLAB: Slab = Slab::new();
 
 /// The free nodes of one thread, by size.
 #[derive(Default)]
-pub(super) struct Nodes([Chain; CLASSES]);
+pub(in crate::reclaim) struct NodePool([FreeList; CLASSES]);
 
 /// The class of `layout`, unless it is one that is not kept.
 #[inline]
@@ -52,7 +52,7 @@ const fn class(layout: Layout) -> Option<usize> {
 
 /// The layout of an object's memory, which has an address of its own although the object may have
 /// no size.
-pub(super) const fn layout<N>() -> Layout {
+pub(in crate::reclaim) const fn layout<N>() -> Layout {
     let layout = Layout::new::<N>();
     if layout.size() > 0 {
         return layout;
@@ -63,17 +63,17 @@ pub(super) const fn layout<N>() -> Layout {
     }
 }
 
-/// A layout, and the properties of it that [`Nodes::put`] needs.
+/// A layout, and the properties of it that [`NodePool::put`] needs.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Shape {
-    pub(super) layout: Layout,
+pub(in crate::reclaim) struct Shape {
+    pub(in crate::reclaim) layout: Layout,
     class: Option<usize>,
     /// How many a thread keeps.
     kept: usize,
 }
 
 impl Shape {
-    pub(super) const fn of<N>() -> Self {
+    pub(in crate::reclaim) const fn of<N>() -> Self {
         let layout = layout::<N>();
         let class = class(layout);
         let kept = match class {
@@ -101,7 +101,7 @@ fn layout_of(class: usize) -> Layout {
     Layout::from_size_align(bytes_of(class), GRAIN).expect("a class is small")
 }
 
-pub(super) fn allocate(layout: Layout) -> NonNull<u8> {
+pub(in crate::reclaim) fn allocate(layout: Layout) -> NonNull<u8> {
     // SAFETY: the size is not zero: a byte at least, by `layout`.
     NonNull::new(unsafe { alloc(layout) }).unwrap_or_else(|| handle_alloc_error(layout))
 }
@@ -109,18 +109,18 @@ pub(super) fn allocate(layout: Layout) -> NonNull<u8> {
 /// Gives memory back to the allocator.
 ///
 /// # Safety
-/// As for [`Nodes::put`].
+/// As for [`NodePool::put`].
 #[cold]
-pub(super) unsafe fn give_back(memory: NonNull<u8>, layout: Layout) {
+pub(in crate::reclaim) unsafe fn return_to_allocator(memory: NonNull<u8>, layout: Layout) {
     let layout = class(layout).map_or(layout, layout_of);
     // SAFETY: `take` allocated it with the layout of its class, or its own if it has none.
     unsafe { dealloc(memory.as_ptr(), layout) }
 }
 
-impl Nodes {
+impl NodePool {
     /// Memory for `layout`, as the allocator would give.
     #[inline]
-    pub(super) fn take(&self, layout: Layout) -> NonNull<u8> {
+    pub(in crate::reclaim) fn take(&self, layout: Layout) -> NonNull<u8> {
         let Some(class) = class(layout) else {
             return allocate(layout);
         };
@@ -137,7 +137,7 @@ impl Nodes {
             return allocate(layout_of(class));
         }
         let list = &self.0[class];
-        list.refill(BLOCKS.take());
+        list.refill(SLAB.take());
         list.pop().expect("a block has slots")
     }
 
@@ -147,12 +147,12 @@ impl Nodes {
     /// `memory` is from [`take`](Self::take) with the same layout, on any thread, and no thread
     /// uses it any more.
     #[inline]
-    pub(super) unsafe fn put(&self, memory: NonNull<u8>, shape: &Shape) {
+    pub(in crate::reclaim) unsafe fn put(&self, memory: NonNull<u8>, shape: &Shape) {
         let has_room = |class: &usize| self.0[*class].len() < shape.kept || self.make_room(*class);
         let kept = shape.class.filter(has_room);
         let Some(class) = kept else {
             // SAFETY: the caller's contract.
-            return unsafe { give_back(memory, shape.layout) };
+            return unsafe { return_to_allocator(memory, shape.layout) };
         };
         // SAFETY: ours by the caller's contract; a class has at least one grain.
         unsafe { self.0[class].push(memory) };
@@ -164,22 +164,22 @@ impl Nodes {
     fn make_room(&self, class: usize) -> bool {
         if is_in_blocks(class) {
             // SAFETY: each piece in the list of this class is from there.
-            unsafe { BLOCKS.give_back(&self.0[class], KEPT_BYTES / bytes_of(class) / 2) };
+            unsafe { SLAB.give_back(&self.0[class], KEPT_BYTES / bytes_of(class) / 2) };
         }
         is_in_blocks(class)
     }
 }
 
-impl Drop for Nodes {
+impl Drop for NodePool {
     fn drop(&mut self) {
         for (class, list) in self.0.iter().enumerate() {
             if is_in_blocks(class) {
                 // SAFETY: as above.
-                unsafe { BLOCKS.give_back(list, list.len()) };
+                unsafe { SLAB.give_back(list, list.len()) };
             }
             while let Some(free) = list.pop() {
                 // SAFETY: the list owns each piece in it.
-                unsafe { give_back(free, layout_of(class)) };
+                unsafe { return_to_allocator(free, layout_of(class)) };
             }
         }
     }

@@ -1,0 +1,109 @@
+//! How the retired objects of one type are released.
+#![allow(unsafe_code)]
+
+use core::ptr::NonNull;
+
+use super::alloc::Shape;
+use crate::sync::tuning::{
+    COLLECT_AFTER, COLLECT_AFTER_DESTRUCTORS, GARBAGE_BATCH as BATCH,
+    GARBAGE_BATCH_BYTES as BATCH_BYTES,
+};
+
+/// The functions and the memory of one type of objects.
+#[derive(Debug)]
+pub(crate) struct Kind {
+    pub(super) shape: Shape,
+    /// Drops the reference that the object had to itself. `true`: it was the last. Runs no user
+    /// code, and returns `true` again if it has done so for the same caller.
+    drop_share: unsafe fn(NonNull<u8>) -> bool,
+    /// Ends an object whose last reference was dropped; only its memory is left. May run user code.
+    destroy: unsafe fn(NonNull<u8>),
+    destructor: Destructor,
+    /// The part of a collection that one retired object pays for.
+    pub(super) cost: u32,
+}
+
+/// Whether releasing an object may run user code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Destructor {
+    None,
+    OfUser,
+}
+
+impl Destructor {
+    /// That of an object with a `T` in it.
+    pub(crate) const fn of<T>() -> Self {
+        match core::mem::needs_drop::<T>() {
+            true => Destructor::OfUser,
+            false => Destructor::None,
+        }
+    }
+}
+
+impl Kind {
+    /// # Safety
+    /// The functions are right for retired objects of type `N`, and `destroy` runs user code, or
+    /// panics, only with [`Destructor::OfUser`].
+    pub(crate) const unsafe fn of<N>(
+        drop_share: unsafe fn(NonNull<u8>) -> bool,
+        destroy: unsafe fn(NonNull<u8>),
+        destructor: Destructor,
+    ) -> Self {
+        let shape = Shape::of::<N>();
+        // A few large objects may have as many bytes as the limit allows, and the memory that a
+        // value owns is unknown.
+        let cost = match destructor {
+            _ if shape.layout.size() >= BATCH_BYTES / BATCH => COLLECT_AFTER,
+            Destructor::OfUser => COLLECT_AFTER / COLLECT_AFTER_DESTRUCTORS,
+            Destructor::None => 1,
+        };
+        Kind {
+            shape,
+            drop_share,
+            destroy,
+            destructor,
+            cost,
+        }
+    }
+}
+
+/// An object that was unlinked and that readers may still see.
+#[derive(Debug)]
+pub(super) struct Retired {
+    pub(super) object: NonNull<u8>,
+    pub(super) kind: &'static Kind,
+}
+
+// SAFETY: the thread that retires an object guarantees that any thread may release it.
+unsafe impl Send for Retired {}
+
+impl Retired {
+    #[inline]
+    pub(super) fn is_plain(&self) -> bool {
+        self.kind.destructor == Destructor::None
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.kind.shape.layout.size()
+    }
+
+    /// `true`: the object is the caller's.
+    ///
+    /// # Safety
+    /// Its grace period is over [R2], or the reference is the caller's.
+    #[inline]
+    pub(super) unsafe fn drop_share(&self) -> bool {
+        // SAFETY: `Kind::of` vouches for the function, the caller for the time.
+        unsafe { (self.kind.drop_share)(self.object) }
+    }
+
+    /// Leaves only the memory.
+    ///
+    /// # Safety
+    /// [`drop_share`](Self::drop_share) has returned `true` to the caller.
+    #[inline]
+    pub(super) unsafe fn destroy(&self) {
+        // SAFETY: `Kind::of` vouches for the function, and the object is the caller's.
+        unsafe { (self.kind.destroy)(self.object) }
+    }
+}

@@ -1,0 +1,267 @@
+//! The slots of all threads that use cells. Threads find each other's states and garbage here.
+//!
+//! Segments of slots are pushed onto a list and never freed in a real build, so a scan needs no
+//! mutex. A thread acquires a free slot under a mutex, and an ended thread returns it there.
+#![allow(unsafe_code)]
+
+use core::cell::Cell;
+use core::iter::successors;
+use core::ptr::NonNull;
+
+use crossbeam_utils::CachePadded;
+
+use super::epoch::{self, Epoch, State};
+use super::kind::Retired;
+use super::limbo::{Limbo, Size};
+use super::retire_buffer::RetireBuffer;
+use crate::sync::tuning::SLOTS;
+use crate::sync::{AtomicPtr, Counter, Mutex, Ordering};
+
+/// The part of a thread that other threads use.
+#[derive(Debug)]
+pub(super) struct Slot {
+    own: CachePadded<Own>,
+    limbo: Mutex<Limbo>,
+    /// Whether a thread owns it: a hint for statistics and for the search for garbage.
+    is_owned: Counter,
+}
+
+/// The part of a slot that only its owner writes.
+#[derive(Debug)]
+struct Own {
+    state: State,
+    buffer: RetireBuffer,
+    /// How many pins there are, one inside the other.
+    depth: Cell<u32>,
+    /// The thread has ended, and the last of its pins returns the slot.
+    has_ended: Cell<bool>,
+}
+
+// SAFETY: the cells are accessed by the thread that owns the slot. The mutex of the registry orders
+// one owner after another.
+unsafe impl Sync for Own {}
+
+/// Slots side by side.
+struct Segment {
+    slots: [Slot; SLOTS],
+    next: Option<NonNull<Segment>>,
+}
+
+/// All slots.
+pub(super) struct Registry {
+    segments: AtomicPtr<Segment>,
+    free: Mutex<Vec<NonNull<Slot>>>,
+    /// How many slots there are.
+    len: Counter,
+}
+
+// SAFETY: it owns its segments, and lends slots, which are `Sync`.
+unsafe impl Send for Registry {}
+// SAFETY: as above.
+unsafe impl Sync for Registry {}
+
+impl Slot {
+    fn new() -> Self {
+        Slot {
+            own: CachePadded::new(Own {
+                state: State::new(),
+                buffer: RetireBuffer::new(),
+                depth: Cell::new(0),
+                has_ended: Cell::new(false),
+            }),
+            limbo: Mutex::new(Limbo::default()),
+            is_owned: Counter::new(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn state(&self) -> &State {
+        &self.own.state
+    }
+
+    pub(super) fn is_owned(&self) -> bool {
+        self.is_owned.get() != 0
+    }
+
+    pub(super) fn is_pinned(&self) -> bool {
+        self.own.depth.get() != 0
+    }
+
+    /// Pins the thread that owns the slot.
+    #[inline(always)]
+    pub(super) fn pin(&self, epoch: &Epoch) {
+        let depth = self.own.depth.get();
+        self.own.depth.set(depth + 1);
+        if depth == 0 {
+            self.own.state.pin(epoch);
+        }
+    }
+
+    /// Ends a pin. `true`: the slot must be returned now.
+    #[inline(always)]
+    #[must_use]
+    pub(super) fn unpin(&self) -> bool {
+        let depth = self.own.depth.get() - 1;
+        self.own.depth.set(depth);
+        if depth != 0 {
+            return false;
+        }
+        self.own.state.unpin();
+        self.own.has_ended.get()
+    }
+
+    /// The thread ends. `true`: the slot must be returned now, because no pin is left.
+    #[must_use]
+    pub(super) fn end(&self) -> bool {
+        self.own.has_ended.set(true);
+        !self.is_pinned()
+    }
+
+    #[inline(always)]
+    pub(super) fn buffer(&self) -> &RetireBuffer {
+        &self.own.buffer
+    }
+
+    /// Runs `f` with the limbo, into which the buffer was emptied first, and with the number of
+    /// objects that were in the buffer.
+    pub(super) fn with_limbo<R>(
+        &self,
+        epoch: &Epoch,
+        f: impl FnOnce(&mut Limbo, usize) -> R,
+    ) -> R {
+        let mut limbo = self.limbo.lock();
+        let absorbed = self.absorb(&mut limbo, epoch);
+        f(&mut limbo, absorbed)
+    }
+
+    /// The same, unless another thread has the mutex.
+    pub(super) fn try_with_limbo<R>(
+        &self,
+        epoch: &Epoch,
+        f: impl FnOnce(&mut Limbo, usize) -> R,
+    ) -> Option<R> {
+        let mut limbo = self.limbo.try_lock()?;
+        let absorbed = self.absorb(&mut limbo, epoch);
+        Some(f(&mut limbo, absorbed))
+    }
+
+    fn absorb(&self, limbo: &mut Limbo, epoch: &Epoch) -> usize {
+        // SAFETY: both are of this slot, whose mutex is locked.
+        unsafe { limbo.absorb(self.buffer(), || epoch.tag()) }
+    }
+
+    /// Returns objects that are reclaimable.
+    #[cold]
+    pub(super) fn restore(&self, objects: impl IntoIterator<Item = Retired>) {
+        self.limbo.lock().restore(objects);
+    }
+
+    pub(super) fn size(&self, epoch: &Epoch) -> Size {
+        self.with_limbo(epoch, |limbo, _| limbo.size())
+    }
+}
+
+impl Registry {
+    #[cfg(not(any(latchwork_loom, latchwork_shuttle)))]
+    pub(super) const fn new() -> Self {
+        Registry {
+            segments: AtomicPtr::new(core::ptr::null_mut()),
+            free: Mutex::new(Vec::new()),
+            len: Counter::new(),
+        }
+    }
+
+    #[cfg(any(latchwork_loom, latchwork_shuttle))]
+    pub(super) fn new() -> Self {
+        Registry {
+            segments: AtomicPtr::new(core::ptr::null_mut()),
+            free: Mutex::new(Vec::new()),
+            len: Counter::new(),
+        }
+    }
+
+    /// All slots, those that no thread owns included. A slot that was published before the call is
+    /// among them.
+    pub(super) fn slots(&self) -> impl Iterator<Item = &Slot> {
+        // Acquire: the segment is complete. Pairs with the Release in `grow`.
+        let first = NonNull::new(self.segments.load(Ordering::Acquire));
+        // SAFETY: a segment in the list lives as long as the registry.
+        let first = first.map(|segment| unsafe { segment.as_ref() });
+        // SAFETY: as above.
+        let segments = successors(first, |s| s.next.map(|next| unsafe { next.as_ref() }));
+        segments.flat_map(|segment| &segment.slots)
+    }
+
+    /// How many slots there are.
+    pub(super) fn len(&self) -> usize {
+        self.len.get() as usize
+    }
+
+    /// A slot for the calling thread, perhaps with garbage of the one before.
+    pub(super) fn acquire(&self) -> NonNull<Slot> {
+        let mut free = self.free.lock();
+        if free.is_empty() {
+            self.grow(&mut free);
+        }
+        let slot = free.pop().expect("a segment has slots");
+        drop(free);
+        // SAFETY: it lives as long as the registry, which outlives all threads.
+        let own = unsafe { slot.as_ref() };
+        own.own.has_ended.set(false);
+        own.is_owned.set(1);
+        slot
+    }
+
+    /// Takes back the slot of a thread that has ended and is not pinned.
+    #[cold]
+    pub(super) fn release(&self, slot: NonNull<Slot>) {
+        // SAFETY: as above.
+        unsafe { slot.as_ref() }.is_owned.set(0);
+        self.free.lock().push(slot);
+    }
+
+    /// Adds a segment. The mutex is locked, so that one thread at a time does.
+    #[cold]
+    fn grow(&self, free: &mut Vec<NonNull<Slot>>) {
+        // Relaxed: written under this mutex only.
+        let next = NonNull::new(self.segments.load(Ordering::Relaxed));
+        let segment = Box::leak(Box::new(Segment {
+            slots: core::array::from_fn(|_| Slot::new()),
+            next,
+        }));
+        // The first is acquired first.
+        free.extend(segment.slots.iter().rev().map(NonNull::from));
+        self.len.set(self.len.get() + SLOTS as u64);
+        // Release: pairs with the Acquire in `slots`.
+        self.segments.store(segment, Ordering::Release);
+    }
+}
+
+impl Drop for Registry {
+    /// Only under a checker: in a real build it is never dropped.
+    fn drop(&mut self) {
+        // All threads have ended.
+        for slot in self.slots() {
+            let mut limbo = core::mem::take(&mut *slot.limbo.lock());
+            // SAFETY: as in `absorb`; no other thread is left.
+            unsafe { limbo.absorb(slot.buffer(), || epoch::PAST) };
+            while let Some(retired) = limbo.pop_up_to(u64::MAX) {
+                // SAFETY: no thread is left that could use the object.
+                let is_last = unsafe { retired.drop_share() };
+                if is_last {
+                    // SAFETY: as above.
+                    unsafe { retired.destroy() };
+                    let layout = retired.kind.shape.layout;
+                    // SAFETY: the memory is ours now.
+                    unsafe { super::alloc::return_to_allocator(retired.object, layout) };
+                }
+            }
+        }
+        // Relaxed: as above.
+        let mut next = NonNull::new(self.segments.load(Ordering::Relaxed));
+        while let Some(segment) = next {
+            // SAFETY: from `Box::leak`, and no thread is left that could use it.
+            next = unsafe { Box::from_raw(segment.as_ptr()) }.next;
+        }
+    }
+}
