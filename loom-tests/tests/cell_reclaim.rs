@@ -281,6 +281,23 @@ fn a_nested_pin_keeps_what_was_read() {
         });
 }
 
+/// The writer may find the state of the second read, and must know of the first.
+#[test]
+fn a_reader_that_reads_twice_keeps_what_it_reads() {
+    Model::new("a thread that reads twice beside a writer that reclaims")
+        .rules("[R2]")
+        .preemptions(Some(3))
+        .outcomes(&[
+            "saw 0, then 00",
+            "saw 0, then 10",
+            "saw 1, then 00",
+            "saw 1, then 10",
+            "saw 2, then 00",
+            "saw 2, then 10",
+        ])
+        .check(|| read_beside(1, |cell| cell.read().look() + cell.read().look()));
+}
+
 /// The slot of a reader that has ended is used by another reader, beside a writer that looks at it.
 #[test]
 fn a_reader_of_a_reused_slot_keeps_what_it_reads() {

@@ -19,7 +19,7 @@ plain_thread_local! {
     static QUEUE: Cell<*const Queue> = Cell::new(ptr::null());
 }
 
-/// Whether a destructor is running on this thread.
+/// Whether this thread releases objects, and so may run a destructor.
 pub(super) fn is_releasing() -> bool {
     QUEUE.with(|queue| !queue.get().is_null())
 }
@@ -40,10 +40,26 @@ pub(super) unsafe fn destroy(local: &Local, retired: Retired) {
         queue.borrow_mut().push_back(retired);
         return;
     }
-    let release = Release::begin(local);
+    Release::run(local, |release| {
+        // SAFETY: the caller's contract.
+        unsafe { release.destroy(&retired) };
+        release.run_queue(usize::MAX);
+    });
+}
+
+/// Drops the share that a retired object without user code had to itself, and destroys the object
+/// if it was the last.
+///
+/// # Safety
+/// As for [`Retired::drop_share`].
+#[inline]
+pub(super) unsafe fn release_plain(local: &Local, retired: &Retired) {
+    debug_assert!(retired.is_plain());
     // SAFETY: the caller's contract.
-    unsafe { release.destroy(&retired) };
-    release.run_queue(usize::MAX);
+    if unsafe { retired.drop_share() } {
+        // SAFETY: it was the last.
+        unsafe { destroy_plain(local, retired) };
+    }
 }
 
 /// # Safety
@@ -64,28 +80,33 @@ pub(super) struct Release<'a> {
 }
 
 /// While it lives, [`destroy`] queues.
-struct Destructor(());
+struct Outermost(());
 
-impl Destructor {
+impl Outermost {
     fn enter(queue: &Queue) -> Self {
         QUEUE.with(|place| place.set(queue));
-        Destructor(())
+        Outermost(())
     }
 }
 
-impl Drop for Destructor {
+impl Drop for Outermost {
     fn drop(&mut self) {
         QUEUE.with(|place| place.set(ptr::null()));
     }
 }
 
 impl<'a> Release<'a> {
-    /// Not inside a destructor.
-    pub(super) fn begin(local: &'a Local) -> Self {
-        Release {
+    /// Calls `f`, which may run destructors. Not inside a destructor.
+    #[inline]
+    pub(super) fn run<R>(local: &'a Local, f: impl FnOnce(&Self) -> R) -> R {
+        let release = Release {
             local,
             queue: Queue::default(),
-        }
+        };
+        let _outside = Inside::no_closure();
+        // It ends before the queue does.
+        let _outermost = Outermost::enter(&release.queue);
+        f(&release)
     }
 
     /// Drops the share that a retired object had to itself, and destroys the object if it was the
@@ -96,14 +117,8 @@ impl<'a> Release<'a> {
     #[inline]
     pub(super) unsafe fn release(&self, retired: &Retired) {
         // SAFETY: the caller's contract.
-        if !unsafe { retired.drop_share() } {
-            return;
-        }
-        if retired.is_plain() {
-            // SAFETY: its last share was dropped here.
-            unsafe { destroy_plain(self.local, retired) };
-        } else {
-            // SAFETY: as above.
+        if unsafe { retired.drop_share() } {
+            // SAFETY: it was the last.
             unsafe { self.destroy(retired) };
         }
     }
@@ -111,8 +126,6 @@ impl<'a> Release<'a> {
     /// # Safety
     /// As for [`Retired::destroy`].
     unsafe fn destroy(&self, retired: &Retired) {
-        let _outside = Inside::no_closure();
-        let _running = Destructor::enter(&self.queue);
         // The memory is kept, including when the destructor panics.
         let _memory = Memory(self.local, retired);
         // SAFETY: the caller's contract.

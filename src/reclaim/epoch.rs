@@ -7,7 +7,7 @@
 use crossbeam_utils::CachePadded;
 
 use super::registry::Registry;
-use crate::sync::{AtomicU64, Ordering, full_fence, publish};
+use crate::sync::{AtomicU64, Ordering, full_fence, load_load_fence, publish};
 
 /// An object is reclaimable when the epoch is so much later than the one of its batch [R2].
 const GRACE: u64 = 2;
@@ -74,8 +74,10 @@ impl Epoch {
 
     /// Returns the epoch of objects that were unlinked before the call [R2].
     pub(super) fn tag(&self) -> u64 {
-        // F1: the objects were unlinked before it.
-        full_fence();
+        // F1: the objects were unlinked before it, each by a read-modify-write that happens before
+        // this call, and the caller has loaded their number. On x86 such an operation is a full
+        // barrier by itself.
+        load_load_fence();
         // Relaxed: only the value matters. The fence excludes an earlier one where a reader depends
         // on it [R2].
         self.0.load(Ordering::Relaxed)

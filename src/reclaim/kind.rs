@@ -4,10 +4,8 @@
 use core::ptr::NonNull;
 
 use super::alloc::Shape;
-use crate::sync::tuning::{
-    COLLECT_AFTER, COLLECT_AFTER_DESTRUCTORS, GARBAGE_BATCH as BATCH,
-    GARBAGE_BATCH_BYTES as BATCH_BYTES,
-};
+use crate::sync::Canary;
+use crate::sync::tuning::{GARBAGE_BATCH as BATCH, GARBAGE_BATCH_BYTES as BATCH_BYTES};
 
 /// The functions and the memory of one type of objects.
 #[derive(Debug)]
@@ -19,8 +17,10 @@ pub(crate) struct Kind {
     /// Ends an object whose last reference was dropped; only its memory is left. May run user code.
     destroy: unsafe fn(NonNull<u8>),
     destructor: Destructor,
-    /// The part of a collection that one retired object pays for.
-    pub(super) cost: u32,
+    /// Nothing is left to be done by `destroy`. A checker has something to do for each object.
+    is_inert: bool,
+    /// The next write collects.
+    pub(super) is_large: bool,
 }
 
 /// Whether releasing an object may run user code.
@@ -50,19 +50,15 @@ impl Kind {
         destructor: Destructor,
     ) -> Self {
         let shape = Shape::of::<N>();
-        // A few large objects may have as many bytes as the limit allows, and the memory that a
-        // value owns is unknown.
-        let cost = match destructor {
-            _ if shape.layout.size() >= BATCH_BYTES / BATCH => COLLECT_AFTER,
-            Destructor::OfUser => COLLECT_AFTER / COLLECT_AFTER_DESTRUCTORS,
-            Destructor::None => 1,
-        };
+        // A few of them may have as many bytes as the limit allows.
+        let is_large = shape.layout.size() >= BATCH_BYTES / BATCH;
         Kind {
             shape,
             drop_share,
             destroy,
             destructor,
-            cost,
+            is_inert: matches!(destructor, Destructor::None) && !core::mem::needs_drop::<Canary>(),
+            is_large,
         }
     }
 }
@@ -103,7 +99,9 @@ impl Retired {
     /// [`drop_share`](Self::drop_share) has returned `true` to the caller.
     #[inline]
     pub(super) unsafe fn destroy(&self) {
-        // SAFETY: `Kind::of` vouches for the function, and the object is the caller's.
-        unsafe { (self.kind.destroy)(self.object) }
+        if !self.kind.is_inert {
+            // SAFETY: `Kind::of` vouches for the function, and the object is the caller's.
+            unsafe { (self.kind.destroy)(self.object) }
+        }
     }
 }

@@ -66,10 +66,11 @@ impl Limbo {
         if added == 0 {
             return 0;
         }
-        // SAFETY: the mutex is the caller's, and so many were popped.
+        let epoch = epoch();
+        // SAFETY: the mutex is the caller's, so many were popped, and `epoch` has passed the fence.
         let objects = unsafe { buffer.pop(self.popped, len) };
         self.popped = len;
-        self.append(epoch(), objects);
+        self.append(epoch, objects);
         added
     }
 
@@ -139,6 +140,38 @@ impl Limbo {
             since: recently(),
             objects: core::mem::take(&mut self.spare),
         }
+    }
+
+    /// Removes the oldest objects, in order and at most `n`, while their epoch is at most `epoch`
+    /// and they run no user code. Calls `f` for each, and returns how many there were.
+    #[inline]
+    pub(super) fn drain_plain(&mut self, n: usize, epoch: u64, mut f: impl FnMut(&Retired)) -> usize {
+        let mut drained = 0;
+        while let Some(front) = self.batches.front_mut() {
+            let (objects, _) = front.objects.as_slices();
+            let some = &objects[..objects.len().min(n - drained)];
+            let plain = some.iter().take_while(|retired| retired.is_plain());
+            if front.epoch > epoch {
+                break;
+            }
+            let (mut count, mut bytes) = (0, 0);
+            for retired in plain {
+                f(retired);
+                count += 1;
+                bytes += retired.bytes();
+            }
+            if count == 0 {
+                break;
+            }
+            front.objects.drain(..count);
+            if front.objects.is_empty() {
+                self.remove_front();
+            }
+            self.len -= count;
+            self.bytes -= bytes;
+            drained += count;
+        }
+        drained
     }
 
     /// When the oldest object that is not reclaimable left its buffer, by [`recently`].

@@ -2,6 +2,8 @@
 #![allow(unsafe_code)]
 
 use core::cell::Cell;
+use core::mem::MaybeUninit;
+use core::ops::Range;
 use core::ptr::NonNull;
 use std::time::Duration;
 
@@ -13,7 +15,7 @@ use super::limbo::{Limbo, Size};
 use super::participant::{CellPin, Participant};
 use super::registry::Slot;
 use crate::sync::tuning::{
-    COLLECT_AFTER, COLLECT_FOR, FLUSHES_IN_VAIN, GARBAGE_BATCH as BATCH, GARBAGE_BATCH_BYTES as BATCH_BYTES,
+    COLLECT_AFTER, COLLECT_AFTER_SLOW, COLLECT_FOR, FLUSHES_IN_VAIN, GARBAGE_BATCH as BATCH, GARBAGE_BATCH_BYTES as BATCH_BYTES,
     GARBAGE_LIMIT as LIMIT, RELEASES_PER_RETIRE, RETIRE_BUFFER, ADVANCE_AFTER,
 };
 use crate::sync::{plain_thread_local, recently, thread_local, yield_now};
@@ -42,12 +44,10 @@ impl Identity {
 }
 
 pub(crate) struct Local {
-    /// How many objects were ever pushed onto the buffer of the slot.
-    pushed: Cell<u64>,
-    /// How many more it accepts, at least.
-    room: Cell<usize>,
-    /// What the objects that were retired since the last collection pay for one [`Kind::cost`].
-    paid: Cell<u32>,
+    /// The length of the retire buffer at which it may be full.
+    full_at: Cell<u64>,
+    /// The length of the retire buffer at which the next write collects.
+    collect_at: Cell<u64>,
     nodes: NodePool,
     participant: Participant,
     pace: Pace,
@@ -66,6 +66,8 @@ struct Pace {
     bytes: Cell<usize>,
     /// When the last attempt was, by [`recently`].
     at: Cell<u64>,
+    /// When the last collection was.
+    collected_at: Cell<Option<u64>>,
     /// The number of waiting objects from which on the thread yields [R6].
     yields_at: Cell<usize>,
 }
@@ -132,13 +134,11 @@ impl Local {
     #[cold]
     fn new() -> Self {
         let participant = Participant::register();
-        // Its owner before has ended, so that the number stays.
-        let pushed = participant.slot().map_or(0, |slot| slot.buffer().len());
+        let len = participant.slot().map_or(0, |slot| slot.buffer().len());
         Local {
-            pushed: Cell::new(pushed),
-            room: Cell::new(0),
-            // The first write looks for what other threads have left.
-            paid: Cell::new(COLLECT_AFTER),
+            full_at: Cell::new(len),
+            // The first write looks for garbage that other threads have left.
+            collect_at: Cell::new(len),
             nodes: NodePool::default(),
             participant,
             pace: Pace::default(),
@@ -232,27 +232,28 @@ impl Local {
         let Some((domain, slot)) = self.participant.enter() else {
             return;
         };
-        if self.room.get() == 0 {
+        let buffer = slot.buffer();
+        let len = buffer.len();
+        if len == self.full_at.get() {
             self.make_room(domain, slot);
         }
-        let pushed = self.pushed.get();
         // SAFETY: this thread's slot; so many were pushed, and there is room.
-        unsafe { slot.buffer().push(pushed, Retired { object, kind }) };
-        self.pushed.set(pushed + 1);
-        self.room.set(self.room.get() - 1);
-        self.paid.set(self.paid.get().saturating_add(kind.cost));
+        unsafe { buffer.push(len, Retired { object, kind }) };
+        if kind.is_large {
+            self.collect_at.set(len + 1);
+        }
     }
 
     #[cold]
     #[inline(never)]
     fn make_room(&self, domain: &Domain, slot: &Slot) {
         let retired = slot.with_limbo(&domain.epoch, |_, absorbed| absorbed);
-        self.has_absorbed(retired);
+        self.has_absorbed(slot, retired);
     }
 
     /// The buffer of the slot is empty.
-    fn has_absorbed(&self, retired: usize) {
-        self.room.set(RETIRE_BUFFER);
+    fn has_absorbed(&self, slot: &Slot, retired: usize) {
+        self.full_at.set(slot.buffer().len() + RETIRE_BUFFER as u64);
         self.pace.retired.set(self.pace.retired.get() + retired);
     }
 
@@ -262,7 +263,7 @@ impl Local {
         // Without a slot, in a model that reclaims nothing, they are forgotten.
         if let Some(slot) = self.participant.slot() {
             slot.restore(objects);
-            self.paid.set(COLLECT_AFTER);
+            self.collect_at.set(slot.buffer().len());
         }
     }
 
@@ -270,8 +271,10 @@ impl Local {
     /// destructors.
     #[inline]
     pub(crate) fn collect_some(&self) {
-        if self.paid.get() >= COLLECT_AFTER {
-            self.collect_some_slow();
+        if let Some(slot) = self.participant.slot() {
+            if slot.buffer().len() >= self.collect_at.get() {
+                self.collect_some_slow();
+            }
         }
     }
 
@@ -284,25 +287,45 @@ impl Local {
         let Some((domain, slot)) = self.participant.enter() else {
             return;
         };
-        self.paid.set(0);
-        let looked = slot.try_with_limbo(&domain.epoch, |limbo, absorbed| (absorbed, limbo.size()));
-        let Some((retired, size)) = looked else {
-            // Another thread releases objects of this slot.
-            return;
-        };
-        self.has_absorbed(retired);
-        if size.objects > 0 {
-            self.advance_if_due(domain, slot, size);
-            self.release_some(domain, slot, retired);
+        let (now, up_to) = (recently(), domain.epoch.reclaimable());
+        // A thread that seldom retires may retire large values.
+        let before = self.pace.collected_at.replace(Some(now));
+        let is_slow = before.is_none_or(|before| now.saturating_sub(before) >= ADVANCE_AFTER);
+        let within = if is_slow { COLLECT_AFTER_SLOW } else { COLLECT_AFTER };
+        self.collect_at.set(slot.buffer().len() + within);
+        let mut handful = Handful::new(self);
+        let looked = slot.try_with_limbo(&domain.epoch, |limbo, retired| {
+            let least = RELEASES_PER_RETIRE * retired.max(1);
+            handful.fill(least, limbo, up_to);
+            (retired, limbo.size(), limbo.count_up_to(up_to))
+        });
+        // Otherwise another thread releases objects of this slot.
+        if let Some((retired, left, reclaimable)) = looked {
+            self.has_absorbed(slot, retired);
+            let destroyed = Release::run(self, |release| {
+                handful.release(release);
+                release.run_queue(retired)
+            });
+            // Most of the rest was left by a pin that has ended.
+            let rest = reclaimable / 8 + destroyed;
+            if left.objects > 0 && self.advance_if_due(domain, slot, left, now) {
+                // A thread that seldom retires releases now what it has just made reclaimable.
+                let up_to = domain.epoch.reclaimable();
+                self.release(domain, slot, up_to, 0, rest.max(HANDFUL));
+            } else if rest > 0 {
+                self.release(domain, slot, up_to, 0, rest);
+            }
         }
-        if domain.rescue.is_due() {
-            domain.rescue.run(self, domain, slot);
+        if domain.rescue.is_due(now) {
+            domain.rescue.run(self, domain, slot, now);
         }
     }
 
-    fn advance_if_due(&self, domain: &Domain, slot: &Slot, size: Size) {
+    /// Advances the epoch, if this thread has retired much since it changed, or has not tried for a
+    /// while. `true`: the latter, and every earlier object became reclaimable.
+    fn advance_if_due(&self, domain: &Domain, slot: &Slot, left: Size, now: u64) -> bool {
         let Domain { epoch, registry, .. } = domain;
-        let (pace, now) = (&self.pace, recently());
+        let pace = &self.pace;
         let current = epoch.current();
         if pace.epoch.replace(current) != current {
             // Another thread has advanced for this one.
@@ -310,47 +333,33 @@ impl Local {
         }
         // The more objects wait, and the more slots a scan looks at, the less often an advance is
         // worthwhile.
-        let batch = BATCH.max(size.objects / 16).max(registry.len() * 4);
-        let has_many = pace.retired.get() >= batch
-            || size.bytes >= pace.bytes.get().saturating_add(BATCH_BYTES.max(size.bytes / 16));
+        let batch = BATCH.max(left.objects / 16).max(registry.len() * 4);
+        let bytes = pace.bytes.get().saturating_add(BATCH_BYTES.max(left.bytes / 16));
+        let has_many = pace.retired.get() >= batch || left.bytes >= bytes;
         let has_waited = now.saturating_sub(pace.at.get()) >= ADVANCE_AFTER;
         if !has_many && !has_waited {
-            return;
+            return false;
         }
         pace.retired.set(0);
-        pace.bytes.set(size.bytes);
+        pace.bytes.set(left.bytes);
         pace.at.set(now);
         // Once is enough for a thread that retires all the time.
         let moves = match has_waited {
             true => epoch.advance_twice(registry),
             false => epoch.advance(registry),
         };
-        if size.objects <= LIMIT || self.is_pinned() {
-            return;
+        let is_too_much = left.objects > LIMIT && left.objects >= pace.yields_at.get();
+        if !moves && is_too_much && !self.is_pinned() {
+            // It waits for threads that do not run [R6].
+            yield_now();
+            epoch.advance_twice(registry);
+            let left = slot.with_limbo(epoch, |limbo, absorbed| {
+                self.has_absorbed(slot, absorbed);
+                limbo.size().objects
+            });
+            pace.yields_at.set(left + left / 16);
         }
-        // Too much waits for threads that do not run [R6].
-        if moves || size.objects < pace.yields_at.get() {
-            return;
-        }
-        yield_now();
-        epoch.advance_twice(registry);
-        let left = slot.with_limbo(epoch, |limbo, absorbed| {
-            self.has_absorbed(absorbed);
-            limbo.size().objects
-        });
-        pace.yields_at.set(LIMIT.max(left + left / 16));
-    }
-
-    /// Releases some objects, at least so many as keep the garbage of a writer from growing.
-    fn release_some(&self, domain: &Domain, slot: &Slot, retired: usize) {
-        let up_to = domain.epoch.reclaimable();
-        let reclaimable = slot.with_limbo(&domain.epoch, |limbo, absorbed| {
-            self.has_absorbed(absorbed);
-            limbo.count_up_to(up_to)
-        });
-        let least = RELEASES_PER_RETIRE * retired.max(1);
-        let most = least + reclaimable / 8;
-        self.release(domain, slot, up_to, least, most);
+        moves && has_waited
     }
 
     /// Releases objects of a slot: `least`, and up to `most` while there is time. Returns how many
@@ -363,7 +372,19 @@ impl Local {
         least: usize,
         most: usize,
     ) -> usize {
-        let (start, release) = (recently(), Release::begin(self));
+        Release::run(self, |release| self.release_with(release, domain, slot, up_to, least, most))
+    }
+
+    fn release_with(
+        &self,
+        release: &Release<'_>,
+        domain: &Domain,
+        slot: &Slot,
+        up_to: u64,
+        least: usize,
+        most: usize,
+    ) -> usize {
+        let start = recently();
         let mut done = 0;
         while done < most {
             let mut handful = Handful::new(self);
@@ -373,10 +394,7 @@ impl Local {
             if popped == 0 {
                 break;
             }
-            while let Some(retired) = handful.next() {
-                // SAFETY: popped from a batch whose grace period is over [R2].
-                unsafe { release.release(&retired) };
-            }
+            handful.release(release);
             done += popped;
             done += release.run_queue(most.saturating_sub(done));
             if done >= least && recently().saturating_sub(start) >= COLLECT_FOR {
@@ -392,7 +410,7 @@ impl Local {
         if drops::is_releasing() {
             return;
         }
-        let Some((domain, _)) = self.participant.enter() else {
+        let Some((domain, slot)) = self.participant.enter() else {
             return;
         };
         let Domain { epoch, registry, .. } = domain;
@@ -402,16 +420,16 @@ impl Local {
             if waiting == 0 {
                 return;
             }
-            let pushed = self.pushed.get();
+            let retired = slot.buffer().len();
             // Objects that were retired before the call need two epochs.
             let moves = epoch.advance_twice(registry);
             let up_to = epoch.reclaimable();
-            for slot in registry.slots() {
-                self.release(domain, slot, up_to, usize::MAX, usize::MAX);
+            for each in registry.slots() {
+                self.release(domain, each, up_to, usize::MAX, usize::MAX);
             }
             // Less garbage than ever, or a destructor has retired the next object of a chain. Other
             // threads may retire all the time, so more of theirs is no reason to go on.
-            let has_gained = waiting < least || self.pushed.get() != pushed;
+            let has_gained = waiting < least || slot.buffer().len() != retired;
             least = least.min(waiting);
             in_vain = if has_gained { 0 } else { in_vain + 1 };
             if in_vain > FLUSHES_IN_VAIN || (!moves && self.is_pinned()) {
@@ -429,45 +447,60 @@ impl Local {
 /// destructor panics, the rest returns to the slot of this thread.
 struct Handful<'a> {
     local: &'a Local,
-    objects: [Option<Retired>; HANDFUL],
-    next: usize,
+    objects: [MaybeUninit<Retired>; HANDFUL],
+    /// Those that are there.
+    range: Range<usize>,
 }
 
 impl<'a> Handful<'a> {
     fn new(local: &'a Local) -> Self {
         Handful {
             local,
-            objects: [const { None }; HANDFUL],
-            next: 0,
+            objects: [const { MaybeUninit::uninit() }; HANDFUL],
+            range: 0..0,
         }
     }
 
-    /// Pops at most `n` reclaimable objects, and returns how many.
+    /// Pops at most `n` objects whose grace period is over, and returns how many. Objects without a
+    /// destructor are released at once. At most [`HANDFUL`] others are popped.
     fn fill(&mut self, n: usize, limbo: &mut Limbo, up_to: u64) -> usize {
-        let places = self.objects.iter_mut().take(n);
         let mut popped = 0;
-        for place in places {
-            *place = limbo.pop_up_to(up_to);
-            if place.is_none() {
-                break;
+        loop {
+            popped += limbo.drain_plain(n - popped, up_to, |retired| {
+                // SAFETY: its grace period is over [R2]; it is plain.
+                unsafe { drops::release_plain(self.local, retired) };
+            });
+            if popped == n || self.range.end == HANDFUL {
+                return popped;
             }
+            let Some(retired) = limbo.pop_up_to(up_to) else {
+                return popped;
+            };
             popped += 1;
+            self.objects[self.range.end].write(retired);
+            self.range.end += 1;
         }
-        popped
     }
 
     fn next(&mut self) -> Option<Retired> {
-        let next = self.objects.get_mut(self.next)?.take();
-        self.next += 1;
-        next
+        let next = self.range.next()?;
+        // SAFETY: written by `fill`, and read once.
+        Some(unsafe { self.objects[next].assume_init_read() })
+    }
+
+    /// Releases the objects that were popped. May run user code.
+    fn release(&mut self, release: &Release<'_>) {
+        while let Some(retired) = self.next() {
+            // SAFETY: `fill` has popped it, and so its grace period is over [R2].
+            unsafe { release.release(&retired) };
+        }
     }
 }
 
 impl Drop for Handful<'_> {
     fn drop(&mut self) {
-        if let Some(next) = self.next() {
-            let rest = self.objects.iter_mut().filter_map(Option::take);
-            let rest: Vec<_> = core::iter::once(next).chain(rest).collect();
+        if !self.range.is_empty() {
+            let rest: Vec<_> = core::iter::from_fn(|| self.next()).collect();
             self.local.restore(rest);
         }
     }

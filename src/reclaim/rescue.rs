@@ -4,12 +4,12 @@ use super::domain::Domain;
 use super::local::Local;
 use super::registry::Slot;
 use crate::sync::tuning::{RESCUES, RESCUE_AFTER};
-use crate::sync::{Counter, recently};
+use crate::sync::Counter;
 
 /// When the next search is due. One thread at a time makes it.
 #[derive(Debug)]
 pub(super) struct Rescue {
-    /// By [`recently`].
+    /// By [`recently`](crate::sync::recently).
     at: Counter,
 }
 
@@ -22,14 +22,14 @@ impl Rescue {
     }
 
     #[inline]
-    pub(super) fn is_due(&self) -> bool {
-        RESCUES && recently() >= self.at.get()
+    pub(super) fn is_due(&self, now: u64) -> bool {
+        RESCUES && now >= self.at.get()
     }
 
     /// Releases reclaimable objects of slots whose owners do not, and moves the epoch on for them.
-    pub(super) fn run(&self, local: &Local, domain: &Domain, own: &Slot) {
+    pub(super) fn run(&self, local: &Local, domain: &Domain, own: &Slot, now: u64) {
         let Domain { epoch, registry, .. } = domain;
-        let (now, at) = (recently(), self.at.get());
+        let at = self.at.get();
         if !self.at.replace(at, now + RESCUE_AFTER) {
             // Another thread makes this search.
             return;

@@ -31,7 +31,7 @@ pub(crate) const MAX_BYPASSES: u64 = if CHECKED { 2 } else { 64 };
 pub(crate) const SPIN_ROUNDS: u32 = if CHECKED { 0 } else { 16 };
 
 /// The number of objects that a thread retires before it advances the epoch.
-pub(crate) const GARBAGE_BATCH: usize = if CHECKED { 1 } else { 256 };
+pub(crate) const GARBAGE_BATCH: usize = if CHECKED { 1 } else { 128 };
 
 /// The number of retired bytes after which it also does so, however few the objects are.
 pub(crate) const GARBAGE_BATCH_BYTES: usize = 1 << 20;
@@ -51,20 +51,20 @@ pub(crate) const RELEASES_PER_RETIRE: usize = 2;
 
 /// The number of objects that a thread retires before a write releases some reclaimable ones: a few
 /// at a time cost less than each by itself.
-pub(crate) const COLLECT_AFTER: u32 = if CHECKED { 1 } else { 16 };
+pub(crate) const COLLECT_AFTER: u64 = if CHECKED { 1 } else { 32 };
 
-/// The same, of objects with destructors, which may own any amount of memory.
-pub(crate) const COLLECT_AFTER_DESTRUCTORS: u32 = if CHECKED { 1 } else { 4 };
+/// The same, of a thread that retires so seldom that its values may own any amount of memory.
+pub(crate) const COLLECT_AFTER_SLOW: u64 = if CHECKED { 1 } else { 8 };
 
 /// The number of retired objects that a thread keeps before it locks the mutex of its slot.
-pub(crate) const RETIRE_BUFFER: usize = if CHECKED { 2 } else { 64 };
+pub(crate) const RETIRE_BUFFER: usize = if CHECKED { 2 } else { 128 };
 
 /// The number of times that a flush tries again after it has reclaimed nothing. It was not chosen by
 /// measurement.
 pub(crate) const FLUSHES_IN_VAIN: usize = if CHECKED { 0 } else { 4 };
 
 /// The number of threads whose slots are allocated together.
-pub(crate) const SLOTS: usize = if CHECKED { 4 } else { 32 };
+pub(crate) const SLOTS: usize = if CHECKED { 1 } else { 8 };
 
 /// The nanoseconds after which a thread with garbage tries to advance the epoch, however little it
 /// has retired. It was not chosen by measurement. A model has no clock.
