@@ -146,7 +146,9 @@ fn a_commit_wakes_nobody_who_waits_for_a_later_cell_at_the_same_address() {
             let outer = later.read_in(&pin);
             assert!(poll(&outer, &Waker::from(BELL.clone())).is_pending());
         };
-        std::thread::spawn(reuse).join().expect("it finds the address");
+        std::thread::spawn(reuse)
+            .join()
+            .expect("it finds the address");
     });
     let mut replaced = Some(replaced);
     atomically(|tx| {

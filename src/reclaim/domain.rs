@@ -17,9 +17,9 @@ pub(super) struct Domain {
 #[cfg(not(latchwork_loom))]
 pub(super) use one::domain;
 #[cfg(latchwork_loom)]
-pub(super) use one_for_each_execution::{Handle, domain};
-#[cfg(latchwork_loom)]
 pub(crate) use one_for_each_execution::reclaim_in_model;
+#[cfg(latchwork_loom)]
+pub(super) use one_for_each_execution::{Handle, domain};
 
 #[cfg(not(latchwork_loom))]
 mod one {

@@ -58,7 +58,6 @@ impl State {
         let state = self.0.load(Ordering::Acquire);
         state == UNPINNED || state == epoch
     }
-
 }
 
 impl Epoch {
@@ -109,7 +108,9 @@ impl Epoch {
         // Release: the states that were found happen before the next epoch. Pairs with the Acquire
         // in `reclaimable` [R2]. Relaxed on failure: another thread has moved it on, which is as
         // good.
-        let _ = self.0.compare_exchange(epoch, epoch + 1, Ordering::Release, Ordering::Relaxed);
+        let _ = self
+            .0
+            .compare_exchange(epoch, epoch + 1, Ordering::Release, Ordering::Relaxed);
         true
     }
 

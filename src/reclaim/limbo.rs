@@ -145,7 +145,12 @@ impl Limbo {
     /// Removes the oldest objects, in order and at most `n`, while their epoch is at most `epoch`
     /// and they run no user code. Calls `f` for each, and returns how many there were.
     #[inline]
-    pub(super) fn drain_plain(&mut self, n: usize, epoch: u64, mut f: impl FnMut(&Retired)) -> usize {
+    pub(super) fn drain_plain(
+        &mut self,
+        n: usize,
+        epoch: u64,
+        mut f: impl FnMut(&Retired),
+    ) -> usize {
         let mut drained = 0;
         while let Some(front) = self.batches.front_mut() {
             let (objects, _) = front.objects.as_slices();

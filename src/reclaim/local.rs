@@ -15,8 +15,9 @@ use super::limbo::{Limbo, Size};
 use super::participant::{CellPin, Participant};
 use super::registry::Slot;
 use crate::sync::tuning::{
-    COLLECT_AFTER, COLLECT_AFTER_SLOW, COLLECT_FOR, FLUSHES_IN_VAIN, GARBAGE_BATCH as BATCH, GARBAGE_BATCH_BYTES as BATCH_BYTES,
-    GARBAGE_LIMIT as LIMIT, RELEASES_PER_RETIRE, RETIRE_BUFFER, ADVANCE_AFTER,
+    ADVANCE_AFTER, COLLECT_AFTER, COLLECT_AFTER_SLOW, COLLECT_FOR, FLUSHES_IN_VAIN,
+    GARBAGE_BATCH as BATCH, GARBAGE_BATCH_BYTES as BATCH_BYTES, GARBAGE_LIMIT as LIMIT,
+    RELEASES_PER_RETIRE, RETIRE_BUFFER,
 };
 use crate::sync::{plain_thread_local, recently, thread_local, yield_now};
 
@@ -100,6 +101,11 @@ pub(crate) fn with<R>(f: impl FnOnce(&Local) -> R) -> R {
     f(local)
 }
 
+/// A name for the calling thread, that no other living thread has.
+pub(super) fn thread() -> usize {
+    IDENTITY.with(|identity| core::ptr::from_ref(identity).addr())
+}
+
 #[cold]
 fn one_for_itself() -> Box<Local> {
     Box::new(Local::new())
@@ -112,15 +118,24 @@ pub(crate) fn census() -> Census {
 
 fn census_of(local: &Local) -> Census {
     let mut census = Census::default();
-    let Some((Domain { epoch, registry, .. }, _)) = local.participant.enter() else {
+    let Some((
+        Domain {
+            epoch, registry, ..
+        },
+        _,
+    )) = local.participant.enter()
+    else {
         return census;
     };
-    let sizes: Vec<Size> = registry.slots().map(|slot| slot.size(epoch)).collect();
+    let sizes: Vec<Size> = registry
+        .usable_slots()
+        .map(|slot| slot.size(epoch))
+        .collect();
     // The objects were absorbed above. So each that is not reclaimable after two epochs waits for a
     // pin.
     epoch.advance_twice(registry);
     let (reclaimable, now) = (epoch.reclaimable(), recently());
-    for (slot, size) in registry.slots().zip(sizes) {
+    for (slot, size) in registry.usable_slots().zip(sizes) {
         census.objects += size.objects as u64;
         census.bytes += size.bytes as u64;
         let since = slot.with_limbo(epoch, |limbo, _| limbo.oldest_after(reclaimable));
@@ -133,7 +148,8 @@ fn census_of(local: &Local) -> Census {
 impl Local {
     #[cold]
     fn new() -> Self {
-        let participant = Participant::register();
+        let thread = thread();
+        let participant = Participant::register(thread);
         let len = participant.slot().map_or(0, |slot| slot.buffer().len());
         Local {
             full_at: Cell::new(len),
@@ -142,7 +158,7 @@ impl Local {
             nodes: NodePool::default(),
             participant,
             pace: Pace::default(),
-            thread: IDENTITY.with(|identity| core::ptr::from_ref(identity).addr()),
+            thread,
         }
     }
 
@@ -291,7 +307,11 @@ impl Local {
         // A thread that seldom retires may retire large values.
         let before = self.pace.collected_at.replace(Some(now));
         let is_slow = before.is_none_or(|before| now.saturating_sub(before) >= ADVANCE_AFTER);
-        let within = if is_slow { COLLECT_AFTER_SLOW } else { COLLECT_AFTER };
+        let within = if is_slow {
+            COLLECT_AFTER_SLOW
+        } else {
+            COLLECT_AFTER
+        };
         self.collect_at.set(slot.buffer().len() + within);
         let mut handful = Handful::new(self);
         let looked = slot.try_with_limbo(&domain.epoch, |limbo, retired| {
@@ -324,7 +344,9 @@ impl Local {
     /// Advances the epoch, if this thread has retired much since it changed, or has not tried for a
     /// while. `true`: the latter, and every earlier object became reclaimable.
     fn advance_if_due(&self, domain: &Domain, slot: &Slot, left: Size, now: u64) -> bool {
-        let Domain { epoch, registry, .. } = domain;
+        let Domain {
+            epoch, registry, ..
+        } = domain;
         let pace = &self.pace;
         let current = epoch.current();
         if pace.epoch.replace(current) != current {
@@ -334,7 +356,10 @@ impl Local {
         // The more objects wait, and the more slots a scan looks at, the less often an advance is
         // worthwhile.
         let batch = BATCH.max(left.objects / 16).max(registry.len() * 4);
-        let bytes = pace.bytes.get().saturating_add(BATCH_BYTES.max(left.bytes / 16));
+        let bytes = pace
+            .bytes
+            .get()
+            .saturating_add(BATCH_BYTES.max(left.bytes / 16));
         let has_many = pace.retired.get() >= batch || left.bytes >= bytes;
         let has_waited = now.saturating_sub(pace.at.get()) >= ADVANCE_AFTER;
         if !has_many && !has_waited {
@@ -372,7 +397,9 @@ impl Local {
         least: usize,
         most: usize,
     ) -> usize {
-        Release::run(self, |release| self.release_with(release, domain, slot, up_to, least, most))
+        Release::run(self, |release| {
+            self.release_with(release, domain, slot, up_to, least, most)
+        })
     }
 
     fn release_with(
@@ -413,10 +440,15 @@ impl Local {
         let Some((domain, slot)) = self.participant.enter() else {
             return;
         };
-        let Domain { epoch, registry, .. } = domain;
+        let Domain {
+            epoch, registry, ..
+        } = domain;
         let (mut least, mut in_vain) = (usize::MAX, 0);
         loop {
-            let waiting: usize = registry.slots().map(|slot| slot.size(epoch).objects).sum();
+            let waiting: usize = registry
+                .usable_slots()
+                .map(|slot| slot.size(epoch).objects)
+                .sum();
             if waiting == 0 {
                 return;
             }
@@ -424,7 +456,7 @@ impl Local {
             // Objects that were retired before the call need two epochs.
             let moves = epoch.advance_twice(registry);
             let up_to = epoch.reclaimable();
-            for each in registry.slots() {
+            for each in registry.usable_slots() {
                 self.release(domain, each, up_to, usize::MAX, usize::MAX);
             }
             // Less garbage than ever, or a destructor has retired the next object of a chain. Other
@@ -510,7 +542,13 @@ impl Drop for Local {
     fn drop(&mut self) {
         // Its garbage stays in the slot for others [R5]. No destructor runs: one that panics here
         // would end the process.
-        if let Some((Domain { epoch, registry, .. }, slot)) = self.participant.enter() {
+        if let Some((
+            Domain {
+                epoch, registry, ..
+            },
+            slot,
+        )) = self.participant.enter()
+        {
             if slot.size(epoch).objects > 0 {
                 epoch.advance_twice(registry);
             }

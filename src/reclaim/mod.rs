@@ -15,6 +15,8 @@ mod alloc;
 mod domain;
 mod drops;
 mod epoch;
+#[cfg(all(unix, not(any(latchwork_loom, latchwork_shuttle))))]
+mod fork;
 pub(crate) mod inside;
 mod kind;
 mod limbo;
@@ -25,9 +27,9 @@ mod rescue;
 mod retire_buffer;
 mod table_domain;
 
-pub(crate) use kind::{Destructor, Kind};
 #[cfg(latchwork_loom)]
 pub(crate) use domain::reclaim_in_model;
+pub(crate) use kind::{Destructor, Kind};
 pub(crate) use local::{Local, census, with};
 pub(crate) use participant::CellPin;
 pub(crate) use table_domain::{Domain, Pin};

@@ -33,9 +33,11 @@ fn slot<'a>(place: Place) -> Option<(&'a Slot, NonNull<Slot>)> {
 
 #[cfg(not(latchwork_loom))]
 impl Participant {
-    pub(super) fn register() -> Self {
+    pub(super) fn register(thread: usize) -> Self {
+        #[cfg(all(unix, not(latchwork_shuttle)))]
+        super::fork::watch();
         Participant {
-            place: domain().registry.acquire(),
+            place: domain().registry.acquire(thread),
         }
     }
 
@@ -48,10 +50,12 @@ impl Participant {
 
 #[cfg(latchwork_loom)]
 impl Participant {
-    pub(super) fn register() -> Self {
+    pub(super) fn register(thread: usize) -> Self {
         let domain = domain().cloned();
         Participant {
-            place: domain.as_ref().map(|domain| domain.registry.acquire()),
+            place: domain
+                .as_ref()
+                .map(|domain| domain.registry.acquire(thread)),
             domain,
         }
     }

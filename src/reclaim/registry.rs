@@ -22,8 +22,11 @@ use crate::sync::{AtomicPtr, Counter, Mutex, Ordering};
 pub(super) struct Slot {
     own: CachePadded<Own>,
     limbo: Mutex<Limbo>,
-    /// Whether a thread owns it: a hint for statistics and for the search for garbage.
-    is_owned: Counter,
+    /// The name of the thread that owns it; 0 if none does. Only a hint for the search for garbage,
+    /// and used in a child after a fork.
+    owner: Counter,
+    /// Whether its owner was lost in a fork. No thread uses its garbage then.
+    is_lost: Counter,
 }
 
 /// The part of a slot that only its owner writes.
@@ -70,7 +73,8 @@ impl Slot {
                 has_ended: Cell::new(false),
             }),
             limbo: Mutex::new(Limbo::default()),
-            is_owned: Counter::new(),
+            owner: Counter::new(),
+            is_lost: Counter::new(),
         }
     }
 
@@ -80,7 +84,17 @@ impl Slot {
     }
 
     pub(super) fn is_owned(&self) -> bool {
-        self.is_owned.get() != 0
+        self.owner.get() != 0
+    }
+
+    /// Ends the pins of the owner, if it is another thread than `own`: it does not exist in this
+    /// process. Its mutex may be locked for ever.
+    #[cfg(all(unix, not(any(latchwork_loom, latchwork_shuttle))))]
+    pub(super) fn lose_unless_owned_by(&self, own: usize) {
+        if self.is_owned() && self.owner.get() != own as u64 {
+            self.state().unpin();
+            self.is_lost.set(1);
+        }
     }
 
     pub(super) fn is_pinned(&self) -> bool {
@@ -124,11 +138,7 @@ impl Slot {
 
     /// Runs `f` with the limbo, into which the buffer was emptied first, and with the number of
     /// objects that were in the buffer.
-    pub(super) fn with_limbo<R>(
-        &self,
-        epoch: &Epoch,
-        f: impl FnOnce(&mut Limbo, usize) -> R,
-    ) -> R {
+    pub(super) fn with_limbo<R>(&self, epoch: &Epoch, f: impl FnOnce(&mut Limbo, usize) -> R) -> R {
         let mut limbo = self.limbo.lock();
         let absorbed = self.absorb(&mut limbo, epoch);
         f(&mut limbo, absorbed)
@@ -180,6 +190,11 @@ impl Registry {
         }
     }
 
+    /// The slots whose garbage the caller may release.
+    pub(super) fn usable_slots(&self) -> impl Iterator<Item = &Slot> {
+        self.slots().filter(|slot| slot.is_lost.get() == 0)
+    }
+
     /// All slots, those that no thread owns included. A slot that was published before the call is
     /// among them.
     pub(super) fn slots(&self) -> impl Iterator<Item = &Slot> {
@@ -198,7 +213,7 @@ impl Registry {
     }
 
     /// A slot for the calling thread, perhaps with garbage of the one before.
-    pub(super) fn acquire(&self) -> NonNull<Slot> {
+    pub(super) fn acquire(&self, thread: usize) -> NonNull<Slot> {
         let mut free = self.free.lock();
         if free.is_empty() {
             self.grow(&mut free);
@@ -208,7 +223,7 @@ impl Registry {
         // SAFETY: it lives as long as the registry, which outlives all threads.
         let own = unsafe { slot.as_ref() };
         own.own.has_ended.set(false);
-        own.is_owned.set(1);
+        own.owner.set(thread as u64);
         slot
     }
 
@@ -216,7 +231,7 @@ impl Registry {
     #[cold]
     pub(super) fn release(&self, slot: NonNull<Slot>) {
         // SAFETY: as above.
-        unsafe { slot.as_ref() }.is_owned.set(0);
+        unsafe { slot.as_ref() }.owner.set(0);
         self.free.lock().push(slot);
     }
 

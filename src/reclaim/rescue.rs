@@ -3,8 +3,8 @@
 use super::domain::Domain;
 use super::local::Local;
 use super::registry::Slot;
-use crate::sync::tuning::{RESCUES, RESCUE_AFTER};
 use crate::sync::Counter;
+use crate::sync::tuning::{RESCUE_AFTER, RESCUES};
 
 /// When the next search is due. One thread at a time makes it.
 #[derive(Debug)]
@@ -28,7 +28,9 @@ impl Rescue {
 
     /// Releases reclaimable objects of slots whose owners do not, and moves the epoch on for them.
     pub(super) fn run(&self, local: &Local, domain: &Domain, own: &Slot, now: u64) {
-        let Domain { epoch, registry, .. } = domain;
+        let Domain {
+            epoch, registry, ..
+        } = domain;
         let at = self.at.get();
         if !self.at.replace(at, now + RESCUE_AFTER) {
             // Another thread makes this search.
@@ -36,7 +38,10 @@ impl Rescue {
         }
         let up_to = epoch.reclaimable();
         let (mut waits, mut is_left) = (false, false);
-        for slot in registry.slots().filter(|slot| !core::ptr::eq(*slot, own)) {
+        for slot in registry
+            .usable_slots()
+            .filter(|slot| !core::ptr::eq(*slot, own))
+        {
             let is_idle = slot.try_with_limbo(epoch, |limbo, _| {
                 waits |= limbo.count_up_to(up_to) < limbo.size().objects;
                 !slot.is_owned() || limbo.is_idle(now, RESCUE_AFTER)

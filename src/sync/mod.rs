@@ -38,8 +38,8 @@ pub(crate) use core::sync::atomic::Ordering;
 pub(crate) use imp::make_fences_steps;
 pub(crate) use imp::{
     AtomicPtr, AtomicU32, AtomicU64, Mutex, Parker, Unparker, UnsafeCell, acquire_fence,
-    full_fence, global, load_load_fence, nap, plain_thread_local, publish, release_fence, spin_loop,
-    store_load_fence, thread_local, yield_now,
+    full_fence, global, load_load_fence, nap, plain_thread_local, publish, release_fence,
+    spin_loop, store_load_fence, thread_local, yield_now,
 };
 pub(crate) use plant::planted;
 
@@ -98,7 +98,9 @@ impl Counter {
     /// Sets the counter to `value` if it is `from`, and returns whether it was.
     pub(crate) fn replace(&self, from: u64, value: u64) -> bool {
         // Relaxed: as above, both.
-        let set = self.0.compare_exchange(from, value, Ordering::Relaxed, Ordering::Relaxed);
+        let set = self
+            .0
+            .compare_exchange(from, value, Ordering::Relaxed, Ordering::Relaxed);
         set.is_ok()
     }
 

@@ -8,8 +8,8 @@ use core::alloc::Layout;
 use core::ptr::NonNull;
 use std::alloc::{alloc, dealloc, handle_alloc_error};
 
-use super::slab::{self, Slab};
 use super::free_list::FreeList;
+use super::slab::{self, Slab};
 use crate::sync::tuning;
 
 /// Sizes are rounded up to multiples of this, which is also the greatest alignment that is kept.
@@ -20,10 +20,7 @@ const CLASSES: usize = 16;
 
 /// The least class: what fits a slot of a block.
 const SLOT_CLASS: usize = slab::SLOT / GRAIN - 1;
-const _: () = assert!(
-    bytes_of(SLOT_CLASS) == slab::SLOT,
-    "its nodes fill a slot"
-);
+const _: () = assert!(bytes_of(SLOT_CLASS) == slab::SLOT, "its nodes fill a slot");
 
 /// Bytes that a thread keeps of one class. Not found by measurement.
 const KEPT_BYTES: usize = 64 << 10;
