@@ -195,3 +195,111 @@ impl Limbo {
         now.saturating_sub(since) >= span
     }
 }
+
+#[cfg(all(test, not(any(latchwork_loom, latchwork_shuttle))))]
+mod tests {
+    use core::ptr::NonNull;
+
+    use super::super::kind::{Destructor, Kind};
+    use super::*;
+
+    /// Objects in the order of their addresses, plain or not, of so many bytes.
+    #[allow(unsafe_code)]
+    fn objects<T: 'static>(range: core::ops::Range<usize>, plain: bool) -> Vec<Retired> {
+        const fn kind<T>(destructor: Destructor) -> Kind {
+            // SAFETY: they access no object.
+            unsafe { Kind::of::<T>(|_| false, |_| (), destructor) }
+        }
+        let (none, of_user) =
+            const { (&kind::<T>(Destructor::None), &kind::<T>(Destructor::OfUser)) };
+        let kind = if plain { none } else { of_user };
+        let one = |n: usize| Retired {
+            object: NonNull::without_provenance(n.try_into().expect("not null")),
+            kind,
+        };
+        range.map(one).collect()
+    }
+
+    fn addresses(limbo: &mut Limbo, up_to: u64) -> Vec<usize> {
+        core::iter::from_fn(|| limbo.pop_up_to(up_to).map(|r| r.object.addr().get())).collect()
+    }
+
+    #[test]
+    fn objects_leave_oldest_first_and_not_before_their_epoch() {
+        let mut limbo = Limbo::default();
+        for (epoch, range) in [(3, 10..20), (3, 20..25), (4, 25..30), (7, 30..31)] {
+            limbo.append(epoch, objects::<u64>(range, true));
+        }
+        assert_eq!(limbo.count_up_to(2), 0);
+        assert_eq!(limbo.count_up_to(3), 15);
+        assert_eq!(limbo.count_up_to(6), 20);
+        assert!(limbo.oldest_after(6).is_some() && limbo.oldest_after(7).is_none());
+        assert_eq!(addresses(&mut limbo, 2), []);
+        assert_eq!(addresses(&mut limbo, 3), (10..25).collect::<Vec<_>>());
+        limbo.restore(objects::<u64>(1..3, true));
+        limbo.restore(objects::<u64>(3..4, true));
+        assert_eq!(addresses(&mut limbo, 4), [1, 2, 3, 25, 26, 27, 28, 29]);
+        assert_eq!(addresses(&mut limbo, 7), [30]);
+        assert_eq!(limbo.size(), Size::default());
+    }
+
+    #[test]
+    fn a_limbo_knows_its_size() {
+        let mut limbo = Limbo::default();
+        limbo.append(1, objects::<u64>(1..4, true));
+        limbo.append(2, objects::<[u64; 10]>(4..6, false));
+        let size = |objects, bytes| Size { objects, bytes };
+        assert_eq!(limbo.size(), size(5, 3 * 8 + 2 * 80));
+        assert_eq!(limbo.drain_plain(2, 2, |_| ()), 2);
+        assert_eq!(limbo.size(), size(3, 8 + 2 * 80));
+        // Up to the first object with a destructor.
+        assert_eq!(limbo.drain_plain(9, 2, |_| ()), 1);
+        assert_eq!(limbo.drain_plain(9, 2, |_| ()), 0);
+        assert_eq!(limbo.size(), size(2, 2 * 80));
+        assert_eq!(addresses(&mut limbo, 2), [4, 5]);
+        assert_eq!(limbo.size(), size(0, 0));
+        limbo.append(3, objects::<u64>(1..1, true));
+        assert!(limbo.batches.is_empty());
+    }
+
+    #[test]
+    fn plain_objects_leave_in_order_and_not_before_their_epoch() {
+        let mut limbo = Limbo::default();
+        limbo.append(1, objects::<u64>(1..4, true));
+        limbo.append(2, objects::<u64>(4..6, true));
+        let mut seen = Vec::new();
+        let mut drain = |n, epoch| {
+            limbo.drain_plain(n, epoch, |retired| seen.push(retired.object.addr().get()))
+        };
+        assert_eq!(
+            [drain(9, 0), drain(2, 1), drain(9, 1), drain(9, 2)],
+            [0, 2, 1, 2]
+        );
+        assert_eq!(seen, [1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn a_limbo_keeps_the_memory_of_a_short_batch_only() {
+        for (len, is_kept) in [(KEPT / 2, true), (KEPT + 1, false)] {
+            let mut limbo = Limbo::default();
+            limbo.append(1, objects::<u64>(1..len + 1, true));
+            assert_eq!(addresses(&mut limbo, 1).len(), len);
+            assert_eq!(limbo.spare.capacity() > 0, is_kept, "{len}");
+            assert_eq!(limbo.batches.len(), 0);
+        }
+    }
+
+    #[test]
+    fn an_owner_is_idle_if_nothing_came_between_two_looks() {
+        let mut limbo = Limbo {
+            popped: 1,
+            ..Limbo::default()
+        };
+        assert!(!limbo.is_idle(100, 10), "seen for the first time");
+        assert!(!limbo.is_idle(109, 10));
+        assert!(limbo.is_idle(110, 10));
+        limbo.popped = 2;
+        assert!(!limbo.is_idle(200, 10));
+        assert!(limbo.is_idle(210, 10));
+    }
+}

@@ -555,3 +555,80 @@ impl Drop for Local {
         }
     }
 }
+
+#[cfg(all(test, not(any(latchwork_loom, latchwork_shuttle))))]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::thread;
+
+    use super::*;
+    use crate::VersionedCell;
+
+    /// Too much waits for a pin of another thread: the next collection lets others run, and for as
+    /// long as its own thread is pinned none does [R6].
+    #[test]
+    fn who_has_too_much_garbage_gives_way_when_unpinned() {
+        let (is_pinned, pinned) = channel();
+        let (done, is_done) = channel::<()>();
+        thread::scope(|s| {
+            s.spawn(move || {
+                let _pin = crate::pin();
+                is_pinned.send(()).unwrap();
+                // Waits until the other thread has ended, including by a panic.
+                let _ = is_done.recv();
+            });
+            let _done = done;
+            pinned.recv().unwrap();
+            let cell = VersionedCell::new(0);
+            let write = |n: usize| {
+                cell.set(n);
+            };
+            // The epoch may move on once behind a pin of the present epoch.
+            (0..10 * BATCH).for_each(write);
+            with(|local| {
+                let yields_at = || local.pace.yields_at.get();
+                assert_eq!(yields_at(), 0);
+                let pin = crate::pin();
+                (0..2 * LIMIT).for_each(write);
+                assert_eq!(yields_at(), 0, "it is pinned");
+                drop(pin);
+                (0..LIMIT).for_each(write);
+                let first = yields_at();
+                assert!(first > LIMIT, "it has not yielded");
+                (0..LIMIT).for_each(write);
+                assert!(yields_at() > first, "it yields again when there is more");
+            });
+        });
+    }
+
+    /// A thread that ends returns its slot, and the next one has it.
+    #[test]
+    fn slots_are_used_again() {
+        let slots = || with(|local| local.participant.enter().map(|(d, _)| d.registry.len()));
+        let cell = VersionedCell::new(0);
+        let one = || {
+            thread::scope(|s| {
+                s.spawn(|| cell.set(1)).join().unwrap();
+            });
+        };
+        one();
+        let before = slots();
+        (0..1_000).for_each(|_| one());
+        // Other tests of this process may start some threads.
+        assert!(slots() <= before.map(|n| n + 64));
+    }
+
+    /// A pin that outlives the state of its thread keeps the slot until it is dropped.
+    #[test]
+    fn a_pin_outlives_the_state_of_its_thread() {
+        let local = Box::new(Local::new());
+        let pin = local.pin();
+        let slot = NonNull::from(local.participant.slot().unwrap());
+        // SAFETY: slots are never freed.
+        let is_ours = || unsafe { slot.as_ref() }.owner() == thread() as u64;
+        drop(local);
+        assert!(is_ours());
+        drop(pin);
+        assert!(!is_ours());
+    }
+}

@@ -84,14 +84,19 @@ impl Slot {
     }
 
     pub(super) fn is_owned(&self) -> bool {
-        self.owner.get() != 0
+        self.owner() != 0
+    }
+
+    /// The name of the owner; 0 if there is none.
+    pub(super) fn owner(&self) -> u64 {
+        self.owner.get()
     }
 
     /// Ends the pins of the owner, if it is another thread than `own`: it does not exist in this
     /// process. Its mutex may be locked for ever.
     #[cfg(all(unix, not(any(latchwork_loom, latchwork_shuttle))))]
     pub(super) fn lose_unless_owned_by(&self, own: usize) {
-        if self.is_owned() && self.owner.get() != own as u64 {
+        if self.is_owned() && self.owner() != own as u64 {
             self.state().unpin();
             self.is_lost.set(1);
         }

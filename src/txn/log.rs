@@ -201,8 +201,10 @@ impl Log {
     /// Keeps the log for the thread's next attempt.
     #[inline(always)]
     pub(super) fn put_away(mut self: Box<Self>) {
-        if self.entries.len() > LINEAR_CELLS {
-            if self.entries.capacity() > KEPT_CELLS {
+        // An earlier attempt of the same transaction may have been longer than the last.
+        let longest = self.entries.capacity().max(self.undo.capacity());
+        if longest > LINEAR_CELLS {
+            if longest > KEPT_CELLS {
                 return;
             }
             self.index.clear();
@@ -232,6 +234,19 @@ thread_local! {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A long attempt may end in a short one.
+    #[test]
+    fn a_long_log_is_not_kept() {
+        for (cells, writes) in [(KEPT_CELLS + 1, 0), (0, KEPT_CELLS + 1), (1, 1)] {
+            drop(KEPT.take());
+            let mut log = Log::take();
+            log.entries.reserve(cells);
+            log.undo.reserve(writes);
+            log.put_away();
+            assert_eq!(KEPT.take().is_some(), cells + writes == 2);
+        }
+    }
 
     /// A block of owners is for several attempts: each has one of its own, and the last ends the
     /// block.
