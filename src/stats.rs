@@ -15,21 +15,18 @@ use crate::txn::{self, AbortReasons, LabelStats};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// The number of retired values that have not been dropped. Either a pin may still show them to
-    /// a reader, or the thread that replaced them has not checked for pins since.
-    ///
-    /// Each thread updates its part of the number when it checks: in [`flush`], and after it has
-    /// retired 256 more values, or a sixteenth of its waiting values if that is more.
+    /// The number of retired values that have not been dropped, of all threads: running, idle and
+    /// ended. Either a pin may still show them to a reader, or no thread has written or called
+    /// [`flush`] since they became reclaimable.
     pub garbage: usize,
     /// The size of these values in bytes, with their versions and headers. Memory that the values
     /// own is not included.
     pub garbage_bytes: usize,
-    /// The age of the oldest retired value that is known to be unreclaimable, or `None` if no value
-    /// waits.
+    /// The age of the oldest retired value that a pin protects, or `None` if no pin protects any.
     ///
-    /// It is a lower bound on the age of the oldest pin, if it exceeds a few milliseconds. A pin
-    /// does not read the clock, so the age is measured on the retired values that the pin holds
-    /// back. A pin is detected only once a thread has retired 256 values or has called [`flush`].
+    /// It is a lower bound on the age of the oldest pin. A pin does not read the clock, so the age
+    /// is measured on the retired values that the pin protects, from the time at which their thread
+    /// checked its garbage first: after at most 64 retired values, or in [`stats`] or [`flush`].
     pub oldest_pin: Option<Duration>,
     /// The number of aborted attempts of transactions, by reason.
     pub aborts: AbortReasons,
@@ -63,7 +60,8 @@ impl fmt::Display for Stats {
 /// Returns the number of unreclaimed values and the outcomes of transactions, of all threads.
 ///
 /// # Blocking
-/// Blocks only briefly, while another thread updates the same counters.
+/// Blocks only briefly, while another thread checks the same garbage. The time grows with the number
+/// of threads that have used cells at once.
 ///
 /// # Examples
 /// ```
@@ -90,10 +88,16 @@ pub fn stats() -> Stats {
     }
 }
 
-/// Drops the retired values that no pin protects, of this thread and of threads that have ended.
+/// Drops the retired values that no pin protects, of all threads: running, idle and ended.
 ///
-/// Values that a *living* other thread has retired are dropped by that thread. The calling thread
-/// runs the destructors of the values. A call from such a destructor drops nothing more.
+/// Values that a dropped value retires are dropped as well, so one call ends a chain of any length.
+/// The calling thread runs the destructors, one after another. A call inside a destructor that the
+/// crate runs drops nothing. While other threads keep retiring values, the call ends after it has
+/// dropped those from before the call.
+///
+/// # Blocking
+/// Blocks only briefly, while another thread checks the same garbage; and for as long as the
+/// destructors run. If a pin protects values, the call returns and leaves them.
 ///
 /// # Panics
 /// Panics if a destructor panics; later calls drop the other values.

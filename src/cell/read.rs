@@ -121,8 +121,8 @@ pub(super) fn pin_cells() -> CellPin {
 /// Pins this thread for reads of cells, until the pin is dropped.
 ///
 /// Pins nest. While a pin exists, no value that is replaced on any thread is dropped. So keep it
-/// briefly, and not while the thread waits. A pin may do some deferred work of other threads; it
-/// runs no destructor of a value.
+/// briefly, and not while the thread waits. A pin is one exchange on a cache line of its thread; it
+/// collects nothing and runs no destructor.
 ///
 /// # Blocking
 /// Never blocks.

@@ -71,7 +71,9 @@
 //! 16. **Wake-up.** A thread or task that waits for a change is woken by the first write after its
 //!     check. Writers pay nothing while none waits. *Checked by* rule C5: models, and counts.
 //! 17. **Reclamation.** A replaced value is dropped once, and not while a reader can see it.
-//!     *Checked by* rules R1 to R6: models, fuzzing, the address sanitizer, soak.
+//!     Garbage does not depend on the thread that left it, and a chain of cells needs the stack of
+//!     one destructor. *Checked by* rules R1 to R6 and R10: models, fuzzing, the address sanitizer,
+//!     soak.
 //!
 //! # Transactions and snapshots
 //! 18. **Strict serialisability.** One order of all transactions, snapshots and single calls

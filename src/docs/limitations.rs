@@ -133,10 +133,11 @@
 //! - A destructor must not acquire a lock that the thread holds while it writes a cell.
 //! - A value that must be released promptly, such as a socket or a file, does not belong in a cell
 //!   without [`flush`](crate::flush).
-//! - A thread that stops writing keeps up to about 500 replaced values, until it writes again,
-//!   calls `flush`, or ends.
-//! - A thread that ends leaves its replaced values to the other threads, which drop them when they
-//!   write or call `flush`.
+//! - The values of a thread that stops writing, or ends, wait for other threads, which drop them
+//!   after they have written for some 10 milliseconds, or when one calls `flush`. If no thread
+//!   writes, the values stay.
+//! - A cell that is dropped inside the destructor of a value is dropped after that destructor. A
+//!   destructor that drops a cell of its own, and relies on the end of its value, needs a `Box`.
 //!
 //! # A long read delays all drops
 //! A [`Versioned`](crate::cell::Versioned), a [`ReadPin`](crate::cell::ReadPin) and the closure of
