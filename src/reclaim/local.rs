@@ -373,7 +373,11 @@ impl Local {
             true => epoch.advance_twice(registry),
             false => epoch.advance(registry),
         };
-        let is_too_much = left.objects > LIMIT && left.objects >= pace.yields_at.get();
+        // No more than a sixteenth above what there is: the garbage may have shrunk.
+        let next = LIMIT.max(left.objects + left.objects / 16);
+        let yields_at = pace.yields_at.get().min(next);
+        pace.yields_at.set(yields_at);
+        let is_too_much = left.objects > LIMIT && left.objects >= yields_at;
         if !moves && is_too_much && !self.is_pinned() {
             // It waits for threads that do not run [R6].
             yield_now();
@@ -382,7 +386,7 @@ impl Local {
                 self.has_absorbed(slot, absorbed);
                 limbo.size().objects
             });
-            pace.yields_at.set(left + left / 16);
+            pace.yields_at.set(LIMIT.max(left + left / 16));
         }
         moves && has_waited
     }
