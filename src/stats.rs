@@ -60,8 +60,8 @@ impl fmt::Display for Stats {
 /// Returns the number of unreclaimed values and the outcomes of transactions, of all threads.
 ///
 /// # Blocking
-/// Blocks only briefly, while another thread checks the same garbage. The time grows with the number
-/// of threads that have used cells at once.
+/// Blocks only briefly, while another thread checks the same garbage. The time grows with the
+/// number of threads that have used cells at once.
 ///
 /// # Examples
 /// ```

@@ -77,17 +77,17 @@ use crate::reclaim;
 /// A replaced value is dropped later, by any thread that writes cells. It is dropped once no
 /// [`Versioned`] and no [`ReadPin`] remains that existed when the value was replaced.
 /// [`stats`](crate::stats()) reports the number of values that wait, and [`flush`](crate::flush)
-/// drops all that can be dropped now. The values of a thread that stops writing, or ends, wait until
-/// any thread writes for some 10 milliseconds or calls `flush`. The thread that drops a value keeps
-/// the memory for its next writes.
+/// drops all that can be dropped now. The values of a thread that stops writing, or ends, wait
+/// until any thread writes for some 10 milliseconds or calls `flush`. The thread that drops a value
+/// keeps the memory for its next writes.
 ///
 /// A cell is one word. Its node has a header of 32 bytes and the value. A value of at most 32 bytes
 /// has a cache line of 64 bytes, which no other value shares. Threads allocate such lines 62 at a
 /// time, and free the block once none of its 62 lines is in use.
 ///
-/// A cell or an [`OwnedVersioned`] that is dropped inside the destructor of a value is dropped after
-/// that destructor, by the same call. So a chain of cells of any length needs the stack of one
-/// destructor.
+/// A cell or an [`OwnedVersioned`] that is dropped inside the destructor of a value is dropped
+/// after that destructor, by the same call. So a chain of cells of any length needs the stack of
+/// one destructor.
 ///
 /// A value is dropped in place, so the thread that drops it needs no space for it on its stack. The
 /// caller moves a value into the cell. Store a value of many kilobytes in a [`Box`] or an

@@ -49,8 +49,8 @@ pub(crate) const GARBAGE_LIMIT: usize = if CHECKED { 64 } else { 8192 };
 /// delay.
 pub(crate) const RELEASES_PER_RETIRE: usize = 2;
 
-/// The number of objects that a thread retires before a write releases some reclaimable ones: a few
-/// at a time cost less than each by itself.
+/// The number of objects that a thread retires before a write releases some reclaimable ones: a
+/// few at a time cost less than each by itself.
 pub(crate) const COLLECT_AFTER: u64 = if CHECKED { 1 } else { 32 };
 
 /// The same, of a thread that retires so seldom that its values may own any amount of memory.
@@ -59,8 +59,8 @@ pub(crate) const COLLECT_AFTER_SLOW: u64 = if CHECKED { 1 } else { 8 };
 /// The number of retired objects that a thread keeps before it locks the mutex of its slot.
 pub(crate) const RETIRE_BUFFER: usize = if CHECKED { 2 } else { 128 };
 
-/// The number of times that a flush tries again after it has reclaimed nothing. It was not chosen by
-/// measurement.
+/// The number of times that a flush tries again after it has reclaimed nothing. It was not chosen
+/// by measurement.
 pub(crate) const FLUSHES_IN_VAIN: usize = if CHECKED { 0 } else { 4 };
 
 /// The number of threads whose slots are allocated together.
