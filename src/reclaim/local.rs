@@ -17,7 +17,7 @@ use super::registry::Slot;
 use crate::sync::tuning::{
     ADVANCE_AFTER, COLLECT_AFTER, COLLECT_AFTER_SLOW, COLLECT_FOR, FLUSHES_IN_VAIN,
     GARBAGE_BATCH as BATCH, GARBAGE_BATCH_BYTES as BATCH_BYTES, GARBAGE_LIMIT as LIMIT,
-    RELEASES_PER_RETIRE, RETIRE_BUFFER,
+    RELEASES_PER_RETIRE, RETIRE_BUFFER, SCAN_OF_SLOT,
 };
 use crate::sync::{plain_thread_local, recently, thread_local, yield_now};
 
@@ -356,12 +356,12 @@ impl Local {
         // The more objects wait, and the more slots a scan looks at, the less often an advance is
         // worthwhile.
         let batch = BATCH.max(left.objects / 16).max(registry.len() * 4);
-        let bytes = pace
-            .bytes
-            .get()
-            .saturating_add(BATCH_BYTES.max(left.bytes / 16));
+        // The garbage may have shrunk.
+        pace.bytes.set(pace.bytes.get().min(left.bytes));
+        let bytes = pace.bytes.get() + BATCH_BYTES.max(left.bytes / 16);
         let has_many = pace.retired.get() >= batch || left.bytes >= bytes;
-        let has_waited = now.saturating_sub(pace.at.get()) >= ADVANCE_AFTER;
+        let patience = ADVANCE_AFTER.max(SCAN_OF_SLOT * registry.len() as u64);
+        let has_waited = now.saturating_sub(pace.at.get()) >= patience;
         if !has_many && !has_waited {
             return false;
         }

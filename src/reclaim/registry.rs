@@ -34,8 +34,9 @@ pub(super) struct Slot {
 struct Own {
     state: State,
     buffer: RetireBuffer,
-    /// How many pins there are, one inside the other.
-    depth: Cell<u32>,
+    /// How many pins there are, one inside the other. No loop that forgets pins reaches the end of
+    /// this range.
+    depth: Cell<u64>,
     /// The thread has ended, and the last of its pins returns the slot.
     has_ended: Cell<bool>,
 }

@@ -3,22 +3,30 @@
 use super::domain::Domain;
 use super::local::Local;
 use super::registry::Slot;
-use crate::sync::Counter;
-use crate::sync::tuning::{RESCUE_AFTER, RESCUES};
+use crate::sync::tuning::{COLLECT_FOR, RESCUE_AFTER, RESCUES};
+use crate::sync::{Counter, recently};
 
-/// When the next search is due. One thread at a time makes it.
+/// When the next search is due, and where it begins. One thread at a time makes it.
 #[derive(Debug)]
 pub(super) struct Rescue {
-    /// By [`recently`](crate::sync::recently).
+    /// By [`recently`].
     at: Counter,
+    /// The number of the slot that comes first.
+    first: Counter,
 }
 
-/// The objects of one slot that a search releases at most.
+/// The slots at which a search looks at most.
+const SLOTS: usize = 256;
+
+/// The objects that a search releases at most.
 const MOST: usize = 1024;
 
 impl Rescue {
     pub(super) const fn new() -> Self {
-        Rescue { at: Counter::new() }
+        Rescue {
+            at: Counter::new(),
+            first: Counter::new(),
+        }
     }
 
     #[inline]
@@ -36,26 +44,31 @@ impl Rescue {
             // Another thread makes this search.
             return;
         }
-        let up_to = epoch.reclaimable();
-        let (mut waits, mut is_left) = (false, false);
-        for slot in registry
-            .usable_slots()
-            .filter(|slot| !core::ptr::eq(*slot, own))
-        {
+        let (up_to, first) = (epoch.reclaimable(), self.first.get() as usize);
+        let (mut waits, mut left, mut looked) = (false, MOST, 0);
+        for slot in registry.usable_slots().skip(first).take(SLOTS) {
+            if left == 0 || recently().saturating_sub(now) >= COLLECT_FOR {
+                // The next collection continues.
+                self.at.set(now);
+                break;
+            }
+            looked += 1;
+            if core::ptr::eq(slot, own) {
+                continue;
+            }
             let is_idle = slot.try_with_limbo(epoch, |limbo, _| {
                 waits |= limbo.count_up_to(up_to) < limbo.size().objects;
                 !slot.is_owned() || limbo.is_idle(now, RESCUE_AFTER)
             });
             if is_idle == Some(true) {
-                is_left |= local.release(domain, slot, up_to, 0, MOST) >= MOST;
+                left = left.saturating_sub(local.release(domain, slot, up_to, 0, left));
             }
         }
+        let next = first + looked;
+        let next = if next < registry.len() { next } else { 0 };
+        self.first.set(next as u64);
         if waits {
             epoch.advance_twice(registry);
-        }
-        if is_left {
-            // The next collection goes on.
-            self.at.set(now);
         }
     }
 }
