@@ -1,7 +1,8 @@
 //! The domain of cells: its epoch, and the slots of its threads.
 //!
-//! Under loom a model chooses between the epochs (models of reclamation) and a grace period that
-//! ends with the execution (exhaustive models of the layers above), which has no domain.
+//! A checker has one for each execution. Under loom a model chooses between the epochs (models of
+//! reclamation) and a grace period that ends with the execution (exhaustive models of the layers
+//! above), which has no domain.
 
 use super::epoch::Epoch;
 use super::registry::Registry;
@@ -14,15 +15,16 @@ pub(super) struct Domain {
     pub(super) rescue: Rescue,
 }
 
-#[cfg(not(latchwork_loom))]
-pub(super) use one::domain;
-#[cfg(latchwork_loom)]
-pub(crate) use one_for_each_execution::reclaim_in_model;
-#[cfg(latchwork_loom)]
-pub(super) use one_for_each_execution::{Handle, domain};
+#[cfg(any(latchwork_loom, latchwork_shuttle))]
+pub(super) use checked::{Handle, domain};
+#[cfg(not(any(latchwork_loom, latchwork_shuttle)))]
+pub(super) use real::domain;
 
-#[cfg(not(latchwork_loom))]
-mod one {
+#[cfg(latchwork_loom)]
+pub(crate) use checked::reclaim_in_model;
+
+#[cfg(not(any(latchwork_loom, latchwork_shuttle)))]
+mod real {
     use super::*;
 
     global! {
@@ -39,33 +41,40 @@ mod one {
     }
 }
 
-#[cfg(latchwork_loom)]
-mod one_for_each_execution {
+#[cfg(any(latchwork_loom, latchwork_shuttle))]
+mod checked {
     use std::sync::{Arc, OnceLock};
 
     use super::*;
 
-    /// A domain of which a thread has a part. The last thread of an execution ends after the
-    /// statics.
+    /// Each thread has one: the last thread of an execution ends after the statics.
     pub(in crate::reclaim) type Handle = Arc<Domain>;
 
     global! {
         static DOMAIN: OnceLock<Handle> = OnceLock::new();
     }
 
-    /// Reclaims inside this execution of a model. Before the first use of a cell.
-    pub(crate) fn reclaim_in_model() {
+    fn make() -> &'static Handle {
         DOMAIN.get_or_init(|| {
             Arc::new(Domain {
                 epoch: Epoch::new(),
                 registry: Registry::new(),
                 rescue: Rescue::new(),
             })
-        });
+        })
+    }
+
+    /// Reclaims inside this execution of a model. Before the first use of a cell.
+    #[cfg(latchwork_loom)]
+    pub(crate) fn reclaim_in_model() {
+        make();
     }
 
     /// The domain, if this execution reclaims.
     pub(in crate::reclaim) fn domain() -> Option<&'static Handle> {
-        DOMAIN.get()
+        match cfg!(latchwork_loom) {
+            true => DOMAIN.get(),
+            false => Some(make()),
+        }
     }
 }

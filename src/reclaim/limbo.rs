@@ -214,7 +214,7 @@ mod tests {
             const { (&kind::<T>(Destructor::None), &kind::<T>(Destructor::OfUser)) };
         let kind = if plain { none } else { of_user };
         let one = |n: usize| Retired {
-            object: NonNull::without_provenance(n.try_into().expect("not null")),
+            object: NonNull::new(core::ptr::without_provenance_mut(n)).expect("not null"),
             kind,
         };
         range.map(one).collect()

@@ -1,6 +1,4 @@
 //! A thread's membership in the domain of cells, and its pins.
-//!
-//! Under loom, a thread of an execution that reclaims nothing has no slot.
 #![allow(unsafe_code)]
 
 use core::marker::PhantomData;
@@ -9,74 +7,73 @@ use core::ptr::NonNull;
 use super::domain::{Domain, domain};
 use super::registry::Slot;
 
-#[cfg(not(latchwork_loom))]
-type Place = NonNull<Slot>;
-#[cfg(latchwork_loom)]
-type Place = Option<NonNull<Slot>>;
+/// Where the slot of a thread is.
+#[cfg(not(any(latchwork_loom, latchwork_shuttle)))]
+#[derive(Clone, Copy)]
+struct Place(NonNull<Slot>);
+
+/// Where the slot of a thread is, if the execution reclaims.
+#[cfg(any(latchwork_loom, latchwork_shuttle))]
+#[derive(Clone)]
+struct Place(Option<(NonNull<Slot>, super::domain::Handle)>);
 
 /// Owns the slot of a thread.
-pub(super) struct Participant {
-    place: Place,
-    #[cfg(latchwork_loom)]
-    domain: Option<super::domain::Handle>,
-}
+pub(super) struct Participant(Place);
 
 /// While it lives, no object that its thread can reach is released. It stays on its thread.
 pub(crate) struct CellPin(Place, PhantomData<*const ()>);
 
-/// The slot, which a thread of a real build always has.
-#[inline(always)]
-fn slot<'a>(place: Place) -> Option<(&'a Slot, NonNull<Slot>)> {
-    // SAFETY: a slot lives as long as the domain, which outlives all threads.
-    Option::from(place).map(|slot: NonNull<Slot>| (unsafe { slot.as_ref() }, slot))
-}
-
-#[cfg(not(latchwork_loom))]
-impl Participant {
-    pub(super) fn register(thread: usize) -> Self {
-        #[cfg(all(unix, not(latchwork_shuttle)))]
+#[cfg(not(any(latchwork_loom, latchwork_shuttle)))]
+impl Place {
+    fn acquire(thread: usize) -> Self {
+        #[cfg(unix)]
         super::fork::watch();
-        Participant {
-            place: domain().registry.acquire(thread),
-        }
+        Place(domain().registry.acquire(thread))
     }
 
-    /// The domain and the slot.
+    #[inline(always)]
+    fn enter(&self) -> Option<(&Domain, &Slot)> {
+        // SAFETY: a slot lives as long as the domain, which is static.
+        Some((domain(), unsafe { self.0.as_ref() }))
+    }
+}
+
+#[cfg(any(latchwork_loom, latchwork_shuttle))]
+impl Place {
+    fn acquire(thread: usize) -> Self {
+        Place(domain().map(|domain| (domain.registry.acquire(thread), domain.clone())))
+    }
+
+    fn enter(&self) -> Option<(&Domain, &Slot)> {
+        let (slot, domain) = self.0.as_ref()?;
+        // SAFETY: a slot lives as long as the domain, of which this is a handle.
+        Some((domain, unsafe { slot.as_ref() }))
+    }
+}
+
+impl Participant {
+    pub(super) fn register(thread: usize) -> Self {
+        Participant(Place::acquire(thread))
+    }
+
+    /// The domain and the slot, which a thread of a real build always has.
     #[inline(always)]
     pub(super) fn enter(&self) -> Option<(&Domain, &Slot)> {
-        slot(self.place).map(|(slot, _)| (domain(), slot))
-    }
-}
-
-#[cfg(latchwork_loom)]
-impl Participant {
-    pub(super) fn register(thread: usize) -> Self {
-        let domain = domain().cloned();
-        Participant {
-            place: domain
-                .as_ref()
-                .map(|domain| domain.registry.acquire(thread)),
-            domain,
-        }
+        self.0.enter()
     }
 
-    pub(super) fn enter(&self) -> Option<(&Domain, &Slot)> {
-        slot(self.place).and_then(|(slot, _)| Some((&**self.domain.as_ref()?, slot)))
-    }
-}
-
-impl Participant {
     #[inline(always)]
     pub(super) fn slot(&self) -> Option<&Slot> {
-        slot(self.place).map(|(slot, _)| slot)
+        self.enter().map(|(_, slot)| slot)
     }
 
     #[inline(always)]
+    #[allow(clippy::clone_on_copy, reason = "a checker's is not")]
     pub(super) fn pin(&self) -> CellPin {
         if let Some((domain, slot)) = self.enter() {
             slot.pin(&domain.epoch);
         }
-        CellPin(self.place, PhantomData)
+        CellPin(self.0.clone(), PhantomData)
     }
 
     pub(super) fn is_pinned(&self) -> bool {
@@ -86,9 +83,9 @@ impl Participant {
 
 impl Drop for Participant {
     fn drop(&mut self) {
-        if let (Some((domain, _)), Some((slot, place))) = (self.enter(), slot(self.place)) {
+        if let Some((domain, slot)) = self.enter() {
             if slot.end() {
-                domain.registry.release(place);
+                domain.registry.release(slot);
             }
         }
     }
@@ -97,19 +94,10 @@ impl Drop for Participant {
 impl Drop for CellPin {
     #[inline(always)]
     fn drop(&mut self) {
-        if let Some((slot, place)) = slot(self.0) {
+        if let Some((domain, slot)) = self.0.enter() {
             if slot.unpin() {
-                release(place);
+                domain.registry.release(slot);
             }
         }
     }
-}
-
-#[cold]
-fn release(place: NonNull<Slot>) {
-    #[cfg(latchwork_loom)]
-    let Some(domain) = domain() else { return };
-    #[cfg(not(latchwork_loom))]
-    let domain = domain();
-    domain.registry.release(place);
 }

@@ -235,10 +235,9 @@ impl Registry {
 
     /// Takes back the slot of a thread that has ended and is not pinned.
     #[cold]
-    pub(super) fn release(&self, slot: NonNull<Slot>) {
-        // SAFETY: as above.
-        unsafe { slot.as_ref() }.owner.set(0);
-        self.free.lock().push(slot);
+    pub(super) fn release(&self, slot: &Slot) {
+        slot.owner.set(0);
+        self.free.lock().push(NonNull::from(slot));
     }
 
     /// Adds a segment. The mutex is locked, so that one thread at a time does.
