@@ -13,8 +13,12 @@ use latchwork::{RetryPolicy, Transaction, TxError, VersionedCell, atomically};
 const OWNED: &str = "cell is owned by a running transaction of this thread; access it through `Tx`";
 const RETRY_WITHOUT_READS: &str =
     "`retry` would block indefinitely: the closure has read no cell that another thread can write";
-const POLLED: &str =
-    "future polled after it was ready, or after a poll that panicked; create a new one";
+/// Returns the text of the panic of a future that is polled too often.
+fn polled(future: &str) -> String {
+    format!(
+        "{future} polled after it was ready, or after a poll that panicked; create a new future"
+    )
+}
 
 /// Returns the message of the panic of `f`.
 fn message(f: impl FnOnce()) -> String {
@@ -94,15 +98,23 @@ fn panics_of_builders() {
 #[test]
 fn panics_of_futures() {
     let cell = VersionedCell::new(0);
-    assert_eq!(message(|| poll_twice(cell.set_async(1))), POLLED);
+    let written = polled("future of a write");
+    assert_eq!(message(|| poll_twice(cell.set_async(1))), written);
+    assert_eq!(message(|| poll_twice(cell.swap_async(1))), written);
     let version = cell.version();
     assert_eq!(
         message(|| poll_twice(cell.compare_and_set_async(version, 2))),
-        POLLED
+        written
     );
-    assert_eq!(message(|| poll_twice(cell.update_async(|n| n + 1))), POLLED);
+    assert_eq!(
+        message(|| poll_twice(cell.update_async(|n| n + 1))),
+        written
+    );
     let read = Transaction::builder().run_async(|tx| Ok(*tx.read(&cell)?));
-    assert_eq!(message(|| poll_twice(read)), POLLED);
+    assert_eq!(
+        message(|| poll_twice(read)),
+        polled("future of a transaction")
+    );
 }
 
 #[test]

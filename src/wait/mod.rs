@@ -12,3 +12,10 @@ mod waiter;
 pub(crate) use queue::{Queue, Wakeup};
 pub(crate) use spin::Spin;
 pub(crate) use waiter::{Notify, Signal, Waiter};
+
+/// Panics on behalf of a future that has ended. `future` names it.
+#[cold]
+#[track_caller]
+pub(crate) fn polled_again(future: &str) -> ! {
+    panic!("{future} polled after it was ready, or after a poll that panicked; create a new future")
+}
