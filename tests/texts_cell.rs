@@ -232,11 +232,84 @@ fn panics_of_debug_builds() {
         cell.wait_changed(cell.version());
         drop(pin);
     });
+    assert_eq!(text, pinned_wait(&format!("{line}:14")));
+}
+
+#[cfg(debug_assertions)]
+fn pinned_wait(place: &str) -> String {
+    format!(
+        "wait for a change at tests/texts_cell.rs:{place}, while this thread keeps a `Versioned` or \
+         a `ReadPin`, or is inside the closure of a snapshot, an update or another transaction; \
+         this holds back the replaced values of all cells: drop it first, or use `read_owned`"
+    )
+}
+
+/// The text names the line of the caller, not one of this crate, and the label.
+#[cfg(debug_assertions)]
+#[test]
+fn panics_of_a_retry_while_the_thread_is_pinned() {
+    let cell = VersionedCell::new(0_u8);
+    let mut line = 0;
+    let text = message(|| {
+        let _value = cell.read();
+        let take = Transaction::builder().label("take");
+        line = line!() + 1;
+        let _ = take.run(|tx| {
+            tx.read(&cell)?;
+            tx.retry::<()>()
+        });
+    });
     assert_eq!(
         text,
-        format!(
-            "wait for a change at tests/texts_cell.rs:{line}:14 while this thread is pinned, which \
-             holds back the replaced values of all threads; drop the pin first, or use `read_owned`"
-        )
+        pinned_wait(&format!("{line}:22 in the transaction \"take\""))
     );
+    let text = message(|| {
+        let _value = cell.read();
+        line = line!() + 1;
+        let _ = Transaction::builder().try_run(|tx| {
+            tx.read(&cell)?;
+            Ok::<(), latchwork::txn::TxAbort<()>>(tx.retry()?)
+        });
+    });
+    assert_eq!(text, pinned_wait(&format!("{line}:40")));
+    let text = message(|| {
+        let _value = cell.read();
+        line = line!() + 1;
+        atomically(|tx| {
+            tx.read(&cell)?;
+            tx.retry()
+        })
+    });
+    assert_eq!(text, pinned_wait(&format!("{line}:9")));
+}
+
+/// The location that the panic itself reports is the caller's too.
+#[cfg(debug_assertions)]
+#[test]
+fn the_location_of_a_panic_is_a_line_of_the_caller() {
+    let cell = VersionedCell::new(0_u8);
+    for wait in [
+        &(|| _ = cell.wait_changed(cell.version())) as &dyn Fn(),
+        &|| {
+            atomically(|tx| {
+                tx.read(&cell)?;
+                tx.retry()
+            })
+        },
+    ] {
+        let place = std::sync::Arc::new(std::sync::Mutex::new(None));
+        let seen = place.clone();
+        let this = std::thread::current().id();
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if std::thread::current().id() == this {
+                *seen.lock().unwrap() = info.location().map(|at| at.file().to_owned());
+            }
+        }));
+        let pin = latchwork::pin();
+        message(wait);
+        drop(pin);
+        std::panic::set_hook(before);
+        assert_eq!(place.lock().unwrap().as_deref(), Some(file!()));
+    }
 }

@@ -174,7 +174,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
             Ok(place) => place,
             Err(version) => return Some(version),
         };
-        inside::check_unpinned(deadline);
+        inside::check_unpinned(None, deadline);
         loop {
             let in_time = parker.park_by(deadline);
             let version = self.version_now();

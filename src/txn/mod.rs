@@ -132,6 +132,7 @@ use crate::cell::{Version, VersionedCell};
 /// let text: String = atomically(|tx| Ok(tx.read(&cell)?.clone()));
 /// ```
 #[doc(alias = "STM")]
+#[cfg_attr(debug_assertions, track_caller)]
 pub fn atomically<'env, R>(f: impl for<'t> FnMut(&mut Tx<'t, 'env>) -> Result<R, Abort>) -> R {
     match Transaction::builder().run_without_limits(f) {
         Ok(result) => result,

@@ -130,6 +130,7 @@ impl Transaction {
     ///
     /// # Examples
     /// See [`Transaction`].
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn run<'env, R>(
         &self,
         mut f: impl for<'t> FnMut(&mut Tx<'t, 'env>) -> Result<R, Abort>,
@@ -166,6 +167,7 @@ impl Transaction {
     /// });
     /// assert_eq!(result, Err(TxError::Aborted("no funds")));
     /// ```
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn try_run<'env, R, E>(
         &self,
         mut f: impl for<'t> FnMut(&mut Tx<'t, 'env>) -> Result<R, TxAbort<E>>,
@@ -175,6 +177,7 @@ impl Transaction {
     }
 
     /// Runs as [`try_run`](Self::try_run) does, without any check of limits.
+    #[cfg_attr(debug_assertions, track_caller)]
     #[inline]
     pub(super) fn run_without_limits<'env, R>(
         &self,
@@ -196,6 +199,7 @@ impl Transaction {
 
     /// Runs the closure until the transaction ends. This function is inlined so that the checks of
     /// the limits and of the label are constants in [`atomically`](crate::atomically()).
+    #[cfg_attr(debug_assertions, track_caller)]
     #[inline]
     fn run_from<'env, R, E>(
         &self,
@@ -229,6 +233,7 @@ impl Transaction {
     }
 
     /// Waits on this thread for as long as the setback requires.
+    #[cfg_attr(debug_assertions, track_caller)]
     #[cold]
     #[inline(never)]
     fn go_on_after<E>(
@@ -252,7 +257,7 @@ impl Transaction {
                 };
                 let timer = timer.and_then(|timer| timer.until);
                 let deadline = earlier(ladder.deadline, timer);
-                inside::check_unpinned(deadline);
+                inside::check_unpinned(self.label, deadline);
                 let sleeper = sleeper.as_ref().expect("a waiting thread has a sleeper");
                 let woken = sleeper.sleep(deadline);
                 drop(places);
