@@ -382,6 +382,11 @@ impl<'t, 'env: 't> Tx<'t, 'env> {
     /// [`Thread::unpark`](std::thread::Thread::unpark)), or if a future is polled for another
     /// reason. Values that the attempt has recorded are dropped before the wait.
     ///
+    /// In a closure of [`try_run`](Transaction::try_run), [`tx.abort(error)`](Self::abort) ends the
+    /// transaction with an error, and [`tx.require(condition)?`](Self::require) or `tx.retry()?`
+    /// waits for a change. One closure may do both: see [Refuse or
+    /// wait](crate::docs::how_to::transfer#refuse-or-wait).
+    ///
     /// # Blocking
     /// Blocks the thread, after the attempt, until another thread writes one of the cells. On a
     /// current-thread runtime it can hang indefinitely, because the task that writes never runs.

@@ -140,7 +140,10 @@ impl Transaction {
 
     /// Runs a closure that may end the transaction with an error of its own.
     ///
-    /// [`OrAbort`](crate::txn::OrAbort) converts such an error into a [`TxAbort`], for `?`.
+    /// In a closure of `try_run`, [`tx.abort(error)`](Tx::abort) ends the transaction with an
+    /// error, and [`tx.require(condition)?`](Tx::require) or `tx.retry()?` waits for a change. One
+    /// closure may do both: see [Refuse or wait](crate::docs::how_to::transfer#refuse-or-wait).
+    /// [`OrAbort`](crate::txn::OrAbort) converts an error into a [`TxAbort`], for `?`.
     ///
     /// # Blocking
     /// Blocks the thread as [`run`](Self::run) does. Use [`try_run_async`](Self::try_run_async) in
