@@ -1,8 +1,9 @@
 //! A value with a version: [`VersionedCell`].
 //!
 //! A cell is one word: the address of a node, which contains the value and its version. A read pins
-//! the thread and loads the word. A write replaces the node by a compare-and-swap. PROTOCOL.md
-//! beside this file has the steps and the rules that the code cites in brackets.
+//! the thread and loads the word. A write replaces the node by a compare-and-swap. [The
+//! protocol](crate::docs::internals::cells) has the steps and the rules that the code cites in
+//! brackets.
 
 pub(crate) mod clock;
 mod current;

@@ -1,8 +1,8 @@
 //! Transactions over many cells: [`atomically`].
 //!
 //! A transaction reads cells as of one instant, buffers its writes, and commits them by one
-//! compare-and-swap. PROTOCOL.md beside this file has the steps and the rules that the code cites
-//! in brackets.
+//! compare-and-swap. [The protocol](crate::docs::internals::transactions) has the steps and the
+//! rules that the code cites in brackets.
 
 mod aftermath;
 mod attempt;

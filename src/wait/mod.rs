@@ -1,7 +1,8 @@
 //! How a thread or task waits: it spins a little, then queues and parks.
 //!
-//! A [`Waiter`] is one thread or task in one [`Queue`]. PROTOCOL.md beside this file states which
-//! thread may access which part of it, and when.
+//! A [`Waiter`] is one thread or task in one [`Queue`]. [The
+//! protocol](crate::docs::internals::waiting) states which thread may access which part of it, and
+//! when.
 
 mod nested;
 mod queue;
