@@ -122,9 +122,9 @@ use crate::reclaim;
 ///
 /// let cell = VersionedCell::new(vec![1, 2]);
 /// let snapshot = cell.read();
-/// let version = cell.compare_and_set(snapshot.version(), vec![1, 2, 3]).expect("nobody else writes");
+/// let version = cell.compare_and_set(snapshot.version(), vec![1, 2, 3]).expect("no other writer");
 ///
-/// // Another who read the same version comes too late, and gets the value back.
+/// // A second writer that has read the same version is refused, and gets its value back.
 /// let conflict = cell.compare_and_set(snapshot.version(), vec![0]).unwrap_err();
 /// assert_eq!((conflict.current, conflict.value), (version, vec![0]));
 ///
@@ -230,7 +230,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// # Examples
     /// ```
     /// let mut cell = latchwork::VersionedCell::new(1);
-    /// *cell.get_mut().expect("nobody shares it") += 1;
+    /// *cell.get_mut().expect("no reader shares it") += 1;
     /// assert_eq!((cell.get(), cell.version().get()), (2, 1));
     /// ```
     pub fn get_mut(&mut self) -> Option<&mut T> {
