@@ -1,5 +1,14 @@
 //! In-process concurrency control: locks by key, versioned values, transactions and snapshots.
 //!
+//! | question | answer |
+//! |---|---|
+//! | What is it? | [Overview](#overview), [Quick start](#quick-start) |
+//! | When should I not use it? | [When not to use it](#when-not-to-use-it) |
+//! | How fast is it, compared with the crate that I use? | [Performance](#performance) |
+//! | How do I know that it is right? | [Guarantees](#guarantees) |
+//! | What blocks an executor? | [Async](#async) |
+//! | How do I migrate? | [How do I migrate](#how-do-i-migrate) |
+//!
 //! # Overview
 //! The crate has two halves. A *lock* makes a thread or task wait; an *optimistic* primitive lets
 //! it proceed and validates at the end.
@@ -76,9 +85,14 @@
 //! - Use [`ordered`] locks if the set of locks is fixed.
 //! - Use [`latch`] to build a list or a tree with many readers.
 //!
-//! [`docs::choosing`] has the full table and names
-//! [the cases for other crates](docs::choosing#when-not-to-use-it). [`docs::optimistic`] compares
-//! locks with optimistic access, and [`docs::locks`] compares the strategies against deadlock.
+//! [`docs::choosing`] has the full table. [`docs::optimistic`] compares locks with optimistic
+//! access, and [`docs::locks`] compares the strategies against deadlock.
+//!
+//! # When not to use it
+//! Another crate is better for locks across processes or machines, for a map with values
+//! (`dashmap`, `papaya`), for one lock that every task requests (a mutex, or that of tokio), and
+//! for values that are kept long without versions (`arc-swap`). See [the table of these
+//! cases](docs::choosing#when-not-to-use-it).
 //!
 //! # Guarantees
 //! - A key has one exclusive holder or any number of shared holders.
@@ -92,7 +106,9 @@
 //! - A closure that panics changes no cell, and a dropped future leaves no waiter behind.
 //!
 //! [`docs::guarantees`] lists every guarantee with its conditions, and names the protocol, model or
-//! test that checks it. [`docs::internals`] contains the protocols.
+//! test that checks it. It also states
+//! [how these checks are checked](docs::guarantees#how-do-i-know-that-it-is-right), and what is not
+//! checked. [`docs::internals`] contains the protocols.
 //!
 //! # Async
 //! Every `async` method works on any executor, starts no thread, and can be cancelled by dropping
@@ -120,6 +136,10 @@
 //! [`docs::performance`] compares the crate with others, lists
 //! [the cases in which it is slower](docs::performance#where-it-is-slower), and describes
 //! [how to measure them](docs::performance#measure-it-yourself).
+//!
+//! # How do I migrate
+//! [The migration chapters](docs::how_to#how-do-i-migrate) show the code of `dashmap` guards,
+//! `arc-swap`, maps of tokio mutexes and `stm` beside the code for this crate, and map each call.
 //!
 //! # Limitations
 //! - Keys are 64-bit hashes: two keys with equal hashes share one lock.

@@ -192,7 +192,10 @@ fn a_thread_does_not_sleep_while_it_is_pinned() {
     ];
     for wait in waits {
         let text = message(wait);
-        assert!(text.contains("while this thread is pinned"), "{text}");
+        assert!(
+            text.contains("while this thread keeps a `Versioned`"),
+            "{text}"
+        );
     }
     // None of these sleeps.
     assert_eq!(cell.wait_changed_for(seen.version(), Duration::ZERO), None);

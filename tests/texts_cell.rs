@@ -13,8 +13,12 @@ use latchwork::{RetryPolicy, Transaction, TxError, VersionedCell, atomically};
 const OWNED: &str = "cell is owned by a running transaction of this thread; access it through `Tx`";
 const RETRY_WITHOUT_READS: &str =
     "`retry` would block indefinitely: the closure has read no cell that another thread can write";
-const POLLED: &str =
-    "future polled after it was ready, or after a poll that panicked; create a new one";
+/// Returns the text of the panic of a future that is polled too often.
+fn polled(future: &str) -> String {
+    format!(
+        "{future} polled after it was ready, or after a poll that panicked; create a new future"
+    )
+}
 
 /// Returns the message of the panic of `f`.
 fn message(f: impl FnOnce()) -> String {
@@ -94,15 +98,23 @@ fn panics_of_builders() {
 #[test]
 fn panics_of_futures() {
     let cell = VersionedCell::new(0);
-    assert_eq!(message(|| poll_twice(cell.set_async(1))), POLLED);
+    let written = polled("future of a write");
+    assert_eq!(message(|| poll_twice(cell.set_async(1))), written);
+    assert_eq!(message(|| poll_twice(cell.swap_async(1))), written);
     let version = cell.version();
     assert_eq!(
         message(|| poll_twice(cell.compare_and_set_async(version, 2))),
-        POLLED
+        written
     );
-    assert_eq!(message(|| poll_twice(cell.update_async(|n| n + 1))), POLLED);
+    assert_eq!(
+        message(|| poll_twice(cell.update_async(|n| n + 1))),
+        written
+    );
     let read = Transaction::builder().run_async(|tx| Ok(*tx.read(&cell)?));
-    assert_eq!(message(|| poll_twice(read)), POLLED);
+    assert_eq!(
+        message(|| poll_twice(read)),
+        polled("future of a transaction")
+    );
 }
 
 #[test]
@@ -220,11 +232,84 @@ fn panics_of_debug_builds() {
         cell.wait_changed(cell.version());
         drop(pin);
     });
+    assert_eq!(text, pinned_wait(&format!("{line}:14")));
+}
+
+#[cfg(debug_assertions)]
+fn pinned_wait(place: &str) -> String {
+    format!(
+        "wait for a change at tests/texts_cell.rs:{place}, while this thread keeps a `Versioned` or \
+         a `ReadPin`, or is inside the closure of a snapshot, an update or another transaction; \
+         this holds back the replaced values of all cells: drop it first, or use `read_owned`"
+    )
+}
+
+/// The text names the line of the caller, not one of this crate, and the label.
+#[cfg(debug_assertions)]
+#[test]
+fn panics_of_a_retry_while_the_thread_is_pinned() {
+    let cell = VersionedCell::new(0_u8);
+    let mut line = 0;
+    let text = message(|| {
+        let _value = cell.read();
+        let take = Transaction::builder().label("take");
+        line = line!() + 1;
+        let _ = take.run(|tx| {
+            tx.read(&cell)?;
+            tx.retry::<()>()
+        });
+    });
     assert_eq!(
         text,
-        format!(
-            "wait for a change at tests/texts_cell.rs:{line}:14 while this thread is pinned, which \
-             holds back the replaced values of all threads; drop the pin first, or use `read_owned`"
-        )
+        pinned_wait(&format!("{line}:22 in the transaction \"take\""))
     );
+    let text = message(|| {
+        let _value = cell.read();
+        line = line!() + 1;
+        let _ = Transaction::builder().try_run(|tx| {
+            tx.read(&cell)?;
+            Ok::<(), latchwork::txn::TxAbort<()>>(tx.retry()?)
+        });
+    });
+    assert_eq!(text, pinned_wait(&format!("{line}:40")));
+    let text = message(|| {
+        let _value = cell.read();
+        line = line!() + 1;
+        atomically(|tx| {
+            tx.read(&cell)?;
+            tx.retry()
+        })
+    });
+    assert_eq!(text, pinned_wait(&format!("{line}:9")));
+}
+
+/// The location that the panic itself reports is the caller's too.
+#[cfg(debug_assertions)]
+#[test]
+fn the_location_of_a_panic_is_a_line_of_the_caller() {
+    let cell = VersionedCell::new(0_u8);
+    for wait in [
+        &(|| _ = cell.wait_changed(cell.version())) as &dyn Fn(),
+        &|| {
+            atomically(|tx| {
+                tx.read(&cell)?;
+                tx.retry()
+            })
+        },
+    ] {
+        let place = std::sync::Arc::new(std::sync::Mutex::new(None));
+        let seen = place.clone();
+        let this = std::thread::current().id();
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if std::thread::current().id() == this {
+                *seen.lock().unwrap() = info.location().map(|at| at.file().to_owned());
+            }
+        }));
+        let pin = latchwork::pin();
+        message(wait);
+        drop(pin);
+        std::panic::set_hook(before);
+        assert_eq!(place.lock().unwrap().as_deref(), Some(file!()));
+    }
 }

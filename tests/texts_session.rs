@@ -15,6 +15,9 @@ use latchwork::ordered::{OrderedMutex, OrderedRwLock, RootToken};
 use latchwork::session::{LockError, Policy, SavepointError};
 use latchwork::{LockTable, Mode};
 
+const POLLED: &str = "`SessionLockFuture` polled after it was ready, or after a poll that panicked; \
+                      create a new future";
+
 fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
 }
@@ -152,10 +155,7 @@ fn a_future_that_is_polled_after_it_was_ready() {
     let mut session = table.session();
     let mut future = session.lock_async(&1);
     assert!(poll(&mut future).is_ready());
-    assert_eq!(
-        panic_of(|| poll(&mut future)),
-        "`SessionLockFuture` polled after it was ready: lock the key again with a new future"
-    );
+    assert_eq!(panic_of(|| poll(&mut future)), POLLED);
 }
 
 /// A waker that panics.
@@ -181,10 +181,7 @@ fn a_future_that_is_polled_after_a_panic() {
     assert!(polled.is_pending());
     drop(guard);
     assert_eq!(panic_of(|| poll(&mut future)), "a waker");
-    assert_eq!(
-        panic_of(|| poll(&mut future)),
-        "`SessionLockFuture` polled after a panic ended its wait: lock the key again with a new future"
-    );
+    assert_eq!(panic_of(|| poll(&mut future)), POLLED);
     drop(future);
     assert_eq!(session.mode(&1), Some(Mode::Shared));
 }

@@ -86,8 +86,8 @@ fn a_key_that_is_no_integer() {
 
 #[test]
 fn a_lock_future_that_is_polled_after_it_was_ready() {
-    let text = "a lock future was polled after it had returned its guard; \
-                make a new future to lock the key again";
+    let text = "future of a lock polled after it was ready, or after a poll that panicked; \
+                create a new future";
     let table: Arc<LockTable<u64>> = Arc::default();
     assert_eq!(panic_text(|| poll_again(table.lock_async(&1))), text);
     assert_eq!(panic_text(|| poll_again(table.lock_shared_async(&1))), text);
@@ -101,8 +101,8 @@ fn a_lock_future_that_is_polled_after_it_was_ready() {
 
 #[test]
 fn a_future_of_lock_all_that_is_polled_after_it_was_ready() {
-    let text = "a future of `lock_all` was polled after it had returned its set; \
-                make a new future to lock the keys again";
+    let text = "future of `lock_all` polled after it was ready, or after a poll that panicked; \
+                create a new future";
     let table: Arc<LockTable<u64>> = Arc::default();
     let keys = || [(&1, Mode::Exclusive), (&2, Mode::Shared)];
     assert_eq!(

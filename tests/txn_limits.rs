@@ -320,9 +320,10 @@ fn a_future_that_was_ready_does_not_run_again() {
     ] {
         let panic = polled_again.expect_err("it does not run again");
         assert_eq!(
-            panic.downcast_ref(),
+            panic.downcast_ref::<String>().map(String::as_str),
             Some(
-                &"future polled after it was ready, or after a poll that panicked; create a new one"
+                "future of a transaction polled after it was ready, or after a poll that panicked; \
+                 create a new future"
             )
         );
     }

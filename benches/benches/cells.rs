@@ -1,4 +1,4 @@
-//! One thread reads and replaces a value that nobody else uses: the cell, and what else would do.
+//! One thread reads and replaces a value that no other thread uses: the cell, and its alternatives.
 
 mod alone;
 mod settings;

@@ -1,4 +1,4 @@
-//! All threads want one key: who has it next, after what wait, and how evenly?
+//! All threads lock one key: which thread gets it next, after which wait, and how evenly?
 
 mod scenario;
 mod settings;

@@ -1,8 +1,7 @@
-//! What is held in memory: for each key that is locked, and while values are replaced as fast as
-//! threads can.
+//! Memory in use: for each key that is locked, and while threads replace values as fast as they
+//! can.
 //!
-//! These are bytes that the allocator was asked for, and no times: criterion has nothing to do with
-//! them.
+//! These are bytes that the allocator was asked for, not times, so criterion is not involved.
 
 use std::env;
 use std::thread;
@@ -44,8 +43,8 @@ fn held() {
     table(&heading, rows);
 }
 
-/// The most that the heap grew by under load, and by what it had grown when it was over and all
-/// that can be was freed.
+/// The largest growth of the heap under load, and its growth after the load has ended and all
+/// reclaimable values are freed.
 fn garbage(name: &str, value: f64, span: Duration) {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let scenario = scenarios::named(name);

@@ -1,4 +1,4 @@
-//! One adds all accounts up beside others that transfer: what each side gets done.
+//! One thread sums all accounts while others transfer: the throughput of each side.
 
 mod scenario;
 mod settings;

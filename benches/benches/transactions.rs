@@ -1,5 +1,5 @@
-//! One thread moves money between cells that nobody else uses, and adds it up: transactions and
-//! snapshots, and what else would do.
+//! One thread moves money between cells that no other thread uses, and sums them: transactions and
+//! snapshots, and their alternatives.
 
 mod alone;
 mod settings;

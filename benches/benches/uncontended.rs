@@ -1,4 +1,5 @@
-//! One thread locks and unlocks keys that nobody holds: the table, its floor, and other crates.
+//! One thread locks and unlocks keys that no other thread holds: the table, its floor, and other
+//! crates.
 
 mod alone;
 mod settings;

@@ -1,10 +1,9 @@
-//! Whether a machine did, around a measurement, what it can do: the control that decides what to
-//! believe.
+//! Whether a machine reached its full speed around a measurement: the control that decides which
+//! measurements are believed.
 //!
-//! A thread that adds to a counter of its own, on a cache line of its own, needs nothing from
-//! anybody. Where so many of them do not do so many times what one does, or one does not do the
-//! same before and after, somebody else had the machine, and what was measured meanwhile says
-//! nothing.
+//! A thread that adds to a counter of its own, on a cache line of its own, depends on no other
+//! thread. If *n* such threads do not do *n* times the work of one, or one does not do the same
+//! before and after, another program has used the machine. Measurements of that time mean nothing.
 
 use std::iter;
 use std::ops::RangeInclusive;
@@ -18,14 +17,14 @@ use serde::{Deserialize, Serialize};
 use crate::throughput;
 use crate::workload::own_counter;
 
-/// How far the control's scaling may be from what the machine can do. More is as wrong as less:
-/// then it was the one thread alone that was held up.
+/// The permitted distance between the control's scaling and that of the machine. A scaling that is
+/// too great is as wrong: then only the run with one thread was delayed.
 const SCALING: RangeInclusive<f64> = 0.95..=1.05;
 
 /// How far one thread alone may do more or less after than before.
 const DRIFT: RangeInclusive<f64> = 0.9..=1.1;
 
-/// How often to look whether the machine has settled.
+/// How often to check whether the machine has settled.
 const LOOKS: usize = 6;
 
 /// Additions a second of so many threads together, each to a counter of its own.
@@ -37,16 +36,16 @@ pub fn rate(threads: usize, span: Duration) -> f64 {
     throughput::run(threads, span, work).rate()
 }
 
-/// What so many threads do that share nothing, looked at again and again.
+/// The work of so many threads that share nothing, measured repeatedly.
 #[derive(Debug)]
 pub struct Control {
     threads: usize,
     span: Duration,
-    /// How many times what one thread does all do, at the best.
+    /// The best ratio of the work of all threads to the work of one.
     best: f64,
 }
 
-/// One look at what the machine does.
+/// One reading of the machine's speed.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reading {
     /// Additions a second of one thread alone.
@@ -58,8 +57,8 @@ pub struct Reading {
 impl Control {
     /// Makes a control for `threads` threads, or as many as there are cores if that is less.
     ///
-    /// Two threads must do twice what one does. What more of them can do depends on the machine,
-    /// whose cores may share a good deal: it is the best of some readings.
+    /// Two threads must do twice the work of one. The ratio of more threads depends on the machine,
+    /// whose cores may share resources: it is the best of some readings.
     #[must_use]
     pub fn new(threads: usize, span: Duration) -> Self {
         let cores = thread::available_parallelism().map_or(1, usize::from);
@@ -76,13 +75,13 @@ impl Control {
         control
     }
 
-    /// How many times what one thread does all of them do, at the best.
+    /// Returns the best ratio of the work of all threads to the work of one.
     #[must_use]
     pub fn best(&self) -> f64 {
         self.best
     }
 
-    /// Looks at what the machine does now.
+    /// Measures the speed of the machine now.
     #[must_use]
     pub fn read(&self) -> Reading {
         let one = rate(1, self.span);
@@ -93,9 +92,8 @@ impl Control {
         Reading { one, scaling }
     }
 
-    /// The reading `last`, or the first one after it in which the machine does what it can, if that
-    /// comes soon: what stands after a reading that is not as it should be is not believed,
-    /// whatever it is.
+    /// Returns the reading `last`, or the first later one at which the machine has its full speed,
+    /// if that happens soon. Measurements that follow a bad reading are not believed.
     #[must_use]
     pub fn settled(&self, last: Reading) -> Reading {
         let looks = iter::once(last).chain(iter::repeat_with(|| self.read()));
@@ -103,7 +101,7 @@ impl Control {
         looks.find(|&look| self.scales(look)).unwrap_or(last)
     }
 
-    /// Whether to believe what was measured between two readings.
+    /// Whether to believe the measurements between two readings.
     #[must_use]
     pub fn believes(&self, before: Reading, after: Reading) -> bool {
         let drift = after.one / before.one;

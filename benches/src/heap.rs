@@ -1,7 +1,7 @@
 //! An allocator that counts the bytes in use and the allocations, for the figures about memory.
 //!
-//! Counting is off unless somebody is looking: two more atomic operations for each allocation would
-//! be charged to exactly those peers that allocate.
+//! It counts only while a measurement runs: two more atomic operations for each allocation would be
+//! charged to exactly those peers that allocate.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -32,8 +32,8 @@ fn size(layout: Layout) -> i64 {
     layout.size() as i64
 }
 
-// SAFETY: every method hands its arguments to `System` unchanged and returns what that returns, so
-// `System`'s own guarantees hold; counting neither allocates nor unwinds.
+// SAFETY: every method passes its arguments to `System` unchanged and returns the result unchanged,
+// so `System`'s own guarantees hold; counting neither allocates nor unwinds.
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         add(size(layout));
@@ -49,8 +49,8 @@ unsafe impl GlobalAlloc for CountingAllocator {
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         add(new_size as i64 - size(layout));
-        // SAFETY: the caller keeps the contract of `realloc`; the block came from `System`, as
-        // every block here does.
+        // SAFETY: the caller keeps the contract of `realloc`; the block is from `System`, as every
+        // block here is.
         unsafe { System.realloc(block, layout, new_size) }
     }
 
@@ -63,9 +63,9 @@ unsafe impl GlobalAlloc for CountingAllocator {
 
 /// Runs `work` and returns its result with the bytes that it allocated and did not free.
 ///
-/// They are the sizes that were asked for, without the allocator's own overhead. Counts nothing
-/// unless [`CountingAllocator`] is the global allocator; blocks of other threads count too, and
-/// calls must not overlap.
+/// They are the requested sizes, without the allocator's own overhead. Counts nothing unless
+/// [`CountingAllocator`] is the global allocator. Blocks of other threads are included, and calls
+/// must not overlap.
 pub fn growth<T>(work: impl FnOnce() -> T) -> (T, i64) {
     BYTES.store(0, Ordering::Relaxed);
     COUNTING.store(true, Ordering::Relaxed);
@@ -81,10 +81,10 @@ pub fn allocations(work: impl FnOnce()) -> u64 {
     ALLOCATIONS.load(Ordering::Relaxed)
 }
 
-/// As [`growth`], with the most that the bytes had grown by when looked at each millisecond.
+/// As [`growth`], with the greatest growth of the bytes, sampled each millisecond.
 ///
 /// # Panics
-/// If `work` does.
+/// Panics if `work` panics.
 pub fn peak<T>(work: impl FnOnce() -> T) -> (T, i64, i64) {
     let stop = AtomicBool::new(false);
     let ((result, most), left) = thread::scope(|scope| {

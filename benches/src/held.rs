@@ -7,10 +7,10 @@ use lockmap::LockMap;
 
 use crate::heap::growth;
 
-/// What one way to lock by key takes for each key that is held.
+/// The memory of one way to lock by key, for each key that is held.
 #[derive(Clone, Copy, Debug)]
 pub struct Held {
-    /// Who.
+    /// The name of the contender.
     pub name: &'static str,
     /// Heap bytes, beside the guard.
     pub heap: f64,
@@ -18,8 +18,8 @@ pub struct Held {
     pub guard: usize,
 }
 
-/// Locks all of `keys` and returns the guards, with the heap bytes that this took beside the guards
-/// themselves.
+/// Locks all of `keys` and returns the guards, with the heap bytes that were allocated beside the
+/// guards themselves.
 pub fn hold_all<'k, G>(keys: &'k [u64], lock: impl FnMut(&'k u64) -> G) -> (Vec<G>, i64) {
     let mut guards = Vec::with_capacity(keys.len());
     let ((), heap) = growth(|| guards.extend(keys.iter().map(lock)));

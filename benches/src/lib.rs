@@ -1,20 +1,20 @@
-//! What the benchmarks of `latchwork` share: the peers, the workloads, and the way two of them are
-//! compared.
+//! The parts that the benchmarks of `latchwork` share: the peers, the workloads, and the comparison
+//! of two contenders.
 //!
 //! Three programs use it. The criterion benches under `benches/` are for working on the code, one
-//! file a question: `cargo bench`. The binary `report` measures the figures that the documentation
-//! quotes, each as a ratio to a baseline that ran in the same process and in turn with it: `cargo
-//! run --release -p latchwork-bench --bin report`. The binary `sweep` asks the [`scenarios`] over
-//! threads and draws what it found, for any machine: `cargo run --release -p latchwork-bench --bin
-//! sweep`.
+//! file for each question: `cargo bench`. The binary `report` measures the figures that the
+//! documentation quotes, each as a ratio to a baseline that ran in the same process and in turn
+//! with it: `cargo run --release -p latchwork-bench --bin report`. The binary `sweep` runs the
+//! [`scenarios`] over threads and draws the results, for any machine:
+//! `cargo run --release -p latchwork-bench --bin sweep`.
 //!
 //! Three rules keep a comparison fair:
 //! - Both sides run the same loop, written once: in [`workload`] generic over [`peers::KeyLock`],
-//!   in [`cells`] over what can be read and updated, in [`records`] over [`records::Records`], in
-//!   [`transactions`] over [`transactions::Bank`].
-//! - Both sides hash alike where the peer lets us choose: the same type of hasher with the same
+//!   in [`cells`] over values that can be read and updated, in [`records`] over
+//!   [`records::Records`], in [`transactions`] over [`transactions::Bank`].
+//! - Both sides hash alike where the peer offers the choice: the same type of hasher with the same
 //!   seed.
-//! - Where a peer has several calls that would do, the fastest counts.
+//! - Where a peer has several calls for the task, the fastest counts.
 
 pub mod cells;
 pub mod control;

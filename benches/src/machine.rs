@@ -1,4 +1,5 @@
-//! What a report says of the machine, the compiler and the crates it ran with; never its name.
+//! The description of the machine, the compiler and the crates in a report; never the machine's
+//! name.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hasher as _};
@@ -96,8 +97,8 @@ pub fn build() -> Option<String> {
     Some(format!("{:016x}", hasher.finish()))
 }
 
-/// Returns what allocates for programs that do not choose: the C library, with its version if it
-/// says so.
+/// Returns the allocator of programs that do not choose one: the C library, with its version if it
+/// reports one.
 #[must_use]
 pub fn allocator() -> String {
     let version = said(Command::new("getconf").arg("GNU_LIBC_VERSION"));
@@ -107,7 +108,7 @@ pub fn allocator() -> String {
     )
 }
 
-/// What a command printed, if it went well.
+/// The output of a command, if it succeeded.
 fn said(command: &mut Command) -> Option<String> {
     let output = command.output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
@@ -117,7 +118,7 @@ fn said(command: &mut Command) -> Option<String> {
 /// Returns the most memory that this process ever had, in KiB.
 ///
 /// # Panics
-/// If the system does not say so where Linux does.
+/// Panics if the system does not report it where Linux does.
 #[must_use]
 pub fn most_memory_kib() -> u64 {
     let most = field("/proc/self/status", "VmHWM", ':');

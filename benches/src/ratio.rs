@@ -62,7 +62,7 @@ impl Plan {
         crowd_span: Duration::from_millis(20),
     };
 
-    /// A plan for a look in passing.
+    /// A plan for a quick measurement.
     pub const QUICK: Self = Self {
         rounds: 9,
         rebuilds: 2,
@@ -75,7 +75,7 @@ impl Plan {
 /// operations a second.
 pub type Contender<'a> = Box<dyn FnMut() -> f64 + 'a>;
 
-/// What the rounds of one comparison gave.
+/// The results of the rounds of one comparison.
 #[derive(Clone, Copy, Debug)]
 pub struct Comparison {
     /// Subject divided by baseline, round by round.
@@ -124,14 +124,14 @@ fn summary(rounds: &[(f64, f64)]) -> Option<Comparison> {
     })
 }
 
-/// A run on one thread is cut into so many slices, of which the fastest counts: an interruption
-/// only ever adds time, and a slice is short beside what the scheduler gives a thread at once.
+/// A run on one thread is cut into so many slices, of which the fastest counts. An interruption
+/// only adds time, and a slice is short beside the time that the scheduler grants a thread at once.
 const SLICES: u32 = 4;
 
-/// Makes a contender of `run`, which does as many operations as it is told; the result is
+/// Makes a contender of `run`, which does as many operations as its argument states. The result is
 /// nanoseconds an operation.
 ///
-/// The number is settled by a trial, so that all slices of a run together take about `span`.
+/// A trial determines the number, so that all slices of a run together last about `span`.
 #[must_use]
 pub fn timed<'a>(span: Duration, mut run: impl FnMut(u64) + 'a) -> Contender<'a> {
     let slice = span / SLICES;

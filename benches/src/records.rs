@@ -1,8 +1,8 @@
-//! Records by key, of which one is read or changed at a time: what the YCSB does to a key-value
-//! store.
+//! Records by key, of which one is read or changed at a time: the operations of the YCSB on a
+//! key-value store.
 //!
-//! A record is a counter, so that what is measured is the access; one of a kilobyte would hide it.
-//! All keys are there from the start, and none comes or goes.
+//! A record is a counter, so that only the access is measured; a record of a kilobyte would hide
+//! it. All keys exist from the start, and none is inserted or removed.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use lockmap::LockMap;
 use parking_lot::{Mutex, RwLock};
 use stm::TVar;
 
-/// Records, each of which is read and changed as if nobody else did.
+/// Records, each of which is read and changed as if no other thread did.
 pub trait Records: Sync {
     /// Makes a record at zero for each of `keys`.
     fn of(keys: &[u64]) -> Self;

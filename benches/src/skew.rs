@@ -16,7 +16,7 @@ pub fn places(count: usize, theta: f64, seed: u64) -> impl Iterator<Item = usize
     assert!(count.is_power_of_two(), "a mask needs a power of two");
     let ranks = Zipf::new(count as f64, theta).expect("a count, and a skew of at least nothing");
     let mut rng = SmallRng::seed_from_u64(seed);
-    // An odd factor permutes what is below a power of two.
+    // An odd factor permutes the numbers below a power of two.
     const ODD: usize = 0x9e37_79b9_7f4a_7c15_u64 as usize;
     std::iter::repeat_with(move || {
         let rank = ranks.sample(&mut rng) as usize - 1;

@@ -67,10 +67,10 @@ impl Future for Yield {
     }
 }
 
-/// Lets two tasks take a lock from each other until it was taken `times` times, up to one.
+/// Passes a lock between two tasks until it was acquired `times` times, up to one.
 ///
-/// Each holds it while the other queues, and does not come back before the other has it: every lock
-/// but the first is handed over to a task that waits.
+/// Each holds it while the other queues, and does not lock it again before the other has had it. So
+/// every lock but the first is granted to a task that waits.
 #[inline(never)]
 pub fn hand_over<F: Future>(times: u64, lock: impl Fn() -> F) {
     let task = async || {

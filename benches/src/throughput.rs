@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use core_affinity::CoreId;
 use crossbeam_utils::Backoff;
 
-/// What the threads of one run did.
+/// The work of the threads of one run.
 #[derive(Clone, Copy, Debug)]
 pub struct Run {
     /// Operations, all threads together.
@@ -25,29 +25,29 @@ impl Run {
     }
 }
 
-/// Lets `threads` threads do `work` for about `span`.
+/// Runs `work` on `threads` threads for about `span`.
 ///
-/// `work` is told which thread it is, works until its flag is set, and returns how many operations
-/// it did. The threads begin together, each on a core of its own if there are as many, and the
-/// thread that calls sleeps meanwhile.
+/// `work` receives the number of its thread, works until its flag is set, and returns the number of
+/// its operations. The threads begin together, each on a core of its own if there are as many. The
+/// calling thread sleeps until they have ended.
 pub fn run(threads: usize, span: Duration, work: impl Fn(usize, &AtomicBool) -> u64 + Sync) -> Run {
     let (done, took) = run_each(threads, span, work);
     let done = done.into_iter().sum();
     Run { done, took }
 }
 
-/// As [`run`], with what each thread returns, and how long they all had.
+/// As [`run`], with the result of each thread, and the time that they all had.
 ///
 /// # Panics
-/// If a thread does.
+/// Panics if a thread panics.
 pub fn run_each<T: Send>(
     threads: usize,
     span: Duration,
     work: impl Fn(usize, &AtomicBool) -> T + Sync,
 ) -> (Vec<T>, Duration) {
     let (stop, arrived) = (AtomicBool::new(false), AtomicUsize::new(0));
-    // Whoever begins first looks at the clock: this thread sleeps, and wakes late if the others
-    // have all cores.
+    // The first thread that begins reads the clock: this thread sleeps, and wakes late if the
+    // others have all cores.
     let start = OnceLock::new();
     let (caller, places) = (thread::current(), places(threads));
     thread::scope(|scope| {
@@ -88,7 +88,7 @@ pub fn run_each<T: Send>(
 }
 
 /// A core for each thread, or none for any if there are fewer cores than threads or the system does
-/// not say.
+/// not report them.
 fn places(threads: usize) -> Vec<CoreId> {
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     if threads <= cores.len() {

@@ -1,4 +1,4 @@
-//! How long single operations take.
+//! The durations of single operations.
 
 use std::time::{Duration, Instant};
 
@@ -13,11 +13,10 @@ pub struct Times {
 }
 
 impl Times {
-    /// Times one in `every` operations. To look at the clock twice takes longer than many an
-    /// operation.
+    /// Times one in `every` operations. Two reads of the clock are longer than many an operation.
     ///
     /// # Panics
-    /// If `every` is nought.
+    /// Panics if `every` is zero.
     #[must_use]
     pub fn new(every: u32) -> Self {
         assert!(every > 0, "one in none");
@@ -28,7 +27,7 @@ impl Times {
         }
     }
 
-    /// Runs `operation`, and takes its time if it is its turn.
+    /// Runs `operation`, and times it if it is its turn.
     #[inline]
     pub fn around<R>(&mut self, operation: impl FnOnce() -> R) -> R {
         if !self.turn() {
@@ -40,7 +39,7 @@ impl Times {
         result
     }
 
-    /// Counts an operation, and returns whether to take its time.
+    /// Counts an operation, and returns whether to time it.
     #[inline]
     pub fn turn(&mut self) -> bool {
         self.turn += 1;
@@ -51,19 +50,19 @@ impl Times {
         timed
     }
 
-    /// Takes down the time of one operation.
+    /// Records the duration of one operation.
     ///
     /// # Panics
-    /// Never: the histogram resizes.
+    /// Never panics: the histogram resizes.
     pub fn record(&mut self, took: Duration) {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         self.histogram.record(nanos).expect("it resizes");
     }
 
-    /// Adds what another thread timed.
+    /// Adds the durations that another thread has recorded.
     ///
     /// # Panics
-    /// Never: both have as many digits.
+    /// Never panics: both have as many digits.
     pub fn add(&mut self, other: &Self) {
         let added = self.histogram.add(&other.histogram);
         added.expect("a histogram that resizes takes any");

@@ -9,7 +9,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::peers::{HoldThree, KeyLock};
 
-/// How many keys the many-key workloads go over, and how many entries the array of mutexes has: the
+/// The number of keys that the many-key workloads use, and of entries in the array of mutexes: the
 /// number of root slots of a default table.
 pub const KEYS: usize = 4096;
 

@@ -1,4 +1,4 @@
-//! Virtual cores count what is known beforehand.
+//! Virtual cores count the costs that are known beforehand.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
 use std::process::Command;
@@ -17,7 +17,7 @@ fn control() -> Vec<Vec<String>> {
         .collect()
 }
 
-/// What `cell` says of the first and of the last number of cores.
+/// The counts of `cell` for the first and for the last number of cores.
 fn numbers(cell: &str) -> (f64, f64) {
     let numbers: Vec<f64> = cell
         .split(" / ")

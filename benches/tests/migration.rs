@@ -1,11 +1,11 @@
 //! The old code that the migration chapters of the documentation show compiles with the crates that
 //! it names, and runs.
 //!
-//! The documentation cannot compile it: `latchwork` does not depend on these crates. So each block
-//! stands here as well, and a test compares the two.
+//! The documentation cannot compile it: `latchwork` does not depend on these crates. So this file
+//! contains each block again, and a test compares the two.
 
-/// One function for each block, in the order of the chapters. What a block takes for granted comes
-/// before it.
+/// One function for each block, in the order of the chapters. The definitions that a block
+/// presupposes are before it.
 #[rustfmt::skip]
 #[allow(unused_variables, clippy::let_underscore_future)]
 mod old {
@@ -60,7 +60,7 @@ mod old {
         assert_eq!((price, *prices.get("apple").unwrap()), (30, 31));
     }
 
-    /// It may deadlock, as it says, so it is compiled and not run.
+    /// It may deadlock, as its chapter states, so it is compiled and not run.
     #[allow(dead_code, unused_mut)]
     pub(super) fn dashmap_two_keys(accounts: dashmap::DashMap<&str, i64>) {
         let mut from = accounts.get_mut("a").unwrap();

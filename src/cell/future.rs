@@ -8,7 +8,7 @@ use core::task::{Context, Poll};
 use super::patience::{Lost, Patience};
 use super::wait::{OwnerOf, Place, enlist_with_owner_of};
 use super::{Conflict, Head, OwnedVersioned, Version, VersionedCell};
-use crate::wait::Notify;
+use crate::wait::{Notify, polled_again};
 
 /// The state of a write between two polls.
 enum State {
@@ -42,9 +42,7 @@ impl State {
                     return Poll::Pending;
                 }
             }
-            State::Ended => panic!(
-                "future polled after it was ready, or after a poll that panicked; create a new one"
-            ),
+            State::Ended => polled_again("future of a write"),
         }
         let mut patience = Patience::new();
         loop {
@@ -77,8 +75,8 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// bound the wait.
     ///
     /// # Panics
-    /// The future panics where [`set`](Self::set) does, and if it is future polled after it was
-    /// ready; create a new one.
+    /// The future panics where [`set`](Self::set) does. It also panics if it is polled after it was
+    /// ready, or after a poll that panicked.
     ///
     /// # Cancel safety
     /// Cancel safe: a future that is dropped before it was ready has written nothing. It drops the

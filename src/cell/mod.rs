@@ -1,8 +1,9 @@
 //! A value with a version: [`VersionedCell`].
 //!
 //! A cell is one word: the address of a node, which contains the value and its version. A read pins
-//! the thread and loads the word. A write replaces the node by a compare-and-swap. PROTOCOL.md
-//! beside this file has the steps and the rules that the code cites in brackets.
+//! the thread and loads the word. A write replaces the node by a compare-and-swap. [The
+//! protocol](crate::docs::internals::cells) has the steps and the rules that the code cites in
+//! brackets.
 
 pub(crate) mod clock;
 mod current;
@@ -125,9 +126,9 @@ use crate::reclaim;
 ///
 /// let cell = VersionedCell::new(vec![1, 2]);
 /// let snapshot = cell.read();
-/// let version = cell.compare_and_set(snapshot.version(), vec![1, 2, 3]).expect("nobody else writes");
+/// let version = cell.compare_and_set(snapshot.version(), vec![1, 2, 3]).expect("no other writer");
 ///
-/// // Another who read the same version comes too late, and gets the value back.
+/// // A second writer that has read the same version is refused, and gets its value back.
 /// let conflict = cell.compare_and_set(snapshot.version(), vec![0]).unwrap_err();
 /// assert_eq!((conflict.current, conflict.value), (version, vec![0]));
 ///
@@ -233,7 +234,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// # Examples
     /// ```
     /// let mut cell = latchwork::VersionedCell::new(1);
-    /// *cell.get_mut().expect("nobody shares it") += 1;
+    /// *cell.get_mut().expect("no reader shares it") += 1;
     /// assert_eq!((cell.get(), cell.version().get()), (2, 1));
     /// ```
     pub fn get_mut(&mut self) -> Option<&mut T> {

@@ -197,6 +197,16 @@ impl Owner {
         core::ptr::from_ref(self).addr()
     }
 
+    /// # Panics
+    /// Panics if a transaction of `thread` owns the cell, because it cannot end while this thread
+    /// waits for it.
+    pub(crate) fn check_not_of(&self, thread: usize) {
+        assert!(
+            !self.is_of(thread),
+            "cell is owned by a running transaction of this thread; access it through `Tx`"
+        );
+    }
+
     pub(crate) fn is_of(&self, thread: usize) -> bool {
         self.canary.check();
         self.thread == thread

@@ -51,10 +51,7 @@ impl Patience {
     /// Panics if a transaction of this thread owns the cell: it cannot end while the caller waits.
     #[cold]
     pub(crate) fn meet(&self, owner: &Owner, local: &Local) -> Result<(), Lost> {
-        assert!(
-            !owner.is_of(local.thread()),
-            "cell is owned by a running transaction of this thread; access it through `Tx`"
-        );
+        owner.check_not_of(local.thread());
         if !Rank::of_thread(local).goes_before(owner.rank(), self.met) {
             return Err(Lost::Owned);
         }

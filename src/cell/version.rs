@@ -99,10 +99,16 @@ impl Version {
 
     /// Returns whether an `If-Match` field permits a request for the value with this version.
     ///
-    /// The field is `*`, which permits any version, or a list of tags. The comparison is the
-    /// *strong* one (RFC 9110, section 13.1.1): a weak tag never matches. Tags of other servers are
-    /// valid and match no version. A malformed field does not match, so the server responds 412
-    /// (Precondition Failed). Join several fields of one request by commas.
+    /// The field is a list of tags, or `*`. A list permits the versions that it contains, and `*`
+    /// permits each version. The comparison is the *strong* one (RFC 9110, section 13.1.1): a weak
+    /// tag never matches. Tags of other servers are valid and match no version. A malformed field
+    /// does not match, so the server responds 412 (Precondition Failed). Join several fields of one
+    /// request by commas.
+    ///
+    /// A version exists even if the resource does not, such as `None` in a cell of an [`Option`].
+    /// RFC 9110 requires that `*` fails then. Check that the resource exists, and respond 412 if it
+    /// does not: see [A resource that may be
+    /// absent](crate::docs::how_to::entity_tag#a-resource-that-may-be-absent).
     ///
     /// The version must be the one that the write expects: pass it to
     /// [`compare_and_set`](crate::VersionedCell::compare_and_set), and evaluate the field again

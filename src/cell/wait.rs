@@ -174,7 +174,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
             Ok(place) => place,
             Err(version) => return Some(version),
         };
-        inside::check_unpinned(deadline);
+        inside::check_unpinned(None, deadline);
         loop {
             let in_time = parker.park_by(deadline);
             let version = self.version_now();
@@ -262,10 +262,7 @@ pub(crate) fn enlist(head: &Head, seen: Version, notify: Notify) -> Result<Place
             loop {
                 let word = head.load();
                 if let Current::Owned(Owned { owner, .. }) = node(word).current() {
-                    assert!(
-                        !owner.is_of(local.thread()),
-                        "cell is owned by a running transaction of this thread; access it through `Tx`"
-                    );
+                    owner.check_not_of(local.thread());
                 }
                 let version = node(word).settle().version();
                 if version == seen && head.mark(word).is_err() {

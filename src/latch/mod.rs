@@ -23,10 +23,10 @@
 //! each latch before an `await`.
 //!
 //! # Sources
-//! PROTOCOL.md beside this file contains the steps and the rules that are cited in brackets.
-//! Optimistic lock coupling is by Leis, Scheibner, Kemper and Neumann (DaMoN 2016). The fences of a
-//! version that is read twice are by Boehm (MSPC 2012). Unlike their latches, this one parks its
-//! waiters in a queue.
+//! [The protocol](crate::docs::internals::latches) contains the steps and the rules that the code
+//! cites in brackets. Optimistic lock coupling is by Leis, Scheibner, Kemper and Neumann (DaMoN
+//! 2016). The fences of a version that is read twice are by Boehm (MSPC 2012). Unlike their
+//! latches, this one parks its waiters in a queue.
 //!
 //! The examples `sorted_list` and `btree` build two structures on this module.
 

@@ -16,11 +16,8 @@ use super::observe::Wait;
 use super::party::Party;
 use super::{KeyId, LockTable};
 use crate::RandomState;
-use crate::wait::{Notify, Signal, Spin, Waiter, Wakeup};
+use crate::wait::{Notify, Signal, Spin, Waiter, Wakeup, polled_again};
 use crate::word::Mode;
-
-const POLLED_AGAIN: &str = "a lock future was polled after it had returned its guard; \
-                            make a new future to lock the key again";
 
 /// The acquisition of one key by a task.
 #[derive(Debug, Default)]
@@ -150,7 +147,9 @@ impl<T: Handle> Locking<T> {
 
     #[inline]
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(T, u64)> {
-        let table = self.table.as_ref().expect(POLLED_AGAIN);
+        let Some(table) = &self.table else {
+            polled_again("future of a lock")
+        };
         match self
             .acquiring
             .poll_single(table.raw(), self.hash, self.mode, cx)

@@ -130,7 +130,7 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     /// # Examples
     /// ```
     /// let table: latchwork::LockTable<u64> = latchwork::LockTable::new();
-    /// let guard = table.try_lock(&1).expect("nobody holds it");
+    /// let guard = table.try_lock(&1).expect("no thread holds it");
     /// assert!(table.try_lock(&1).is_none());
     /// # drop(guard);
     /// ```

@@ -17,11 +17,9 @@ use super::set::{LockSet, Locked, OwnedLockSet, lock_each};
 use super::{LockTable, deadline};
 use crate::RandomState;
 use crate::sync::now;
+use crate::wait::polled_again;
 use crate::waits_for::At;
 use crate::word::{Mode, SlotWord};
-
-const POLLED_AGAIN: &str = "a future of `lock_all` was polled after it had returned its set; \
-                            make a new future to lock the keys again";
 
 /// Locks several keys, one after another. Returned by [`LockTable::lock_all_async`].
 ///
@@ -74,7 +72,9 @@ impl<T: SetHandle> LockingAll<T> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(T, Keys)> {
-        let table = self.table.as_ref().expect(POLLED_AGAIN);
+        let Some(table) = &self.table else {
+            polled_again("future of `lock_all`")
+        };
         while self.locked < self.keys.len() {
             let (hash, mode) = self.keys.get(self.locked);
             let mut party = SetParty {

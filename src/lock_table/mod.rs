@@ -2,8 +2,9 @@
 //!
 //! A table stores only keys that are held or waited for, so most of its slots are empty. The low
 //! bits of a key's hash choose a slot. The slot stores the rest of the hash and the state of the
-//! lock in one word. This word is the lock until a thread must wait. PROTOCOL.md beside this file
-//! defines the states, the steps and the rules that are cited here in brackets.
+//! lock in one word. This word is the lock until a thread must wait. [The
+//! protocol](crate::docs::internals::lock_table) defines the states, the steps and the rules that
+//! are cited here in brackets.
 
 mod acquire;
 mod builder;

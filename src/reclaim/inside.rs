@@ -98,19 +98,25 @@ mod imp {
 
     /// # Panics
     /// Panics if the thread is pinned and would sleep until a deadline that has not passed: it
-    /// would hold back all garbage.
+    /// would hold back all garbage. `label` is that of the transaction that waits, if one does.
     #[track_caller]
-    pub(crate) fn check_unpinned(deadline: Option<Instant>) {
+    pub(crate) fn check_unpinned(label: Option<&str>, deadline: Option<Instant>) {
         if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             return;
         }
         let is_pinned = super::super::with(super::super::Local::is_pinned);
-        assert!(
-            !is_pinned || std::thread::panicking(),
-            "wait for a change at {} while this thread is pinned, which holds back the replaced \
-             values of all threads; drop the pin first, or use `read_owned`",
-            Location::caller(),
-        );
+        if is_pinned && !std::thread::panicking() {
+            let transaction = label.map_or_else(String::new, |label| {
+                format!(" in the transaction {label:?}")
+            });
+            panic!(
+                "wait for a change at {}{transaction}, while this thread keeps a `Versioned` or a \
+                 `ReadPin`, or is inside the closure of a snapshot, an update or another \
+                 transaction; this holds back the replaced values of all cells: drop it first, or \
+                 use `read_owned`",
+                Location::caller(),
+            );
+        }
     }
 }
 
@@ -140,7 +146,7 @@ mod imp {
     pub(crate) fn check_direct<T>(_: usize) {}
 
     #[inline(always)]
-    pub(crate) fn check_unpinned(_: Option<Instant>) {}
+    pub(crate) fn check_unpinned(_: Option<&str>, _: Option<Instant>) {}
 }
 
 pub(crate) use imp::{Inside, check_direct, check_unpinned, note};

@@ -1,4 +1,4 @@
-//! What the table knows of a session, and what a session does with it: the two halves of detection.
+//! The record of a session in its table, and its use by the session: the two halves of detection.
 use std::sync::Arc;
 
 use super::wait::Pending;
@@ -7,8 +7,8 @@ use crate::lock_table::{Found, Notices, Search, Waits};
 use crate::waits_for::{Cycle, Held, Link, Want};
 
 impl<K: ?Sized, S> Session<'_, K, S> {
-    /// Under `WaitDie`, makes known that the session is about to want a key, unless an older one
-    /// does [D6].
+    /// Under `WaitDie`, announces that the session is about to request a key, unless an older
+    /// session has [D6].
     pub(super) fn announce(&mut self, want: Held, upgrade: bool) -> Result<(), LockError> {
         if self.policy != Policy::WaitDie && !self.announced {
             return Ok(());
@@ -32,7 +32,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         })
     }
 
-    /// Takes an announcement back.
+    /// Retracts an announcement.
     pub(super) fn retract(&mut self, hash: u64) {
         if self.announced {
             let id = self.owner.id;
@@ -54,7 +54,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         }
     }
 
-    /// What is to be published of what it holds: nothing, if that is known already.
+    /// Returns the holds that must be published: none, if the table records them already.
     pub(super) fn list(&self) -> Vec<Held> {
         if self.announced {
             return Vec::new();
@@ -62,8 +62,8 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         self.held.iter().map(|hold| hold.held()).collect()
     }
 
-    /// Publishes that the session holds `held`, its [`list`](Self::list), and what it waits for
-    /// [D1].
+    /// Publishes that the session holds `held`, its [`list`](Self::list), and waits for the key of
+    /// `pending` [D1].
     pub(super) fn publish(&self, waits: &mut Waits, held: Vec<Held>, pending: &Pending) {
         let want = Want {
             held: pending.want,
@@ -73,8 +73,8 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         waits.publish(&self.owner, held, want);
     }
 
-    /// Takes it back, before the claim ends [D2]. Returns the cycle that the session was the victim
-    /// of, if it was.
+    /// Retracts the published wait, before the claim ends [D2]. Returns the cycle that the session
+    /// was the victim of, if it was.
     pub(super) fn unpublish(&self) -> Option<Arc<Cycle>> {
         let id = self.owner.id;
         let (killed, _held) = self.table.sessions.with(|waits| {
@@ -98,7 +98,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
             }
             let (id, hash) = (self.owner.id, pending.want.hash);
             let holds = |key| self.held.get(key).is_some();
-            // If not, its wait closes no circle [D9].
+            // If not, its wait closes no cycle [D9].
             let found = if waits.graph.is_waited_for(id, holds) {
                 waits.resolve(self.table.raw(), id, hash, &mut notices)
             } else {
@@ -111,8 +111,8 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         notices.run();
     }
 
-    /// The cycle of this session and of the one that waits to upgrade the same key, with its
-    /// victim; `None` if that one is just giving up.
+    /// Returns the cycle of this session and of the one that waits to upgrade the same key, with
+    /// its victim; `None` if that one is just leaving the queue.
     pub(super) fn rivalry(&self, waits: &Waits, want: Held) -> Option<Cycle> {
         let (rival, holds, wants) = waits.graph.upgrader(want.hash)?;
         let rival = Link {

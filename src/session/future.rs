@@ -13,9 +13,11 @@ use super::{LockError, Policy, Session};
 use crate::RandomState;
 use crate::lock_table::{KeyId, Search};
 use crate::sync::now;
-use crate::wait::{Notify, Spin};
+use crate::wait::{Notify, Spin, polled_again};
 use crate::waits_for::{At, Held};
 use crate::word::Mode;
+
+const NAME: &str = "`SessionLockFuture`";
 
 /// Locks a key in a session. [`Session::lock_async`] and [`Session::lock_shared_async`] return it.
 ///
@@ -103,20 +105,14 @@ impl<K: ?Sized, S> Future for SessionLockFuture<'_, '_, K, S> {
         let polled = match this.step {
             Step::New => this.start(cx),
             // A panic of user code has propagated out of the poll that ended the wait.
-            Step::Waits { .. } if this.session.pending.is_none() => {
-                panic!(
-                    "`SessionLockFuture` polled after a panic ended its wait: lock the key again with a new future"
-                )
-            }
+            Step::Waits { .. } if this.session.pending.is_none() => polled_again(NAME),
             Step::Waits { deadline } => match this.look(cx, true) {
                 Poll::Pending if deadline.is_some_and(|at| at <= now()) => {
                     Poll::Ready(this.session.give_up(LockError::TimedOut))
                 }
                 polled => polled,
             },
-            Step::Done => panic!(
-                "`SessionLockFuture` polled after it was ready: lock the key again with a new future"
-            ),
+            Step::Done => polled_again(NAME),
         };
         if polled.is_ready() {
             this.step = Step::Done;

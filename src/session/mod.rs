@@ -2,9 +2,9 @@
 //!
 //! A session keeps the hashes of its keys in a list of its own. It searches that list before it
 //! locks a key, which makes it re-entrant. A session that has waited for a while publishes its keys
-//! and its wait in its table, and searches for a cycle. PROTOCOL.md beside this file explains why
-//! the last session of a cycle sees the whole cycle. It also explains how a wait ends exactly once,
-//! by the rules of the lock table.
+//! and its wait in its table, and searches for a cycle. [The
+//! protocol](crate::docs::internals::sessions) explains why the last session of a cycle sees the
+//! whole cycle. It also explains how a wait ends exactly once, by the rules of the lock table.
 
 mod detect;
 mod future;

@@ -1,5 +1,5 @@
-//! What a victim of a deadlock does so that it does not close the same cycle again: it hands its
-//! keys over, and it waits for its turn before it retries.
+//! How a victim of a deadlock avoids closing the same cycle again: it passes its keys to their
+//! waiters, and it waits for its turn before it retries.
 
 use std::time::Instant;
 

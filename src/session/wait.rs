@@ -1,4 +1,4 @@
-//! A session that waits: how it begins, what it is told, how it ends.
+//! A session that waits: how the wait begins, how it is notified, how it ends.
 
 use std::time::{Duration, Instant};
 
@@ -9,17 +9,17 @@ use crate::wait::{Notify, Spin, Waiter, Wakeup};
 use crate::waits_for::Held;
 use crate::word::Mode;
 
-/// A claim of a session, and what it is for.
+/// A claim of a session, and its purpose.
 #[derive(Debug)]
 pub(super) struct Pending {
     pub(super) claim: Claim,
     pub(super) want: Held,
     pub(super) upgrade: bool,
-    /// Whether the table knows of it.
+    /// Whether the table records the wait.
     pub(super) published: bool,
 }
 
-/// What a wait is to do next if nothing happens before.
+/// The next action of a wait if no event precedes it.
 #[derive(Clone, Copy)]
 enum Next {
     Detect(Instant),
@@ -31,7 +31,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     #[cold]
     #[inline(never)]
     pub(super) fn lock_slow(&mut self, want: Held, upgrade: bool) -> Result<(), LockError> {
-        // Before it spins: that is waiting too.
+        // Before it spins, because a spin is a wait.
         let begun = now();
         let deadline = self.deadline(begun);
         if core::mem::take(&mut self.lost) {
@@ -69,7 +69,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
                 Next::Nothing => parker.park(),
                 Next::Detect(at) if !parker.park_until(at) => self.detect(Search::Due),
                 Next::GiveUp(at) if !parker.park_until(at) => {
-                    // With a renewal it checks the state too: a late waiter is not refused a free
+                    // With a renewal it also checks the state: a late waiter is not refused a free
                     // key [M15].
                     let (_, notify) = RawTable::notify_thread();
                     return match self.look(&mut Some(notify)) {
@@ -106,7 +106,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         }
     }
 
-    /// Takes the key (`true`), or a place in its queue.
+    /// Acquires the key (`true`), or a place in its queue.
     pub(super) fn begin(
         &mut self,
         want: Held,
@@ -232,15 +232,15 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         self.observe();
     }
 
-    /// Tells a subscriber, which may panic: the wait is written down.
+    /// Notifies a subscriber, which may panic: the wait is recorded.
     fn observe(&mut self) {
         if let Some(pending) = &mut self.pending {
             pending.claim.observe();
         }
     }
 
-    /// Looks at what the wait was told, and leaves `renewal` with it if it goes on. Returns how it
-    /// ended, if it did.
+    /// Checks how the wait was notified, and leaves `renewal` with it if it continues. Returns the
+    /// result of the wait, if it has ended.
     pub(super) fn look(&mut self, renewal: &mut Option<Notify>) -> Option<Result<(), LockError>> {
         let table = self.table.raw();
         let pending = self.pending.as_ref().expect("it waits");
@@ -265,7 +265,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         }
     }
 
-    /// Writes down what a wait has got, before user code learns of it.
+    /// Records the key that a wait has acquired, before user code runs.
     fn got(&mut self, pending: &Pending) {
         if pending.upgrade {
             self.upgraded(pending.want);
@@ -284,7 +284,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
             self.table.raw().lost(pending.claim);
             return Err(self.deadlock(&cycle));
         }
-        // First told, then done: should a waker panic, what is known is true [D1].
+        // First retract, then leave: if a waker panics, the record is correct [D1].
         self.retract(want.hash);
         if let Some(leftovers) = self.table.raw().give_up(pending.claim) {
             if upgrade {
@@ -322,8 +322,8 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     }
 }
 
-/// What a session has announced that it is about to want. It is retracted when this is dropped,
-/// unless the session waits by then: by an error, and by a panic of user code.
+/// The request that a session has announced. It is retracted when this is dropped, unless the
+/// session waits by then: by an error, and by a panic of user code.
 struct Wish<'a, 't, K: ?Sized, S> {
     session: &'a mut Session<'t, K, S>,
     hash: u64,

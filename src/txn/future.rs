@@ -13,7 +13,7 @@ use super::retry::Places;
 use super::run::{Setback, Transaction};
 use crate::cell::limit::has_passed;
 use crate::cell::wait::Place;
-use crate::wait::Notify;
+use crate::wait::{Notify, polled_again};
 
 /// The state of a future between two polls.
 struct Task {
@@ -63,9 +63,7 @@ impl Task {
                     return Poll::Pending;
                 }
             }
-            State::Ended => panic!(
-                "future polled after it was ready, or after a poll that panicked; create a new one"
-            ),
+            State::Ended => polled_again("future of a transaction"),
         }
         let ended = loop {
             let setback = match self.transaction.attempt(&self.ladder, &mut f, notify) {

@@ -1,8 +1,8 @@
 //! Transactions over many cells: [`atomically`].
 //!
 //! A transaction reads cells as of one instant, buffers its writes, and commits them by one
-//! compare-and-swap. PROTOCOL.md beside this file has the steps and the rules that the code cites
-//! in brackets.
+//! compare-and-swap. [The protocol](crate::docs::internals::transactions) has the steps and the
+//! rules that the code cites in brackets.
 
 mod aftermath;
 mod attempt;
@@ -132,6 +132,7 @@ use crate::cell::{Version, VersionedCell};
 /// let text: String = atomically(|tx| Ok(tx.read(&cell)?.clone()));
 /// ```
 #[doc(alias = "STM")]
+#[cfg_attr(debug_assertions, track_caller)]
 pub fn atomically<'env, R>(f: impl for<'t> FnMut(&mut Tx<'t, 'env>) -> Result<R, Abort>) -> R {
     match Transaction::builder().run_without_limits(f) {
         Ok(result) => result,
@@ -380,6 +381,11 @@ impl<'t, 'env: 't> Tx<'t, 'env> {
     /// run. It may also run again without a change: if other code unparks the thread (by
     /// [`Thread::unpark`](std::thread::Thread::unpark)), or if a future is polled for another
     /// reason. Values that the attempt has recorded are dropped before the wait.
+    ///
+    /// In a closure of [`try_run`](Transaction::try_run), [`tx.abort(error)`](Self::abort) ends the
+    /// transaction with an error, and [`tx.require(condition)?`](Self::require) or `tx.retry()?`
+    /// waits for a change. One closure may do both: see [Refuse or
+    /// wait](crate::docs::how_to::transfer#refuse-or-wait).
     ///
     /// # Blocking
     /// Blocks the thread, after the attempt, until another thread writes one of the cells. On a

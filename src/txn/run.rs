@@ -130,6 +130,7 @@ impl Transaction {
     ///
     /// # Examples
     /// See [`Transaction`].
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn run<'env, R>(
         &self,
         mut f: impl for<'t> FnMut(&mut Tx<'t, 'env>) -> Result<R, Abort>,
@@ -139,7 +140,10 @@ impl Transaction {
 
     /// Runs a closure that may end the transaction with an error of its own.
     ///
-    /// [`OrAbort`](crate::txn::OrAbort) converts such an error into a [`TxAbort`], for `?`.
+    /// In a closure of `try_run`, [`tx.abort(error)`](Tx::abort) ends the transaction with an
+    /// error, and [`tx.require(condition)?`](Tx::require) or `tx.retry()?` waits for a change. One
+    /// closure may do both: see [Refuse or wait](crate::docs::how_to::transfer#refuse-or-wait).
+    /// [`OrAbort`](crate::txn::OrAbort) converts an error into a [`TxAbort`], for `?`.
     ///
     /// # Blocking
     /// Blocks the thread as [`run`](Self::run) does. Use [`try_run_async`](Self::try_run_async) in
@@ -166,6 +170,7 @@ impl Transaction {
     /// });
     /// assert_eq!(result, Err(TxError::Aborted("no funds")));
     /// ```
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn try_run<'env, R, E>(
         &self,
         mut f: impl for<'t> FnMut(&mut Tx<'t, 'env>) -> Result<R, TxAbort<E>>,
@@ -175,6 +180,7 @@ impl Transaction {
     }
 
     /// Runs as [`try_run`](Self::try_run) does, without any check of limits.
+    #[cfg_attr(debug_assertions, track_caller)]
     #[inline]
     pub(super) fn run_without_limits<'env, R>(
         &self,
@@ -196,6 +202,7 @@ impl Transaction {
 
     /// Runs the closure until the transaction ends. This function is inlined so that the checks of
     /// the limits and of the label are constants in [`atomically`](crate::atomically()).
+    #[cfg_attr(debug_assertions, track_caller)]
     #[inline]
     fn run_from<'env, R, E>(
         &self,
@@ -229,6 +236,7 @@ impl Transaction {
     }
 
     /// Waits on this thread for as long as the setback requires.
+    #[cfg_attr(debug_assertions, track_caller)]
     #[cold]
     #[inline(never)]
     fn go_on_after<E>(
@@ -252,7 +260,7 @@ impl Transaction {
                 };
                 let timer = timer.and_then(|timer| timer.until);
                 let deadline = earlier(ladder.deadline, timer);
-                inside::check_unpinned(deadline);
+                inside::check_unpinned(self.label, deadline);
                 let sleeper = sleeper.as_ref().expect("a waiting thread has a sleeper");
                 let woken = sleeper.sleep(deadline);
                 drop(places);

@@ -1,5 +1,5 @@
-//! Asks one thread for the same operation over and over, each contender in turn, and prints how
-//! long it took at the worst.
+//! Runs the same operation repeatedly on one thread, each contender in turn, and prints its longest
+//! durations.
 
 use std::cell::Cell;
 use std::time::Instant;
@@ -7,14 +7,15 @@ use std::time::Instant;
 use criterion::Criterion;
 use latchwork_bench::times::Times;
 
-/// Operations that are timed together for their percentiles: one alone takes less than a look at
-/// the clock.
+/// Operations that are timed together for their percentiles: a single one is shorter than one read
+/// of the clock.
 const BATCH: u64 = 64;
 
 /// How many batches are timed.
 const BATCHES: u64 = 10_000;
 
-/// Measures each of these, which do as many operations as they are told, as one group.
+/// Measures each contender as one group. A contender does the number of operations that its
+/// argument states.
 pub(crate) fn ask(criterion: &mut Criterion, name: &str, contenders: &[(&str, &dyn Fn(u64))]) {
     let mut group = criterion.benchmark_group(name);
     for (name, run) in contenders {
@@ -27,8 +28,8 @@ pub(crate) fn ask(criterion: &mut Criterion, name: &str, contenders: &[(&str, &d
                 start.elapsed()
             });
         });
-        // None where criterion's command line leaves it out, and one where it only wants to see it
-        // run.
+        // None where criterion's command line excludes it, and one where criterion only checks that
+        // it runs.
         let mut batches = Times::new(1);
         for _ in 0..asked.get().min(BATCHES) {
             batches.around(|| run(BATCH));

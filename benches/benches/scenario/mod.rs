@@ -1,5 +1,5 @@
-//! Asks the scenarios of the sweep under criterion, each contender in turn, and prints how long
-//! single operations took.
+//! Runs the scenarios of the sweep under criterion, each contender in turn, and prints the
+//! durations of single operations.
 
 use std::thread;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use latchwork_bench::times::Times;
 
 use crate::settings;
 
-/// How long one run is: criterion wants many.
+/// The duration of one run: criterion makes many.
 const SPAN: Duration = Duration::from_millis(10);
 
 /// Asks these, each as a group: by threads, as many as cores and four times as many; or with all
@@ -81,12 +81,12 @@ fn ask_in(names: &[&str], settings_of: impl Fn(Axis) -> Vec<Setting>) {
                         let outcome = load.run(setting.threads, SPAN, scenario.every);
                         times.add(&outcome.times);
                         fairness.push(outcome.fairness);
-                        // What so many take of all threads together. Where not one was done in a
-                        // run, one a second is too many already.
+                        // The time that so many operations need with all threads together. If a run
+                        // had none, one operation in a second is already an overestimate.
                         Duration::from_secs_f64(wanted as f64 / outcome.rate.max(1.0))
                     });
                 });
-                // Criterion does not run what its command line leaves out.
+                // Criterion does not run the benchmarks that its command line excludes.
                 if let Some(fairness) = Quartiles::of(fairness).filter(|_| !times.is_empty()) {
                     println!(
                         "{:24}{}; Jain's index {:.2}\n",
@@ -102,7 +102,7 @@ fn ask_in(names: &[&str], settings_of: impl Fn(Axis) -> Vec<Setting>) {
     criterion.final_summary();
 }
 
-/// What a setting is called.
+/// The name of a setting.
 fn point(scenario: &Scenario, setting: Setting) -> String {
     let threads = setting.threads;
     let noun = if threads == 1 { "thread" } else { "threads" };

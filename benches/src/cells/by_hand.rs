@@ -1,4 +1,4 @@
-//! What one writes by hand upon crossbeam-epoch: a box for each value, with a version beside it.
+//! A cell written by hand on crossbeam-epoch: a box for each value, with a version beside it.
 #![allow(unsafe_code)]
 
 use std::fmt;
@@ -27,12 +27,12 @@ impl<T: Value> ByHand<T> {
     #[inline]
     fn load<'g>(&self, pin: &'g Guard) -> (Shared<'g, Node<T>>, &'g Node<T>) {
         let seen = self.0.load(Ordering::Acquire, pin);
-        // SAFETY: never null; loaded under the pin, and what is replaced is destroyed only after
-        // its pins are gone.
+        // SAFETY: never null; loaded under the pin, and a replaced node is destroyed only after its
+        // pins have ended.
         (seen, unsafe { seen.deref() })
     }
 
-    /// Whether `node` could be put in the place of `seen`.
+    /// Returns whether `node` was installed in place of `seen`.
     #[inline]
     fn replace(&self, seen: Shared<'_, Node<T>>, node: Node<T>, pin: &Guard) -> bool {
         // AcqRel: publishes the node. Acquire on failure: as in `load`.
@@ -66,7 +66,7 @@ impl<T: Value> ByHand<T> {
 
 impl<T: Value> Drop for ByHand<T> {
     fn drop(&mut self) {
-        // SAFETY: borrowed exclusively, so that nobody else can reach the last node.
+        // SAFETY: borrowed exclusively, so that no other thread can reach the last node.
         drop(unsafe { std::mem::take(&mut self.0).into_owned() });
     }
 }

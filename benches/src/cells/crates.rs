@@ -105,7 +105,7 @@ impl<T: Value> Write<T> for AtomicCell<T> {
 impl<T: Value> Update for AtomicCell<T> {
     #[inline]
     fn update(&self) {
-        // `fetch_update` gives up only if the closure does.
+        // `fetch_update` fails only if the closure does.
         let _ = self.fetch_update(|value| Some(value.next()));
     }
 }

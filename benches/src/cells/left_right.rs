@@ -20,7 +20,7 @@ impl<T: Value> Absorb<T> for Copied<T> {
     }
 }
 
-/// A value of which there are two copies. There may be one writer: who wants to write takes turns.
+/// A value with two copies. One thread may write at a time: writers acquire the lock in turn.
 #[expect(
     missing_debug_implementations,
     reason = "the crate's own type has none"
@@ -41,14 +41,14 @@ impl<T: Value> LeftRight<T> {
         }
     }
 
-    /// What one thread reads with.
+    /// The reading side of one thread.
     #[must_use]
     pub fn reader(&self) -> LeftRightReader<T> {
         LeftRightReader(self.readers.handle())
     }
 }
 
-/// What one thread reads with.
+/// The reading side of one thread.
 #[expect(
     missing_debug_implementations,
     reason = "the crate's own type has none"

@@ -18,12 +18,12 @@ pub use left_right::{LeftRight, LeftRightReader};
 pub use ours::{Pinned, Shared};
 pub use seqlock::Seqlock;
 
-/// What the benchmarks keep: plain data, so that what is measured is the keeping.
+/// The value of the benchmarks: plain data, so that only the storage is measured.
 pub trait Value: Copy + Eq + Debug + Send + Sync + 'static {
     /// The value to begin with.
     const FIRST: Self;
 
-    /// What an update makes of it.
+    /// The value after an update.
     #[must_use]
     fn next(self) -> Self;
 }
@@ -47,7 +47,7 @@ impl Value for Pair {
     }
 }
 
-/// A way to look at a value. Reads that keep something between them, a pin or a copy, change it.
+/// A way to read a value. Readers that keep a pin or a copy between two reads change it.
 pub trait Read<T> {
     /// Returns a copy of the value.
     fn read(&mut self) -> T;
@@ -67,7 +67,7 @@ pub trait Update: Sync {
 
 /// Something of which the value can be replaced if it was not replaced since.
 pub trait Conditional<T> {
-    /// Says which value this is.
+    /// Identifies this value.
     type Version: Copy;
 
     /// Returns the version of the current value.
@@ -101,10 +101,11 @@ pub fn updates(cell: &impl Update, times: u64) {
     }
 }
 
-/// Writes so many times, each on the condition that nobody did since the one before.
+/// Writes so many times, each on the condition that no other thread has written since the previous
+/// write.
 ///
 /// # Panics
-/// If somebody did.
+/// Panics if another thread has written.
 #[inline(never)]
 pub fn conditional_writes<T: Value>(cell: &impl Conditional<T>, times: u64) {
     let mut seen = cell.version();
@@ -134,7 +135,8 @@ mod tests {
     use crossbeam_utils::atomic::AtomicCell;
     use latchwork::VersionedCell;
 
-    /// Two threads update while a third reads: no update is lost, and no read is torn or goes back.
+    /// Two threads update while a third reads: no update is lost, and no read is torn or older than
+    /// the previous one.
     fn holds<'c, C: Update, R: Read<Pair> + 'c>(cell: &'c C, reader: impl Fn(&'c C) -> R + Sync) {
         const EACH: u64 = 2_000;
         thread::scope(|scope| {

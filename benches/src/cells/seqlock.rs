@@ -1,16 +1,15 @@
-//! A prototype: plain data as atomic words under a version, with nothing to allocate and nothing to
-//! reclaim.
+//! A prototype: plain data as atomic words under a version, without allocation and reclamation.
 //!
-//! Here only to find out what a second way to store plain data behind the type of the cell would
-//! gain. After Boehm, "Can seqlocks get along with programming language memory models?" (2012): the
-//! words are atomics, so that a read beside a write may be torn, is then thrown away, and is never
-//! a data race.
+//! It exists only to measure the gain of a second way to store plain data behind the type of the
+//! cell. After Boehm, "Can seqlocks get along with programming language memory models?" (2012): the
+//! words are atomics, so a read beside a write may be torn, is then discarded, and is never a data
+//! race.
 //!
-//! What it costs beside a cell: a writer that is stopped in the middle stops all others, readers
-//! too; a read is a copy and no reference; and nothing of what was replaced is left, to an owned
-//! snapshot or to a snapshot of many cells.
+//! It has three costs that a cell does not have. A writer that is stopped in the middle stops all
+//! other threads, including readers. A read is a copy and no reference. No replaced value is kept
+//! for an owned snapshot or for a snapshot of many cells.
 //!
-//! The version is odd while somebody writes; half of it counts the writes.
+//! The version is odd while a thread writes; half of it counts the writes.
 
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
@@ -59,15 +58,15 @@ impl Seqlock {
     /// Whether the version was still `seen`, and so the value could be replaced.
     #[inline]
     fn replace(&self, seen: u64, value: Pair) -> bool {
-        // Acquire: this write comes after the one before. Relaxed on failure: nothing is read.
+        // Acquire: orders this write after the previous one. Relaxed on failure: nothing is read.
         let begun =
             self.version
                 .compare_exchange(seen, seen + 1, Ordering::Acquire, Ordering::Relaxed);
         if begun.is_err() {
             return false;
         }
-        // Release: who sees a word that is stored below sees the odd version. Pairs with the fence
-        // in `load`.
+        // Release: a thread that sees a word that is stored below sees the odd version. Pairs with
+        // the fence in `load`.
         fence(Ordering::Release);
         for (word, value) in self.words.iter().zip(value) {
             word.store(value, Ordering::Relaxed);

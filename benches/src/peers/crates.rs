@@ -1,4 +1,4 @@
-//! Published crates that lock by key, each by its fastest call for a key that nobody holds.
+//! Published crates that lock by key, each by its fastest call for a key that no thread holds.
 //!
 //! Keys are owned by the peer's map: string keys are `&'static str`, so that no peer is charged for
 //! copying a string.
@@ -33,7 +33,7 @@ pub struct Keyed<K: Eq + Hash + Clone>(pub KeyedLock<K>);
 )]
 pub struct Pool<K: Eq + Hash + Clone>(pub LockPool<K>);
 
-/// `lockable`'s `LockPool` by `try_lock`, for keys that nobody else locks.
+/// `lockable`'s `LockPool` by `try_lock`, for keys that no other thread locks.
 #[expect(
     missing_debug_implementations,
     reason = "the crate's own type has none"

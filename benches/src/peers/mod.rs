@@ -1,5 +1,4 @@
-//! The lock table and what it is compared with, behind two traits, so that one loop measures all of
-//! them.
+//! The lock table and its peers, behind two traits, so that one loop measures all of them.
 
 mod crates;
 mod modes;
@@ -17,9 +16,9 @@ pub use striped::{
 pub use table::{Exclusive, Shared, TryAll};
 pub use tasks::{AsyncKeyLock, AsyncKeyed, AsyncPool, AsyncTable, TokioMutexes};
 
-/// Something that can be locked by key.
+/// A structure that can be locked by key.
 ///
-/// Keys are handed over by value, as most peers want them: a `u64` or a `&'static str`.
+/// Keys are passed by value, as most peers require them: a `u64` or a `&'static str`.
 pub trait KeyLock<K: Copy>: Sync {
     /// Runs `body` while `key` is locked.
     fn hold<R>(&self, key: K, body: impl FnOnce() -> R) -> R;

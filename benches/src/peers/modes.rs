@@ -4,7 +4,7 @@ use latchwork::{LockTable, Mode};
 
 use super::{PaddedRwLocks, PaddedStdRwLocks};
 
-/// Something that can be locked by key, exclusively or by several who share it.
+/// A structure that can be locked by key, exclusively or shared.
 pub trait ModeLock: Sync {
     /// Runs `body` while `key` is locked in `mode`.
     fn hold_in<R>(&self, key: u64, mode: Mode, body: impl FnOnce() -> R) -> R;

@@ -1,4 +1,4 @@
-//! One lock for all keys: what a key that everybody wants is compared with.
+//! One lock for all keys: the baseline for a key that every thread locks.
 
 use crossbeam_utils::CachePadded;
 
@@ -12,7 +12,7 @@ pub struct OneMutex(pub CachePadded<parking_lot::Mutex<()>>);
 #[derive(Debug, Default)]
 pub struct OneTokioMutex(pub CachePadded<tokio::sync::Mutex<()>>);
 
-/// One `parking_lot::FairMutex`, which hands itself over whenever somebody waits.
+/// One `parking_lot::FairMutex`, which passes to the next waiter whenever a thread waits.
 #[derive(Debug, Default)]
 pub struct OneFairMutex(pub CachePadded<parking_lot::FairMutex<()>>);
 

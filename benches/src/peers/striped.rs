@@ -1,8 +1,8 @@
 //! The floor: an array of locks, each on a cache line of its own, indexed by the key's hash.
 //!
-//! Two keys of one index share a lock, so this is no lock by key; it is what one costs at the
-//! least. It hashes with the same type of hasher as the lock table and masks the same low bits, and
-//! its length is a constant, so that the compiler leaves out the bounds check.
+//! Two keys of one index share a lock, so this is no lock by key; it is the least cost of one. It
+//! hashes with the same type of hasher as the lock table and masks the same low bits, and its
+//! length is a constant, so that the compiler leaves out the bounds check.
 
 use std::hash::{BuildHasher, Hash};
 

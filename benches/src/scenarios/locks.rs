@@ -27,7 +27,7 @@ const KEYS: &str = "stronger: compares keys and not their hashes; weaker: no sha
 const GLOBAL: &str = "weaker: keys exclude each other";
 const STRIPE: &str = "weaker: keys of one stripe exclude each other";
 
-/// How long each key is held, beyond what it takes to add one.
+/// How long each key is held, in addition to the time of one addition.
 type Hold = fn(Setting) -> u32;
 
 fn at_once(_: Setting) -> u32 {

@@ -1,9 +1,8 @@
-//! Questions of which something varies, the threads or another number, and everybody who answers
-//! them.
+//! Questions in which one quantity varies, the threads or another number, with all their
+//! contenders.
 //!
-//! The suites under `benches/` and the binary `sweep` both take them from here, so that they
-//! measure the same. Each contender does the same work by the same loop, and what it did is checked
-//! after every run.
+//! The suites under `benches/` and the binary `sweep` both use them, so that they measure the same.
+//! Each contender does the same work in the same loop, and its result is checked after every run.
 
 mod locks;
 mod modes;
@@ -21,25 +20,25 @@ use crate::throughput;
 use crate::times::{Times, fairness};
 use crate::workload::Rng;
 
-/// A question, and who answers it.
+/// A question with its contenders.
 #[derive(Debug)]
 pub struct Scenario {
-    /// What the command line calls it.
+    /// The name of the question on the command line.
     pub name: &'static str,
     /// The set of scenarios that it belongs to.
     pub set: &'static str,
-    /// What is asked.
+    /// The question.
     pub title: &'static str,
-    /// What is measured, and how to read it.
+    /// The measured quantity, and how to read it.
     pub prose: &'static str,
     /// What varies.
     pub axis: Axis,
     /// One in so many operations is timed.
     pub every: u32,
-    /// Who answers. The first is the one that the others are divided by.
+    /// The contenders. The first is the one that the others are divided by.
     pub contenders: Vec<Contender>,
-    /// If the first contender is optimistic, a pessimistic one of which the reader wants to know
-    /// where the lines cross.
+    /// If the first contender is optimistic, a pessimistic one, for the point at which their lines
+    /// cross.
     pub pessimist: Option<&'static str>,
 }
 
@@ -50,9 +49,9 @@ pub enum Axis {
     Threads,
     /// Something else, on so many threads for each core.
     Value {
-        /// What it is.
+        /// The kind of the setting.
         label: &'static str,
-        /// What it is set to.
+        /// Its value.
         values: &'static [f64],
         /// Threads for each core.
         per_core: usize,
@@ -71,7 +70,7 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// What the random choices of one thread depend on.
+    /// The seed of the random choices of one thread.
     fn seed_of(self, index: usize) -> u64 {
         self.seed.wrapping_add(index as u64)
     }
@@ -84,7 +83,7 @@ impl Setting {
     }
 }
 
-/// Somebody who answers a question.
+/// A contender in a question.
 pub struct Contender {
     /// What plots and tables call it.
     pub name: &'static str,
@@ -125,7 +124,7 @@ impl Contender {
         }
     }
 
-    /// Makes what this contender works on.
+    /// Makes the structure that this contender works on.
     #[must_use]
     pub fn build(&self, setting: Setting) -> Load {
         (self.build)(setting)
@@ -134,7 +133,7 @@ impl Contender {
 
 type Work = dyn Fn(usize, &AtomicBool, &mut Times) -> Option<u64> + Sync;
 
-/// What one contender works on in one setting.
+/// The structure of one contender in one setting.
 pub struct Load {
     work: Box<Work>,
     check: Box<dyn Fn(u64)>,
@@ -147,7 +146,7 @@ impl fmt::Debug for Load {
     }
 }
 
-/// What the threads of one run did.
+/// The work of the threads of one run.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// Operations a second, all threads together.
@@ -156,14 +155,14 @@ pub struct Outcome {
     pub fairness: f64,
     /// Operations, all threads together.
     pub done: u64,
-    /// How long those took that were timed.
+    /// The durations of the operations that were timed.
     pub times: Times,
 }
 
 impl Load {
-    /// `work` does operations until its flag is set, through its times, and returns how many, or
-    /// `None` if its thread is there for something else; `check` is told how many all threads did
-    /// since the load was made, and panics if they left something else behind.
+    /// `work` does operations until its flag is set, through its times, and returns their number,
+    /// or `None` if its thread has another purpose. `check` receives the operations of all threads
+    /// since the load was made, and panics if the structure has another state.
     fn new<D: Into<Option<u64>>>(
         work: impl Fn(usize, &AtomicBool, &mut Times) -> D + Sync + 'static,
         check: impl Fn(u64) + 'static,
@@ -175,10 +174,11 @@ impl Load {
         }
     }
 
-    /// Lets `threads` threads work for about `span`, and checks what they did.
+    /// Runs `threads` threads for about `span`, and checks their work.
     ///
     /// # Panics
-    /// If what was done is not what is there: the contender is broken.
+    /// Panics if the structure does not have the state that the work implies: the contender is
+    /// broken.
     #[must_use]
     pub fn run(&self, threads: usize, span: Duration, every: u32) -> Outcome {
         let work = &self.work;
@@ -189,7 +189,7 @@ impl Load {
         });
         let mut times = Times::new(every);
         each.iter().for_each(|(_, of)| times.add(of));
-        // Who was there for something else is not one who came off badly.
+        // A thread with another purpose is not a thread that got little done.
         let counted: Vec<u64> = each.into_iter().filter_map(|(done, _)| done).collect();
         let sum = counted.iter().sum();
         self.done.set(self.done.get() + sum);

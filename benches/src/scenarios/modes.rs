@@ -18,7 +18,7 @@ const SOME: usize = 16;
 struct Twins([AtomicU64; 2]);
 
 impl Twins {
-    /// Both, which differ where somebody writes meanwhile.
+    /// Returns both values, which differ if a thread writes at the same time.
     fn look(&self) -> [u64; 2] {
         // Relaxed: the lock orders it.
         self.0.each_ref().map(|n| n.load(Ordering::Relaxed))

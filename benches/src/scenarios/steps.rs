@@ -1,4 +1,4 @@
-//! Steps over several records, with the way to control them as what is compared.
+//! Steps over several records: the contenders are ways of concurrency control.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ const TABLE: &str = "LockTable, lock_all";
 /// How many records the transactional YCSB has.
 const RECORDS: usize = 1 << 14;
 
-/// What is asked of every bank.
+/// The operations of every bank.
 #[derive(Clone, Copy)]
 struct Plan {
     accounts: usize,
@@ -28,7 +28,7 @@ struct Plan {
     auditor: Auditor,
 }
 
-/// What the first of several threads does.
+/// The work of the first of several threads.
 #[derive(Clone, Copy, PartialEq)]
 enum Auditor {
     /// The same as the others.
@@ -124,7 +124,7 @@ fn sixteen<const SKEW: u32>(setting: Setting, index: usize) -> Vec<Step> {
     random_steps(RECORDS, 16, 0.5, theta, setting.seed_of(index))
 }
 
-/// Two updates, of which the first is of one account that all want with the probability of the
+/// Two updates. The first is of one account that all threads use, with the probability of the
 /// setting.
 fn hot(setting: Setting, index: usize) -> Vec<Step> {
     let mut coin = Rng::new(setting.seed_of(index));

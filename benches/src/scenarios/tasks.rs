@@ -1,4 +1,4 @@
-//! Locks by key for tasks: as with threads, but who waits gives its thread back.
+//! Locks by key for tasks: as with threads, but a waiter yields its thread to the executor.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -14,8 +14,8 @@ use crate::cells::{ByKey, LeftRight, Pair, Read, Update, Value};
 /// The part of operations that update.
 type Updates = fn(Setting) -> f64;
 
-/// A load in which each operation of a thread updates or reads; `reader` makes what a thread reads
-/// with.
+/// A load in which each operation of a thread updates or reads. `reader` makes the reading side of
+/// a thread.
 fn shared<C: Update + 'static, R: Read<Pair>>(
     updates: Updates,
     make: impl Fn() -> C + 'static,

@@ -15,7 +15,7 @@ use super::step::{Access, Few, gather, in_order};
 use super::{Bank, FUNDS, Step};
 use crate::peers::STRIPES;
 
-/// Adds up what is read and changes what is written, all of it locked.
+/// Sums the accounts that are read and changes those that are written, all of them locked.
 pub(super) fn work<G: Deref<Target = i64>, W: Deref<Target = i64> + DerefMut>(
     reads: &[G],
     writes: &mut [W],
@@ -85,7 +85,7 @@ impl Beside {
     }
 }
 
-/// A mutex for each [`STRIPES`]th of the accounts, taken in order.
+/// A mutex for each [`STRIPES`]th of the accounts, locked in order.
 #[derive(Debug)]
 pub struct Striped {
     stripes: Box<[Mutex<()>]>,
@@ -115,8 +115,8 @@ impl Bank for Striped {
     }
 }
 
-/// A reader-writer lock for each account. Who wants several takes them in the order of the
-/// accounts.
+/// A reader-writer lock for each account. A thread that needs several locks them in the order of
+/// the accounts.
 #[derive(Debug)]
 pub struct OrderedRw(Box<[RwLock<i64>]>);
 
@@ -242,8 +242,8 @@ impl Bank for ByLockmap {
     }
 }
 
-/// `happylock`: a mutex for each account, and a collection for those that a step wants, which sorts
-/// them by address.
+/// `happylock`: a mutex for each account, and a collection for those of one step, which sorts them
+/// by address.
 #[derive(Debug)]
 pub struct Happy(LockCollection<Box<[happylock::Mutex<i64>]>>);
 

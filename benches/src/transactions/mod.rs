@@ -15,10 +15,10 @@ pub use self::step::{Step, opposite_pairs, random_steps};
 use self::step::{gather, in_order};
 use crate::workload::Rng;
 
-/// How many accounts there are where nothing else is said.
+/// The number of accounts, unless a benchmark states another.
 pub const ACCOUNTS: usize = 1024;
 
-/// What each account has at first.
+/// The initial balance of each account.
 pub const FUNDS: i64 = 1_000;
 
 /// Accounts, each step on which is as if it were alone.
@@ -26,7 +26,8 @@ pub trait Bank: Sync {
     /// So many accounts, with [`FUNDS`] each.
     fn new(accounts: usize) -> Self;
 
-    /// Adds up what is read, lets `change` loose on what is written, and returns the sum.
+    /// Sums the accounts that are read, applies `change` to those that are written, and returns the
+    /// sum.
     fn step(&self, step: &Step, change: impl Fn(&mut [i64])) -> i64;
 
     /// Moves one unit. The accounts differ.
@@ -42,7 +43,7 @@ pub trait Bank: Sync {
         self.step(&Step::reading([one, other]), |_| ())
     }
 
-    /// What all accounts have together at one moment.
+    /// The sum of all accounts at one instant.
     fn total(&self) -> i64;
 }
 
@@ -53,7 +54,7 @@ pub struct Cells(pub Box<[VersionedCell<i64>]>);
 /// The `stm` crate: transactions for everything.
 pub struct Stm(Box<[TVar<i64>]>);
 
-/// A mutex for each account. Who wants several takes them in the order of the accounts.
+/// A mutex for each account. A thread that needs several locks them in the order of the accounts.
 #[derive(Debug)]
 pub struct Ordered(Box<[Mutex<i64>]>);
 
@@ -274,8 +275,8 @@ mod tests {
         assert_eq!(bank.both(3, 0), before - 1);
         bank.transfer(4, 3);
         assert_eq!(bank.both(0, 3), before);
-        // A rotation, in which who reads 4 and writes the others out of order sees what was there
-        // before.
+        // A rotation, in which a thread that reads 4 and writes the others out of order sees the
+        // previous values.
         let before = [3, 1, 0].map(|at| bank.step(&Step::reading([at]), |_| ()));
         let fourth = bank.step(&Step::reading([4]), |_| ());
         let step = Step {
@@ -287,7 +288,7 @@ mod tests {
         assert_eq!(before, after);
     }
 
-    /// Threads that rotate the same accounts in other orders: what is there stays there.
+    /// Threads that rotate the same accounts in other orders: the set of balances does not change.
     fn rotates<B: Bank>() {
         const ACCOUNTS: usize = 8;
         let bank = &B::new(ACCOUNTS);

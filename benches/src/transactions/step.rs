@@ -1,4 +1,4 @@
-//! What one piece of work reads and writes, and how those get at it that lock.
+//! The read and write sets of one piece of work, and how contenders with locks access them.
 
 use smallvec::SmallVec;
 
@@ -8,9 +8,9 @@ use crate::workload::Rng;
 /// Some accounts to read and some to change, in no order. No account is named twice.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Step {
-    /// What is only read.
+    /// The accounts that are only read.
     pub reads: Vec<usize>,
-    /// What is read and then written.
+    /// The accounts that are read and then written.
     pub writes: Vec<usize>,
 }
 
@@ -93,7 +93,7 @@ pub(super) fn gather<E>(
     step.writes.iter().map(|&at| read(at)).collect()
 }
 
-/// What an account is locked for.
+/// The purpose for which an account is locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Access {
     Read,

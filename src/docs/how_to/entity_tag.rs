@@ -7,88 +7,145 @@
 //!
 //! # The endpoints
 //! ```
-//! use latchwork::{VersionedCell, cell::Version};
+//! use latchwork::VersionedCell;
 //!
 //! #[derive(Clone, Debug, Default, PartialEq)]
 //! struct Config { rate_limit: u32 }
 //!
 //! #[derive(Debug, PartialEq)]
 //! enum Response {
-//!     Ok { etag: String, body: Config },
-//!     NotModified,
-//!     Updated { etag: String },
-//!     PreconditionFailed { current: String },
-//!     BadRequest,
+//!     Ok { etag: String, body: Config }, // 200
+//!     NotModified { etag: String }, // 304
+//!     Updated { etag: String }, // 204
+//!     PreconditionFailed { etag: String }, // 412
 //! }
 //!
 //! /// GET with an optional `If-None-Match`.
 //! fn get(config: &VersionedCell<Config>, if_none_match: Option<&str>) -> Response {
 //!     let seen = config.read(); // the value and its version, of one instant
+//!     let etag = seen.version().to_etag();
 //!     if if_none_match.is_some_and(|field| seen.version().is_in_if_none_match(field)) {
-//!         return Response::NotModified;
+//!         return Response::NotModified { etag };
 //!     }
-//!     Response::Ok { etag: seen.version().to_etag(), body: seen.clone() }
+//!     Response::Ok { etag, body: seen.clone() }
 //! }
 //!
 //! /// PUT with `If-Match`: writes only if the configuration is still the one that the client read.
-//! fn put(config: &VersionedCell<Config>, if_match: &str, body: Config) -> Response {
-//!     let Ok(expected) = Version::from_etag(if_match) else { return Response::BadRequest };
-//!     match config.compare_and_set(expected, body) {
-//!         Ok(version) => Response::Updated { etag: version.to_etag() },
-//!         Err(conflict) => Response::PreconditionFailed { current: conflict.current.to_etag() },
-//!     }
-//! }
-//!
-//! let config = VersionedCell::new(Config { rate_limit: 10 });
-//! let Response::Ok { etag, body } = get(&config, None) else { panic!() };
-//! assert_eq!((etag.as_str(), &body), ("\"0\"", &Config { rate_limit: 10 }));
-//! assert_eq!(get(&config, Some(&etag)), Response::NotModified);
-//! // A cache may send several tags, and weak ones.
-//! assert_eq!(get(&config, Some("\"7\", W/\"0\"")), Response::NotModified);
-//!
-//! // Two administrators have read the same version. The second update is refused.
-//! let updated = put(&config, &etag, Config { rate_limit: 20 });
-//! assert_eq!(updated, Response::Updated { etag: "\"1\"".to_owned() });
-//! let refused = put(&config, &etag, Config { rate_limit: 30 });
-//! assert_eq!(refused, Response::PreconditionFailed { current: "\"1\"".to_owned() });
-//! assert_eq!(config.read().rate_limit, 20);
-//! assert_eq!(put(&config, "1", Config::default()), Response::BadRequest);
-//! ```
-//!
-//! A read never waits, so a request can read the configuration as often as it needs. It should read
-//! *once* and use this value to its end: two reads may return two configurations. A request that
-//! needs the value across an `.await` uses [`read_owned`](crate::VersionedCell::read_owned).
-//!
-//! # Lists of tags, and `*`
-//! The endpoint above accepts one strong tag of this server only. A public server uses the form
-//! below, which responds 412 to every other valid field.
-//!
-//! A client may send several tags in `If-Match`, or `*` for any version. Then the server compares
-//! the current version with the field, and writes on the condition that this version is still the
-//! current one. After a conflict it compares again:
-//!
-//! ```
-//! use latchwork::{VersionedCell, cell::Version};
-//!
-//! /// Writes `body` if the field permits the current version. Returns the version of the write.
-//! fn put(page: &VersionedCell<String>, if_match: &str, mut body: String) -> Option<Version> {
+//! fn put(config: &VersionedCell<Config>, if_match: &str, mut body: Config) -> Response {
 //!     loop {
-//!         let current = page.version();
+//!         let current = config.version();
 //!         if !current.is_in_if_match(if_match) {
-//!             return None; // 412 Precondition Failed
+//!             return Response::PreconditionFailed { etag: current.to_etag() };
 //!         }
-//!         match page.compare_and_set(current, body) {
-//!             Ok(version) => return Some(version),
+//!         match config.compare_and_set(current, body) {
+//!             Ok(version) => return Response::Updated { etag: version.to_etag() },
 //!             Err(conflict) => body = conflict.value, // another request has written in between
 //!         }
 //!     }
 //! }
 //!
-//! let page = VersionedCell::new("old".to_owned());
-//! assert_eq!(put(&page, "\"7\", \"0\"", "new".to_owned()), Some(Version::new(1)));
-//! assert_eq!(put(&page, "\"0\"", "lost update".to_owned()), None);
-//! assert_eq!(put(&page, "*", "newest".to_owned()), Some(Version::new(2)));
+//! let etag = |number: u64| format!("\"{number}\"");
+//! let config = VersionedCell::new(Config { rate_limit: 10 });
+//! assert_eq!(get(&config, None), Response::Ok { etag: etag(0), body: Config { rate_limit: 10 } });
+//! assert_eq!(get(&config, Some("\"0\"")), Response::NotModified { etag: etag(0) });
+//! // A cache may send several tags, and weak ones.
+//! assert_eq!(get(&config, Some("\"7\", W/\"0\"")), Response::NotModified { etag: etag(0) });
+//!
+//! // Two administrators have read the same version. The second update is refused.
+//! let updated = put(&config, "\"0\"", Config { rate_limit: 20 });
+//! assert_eq!(updated, Response::Updated { etag: etag(1) });
+//! let refused = put(&config, "\"0\"", Config { rate_limit: 30 });
+//! assert_eq!(refused, Response::PreconditionFailed { etag: etag(1) });
+//! assert_eq!(config.read().rate_limit, 20);
+//!
+//! // A field may be a list of tags, or `*`, or hold tags of another server.
+//! let updated = put(&config, "\"1\", \"v7\"", Config { rate_limit: 40 });
+//! assert_eq!(updated, Response::Updated { etag: etag(2) });
+//! let updated = put(&config, "*", Config { rate_limit: 50 });
+//! assert_eq!(updated, Response::Updated { etag: etag(3) });
+//! let refused = put(&config, "\"v7\"", Config::default());
+//! assert_eq!(refused, Response::PreconditionFailed { etag: etag(3) });
 //! ```
+//!
+//! `put` compares the field with the current version, and writes on the condition that this version
+//! is still the current one. After a conflict it compares again. A response 304 must carry the tag
+//! (RFC 9110, section 15.4.5). A response 412 may carry it, so that the client can read and retry.
+//!
+//! A read never waits, so a request can read the configuration as often as it needs. It should read
+//! *once* and use this value to its end: two reads may return two configurations. A request that
+//! needs the value across an `.await` uses [`read_owned`](crate::VersionedCell::read_owned).
+//!
+//! # A resource that may be absent
+//! Store an [`Option`]: `None` is the absent resource. A deletion is a write, so the versions
+//! continue, and no tag of a deleted value matches a later one. A `PUT` states one of two
+//! conditions:
+//!
+//! - `If-None-Match: *` creates the resource, and fails if it exists.
+//! - `If-Match` replaces it. An absent resource matches no field, not even `*`: check first that a
+//!   value exists.
+//!
+//! A `PUT` without a condition would overwrite the changes of another client. The server responds
+//! 428 (Precondition Required, RFC 6585):
+//!
+//! ```
+//! use latchwork::VersionedCell;
+//!
+//! #[derive(Debug, PartialEq)]
+//! enum Response {
+//!     Created { etag: String }, // 201
+//!     Updated { etag: String }, // 204
+//!     PreconditionFailed, // 412
+//!     PreconditionRequired, // 428
+//! }
+//!
+//! /// `None` as the body deletes the page.
+//! fn put(
+//!     page: &VersionedCell<Option<String>>,
+//!     if_match: Option<&str>,
+//!     if_none_match: Option<&str>,
+//!     mut body: Option<String>,
+//! ) -> Response {
+//!     if if_match.is_none() && if_none_match.is_none() {
+//!         return Response::PreconditionRequired;
+//!     }
+//!     loop {
+//!         let seen = page.read();
+//!         let (version, exists) = (seen.version(), seen.is_some());
+//!         drop(seen); // it would hold back the replaced value
+//!         let is_in = |field: &str| version.is_in_if_none_match(field);
+//!         let matches = if_match.is_none_or(|field| exists && version.is_in_if_match(field));
+//!         let differs = if_none_match.is_none_or(|field| !exists || !is_in(field));
+//!         if !matches || !differs {
+//!             return Response::PreconditionFailed;
+//!         }
+//!         match page.compare_and_set(version, body) {
+//!             Ok(version) if exists => return Response::Updated { etag: version.to_etag() },
+//!             Ok(version) => return Response::Created { etag: version.to_etag() },
+//!             Err(conflict) => body = conflict.value,
+//!         }
+//!     }
+//! }
+//!
+//! let page = VersionedCell::new(None);
+//! let text = |text: &str| Some(text.to_owned());
+//! assert_eq!(put(&page, None, None, text("a")), Response::PreconditionRequired);
+//! assert_eq!(put(&page, Some("*"), None, text("a")), Response::PreconditionFailed); // absent
+//! let created = put(&page, None, Some("*"), text("a"));
+//! assert_eq!(created, Response::Created { etag: "\"1\"".to_owned() });
+//! assert_eq!(put(&page, None, Some("*"), text("b")), Response::PreconditionFailed); // exists
+//!
+//! // Delete it and create it again: the tag of the first value does not match the second one.
+//! let deleted = put(&page, Some("\"1\""), None, None);
+//! assert_eq!(deleted, Response::Updated { etag: "\"2\"".to_owned() });
+//! let created = put(&page, None, Some("*"), text("c"));
+//! assert_eq!(created, Response::Created { etag: "\"3\"".to_owned() });
+//! assert_eq!(put(&page, Some("\"1\""), None, text("d")), Response::PreconditionFailed);
+//! assert_eq!(page.get(), text("c"));
+//! ```
+//!
+//! A `GET` of the absent resource responds 404, whatever its conditions are. If resources are
+//! created while the server runs, a [`LockTable`](crate::LockTable) with the name as the key guards
+//! the map that contains the cells.
 //!
 //! # React to changes
 //! [`changed_value`](crate::VersionedCell::changed_value) is ready when the version differs from
@@ -170,8 +227,11 @@
 //! - A weak tag (`W/"17"`) cannot match `If-Match`:
 //!   [`from_etag`](crate::cell::Version::from_etag) returns an error for it, and
 //!   [`is_in_if_match`](crate::cell::Version::is_in_if_match) returns `false`.
-//! - A tag of a client is input: `from_etag` parses decimal digits in double quotes and returns an
-//!   error for anything else. A server that also issues tags of another form responds 412 to such
-//!   an error, not 400.
+//! - A field of a client is input. `is_in_if_match` and `is_in_if_none_match` return `false` for a
+//!   malformed one. So a malformed `If-Match` prevents a write, and a malformed `If-None-Match`
+//!   permits it. A server that must refuse the latter accepts only `*` in a `PUT`.
+//! - `from_etag` parses exactly one strong tag of this crate, for a protocol in which clients send
+//!   one version. A valid `If-Match` field may be a list, `*`, or a tag of another server, so an
+//!   error of `from_etag` does not mean 400.
 //!
 //! [`VersionedCell`]: crate::VersionedCell

@@ -8,8 +8,9 @@
 //! | a configuration with an entity tag and conditional updates | [`entity_tag`] |
 //!
 //! Each block is a whole program, and the tests of this crate run it. Longer programs are in the
-//! folder `examples` of the repository: a bank, a bounded queue, a job queue with fencing tokens,
-//! the dining philosophers, a B+tree, and a sorted list.
+//! [folder `examples`](https://docs.rs/crate/latchwork/latest/source/examples/): a bank, a bounded
+//! queue, a job queue with fencing tokens, the dining philosophers, a B+tree, and a sorted list.
+//! Run one with `cargo run --release --example bank`.
 //!
 //! # How do I migrate
 //! Each chapter shows the old code beside the new code, maps each call, and lists the calls that do

@@ -14,13 +14,13 @@
 //! use std::collections::BTreeMap;
 //! use std::sync::{Barrier, Mutex};
 //! use std::sync::atomic::{AtomicU32, Ordering};
-//! use latchwork::{LockTable, Session, session::LockError};
+//! use latchwork::{LockTable, Session, session::LockError, table::IntegerHasher};
 //!
 //! /// A row names the next row, and has a value.
 //! struct Row { next: Option<u64>, value: u64 }
 //!
 //! struct Rows {
-//!     locks: LockTable<u64>,
+//!     locks: LockTable<u64, IntegerHasher>,
 //!     /// Stands for the storage: each access is short.
 //!     data: Mutex<BTreeMap<u64, Row>>,
 //! }
@@ -30,12 +30,12 @@
 //!     fn transact<R>(
 //!         &self,
 //!         name: &str,
-//!         mut work: impl FnMut(&mut Session<'_, u64>) -> Result<R, LockError>,
+//!         mut work: impl FnMut(&mut Session<'_, u64, IntegerHasher>) -> Result<R, LockError>,
 //!     ) -> Result<R, LockError> {
 //!         let mut session = self.locks.session().named(name);
 //!         loop {
 //!             let result = work(&mut session);
-//!             session.release_all();
+//!             session.release_all(); // before the next attempt, or the deadlock remains
 //!             match result {
 //!                 Err(LockError::Deadlock(_) | LockError::Died) => continue,
 //!                 other => return other,
@@ -64,8 +64,12 @@
 //! }
 //!
 //! // Two rows that name each other: two threads lock them in opposite orders.
+//! let locks = LockTable::<u64>::builder()
+//!     .hasher(IntegerHasher::new()) // the label can compute the key from its identity
+//!     .key_labels(|id| format!("row {}", IntegerHasher::key_of(id))) // for the reports
+//!     .build();
 //! let rows = Rows {
-//!     locks: LockTable::new(),
+//!     locks,
 //!     data: Mutex::new(BTreeMap::from([
 //!         (1, Row { next: Some(2), value: 0 }),
 //!         (2, Row { next: Some(1), value: 0 }),
@@ -83,22 +87,67 @@
 //!     assert_eq!((one.join().unwrap().unwrap(), two.join().unwrap().unwrap()), (2, 2));
 //! });
 //! assert!(rows.data.lock().unwrap().values().all(|row| row.value == 2));
-//! assert!(!rows.locks.deadlocks().is_empty());
+//! let report = &rows.locks.deadlocks()[0];
+//! assert!(report.to_string().contains("row 1 exclusively"));
 //! ```
+//!
+//! Do not repeat only the call that returned `Deadlock`. The session still holds its keys, and the
+//! other sessions of the cycle still wait for them. So the call returns `Deadlock` again at once,
+//! and the loop spins. Release the keys first. Then the next lock waits until the other sessions
+//! had their turn, and the loop needs no back-off of its own.
 //!
 //! # Undo
 //! The attempt may have written before it got the error. There are three solutions:
 //!
 //! 1. Acquire all locks first and write at the end, as above.
 //! 2. Buffer the writes in a local collection, and apply them at the end.
-//! 3. Keep the old values, and restore them before `release_all`.
+//! 3. Keep the old values, and restore them before `release_all`, the latest write first. A row may
+//!    have been written twice, and its first old value must be restored last.
+//!
+//! The third one:
+//!
+//! ```
+//! use std::collections::BTreeMap;
+//! use std::sync::Mutex;
+//! use latchwork::{LockTable, Session, session::{LockError, Policy}};
+//!
+//! type Data = Mutex<BTreeMap<u64, i64>>;
+//!
+//! /// Doubles the value of each row that `rows` lists, once for each time that it is listed.
+//! fn double(session: &mut Session<'_, u64>, data: &Data, rows: &[u64]) -> Result<(), LockError> {
+//!     let mut undo = Vec::new();
+//!     let result = rows.iter().try_for_each(|row| {
+//!         session.lock(row)?;
+//!         let mut data = data.lock().unwrap();
+//!         let value = data.get_mut(row).unwrap();
+//!         undo.push((*row, *value));
+//!         *value *= 2;
+//!         Ok(())
+//!     });
+//!     if result.is_err() {
+//!         data.lock().unwrap().extend(undo.into_iter().rev()); // the latest write first
+//!     }
+//!     session.release_all(); // only now: no other session has seen a value of the failed attempt
+//!     result
+//! }
+//!
+//! let (rows, data) = (LockTable::new(), Data::new(BTreeMap::from([(1, 10), (2, 20), (3, 30)])));
+//! let mut session = rows.session().policy(Policy::NoWait);
+//! let guard = rows.lock(&3);
+//! assert!(double(&mut session, &data, &[1, 2, 1, 3]).is_err()); // row 1 was doubled twice
+//! assert_eq!(*data.lock().unwrap(), BTreeMap::from([(1, 10), (2, 20), (3, 30)]));
+//! drop(guard);
+//! assert!(double(&mut session, &data, &[1, 2, 1, 3]).is_ok());
+//! assert_eq!(*data.lock().unwrap(), BTreeMap::from([(1, 40), (2, 40), (3, 60)]));
+//! ```
 //!
 //! If the rows are values in memory, a [transaction](crate::atomically) does all of this.
 //!
 //! # Read first, write later
 //! A session that holds a row shared may lock it exclusively: it *upgrades* the lock and waits for
-//! the other readers. Two sessions that both upgrade one row can never both succeed, so one of them
-//! gets `Deadlock` at once. Lock exclusively from the start if you will probably write:
+//! the other readers. Two sessions that upgrade one row wait for each other. One of them, the
+//! newest if their priorities are equal, gets `Deadlock` as soon as the second one asks. Sessions
+//! that lock the row exclusively from the start wait for each other without an error:
 //!
 //! ```
 //! use latchwork::{LockTable, Mode, session::LockError};
@@ -113,13 +162,9 @@
 //!         one.release_all();
 //!         result
 //!     });
-//!     let result = two.lock(&1);
+//!     assert!(matches!(two.lock(&1), Err(LockError::Deadlock(_)))); // it is the newest
 //!     two.release_all(); // lets the other one continue
-//!     let deadlocks = [result, upgrade.join().unwrap()]
-//!         .into_iter()
-//!         .filter(|result| matches!(result, Err(LockError::Deadlock(_))))
-//!         .count();
-//!     assert!(deadlocks <= 1);
+//!     assert!(upgrade.join().unwrap().is_ok());
 //! });
 //!
 //! let mut session = rows.session();
@@ -172,12 +217,52 @@
 //! ```
 //!
 //! # Diagnosis
-//! [`LockTable::deadlocks`](crate::LockTable::deadlocks) returns the last reports. A report names
-//! each session, the key that it holds and the key that it waits for. Name the sessions with
-//! [`named`](crate::Session::named) and the keys with
-//! [`key_labels`](crate::table::LockTableBuilder::key_labels). The feature `lock-places` adds the
-//! place in the source. [`LockTable::inspect`](crate::LockTable::inspect) shows all held keys and
-//! their waiters.
+//! The error contains a report, and [`LockTable::deadlocks`](crate::LockTable::deadlocks) returns
+//! the last 16 of them. A report names each session, the key that it holds and the key that it
+//! waits for. Name the sessions with [`named`](crate::Session::named) and the keys with
+//! [`key_labels`](crate::table::LockTableBuilder::key_labels). `parties` and `victim` are methods;
+//! the name, the keys and their labels are fields:
+//!
+//! ```
+//! use latchwork::{LockTable, Mode, session::LockError, table::IntegerHasher};
+//!
+//! let rows = LockTable::<u64>::builder()
+//!     .hasher(IntegerHasher::new())
+//!     .key_labels(|id| format!("row {}", IntegerHasher::key_of(id)))
+//!     .build();
+//! let (mut audit, mut import) = (rows.session().named("audit"), rows.session().named("import"));
+//! audit.lock_shared(&7)?;
+//! import.lock_shared(&7)?;
+//! std::thread::scope(|s| {
+//!     s.spawn(|| {
+//!         audit.lock(&7).unwrap(); // upgrades, and waits for the other reader
+//!         audit.release_all();
+//!     });
+//!     let Err(LockError::Deadlock(report)) = import.lock(&7) else { unreachable!() };
+//!     import.release_all();
+//!     let victim = report.victim();
+//!     assert_eq!(victim.name.as_deref(), Some("import"));
+//!     assert_eq!(victim.wants.label.as_deref(), Some("row 7"));
+//!     assert_eq!((victim.holds.mode, victim.wants.mode), (Mode::Shared, Mode::Exclusive));
+//!     assert_eq!(report.parties().len(), 2);
+//!     let text = report.to_string();
+//!     assert!(text.ends_with("import (#2) was chosen as the victim: release its keys and retry"));
+//! });
+//! assert_eq!(rows.deadlocks()[0].victim().name.as_deref(), Some("import"));
+//! # Ok::<_, LockError>(())
+//! ```
+//!
+//! The text of the report is:
+//!
+//! ```text
+//! deadlock of 2 sessions:
+//!   audit (#1) waits for row 7 exclusively, which import (#2) holds shared
+//!   import (#2) waits for row 7 exclusively, which audit (#1) holds shared
+//!   import (#2) was chosen as the victim: release its keys and retry
+//! ```
+//!
+//! The feature `lock-places` adds the place in the source.
+//! [`LockTable::inspect`](crate::LockTable::inspect) shows all held keys and their waiters.
 //!
 //! # Tasks
 //! Use [`lock_async`](crate::Session::lock_async). A session waits for one lock at a time, so its

@@ -45,6 +45,11 @@
 //! assert_eq!(cache.flights.in_flight(), 0);
 //! ```
 //!
+//! If the computation can fail, use [`try_run`](crate::table::SingleFlight::try_run). It returns
+//! the error to its own caller only, and one of the waiting callers runs its closure. Tasks use
+//! [`run_async`](crate::table::SingleFlight::run_async) and
+//! [`try_run_async`](crate::table::SingleFlight::try_run_async).
+//!
 //! The rest of this chapter builds the same from a [`LockTable`](crate::LockTable). This form
 //! stores no value between the threads, and it adapts to other needs, such as stale values.
 //!
@@ -172,6 +177,28 @@
 //!   this is too slow, store the error for a short time.
 //! - The computation panics. There is no poisoning.
 //! - The task is cancelled, for example by a timeout: its future is dropped.
+//!
+//! The same holds for [`SingleFlight`](crate::table::SingleFlight). The caller whose closure panics
+//! gets the panic, and no other caller does:
+//!
+//! ```
+//! use std::sync::Barrier;
+//! use latchwork::table::SingleFlight;
+//!
+//! let (flights, started) = (SingleFlight::new(), Barrier::new(2));
+//! std::thread::scope(|s| {
+//!     let leader = s.spawn(|| {
+//!         flights.run("page", || {
+//!             started.wait();
+//!             panic!("the database is down")
+//!         })
+//!     });
+//!     started.wait(); // the leader is inside its closure
+//!     assert_eq!(flights.run("page", || 7), 7); // no panic: this caller runs its own closure
+//!     assert!(leader.join().is_err());
+//! });
+//! assert_eq!(flights.in_flight(), 0);
+//! ```
 //!
 //! # Expiry
 //! Store the time beside the value, and let `cached` return `None` for an old entry. The recipe

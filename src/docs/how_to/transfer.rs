@@ -54,11 +54,8 @@
 //! # Wait for funds
 //! [`Tx::retry`] in place of `abort` waits until an account changes that the closure has read.
 //!
-//! In `run` and `atomically`, write `return tx.retry();`. The error of the closure of `try_run` is
-//! `TxAbort`: write `tx.retry()?` there, and end with `Ok(tx.set(..)?)`. A closure of `try_run` can
-//! abort in some cases and retry in others. Use only `tx` inside the closure: debug builds panic at
-//! a direct access to its cells, and at a retry while the thread keeps a value of `read()` or a
-//! pin.
+//! Use only `tx` inside the closure. Debug builds panic at a direct access to its cells, and at a
+//! retry while the thread keeps a value of `read()` or a pin.
 //!
 //! A timeout bounds the wait:
 //!
@@ -86,6 +83,46 @@
 //! ```
 //!
 //! In a task, use [`Transaction::run_async`]: it waits without blocking the thread.
+//!
+//! # Refuse or wait
+//! In a closure of [`Transaction::try_run`], [`tx.abort(error)`](crate::Tx::abort) ends the
+//! transaction with an error, and [`tx.require(condition)?`](crate::Tx::require) waits for a
+//! change. [`OrAbort`](crate::txn::OrAbort) is the form of `abort` for a `Result` and `?`. One
+//! closure may do both. Here a closed account is an error, and missing funds are a reason to wait:
+//!
+//! ```
+//! use std::time::Duration;
+//! use latchwork::{Transaction, TxError, VersionedCell, txn::OrAbort};
+//!
+//! #[derive(Debug, PartialEq)]
+//! struct Closed;
+//!
+//! /// `None` is a closed account.
+//! type Account = VersionedCell<Option<u64>>;
+//!
+//! fn transfer(from: &Account, to: &Account, amount: u64) -> Result<(), TxError<Closed>> {
+//!     Transaction::builder().timeout(Duration::from_secs(60)).try_run(|tx| {
+//!         let balance = (*tx.read(from)?).ok_or(Closed).or_abort()?; // ends with an error
+//!         tx.require(balance >= amount)?; // waits until an account of the read set changes
+//!         tx.set(from, Some(balance - amount))?;
+//!         let balance = (*tx.read(to)?).ok_or(Closed).or_abort()?;
+//!         Ok(tx.set(to, Some(balance + amount))?) // `?` converts the error of the attempt
+//!     })
+//! }
+//!
+//! let [a, b, closed] = [Some(0), Some(0), None].map(Account::new);
+//! std::thread::scope(|s| {
+//!     let payment = s.spawn(|| transfer(&a, &b, 5));
+//!     a.set(Some(7)); // wakes the payment
+//!     assert_eq!(payment.join().unwrap(), Ok(()));
+//! });
+//! assert_eq!((a.get(), b.get()), (Some(2), Some(5)));
+//! assert_eq!(transfer(&a, &closed, 1), Err(TxError::Aborted(Closed)));
+//! assert_eq!(a.get(), Some(2)); // nothing is written
+//! ```
+//!
+//! In `run` and `atomically` the error of the closure is `Abort`: write `return tx.retry();`. In
+//! `try_run` it is `TxAbort`: write `tx.retry()?`, and end with `Ok(tx.set(..)?)`.
 //!
 //! # Try another account
 //! [`Tx::or_else`] runs a second closure if the first one retries. The writes of the first one are

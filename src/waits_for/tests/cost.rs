@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use super::super::graph::{KEPT, Spread};
 use super::*;
 
-/// What `n` owners cost who block one after the other in one chain, in the order `of`.
+/// The cost of `n` owners that block one after the other in one chain, in the order `of`.
 fn chain(n: u64, of: impl IntoIterator<Item = u64>) -> usize {
     let mut graph = Graph::default();
     let mut steps = 0;
@@ -34,10 +34,10 @@ fn a_chain_costs_n_log_n_steps_in_any_order() {
     }
 }
 
-/// How many keys a search comes to, forwards and backwards, from a key in the middle of a chain of
-/// owners. Before it are so many keys, each with so many holders beside that wait for nothing.
-/// Behind it are so many, each with so many waiters beside that hold nothing, and whoever is in the
-/// chain there holds so many keys beside.
+/// The number of keys that a search visits, forwards and backwards, from a key in the middle of a
+/// chain of owners. The first array has the number of keys before it, and of additional holders of
+/// each, which wait for nothing. The second has the number of keys behind it, of additional waiters
+/// of each, which hold nothing, and of additional keys of each owner in that part of the chain.
 fn between([before, holders]: [u64; 2], [behind, waiters, holds]: [u64; 3]) -> (usize, usize) {
     let mut graph = Graph::default();
     let mut ids = 0..;
@@ -54,7 +54,7 @@ fn between([before, holders]: [u64; 2], [behind, waiters, holds]: [u64; 3]) -> (
         let next = key + 1;
         let is_behind = key < behind;
         let beside = (0..if is_behind { holds } else { 0 }).map(|i| all + key * holds + i);
-        // The last is held by who runs.
+        // The last key is held by an owner that runs.
         let want = (next < all).then_some(next);
         add(std::iter::once(key).chain(beside).collect(), want);
         if is_behind {
@@ -66,7 +66,8 @@ fn between([before, holders]: [u64; 2], [behind, waiters, holds]: [u64; 3]) -> (
     graph.reached(behind)
 }
 
-/// The search ends when the shorter side does, and goes no farther on the other than that costs.
+/// The search ends when the shorter side ends, and visits no more of the other side than that
+/// costs.
 #[test]
 fn the_cheaper_side_ends_the_search() {
     for waiters in 0..4 {
@@ -85,8 +86,8 @@ fn the_cheaper_side_ends_the_search() {
     assert!(ahead <= 30 && behind == 301, "{ahead} {behind}");
 }
 
-/// What an owner holds is looked at by key when somebody waits for it, and before that nobody is
-/// troubled by it.
+/// The holds of an owner are listed by key once another owner waits for it, and before that no
+/// owner pays for it.
 #[test]
 fn holds_that_nobody_waits_for_are_not_listed() {
     let mut graph = Graph::default();
@@ -109,7 +110,8 @@ fn holds_that_nobody_waits_for_are_not_listed() {
     assert!(graph.is_empty());
 }
 
-/// Whether an owner is waited for is asked of its keys or of all who wait, whichever are fewer.
+/// Whether another owner waits for an owner is looked up in its keys or in all waiters, whichever
+/// are fewer.
 #[test]
 fn the_shorter_list_is_looked_through() {
     let mut graph = Graph::default();
@@ -129,8 +131,9 @@ fn the_shorter_list_is_looked_through() {
     }
 }
 
-/// A crowd takes its room with it when it goes, also if somebody stays. If a third of it goes, that
-/// may come again; and what few need is kept.
+/// The graph frees the memory of a crowd when the crowd ends, even if an owner stays. It keeps the
+/// memory if a third of the crowd ends, because they may return; and it keeps a small amount
+/// always.
 #[test]
 fn room_goes_with_the_crowd() {
     const N: u64 = 10_000;
@@ -183,8 +186,8 @@ fn is_nearly_linear(what: &str, cost: impl Fn(u64) -> u64) {
     assert!(many <= 6 * few, "{what}: {few} and {many} comparisons");
 }
 
-/// Each owner of a crowd at one key leaves in log *n* steps, in whatever order they leave. The list
-/// of a key was looked through for each.
+/// Each owner of a crowd at one key leaves in log *n* steps, in any order. An earlier version
+/// searched the whole list of the key for each.
 #[test]
 fn to_leave_a_crowd_costs_log_n() {
     for order in ["first", "last", "random"] {
@@ -263,9 +266,9 @@ fn an_upgrader_is_found_in_a_crowd() {
     assert!(graph.upgrader(0).is_none());
 }
 
-/// Keys that a hasher leaves as they are and that differ in some of their bits only do not pile up:
-/// the bits of a hash that say where its entry goes (the lower) and those that tell entries there
-/// apart (the upper seven) are nearly as good as random.
+/// Keys that a hasher leaves unchanged and that differ in only some of their bits do not accumulate
+/// in one place. Two parts of a hash are nearly as good as random: the bits that choose the place
+/// of its entry (the lower), and those that distinguish the entries there (the upper seven).
 #[test]
 fn numbers_of_any_pattern_are_spread() {
     const N: u64 = 1024;

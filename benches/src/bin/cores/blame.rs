@@ -1,4 +1,4 @@
-//! Which code misses, and which code had taken the line away.
+//! Which code misses, and which code had removed the line from the core.
 
 use std::collections::HashMap;
 
@@ -10,14 +10,14 @@ pub(crate) struct Miss {
     /// The instruction that missed.
     pub(crate) at: u64,
     pub(crate) access: Access,
-    /// The last instruction of another core that took the line away: by writing it; from one who
-    /// wants to write, also by reading it.
+    /// The last instruction of another core that removed the line: by a write, or also by a read if
+    /// the missing instruction writes.
     pub(crate) taken_by: Option<u64>,
-    /// Nobody has touched the bytes that were wanted: two things lie on one line that should not.
+    /// No other core has accessed the requested bytes: two unrelated objects share a line.
     pub(crate) other_bytes: bool,
 }
 
-/// What others have done to a line since a core had it.
+/// The accesses of other cores to a line since a core had it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Since {
     /// Bytes that were written: a bit for each.
@@ -36,7 +36,7 @@ pub(crate) struct Blame {
 }
 
 impl Blame {
-    /// `core` did not have `line` when the instruction `at` wanted it.
+    /// `core` did not have `line` when the instruction `at` accessed it.
     pub(crate) fn missed(&mut self, core: u8, line: u64, touch: Touch, at: u64) {
         let since = self.lines.get(&line).map(|line| line[usize::from(core)]);
         let since = since.unwrap_or_default();

@@ -1,9 +1,9 @@
-//! The table of cache lines: who has which, and what an access costs whom.
+//! The table of cache lines: which cores have each line, and what an access costs each core.
 //!
-//! MESI with caches that never run full. A line is with nobody, with readers, or with one core that
-//! may write it. A core that needs what it does not have waits until the line has come; while it
-//! travels, those that have it go on using it, and others that want it queue. Time is in cycles,
-//! and only decides who goes next.
+//! MESI with caches that never run full. A line is in no cache, in those of readers, or in that of
+//! one core that may write it. A core that needs a missing line waits until the line arrives. Until
+//! then the cores that have the line still use it, and others that request it queue. Time is in
+//! cycles, and only decides which core runs next.
 
 use std::collections::HashMap;
 
@@ -24,15 +24,15 @@ pub(crate) mod cost {
     pub(crate) const PAUSE: u64 = 40;
     /// A line that another core may write.
     pub(crate) const TRANSFER: u64 = 180;
-    /// A line that nobody has changed.
+    /// A line that no core has changed.
     pub(crate) const SHARED_CACHE: u64 = 45;
     /// Any call of the system.
     pub(crate) const SYSTEM: u64 = 600;
-    /// To be put to sleep, and from being woken to running.
+    /// The time to fall asleep, and from being woken to running.
     pub(crate) const WAKE: u64 = 6000;
 }
 
-/// What is done to memory.
+/// The kind of an access to memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Access {
     Read,
@@ -40,7 +40,7 @@ pub(crate) enum Access {
     Write,
 }
 
-/// Some bytes of memory and what is done to them.
+/// Some bytes of memory and the kind of the access to them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Touch {
     pub(crate) address: u64,
@@ -66,13 +66,13 @@ impl Touch {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Line {
-    /// Who may write it.
+    /// The core that may write it.
     owner: Option<u8>,
-    /// Who has it: a bit for each core.
+    /// The cores that have it: a bit for each.
     holders: u64,
-    /// Who ever had it.
+    /// The cores that ever had it.
     touched: u64,
-    /// Somebody has written it.
+    /// Whether a core has written it.
     written: bool,
     /// When the last transfer that was booked is over.
     free_at: u64,
@@ -80,7 +80,7 @@ struct Line {
     writing_operations: u64,
 }
 
-/// What was counted.
+/// The counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Traffic {
     /// Reads of a line that the core did not have, and another had.
@@ -108,7 +108,8 @@ impl Lines {
         };
         // The first of all comes from memory: no program does that again and again.
         let nobody_else = line.holders & !bit == 0;
-        // It would be there from before the table begins, as nobody has taken it away since.
+        // It would be in the cache from before the table begins, because no core has removed it
+        // since.
         let had_it_before = access == Access::Read && !line.written && line.touched & bit == 0;
         if has_it || nobody_else || had_it_before {
             return now;

@@ -1,5 +1,4 @@
-//! What an instruction does, as far as it is counted: its memory, and whether it is atomic, a fence
-//! or a call.
+//! The counted effects of an instruction: its memory, and whether it is atomic, a fence or a call.
 
 use iced_x86::{
     Code, Decoder, DecoderOptions, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register,
@@ -9,7 +8,7 @@ use libc::user_regs_struct;
 
 use crate::coherence::{Access, Touch};
 
-/// The kinds of instruction that are told apart.
+/// The kinds of instruction that are distinguished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Plain,
@@ -19,7 +18,7 @@ pub(crate) enum Kind {
     /// In a spin loop.
     Pause,
     SystemCall,
-    /// A breakpoint: the program says where it is.
+    /// A breakpoint: the program reports its progress.
     Marker,
 }
 
@@ -91,7 +90,7 @@ impl Decoded {
     }
 }
 
-/// What is in a register that takes part in addresses.
+/// The value of a register that occurs in addresses.
 fn value(register: Register, registers: &user_regs_struct) -> Option<u64> {
     Some(match register {
         // Their base is zero in 64-bit code.

@@ -1,8 +1,9 @@
 //! Virtual cores: the threads of a program, stepped one instruction at a time, the one with the
 //! earliest clock first.
 //!
-//! What runs is the compiled program with all its libraries. Only what would make a thread sleep is
-//! not done by the system, since then nobody could say who goes next: futexes are kept here.
+//! The compiled program runs with all its libraries. Only calls that would make a thread sleep do
+//! not reach the system, because the next thread to run would be unknown then: futexes are emulated
+//! here.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::process::Command;
@@ -18,13 +19,13 @@ use crate::tracee::{Marker, Thread, Tracee};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     pub(crate) cores: usize,
-    /// Instructions, and waits for lines, of all cores together. What is over in the first third is
-    /// not counted.
+    /// Instructions, and waits for lines, of all cores together. The operations that end in the
+    /// first third are not counted.
     pub(crate) steps: u64,
-    /// Operations that have to be counted: a run goes on for them, but not for more than
+    /// Operations that must be counted: a run continues until then, but not for more than
     /// [`PATIENCE`] times the steps.
     pub(crate) operations: u64,
-    /// It is to be told which code misses.
+    /// Whether to report which code misses.
     pub(crate) blame: bool,
 }
 
@@ -40,7 +41,7 @@ pub(crate) struct Counts {
     pub(crate) traffic: Traffic,
 }
 
-/// What a program came to.
+/// The counts of a program.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) counts: Counts,
@@ -60,7 +61,7 @@ struct Core {
     booked: bool,
     /// In a queue of a futex.
     asleep: bool,
-    /// What the current operation wrote.
+    /// The writes of the current operation.
     written: HashSet<u64>,
 }
 
@@ -85,8 +86,8 @@ struct Machine {
     counts: Counts,
 }
 
-/// Runs a program that makes `plan.cores` threads, each of which says [`Marker::Ready`] once and
-/// [`Marker::Operation`] after each operation, for ever.
+/// Runs a program that makes `plan.cores` threads. Each reports [`Marker::Ready`] once and
+/// [`Marker::Operation`] after each operation, indefinitely.
 pub(crate) fn run(program: Command, plan: Plan) -> Result<Run, String> {
     let mut tracee = Tracee::start(program)?;
     let threads = tracee.threads(plan.cores)?;
@@ -170,7 +171,7 @@ impl Machine {
             }
             core.booked = true;
             if core.clock > now {
-                // Whoever is earlier goes first, and may use the line before it leaves.
+                // The earlier core runs first, and may use the line before it leaves.
                 return Ok(());
             }
         }
@@ -224,8 +225,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Does what a call of the system would do, where it could block. Returns whether it was one of
-    /// those.
+    /// Emulates a call of the system that could block. Returns whether it was one of those.
     fn system_call(&mut self, at: usize, length: u64) -> Result<bool, String> {
         let registers = self.cores[at].registers;
         let (futex, operation) = (registers.rdi, registers.rsi as i32);
@@ -286,7 +286,7 @@ impl Machine {
         woken
     }
 
-    /// Everybody sleeps: those who would wake by themselves do.
+    /// All threads sleep: wakes those whose timeout ends their sleep.
     fn time_out(&mut self) -> Result<(), String> {
         let mut woken = Vec::new();
         for queue in self.futexes.values_mut() {
@@ -310,7 +310,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Goes on behind the call as if it had returned `result`.
+    /// Continues after the call as if it had returned `result`.
     fn skip(&mut self, at: usize, length: u64, result: i64) -> Result<(), String> {
         let core = &mut self.cores[at];
         core.registers.rip += length;

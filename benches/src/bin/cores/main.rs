@@ -1,12 +1,12 @@
-//! Counts what each operation costs on up to 64 cores, on a machine that has two.
+//! Counts the costs of each operation on up to 64 cores, on a machine that has two.
 //!
 //! ```text
 //! cargo run --release -p latchwork-bench --bin cores -- [--times N] [--cores N,N] [--only TEXT [--of TEXT] [--where N] [--add FILE]] [--write FILE]
 //! ```
 //!
 //! The compiled programs run on virtual cores: `machine` steps their threads one instruction at a
-//! time and asks `coherence` what each access would cost. Nothing is measured in time; what is
-//! published are counts.
+//! time and asks `coherence` what each access would cost. Nothing is measured in time; the
+//! published figures are counts.
 #![cfg_attr(
     not(all(target_os = "linux", target_arch = "x86_64")),
     allow(dead_code, unused_imports)

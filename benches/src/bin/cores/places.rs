@@ -14,7 +14,7 @@ pub(crate) struct Places {
 }
 
 impl Places {
-    /// `maps` is what the system says of the process that runs `program`.
+    /// `maps` is the system's report on the memory of the process that runs `program`.
     pub(crate) fn of(maps: &str, program: &str) -> Result<Self, String> {
         let symbols = Loader::new(program).map_err(|error| format!("{program}: {error}"))?;
         Ok(Self {
@@ -83,7 +83,7 @@ fn tail(path: &str, parts: usize) -> &str {
     cut.map_or(path, |(at, _)| &path[at + 1..])
 }
 
-/// A path of a function without what is generic about it: its type and its own name.
+/// The path of a function without its generic arguments: its type and its own name.
 fn short(function: &str) -> String {
     let mut depth = 0_u32;
     let mut plain = String::new();

@@ -1,4 +1,4 @@
-//! The tables as Markdown, with what the model leaves out beside them.
+//! The tables as Markdown, with the limits of the model.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -11,7 +11,7 @@ use crate::machine::{Counts, Run};
 use crate::places::Places;
 use crate::programs::Question;
 
-/// What each structure of a question came to, for each number of cores.
+/// The counts of each structure of a question, for each number of cores.
 pub(crate) type Rows = Vec<(&'static str, Vec<Counts>)>;
 
 /// The tables of all questions.
@@ -19,7 +19,7 @@ pub(crate) fn all(cores: &[usize], sections: &[String]) -> String {
     format!("{}{}", head(cores), sections.concat())
 }
 
-/// Puts sections into `text`, in the place of those of the same title or at the end.
+/// Inserts sections into `text`, in the place of those of the same title or at the end.
 pub(crate) fn added(mut text: String, sections: &[String]) -> String {
     for section in sections {
         let title = section.lines().find(|line| !line.is_empty());
@@ -64,7 +64,7 @@ pub(crate) fn section(
     text
 }
 
-/// The `most` places in the code that miss most, with what had taken the lines away most often.
+/// The `most` places in the code that miss most, with the code that removed the lines most often.
 pub(crate) fn places(blame: &Blame, run: &Run, most: usize) -> Result<String, String> {
     let program = std::env::current_exe().map_err(|error| format!("this program: {error}"))?;
     let mut names = Places::of(&run.maps, &program.to_string_lossy())?;
@@ -98,7 +98,7 @@ pub(crate) fn places(blame: &Blame, run: &Run, most: usize) -> Result<String, St
 #[derive(Default)]
 struct Place {
     misses: u64,
-    /// Those of a line of which nobody had touched the bytes that were wanted.
+    /// The misses of a line of which no other core had accessed the requested bytes.
     of_other_bytes: u64,
     taken_by: HashMap<Option<String>, u64>,
 }

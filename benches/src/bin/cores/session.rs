@@ -19,11 +19,11 @@ usage: cores [--times N] [--cores N,N] [--only TEXT [--of TEXT] [--where N] [--a
   --add FILE    also put their tables into FILE in the place of those that are there
   --write FILE  also write the tables to FILE; not with --only or --cores";
 
-/// How the program is told that it is the one to be traced: the question, the structure and the
-/// cores follow.
+/// The argument that makes this program the traced one: the question, the structure and the cores
+/// follow.
 const INSIDE: &str = "--inside";
 
-/// Numbers of cores, where nobody says.
+/// The default numbers of cores.
 const CORES: [usize; 4] = [1, 4, 16, 64];
 
 /// Steps of a run: so many, and so many more for each core.
@@ -101,7 +101,7 @@ fn cores(list: &str) -> Result<Vec<usize>, String> {
     }
 }
 
-/// Does what the command line asks for.
+/// Executes the request of the command line.
 pub(crate) fn run(arguments: impl Iterator<Item = String>) -> Result<(), String> {
     let arguments: Vec<String> = arguments.collect();
     if let [INSIDE, place @ ..] = &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {

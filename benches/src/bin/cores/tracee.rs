@@ -1,5 +1,5 @@
-//! Another process whose threads are held and stepped one by one: what `ptrace` is needed for, and
-//! nothing more.
+//! Another process whose threads are held and stepped one by one: the uses of `ptrace`, and nothing
+//! more.
 #![allow(unsafe_code)]
 
 use std::arch::asm;
@@ -12,7 +12,7 @@ use std::ptr::null_mut;
 
 use libc::{pid_t, user_regs_struct};
 
-/// What a program says at a breakpoint, in a register.
+/// The report of a program at a breakpoint, in a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u64)]
 pub(crate) enum Marker {
@@ -23,10 +23,10 @@ pub(crate) enum Marker {
 }
 
 impl Marker {
-    /// Says it. Ends the process where nobody traces it.
+    /// Reports it. Ends the process if no tracer is attached.
     #[inline(always)]
     pub(crate) fn say(self) {
-        // SAFETY: a breakpoint, which changes nothing; the tracer goes on behind it.
+        // SAFETY: a breakpoint, which changes nothing; the tracer continues after it.
         unsafe { asm!("int3", in("rdi") self as u64, options(nostack, preserves_flags)) };
     }
 
@@ -45,12 +45,12 @@ pub(crate) struct Tracee {
     threads: Vec<Thread>,
 }
 
-/// A thread of a [`Tracee`]; stopped, unless it is said that it runs.
+/// A thread of a [`Tracee`]; stopped, unless a comment states that it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Thread(pid_t);
 
-/// Keeps this process and what it starts on one processor: they run in turn, and to wake another
-/// processor for each step takes longer than the step.
+/// Keeps this process and its children on one processor: they run in turn, and to wake another
+/// processor for each step would take longer than the step.
 pub(crate) fn stay_on_one_processor() -> Result<(), String> {
     // SAFETY: passes no memory.
     let here = unsafe { libc::sched_getcpu() };
@@ -83,7 +83,7 @@ impl Tracee {
     /// Starts `command`, at addresses that are the same each time, and stops it before its first
     /// instruction.
     pub(crate) fn start(mut command: Command) -> Result<Self, String> {
-        // SAFETY: what is called between fork and exec are two calls of the system, which allocate
+        // SAFETY: between fork and exec there are only two calls of the system, which allocate
         // nothing.
         unsafe { command.pre_exec(be_traced) };
         let child = command
@@ -104,7 +104,7 @@ impl Tracee {
     }
 
     /// Runs the first thread until it has begun `count` others, and returns those, each held before
-    /// its first instruction. The first goes on, and is nobody's business any more.
+    /// its first instruction. The first thread continues, and is no longer traced.
     pub(crate) fn threads(&mut self, count: usize) -> Result<Vec<Thread>, String> {
         let main = Thread(self.child.id() as pid_t);
         main.request(libc::PTRACE_CONT, 0)?;
@@ -122,7 +122,7 @@ impl Tracee {
         Ok(self.threads.clone())
     }
 
-    /// What the system says of where its code and data lie.
+    /// The system's report on the places of its code and data.
     pub(crate) fn maps(&self) -> Result<String, String> {
         std::fs::read_to_string(format!("/proc/{}/maps", self.child.id()))
             .map_err(|error| format!("its mappings: {error}"))
@@ -137,7 +137,7 @@ impl Tracee {
             .map_err(|error| format!("code at {address:#x}: {error}"))
     }
 
-    /// Reads the word that a thread wants to sleep at.
+    /// Reads the word at which a thread requests to sleep.
     pub(crate) fn word(&self, address: u64) -> Result<u32, String> {
         let mut word = [0; 4];
         let read = self.memory.read_exact_at(&mut word, address);
@@ -150,7 +150,7 @@ impl Drop for Tracee {
     fn drop(&mut self) {
         // All of it fails only where something has ended by itself.
         let _ = self.child.kill();
-        // The first thread is not gone before the others are seen to be.
+        // The first thread does not end before the others have been seen to end.
         while let Some(thread) = self.threads.pop() {
             while thread.wait().is_ok() {}
         }
@@ -187,7 +187,8 @@ impl Thread {
             self.request(libc::PTRACE_SINGLESTEP, 0)?;
             match libc::WSTOPSIG(self.wait()?) {
                 libc::SIGTRAP => return Ok(()),
-                // Somebody stops or continues the process: it has not moved, and is stopped anyway.
+                // Another process stops or continues this one: it has not moved, and is stopped
+                // anyway.
                 libc::SIGSTOP | libc::SIGCONT => {}
                 signal => return Err(format!("stopped by signal {signal}")),
             }
@@ -197,7 +198,7 @@ impl Thread {
     pub(crate) fn registers(self) -> Result<user_regs_struct, String> {
         // SAFETY: the structure is plain numbers.
         let mut registers: user_regs_struct = unsafe { std::mem::zeroed() };
-        // SAFETY: the thread is stopped, and `registers` is what the call writes to.
+        // SAFETY: the thread is stopped, and the call writes to `registers` only.
         let read = unsafe {
             libc::ptrace(
                 libc::PTRACE_GETREGS,
@@ -228,10 +229,10 @@ impl Thread {
         Ok(())
     }
 
-    /// What an event has to say.
+    /// The message of an event.
     fn message(self) -> Result<u64, String> {
         let mut message = 0_u64;
-        // SAFETY: the thread is stopped, and `message` is what the call writes to.
+        // SAFETY: the thread is stopped, and the call writes to `message` only.
         let read = unsafe {
             libc::ptrace(
                 libc::PTRACE_GETEVENTMSG,
@@ -258,7 +259,7 @@ impl Thread {
     /// Waits until it has stopped.
     fn wait(self) -> Result<i32, String> {
         let mut status = 0;
-        // SAFETY: `status` is what the call writes to.
+        // SAFETY: the call writes to `status` only.
         while unsafe { libc::waitpid(self.0, &raw mut status, libc::__WALL) } != self.0 {
             if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
                 return Err(failed("waitpid"));

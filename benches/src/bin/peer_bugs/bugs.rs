@@ -1,4 +1,4 @@
-//! The bugs, and where they are looked for.
+//! The bugs, and the locks in which they are searched.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -11,15 +11,15 @@ use crate::by_key::{self, Keys, Tasks, Threads};
 use crate::probe::{Seen, run};
 use crate::{collide, rw, upgrade};
 
-/// A bug to look for.
+/// A bug to search for.
 pub(crate) struct Bug {
     pub(crate) name: &'static str,
-    /// What the probe does.
+    /// The actions of the probe.
     pub(crate) probe: &'static str,
     pub(crate) look: fn() -> Found,
 }
 
-/// What was seen of one bug.
+/// The observations of one bug.
 pub(crate) struct Found {
     pub(crate) peers: Vec<(&'static str, Seen)>,
     pub(crate) latchwork: Seen,
@@ -286,7 +286,8 @@ fn lost_grant_by_key<L: Tasks>() -> Seen {
     Seen::count(lost.count() as u64, KEYS, "grants were lost")
 }
 
-/// Whether the second of two waiters does not get what the first is granted and does not take.
+/// Whether the second of two waiters does not get a lock that was granted to the first, which does
+/// not accept it.
 fn is_lost<G, F: Future>(holder: G, mut waiters: [Pin<Box<F>>; 2]) -> bool {
     for waiter in &mut waiters {
         assert!(poll(waiter.as_mut()).is_pending(), "the lock is held");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use latchwork::LockTable;
 
-/// A key that knows how many of its kind are alive, and so how many a table still keeps.
+/// A key that counts the living keys of its kind, and so how many a table still keeps.
 #[derive(Clone, Debug)]
 pub(crate) struct Tracked {
     id: u64,
@@ -49,7 +49,7 @@ impl Keys {
 pub(crate) trait Threads: Default + Send + Sync + 'static {
     fn hold(&self, key: Tracked, body: impl FnOnce());
 
-    /// What can be called to clean up, if anything.
+    /// The call that cleans up, if there is one.
     fn clean(&self) {}
 
     /// How many entries are there, given the keys that were used.
@@ -182,8 +182,8 @@ impl Tasks for Latchwork {
     }
 }
 
-/// What a table of ours keeps: keys that are held, monitors, and bytes that an empty table does not
-/// have.
+/// The memory of a table of ours: keys that are held, monitors, and bytes that an empty table does
+/// not have.
 fn entries(table: &LockTable<u64>) -> u64 {
     let stats = table.stats();
     let empty = LockTable::<u64>::new().stats().index_bytes;

@@ -1,5 +1,5 @@
-//! Looks for bugs that locks were shipped with, in the crates themselves and in `latchwork`, and
-//! prints what it saw.
+//! Searches for bugs that locks were shipped with, in the crates themselves and in `latchwork`, and
+//! prints its observations.
 //!
 //! ```text
 //! cargo run --release -p latchwork-bench --bin peer_bugs -- [--write FILE]

@@ -4,17 +4,17 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-/// How long a probe may take. The longest one needs about a third of it.
+/// The limit of a probe. The longest one needs about a third of it.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// What a probe saw.
+/// The observation of a probe.
 #[derive(Clone, Debug)]
 pub(crate) enum Seen {
-    /// The bug, and how it looked.
+    /// The bug, and its symptom.
     Bug(String),
-    /// No bug, and what was tried.
+    /// No bug, and the actions that were tried.
     Nothing(String),
-    /// The probe did not come back.
+    /// The probe did not return.
     Hang,
     /// The probe panicked.
     Panic,
@@ -40,7 +40,7 @@ impl Seen {
 pub(crate) fn run(probe: impl FnOnce() -> Seen + Send + 'static) -> Seen {
     let (tell, told) = mpsc::channel();
     thread::spawn(move || {
-        // Nobody listens any more if it took too long.
+        // No thread receives the result after the limit.
         let _ = tell.send(probe());
     });
     match told.recv_timeout(PATIENCE) {

@@ -1,4 +1,4 @@
-//! Reader-writer locks, by what the probes ask of them.
+//! Reader-writer locks, by the operations of the probes.
 
 use std::future::Future;
 use std::thread;
@@ -31,7 +31,7 @@ pub(crate) struct Std(std::sync::RwLock<()>);
 #[derive(Default)]
 pub(crate) struct Latchwork(LockTable<u64>);
 
-/// `saa` has no guards; these give back what was locked.
+/// `saa` has no guards; these release the lock.
 struct SaaShared<'a>(&'a saa::Lock);
 struct SaaExclusive<'a>(&'a saa::Lock);
 
@@ -109,13 +109,13 @@ impl TryRead for Latchwork {
     }
 }
 
-/// How long a writer waits that is to time out.
+/// The timeout of a writer that must time out.
 const BRIEFLY: Duration = Duration::from_millis(50);
 
-/// One reader holds, a writer queues and times out, a second reader came in between.
+/// One reader holds, a writer queues and times out, a second reader has arrived in between.
 ///
-/// `try_write` waits for as long as it is told and says whether it got the lock; `is_queued` says
-/// whether a writer is.
+/// `try_write` waits for as long as its argument states and returns whether it acquired the lock.
+/// `is_queued` returns whether a writer waits.
 fn behind_a_timeout(
     try_write: impl FnOnce(Duration) -> bool + Send,
     is_queued: impl Fn() -> bool,
@@ -126,7 +126,7 @@ fn behind_a_timeout(
         while !is_queued() && !writer.is_finished() {
             thread::yield_now();
         }
-        // Comes back only if it is let in beside the first reader, who stays.
+        // Returns only if it is admitted beside the first reader, which stays.
         scope.spawn(read);
     });
     Seen::Nothing("a reader that came after the writer was let in".to_owned())

@@ -87,7 +87,7 @@ pub(crate) mod latchwork {
                 let _guard = table.lock_shared(&1);
                 thread::yield_now();
             },
-            // Whoever is refused gives up what is shared and waits as a writer.
+            // A thread that is refused releases its shared lock and waits as a writer.
             || match table.lock_shared(&1).try_upgrade() {
                 Ok(guard) => drop(guard),
                 Err(shared) => {

@@ -29,7 +29,7 @@ usage: report [--quick] [--only NAMES [--add FILE]] [--write FILE]
   --write FILE  also write the report to FILE; not with --only
   --summary FILE  measure nothing; rebuild the list of misses in FILE from its tables";
 
-/// What the command line asks for.
+/// The request of the command line.
 #[derive(Debug, Default)]
 struct Options {
     quick: bool,

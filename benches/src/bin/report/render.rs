@@ -259,7 +259,7 @@ fn section(text: &mut String, question: &Question, rows: &[Row]) -> std::fmt::Re
             Some(true) => "yes",
             Some(false) => "**no**",
         };
-        // Only a row that compares ours with a peer says which side is the better choice.
+        // Only a row that compares ours with a peer states which side is the better choice.
         let better = match row.sense {
             Sense::Time => "lower",
             Sense::Throughput => "higher",
@@ -303,7 +303,7 @@ fn quartiles(row: &Row) -> String {
     }
 }
 
-/// Two decimals for ratios, one or none for what is larger.
+/// Two decimals for ratios, one or none for greater numbers.
 fn number(value: f64) -> String {
     let decimals = match value.abs() {
         size if size >= 100.0 => 0,

@@ -1,4 +1,4 @@
-//! One line of the report: what was measured, against what, and whether that is good enough.
+//! One line of the report: a measurement, its baseline, and whether the result is good enough.
 
 use latchwork_bench::ratio::{Comparison, Quartiles};
 
@@ -74,7 +74,7 @@ impl Row {
         }
     }
 
-    /// How many times what one thread does two threads do.
+    /// The ratio of the work of two threads to the work of one.
     pub(crate) fn scaling(what: &str, value: Option<Quartiles>, context: String) -> Self {
         Self {
             value,
@@ -106,7 +106,7 @@ impl Row {
         Self::exact(what, value, " B")
     }
 
-    /// How long something took.
+    /// A duration.
     pub(crate) fn seconds(what: &str, value: Quartiles, context: String) -> Self {
         Self {
             value: Some(value),
@@ -157,8 +157,8 @@ impl Row {
         self
     }
 
-    /// Says that this is no choice between ours and theirs: the baseline is the table itself in
-    /// another state, or the subject is nothing that could be chosen.
+    /// Marks a row that offers no choice between ours and theirs: the baseline is the table itself
+    /// in another state, or the subject is nothing that could be chosen.
     pub(crate) fn against_itself(mut self) -> Self {
         self.sense = Sense::Alone;
         self

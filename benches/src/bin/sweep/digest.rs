@@ -1,4 +1,4 @@
-//! What the runs of a sweep say: medians of those that are believed, or no verdict.
+//! The result of a sweep: medians of the runs that are believed, or no verdict.
 
 use latchwork_bench::ratio::Quartiles;
 use latchwork_bench::scenarios::{Axis, Scenario};
@@ -6,14 +6,14 @@ use latchwork_bench::scenarios::{Axis, Scenario};
 use crate::plan::Depth;
 use crate::raw::{Cell, PARTS, Run};
 
-/// Times below this number say nothing about the one in a thousand that took longest.
+/// Fewer times than this support no statement about the slowest in a thousand.
 const ENOUGH_TIMES: u64 = 1_000;
 
 /// One scenario, measured.
 #[derive(Debug)]
 pub(crate) struct Answer<'a> {
     pub(crate) scenario: &'a Scenario,
-    /// What stands under the axis, in its order.
+    /// The labels under the axis, in its order.
     pub(crate) ticks: Vec<f64>,
     pub(crate) threads: Vec<usize>,
     /// A line for each contender, with a point for each tick.
@@ -38,7 +38,7 @@ pub(crate) struct Point {
     pub(crate) tried: usize,
 }
 
-/// What is believed.
+/// The summary of the runs that are believed.
 #[derive(Clone, Debug)]
 pub(crate) struct Verdict {
     /// Operations a second.
@@ -83,7 +83,7 @@ impl<'a> Answer<'a> {
         }
     }
 
-    /// The last setting in which somebody has a verdict.
+    /// The last setting in which a contender has a verdict.
     pub(crate) fn last(&self) -> Option<usize> {
         let known = |&place: &usize| {
             let mut lines = self.lines.iter();
@@ -92,12 +92,12 @@ impl<'a> Answer<'a> {
         (0..self.ticks.len()).rev().find(known)
     }
 
-    /// Where the line of the first contender, who is optimistic, crosses that of the pessimistic
-    /// one; `None` if nobody asks.
+    /// Where the line of the first contender, which is optimistic, crosses that of the pessimistic
+    /// one; `None` if the question has no such contender.
     pub(crate) fn crossings(&self) -> Option<Crossings> {
         let pessimist = self.scenario.pessimist?;
         let line = self.lines.iter().find(|line| line.name == pessimist)?;
-        // The ratio of the same round: what the machine did to one it did to the other.
+        // The ratio of the same round: the machine disturbed both sides alike.
         let lead = |point: &Point| Some(point.verdict.as_ref()?.ratio?.median.ln());
         let points = line.points.iter().enumerate();
         let leads: Vec<(usize, f64)> = points
@@ -156,7 +156,7 @@ pub(crate) struct Crossings {
 pub(crate) struct Crossing {
     /// Ticks from the left, and parts of the way to the next.
     pub(crate) place: f64,
-    /// What stands under it, if the axis were to scale between two ticks.
+    /// The value under the place, interpolated between the two ticks.
     pub(crate) value: f64,
     between: [f64; 2],
 }
@@ -170,7 +170,7 @@ fn crossings(points: &[(usize, f64)], ticks: &[f64]) -> Vec<Crossing> {
         let part = before / (before - after);
         let along = |[left, right]: [f64; 2]| left + (right - left) * part;
         let between = [ticks[left], ticks[right]];
-        // At a tick itself it is counted once, by what comes before.
+        // At a tick itself it is counted once, by the interval before.
         (before != 0.0 && before * after <= 0.0).then(|| Crossing {
             place: along([left as f64, right as f64]),
             value: along(between),

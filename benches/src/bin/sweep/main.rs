@@ -1,5 +1,5 @@
-//! Measures named questions over threads 1 to N, goes on where it was interrupted, and draws what
-//! it found.
+//! Measures named questions over threads 1 to N, continues where it was interrupted, and draws the
+//! results.
 //!
 //! ```text
 //! cargo run --release -p latchwork-bench --bin sweep -- [--quick | --full] [--set NAMES] [--threads N]
@@ -27,7 +27,7 @@ use crate::digest::Answer;
 use crate::plan::{Depth, Plan};
 use crate::raw::{Head, Raw};
 
-/// Measures named questions over threads 1 to N and draws what it found.
+/// Measures named questions over threads 1 to N and draws the results.
 #[derive(Debug, Parser)]
 #[command(after_help = "An interrupted sweep goes on where it stopped when it is started again.")]
 struct Options {
@@ -43,10 +43,10 @@ struct Options {
     /// Threads at the most; without it four for each core, or two if it is quick
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
-    /// Where to put raw.jsonl, table.txt and index.html
+    /// The folder for raw.jsonl, table.txt and index.html
     #[arg(long, value_name = "FOLDER", default_value = "report")]
     out: PathBuf,
-    /// Start anew, and forget what the folder has
+    /// Start anew, and discard the contents of the folder
     #[arg(long)]
     fresh: bool,
     /// Names the questions, and does nothing
@@ -107,8 +107,8 @@ fn sweep(scenarios: &[Scenario], raw: &mut Raw) -> Result<(), String> {
     let style = ProgressStyle::with_template(style).map_err(|error| error.to_string())?;
     let mut done = turns(&there);
     let progress = ProgressBar::new(done + turns(&left)).with_style(style);
-    // How long it takes is learned from what is measured now, and not from what an earlier sweep
-    // has left.
+    // The remaining time is estimated from the present measurements, and not from those of an
+    // earlier sweep.
     progress.set_position(done);
     progress.reset_eta();
     let mut control: Option<(usize, Control)> = None;

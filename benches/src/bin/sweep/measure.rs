@@ -7,13 +7,13 @@ use latchwork_bench::scenarios::{Outcome, Scenario, Setting};
 use crate::plan::Plan;
 use crate::raw::{Cell, PARTS, Run};
 
-/// Measures one setting. Rounds go on until every contender has enough runs to believe, or enough
-/// were tried.
+/// Measures one setting. Rounds continue until every contender has enough runs to believe, or
+/// enough were tried.
 ///
-/// A round runs everybody who has not enough once, another one first each time, and the control
-/// before the first and after each: a run is believed if the control was as it should be on both
-/// sides of it. The first contender runs in each round, since the others are compared with what it
-/// did in the same one.
+/// A round runs all contenders that have not enough, with another one first each time, and the
+/// control before the first and after each. A run is believed if the control had its full speed on
+/// both sides of it. The first contender runs in each round, since the others are compared with its
+/// run in the same round.
 pub(crate) fn cell(
     scenario: &Scenario,
     setting: Setting,

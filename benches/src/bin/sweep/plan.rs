@@ -62,7 +62,7 @@ impl Depth {
     }
 }
 
-/// What was asked for.
+/// The request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Plan {
     pub(crate) depth: Depth,
@@ -101,7 +101,7 @@ impl Plan {
             } => {
                 let threads = (per_core * self.cores).min(self.threads);
                 let all = values.iter().enumerate();
-                // For a look in passing the ends and the middle.
+                // A quick sweep has the ends and the middle.
                 let some = all.filter(|(place, _)| {
                     let ends = *place == 0 || place + 1 == values.len();
                     ends || *place == values.len() / 2 || self.depth != Depth::Quick
@@ -111,7 +111,7 @@ impl Plan {
         }
     }
 
-    /// How long one contender takes in one round, without what it takes to make it.
+    /// The time of one contender in one round, without the time to make its structure.
     pub(crate) fn turn(self) -> Duration {
         self.depth.span() + 2 * self.depth.control_span()
     }

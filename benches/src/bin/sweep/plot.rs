@@ -9,12 +9,12 @@ use plotters::prelude::*;
 /// smaller on a phone.
 const SIZE: (u32, u32) = (460, 340);
 const FONT: (&str, i32) = ("sans-serif", 13);
-/// The room for what stands under the axis.
+/// The room for the labels under the axis.
 const BELOW: i32 = 42;
 /// How wide a letter is, about: the names at the right must fit.
 const LETTER: f64 = 6.6;
 
-/// What is drawn.
+/// The contents of a plot.
 #[derive(Debug)]
 pub(crate) struct Chart<'a> {
     pub(crate) x: String,
@@ -24,7 +24,7 @@ pub(crate) struct Chart<'a> {
     pub(crate) marks: Vec<Mark>,
 }
 
-/// A place on the axis that something is to be said of.
+/// A position on the axis that has a label.
 #[derive(Debug)]
 pub(crate) struct Mark {
     /// Ticks from the left, and parts of the way to the next.
@@ -175,7 +175,7 @@ fn draw(chart: &Chart<'_>, area: &Area<'_>, range: std::ops::Range<f64>) -> Draw
     draw_names(area, right, ends)
 }
 
-/// Draws an upright line, from the top to the bottom, with what is to be said of it beside its top.
+/// Draws an upright line, from the top to the bottom, with its label beside its top.
 fn draw_mark(area: &Area<'_>, label: &str, [top, bottom]: [Pixel; 2]) -> Drawn {
     let path = DashedPathElement::new(vec![top, bottom], 6, 5, BLACK.stroke_width(1));
     area.draw(&path).map_err(said)?;
@@ -253,8 +253,8 @@ fn draw_names(area: &Area<'_>, right: i32, mut ends: Vec<(usize, &str, Pixel)>) 
     Ok(())
 }
 
-/// Moves places, which are in order, so that they lie `apart` between `top` and `bottom`, and
-/// hardly more than that takes.
+/// Moves positions, which are in order, so that they lie `apart` between `top` and `bottom`, and
+/// hardly more than that requires.
 fn spread(wanted: &[i32], apart: i32, top: i32, bottom: i32) -> Vec<i32> {
     let mut places = wanted.to_vec();
     let mut least = top;
@@ -270,7 +270,7 @@ fn spread(wanted: &[i32], apart: i32, top: i32, bottom: i32) -> Vec<i32> {
     places
 }
 
-/// What stands beside the axis: powers of ten, with two and five between them where there are few.
+/// The labels beside the axis: powers of ten, with two and five between them where there are few.
 fn steps(range: std::ops::Range<f64>) -> Vec<f64> {
     let decades = (range.end / range.start).log10();
     let between: &[f64] = if decades < 2.5 {

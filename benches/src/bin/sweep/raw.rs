@@ -1,8 +1,8 @@
-//! The file of what was measured: a line of JSON that says where and how, and one for each setting
-//! that is done.
+//! The file of the measurements: a line of JSON with the place and the plan, and one for each
+//! setting that is done.
 //!
 //! A line is written when all of its runs are there, and the last may be torn off: a sweep that was
-//! interrupted goes on after the last whole line.
+//! interrupted continues after the last whole line.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, ErrorKind, Write};
@@ -24,7 +24,7 @@ pub(crate) struct Head {
     pub(crate) compiler: String,
     pub(crate) allocator: String,
     pub(crate) commit: String,
-    /// Tells builds apart, also those of changed sources.
+    /// Distinguishes builds, including those of changed sources.
     pub(crate) build: String,
     pub(crate) peers: Vec<(String, String)>,
     pub(crate) plan: Plan,
@@ -99,8 +99,8 @@ pub(crate) struct Raw {
 }
 
 impl Raw {
-    /// Opens the file of a sweep with this head, and reads what it has; makes it if it is not
-    /// there.
+    /// Opens the file of a sweep with this head, and reads its lines; makes the file if there is
+    /// none.
     pub(crate) fn open(path: &Path, mut head: Head) -> Result<Self, String> {
         let said = |error: std::io::Error| format!("{}: {error}", path.display());
         let old = match File::open(path) {
@@ -152,7 +152,7 @@ impl Raw {
         self.file.write_all(format!("{}\n", text?).as_bytes())
     }
 
-    /// What was measured in one setting, if it was.
+    /// The runs of one setting, if it was measured.
     pub(crate) fn find(&self, scenario: &str, threads: usize, value: f64) -> Option<&Cell> {
         let of = |cell: &&Cell| (cell.threads, cell.value) == (threads, value);
         self.cells
@@ -161,7 +161,7 @@ impl Raw {
             .find(|cell| cell.scenario == scenario)
     }
 
-    /// Keeps what was measured.
+    /// Stores the runs.
     pub(crate) fn add(&mut self, cell: Cell) -> std::io::Result<()> {
         self.line(serde_json::to_string(&cell))?;
         self.cells.push(cell);

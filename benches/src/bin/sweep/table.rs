@@ -1,4 +1,4 @@
-//! What was found, as tables of plain text.
+//! The results, as tables of plain text.
 
 use comfy_table::{Table, presets};
 use latchwork_bench::ratio::Quartiles;
@@ -9,7 +9,7 @@ use crate::raw::{Head, PARTS};
 /// Rows of cells, the first of them the heading.
 pub(crate) type Rows = Vec<Vec<String>>;
 
-/// What a reader has to know of the numbers, in one sentence each.
+/// The facts that a reader needs about the numbers, in one sentence each.
 pub(crate) const HOW_TO_READ: [&str; 4] = [
     "Rates are millions of operations a second of all threads together, the median of the runs that are believed; in \
      brackets the rate of the first line divided by this one's in the same round, so that more than 1 is ours ahead.",
@@ -22,7 +22,7 @@ pub(crate) const HOW_TO_READ: [&str; 4] = [
     "Fairness is Jain's index over the threads that did what counts: 1 if all did as much, 1/n if one of n did it all.",
 ];
 
-/// What the machine, the build and the plan were.
+/// The machine, the build and the plan.
 pub(crate) fn facts(head: &Head) -> Vec<[String; 2]> {
     let peers = head.peers.iter();
     let peers: Vec<_> = peers
@@ -104,7 +104,7 @@ fn quartiles(rate: Quartiles) -> String {
     )
 }
 
-/// What a part of all times is called.
+/// The name of a quantile.
 pub(crate) fn part(part: f64) -> String {
     match part {
         0.5 => "median".to_owned(),
@@ -130,7 +130,7 @@ pub(crate) fn tick(value: f64) -> String {
     value.to_string()
 }
 
-/// Three digits, and what is whole as it is.
+/// Three digits, and whole numbers as they are.
 pub(crate) fn number(value: f64) -> String {
     if value.fract() == 0.0 {
         return format!("{value:.0}");

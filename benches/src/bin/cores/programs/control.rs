@@ -7,7 +7,7 @@ use crossbeam_utils::CachePadded;
 
 use super::{Program, Question, Share, shared};
 
-/// What is subtracted from the instructions of all others: a call of nothing.
+/// The instructions of an empty call, which are subtracted from those of all others.
 pub(crate) const NOTHING: &str = "nothing";
 
 pub(crate) static CONTROL: Question = Question {

@@ -1,4 +1,4 @@
-//! What is run on virtual cores: each structure and what it is compared with, by question.
+//! The programs on virtual cores: each structure and its baselines, by question.
 
 mod cells;
 mod control;
@@ -24,7 +24,7 @@ pub(crate) struct Program {
 /// Programs that do the same thing.
 pub(crate) struct Question {
     pub(crate) title: &'static str,
-    /// What each core does, and what to make of it.
+    /// The work of each core, and how to report it.
     pub(crate) text: &'static str,
     pub(crate) programs: &'static [Program],
 }
@@ -44,15 +44,16 @@ pub(crate) const ALL: &[&Question] = &[
     &transactions::SNAPSHOTS,
 ];
 
-/// Operations of each core before it is traced, so that what a thread sets up once is there.
+/// Operations of each core before it is traced, so that the one-time set-up of a thread is
+/// complete.
 const SET_UP: u64 = 600;
 
-/// Up to so many more, each core a few more than the one before: what a structure does once in a
-/// hundred operations, such as giving back memory, some cores do in the short time that is counted,
-/// and not all of them or none.
+/// Up to so many more, each core a few more than the previous one. A structure does some work, such
+/// as freeing memory, once in a hundred operations. So some cores do it in the short time that is
+/// counted, and not all of them or none.
 const PHASES: u64 = 256;
 
-/// Keeps what all cores share until the process ends.
+/// Keeps the state that all cores share until the process ends.
 fn shared<T>(value: T) -> &'static T {
     Box::leak(Box::new(value))
 }

@@ -19,14 +19,14 @@ pub(super) const QUESTION: Question = Question {
     measure,
 };
 
-/// How many samples are taken before each checkpoint.
+/// The number of samples before each checkpoint.
 const SAMPLES: u64 = 64;
-/// How many keys go by between two samples.
+/// The number of keys between two samples.
 const STRIDE: u64 = 1_000;
 const BYTES_EACH: usize = 64;
 
 fn measure(plan: Plan) -> Vec<Row> {
-    // The full report goes ten times further than a look in passing.
+    // The full report has ten times the range of a quick one.
     let full = plan.rounds == Plan::FULL.rounds;
     let (last, last_of_many) = if full { (8, 7) } else { (7, 6) };
     let mut rows = Vec::new();

@@ -95,7 +95,7 @@ fn allocated() -> Row {
     const LOCKS: u64 = 1_000;
     let table = LockTable::new();
     let keys = distinct_keys(64, 3);
-    // What a thread sets up once is not counted.
+    // The one-time set-up of a thread is not counted.
     poll_each(&table, &keys, LOCKS);
     let count = allocations(|| poll_each(&table, &keys, LOCKS));
     Row::exact(
@@ -118,7 +118,7 @@ fn tasks_of_tokio(plan: Plan) -> Contender<'static> {
     timed(plan.span, move |times| hand_over(times, || mutex.lock()))
 }
 
-/// What a million futures leave that gave up.
+/// The memory that a million abandoned futures leave.
 fn abandoned() -> [Row; 3] {
     const FUTURES: u64 = 1_000_000;
     let table = LockTable::<u64>::new();
@@ -130,7 +130,7 @@ fn abandoned() -> [Row; 3] {
             assert!(Pin::new(&mut future).poll(&mut cx).is_pending());
         }
     };
-    // The key outgrows its slot, and the thread sets up what it needs once.
+    // The key outgrows its slot, and the thread completes its one-time set-up.
     give_up(10_000);
     let start = Instant::now();
     let ((), grown) = growth(|| give_up(FUTURES));

@@ -1,4 +1,4 @@
-//! What happens when more threads than cores want few keys?
+//! What happens when more threads than cores lock few keys?
 
 use latchwork::{Fairness, LockTable, RandomState};
 use latchwork_bench::peers::{Exclusive, KeyLock, Lockmap, PaddedMutexes};

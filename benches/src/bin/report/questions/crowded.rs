@@ -1,4 +1,4 @@
-//! What do a million held locks cost, in bytes and for somebody who locks one more?
+//! What do a million held locks cost, in bytes and for a thread that locks one more?
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -140,7 +140,7 @@ fn another<A: KeyLock<u64>, B: KeyLock<u64>>(
     })
 }
 
-/// A contender that locks `keys` in order and goes on where it stopped, so that it finds none in
+/// A contender that locks `keys` in order and continues where it stopped, so that it finds none in
 /// the cache.
 fn onward<'a, L: KeyLock<u64> + 'a>(plan: Plan, keys: &'a [u64], locks: L) -> Contender<'a> {
     let mut at = 0;

@@ -24,7 +24,7 @@ pub(crate) struct Question {
     /// What `--only` calls it.
     pub(crate) name: &'static str,
     pub(crate) title: &'static str,
-    /// What is measured, and how to read it.
+    /// The measured quantity, and how to read it.
     pub(crate) prose: &'static str,
     pub(crate) measure: fn(Plan) -> Vec<Row>,
 }

@@ -1,4 +1,4 @@
-//! Threads that all want one key.
+//! Threads that all lock one key.
 
 use std::hint;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -49,7 +49,7 @@ fn table(fairness: Fairness) -> Exclusive<LockTable<u64>> {
     Exclusive(LockTable::builder().fairness(fairness).build())
 }
 
-/// What the threads of one run did.
+/// The work of the threads of one run.
 struct Crowd {
     run: Run,
     /// The longest that a call waited.
@@ -58,10 +58,10 @@ struct Crowd {
     overtaken: u64,
 }
 
-/// Lets eight threads lock one key without a pause for about `span`.
+/// Runs eight threads that lock one key without a pause for about `span`.
 ///
-/// The key is held until all of them have come for it: without that, the first to run may be alone
-/// for a whole slice of the scheduler, and no lock is ever waited for.
+/// The key is held until all of them have requested it. Otherwise the first to run may be alone for
+/// a whole slice of the scheduler, and no lock is ever waited for.
 fn crowd<const WAITS: bool>(span: Duration, locks: &impl KeyLock<u64>) -> Crowd {
     let (stop, arrived) = (AtomicBool::new(false), AtomicUsize::new(0));
     let counter = CachePadded::new(AtomicU64::new(0));
@@ -130,16 +130,17 @@ fn crowds<A: KeyLock<u64>, B: KeyLock<u64>>(
     compare(plan, || (side(plan, subject()), side(plan, baseline())))
 }
 
-/// Two threads between which one key goes back and forth; nanoseconds from one to the other.
+/// Two threads pass one key back and forth; nanoseconds from one to the other.
 ///
-/// Who holds it keeps it until the other has come for it, and does not come back before that one
-/// has had it.
+/// The holder keeps it until the other has requested it, and does not request it again before the
+/// other has had it.
 fn back_and_forth<'a, L: KeyLock<u64> + 'a>(plan: Plan, locks: L) -> Contender<'a> {
     Box::new(move || {
         let last = CachePadded::new(AtomicUsize::new(1));
         let asking = [(); 2].map(|()| CachePadded::new(AtomicBool::new(false)));
         let run = throughput::run(2, plan.crowd_span, |me, stop| {
-            // Relaxed throughout: the lock orders what one holder leaves to the next.
+            // Relaxed throughout: the lock orders the writes of one holder before the reads of the
+            // next.
             let until = |met: &dyn Fn() -> bool| {
                 let mut looks = 0;
                 while !met() && !stop.load(Ordering::Relaxed) {
@@ -170,8 +171,8 @@ fn back_and_forth<'a, L: KeyLock<u64> + 'a>(plan: Plan, locks: L) -> Contender<'
     })
 }
 
-/// The longest that one of as many threads, which give way to each other and look at the clock, did
-/// not get to look: what the scheduler does to threads that give way, whatever the lock.
+/// The longest pause of one of as many threads that yield to each other and read the clock: the
+/// effect of the scheduler on threads that yield, whatever the lock.
 fn pause(span: Duration) -> Duration {
     let work = || {
         let start = Instant::now();
@@ -191,8 +192,8 @@ fn pause(span: Duration) -> Duration {
     })
 }
 
-/// The largest wait of a run, in rotations: by the clock, and by the locks that others had
-/// meanwhile; and in the same rotations the largest pause without any lock.
+/// The largest wait of a run, in rotations: by the clock, and by the locks that others acquired
+/// during it; and in the same rotations the largest pause without any lock.
 fn largest_wait<L: KeyLock<u64>>(name: &str, plan: Plan, locks: impl Fn() -> L) -> [Row; 3] {
     let (mut by_clock, mut by_locks, mut by_machine) = (Vec::new(), Vec::new(), Vec::new());
     let (mut longest, mut mean, mut pauses) = (Vec::new(), Vec::new(), Vec::new());

@@ -24,8 +24,8 @@ pub(super) const QUESTION: Question = Question {
     measure,
 };
 
-/// What the control must reach for a round to count. More than twice is as wrong as too little:
-/// then it was one thread alone that the machine held up.
+/// The scaling that the control must reach for a round to count. More than twice is as wrong as too
+/// little: then only the run with one thread was delayed.
 const CONTROL: RangeInclusive<f64> = 1.9..=2.1;
 
 /// Two threads' keys.
@@ -61,16 +61,16 @@ fn scaling<L: KeyLock<u64>>(plan: Plan, what: &str, locks: &L, keys: impl Fn(u64
     })
 }
 
-/// Runs rounds until there are enough to believe, or three times as many were tried. `rate` is told
-/// the round, and on how many threads to work.
+/// Runs rounds until there are enough to believe, or three times as many were tried. `rate`
+/// receives the round, and the number of threads to use.
 pub(super) fn believed(plan: Plan, what: &str, rate: impl Fn(u64, usize) -> f64) -> Row {
     let mut believed = Vec::new();
     let mut tried = 0;
     while believed.len() < plan.rounds && tried < 3 * plan.rounds {
         let subject = |threads| rate(tried as u64, threads);
         let counted = |threads| control::rate(threads, plan.crowd_span);
-        // The control's runs stand around the subject's: what disturbs those disturbs the control
-        // too.
+        // The control's runs surround the subject's: a disturbance of those disturbs the control as
+        // well.
         let (control, subject) = if tried % 2 == 0 {
             let (control, one) = (counted(1), subject(1));
             let subject = subject(2) / one;

@@ -1,5 +1,4 @@
-//! What does a session cost beside plain locks, and what does it cost to find who waits in a
-//! circle?
+//! What does a session cost beside plain locks, and what does it cost to detect a cycle of waits?
 
 mod deadlocks;
 
@@ -140,7 +139,7 @@ fn get<'a>(plan: Plan, keys: &'a [u64], hasher: &RandomState) -> Contender<'a> {
     })
 }
 
-/// How long it takes from the moment when a ring of `n` closes until one of it is told.
+/// The time from the instant when a cycle of `n` closes until one of its sessions gets the error.
 fn ring(n: usize) -> Duration {
     let table = LockTable::<u64>::new();
     let barrier = Barrier::new(n);
@@ -175,11 +174,11 @@ fn ring(n: usize) -> Duration {
     first.saturating_duration_since(closed)
 }
 
-/// In which order the sessions of a chain come to wait.
+/// The order in which the sessions of a chain begin to wait.
 #[derive(Clone, Copy)]
 enum Order {
     Shuffled,
-    /// Each for one who waits already.
+    /// Each for a session that waits already.
     LastFirst,
 }
 
@@ -192,7 +191,7 @@ impl Order {
     }
 }
 
-/// How long it takes 10,000 tasks to come to wait, in chains of `length`.
+/// The time in which 10,000 tasks begin to wait, in chains of `length`.
 fn chains(length: usize, order: Order, detect_after: Duration) -> Duration {
     let table = LockTable::<u64>::builder()
         .expected_locks(2 * WAITING)
@@ -204,7 +203,7 @@ fn chains(length: usize, order: Order, detect_after: Duration) -> Duration {
                 let mut session = table.session().detect_after(detect_after);
                 session.lock(&(i as u64)).expect("nobody else wants it yet");
                 once().await;
-                // The last of a chain waits for nobody.
+                // The last of a chain does not wait.
                 if (i + 1) % length != 0 {
                     let done = session.lock_async(&(i as u64 + 1)).await;
                     done.expect("there is no circle");

@@ -31,7 +31,7 @@ pub(super) const QUESTION: Question = Question {
     measure,
 };
 
-/// What the control must reach for a round to count.
+/// The scaling that the control must reach for a round to count.
 const CONTROL: f64 = 1.8;
 
 /// Another map, by its name, and how to make one.

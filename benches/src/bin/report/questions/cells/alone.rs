@@ -1,4 +1,4 @@
-//! One thread, and nobody else uses the value.
+//! One thread, and no other thread uses the value.
 
 use arc_swap::ArcSwap;
 use latchwork::VersionedCell;

@@ -1,8 +1,8 @@
-//! What do more threads than cores leave behind that replace values without a pause?
+//! How much memory do more threads than cores leave that replace values without a pause?
 //!
-//! The high-water mark of memory is one of a process, and what one contender leaves would be
-//! another's gain: each run is a process of its own, which is this program told so on its command
-//! line.
+//! The high-water mark of memory is one of a process, and the memory that one contender leaves
+//! would be another's gain. So each run is a process of its own: this program, with an option on
+//! its command line.
 
 use std::process::Command;
 use std::time::Duration;
@@ -36,7 +36,7 @@ const THREADS: usize = 8;
 const OURS: &str = "`update`";
 const CONTENDERS: [&str; 3] = [OURS, RCU, BY_HAND];
 
-/// What one run found out.
+/// The result of one run.
 #[derive(Clone, Copy)]
 struct Crowd {
     rate: f64,
@@ -105,7 +105,8 @@ fn in_a_process(contender: &str, cells: usize, millis: u64) -> Crowd {
     Crowd { rate, grown_mib }
 }
 
-/// Does one run, as told by what follows [`OPTION`], and prints updates a second and mebibytes.
+/// Does one run, with the arguments that follow [`OPTION`], and prints updates a second and
+/// mebibytes.
 pub(crate) fn one_run(arguments: &[String]) -> Result<(), String> {
     let [contender, cells, millis] = arguments else {
         return Err(format!("{OPTION} is for this program itself"));

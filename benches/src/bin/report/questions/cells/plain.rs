@@ -1,4 +1,4 @@
-//! What would a second way to store small plain data gain?
+//! How much would a second way to store small plain data gain?
 
 use crossbeam_utils::CachePadded;
 use crossbeam_utils::atomic::AtomicCell;

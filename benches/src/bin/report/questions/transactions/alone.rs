@@ -1,4 +1,4 @@
-//! One thread, and nobody else uses the cells.
+//! One thread, and no other thread uses the cells.
 
 use std::hint::black_box;
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! What do transactions and snapshots do beside others that want the same cells?
+//! What do transactions and snapshots achieve beside others that use the same cells?
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
@@ -42,7 +42,7 @@ const PAIRS: usize = 20;
 /// How many cells a large transaction has.
 const LARGE: usize = 10_000;
 
-/// When a large transaction is given up.
+/// The time after which a large transaction is abandoned.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn quartiles(values: impl IntoIterator<Item = f64>) -> Quartiles {
@@ -147,7 +147,7 @@ fn histogram() -> Histogram<u64> {
     Histogram::new(3).expect("three digits are within the limits of a histogram")
 }
 
-/// Five large transactions, one of the cells only read if it is `read`; how long they took.
+/// The time of five large transactions; one of the cells is only read if it is `read`.
 fn five_large(cells: &[VersionedCell<u64>], read: Option<usize>) -> f64 {
     let transaction = Transaction::builder();
     let start = Instant::now();
@@ -170,8 +170,8 @@ fn five_large(cells: &[VersionedCell<u64>], read: Option<usize>) -> f64 {
     start.elapsed().as_secs_f64()
 }
 
-/// Runs `large` beside others, which get going first; how long it took, and how often the others
-/// were done meanwhile.
+/// Runs `large` beside others, which begin first. Returns its time, and how many operations the
+/// others completed in it.
 fn beside(others: &[&(dyn Fn() + Sync)], large: impl Fn() -> f64) -> (f64, f64) {
     let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
@@ -236,7 +236,7 @@ fn large_beside_an_auditor(runs: usize) -> Row {
     large_row(what, "snapshots", (0..runs).map(run).collect())
 }
 
-/// Adds up all accounts, and looks whether that is right.
+/// Sums all accounts, and checks the sum.
 fn audit(bank: &Cells) {
     assert_eq!(bank.total(), ACCOUNTS as i64 * FUNDS, "a sum of no moment");
 }
@@ -271,7 +271,7 @@ fn accounts(runs: usize) -> [Row; 2] {
     ]
 }
 
-/// The same two writes in plain words: what the traffic of cache lines costs anybody.
+/// The same two writes in plain words: the cost of the traffic of cache lines for any contender.
 fn words_beside_a_reader(plan: Plan) -> Row {
     let words: Vec<AtomicU64> = (0..ACCOUNTS).map(|_| AtomicU64::new(0)).collect();
     let pairs = pairs(ACCOUNTS, 0);
@@ -301,7 +301,7 @@ fn words_beside_a_reader(plan: Plan) -> Row {
     throughput_row(what, "alone", rounds.collect())
 }
 
-/// What it costs at the least to write what another core has looked at.
+/// The least cost of a write to a word that another core has read.
 fn word_handed_over(plan: Plan) -> Row {
     let bank = Cells::new(ACCOUNTS);
     let word = CachePadded::new(AtomicU64::new(0));
