@@ -90,7 +90,7 @@ pub fn stats() -> Stats {
 
 /// Drops the retired values that no pin protects, of all threads: running, idle and ended.
 ///
-/// Values that a dropped value retires are dropped as well, so one call ends a chain of any length.
+/// Values that a dropped value retires are also dropped, so one call ends a chain of any length.
 /// The calling thread runs the destructors, one after another. A call inside a destructor that the
 /// crate runs drops nothing. While other threads keep retiring values, the call ends after it has
 /// dropped those from before the call.

@@ -96,7 +96,7 @@ impl Epoch {
     }
 
     /// Moves the epoch on if no thread is pinned at an earlier one. `false`: one is, and no other
-    /// thread has moved the epoch on meanwhile.
+    /// thread has moved the epoch on concurrently.
     pub(super) fn advance(&self, registry: &Registry) -> bool {
         // Relaxed: an old value makes the compare-and-swap fail.
         let epoch = self.0.load(Ordering::Relaxed);

@@ -1,4 +1,5 @@
-//! The child of a process whose other threads had slots: it reclaims what it retires.
+//! The child of a process whose other threads had slots: it reclaims the
+//! objects that it retires.
 //!
 //! The child has one thread. The pins of the other threads protect nothing that the child may use,
 //! and no thread is left to end them, so they are ended here. The garbage of those threads stays

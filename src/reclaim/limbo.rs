@@ -30,12 +30,12 @@ pub(super) struct Limbo {
     popped: u64,
     len: usize,
     bytes: usize,
-    /// The number of objects that were popped when another thread looked first, and the time of
+    /// The number of objects that were popped when another thread first checked, and the time of
     /// that, by [`recently`].
     idle: (u64, u64),
 }
 
-/// What a limbo has, for statistics.
+/// The contents of a limbo, for statistics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Size {
     pub(super) objects: usize,

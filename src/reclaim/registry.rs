@@ -94,7 +94,7 @@ impl Slot {
     }
 
     /// Ends the pins of the owner, if it is another thread than `own`: it does not exist in this
-    /// process. Its mutex may be locked for ever.
+    /// process. Its mutex may stay locked indefinitely.
     #[cfg(all(unix, not(any(latchwork_loom, latchwork_shuttle))))]
     pub(super) fn lose_unless_owned_by(&self, own: usize) {
         if self.is_owned() && self.owner() != own as u64 {
@@ -233,7 +233,7 @@ impl Registry {
         slot
     }
 
-    /// Takes back the slot of a thread that has ended and is not pinned.
+    /// Returns the slot of a thread that has ended and is not pinned.
     #[cold]
     pub(super) fn release(&self, slot: &Slot) {
         slot.owner.set(0);

@@ -6,7 +6,7 @@ use super::registry::Slot;
 use crate::sync::tuning::{COLLECT_FOR, RESCUE_AFTER, RESCUES};
 use crate::sync::{Counter, recently};
 
-/// When the next search is due, and where it begins. One thread at a time makes it.
+/// The time of the next search, and the slot where it begins. One thread at a time makes it.
 #[derive(Debug)]
 pub(super) struct Rescue {
     /// By [`recently`].
@@ -15,10 +15,10 @@ pub(super) struct Rescue {
     first: Counter,
 }
 
-/// The slots at which a search looks at most.
+/// The most slots that one search visits.
 const SLOTS: usize = 256;
 
-/// The objects that a search releases at most.
+/// The most objects that one search releases.
 const MOST: usize = 1024;
 
 impl Rescue {

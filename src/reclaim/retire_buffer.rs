@@ -7,7 +7,7 @@
 //! | `len` | by the owner of the slot | by the holder of the mutex |
 //! | `places` | by the owner, behind `len` | by the holder, before `len` |
 //!
-//! The number of objects that were popped is in the limbo, under the mutex. The owner learns it
+//! The number of objects that were popped is in the limbo, under the mutex. The owner reads it
 //! there.
 #![allow(unsafe_code)]
 
@@ -20,7 +20,7 @@ use crate::sync::{AtomicU64, Ordering, UnsafeCell};
 
 type Place = UnsafeCell<MaybeUninit<Retired>>;
 
-/// Objects behind one another; the number of all that were ever pushed says where the next goes.
+/// A ring of objects. The number of all that were ever pushed determines the place of the next.
 #[derive(Debug)]
 pub(super) struct RetireBuffer {
     len: AtomicU64,
