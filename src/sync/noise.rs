@@ -46,6 +46,11 @@ macro_rules! noisy {
                 self.0.store(value, order);
             }
 
+            pub(crate) fn swap(&self, value: $int, order: Ordering) -> $int {
+                noise();
+                self.0.swap(value, order)
+            }
+
             pub(crate) fn fetch_add(&self, value: $int, order: Ordering) -> $int {
                 noise();
                 self.0.fetch_add(value, order)
@@ -90,6 +95,11 @@ impl<T> AtomicPtr<T> {
         self.0.load(order)
     }
 
+    pub(crate) fn store(&self, value: *mut T, order: Ordering) {
+        noise();
+        self.0.store(value, order);
+    }
+
     pub(crate) fn swap(&self, value: *mut T, order: Ordering) -> *mut T {
         noise();
         self.0.swap(value, order)
@@ -118,5 +128,10 @@ impl<T> Mutex<T> {
     pub(crate) fn lock(&self) -> parking_lot::MutexGuard<'_, T> {
         noise();
         self.0.lock()
+    }
+
+    pub(crate) fn try_lock(&self) -> Option<parking_lot::MutexGuard<'_, T>> {
+        noise();
+        self.0.try_lock()
     }
 }
