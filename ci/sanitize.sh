@@ -24,7 +24,7 @@ thread) instrument=tsan seconds=${2:-120} flags=-Cunsafe-allow-abi-mismatch=sani
     exit 2
     ;;
 esac
-# All of tests/ but those of examples and of optional features, counts of instructions, those for shuttle, and txn_stopped, whose
+# All of tests/ but those of examples and of optional features, counts of instructions, those for shuttle, and stopped, whose
 # signals stop threads inside a sanitizer as well.
 tests=(stress stress_cell timeouts fairness properties peer_bugs bad_input memory histories)
 tests+=(lock_table lock_set holds owned async async_faults async_memory async_wakers)
