@@ -67,7 +67,7 @@ impl Limbo {
             return 0;
         }
         let epoch = epoch();
-        // SAFETY: the mutex is the caller's, so many were popped, and `epoch` has passed the fence.
+        // SAFETY: the mutex is the caller's, and so many were popped.
         let objects = unsafe { buffer.pop(self.popped, len) };
         self.popped = len;
         self.append(epoch, objects);

@@ -150,7 +150,7 @@ impl Local {
     fn new() -> Self {
         let thread = thread();
         let participant = Participant::register(thread);
-        let len = participant.slot().map_or(0, |slot| slot.buffer().len());
+        let len = participant.slot().map_or(0, |slot| slot.buffer().own_len());
         Local {
             full_at: Cell::new(len),
             // The first write looks for garbage that other threads have left.
@@ -249,7 +249,7 @@ impl Local {
             return;
         };
         let buffer = slot.buffer();
-        let len = buffer.len();
+        let len = buffer.own_len();
         if len == self.full_at.get() {
             self.make_room(domain, slot);
         }
@@ -269,7 +269,8 @@ impl Local {
 
     /// The buffer of the slot is empty.
     fn has_absorbed(&self, slot: &Slot, retired: usize) {
-        self.full_at.set(slot.buffer().len() + RETIRE_BUFFER as u64);
+        self.full_at
+            .set(slot.buffer().own_len() + RETIRE_BUFFER as u64);
         self.pace.retired.set(self.pace.retired.get() + retired);
     }
 
@@ -279,7 +280,7 @@ impl Local {
         // Without a slot, in a model that reclaims nothing, they are forgotten.
         if let Some(slot) = self.participant.slot() {
             slot.restore(objects);
-            self.collect_at.set(slot.buffer().len());
+            self.collect_at.set(slot.buffer().own_len());
         }
     }
 
@@ -288,7 +289,7 @@ impl Local {
     #[inline]
     pub(crate) fn collect_some(&self) {
         if let Some(slot) = self.participant.slot() {
-            if slot.buffer().len() >= self.collect_at.get() {
+            if slot.buffer().own_len() >= self.collect_at.get() {
                 self.collect_some_slow();
             }
         }
@@ -312,7 +313,7 @@ impl Local {
         } else {
             COLLECT_AFTER
         };
-        self.collect_at.set(slot.buffer().len() + within);
+        self.collect_at.set(slot.buffer().own_len() + within);
         let mut handful = Handful::new(self);
         let looked = slot.try_with_limbo(&domain.epoch, |limbo, retired| {
             let least = RELEASES_PER_RETIRE * retired.max(1);
@@ -456,7 +457,7 @@ impl Local {
             if waiting == 0 {
                 return;
             }
-            let retired = slot.buffer().len();
+            let retired = slot.buffer().own_len();
             // Objects that were retired before the call need two epochs.
             let moves = epoch.advance_twice(registry);
             let up_to = epoch.reclaimable();
@@ -465,7 +466,7 @@ impl Local {
             }
             // Less garbage than ever, or a destructor has retired the next object of a chain. Other
             // threads may retire all the time, so more of theirs is no reason to go on.
-            let has_gained = waiting < least || slot.buffer().len() != retired;
+            let has_gained = waiting < least || slot.buffer().own_len() != retired;
             least = least.min(waiting);
             in_vain = if has_gained { 0 } else { in_vain + 1 };
             if in_vain > FLUSHES_IN_VAIN || (!moves && self.is_pinned()) {

@@ -62,15 +62,20 @@ impl RetireBuffer {
             // SAFETY: no thread uses this place: its last object was popped.
             unsafe { place.write(MaybeUninit::new(retired)) };
         });
-        // Release: the object is complete. Pairs with the fence behind `len` [R4].
+        // Release: the object is complete. Pairs with the Acquire in `len` [R4].
         self.len.store(len + 1, Ordering::Release);
     }
 
-    /// How many were pushed, ever. A fence follows before the objects are used.
-    #[inline(always)]
+    /// How many were pushed, ever.
     pub(super) fn len(&self) -> u64 {
-        // Relaxed: the caller determines the epoch of the objects before it reads them, behind the
-        // fence F1. The fence pairs with the Release in `push` [R4].
+        // Acquire: the objects are complete. Pairs with the Release in `push` [R4].
+        self.len.load(Ordering::Acquire)
+    }
+
+    /// The same, for the owner of the slot.
+    #[inline(always)]
+    pub(super) fn own_len(&self) -> u64 {
+        // Relaxed: written by the calling thread, or by an owner before it [R4].
         self.len.load(Ordering::Relaxed)
     }
 
@@ -78,8 +83,8 @@ impl RetireBuffer {
     /// were pushed.
     ///
     /// # Safety
-    /// The caller holds the mutex of the slot, `len` is from [`len`](Self::len), the fence F1 was
-    /// passed since, and so many were popped [R4].
+    /// The caller holds the mutex of the slot, `len` is from [`len`](Self::len), and so many were
+    /// popped [R4].
     pub(super) unsafe fn pop(&self, popped: u64, len: u64) -> impl Iterator<Item = Retired> {
         let places = self.places();
         (popped..len).map(|n| {
