@@ -1,5 +1,5 @@
-//! Threads that are stopped anywhere. Beside a stopped committer, readers of its cells and writers of
-//! other cells continue, and a writer of its cells aborts it. Beside a stopped reader, writers
+//! Threads that are stopped anywhere. Beside a stopped committer, readers of its cells and writers
+//! of other cells continue, and a writer of its cells aborts it. Beside a stopped reader, writers
 //! continue, and reclaim all but the values that its pin protects.
 #![cfg(all(target_os = "linux", not(any(latchwork_loom, latchwork_shuttle))))]
 #![allow(unsafe_code, reason = "a signal stops a thread wherever it is")]
