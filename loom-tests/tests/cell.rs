@@ -281,6 +281,82 @@ fn a_snapshot_sees_a_cell_once() {
         });
 }
 
+/// Under loom every other timestamp begins unused: the one that the first snapshot begins does, and
+/// the next snapshot advances the clock only if a write has marked that timestamp.
+#[test]
+fn a_snapshot_at_an_unused_timestamp_sees_one_moment() {
+    Model::new("a snapshot beside a writer of two cells, at an unused timestamp")
+        .rules("[C4]")
+        .preemptions(Some(4))
+        .outcomes(&["x0 y0", "x1 y0", "x1 y1"])
+        .check(|| {
+            let world = World::new();
+            Moment::take();
+            let writer = spawn(&world, |w| {
+                w.x.set(both(1));
+                w.y.set(both(1));
+            });
+            snapshot(&world);
+            world.outcome([writer])
+        });
+}
+
+/// A thread that has found a write, or has stamped it for its writer, takes a snapshot: the
+/// timestamp of the write is marked by then.
+#[test]
+fn a_snapshot_sees_what_its_thread_has_read() {
+    for (name, quiet) in [
+        ("a read and then a snapshot, beside a writer", false),
+        ("the same, at an unused timestamp", true),
+    ] {
+        Model::new(name)
+            .rules("[C4]")
+            .preemptions(Some(4))
+            .outcomes(&["r0 s0", "r0 s1", "r1 s1"])
+            .check(move || {
+                let world = World::new();
+                if quiet {
+                    Moment::take();
+                }
+                let writer = spawn(&world, |w| {
+                    w.x.set(both(1));
+                });
+                let read = look(&world.x);
+                let moment = Moment::take();
+                let seen = world.x.at_moment(moment, |x| x.0);
+                world.note(format!("r{read} s{seen}"));
+                world.outcome([writer])
+            });
+    }
+}
+
+/// Two writers find the timestamp unused. The one whose mark fails has its timestamp marked too,
+/// including when a snapshot has advanced the clock since.
+#[test]
+fn a_snapshot_sees_what_its_thread_has_written() {
+    Model::new("two threads write at an unused timestamp and take a snapshot")
+        .rules("[C4]")
+        .preemptions(Some(3))
+        .outcomes(&["x1 y0 x1 y1", "x0 y1 x1 y1", "x1 y1 x1 y1"])
+        .check(|| {
+            let world = World::new();
+            Moment::take();
+            let other = spawn(&world, |w| {
+                w.y.set(both(1));
+                let moment = Moment::take();
+                assert_eq!(w.y.at_moment(moment, |y| y.0), 1, "its own write");
+                let x = w.x.at_moment(moment, |x| x.0);
+                w.note(format!("x{x} y1"));
+            });
+            world.x.set(both(1));
+            let moment = Moment::take();
+            assert_eq!(world.x.at_moment(moment, |x| x.0), 1, "its own write");
+            let y = world.y.at_moment(moment, |y| y.0);
+            world.note(format!("x1 y{y}"));
+            world.outcome([other])
+        });
+}
+
 /// Deadlock is loom's to report: it is what a lost wake-up looks like.
 #[test]
 fn a_write_wakes_a_waiter() {

@@ -6,7 +6,7 @@
 mod common;
 
 use common::cells::World;
-use latchwork::{VersionedCell, atomically, model};
+use latchwork::{VersionedCell, atomically, model, snapshot};
 use latchwork_loom_tests::{Model, spawn};
 
 #[test]
@@ -34,31 +34,42 @@ fn two_cells_change_at_once() {
 /// was put there and not committed is put off.
 #[test]
 fn what_is_read_at_a_moment_changes_at_once() {
-    Model::new("a transaction reads two cells at a moment that another writes")
-        .rules("[X4]")
-        .preemptions(Some(3))
-        .outcomes(&["0 101", "1 101"])
-        .check(|| {
-            let world = World::new();
-            let quiet = [0, 0].map(VersionedCell::new);
-            let writer = spawn(&world, |w| {
-                atomically(|tx| {
-                    tx.set(&w.x, 1)?;
-                    tx.set(&w.z, 1)
-                });
-            });
-            let seen = atomically(|tx| {
-                for cell in &quiet {
-                    tx.read(cell)?;
+    for (name, quiet) in [
+        (
+            "a transaction reads two cells at a moment that another writes",
+            false,
+        ),
+        ("the same, at an unused timestamp", true),
+    ] {
+        Model::new(name)
+            .rules("[X4]")
+            .preemptions(Some(3))
+            .outcomes(&["0 101", "1 101"])
+            .check(move || {
+                let world = World::new();
+                if quiet {
+                    snapshot(|_| {});
                 }
-                let x = *tx.read(&world.x)?;
-                let z = *tx.read(&world.z)?;
-                assert_eq!(x, z, "a state that never was");
-                Ok(x)
+                let cells = [0, 0].map(VersionedCell::new);
+                let writer = spawn(&world, |w| {
+                    atomically(|tx| {
+                        tx.set(&w.x, 1)?;
+                        tx.set(&w.z, 1)
+                    });
+                });
+                let seen = atomically(|tx| {
+                    for cell in &cells {
+                        tx.read(cell)?;
+                    }
+                    let x = *tx.read(&world.x)?;
+                    let z = *tx.read(&world.z)?;
+                    assert_eq!(x, z, "a state that never was");
+                    Ok(x)
+                });
+                world.note(seen);
+                world.outcome([writer])
             });
-            world.note(seen);
-            world.outcome([writer])
-        });
+    }
 }
 
 /// The third read is the first at a moment of the clock.

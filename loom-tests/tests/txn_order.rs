@@ -115,41 +115,66 @@ fn plain_reads_agree_with_who_has_validated() {
 /// Whom a snapshot has missed comes after all that was before it: never `s0 r0`.
 #[test]
 fn whom_a_snapshot_misses_sees_what_was_before_it() {
-    Model::new("one writes and takes a snapshot, one writes and reads")
-        .rules("[C4]")
-        .preemptions(Some(4))
-        .outcomes(&["s0 r1", "s1 r0", "s1 r1"])
-        .check(|| {
-            model::make_fences_steps();
-            let cells: Cells = Arc::new([0, 0].map(VersionedCell::new));
-            let other = spawn(&cells, |cells| {
-                cells[1].set(1);
-                cells[0].get()
+    for (name, beside) in [
+        (
+            "one writes and takes a snapshot, one writes and reads",
+            false,
+        ),
+        ("the same, beside another snapshot", true),
+    ] {
+        Model::new(name)
+            .rules("[C4]")
+            .preemptions(Some(if beside { 2 } else { 4 }))
+            .outcomes(&["s0 r1", "s1 r0", "s1 r1"])
+            .check(move || {
+                model::make_fences_steps();
+                let cells: Cells = Arc::new([0, 0].map(VersionedCell::new));
+                let other = spawn(&cells, |cells| {
+                    cells[1].set(1);
+                    cells[0].get()
+                });
+                let third = beside.then(|| spawn(&cells, |_| snapshot(|_| {})));
+                cells[0].set(1);
+                let seen = snapshot(|s| *s.read(&cells[1]));
+                if let Some(third) = third {
+                    third.join().unwrap();
+                }
+                format!("s{seen} r{}", other.join().unwrap())
             });
-            cells[0].set(1);
-            let seen = snapshot(|s| *s.read(&cells[1]));
-            format!("s{seen} r{}", other.join().unwrap())
-        });
+    }
 }
 
 /// The same of a transaction: its stamp is the moment that it has read.
 #[test]
 fn whose_commit_a_snapshot_misses_sees_what_was_before_it() {
-    Model::new("one writes and takes a snapshot, one commits and reads")
-        .rules("[X5]")
-        .preemptions(Some(3))
-        .outcomes(&["s0 r1", "s1 r0", "s1 r1"])
-        .check(|| {
-            model::make_fences_steps();
-            let cells: Arc<[VersionedCell<u32>; 3]> = Arc::new([0, 0, 0].map(VersionedCell::new));
-            let other = spawn(&cells, |cells| {
-                commit([&cells[1], &cells[2]]);
-                cells[0].get()
+    for (name, beside) in [
+        (
+            "one writes and takes a snapshot, one commits and reads",
+            false,
+        ),
+        ("the same, beside another snapshot", true),
+    ] {
+        Model::new(name)
+            .rules("[X5]")
+            .preemptions(Some(if beside { 2 } else { 3 }))
+            .outcomes(&["s0 r1", "s1 r0", "s1 r1"])
+            .check(move || {
+                model::make_fences_steps();
+                let cells: Arc<[VersionedCell<u32>; 3]> =
+                    Arc::new([0, 0, 0].map(VersionedCell::new));
+                let other = spawn(&cells, |cells| {
+                    commit([&cells[1], &cells[2]]);
+                    cells[0].get()
+                });
+                let third = beside.then(|| spawn(&cells, |_| snapshot(|_| {})));
+                cells[0].set(1);
+                let seen = snapshot(|s| *s.read(&cells[1]));
+                if let Some(third) = third {
+                    third.join().unwrap();
+                }
+                format!("s{seen} r{}", other.join().unwrap())
             });
-            cells[0].set(1);
-            let seen = snapshot(|s| *s.read(&cells[1]));
-            format!("s{seen} r{}", other.join().unwrap())
-        });
+    }
 }
 
 /// A commit touches the word of a cell no more: it looks for a mark, and who has marked it looks

@@ -117,6 +117,86 @@ fn a_snapshot_agrees_with_who_reads_beneath_a_commit() {
     }
 }
 
+/// Another snapshot begins an unused timestamp, at which this one advances nothing. A write that it
+/// does not find must not get an earlier timestamp.
+#[test]
+fn a_snapshot_at_an_unused_timestamp_sees_a_cell_once() {
+    Model::new("a snapshot reads a cell twice beside a writer and another snapshot")
+        .rules("[C4]")
+        .preemptions(Some(2))
+        .outcomes(&["x0 100", "x1 100"])
+        .check(|| {
+            let world = World::new();
+            let writer = spawn(&world, |w| {
+                w.x.set(1);
+            });
+            let other = spawn(&world, |_| snapshot(|_| {}));
+            let (first, second) = snapshot(|s| (*s.read(&world.x), *s.read(&world.x)));
+            assert_eq!(first, second, "one moment, two values");
+            world.note(format!("x{first}"));
+            world.outcome([writer, other])
+        });
+}
+
+/// A thread that has found a commit takes a snapshot: the timestamp of the commit is marked by
+/// then, by its own thread or by a thread that has committed for it.
+#[test]
+fn a_snapshot_sees_the_commit_that_its_thread_has_read() {
+    for (name, copies) in [
+        ("a read and then a snapshot, beside a transaction", false),
+        ("the same, and the transaction relies on a read", true),
+    ] {
+        Model::new(name)
+            .rules("[X5]")
+            .preemptions(Some(3))
+            .outcomes(if copies {
+                &["r0 s0 01010", "r0 s10 01010", "r10 s10 01010"]
+            } else {
+                &["r0 s0 110", "r0 s1 110", "r1 s1 110"]
+            })
+            .check(move || {
+                let world = World::new();
+                snapshot(|_| {});
+                let writer = spawn(&world, move |w| {
+                    if copies {
+                        w.copy();
+                    } else {
+                        w.set_both(1);
+                    }
+                });
+                let read = world.y.get();
+                let seen = snapshot(|s| *s.read(&world.y));
+                world.note(format!("r{read} s{seen}"));
+                world.outcome([writer])
+            });
+    }
+}
+
+/// The first snapshot commits for the owner, at a timestamp that began unused. The next snapshot of
+/// its thread must not read before it.
+#[test]
+fn a_snapshot_sees_what_its_thread_has_committed_for_another() {
+    Model::new("a snapshot that commits for another, a read, and a snapshot")
+        .rules("[X9] [X5]")
+        .preemptions(Some(3))
+        .outcomes(&[
+            "s0 r0 s0 110",
+            "s0 r0 s1 110",
+            "s0 r1 s1 110",
+            "s1 r1 s1 110",
+        ])
+        .check(|| {
+            model::set_max_pushes(0);
+            let world = World::new();
+            let writer = spawn(&world, |w| w.set_both(1));
+            let first = snapshot(|s| *s.read(&world.x));
+            let read = world.x.get();
+            let second = snapshot(|s| *s.read(&world.x));
+            world.note(format!("s{first} r{read} s{second}"));
+            world.outcome([writer])
+        });
+}
+
 /// One that has read a cell before the commit was there decides it: after itself.
 #[test]
 fn a_snapshot_decides_a_commit_that_closes() {
@@ -203,24 +283,35 @@ fn two_snapshots_meet_a_commit_that_closes() {
 
 #[test]
 fn a_snapshot_reads_what_is_replaced() {
-    Model::new("a snapshot reads what a writer replaces and reclaims")
-        .rules("[X5]")
-        .preemptions(Some(1))
-        .outcomes(&["00", "11"])
-        .check(|| {
-            model::reclaim_in_model();
-            let world = World::new();
-            let writer = spawn(&world, |w| {
-                w.x.set(1);
-                w.y.set(1);
-                latchwork::flush();
+    for (name, quiet) in [
+        (
+            "a snapshot reads what a writer replaces and reclaims",
+            false,
+        ),
+        ("the same, at an unused timestamp", true),
+    ] {
+        Model::new(name)
+            .rules("[X5]")
+            .preemptions(Some(1))
+            .outcomes(&["00", "11"])
+            .check(move || {
+                model::reclaim_in_model();
+                let world = World::new();
+                if quiet {
+                    snapshot(|_| {});
+                }
+                let writer = spawn(&world, |w| {
+                    w.x.set(1);
+                    w.y.set(1);
+                    latchwork::flush();
+                });
+                let (x, y) = snapshot(|s| {
+                    let y = *s.read(&world.y);
+                    (*s.read(&world.x), y)
+                });
+                writer.join().unwrap();
+                assert!(world.x.version() == Version::new(1));
+                format!("{x}{y}")
             });
-            let (x, y) = snapshot(|s| {
-                let y = *s.read(&world.y);
-                (*s.read(&world.x), y)
-            });
-            writer.join().unwrap();
-            assert!(world.x.version() == Version::new(1));
-            format!("{x}{y}")
-        });
+    }
 }

@@ -11,10 +11,10 @@ use crate::reclaim;
 pub struct Moment(u64);
 
 impl Moment {
-    /// Advances the clock.
+    /// Reads a timestamp, as a snapshot does.
     #[doc(hidden)]
     pub fn take() -> Self {
-        Moment(clock::advance())
+        Moment(clock::read_timestamp())
     }
 }
 

@@ -92,8 +92,8 @@ impl Header {
 
     #[inline(always)]
     pub(crate) fn when(&self) -> When {
-        // Acquire: synchronises with a snapshot that began before the stamp was set [C4]. An owner
-        // is fully initialised [X1].
+        // Acquire: a thread that finds the stamp reads no earlier clock than the thread that has
+        // set it [C4]. An owner is fully initialised [X1].
         When::from_bits(self.when.load(Ordering::Acquire))
     }
 
@@ -107,27 +107,27 @@ impl Header {
     /// Stamps an unstamped node that the caller has found.
     #[cold]
     pub(super) fn stamp_found(&self) -> u64 {
-        // The caller has seen the node: a thread that reads the clock from now on also sees it
-        // [C4].
+        // A snapshot that reads the clock from now on finds the node, as the caller does [C4].
         crate::sync::full_fence();
         self.stamp_now()
     }
 
     #[inline]
     fn stamp_now(&self) -> u64 {
-        let now = clock::now();
-        // A thread that this load misses, or that finds the stamp, reads no earlier clock from now
-        // on [C4].
+        // Marked as used before any thread can find the stamp: a thread that finds it advances the
+        // clock for its next snapshot [C4].
+        let stamp = clock::commit_timestamp();
+        // A write that the caller does not find from now on gets no earlier timestamp [C4].
         crate::sync::load_load_fence();
-        self.set_stamp(When::UNSET, now)
+        self.set_stamp(When::UNSET, stamp)
     }
 
     /// Stores a stamp in place of `from`, unless another thread has done so.
     #[inline]
     pub(crate) fn set_stamp(&self, from: When, stamp: u64) -> u64 {
         // Release: a thread that finds the stamp also sees the commit, if the stamp is set for an
-        // owner [X2], and the snapshot that the caller has read in the clock [C4]. Pairs with the
-        // load in `when`. Acquire on failure: as that load.
+        // owner [X2], and reads no earlier clock than the caller has [C4]. Pairs with the load in
+        // `when`. Acquire on failure: as that load.
         let set = self.when.compare_exchange(
             from.bits(),
             When::stamp(stamp).bits(),

@@ -224,9 +224,10 @@ impl Owner {
     #[inline]
     pub(crate) fn change(&self, from: Status, to: Status) -> Result<(), Status> {
         self.canary.check();
-        // Release: publishes the writes of the owner [X2], and the advance of the clock by a
-        // snapshot that raised the floor [X5]. The caller has read the previous status by `status`.
-        // Relaxed on failure: a caller that acts on the current status loads it again, or fences.
+        // Release: publishes the writes of the owner [X2]. A thread that finds the floor or the
+        // commit timestamp reads no earlier clock than the caller has [C4] [X5]. The caller has
+        // read the previous status by `status`. Relaxed on failure: a caller that acts on the
+        // current status loads it again, or fences.
         let changed = self.status.compare_exchange(
             from.bits(),
             to.bits(),
@@ -268,7 +269,7 @@ impl Owner {
         // A thread that begins a snapshot from now on finds the nodes that the owner has installed,
         // as the caller does [X5].
         crate::sync::full_fence();
-        Status::Committed(clock::now())
+        Status::Committed(clock::commit_timestamp())
     }
 
     /// Changes the status to the next one until there is none. Returns the resulting status.
@@ -343,7 +344,6 @@ mod tests {
 
     #[test]
     fn who_reads_beneath_puts_off_what_may_have_read_an_earlier_clock() {
-        clock::advance();
         let far = clock::now() + (1 << 40);
         let doubted = |status| an_owner(status).doubt();
         assert!(matches!(

@@ -52,8 +52,9 @@
 //!   load. Writers replace the pointer by a compare-and-swap.
 //! - *A transaction is a descriptor with a status.* It installs nodes that refer to the descriptor,
 //!   validates its reads, and changes the status once. This change commits all nodes.
-//! - *Only snapshots advance the clock.* Writers read it. So a program without snapshots has no
-//!   contention on a clock.
+//! - *Only snapshots advance the clock,* and only if a write may have happened since the last
+//!   advance. Writers read the clock, and mark a timestamp at most once. So programs without
+//!   snapshots have no contention on a clock, and neither have snapshots without writes.
 //! - *Deadlock detection starts when a wait lasts.* A session that has waited for the threshold
 //!   publishes its wait, and searches the graph for a cycle.
 

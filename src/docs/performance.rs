@@ -88,7 +88,7 @@
 //! | `set`, `update` | one compare-and-swap of the cell, and a new node with its timestamp |
 //! | a transaction that only reads | as `read`, and one validation for each new cell |
 //! | a transaction that writes *n* cells | *n* compare-and-swaps, *n* nodes, and its status |
-//! | a snapshot of *n* cells | one compare-and-swap of a global clock, and *n* loads |
+//! | a snapshot of *n* cells | *n* loads, and after a write a compare-and-swap of a global clock |
 //! | the first lock in a session | as `lock`, and an entry in a list |
 //! | an optimistic read of a latch | nothing |
 //! | an ordered lock | as `parking_lot`: the levels are not in the machine code |

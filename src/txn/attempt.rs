@@ -357,7 +357,7 @@ impl<'t> Attempt<'t> {
     /// Reads at a new timestamp from now on, if the earlier reads are still current [X4].
     #[cold]
     fn advance(&mut self) -> Result<(), Abort> {
-        self.moment = Some(clock::advance());
+        self.moment = Some(clock::read_timestamp());
         self.look_through()
     }
 

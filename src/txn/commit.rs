@@ -191,7 +191,7 @@ impl<'t> Attempt<'t> {
             }
             // A thread that begins a snapshot from now on finds the installed nodes [X5].
             store_load_fence();
-            let stamp = clock::now();
+            let stamp = clock::commit_timestamp();
             let committed = Status::Committed(stamp);
             let decided = if exposed {
                 let prepared = Status::Prepared(stamp);

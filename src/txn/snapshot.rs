@@ -46,11 +46,11 @@ use crate::sync::planted;
 /// assert_eq!(total, 60);
 /// ```
 pub fn snapshot<'env, R>(f: impl for<'t> FnOnce(&View<'t, 'env>) -> R) -> R {
-    // Pinned before the clock advances: a node that is replaced after the timestamp is retired
-    // after the pin [X5].
+    // Pinned before the clock is read: a node that is replaced after the timestamp is retired after
+    // the pin [X5].
     let pin = reclaim::with(reclaim::Local::pin);
     let view = View {
-        moment: clock::advance(),
+        moment: clock::read_timestamp(),
         _pin: pin,
         scope: PhantomData,
         env: PhantomData,

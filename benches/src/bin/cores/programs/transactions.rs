@@ -50,7 +50,7 @@ pub(crate) static TRANSFERS: Question = Question {
 
 pub(crate) static SNAPSHOTS: Question = Question {
     title: "Snapshots: all cores add up 32 accounts",
-    text: "Each core adds up the same 32 accounts at one moment, and nobody writes. A snapshot of ours advances a clock that all of them share.",
+    text: "Each core sums the same 32 accounts as of one instant, and no core writes. A snapshot of ours reads a clock that all of them share, and advances it only after a write.",
     programs: &[
         Program {
             name: "`snapshot`",

@@ -20,8 +20,8 @@ pub(in super::super) const QUESTION: Question = Question {
             another one more. *Two cells read*: the same accounts, added up by twos. `stm` is the crate stm 0.4: \
             transactions over boxed values that keep a log by address. The mutexes hold the values themselves, and \
             are taken in one order by whoever wants several: that costs no allocation, and a thread that is stopped \
-            while it holds one stops everybody who wants it. A snapshot of few cells pays for its moment: it advances \
-            a clock. A million cells are read in their order, which is that of their making.",
+            while it holds one stops everybody who wants it. No cell is written between two snapshots, so that a snapshot \
+            does not advance its clock. A million cells are read in their order, which is that of their making.",
     measure,
 };
 
