@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use latchwork::{VersionedCell, atomically, cell::Version, model, snapshot};
 use latchwork_loom_tests::{Model, spawn};
+use loom::thread::JoinHandle;
 
 type Cells = Arc<[VersionedCell<u32>; 2]>;
 
@@ -112,6 +113,22 @@ fn plain_reads_agree_with_who_has_validated() {
         });
 }
 
+/// Writes the first cell and takes a snapshot of the second, beside another thread that reads the
+/// first, and beside another snapshot.
+fn write_and_take_a_snapshot<const N: usize>(
+    cells: &Arc<[VersionedCell<u32>; N]>,
+    beside: bool,
+    other: JoinHandle<u32>,
+) -> String {
+    let third = beside.then(|| spawn(cells, |_| snapshot(|_| {})));
+    cells[0].set(1);
+    let seen = snapshot(|s| *s.read(&cells[1]));
+    if let Some(third) = third {
+        third.join().unwrap();
+    }
+    format!("s{seen} r{}", other.join().unwrap())
+}
+
 /// Whom a snapshot has missed comes after all that was before it: never `s0 r0`.
 #[test]
 fn whom_a_snapshot_misses_sees_what_was_before_it() {
@@ -133,13 +150,7 @@ fn whom_a_snapshot_misses_sees_what_was_before_it() {
                     cells[1].set(1);
                     cells[0].get()
                 });
-                let third = beside.then(|| spawn(&cells, |_| snapshot(|_| {})));
-                cells[0].set(1);
-                let seen = snapshot(|s| *s.read(&cells[1]));
-                if let Some(third) = third {
-                    third.join().unwrap();
-                }
-                format!("s{seen} r{}", other.join().unwrap())
+                write_and_take_a_snapshot(&cells, beside, other)
             });
     }
 }
@@ -166,13 +177,7 @@ fn whose_commit_a_snapshot_misses_sees_what_was_before_it() {
                     commit([&cells[1], &cells[2]]);
                     cells[0].get()
                 });
-                let third = beside.then(|| spawn(&cells, |_| snapshot(|_| {})));
-                cells[0].set(1);
-                let seen = snapshot(|s| *s.read(&cells[1]));
-                if let Some(third) = third {
-                    third.join().unwrap();
-                }
-                format!("s{seen} r{}", other.join().unwrap())
+                write_and_take_a_snapshot(&cells, beside, other)
             });
     }
 }

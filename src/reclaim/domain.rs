@@ -7,12 +7,24 @@
 use super::epoch::Epoch;
 use super::registry::Registry;
 use super::rescue::Rescue;
-use crate::sync::global;
+use crate::sync::{constructor, global};
 
 pub(super) struct Domain {
     pub(super) epoch: Epoch,
     pub(super) registry: Registry,
     pub(super) rescue: Rescue,
+}
+
+impl Domain {
+    constructor! {
+        fn new() -> Self {
+            Domain {
+                epoch: Epoch::new(),
+                registry: Registry::new(),
+                rescue: Rescue::new(),
+            }
+        }
+    }
 }
 
 #[cfg(any(latchwork_loom, latchwork_shuttle))]
@@ -28,11 +40,7 @@ mod real {
     use super::*;
 
     global! {
-        const DOMAIN: Domain = Domain {
-            epoch: Epoch::new(),
-            registry: Registry::new(),
-            rescue: Rescue::new(),
-        };
+        const DOMAIN: Domain = Domain::new();
     }
 
     #[inline(always)]
@@ -55,13 +63,7 @@ mod checked {
     }
 
     fn make() -> &'static Handle {
-        DOMAIN.get_or_init(|| {
-            Arc::new(Domain {
-                epoch: Epoch::new(),
-                registry: Registry::new(),
-                rescue: Rescue::new(),
-            })
-        })
+        DOMAIN.get_or_init(|| Arc::new(Domain::new()))
     }
 
     /// Reclaims inside this execution of a model. Before the first use of a cell.

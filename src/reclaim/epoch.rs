@@ -7,7 +7,7 @@
 use crossbeam_utils::CachePadded;
 
 use super::registry::Registry;
-use crate::sync::{AtomicU64, Ordering, full_fence, load_load_fence, publish};
+use crate::sync::{AtomicU64, Ordering, constructor, full_fence, load_load_fence, publish};
 
 /// An object is reclaimable when the epoch is so much later than the one of its batch [R2].
 const GRACE: u64 = 2;
@@ -61,14 +61,10 @@ impl State {
 }
 
 impl Epoch {
-    #[cfg(not(any(latchwork_loom, latchwork_shuttle)))]
-    pub(super) const fn new() -> Self {
-        Epoch(CachePadded::new(AtomicU64::new(FIRST)))
-    }
-
-    #[cfg(any(latchwork_loom, latchwork_shuttle))]
-    pub(super) fn new() -> Self {
-        Epoch(CachePadded::new(AtomicU64::new(FIRST)))
+    constructor! {
+        pub(super) fn new() -> Self {
+            Epoch(CachePadded::new(AtomicU64::new(FIRST)))
+        }
     }
 
     /// Returns the epoch of objects that were unlinked before the call [R2].

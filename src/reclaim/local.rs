@@ -26,22 +26,11 @@ thread_local! {
 }
 
 plain_thread_local! {
-    static IDENTITY: Identity = Identity::new();
-}
-
-/// The state that must not change while a thread is torn down and each call of [`with`] makes
-/// another `Local`. Otherwise a thread would wait for itself [R9].
-struct Identity {
-    /// The age of the thread's running transaction, which the layers above store here.
-    txn_age: Cell<u64>,
-}
-
-impl Identity {
-    const fn new() -> Self {
-        Identity {
-            txn_age: Cell::new(u64::MAX),
-        }
-    }
+    // The age of the thread's running transaction, which the layers above store here. It does not
+    // change while a thread is torn down and each call of `with` makes another `Local`, and neither
+    // does its address, which is the name of the thread. Otherwise a thread would wait for itself
+    // [R9].
+    static TXN_AGE: Cell<u64> = Cell::new(u64::MAX);
 }
 
 pub(crate) struct Local {
@@ -52,7 +41,7 @@ pub(crate) struct Local {
     nodes: NodePool,
     participant: Participant,
     pace: Pace,
-    /// The address of its thread's [`Identity`].
+    /// The name of its thread.
     thread: usize,
 }
 
@@ -85,13 +74,13 @@ pub(crate) struct Census {
 }
 
 /// Calls `f` with the state of this thread. A thread that is being torn down may have lost its
-/// state. Then `f` gets a temporary one, whose garbage stays in its slot. The [`Identity`] of the
-/// thread stays.
+/// state. Then `f` gets a temporary one, whose garbage stays in its slot.
 #[inline(always)]
 pub(crate) fn with<R>(f: impl FnOnce(&Local) -> R) -> R {
     let own;
     let local = match LOCAL.try_with(|local| NonNull::from(local)) {
-        // SAFETY: it is there until the thread ends, which it cannot do inside `f`.
+        // SAFETY: it is there until the thread ends, which it does not do inside `f`. If `f` ends
+        // the process, the destructors of thread-locals run, and `f` does not continue.
         Ok(local) => unsafe { local.as_ref() },
         Err(_) => {
             own = one_for_itself();
@@ -103,7 +92,7 @@ pub(crate) fn with<R>(f: impl FnOnce(&Local) -> R) -> R {
 
 /// A name for the calling thread, that no other living thread has.
 pub(super) fn thread() -> usize {
-    IDENTITY.with(|identity| core::ptr::from_ref(identity).addr())
+    TXN_AGE.with(|age| core::ptr::from_ref(age).addr())
 }
 
 #[cold]
@@ -127,18 +116,19 @@ fn census_of(local: &Local) -> Census {
     else {
         return census;
     };
-    let sizes: Vec<Size> = registry
-        .usable_slots()
-        .map(|slot| slot.size(epoch))
-        .collect();
+    for slot in registry.usable_slots() {
+        slot.with_limbo(epoch, |_, _| ());
+    }
     // The objects were absorbed above. So each that is not reclaimable after two epochs waits for a
     // pin.
     epoch.advance_twice(registry);
     let (reclaimable, now) = (epoch.reclaimable(), recently());
-    for (slot, size) in registry.usable_slots().zip(sizes) {
+    for slot in registry.usable_slots() {
+        let (size, since) = slot.with_limbo(epoch, |limbo, _| {
+            (limbo.size(), limbo.oldest_after(reclaimable))
+        });
         census.objects += size.objects as u64;
         census.bytes += size.bytes as u64;
-        let since = slot.with_limbo(epoch, |limbo, _| limbo.oldest_after(reclaimable));
         let age = since.map(|since| Duration::from_nanos(now.saturating_sub(since)));
         census.oldest = census.oldest.max(age);
     }
@@ -230,11 +220,11 @@ impl Local {
 
     /// The age of the transaction that this thread runs; `u64::MAX` at first.
     pub(crate) fn txn_age(&self) -> u64 {
-        IDENTITY.with(|identity| identity.txn_age.get())
+        TXN_AGE.with(Cell::get)
     }
 
     pub(crate) fn set_txn_age(&self, age: u64) {
-        IDENTITY.with(|identity| identity.txn_age.set(age));
+        TXN_AGE.with(|place| place.set(age));
     }
 
     /// Releases `object` by `kind` once no thread can see it. Runs no user code.
@@ -402,37 +392,24 @@ impl Local {
         least: usize,
         most: usize,
     ) -> usize {
+        let (start, mut done) = (recently(), 0);
         Release::run(self, |release| {
-            self.release_with(release, domain, slot, up_to, least, most)
-        })
-    }
-
-    fn release_with(
-        &self,
-        release: &Release<'_>,
-        domain: &Domain,
-        slot: &Slot,
-        up_to: u64,
-        least: usize,
-        most: usize,
-    ) -> usize {
-        let start = recently();
-        let mut done = 0;
-        while done < most {
-            let mut handful = Handful::new(self);
-            let popped = slot.with_limbo(&domain.epoch, |limbo, _| {
-                handful.fill(most - done, limbo, up_to)
-            });
-            if popped == 0 {
-                break;
+            while done < most {
+                let mut handful = Handful::new(self);
+                let popped = slot.with_limbo(&domain.epoch, |limbo, _| {
+                    handful.fill(most - done, limbo, up_to)
+                });
+                if popped == 0 {
+                    break;
+                }
+                handful.release(release);
+                done += popped;
+                done += release.run_queue(most.saturating_sub(done));
+                if done >= least && recently().saturating_sub(start) >= COLLECT_FOR {
+                    break;
+                }
             }
-            handful.release(release);
-            done += popped;
-            done += release.run_queue(most.saturating_sub(done));
-            if done >= least && recently().saturating_sub(start) >= COLLECT_FOR {
-                break;
-            }
-        }
+        });
         done
     }
 

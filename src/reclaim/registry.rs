@@ -15,7 +15,7 @@ use super::kind::Retired;
 use super::limbo::{Limbo, Size};
 use super::retire_buffer::RetireBuffer;
 use crate::sync::tuning::SLOTS;
-use crate::sync::{AtomicPtr, Counter, Mutex, Ordering};
+use crate::sync::{AtomicPtr, Counter, Mutex, Ordering, constructor};
 
 /// The part of a thread that other threads use.
 #[derive(Debug)]
@@ -178,21 +178,13 @@ impl Slot {
 }
 
 impl Registry {
-    #[cfg(not(any(latchwork_loom, latchwork_shuttle)))]
-    pub(super) const fn new() -> Self {
-        Registry {
-            segments: AtomicPtr::new(core::ptr::null_mut()),
-            free: Mutex::new(Vec::new()),
-            len: Counter::new(),
-        }
-    }
-
-    #[cfg(any(latchwork_loom, latchwork_shuttle))]
-    pub(super) fn new() -> Self {
-        Registry {
-            segments: AtomicPtr::new(core::ptr::null_mut()),
-            free: Mutex::new(Vec::new()),
-            len: Counter::new(),
+    constructor! {
+        pub(super) fn new() -> Self {
+            Registry {
+                segments: AtomicPtr::new(core::ptr::null_mut()),
+                free: Mutex::new(Vec::new()),
+                len: Counter::new(),
+            }
         }
     }
 

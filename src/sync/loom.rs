@@ -32,6 +32,16 @@ macro_rules! global {
 }
 pub(crate) use global;
 
+/// Declares a constructor for a static. A checker's atomics are not
+/// constant.
+macro_rules! constructor {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident() -> $ty:ty $body:block) => {
+        $(#[$meta])*
+        $vis fn $name() -> $ty $body
+    };
+}
+pub(crate) use constructor;
+
 // Under loom every fence is a full one.
 pub(crate) use self::full_fence as store_load_fence;
 

@@ -38,8 +38,8 @@ pub(crate) use core::sync::atomic::Ordering;
 pub(crate) use imp::make_fences_steps;
 pub(crate) use imp::{
     AtomicPtr, AtomicU32, AtomicU64, Mutex, Parker, Unparker, UnsafeCell, acquire_fence,
-    full_fence, global, load_load_fence, nap, plain_thread_local, publish, release_fence,
-    spin_loop, store_load_fence, thread_local, yield_now,
+    constructor, full_fence, global, load_load_fence, nap, plain_thread_local, publish,
+    release_fence, spin_loop, store_load_fence, thread_local, yield_now,
 };
 pub(crate) use plant::planted;
 

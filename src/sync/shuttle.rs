@@ -116,6 +116,16 @@ macro_rules! global {
 }
 pub(crate) use global;
 
+/// Declares a constructor for a static. A checker's atomics are not
+/// constant.
+macro_rules! constructor {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident() -> $ty:ty $body:block) => {
+        $(#[$meta])*
+        $vis fn $name() -> $ty $body
+    };
+}
+pub(crate) use constructor;
+
 /// Declares a thread-local of plain data. Under shuttle it is an ordinary thread-local.
 macro_rules! plain_thread_local {
     (static $name:ident: $ty:ty = $init:expr;) => {

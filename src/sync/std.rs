@@ -179,3 +179,12 @@ macro_rules! global {
     };
 }
 pub(crate) use global;
+
+/// Declares a constructor for a static: a constant function.
+macro_rules! constructor {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident() -> $ty:ty $body:block) => {
+        $(#[$meta])*
+        $vis const fn $name() -> $ty $body
+    };
+}
+pub(crate) use constructor;

@@ -146,23 +146,26 @@ fn a_session_that_never_searches_does_not_search_early() {
     assert_eq!(table.deadlocks().len(), 1);
 }
 
+/// A session that has lost to another one and has released its key.
+fn a_victim(table: &Table) -> Session<'_, u64> {
+    let (mut old, young) = (table.session(), table.session());
+    let mut young = young.detect_after(Duration::ZERO);
+    old.lock(&2).unwrap();
+    young.lock(&1).unwrap();
+    let mut waits = old.lock_async(&1);
+    assert!(poll(&mut waits).is_pending());
+    assert!(matches!(young.lock(&2), Err(LockError::Deadlock(_))));
+    young.release_all();
+    young
+}
+
 /// A victim that begins to retry and then does nothing does not hold the other victims up: each of
 /// them goes on in time, with the policy of a timeout as well. A forgotten one does not either.
 #[test]
 fn a_turn_that_does_not_end_passes_on() {
     let _watchdog = watchdog("a_turn_that_does_not_end_passes_on");
     let table = Table::new();
-    let victim = |policy| {
-        let (mut old, young) = (table.session(), table.session());
-        let mut young = young.detect_after(Duration::ZERO);
-        old.lock(&2).unwrap();
-        young.lock(&1).unwrap();
-        let mut waits = old.lock_async(&1);
-        assert!(poll(&mut waits).is_pending());
-        assert!(matches!(young.lock(&2), Err(LockError::Deadlock(_))));
-        young.release_all();
-        young.policy(policy)
-    };
+    let victim = |policy| a_victim(&table).policy(policy);
     let mut idle = victim(Policy::Detect);
     idle.lock(&10).unwrap();
     for key in 11..20 {
@@ -196,24 +199,13 @@ fn victims_behind_an_idle_one() {
     const VICTIMS: u64 = 24;
     const BUSY: usize = 8;
     let table = &Table::new();
-    let victim = || {
-        let (mut old, young) = (table.session(), table.session());
-        let mut young = young.detect_after(Duration::ZERO);
-        old.lock(&2).unwrap();
-        young.lock(&1).unwrap();
-        let mut waits = old.lock_async(&1);
-        assert!(poll(&mut waits).is_pending());
-        assert!(matches!(young.lock(&2), Err(LockError::Deadlock(_))));
-        young.release_all();
-        young
-    };
-    let mut idle = victim();
+    let mut idle = a_victim(table);
     idle.lock(&10).unwrap();
     let waiting = &AtomicU64::new(VICTIMS);
     let barrier = &Barrier::new(VICTIMS as usize + BUSY);
     thread::scope(|s| {
         for key in 100..100 + VICTIMS {
-            let mut session = victim();
+            let mut session = a_victim(table);
             s.spawn(move || {
                 barrier.wait();
                 session.lock(&key).unwrap();
