@@ -35,10 +35,11 @@
 //! - *Sessions.* The keys of other sessions stay held. A cycle through a session of another thread
 //!   is not resolved.
 //! - *Single flights.* A computation of another thread never ends.
-//! - *Cells.* The child drops the values that it replaces, and not those that other threads had
-//!   replaced before the fork. The pins of other threads end: in the child, the thread that forked
-//!   must not use a reference that rests on a [`ReadPin`] or a [`Versioned`] of another thread. On
-//!   systems other than Unix, such a pin prevents all reclamation.
+//! - *Cells.* The child drops the values that it replaces. It does not drop those that another
+//!   running thread had replaced. Both processes drop the values that the thread that forked had
+//!   replaced, and those of threads that had ended. The pins of other threads end. In the child,
+//!   the thread that forked must not use a reference that rests on a [`ReadPin`] or a [`Versioned`]
+//!   of another thread. On systems other than Unix, such a pin prevents all reclamation.
 //! - *Transactions.* A cell that a transaction of another thread owned stays owned. Its writers
 //!   wait indefinitely, and [`try_update`] ends at its limit.
 //! - *Latches and ordered locks.* A lock that another thread held stays held. Optimistic reads of a

@@ -1,9 +1,10 @@
-//! The child of a process whose other threads had slots: it reclaims the
-//! objects that it retires.
+//! The child of a process whose other threads had slots: it reclaims the objects that
+//! it retires.
 //!
 //! The child has one thread. The pins of the other threads protect nothing that the child may use,
 //! and no thread is left to end them, so they are ended here. The garbage of those threads stays
-//! where it is: each of its destructors belongs to the parent.
+//! where it is: each of its destructors belongs to the parent. The garbage of threads that had
+//! ended, and of the thread that forked, is released by both.
 #![allow(unsafe_code)]
 
 use std::sync::Once;
