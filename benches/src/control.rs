@@ -14,18 +14,37 @@ use std::time::Duration;
 use crossbeam_utils::CachePadded;
 use serde::{Deserialize, Serialize};
 
+use crate::ratio::in_turn;
 use crate::throughput;
 use crate::workload::own_counter;
 
-/// The permitted distance between the control's scaling and that of the machine. A scaling that is
-/// too great is as wrong: then only the run with one thread was delayed.
-const SCALING: RangeInclusive<f64> = 0.95..=1.05;
+/// The control's scaling from one thread to two between which a measurement is believed. A scaling
+/// that is too great is as wrong: then only the run with one thread was delayed.
+const SCALING: RangeInclusive<f64> = 1.85..=2.2;
+
+/// Whether to believe a measurement. The arguments are the control's scaling from one thread to two
+/// before the measurement and after it.
+///
+/// All measurements on several threads follow this rule.
+#[must_use]
+pub fn is_believed(before: f64, after: f64) -> bool {
+    SCALING.contains(&before) && SCALING.contains(&after)
+}
 
 /// How far one thread alone may do more or less after than before.
 const DRIFT: RangeInclusive<f64> = 0.9..=1.1;
 
 /// How often to check whether the machine has settled.
 const LOOKS: usize = 6;
+
+/// Returns the control's scaling from one thread to two, with runs of this length.
+///
+/// The order of the two runs depends on `round`.
+#[must_use]
+pub fn scaling(round: usize, span: Duration) -> f64 {
+    let (one, two) = in_turn(round, || rate(1, span), || rate(2, span));
+    two / one
+}
 
 /// Additions a second of so many threads together, each to a counter of its own.
 #[must_use]
@@ -98,24 +117,55 @@ impl Control {
     pub fn settled(&self, last: Reading) -> Reading {
         let looks = iter::once(last).chain(iter::repeat_with(|| self.read()));
         let mut looks = looks.take(LOOKS);
-        looks.find(|&look| self.scales(look)).unwrap_or(last)
+        let scales = |look: &Reading| {
+            let scaling = self.of_two(*look);
+            is_believed(scaling, scaling)
+        };
+        looks.find(scales).unwrap_or(last)
     }
 
-    /// Whether to believe the measurements between two readings.
+    /// Whether to believe the measurements between two readings: [`is_believed`], and one thread
+    /// alone did as much after as before. The latter is all that a reading of one thread shows.
     #[must_use]
     pub fn believes(&self, before: Reading, after: Reading) -> bool {
         let drift = after.one / before.one;
-        self.scales(before) && self.scales(after) && DRIFT.contains(&drift)
+        is_believed(self.of_two(before), self.of_two(after)) && DRIFT.contains(&drift)
     }
 
-    fn scales(&self, reading: Reading) -> bool {
-        SCALING.contains(&(reading.scaling / self.best))
+    /// The scaling of a reading as two threads would have it: the best is twofold.
+    fn of_two(&self, reading: Reading) -> f64 {
+        2.0 * reading.scaling / self.best
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_measurement_is_believed_if_both_controls_scale() {
+        for scaling in [1.85, 1.9, 2.0, 2.1, 2.2] {
+            assert!(is_believed(scaling, 2.0), "{scaling}");
+            assert!(is_believed(2.0, scaling), "{scaling}");
+        }
+        for scaling in [0.0, 1.0, 1.84, 2.21, 4.0, f64::INFINITY, f64::NAN] {
+            assert!(!is_believed(scaling, 2.0), "{scaling}");
+            assert!(!is_believed(2.0, scaling), "{scaling}");
+        }
+    }
+
+    #[test]
+    fn more_threads_are_believed_by_the_same_rule() {
+        let control = Control {
+            threads: 8,
+            span: Duration::ZERO,
+            best: 6.0,
+        };
+        let reading = |scaling| Reading { one: 1.0, scaling };
+        let believes = |scaling| control.believes(reading(6.0), reading(scaling));
+        assert!(believes(5.6) && believes(6.5));
+        assert!(!believes(5.5) && !believes(6.7));
+    }
 
     #[test]
     fn what_a_disturbed_machine_did_is_not_believed() {
@@ -130,7 +180,7 @@ mod tests {
         };
         assert!(control.believes(quiet, Reading { one: 95.0, ..quiet }));
         assert!(!control.believes(quiet, Reading { one: 80.0, ..quiet }));
-        for scaling in [1.8, 2.2] {
+        for scaling in [1.8, 2.25] {
             let disturbed = Reading { scaling, ..quiet };
             assert!(!control.believes(quiet, disturbed));
             assert!(!control.believes(disturbed, quiet));

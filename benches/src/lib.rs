@@ -1,7 +1,7 @@
 //! The parts that the benchmarks of `latchwork` share: the peers, the workloads, and the comparison
 //! of two contenders.
 //!
-//! Three programs use it. The criterion benches under `benches/` are for working on the code, one
+//! Four programs use it. The criterion benches under `benches/` are for working on the code, one
 //! file for each question: `cargo bench`. The binary `report` measures the figures that the
 //! documentation quotes, each as a ratio to a baseline that ran in the same process and in turn
 //! with it: `cargo run --release -p latchwork-bench --bin report`. The binary `sweep` runs the
@@ -18,6 +18,7 @@
 
 pub mod cells;
 pub mod control;
+pub mod crew;
 pub mod heap;
 pub mod held;
 pub mod machine;
@@ -26,6 +27,7 @@ pub mod ratio;
 pub mod records;
 pub mod scenarios;
 pub mod skew;
+pub mod subjects;
 pub mod tasks;
 pub mod throughput;
 pub mod times;

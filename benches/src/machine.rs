@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const LOCK_FILE: &str = include_str!("../../Cargo.lock");
 
 /// The crates that something is compared with, or stands on.
-const PEERS: [&str; 15] = [
+const PEERS: [&str; 16] = [
     "arc-swap",
     "crossbeam-epoch",
     "crossbeam-skiplist",
@@ -24,6 +24,7 @@ const PEERS: [&str; 15] = [
     "lockmap",
     "parking_lot",
     "scc",
+    "seize",
     "stm",
     "stm-core",
     "tokio",

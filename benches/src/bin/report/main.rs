@@ -15,7 +15,8 @@ use std::process::ExitCode;
 use latchwork_bench::heap::CountingAllocator;
 use latchwork_bench::ratio::Plan;
 
-use crate::questions::{ALL, cells::crowd};
+use crate::questions::cells::{crowd, memory};
+use crate::questions::{ALL, two_threads};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -69,8 +70,11 @@ impl Options {
 
 fn run() -> Result<(), String> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let Some((crowd::OPTION, of)) = arguments.split_first().map(|(a, of)| (a.as_str(), of)) {
-        return crowd::one_run(of);
+    match arguments.split_first().map(|(a, of)| (a.as_str(), of)) {
+        Some((crowd::OPTION, of)) => return crowd::one_run(of),
+        Some((memory::OPTION, of)) => return memory::one_run(of),
+        Some((two_threads::OPTION, of)) => return two_threads::one_run(of),
+        _ => {}
     }
     let options =
         Options::parse(arguments.into_iter()).map_err(|error| format!("{error}\n{USAGE}"))?;

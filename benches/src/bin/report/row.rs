@@ -83,6 +83,35 @@ impl Row {
         }
     }
 
+    /// By how many nanoseconds ours is longer, smaller is better.
+    pub(crate) fn nanoseconds(
+        what: &str,
+        against: &str,
+        value: Option<Quartiles>,
+        context: String,
+    ) -> Self {
+        Self {
+            value,
+            unit: " ns",
+            context,
+            ..Self::new(what, against, Sense::Alone)
+        }
+    }
+
+    /// A ratio of throughputs if enough rounds are believed, greater is better.
+    pub(crate) fn quotient(
+        what: &str,
+        against: &str,
+        value: Option<Quartiles>,
+        context: String,
+    ) -> Self {
+        Self {
+            value,
+            context,
+            ..Self::new(what, against, Sense::Throughput)
+        }
+    }
+
     /// A number of bytes.
     pub(crate) fn bytes(what: &str, against: &str, value: Quartiles) -> Self {
         Self {

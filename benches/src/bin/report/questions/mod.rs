@@ -13,6 +13,7 @@ mod scaling;
 mod sessions;
 mod transactions;
 mod trees;
+pub(crate) mod two_threads;
 mod uncontended;
 
 use latchwork_bench::ratio::Plan;
@@ -42,10 +43,13 @@ pub(crate) const ALL: &[Question] = &[
     asynchronous::QUESTION,
     sessions::QUESTION,
     cells::alone::QUESTION,
-    cells::apart::QUESTION,
+    two_threads::QUESTION,
+    two_threads::READ_QUESTION,
     cells::crowd::QUESTION,
+    cells::memory::QUESTION,
     cells::plain::QUESTION,
     transactions::alone::QUESTION,
     transactions::beside::QUESTION,
+    two_threads::AUDITED_QUESTION,
     trees::QUESTION,
 ];

@@ -1,11 +1,9 @@
 //! Do two threads that lock different keys do twice the work of one?
 
-use std::ops::RangeInclusive;
-
 use latchwork::{LockTable, RandomState};
 use latchwork_bench::control;
 use latchwork_bench::peers::{Exclusive, KeyLock, Lockmap, PaddedMutexes};
-use latchwork_bench::ratio::{Plan, Quartiles};
+use latchwork_bench::ratio::{Plan, Quartiles, in_turn};
 use latchwork_bench::throughput;
 use latchwork_bench::workload::{KEYS, distinct_keys, until};
 
@@ -15,18 +13,14 @@ use crate::row::Row;
 pub(super) const QUESTION: Question = Question {
     name: "scaling",
     title: "Two threads, different keys",
-    prose: "Two threads that lock keys of their own, against one of them alone. Each round also runs the control: two \
+    prose: "Two threads that lock keys of their own, against one of them alone. Before and after, each round also runs the control: two \
             threads that each add to a counter on a cache line of their own, which should do exactly twice what one \
-            does; where they do not do 1.9 to 2.1 times as much, the machine was disturbed, and the round says nothing of the lock table \
-            and is left out. With *one key each* the two keys are new in every round. With *1,024 keys each* both \
+            does; where they do not do 1.85 to 2.2 times as much, the machine was disturbed, and the round \
+            is left out. With *one key each* the two keys are new in every round. With *1,024 keys each* both \
             threads write all over the same array of slots, eight slots to a cache line: lines travel between the \
             cores although no key is shared, which an array of padded mutexes avoids at sixteen times the memory.",
     measure,
 };
-
-/// The scaling that the control must reach for a round to count. More than twice is as wrong as too
-/// little: then only the run with one thread was delayed.
-const CONTROL: RangeInclusive<f64> = 1.9..=2.1;
 
 /// Two threads' keys.
 type Keys = [Vec<u64>; 2];
@@ -68,24 +62,15 @@ pub(super) fn believed(plan: Plan, what: &str, rate: impl Fn(u64, usize) -> f64)
     let mut tried = 0;
     while believed.len() < plan.rounds && tried < 3 * plan.rounds {
         let subject = |threads| rate(tried as u64, threads);
-        let counted = |threads| control::rate(threads, plan.crowd_span);
-        // The control's runs surround the subject's: a disturbance of those disturbs the control as
-        // well.
-        let (control, subject) = if tried % 2 == 0 {
-            let (control, one) = (counted(1), subject(1));
-            let subject = subject(2) / one;
-            (counted(2) / control, subject)
-        } else {
-            let (control, two) = (counted(2), subject(2));
-            let subject = two / subject(1);
-            (control / counted(1), subject)
-        };
-        if CONTROL.contains(&control) {
-            believed.push((subject, control));
+        let before = control::scaling(tried, plan.crowd_span);
+        let (one, two) = in_turn(tried, || subject(1), || subject(2));
+        let after = control::scaling(tried + 1, plan.crowd_span);
+        if control::is_believed(before, after) {
+            believed.push((two / one, [before, after]));
         }
         tried += 1;
     }
-    let control = Quartiles::of(believed.iter().map(|round| round.1))
+    let control = Quartiles::of(believed.iter().flat_map(|round| round.1))
         .map_or_else(String::new, |control| {
             format!("control {:.2}, ", control.median)
         });

@@ -25,14 +25,10 @@ pub(super) const QUESTION: Question = Question {
     title: "A B+tree on optimistic latches",
     prose: "The tree of `examples/btree.rs`, in safe code on the public API, beside `std`'s locks around a `BTreeMap` and \
             `crossbeam-skiplist`: half of 200,000 keys are there, and two threads read, put in and take out keys at random; \
-            and one thread alone. With two threads each round also runs the control, two threads that each add to a counter on a line of their own: \
-            where they do less than 1.8 times what one does, there were no two cores to be had, and the round is left out. \
+            and one thread alone. With two threads each round also runs the control of *Two threads, different keys*, by the same rule. \
             One thread alone has nothing to gain from a concurrent tree.",
     measure,
 };
-
-/// The scaling that the control must reach for a round to count.
-const CONTROL: f64 = 1.8;
 
 /// Another map, by its name, and how to make one.
 type Peer = (&'static str, fn() -> Box<dyn Map>);
@@ -87,16 +83,16 @@ fn beside(plan: Plan, what: &str, against: &str, load: Load, peer: &dyn Map) -> 
     let tree = BTree::default();
     measure::fill(&tree, load);
     measure::fill(peer, load);
-    let counted = |threads| control::rate(threads, plan.crowd_span);
+    let scaling = |round| control::scaling(round, plan.crowd_span);
     let (mut believed, mut tried) = (Vec::new(), 0);
     while believed.len() < plan.rounds && tried < 3 * plan.rounds {
-        let one = counted(1);
+        let before = (load.threads > 1).then(|| scaling(tried));
         let round = in_turn(
             tried,
             || measure::throughput(&tree, load),
             || measure::throughput(peer, load),
         );
-        if load.threads == 1 || counted(2) / one >= CONTROL {
+        if before.is_none_or(|before| control::is_believed(before, scaling(tried + 1))) {
             believed.push(round);
         }
         tried += 1;

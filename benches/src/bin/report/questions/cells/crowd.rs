@@ -22,7 +22,7 @@ use crate::row::Row;
 pub(in super::super) const QUESTION: Question = Question {
     name: "cells-crowd",
     title: "Cells: more threads than cores",
-    prose: "8 threads update without a pause for 3 seconds, each a cell of its own on a cache line of its own, or \
+    prose: "8 or 64 threads update without a pause for 3 seconds, each a cell of its own on a cache line of its own, or \
             all the same one. Each run is a process of its own, and the memory is how much its high-water mark grew \
             between the first update and the last. A thread that is not running may be pinned, and keeps everybody's \
             garbage until it runs again. All updates are counted in the end: none is lost.",
@@ -33,6 +33,7 @@ pub(in super::super) const QUESTION: Question = Question {
 pub(crate) const OPTION: &str = "--crowd";
 
 const THREADS: usize = 8;
+const MANY: usize = 64;
 const OURS: &str = "`update`";
 const CONTENDERS: [&str; 3] = [OURS, RCU, BY_HAND];
 
@@ -52,7 +53,7 @@ fn measure(plan: Plan) -> Vec<Row> {
         for round in 0..rounds {
             for turn in 0..CONTENDERS.len() {
                 let which = (round + turn) % CONTENDERS.len();
-                runs[which].push(in_a_process(CONTENDERS[which], cells, span));
+                runs[which].push(in_a_process(CONTENDERS[which], THREADS, cells, span));
             }
         }
         let [ours, rcu, by_hand] = &runs;
@@ -69,6 +70,10 @@ fn measure(plan: Plan) -> Vec<Row> {
         let what = format!("8 threads, {shape}, {OURS}");
         rows.push(rates(&what, ours, RCU, rcu).at_least(0.5));
         rows.push(rates(&what, ours, BY_HAND, by_hand));
+        let cells = if cells == 1 { 1 } else { MANY };
+        let runs = (0..rounds).map(|_| in_a_process(OURS, MANY, cells, span).grown_mib);
+        let what = format!("{MANY} threads, {shape}, {OURS}: memory");
+        rows.push(Row::mebibytes(&what, quartiles(runs)).at_most(64.0));
     }
     rows
 }
@@ -88,48 +93,62 @@ fn quartiles(values: impl Iterator<Item = f64>) -> Quartiles {
     Quartiles::of(values).expect("there is a round")
 }
 
-fn in_a_process(contender: &str, cells: usize, millis: u64) -> Crowd {
-    let program = std::env::current_exe().expect("a program knows where it is");
+fn in_a_process(contender: &str, threads: usize, cells: usize, millis: u64) -> Crowd {
+    let numbers = [threads, cells, millis as usize].map(|number| number.to_string());
+    let arguments = [contender.to_owned()].into_iter().chain(numbers);
+    let printed = once_more(OPTION, &arguments.collect::<Vec<_>>());
+    match numbers_of(&printed).as_deref() {
+        Ok(&[rate, grown_mib]) => Crowd { rate, grown_mib },
+        _ => panic!("two numbers are expected, not {printed}"),
+    }
+}
+
+/// Runs this program once more, with an option and its arguments, and returns what it printed.
+pub(crate) fn once_more(option: &str, arguments: &[String]) -> String {
+    let program = std::env::current_exe().expect("a running program has a path");
     let output = Command::new(program)
-        .args([OPTION, contender, &cells.to_string(), &millis.to_string()])
+        .arg(option)
+        .args(arguments)
         .output()
         .expect("the program starts once more");
-    let said = String::from_utf8_lossy(&output.stdout);
-    let numbers: Vec<f64> = said
-        .split_whitespace()
-        .filter_map(|n| n.parse().ok())
-        .collect();
-    let &[rate, grown_mib] = numbers.as_slice() else {
-        panic!("a run failed: {}", String::from_utf8_lossy(&output.stderr));
-    };
-    Crowd { rate, grown_mib }
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "a run failed: {errors}");
+    String::from_utf8(output.stdout).expect("numbers are text")
+}
+
+/// The numbers of a text, which are all that it consists of.
+pub(crate) fn numbers_of(text: &str) -> Result<Vec<f64>, String> {
+    let numbers = text.split_whitespace();
+    let number = |word: &str| word.parse().map_err(|error| format!("{word}: {error}"));
+    numbers.map(number).collect()
 }
 
 /// Does one run, with the arguments that follow [`OPTION`], and prints updates a second and
 /// mebibytes.
 pub(crate) fn one_run(arguments: &[String]) -> Result<(), String> {
-    let [contender, cells, millis] = arguments else {
+    let [contender, threads, cells, millis] = arguments else {
         return Err(format!("{OPTION} is for this program itself"));
     };
     let number = |text: &str| text.parse::<u64>().map_err(|e| format!("{text}: {e}"));
     let (cells, span) = (number(cells)?, Duration::from_millis(number(millis)?));
+    let threads = number(threads)? as usize;
     let Crowd { rate, grown_mib } = match contender.as_str() {
-        OURS => crowd(cells, span, || VersionedCell::new(u64::FIRST)),
-        RCU => crowd(cells, span, || ArcSwap::from_pointee(u64::FIRST)),
-        BY_HAND => crowd(cells, span, || ByHand::new(u64::FIRST)),
+        OURS => crowd(threads, cells, span, || VersionedCell::new(u64::FIRST)),
+        RCU => crowd(threads, cells, span, || ArcSwap::from_pointee(u64::FIRST)),
+        BY_HAND => crowd(threads, cells, span, || ByHand::new(u64::FIRST)),
         _ => return Err(format!("{contender} is no contender")),
     };
     println!("{rate} {grown_mib}");
     Ok(())
 }
 
-fn crowd<C: Update>(cells: u64, span: Duration, cell: impl Fn() -> C) -> Crowd
+fn crowd<C: Update>(threads: usize, cells: u64, span: Duration, cell: impl Fn() -> C) -> Crowd
 where
     for<'c> &'c C: Read<u64>,
 {
     let cells: Vec<_> = (0..cells).map(|_| CachePadded::new(cell())).collect();
     let before = machine::most_memory_kib();
-    let run = throughput::run(THREADS, span, |index, stop| {
+    let run = throughput::run(threads, span, |index, stop| {
         updates_until(&*cells[index % cells.len()], stop)
     });
     let grown = machine::most_memory_kib() - before;

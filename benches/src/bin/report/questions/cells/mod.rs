@@ -1,8 +1,8 @@
 //! What does it cost to read and to replace a value as a whole?
 
 pub(super) mod alone;
-pub(super) mod apart;
 pub(crate) mod crowd;
+pub(crate) mod memory;
 pub(super) mod plain;
 
 use latchwork_bench::cells::{self, Conditional, Read, Update, Value, Write};

@@ -1,0 +1,236 @@
+//! How much memory do large values, ended threads and idle threads cost?
+//!
+//! Threads leave traces in a process. So each run is a process of its own, as in
+//! [`crowd`](super::crowd).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use latchwork::VersionedCell;
+use latchwork_bench::cells::{Value, updates};
+use latchwork_bench::ratio::{Comparison, Plan, Quartiles};
+
+use super::super::Question;
+use super::crowd::{numbers_of, once_more};
+use crate::row::Row;
+
+pub(in super::super) const QUESTION: Question = Question {
+    name: "cells-memory",
+    title: "Cells: large values, ended threads, idle threads",
+    prose: "*Values of 1 MiB*: one thread replaces the value of one cell 2,000 times. The garbage is the most values that \
+            were neither current nor dropped after a write, times their size. The cell does not learn the size of \
+            memory that a value owns. *Threads that end*: each thread replaces the value of one cell once and ends; \
+            counted are the values that are neither current nor dropped when all threads have ended, without a \
+            call of `flush`. *Idle threads*: each has updated a cell of its own, and sleeps. Meanwhile one thread updates \
+            a cell; the time is the mean of whole runs of 50,000 updates, of which the median counts. Each run \
+            is a process of its own; those with few and with many idle threads run in turn.",
+    measure,
+};
+
+/// The option that makes this program one run.
+pub(crate) const OPTION: &str = "--memory";
+
+const OWNED: &str = "owned";
+const INLINE: &str = "inline";
+const ENDED: &str = "ended";
+const IDLE: &str = "idle";
+
+const MIB: usize = 1 << 20;
+const WRITES: usize = 2_000;
+const THREADS: usize = 5_000;
+
+fn measure(plan: Plan) -> Vec<Row> {
+    let full = plan.rounds == Plan::FULL.rounds;
+    let (runs, threads, idle) = match full {
+        true => (5, THREADS, 10_000),
+        false => (1, THREADS / 10, 1_000),
+    };
+    let mut rows = Vec::new();
+    for (kind, values) in [
+        (OWNED, "values that own 1 MiB"),
+        (INLINE, "values of 1 MiB"),
+    ] {
+        let garbage = (0..runs).map(|_| in_a_process(kind, [WRITES, 0]));
+        let what = format!("{values}, one writer: garbage");
+        rows.push(Row::mebibytes(&what, quartiles(garbage)).at_most(16.0));
+    }
+    for at_once in [1, 50] {
+        let left = (0..runs).map(|_| in_a_process(ENDED, [threads, at_once]));
+        let what = format!("values left by {threads} threads that end, {at_once} at once");
+        let row = Row::times(&what, "", quartiles(left), String::new());
+        rows.push(row.at_most(1_000.0));
+    }
+    let run = |threads| in_a_process(IDLE, [threads, 21]);
+    let pairs: Vec<_> = (0..runs)
+        .map(|round| latchwork_bench::ratio::in_turn(round, || run(idle), || run(10)))
+        .collect();
+    let ratio = quartiles(pairs.iter().map(|(many, few)| many / few));
+    let result = Comparison {
+        ratio,
+        subject: quartiles(pairs.iter().map(|pair| pair.0)).median,
+        baseline: quartiles(pairs.iter().map(|pair| pair.1)).median,
+    };
+    let what = format!("`update` beside {idle} idle threads");
+    let row = Row::time(&what, "beside 10 idle threads", &result);
+    rows.push(row.against_itself().at_most(1.2));
+    rows
+}
+
+fn quartiles(values: impl Iterator<Item = f64>) -> Quartiles {
+    Quartiles::of(values).expect("there is a run")
+}
+
+fn in_a_process(kind: &str, numbers: [usize; 2]) -> f64 {
+    let [first, second] = numbers.map(|number| number.to_string());
+    let printed = once_more(OPTION, &[kind.to_owned(), first, second]);
+    match numbers_of(&printed).as_deref() {
+        Ok(&[number]) => number,
+        _ => panic!("{kind}: one number is expected, not {printed}"),
+    }
+}
+
+/// Does one run, with the arguments that follow [`OPTION`], and prints its result.
+pub(crate) fn one_run(arguments: &[String]) -> Result<(), String> {
+    let wrong = || format!("{OPTION} is for this program itself");
+    let (kind, numbers) = arguments.split_first().ok_or_else(wrong)?;
+    let &[first, second] = numbers_of(&numbers.join(" "))?.as_slice() else {
+        return Err(wrong());
+    };
+    let (first, second) = (first as usize, second as usize);
+    let result = match kind.as_str() {
+        OWNED => largest(first, || vec![1_u8; MIB].into_boxed_slice()),
+        INLINE => on_a_large_stack(move || largest(first, || [1_u8; MIB])),
+        ENDED => left_by_ended(first, second) as f64,
+        IDLE => beside_idle(first, second),
+        _ => return Err(wrong()),
+    };
+    println!("{result}");
+    Ok(())
+}
+
+/// A value that counts how many of it there are.
+struct Counted<T> {
+    live: Arc<AtomicUsize>,
+    _value: T,
+}
+
+impl<T> Counted<T> {
+    fn new(live: &Arc<AtomicUsize>, value: T) -> Self {
+        live.fetch_add(1, Relaxed);
+        Self {
+            live: Arc::clone(live),
+            _value: value,
+        }
+    }
+}
+
+impl<T> Drop for Counted<T> {
+    fn drop(&mut self) {
+        self.live.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A value of 1 MiB is copied on the stack some times.
+fn on_a_large_stack(work: impl FnOnce() -> f64 + Send) -> f64 {
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().stack_size(64 * MIB);
+        let thread = thread.spawn_scoped(scope, work).expect("a thread starts");
+        thread.join().expect("the work does not panic")
+    })
+}
+
+/// Returns the most garbage that one writer of values of 1 MiB leaves after a write, in MiB.
+fn largest<T: Send + Sync + 'static>(writes: usize, value: impl Fn() -> T) -> f64 {
+    let live = Arc::new(AtomicUsize::new(0));
+    let cell = VersionedCell::new(Counted::new(&live, value()));
+    let after_writes = (0..writes).map(|_| {
+        cell.set(Counted::new(&live, value()));
+        live.load(Relaxed) - 1
+    });
+    after_writes.max().unwrap_or(0) as f64
+}
+
+/// Returns how many values are left when so many threads have written once and ended.
+fn left_by_ended(threads: usize, at_once: usize) -> usize {
+    let live = Arc::new(AtomicUsize::new(0));
+    let cell = VersionedCell::new(Counted::new(&live, 0_usize));
+    for first in (0..threads).step_by(at_once) {
+        thread::scope(|scope| {
+            for number in first..threads.min(first + at_once) {
+                let (cell, live) = (&cell, &live);
+                scope.spawn(move || {
+                    cell.set(Counted::new(live, number));
+                });
+            }
+        });
+    }
+    live.load(Relaxed) - 1
+}
+
+/// Returns the nanoseconds of an update beside so many idle threads: the median of some runs.
+fn beside_idle(threads: usize, runs: usize) -> f64 {
+    const UPDATES: u64 = 50_000;
+    let (ready, idle) = mpsc::channel();
+    for _ in 0..threads {
+        let ready = ready.clone();
+        // They never end: the process ends them.
+        let thread = thread::Builder::new().stack_size(64 << 10);
+        let thread = thread.spawn(move || {
+            let cell = VersionedCell::new(u64::FIRST);
+            updates(&cell, 1);
+            ready.send(()).expect("the other thread counts");
+            loop {
+                thread::park();
+            }
+        });
+        thread.expect("a thread starts");
+    }
+    assert_eq!(idle.iter().take(threads).count(), threads);
+    let cell = VersionedCell::new(u64::FIRST);
+    updates(&cell, UPDATES);
+    let run = |_| {
+        let start = Instant::now();
+        updates(&cell, UPDATES);
+        nanos(start.elapsed(), UPDATES)
+    };
+    quartiles((0..runs).map(run)).median
+}
+
+fn nanos(took: Duration, times: u64) -> f64 {
+    took.as_secs_f64() * 1e9 / times as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_that_are_kept_count_as_garbage() {
+        let live = Arc::new(AtomicUsize::new(0));
+        let kept: Vec<_> = (0..3).map(|n| Counted::new(&live, n)).collect();
+        assert_eq!(live.load(Relaxed), 3);
+        drop(kept);
+        assert_eq!(live.load(Relaxed), 0);
+        // Under a pin, nothing that is replaced is dropped.
+        let pin = latchwork::pin();
+        assert_eq!(largest(7, || 0_u8), 7.0);
+        drop(pin);
+    }
+
+    #[test]
+    fn all_threads_that_end_have_written() {
+        let pin = latchwork::pin();
+        assert_eq!(left_by_ended(7, 3), 7);
+        drop(pin);
+        assert!(left_by_ended(7, 1) <= 7);
+    }
+
+    #[test]
+    fn an_update_beside_idle_threads_takes_time() {
+        assert!(beside_idle(3, 1) > 0.0);
+        assert_eq!(nanos(Duration::from_micros(3), 1_000), 3.0);
+    }
+}
