@@ -11,6 +11,7 @@ use latchwork_bench::cells::{
     ByHand, Cached, LeftRight, LoadFull, Pair, Pinned, Seqlock, Shared, Value, conditional_writes,
     reads, updates, writes,
 };
+use latchwork_bench::subjects::{epoch_pin_times, pin_times, seize_enter_times};
 
 fn word(criterion: &mut Criterion) {
     let cell = &VersionedCell::new(u64::FIRST);
@@ -69,9 +70,20 @@ fn pair(criterion: &mut Criterion) {
     alone::ask(criterion, "cells: write two words", write);
 }
 
+fn pins(criterion: &mut Criterion) {
+    let collector = &seize::Collector::new();
+    let pin: &[(&str, &dyn Fn(u64))] = &[
+        ("pin", &pin_times),
+        ("crossbeam-epoch, pin", &epoch_pin_times),
+        ("seize, enter", &|times| seize_enter_times(collector, times)),
+    ];
+    alone::ask(criterion, "cells: pin", pin);
+}
+
 fn main() {
     let mut criterion = settings::criterion();
     word(&mut criterion);
     pair(&mut criterion);
+    pins(&mut criterion);
     criterion.final_summary();
 }

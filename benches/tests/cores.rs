@@ -39,6 +39,10 @@ fn lines_move_when_two_write_them_and_not_otherwise() {
     for quiet in ["nothing", "a word of each core, each", "one word, read"] {
         assert_eq!(numbers(&row(quiet)[MISSES]), (0.0, 0.0), "{quiet}");
     }
+    // With the counter of the machine, each operation would add to the word.
+    let time = row("the time between two readings");
+    assert_eq!(numbers(&time[MISSES]), (0.0, 0.0));
+    assert_eq!(time[RMWS].parse(), Ok(0.0), "{time:?}");
     for busy in ["a word of each core, eight", "one word, added"] {
         let row = row(busy);
         // Where the run is cut off in an operation, it is not exactly one.

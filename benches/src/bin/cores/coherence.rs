@@ -22,6 +22,8 @@ pub(crate) mod cost {
     pub(crate) const ATOMIC: u64 = 18;
     /// More for a pause in a spin loop.
     pub(crate) const PAUSE: u64 = 40;
+    /// More to read the time-stamp counter.
+    pub(crate) const TIME: u64 = 20;
     /// A line that another core may write.
     pub(crate) const TRANSFER: u64 = 180;
     /// A line that no core has changed.

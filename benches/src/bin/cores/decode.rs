@@ -18,6 +18,8 @@ pub(crate) enum Kind {
     /// In a spin loop.
     Pause,
     SystemCall,
+    /// Reads the time-stamp counter.
+    Time,
     /// A breakpoint: the program reports its progress.
     Marker,
 }
@@ -50,6 +52,7 @@ impl Decoded {
             _ if instruction.has_lock_prefix() => Kind::Rmw,
             Mnemonic::Pause => Kind::Pause,
             Mnemonic::Syscall => Kind::SystemCall,
+            Mnemonic::Rdtsc | Mnemonic::Rdtscp => Kind::Time,
             Mnemonic::Int3 => Kind::Marker,
             _ if instruction.code() == Code::Int_imm8 => {
                 return Err(format!("an old system call at {address:#x}"));
@@ -139,7 +142,7 @@ mod tests {
 
     #[test]
     fn instructions_are_told_apart() {
-        let cases: [(&[u8], Kind, &str); 9] = [
+        let cases: [(&[u8], Kind, &str); 11] = [
             (
                 &[0xF0, 0x48, 0x0F, 0xB1, 0x0F],
                 Kind::Rmw,
@@ -155,6 +158,8 @@ mod tests {
             (&[0x0F, 0xAE, 0xF0], Kind::Fence, "mfence"),
             (&[0xF3, 0x90], Kind::Pause, "pause"),
             (&[0x0F, 0x05], Kind::SystemCall, "syscall"),
+            (&[0x0F, 0x31], Kind::Time, "rdtsc"),
+            (&[0x0F, 0x01, 0xF9], Kind::Time, "rdtscp"),
             (&[0xCC], Kind::Marker, "int3"),
             (&[0x48, 0x8D, 0x07], Kind::Plain, "lea rax, [rdi]"),
         ];

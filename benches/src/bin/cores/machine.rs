@@ -3,9 +3,12 @@
 //!
 //! The compiled program runs with all its libraries. Only calls that would make a thread sleep do
 //! not reach the system, because the next thread to run would be unknown then: futexes are emulated
-//! here.
+//! here. So is the time-stamp counter: a core that reads it finds the core's own clock, which counts
+//! on from the counter's value before the first step. One instruction takes as long to step as
+//! thousands take to run, and code that compares ticks would take other paths.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::ops::Range;
 use std::process::Command;
 
 use libc::user_regs_struct;
@@ -13,7 +16,7 @@ use libc::user_regs_struct;
 use crate::blame::Blame;
 use crate::coherence::{Access, Lines, Traffic, cost};
 use crate::decode::{Decoded, Kind};
-use crate::tracee::{Marker, Thread, Tracee};
+use crate::tracee::{Marker, Thread, Tracee, ticks};
 
 /// How much of a program is run.
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +85,10 @@ struct Machine {
     lines: Lines,
     blame: Option<Blame>,
     futexes: HashMap<u64, VecDeque<Sleeper>>,
+    /// The code by which the system reads its own clock. There the counter is the machine's.
+    system_clock: Range<u64>,
+    /// The time-stamp counter when the clocks of all cores were 0.
+    began: u64,
     counting: bool,
     counts: Counts,
 }
@@ -108,6 +115,7 @@ pub(crate) fn run(program: Command, plan: Plan) -> Result<Run, String> {
             written: HashSet::new(),
         });
     }
+    let system_clock = mapping(&tracee.maps()?, "[vdso]");
     let mut machine = Machine {
         tracee,
         cores,
@@ -115,6 +123,8 @@ pub(crate) fn run(program: Command, plan: Plan) -> Result<Run, String> {
         lines: Lines::default(),
         blame: plan.blame.then(Blame::default),
         futexes: HashMap::new(),
+        began: ticks(),
+        system_clock,
         counting: false,
         counts: Counts::default(),
     };
@@ -139,6 +149,19 @@ pub(crate) fn run(program: Command, plan: Plan) -> Result<Run, String> {
         blame: machine.blame,
         maps,
     })
+}
+
+/// The addresses of the first mapping of this name; none if there is no such mapping.
+fn mapping(maps: &str, name: &str) -> Range<u64> {
+    let line = maps.lines().find(|line| line.ends_with(name));
+    let range = line.and_then(|line| line.split_once(' ')?.0.split_once('-'));
+    let address = |text| u64::from_str_radix(text, 16).unwrap_or(0);
+    range.map_or(0..0, |(start, end)| address(start)..address(end))
+}
+
+/// The upper and the lower half of a reading of the time-stamp counter.
+fn halves(ticks: u64) -> [u64; 2] {
+    [ticks >> 32, ticks & u64::from(u32::MAX)]
 }
 
 impl Machine {
@@ -190,6 +213,7 @@ impl Machine {
         let (kind, length) = (decoded.kind, decoded.length);
         core.clock += match kind {
             Kind::Plain | Kind::Marker => cost::INSTRUCTION,
+            Kind::Time => cost::INSTRUCTION + cost::TIME,
             Kind::Rmw | Kind::Fence => cost::INSTRUCTION + cost::ATOMIC,
             Kind::Pause => cost::PAUSE,
             Kind::SystemCall => cost::SYSTEM,
@@ -207,10 +231,22 @@ impl Machine {
         if kind == Kind::SystemCall && self.system_call(at, length)? {
             return Ok(());
         }
+        if kind == Kind::Time && !self.system_clock.contains(&address) {
+            return self.read_time(at);
+        }
         let core = &mut self.cores[at];
         core.thread.step()?;
         core.registers = core.thread.registers()?;
         Ok(())
+    }
+
+    /// Runs an instruction that reads the time-stamp counter, and replaces the result.
+    fn read_time(&mut self, at: usize) -> Result<(), String> {
+        let core = &mut self.cores[at];
+        core.thread.step()?;
+        core.registers = core.thread.registers()?;
+        [core.registers.rdx, core.registers.rax] = halves(self.began + core.clock);
+        core.thread.set_registers(&core.registers)
     }
 
     fn operation_is_over(&mut self, at: usize) -> Result<(), String> {
@@ -316,5 +352,23 @@ impl Machine {
         core.registers.rip += length;
         core.registers.rax = result as u64;
         core.thread.set_registers(&core.registers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{halves, mapping};
+
+    #[test]
+    fn a_mapping_is_found_by_its_name() {
+        let maps = "1000-2000 r-xp 0 08:01 7 /bin/a\n7ff0-7ff8 r-xp 0 00:00 0     [vdso]\n";
+        assert_eq!(mapping(maps, "[vdso]"), 0x7ff0..0x7ff8);
+        assert_eq!(mapping(maps, "/bin/a"), 0x1000..0x2000);
+        assert_eq!(mapping(maps, "[heap]"), 0..0);
+    }
+
+    #[test]
+    fn a_reading_has_two_halves() {
+        assert_eq!(halves(0x12_3456_789A), [0x12, 0x3456_789A]);
     }
 }

@@ -65,6 +65,12 @@ pub(crate) fn stay_on_one_processor() -> Result<(), String> {
     Ok(())
 }
 
+/// Reads the time-stamp counter.
+pub(crate) fn ticks() -> u64 {
+    // SAFETY: every processor of this architecture has the counter.
+    unsafe { std::arch::x86_64::_rdtsc() }
+}
+
 fn be_traced() -> io::Result<()> {
     // SAFETY: passes no memory.
     let refused = unsafe { libc::personality(libc::ADDR_NO_RANDOMIZE as _) } == -1;

@@ -8,6 +8,8 @@ use crossbeam_utils::CachePadded;
 use crossbeam_utils::atomic::AtomicCell;
 use latchwork::VersionedCell;
 use latchwork_bench::cells::{ByHand, Cached, Pinned, Read, Update};
+use latchwork_bench::subjects::{epoch_pin_times, pin_times, seize_enter_times};
+use seize::Collector;
 
 use super::{Program, Question, Share, shared};
 
@@ -52,6 +54,40 @@ pub(crate) static READS: Question = Question {
         Program {
             name: "`std::sync::RwLock`",
             share: || reads(std::sync::RwLock::new(7_u64), |cell| cell),
+        },
+    ],
+};
+
+pub(crate) static OWN_READS: Question = Question {
+    title: "Cells: each core reads its own",
+    text: "Each core reads a value of its own, on a line of its own. The pins alone are below the reads.",
+    programs: &[
+        Program {
+            name: "`VersionedCell::read`",
+            share: || own_reads(|| VersionedCell::new(7_u64), |cell| cell),
+        },
+        Program {
+            name: "`ArcSwap::load`",
+            share: || own_reads(|| ArcSwap::new(Arc::new(7_u64)), |cell| cell),
+        },
+        Program {
+            name: "epoch and `Box` by hand",
+            share: || own_reads(|| ByHand::new(7_u64), |cell| cell),
+        },
+        Program {
+            name: "`pin`",
+            share: || Box::new(|_| Box::new(|| pin_times(1))),
+        },
+        Program {
+            name: "`crossbeam_epoch::pin`",
+            share: || Box::new(|_| Box::new(|| epoch_pin_times(1))),
+        },
+        Program {
+            name: "seize, `Collector::enter`",
+            share: || {
+                let collector = shared(Collector::new());
+                Box::new(move |_| Box::new(move || seize_enter_times(collector, 1)))
+            },
         },
     ],
 };
@@ -127,6 +163,21 @@ where
     let cell = shared(CachePadded::new(cell));
     Box::new(move |_| {
         let mut reader = reader(cell);
+        Box::new(move || {
+            black_box(reader.read());
+        })
+    })
+}
+
+fn own_reads<C, R>(new: fn() -> C, reader: fn(&'static C) -> R) -> Share
+where
+    C: Send + Sync + 'static,
+    R: Read<u64> + 'static,
+{
+    let cells: Vec<_> = (0..64).map(|_| CachePadded::new(new())).collect();
+    let cells = shared(cells);
+    Box::new(move |core| {
+        let mut reader = reader(&cells[core as usize]);
         Box::new(move || {
             black_box(reader.read());
         })

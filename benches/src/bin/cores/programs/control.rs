@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
 
 use super::{Program, Question, Share, shared};
+use crate::tracee::ticks;
 
 /// The instructions of an empty call, which are subtracted from those of all others.
 pub(crate) const NOTHING: &str = "nothing";
@@ -14,7 +15,8 @@ pub(crate) static CONTROL: Question = Question {
     title: "Control",
     text: "What is known beforehand. Words on lines of their own never move, nor does what is only read. A word that all cores add to \
            is always on its way; whoever has it goes on adding for the 180 cycles until it has left, at some 30 cycles for each \
-           addition, so that it moves about once in six additions, with any number of cores. Words of several cores on one line are no better off.",
+           addition, so that it moves about once in six additions, with any number of cores. Words of several cores on one line are no better off. A core that reads \
+           the time-stamp counter finds its own clock, by which no time between two readings is long.",
     programs: &[
         Program {
             name: NOTHING,
@@ -31,6 +33,10 @@ pub(crate) static CONTROL: Question = Question {
         Program {
             name: "one word, read by all",
             share: || on_one_word(|word| word.load(Ordering::Relaxed)),
+        },
+        Program {
+            name: "the time between two readings of the counter, added to one word if it is long",
+            share: time,
         },
         Program {
             name: "one word, added to by all",
@@ -66,6 +72,23 @@ fn on_one_word(operation: fn(&AtomicU64) -> u64) -> Share {
     Box::new(move |_| {
         Box::new(move || {
             black_box(operation(word));
+        })
+    })
+}
+
+/// More ticks than a few instructions take on a virtual core, and fewer than two steps of the
+/// tracer take.
+const LONG: u64 = 1_000;
+
+fn time() -> Share {
+    let word: &CachePadded<AtomicU64> = shared(CachePadded::default());
+    Box::new(move |_| {
+        Box::new(move || {
+            let first = ticks();
+            let passed = ticks().wrapping_sub(first);
+            if passed > LONG {
+                word.fetch_add(passed, Ordering::Relaxed);
+            }
         })
     })
 }

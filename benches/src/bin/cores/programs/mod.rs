@@ -37,11 +37,13 @@ pub(crate) const ALL: &[&Question] = &[
     &keys::ONE,
     &keys::ONE_SHARED,
     &cells::READS,
+    &cells::OWN_READS,
     &cells::OWN,
     &cells::ONE,
     &transactions::OWN_PAIR,
     &transactions::TRANSFERS,
     &transactions::SNAPSHOTS,
+    &transactions::OWN_SNAPSHOTS,
 ];
 
 /// Operations of each core before it is traced, so that the one-time set-up of a thread is

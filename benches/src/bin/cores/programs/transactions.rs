@@ -2,6 +2,8 @@
 
 use std::hint::black_box;
 
+use crossbeam_utils::CachePadded;
+use latchwork::{VersionedCell, atomically, snapshot};
 use latchwork_bench::transactions::{ACCOUNTS, Bank, Cells, Ordered, Stm, pairs};
 
 use super::{Program, Question, Share, shared};
@@ -66,6 +68,38 @@ pub(crate) static SNAPSHOTS: Question = Question {
         },
     ],
 };
+
+pub(crate) static OWN_SNAPSHOTS: Question = Question {
+    title: "Snapshots: each core adds up two cells of its own",
+    text: "Each core sums two cells that no other core touches, and no core writes: in a snapshot, and in a transaction.",
+    programs: &[
+        Program {
+            name: "`snapshot`",
+            share: || {
+                own_sum(|[one, other]| snapshot(|s| s.read(one).wrapping_add(*s.read(other))))
+            },
+        },
+        Program {
+            name: "`atomically`",
+            share: || {
+                own_sum(|[one, other]| {
+                    atomically(|tx| Ok(tx.read(one)?.wrapping_add(*tx.read(other)?)))
+                })
+            },
+        },
+    ],
+};
+
+fn own_sum(sum: fn(&[VersionedCell<i64>; 2]) -> i64) -> Share {
+    let pairs = (0..64).map(|_| CachePadded::new([1, 2].map(VersionedCell::new)));
+    let pairs: &Vec<_> = shared(pairs.collect());
+    Box::new(move |core| {
+        let pair: &CachePadded<_> = &pairs[core as usize];
+        Box::new(move || {
+            black_box(sum(pair));
+        })
+    })
+}
 
 fn own_pair<B: Bank + Send + 'static>(bank: B) -> Share {
     let bank = shared(bank);

@@ -22,7 +22,7 @@ use crate::row::Row;
 pub(in super::super) const QUESTION: Question = Question {
     name: "cells-crowd",
     title: "Cells: more threads than cores",
-    prose: "8 or 64 threads update without a pause for 3 seconds, each a cell of its own on a cache line of its own, or \
+    prose: "8 threads update without a pause for 3 seconds, each a cell of its own on a cache line of its own, or \
             all the same one. Each run is a process of its own, and the memory is how much its high-water mark grew \
             between the first update and the last. A thread that is not running may be pinned, and keeps everybody's \
             garbage until it runs again. All updates are counted in the end: none is lost.",
@@ -33,15 +33,14 @@ pub(in super::super) const QUESTION: Question = Question {
 pub(crate) const OPTION: &str = "--crowd";
 
 const THREADS: usize = 8;
-const MANY: usize = 64;
-const OURS: &str = "`update`";
+pub(super) const OURS: &str = "`update`";
 const CONTENDERS: [&str; 3] = [OURS, RCU, BY_HAND];
 
 /// The result of one run.
 #[derive(Clone, Copy)]
-struct Crowd {
+pub(super) struct Crowd {
     rate: f64,
-    grown_mib: f64,
+    pub(super) grown_mib: f64,
 }
 
 fn measure(plan: Plan) -> Vec<Row> {
@@ -70,10 +69,6 @@ fn measure(plan: Plan) -> Vec<Row> {
         let what = format!("8 threads, {shape}, {OURS}");
         rows.push(rates(&what, ours, RCU, rcu).at_least(0.5));
         rows.push(rates(&what, ours, BY_HAND, by_hand));
-        let cells = if cells == 1 { 1 } else { MANY };
-        let runs = (0..rounds).map(|_| in_a_process(OURS, MANY, cells, span).grown_mib);
-        let what = format!("{MANY} threads, {shape}, {OURS}: memory");
-        rows.push(Row::mebibytes(&what, quartiles(runs)).at_most(64.0));
     }
     rows
 }
@@ -93,7 +88,7 @@ fn quartiles(values: impl Iterator<Item = f64>) -> Quartiles {
     Quartiles::of(values).expect("there is a round")
 }
 
-fn in_a_process(contender: &str, threads: usize, cells: usize, millis: u64) -> Crowd {
+pub(super) fn in_a_process(contender: &str, threads: usize, cells: usize, millis: u64) -> Crowd {
     let numbers = [threads, cells, millis as usize].map(|number| number.to_string());
     let arguments = [contender.to_owned()].into_iter().chain(numbers);
     let printed = once_more(OPTION, &arguments.collect::<Vec<_>>());

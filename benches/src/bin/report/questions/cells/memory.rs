@@ -1,4 +1,4 @@
-//! How much memory do large values, ended threads and idle threads cost?
+//! What do many threads, large values, ended threads and idle threads cost?
 //!
 //! Threads leave traces in a process. So each run is a process of its own, as in
 //! [`crowd`](super::crowd).
@@ -11,21 +11,23 @@ use std::time::{Duration, Instant};
 
 use latchwork::VersionedCell;
 use latchwork_bench::cells::{Value, updates};
-use latchwork_bench::ratio::{Comparison, Plan, Quartiles};
+use latchwork_bench::ratio::{Comparison, Plan, Quartiles, in_turn};
 
 use super::super::Question;
-use super::crowd::{numbers_of, once_more};
+use super::RCU;
+use super::crowd::{self, OURS, numbers_of, once_more};
 use crate::row::Row;
 
 pub(in super::super) const QUESTION: Question = Question {
     name: "cells-memory",
-    title: "Cells: large values, ended threads, idle threads",
-    prose: "*Values of 1 MiB*: one thread replaces the value of one cell 2,000 times. The garbage is the most values that \
+    title: "Cells: many threads, large values, ended and idle threads",
+    prose: "*8 and 64 threads*: each updates a cell of its own without a pause for 3 seconds; the memory is that of *Cells: more \
+            threads than cores*. *Values of 1 MiB*: one thread replaces the value of one cell 2,000 times. The garbage is the most values that \
             were neither current nor dropped after a write, times their size. The cell does not learn the size of \
             memory that a value owns. *Threads that end*: each thread replaces the value of one cell once and ends; \
             counted are the values that are neither current nor dropped when all threads have ended, without a \
-            call of `flush`. *Idle threads*: each has updated a cell of its own, and sleeps. Meanwhile one thread updates \
-            a cell; the time is the mean of whole runs of 50,000 updates, of which the median counts. Each run \
+            call of `flush`. *Idle threads*: each has updated a cell of its own, and sleeps, while one thread updates \
+            a cell. For comparison, as many threads sleep without ever having used a cell, but for 10. The time is the mean of whole runs of 50,000 updates, of which the median counts. Each run \
             is a process of its own; those with few and with many idle threads run in turn.",
     measure,
 };
@@ -37,6 +39,10 @@ const OWNED: &str = "owned";
 const INLINE: &str = "inline";
 const ENDED: &str = "ended";
 const IDLE: &str = "idle";
+const MOSTLY_IDLE: &str = "mostly idle";
+
+/// The idle threads that have used cells, of few.
+const FEW: usize = 10;
 
 const MIB: usize = 1 << 20;
 const WRITES: usize = 2_000;
@@ -44,11 +50,23 @@ const THREADS: usize = 5_000;
 
 fn measure(plan: Plan) -> Vec<Row> {
     let full = plan.rounds == Plan::FULL.rounds;
-    let (runs, threads, idle) = match full {
-        true => (5, THREADS, 10_000),
-        false => (1, THREADS / 10, 1_000),
+    let (runs, span, threads, idle) = match full {
+        true => (5, 3_000, THREADS, 10_000),
+        false => (1, 500, THREADS / 10, 1_000),
     };
     let mut rows = Vec::new();
+    for threads in [8, 64] {
+        for (contender, bound) in [(OURS, Some(64.0)), (RCU, None)] {
+            let run = || crowd::in_a_process(contender, threads, threads, span).grown_mib;
+            let grown = quartiles((0..runs).map(|_| run()));
+            let what = format!("{contender} by {threads} threads for {span} ms: memory");
+            let row = Row::mebibytes(&what, grown);
+            rows.push(match bound {
+                Some(bound) => row.at_most(bound),
+                None => row,
+            });
+        }
+    }
     for (kind, values) in [
         (OWNED, "values that own 1 MiB"),
         (INLINE, "values of 1 MiB"),
@@ -63,19 +81,23 @@ fn measure(plan: Plan) -> Vec<Row> {
         let row = Row::times(&what, "", quartiles(left), String::new());
         rows.push(row.at_most(1_000.0));
     }
-    let run = |threads| in_a_process(IDLE, [threads, 21]);
-    let pairs: Vec<_> = (0..runs)
-        .map(|round| latchwork_bench::ratio::in_turn(round, || run(idle), || run(10)))
-        .collect();
-    let ratio = quartiles(pairs.iter().map(|(many, few)| many / few));
-    let result = Comparison {
-        ratio,
-        subject: quartiles(pairs.iter().map(|pair| pair.0)).median,
-        baseline: quartiles(pairs.iter().map(|pair| pair.1)).median,
+    let beside = |kind, threads| in_a_process(kind, [threads, 21]);
+    let row = |against: &str, few: &dyn Fn() -> f64| {
+        let many = || beside(IDLE, idle);
+        let pairs = (0..runs).map(|round| in_turn(round, many, few));
+        let pairs: Vec<_> = pairs.collect();
+        let result = Comparison {
+            ratio: quartiles(pairs.iter().map(|(many, few)| many / few)),
+            subject: quartiles(pairs.iter().map(|pair| pair.0)).median,
+            baseline: quartiles(pairs.iter().map(|pair| pair.1)).median,
+        };
+        let what = format!("`update` beside {idle} idle threads that have used cells");
+        Row::time(&what, against, &result).against_itself()
     };
-    let what = format!("`update` beside {idle} idle threads");
-    let row = Row::time(&what, "beside 10 idle threads", &result);
-    rows.push(row.against_itself().at_most(1.2));
+    let few = format!("beside {FEW} of them");
+    rows.push(row(&few, &|| beside(IDLE, FEW)).at_most(1.2));
+    let others = format!("beside {FEW} of them, and {} others", idle - FEW);
+    rows.push(row(&others, &|| beside(MOSTLY_IDLE, idle)));
     rows
 }
 
@@ -104,7 +126,8 @@ pub(crate) fn one_run(arguments: &[String]) -> Result<(), String> {
         OWNED => largest(first, || vec![1_u8; MIB].into_boxed_slice()),
         INLINE => on_a_large_stack(move || largest(first, || [1_u8; MIB])),
         ENDED => left_by_ended(first, second) as f64,
-        IDLE => beside_idle(first, second),
+        IDLE => beside_idle(first, first, second),
+        MOSTLY_IDLE => beside_idle(first, FEW, second),
         _ => return Err(wrong()),
     };
     println!("{result}");
@@ -170,17 +193,19 @@ fn left_by_ended(threads: usize, at_once: usize) -> usize {
     live.load(Relaxed) - 1
 }
 
-/// Returns the nanoseconds of an update beside so many idle threads: the median of some runs.
-fn beside_idle(threads: usize, runs: usize) -> f64 {
+/// Returns the nanoseconds of an update beside so many idle threads, of which `users` have used
+/// cells: the median of some runs.
+fn beside_idle(threads: usize, users: usize, runs: usize) -> f64 {
     const UPDATES: u64 = 50_000;
     let (ready, idle) = mpsc::channel();
-    for _ in 0..threads {
+    for number in 0..threads {
         let ready = ready.clone();
         // They never end: the process ends them.
         let thread = thread::Builder::new().stack_size(64 << 10);
         let thread = thread.spawn(move || {
-            let cell = VersionedCell::new(u64::FIRST);
-            updates(&cell, 1);
+            if number < users {
+                updates(&VersionedCell::new(u64::FIRST), 1);
+            }
             ready.send(()).expect("the other thread counts");
             loop {
                 thread::park();
@@ -230,7 +255,7 @@ mod tests {
 
     #[test]
     fn an_update_beside_idle_threads_takes_time() {
-        assert!(beside_idle(3, 1) > 0.0);
+        assert!(beside_idle(3, 2, 1) > 0.0);
         assert_eq!(nanos(Duration::from_micros(3), 1_000), 3.0);
     }
 }
