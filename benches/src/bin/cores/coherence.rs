@@ -22,7 +22,9 @@ pub(crate) mod cost {
     pub(crate) const ATOMIC: u64 = 18;
     /// More for a pause in a spin loop.
     pub(crate) const PAUSE: u64 = 40;
-    /// More to read the time-stamp counter.
+    /// The rate of the clocks.
+    pub(crate) const CYCLES_PER_MICROSECOND: u64 = 3_000;
+    /// More to read the time-stamp counter, or the system's clock.
     pub(crate) const TIME: u64 = 20;
     /// A line that another core may write.
     pub(crate) const TRANSFER: u64 = 180;
@@ -151,6 +153,13 @@ impl Lines {
     /// One operation wrote `line`, however often.
     pub(crate) fn written_by_operation(&mut self, line: u64) {
         self.lines.entry(line).or_default().writing_operations += 1;
+    }
+
+    /// Forgets the operations so far.
+    pub(crate) fn forget_operations(&mut self) {
+        for line in self.lines.values_mut() {
+            line.writing_operations = 0;
+        }
     }
 
     /// How many pairs there are of an operation and a line that it wrote, of lines that several

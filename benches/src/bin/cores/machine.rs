@@ -3,12 +3,11 @@
 //!
 //! The compiled program runs with all its libraries. Only calls that would make a thread sleep do
 //! not reach the system, because the next thread to run would be unknown then: futexes are emulated
-//! here. So is the time-stamp counter: a core that reads it finds the core's own clock, which counts
-//! on from the counter's value before the first step. One instruction takes as long to step as
-//! thousands take to run, and code that compares ticks would take other paths.
+//! here. So are the time-stamp counter and the system's clock: both run by the clock of the core that
+//! reads them. One instruction takes as long to step as thousands take to run, so that a program
+//! which does something once in some microseconds would do it all the time.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::ops::Range;
 use std::process::Command;
 
 use libc::user_regs_struct;
@@ -16,7 +15,7 @@ use libc::user_regs_struct;
 use crate::blame::Blame;
 use crate::coherence::{Access, Lines, Traffic, cost};
 use crate::decode::{Decoded, Kind};
-use crate::tracee::{Marker, Thread, Tracee, ticks};
+use crate::tracee::{Marker, Thread, Tracee, nanos, ticks};
 
 /// How much of a program is run.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +54,17 @@ pub(crate) struct Run {
 
 const PATIENCE: u64 = 4;
 
+/// The most steps of any run.
+const MOST_STEPS: u64 = 1 << 24;
+
+/// The cycles after a program first reads the system's clock in which nothing is counted. All cores
+/// find then that much time has passed since their previous readings.
+const SETTLED: u64 = 25 * cost::CYCLES_PER_MICROSECOND;
+
+/// The cycles that are counted of a program that reads the system's clock, at least: such a program
+/// does something once in 20 microseconds, or in 26 on 64 cores.
+const LASTING: u64 = 2 * 26 * cost::CYCLES_PER_MICROSECOND;
+
 #[derive(Debug)]
 struct Core {
     thread: Thread,
@@ -85,10 +95,14 @@ struct Machine {
     lines: Lines,
     blame: Option<Blame>,
     futexes: HashMap<u64, VecDeque<Sleeper>>,
-    /// The code by which the system reads its own clock. There the counter is the machine's.
-    system_clock: Range<u64>,
     /// The time-stamp counter when the clocks of all cores were 0.
     began: u64,
+    /// The system's clock at that time, in nanoseconds.
+    began_nanos: u64,
+    /// The clock of the core whose turn was the last.
+    now: u64,
+    /// The clock of the core that read the system's clock first.
+    first_read: Option<u64>,
     counting: bool,
     counts: Counts,
 }
@@ -115,7 +129,6 @@ pub(crate) fn run(program: Command, plan: Plan) -> Result<Run, String> {
             written: HashSet::new(),
         });
     }
-    let system_clock = mapping(&tracee.maps()?, "[vdso]");
     let mut machine = Machine {
         tracee,
         cores,
@@ -124,17 +137,30 @@ pub(crate) fn run(program: Command, plan: Plan) -> Result<Run, String> {
         blame: plan.blame.then(Blame::default),
         futexes: HashMap::new(),
         began: ticks(),
-        system_clock,
+        began_nanos: nanos(),
+        now: 0,
+        first_read: None,
         counting: false,
         counts: Counts::default(),
     };
-    for step in 0..PATIENCE * plan.steps {
-        if step >= plan.steps && machine.counts.operations >= plan.operations {
+    for step in 0..MOST_STEPS {
+        let is_long = step >= plan.steps && machine.counts.operations >= plan.operations;
+        let (begins, ends) = match machine.first_read {
+            None => (
+                step == plan.steps / 3,
+                is_long || step >= PATIENCE * plan.steps,
+            ),
+            Some(first) => {
+                let passed = machine.now.saturating_sub(first);
+                let begins = !machine.counting && passed >= SETTLED;
+                (begins, is_long && passed >= SETTLED + LASTING)
+            }
+        };
+        if ends {
             break;
         }
-        if step == plan.steps / 3 {
-            machine.counting = true;
-            machine.lines.traffic = Traffic::default();
+        if begins {
+            machine.count();
         }
         machine.turn()?;
     }
@@ -151,12 +177,16 @@ pub(crate) fn run(program: Command, plan: Plan) -> Result<Run, String> {
     })
 }
 
-/// The addresses of the first mapping of this name; none if there is no such mapping.
-fn mapping(maps: &str, name: &str) -> Range<u64> {
-    let line = maps.lines().find(|line| line.ends_with(name));
-    let range = line.and_then(|line| line.split_once(' ')?.0.split_once('-'));
-    let address = |text| u64::from_str_radix(text, 16).unwrap_or(0);
-    range.map_or(0..0, |(start, end)| address(start)..address(end))
+/// Whether a call of the system reads the clock that never runs backward.
+fn reads_clock(registers: &user_regs_struct) -> bool {
+    let clock = registers.rdi as libc::clockid_t;
+    registers.rax as i64 == libc::SYS_clock_gettime && clock == libc::CLOCK_MONOTONIC
+}
+
+/// A time as the system writes it: seconds and nanoseconds.
+fn timespec(nanos: u64) -> [u8; 16] {
+    let [seconds, nanos] = [nanos / 1_000_000_000, nanos % 1_000_000_000];
+    (u128::from(seconds) | u128::from(nanos) << 64).to_le_bytes()
 }
 
 /// The upper and the lower half of a reading of the time-stamp counter.
@@ -165,6 +195,22 @@ fn halves(ticks: u64) -> [u64; 2] {
 }
 
 impl Machine {
+    /// Begins to count.
+    fn count(&mut self) {
+        self.counting = true;
+        self.lines.traffic = Traffic::default();
+    }
+
+    /// Forgets all counts, until it begins to count anew.
+    fn discard(&mut self) {
+        self.counting = false;
+        self.counts = Counts::default();
+        self.lines.forget_operations();
+        if let Some(blame) = &mut self.blame {
+            *blame = Blame::default();
+        }
+    }
+
     /// Books or runs the next instruction of the core whose clock is behind.
     fn turn(&mut self) -> Result<(), String> {
         let awake = (0..self.cores.len()).filter(|core| !self.cores[*core].asleep);
@@ -177,6 +223,7 @@ impl Machine {
             self.code.insert(address, decoded);
         }
         let core = &mut self.cores[at];
+        self.now = core.clock;
         let decoded = &self.code[&address];
         let id = at as u8;
         if !core.booked {
@@ -216,6 +263,7 @@ impl Machine {
             Kind::Time => cost::INSTRUCTION + cost::TIME,
             Kind::Rmw | Kind::Fence => cost::INSTRUCTION + cost::ATOMIC,
             Kind::Pause => cost::PAUSE,
+            Kind::SystemCall if reads_clock(&core.registers) => cost::INSTRUCTION + cost::TIME,
             Kind::SystemCall => cost::SYSTEM,
         };
         if kind == Kind::Marker {
@@ -231,7 +279,7 @@ impl Machine {
         if kind == Kind::SystemCall && self.system_call(at, length)? {
             return Ok(());
         }
-        if kind == Kind::Time && !self.system_clock.contains(&address) {
+        if kind == Kind::Time {
             return self.read_time(at);
         }
         let core = &mut self.cores[at];
@@ -267,6 +315,7 @@ impl Machine {
         let (futex, operation) = (registers.rdi, registers.rsi as i32);
         let result = match registers.rax as i64 {
             libc::SYS_sched_yield => 0,
+            _ if reads_clock(&registers) => self.system_clock(at)?,
             libc::SYS_nanosleep | libc::SYS_clock_nanosleep => {
                 self.cores[at].clock += cost::WAKE;
                 0
@@ -295,6 +344,20 @@ impl Machine {
         };
         self.skip(at, length, result)?;
         Ok(true)
+    }
+
+    /// Answers a reading of the system's clock. Returns the result of the call.
+    fn system_clock(&mut self, at: usize) -> Result<i64, String> {
+        let Core {
+            clock, registers, ..
+        } = self.cores[at];
+        if self.first_read.is_none() {
+            self.first_read = Some(clock);
+            self.discard();
+        }
+        let nanos = self.began_nanos + clock * 1_000 / cost::CYCLES_PER_MICROSECOND;
+        self.tracee.write(registers.rsi, &timespec(nanos))?;
+        Ok(0)
     }
 
     fn sleep(&mut self, core: usize, futex: u64, bits: u32, timed: bool) {
@@ -357,14 +420,13 @@ impl Machine {
 
 #[cfg(test)]
 mod tests {
-    use super::{halves, mapping};
+    use super::{halves, timespec};
 
     #[test]
-    fn a_mapping_is_found_by_its_name() {
-        let maps = "1000-2000 r-xp 0 08:01 7 /bin/a\n7ff0-7ff8 r-xp 0 00:00 0     [vdso]\n";
-        assert_eq!(mapping(maps, "[vdso]"), 0x7ff0..0x7ff8);
-        assert_eq!(mapping(maps, "/bin/a"), 0x1000..0x2000);
-        assert_eq!(mapping(maps, "[heap]"), 0..0);
+    fn a_time_has_seconds_and_nanoseconds() {
+        let bytes = timespec(7_000_000_009);
+        assert_eq!(bytes[..8], 7_u64.to_le_bytes());
+        assert_eq!(bytes[8..], 9_u64.to_le_bytes());
     }
 
     #[test]

@@ -65,6 +65,15 @@ pub(crate) fn stay_on_one_processor() -> Result<(), String> {
     Ok(())
 }
 
+/// Reads the system's clock that never runs backward, in nanoseconds.
+pub(crate) fn nanos() -> u64 {
+    // SAFETY: the structure is plain numbers.
+    let mut time: libc::timespec = unsafe { std::mem::zeroed() };
+    // SAFETY: writes to `time` only, and fails for no clock of this kind.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
 /// Reads the time-stamp counter.
 pub(crate) fn ticks() -> u64 {
     // SAFETY: every processor of this architecture has the counter.
@@ -96,7 +105,11 @@ impl Tracee {
             .spawn()
             .map_err(|error| format!("cannot be traced: {error}"))?;
         let main = Thread(child.id() as pid_t);
-        let memory = File::open(format!("/proc/{}/mem", child.id()));
+        let mut memory = File::options();
+        let memory = memory
+            .read(true)
+            .write(true)
+            .open(format!("/proc/{}/mem", child.id()));
         let memory = memory.map_err(|error| format!("its memory: {error}"))?;
         let tracee = Self {
             child,
@@ -106,7 +119,35 @@ impl Tracee {
         main.wait()?;
         let options = libc::PTRACE_O_TRACECLONE | libc::PTRACE_O_EXITKILL;
         main.request(libc::PTRACE_SETOPTIONS, options as usize)?;
+        tracee.hide_vdso(main.registers()?.rsp)?;
         Ok(tracee)
+    }
+
+    /// Hides the functions that the system maps into the program, before the program has found
+    /// them. It then reads the clock by a call of the system, which the tracer can answer.
+    ///
+    /// `stack` is the first stack pointer. The number of arguments is there, then the arguments,
+    /// the environment and a list of pairs, each part up to a zero.
+    fn hide_vdso(&self, stack: u64) -> Result<(), String> {
+        let mut at = stack;
+        let mut next = || {
+            at += 8;
+            self.long(at - 8)
+        };
+        next()?;
+        for _ in ["arguments", "environment"] {
+            while next()? != 0 {}
+        }
+        loop {
+            let (key, _) = (next()?, next()?);
+            if key == libc::AT_SYSINFO_EHDR {
+                // The pair is ignored from now on.
+                return self.write(at - 16, &libc::AT_IGNORE.to_le_bytes());
+            }
+            if key == libc::AT_NULL {
+                return Ok(());
+            }
+        }
     }
 
     /// Runs the first thread until it has begun `count` others, and returns those, each held before
@@ -141,6 +182,19 @@ impl Tracee {
         let read = self.memory.read_at(&mut code, address);
         read.map(|_| code)
             .map_err(|error| format!("code at {address:#x}: {error}"))
+    }
+
+    fn long(&self, address: u64) -> Result<u64, String> {
+        let mut long = [0; 8];
+        let read = self.memory.read_exact_at(&mut long, address);
+        read.map(|()| u64::from_le_bytes(long))
+            .map_err(|error| format!("memory at {address:#x}: {error}"))
+    }
+
+    /// Writes to its memory.
+    pub(crate) fn write(&self, address: u64, bytes: &[u8]) -> Result<(), String> {
+        let written = self.memory.write_all_at(bytes, address);
+        written.map_err(|error| format!("memory at {address:#x}: {error}"))
     }
 
     /// Reads the word at which a thread requests to sleep.
