@@ -39,7 +39,7 @@ fn lines_move_when_two_write_them_and_not_otherwise() {
     for quiet in ["nothing", "a word of each core, each", "one word, read"] {
         assert_eq!(numbers(&row(quiet)[MISSES]), (0.0, 0.0), "{quiet}");
     }
-    // With the counter of the machine, each operation would add to the word.
+    // With a clock of the machine, each operation would add to the word.
     let time = row("the time between two readings");
     assert_eq!(numbers(&time[MISSES]), (0.0, 0.0));
     assert_eq!(time[RMWS].parse(), Ok(0.0), "{time:?}");

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
 
 use super::{Program, Question, Share, shared};
-use crate::tracee::ticks;
+use crate::tracee::{nanos, ticks};
 
 /// The instructions of an empty call, which are subtracted from those of all others.
 pub(crate) const NOTHING: &str = "nothing";
@@ -16,7 +16,7 @@ pub(crate) static CONTROL: Question = Question {
     text: "What is known beforehand. Words on lines of their own never move, nor does what is only read. A word that all cores add to \
            is always on its way; whoever has it goes on adding for the 180 cycles until it has left, at some 30 cycles for each \
            addition, so that it moves about once in six additions, with any number of cores. Words of several cores on one line are no better off. A core that reads \
-           the time-stamp counter finds its own clock, by which no time between two readings is long.",
+           the time-stamp counter or the system's clock finds its own clock, by which no time between two readings is long.",
     programs: &[
         Program {
             name: NOTHING,
@@ -35,7 +35,7 @@ pub(crate) static CONTROL: Question = Question {
             share: || on_one_word(|word| word.load(Ordering::Relaxed)),
         },
         Program {
-            name: "the time between two readings of the counter, added to one word if it is long",
+            name: "the time between two readings of a clock, added to one word if it is long",
             share: time,
         },
         Program {
@@ -76,19 +76,23 @@ fn on_one_word(operation: fn(&AtomicU64) -> u64) -> Share {
     })
 }
 
-/// More ticks than a few instructions take on a virtual core, and fewer than two steps of the
-/// tracer take.
+/// More ticks and nanoseconds than a few instructions take on a virtual core, and fewer than two
+/// steps of the tracer take.
 const LONG: u64 = 1_000;
 
 fn time() -> Share {
     let word: &CachePadded<AtomicU64> = shared(CachePadded::default());
     Box::new(move |_| {
         Box::new(move || {
-            let first = ticks();
-            let passed = ticks().wrapping_sub(first);
-            if passed > LONG {
-                word.fetch_add(passed, Ordering::Relaxed);
+            for clock in [ticks, nanos] {
+                let first = clock();
+                let passed = clock().wrapping_sub(first);
+                if passed > LONG {
+                    word.fetch_add(passed, Ordering::Relaxed);
+                }
             }
+            // A run lasts for a virtual time, which passes in fewer steps in pauses.
+            (0..32).for_each(|_| std::hint::spin_loop());
         })
     })
 }
