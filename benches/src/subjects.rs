@@ -173,7 +173,8 @@ where
     Arc::new(move |part| reads(reader(cell), part.times))
 }
 
-fn own_updates<C: Update + Send + 'static>(new: fn() -> C) -> Job {
+/// Makes updates of a cell of each member.
+pub fn own_updates<C: Update + Send + 'static>(new: fn() -> C) -> Job {
     let cells = for_each(new);
     Arc::new(move |part| updates(&*cells[part.index], part.times))
 }

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use latchwork::VersionedCell;
 use latchwork_bench::cells::{Value, updates};
+use latchwork_bench::crew::{Crew, ENOUGH, Figure, Pool, own_counters};
 use latchwork_bench::ratio::{Comparison, Plan, Quartiles, in_turn};
+use latchwork_bench::subjects::own_updates;
 
 use super::super::Question;
 use super::RCU;
@@ -27,7 +29,8 @@ pub(in super::super) const QUESTION: Question = Question {
             memory that a value owns. *Threads that end*: each thread replaces the value of one cell once and ends; \
             counted are the values that are neither current nor dropped when all threads have ended, without a \
             call of `flush`. *Idle threads*: each has updated a cell of its own, and sleeps, while one thread updates \
-            a cell. For comparison, as many threads sleep without ever having used a cell, but for 10. The time is the mean of whole runs of 50,000 updates, of which the median counts. Each run \
+            a cell. For comparison, as many threads sleep without ever having used a cell, but for 10. The time is the median over 21 believed rounds: whole runs of about 5 ms, between two runs of the control of *Two \
+            threads, different keys*. A process without so many gives no number. Each run \
             is a process of its own; those with few and with many idle threads run in turn.",
     measure,
 };
@@ -81,24 +84,41 @@ fn measure(plan: Plan) -> Vec<Row> {
         let row = Row::times(&what, "", quartiles(left), String::new());
         rows.push(row.at_most(1_000.0));
     }
-    let beside = |kind, threads| in_a_process(kind, [threads, 21]);
+    let beside = |kind, threads| in_a_process(kind, [threads, ENOUGH]);
     let row = |against: &str, few: &dyn Fn() -> f64| {
         let many = || beside(IDLE, idle);
         let pairs = (0..runs).map(|round| in_turn(round, many, few));
-        let pairs: Vec<_> = pairs.collect();
-        let result = Comparison {
-            ratio: quartiles(pairs.iter().map(|(many, few)| many / few)),
-            subject: quartiles(pairs.iter().map(|pair| pair.0)).median,
-            baseline: quartiles(pairs.iter().map(|pair| pair.1)).median,
-        };
         let what = format!("`update` beside {idle} idle threads that have used cells");
-        Row::time(&what, against, &result).against_itself()
+        idle_row(&what, against, &pairs.collect::<Vec<_>>())
     };
     let few = format!("beside {FEW} of them");
     rows.push(row(&few, &|| beside(IDLE, FEW)).at_most(1.2));
     let others = format!("beside {FEW} of them, and {} others", idle - FEW);
     rows.push(row(&others, &|| beside(MOSTLY_IDLE, idle)));
     rows
+}
+
+/// A row of pairs of times, each with many and with few threads that have used cells.
+fn idle_row(what: &str, against: &str, pairs: &[(f64, f64)]) -> Row {
+    let believed = pairs.iter().filter(|(many, few)| (many / few).is_finite());
+    let believed: Vec<_> = believed.collect();
+    let count = format!(
+        "{} of {} pairs of processes believed",
+        believed.len(),
+        pairs.len()
+    );
+    if believed.is_empty() {
+        return Row::scaling(what, None, count);
+    }
+    let of = |number: fn(&(f64, f64)) -> f64| quartiles(believed.iter().map(|pair| number(pair)));
+    let result = Comparison {
+        ratio: of(|(many, few)| many / few),
+        subject: of(|pair| pair.0).median,
+        baseline: of(|pair| pair.1).median,
+    };
+    let row = Row::time(what, against, &result).against_itself();
+    let context = format!("{}, {count}", row.context);
+    row.with_context(context)
 }
 
 fn quartiles(values: impl Iterator<Item = f64>) -> Quartiles {
@@ -126,8 +146,8 @@ pub(crate) fn one_run(arguments: &[String]) -> Result<(), String> {
         OWNED => largest(first, || vec![1_u8; MIB].into_boxed_slice()),
         INLINE => on_a_large_stack(move || largest(first, || [1_u8; MIB])),
         ENDED => left_by_ended(first, second) as f64,
-        IDLE => beside_idle(first, first, second),
-        MOSTLY_IDLE => beside_idle(first, FEW, second),
+        IDLE => beside_idle(first, first, second).unwrap_or(f64::NAN),
+        MOSTLY_IDLE => beside_idle(first, FEW, second).unwrap_or(f64::NAN),
         _ => return Err(wrong()),
     };
     println!("{result}");
@@ -194,9 +214,10 @@ fn left_by_ended(threads: usize, at_once: usize) -> usize {
 }
 
 /// Returns the nanoseconds of an update beside so many idle threads, of which `users` have used
-/// cells: the median of some runs.
-fn beside_idle(threads: usize, users: usize, runs: usize) -> f64 {
-    const UPDATES: u64 = 50_000;
+/// cells: the median over rounds, or `None` if too few are believed.
+fn beside_idle(threads: usize, users: usize, enough: usize) -> Option<f64> {
+    const SPAN: Duration = Duration::from_millis(5);
+    const PATIENCE: usize = 6;
     let (ready, idle) = mpsc::channel();
     for number in 0..threads {
         let ready = ready.clone();
@@ -214,18 +235,18 @@ fn beside_idle(threads: usize, users: usize, runs: usize) -> f64 {
         thread.expect("a thread starts");
     }
     assert_eq!(idle.iter().take(threads).count(), threads);
-    let cell = VersionedCell::new(u64::FIRST);
-    updates(&cell, UPDATES);
-    let run = |_| {
-        let start = Instant::now();
-        updates(&cell, UPDATES);
-        nanos(start.elapsed(), UPDATES)
-    };
-    quartiles((0..runs).map(run)).median
-}
-
-fn nanos(took: Duration, times: u64) -> f64 {
-    took.as_secs_f64() * 1e9 / times as f64
+    let crew = Crew::new();
+    let control = crew.pace(own_counters(), SPAN);
+    let update = crew.pace(own_updates(|| VersionedCell::new(u64::FIRST)), SPAN);
+    let sides = [control.clone(), update];
+    let (mut rounds, mut believed) = (Vec::new(), 0);
+    while believed < enough && rounds.len() < PATIENCE * enough {
+        let round = crew.round(rounds.len(), &sides, &control);
+        believed += usize::from(round.is_believed());
+        rounds.push(round);
+    }
+    let pool = Pool::of(Figure::Difference, &rounds);
+    pool.figure.map(|_| pool.nanos[1])
 }
 
 #[cfg(test)]
@@ -254,8 +275,21 @@ mod tests {
     }
 
     #[test]
-    fn an_update_beside_idle_threads_takes_time() {
-        assert!(beside_idle(3, 2, 1) > 0.0);
-        assert_eq!(nanos(Duration::from_micros(3), 1_000), 3.0);
+    fn an_update_beside_idle_threads_needs_enough_believed_rounds() {
+        assert_eq!(beside_idle(3, 2, 1), None);
+    }
+
+    #[test]
+    fn pairs_of_processes_count_if_both_are_believed() {
+        let pairs = [(30.0, 20.0), (f64::NAN, 20.0), (30.0, f64::NAN)];
+        let row = idle_row("what", "against", &pairs);
+        assert_eq!(row.value.map(|value| value.median), Some(1.5));
+        assert_eq!(
+            row.context,
+            "30.0 / 20.0 ns, 1 of 3 pairs of processes believed"
+        );
+        let row = idle_row("what", "against", &pairs[1..]);
+        assert!(row.value.is_none());
+        assert_eq!(row.at_most(1.2).reached(), Some(false));
     }
 }
