@@ -3,9 +3,9 @@
 //!
 //! The compiled program runs with all its libraries. Only calls that would make a thread sleep do
 //! not reach the system, because the next thread to run would be unknown then: futexes are emulated
-//! here. So are the time-stamp counter and the system's clock: both run by the clock of the core that
-//! reads them. One instruction takes as long to step as thousands take to run, so that a program
-//! which does something once in some microseconds would do it all the time.
+//! here. So are the time-stamp counter and the system's clock: both run by the clock of the core
+//! that reads them. The tracer needs the time of thousands of instructions for one step, so a
+//! program that does something once in some microseconds would do it all the time.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::process::Command;

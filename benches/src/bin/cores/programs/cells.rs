@@ -16,7 +16,7 @@ use super::{Program, Question, Share, shared};
 pub(crate) static READS: Question = Question {
     title: "Cells: all cores read one",
     text: "Each core reads one value that nobody writes. A reader that writes what others write too pays for it with every core \
-           that is added. Every 128th pin looks at those of all threads, which is about a third of a miss for each read on 64 cores that pin \
+           that is added. Every 128th pin of crossbeam-epoch looks at those of all threads, which is about a third of a miss for each read on 64 cores that pin \
            anew each time, and none under a pin that is held.",
     programs: &[
         Program {

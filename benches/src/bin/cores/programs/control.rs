@@ -76,8 +76,8 @@ fn on_one_word(operation: fn(&AtomicU64) -> u64) -> Share {
     })
 }
 
-/// More ticks and nanoseconds than a few instructions take on a virtual core, and fewer than two
-/// steps of the tracer take.
+/// More ticks and nanoseconds than pass in a few instructions on a virtual core, and fewer than
+/// pass in two steps of the tracer.
 const LONG: u64 = 1_000;
 
 fn time() -> Share {

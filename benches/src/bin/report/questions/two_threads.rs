@@ -16,33 +16,37 @@ use crate::row::Row;
 pub(super) const QUESTION: Question = Question {
     name: "two-threads",
     title: "Cells and transactions: two threads against one",
-    prose: "Two threads that live as long as the measurement, each on a core of its own, against one of them alone. A \
-            run lasts about 5 ms, and all of it counts, from the first operation to the end of the slower thread. Each \
-            round is one run of one thread and one of both, between two runs of the control of *Two threads, \
-            different keys*. A round is believed if the control scales 1.85 to 2.2 before and after it. The rounds are \
-            those of five processes, of each until 21 are believed or 120 were tried; fewer than 21 in all give no \
-            number. The column `context` gives nanoseconds of an operation for one thread, and for each of two. \
-            With *a cell for each*, each thread has a cell on cache lines of its own; with *one cell*, both \
-            threads read the same one.",
+    prose: "Two threads that live as long as the measurement, each on a core of its own, against \
+            one of them alone. A run lasts about 5 ms, and all of it counts, from the first \
+            operation to the end of the slower thread. Each round is one run of one thread and \
+            one of both, between two runs of the control of *Two threads, different keys*. A \
+            round is believed if the control scales 1.85 to 2.2 before and after it. The rounds \
+            are those of five processes, of each until 21 are believed or 120 were tried; fewer \
+            than 21 in all give no number. The column `context` gives nanoseconds of an \
+            operation for one thread, and for each of two. With *a cell for each*, each thread \
+            has a cell on cache lines of its own; with *one cell*, both threads read the same \
+            one.",
     measure: |plan| measure(plan, SCALING),
 };
 
 pub(super) const READ_QUESTION: Question = Question {
     name: "read-and-load",
     title: "Cells: a read less a plain load",
-    prose: "One thread reads a value over and over. The baseline is the same loop around a load of an atomic \
-            word, and the number is the difference between the two. Rounds, processes and control are those of *Cells \
-            and transactions: two threads against one*.",
+    prose: "One thread reads a value over and over. The baseline is the same loop around a load \
+            of an atomic word, and the number is the difference between the two. Rounds, \
+            processes and control are those of *Cells and transactions: two threads against \
+            one*.",
     measure: |plan| measure(plan, READ),
 };
 
 pub(super) const AUDITED_QUESTION: Question = Question {
     name: "audited",
     title: "Transactions: transfers beside an auditor, and mutexes",
-    prose: "One thread transfers between 1,024 accounts while another sums all of them at one instant, without a \
-            pause, and checks the sum. The accounts are cells, summed in snapshots; or values in mutexes, all of \
-            which the auditor locks in their order. The number compares the transfers, not the audits. Rounds, \
-            processes and control are those of *Cells and transactions: two threads against one*.",
+    prose: "One thread transfers between 1,024 accounts while another sums all of them at one \
+            instant, without a pause, and checks the sum. The accounts are cells, summed in \
+            snapshots; or values in mutexes, all of which the auditor locks in their order. The \
+            number compares the transfers, not the audits. Rounds, processes and control are \
+            those of *Cells and transactions: two threads against one*.",
     measure: |plan| measure(plan, AUDITED),
 };
 

@@ -23,15 +23,19 @@ use crate::row::Row;
 pub(in super::super) const QUESTION: Question = Question {
     name: "cells-memory",
     title: "Cells: many threads, large values, ended and idle threads",
-    prose: "*8 and 64 threads*: each updates a cell of its own without a pause for 3 seconds; the memory is that of *Cells: more \
-            threads than cores*. *Values of 1 MiB*: one thread replaces the value of one cell 2,000 times. The garbage is the most values that \
-            were neither current nor dropped after a write, times their size. The cell does not learn the size of \
-            memory that a value owns. *Threads that end*: each thread replaces the value of one cell once and ends; \
-            counted are the values that are neither current nor dropped when all threads have ended, without a \
-            call of `flush`. *Idle threads*: each has updated a cell of its own, and sleeps, while one thread updates \
-            a cell. For comparison, as many threads sleep without ever having used a cell, but for 10. The time is the median over 21 believed rounds: whole runs of about 5 ms, between two runs of the control of *Two \
-            threads, different keys*. A process without so many gives no number. Each run \
-            is a process of its own; those with few and with many idle threads run in turn.",
+    prose: "*8 and 64 threads*: each updates a cell of its own without a pause for 3 seconds; \
+            the memory is that of *Cells: more threads than cores*. *Values of 1 MiB*: one \
+            thread replaces the value of one cell 2,000 times. The garbage is the most values \
+            that were neither current nor dropped after a write, times their size. The cell does \
+            not learn the size of memory that a value owns. *Threads that end*: each thread \
+            replaces the value of one cell once and ends; counted are the values that are \
+            neither current nor dropped when all threads have ended, without a call of `flush`. \
+            *Idle threads*: each has updated a cell of its own, and sleeps, while one thread \
+            updates a cell. For comparison, as many threads sleep without ever having used a \
+            cell, but for 10. The time is the median over 21 believed rounds: whole runs of \
+            about 5 ms, between two runs of the control of *Two threads, different keys*. A \
+            process without so many gives no number. Each run is a process of its own; those \
+            with few and with many idle threads run in turn.",
     measure,
 };
 
