@@ -6,7 +6,8 @@
 //! documentation quotes, each as a ratio to a baseline that ran in the same process and in turn
 //! with it: `cargo run --release -p latchwork-bench --bin report`. The binary `sweep` runs the
 //! [`scenarios`] over threads and draws the results, for any machine:
-//! `cargo run --release -p latchwork-bench --bin sweep`.
+//! `cargo run --release -p latchwork-bench --bin sweep`. The binary `scaling` prints how much two
+//! threads do together, against one of them, for the [`subjects`] of the report.
 //!
 //! Three rules keep a comparison fair:
 //! - Both sides run the same loop, written once: in [`workload`] generic over [`peers::KeyLock`],
