@@ -221,7 +221,7 @@ fn left_by_ended(threads: usize, at_once: usize) -> usize {
 /// cells: the median over rounds, or `None` if too few are believed.
 fn beside_idle(threads: usize, users: usize, enough: usize) -> Option<f64> {
     const SPAN: Duration = Duration::from_millis(5);
-    const PATIENCE: usize = 20;
+    const PATIENCE: usize = 6;
     let (ready, idle) = mpsc::channel();
     for number in 0..threads {
         let ready = ready.clone();
