@@ -1,0 +1,4 @@
+//! Leases on names, for processes and machines, with ordered fencing tokens.
+
+pub mod engine;
+pub mod guarantees;
