@@ -114,9 +114,12 @@ pub(crate) fn replay(
     bar.set_style(
         ProgressStyle::with_template("{bar:24} {percent:>3}% {per_sec} {msg}")
             .expect("the template is valid")
-            .with_key("per_sec", |state: &indicatif::ProgressState, w: &mut dyn std::fmt::Write| {
-                let _ = write!(w, "{:.0} flights/s", state.per_sec());
-            }),
+            .with_key(
+                "per_sec",
+                |state: &indicatif::ProgressState, w: &mut dyn std::fmt::Write| {
+                    let _ = write!(w, "{:.0} flights/s", state.per_sec());
+                },
+            ),
     );
     let start = Instant::now();
     for _ in 0..workers {
@@ -183,7 +186,10 @@ impl Crew<'_> {
             Event::Began { shard } => {
                 if let Some((victim, since)) = self.abandoned.remove(&shard) {
                     if victim != id {
-                        let _ = self.outcome.takeovers.record(since.elapsed().as_millis() as u64);
+                        let _ = self
+                            .outcome
+                            .takeovers
+                            .record(since.elapsed().as_millis() as u64);
                     }
                 }
                 shard_of_worker = Some(shard);

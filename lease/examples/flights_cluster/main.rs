@@ -104,11 +104,7 @@ impl Failure {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let result = if cli.worker {
-        worker::run()
-    } else {
-        run(&cli)
-    };
+    let result = if cli.worker { worker::run() } else { run(&cli) };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { code, line }) => {

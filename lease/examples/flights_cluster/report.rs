@@ -55,9 +55,15 @@ pub(crate) fn print(cli: &Cli, outcome: &Outcome, wrong: &[Difference]) -> io::R
     let mut row = |name: &str, value: String| writeln!(out, "{name:34} {value:>12}");
     row("worker processes", cli.workers.to_string())?;
     row("seconds", format!("{seconds:.1}"))?;
-    row("flights a second", format!("{:.0}", outcome.flights as f64 / seconds))?;
+    row(
+        "flights a second",
+        format!("{:.0}", outcome.flights as f64 / seconds),
+    )?;
     row("workers killed", outcome.killed.to_string())?;
-    row("workers stopped past their lease", outcome.stopped.to_string())?;
+    row(
+        "workers stopped past their lease",
+        outcome.stopped.to_string(),
+    )?;
     row("shards taken over", takeovers.len().to_string())?;
     if !takeovers.is_empty() {
         let time = |q| format!("{:.2} s", takeovers.value_at_quantile(q) as f64 / 1000.0);
@@ -65,7 +71,10 @@ pub(crate) fn print(cli: &Cli, outcome: &Outcome, wrong: &[Difference]) -> io::R
         row("time to take over, p99", time(0.99))?;
     }
     row("losses noticed by the worker", outcome.noticed.to_string())?;
-    row("late writes refused by the fence", outcome.refused.to_string())?;
+    row(
+        "late writes refused by the fence",
+        outcome.refused.to_string(),
+    )?;
     row("totals that are wrong", wrong.len().to_string())?;
     let surplus: i64 = wrong
         .iter()
@@ -90,7 +99,10 @@ pub(crate) fn print(cli: &Cli, outcome: &Outcome, wrong: &[Difference]) -> io::R
     }
     match (wrong.is_empty(), cli.no_fence) {
         (true, false) => writeln!(out, "All totals equal those of the sequential run."),
-        (true, true) => writeln!(out, "No late write happened in this run; try another --seed."),
+        (true, true) => writeln!(
+            out,
+            "No late write happened in this run; try another --seed."
+        ),
         (false, _) => writeln!(out, "The totals are damaged."),
     }
 }

@@ -99,7 +99,12 @@ impl Shards {
         let mut bytes = Vec::with_capacity(data.flights.len() * RECORD);
         for flight in &data.flights {
             let aircraft = flight.aircraft.map_or(NO_AIRCRAFT, |id| id.0);
-            for field in [aircraft, flight.origin.0, flight.destination.0, flight.distance] {
+            for field in [
+                aircraft,
+                flight.origin.0,
+                flight.destination.0,
+                flight.distance,
+            ] {
                 bytes.extend(field.to_le_bytes());
             }
         }

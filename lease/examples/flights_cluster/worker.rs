@@ -1,6 +1,6 @@
 //! A worker process: it leases one shard after the other and adds its flights to the totals.
 
-use std::io::{self, BufRead, Write as _};
+use std::io::{self, Write as _};
 use std::process;
 use std::thread;
 use std::time::Duration;

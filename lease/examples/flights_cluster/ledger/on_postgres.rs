@@ -98,7 +98,10 @@ impl Ledger for PostgresLedger {
         done: u64,
         batch: &Totals,
     ) -> Result<Write<()>, String> {
-        let (shard, done) = (i64::from(shard), i64::try_from(done).map_err(|e| e.to_string())?);
+        let (shard, done) = (
+            i64::from(shard),
+            i64::try_from(done).map_err(|e| e.to_string())?,
+        );
         let mut tx = self.client.transaction().map_err(text)?;
         let changed = match fence {
             Some(fence) => {

@@ -126,8 +126,13 @@ impl Ledger for SqliteLedger {
         {
             let mut add = tx.prepare_cached(ADD).map_err(text)?;
             for (subject, total) in &batch.0 {
-                add.execute(params![run, subject.to_number(), total.flights, total.miles])
-                    .map_err(text)?;
+                add.execute(params![
+                    run,
+                    subject.to_number(),
+                    total.flights,
+                    total.miles
+                ])
+                .map_err(text)?;
             }
         }
         tx.commit().map_err(text)?;
