@@ -2,3 +2,6 @@
 
 pub mod engine;
 pub mod guarantees;
+
+#[cfg(all(feature = "sqlite", target_os = "linux"))]
+pub mod sqlite;
