@@ -416,8 +416,22 @@ impl LeasesBuilder {
         };
         match scheme {
             "memory" => self.build(MemoryEngine::new()),
+            #[cfg(all(feature = "sqlite", target_os = "linux"))]
+            "sqlite" => self.build(crate::sqlite::SqliteEngine::from_url(url)?),
+            #[cfg(feature = "postgres")]
+            "postgres" | "postgresql" => self.build(crate::postgres::PostgresEngine::connect(url)?),
             // The arms of further engines belong here, each behind its feature:
             // `self.build(Type::from_url(url)?)`.
+            #[cfg(not(feature = "sqlite"))]
+            "sqlite" => Err(ConnectError::MissingFeature {
+                scheme: scheme.to_owned(),
+                feature: "sqlite",
+            }),
+            #[cfg(not(feature = "postgres"))]
+            "postgres" | "postgresql" => Err(ConnectError::MissingFeature {
+                scheme: scheme.to_owned(),
+                feature: "postgres",
+            }),
             _ => Err(ConnectError::UnknownScheme {
                 scheme: scheme.to_owned(),
             }),

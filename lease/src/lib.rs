@@ -25,6 +25,10 @@ pub mod memory;
 mod name;
 mod runtime;
 mod shared;
+#[cfg(feature = "postgres")]
+pub mod postgres;
+#[cfg(all(feature = "sqlite", target_os = "linux"))]
+pub mod sqlite;
 mod wait;
 
 pub use error::{AcquireError, CallError, ConnectError, ReleaseError};
