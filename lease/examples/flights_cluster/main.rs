@@ -51,7 +51,7 @@ struct Cli {
     workers: u32,
 
     /// Shards, each under one lease
-    #[arg(long, value_name = "N", default_value_t = 48, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "N", default_value_t = 96, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     shards: u32,
 
     /// Flights in a batch
@@ -59,7 +59,7 @@ struct Cli {
     batch: u32,
 
     /// Milliseconds that a worker spends on a batch before it writes it
-    #[arg(long, value_name = "MS", default_value_t = 35, value_parser = clap::value_parser!(u64).range(..=10_000))]
+    #[arg(long, value_name = "MS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(..=10_000))]
     pause: u64,
 
     /// Milliseconds of a lease
@@ -67,7 +67,7 @@ struct Cli {
     ttl: u64,
 
     /// Milliseconds between two torments; 0 for none
-    #[arg(long, value_name = "MS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(..=60_000))]
+    #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(..=60_000))]
     torment: u64,
 
     /// Seed of the tormentor's choices
@@ -127,6 +127,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     };
 
     // Before any process starts: a wrong URL or a missing permission is one line.
+    drop(latchwork_lease::Leases::connect(&url).map_err(Failure::usage)?);
     let mut ledger = ledger::open(&url).map_err(Failure::usage)?;
     let run = format!("{:016x}", rand_run());
     ledger

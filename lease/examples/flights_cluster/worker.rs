@@ -5,7 +5,7 @@ use std::process;
 use std::thread;
 use std::time::Duration;
 
-use latchwork_lease::{Lease, Leases};
+use latchwork_lease::{AcquireError, Lease, Leases};
 use serde::{Deserialize, Serialize};
 
 use crate::Failure;
@@ -87,11 +87,16 @@ impl<'a> Worker<'a> {
             let mut acquired = false;
             for shard in open {
                 let name = format!("flights/{}/{shard}", self.job.run);
-                let lease = self.leases.try_acquire(&name, self.job.ttl);
-                if let Some(lease) = lease.map_err(Failure::failed)? {
-                    self.replay_shard(shard, lease)?;
-                    acquired = true;
-                    break;
+                match self.leases.try_acquire(&name, self.job.ttl) {
+                    Ok(Some(lease)) => {
+                        self.replay_shard(shard, lease)?;
+                        acquired = true;
+                        break;
+                    }
+                    Ok(None) => {}
+                    // A process that is stopped within a transaction locks the file for so long.
+                    Err(AcquireError::Unavailable { .. }) => break,
+                    Err(error) => return Err(Failure::failed(error)),
                 }
             }
             if !acquired {
