@@ -23,10 +23,10 @@ mod lease;
 mod leases;
 pub mod memory;
 mod name;
-mod runtime;
-mod shared;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+mod runtime;
+mod shared;
 #[cfg(all(feature = "sqlite", target_os = "linux"))]
 pub mod sqlite;
 mod wait;
