@@ -26,11 +26,11 @@ mod lease;
 mod leases;
 pub mod memory;
 mod name;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod runtime;
 mod set;
 mod shared;
-#[cfg(feature = "postgres")]
-pub mod postgres;
 #[cfg(all(feature = "sqlite", target_os = "linux"))]
 pub mod sqlite;
 mod wait;
