@@ -59,7 +59,7 @@ impl Choices {
 
 #[derive(Clone, Copy, Debug)]
 enum Request {
-    Ask(RequestId, Timestamp),
+    Ask(RequestId),
     Renew(RequestId, FencingToken),
     Release(RequestId),
 }
@@ -317,7 +317,7 @@ impl World {
         }
         for action in actions {
             match action {
-                Action::Ask(id, deadline) => self.post(nonce, Request::Ask(id, deadline), deadline),
+                Action::Ask(id, deadline) => self.post(nonce, Request::Ask(id), deadline),
                 Action::Renew(id, deadline, token) => {
                     self.post(nonce, Request::Renew(id, token), deadline);
                 }
@@ -339,7 +339,7 @@ impl World {
                 is_temporary: true,
             });
             let event = match request {
-                Request::Ask(id, _) => Event::Asked(id, failure),
+                Request::Ask(id) => Event::Asked(id, failure),
                 Request::Renew(id, _) => {
                     Event::Renewed(id, failure.map(|_: Attempt| Renewed::Lost))
                 }
@@ -371,7 +371,7 @@ impl World {
             .as_ref()
             .is_some_and(|lease| lease.nonce == nonce);
         let event = match request {
-            Request::Ask(id, _) => {
+            Request::Ask(id) => {
                 let answer = match &mut self.lease {
                     Some(lease) if lease.nonce != nonce => Attempt::Busy {
                         free_in: Some(lease.expires.since(now)),
