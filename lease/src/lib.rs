@@ -15,6 +15,8 @@
 
 mod acquisition;
 mod clock;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod election;
 
 pub mod engine;
