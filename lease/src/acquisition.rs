@@ -201,6 +201,7 @@ impl Acquisition {
     }
 
     /// Whether the caller has the lease at this time.
+    #[cfg(test)]
     pub(crate) fn is_held(&self, now: Timestamp) -> bool {
         matches!(self.phase, Phase::Held { .. }) && now < self.valid_until
     }
@@ -208,6 +209,11 @@ impl Acquisition {
     /// Whether an ask may still have an effect.
     pub(crate) fn has_unknown_ask(&self) -> bool {
         !self.asks.is_empty()
+    }
+
+    /// Whether the caller has received the lease.
+    pub(crate) fn was_granted(&self) -> bool {
+        self.valid_until > Timestamp::default()
     }
 
     /// Whether ticks must be delivered even if no driver performs asks.

@@ -15,15 +15,19 @@
 
 mod acquisition;
 mod clock;
+mod election;
 
 pub mod engine;
 mod error;
+mod future;
 pub mod guarantees;
+mod holder;
 mod lease;
 mod leases;
 pub mod memory;
 mod name;
 mod runtime;
+mod set;
 mod shared;
 #[cfg(feature = "postgres")]
 pub mod postgres;
@@ -31,7 +35,11 @@ pub mod postgres;
 pub mod sqlite;
 mod wait;
 
+pub use election::{Leadership, Watch};
 pub use error::{AcquireError, CallError, ConnectError, ReleaseError};
+pub use future::LeaseFuture;
+pub use holder::Holder;
 pub use lease::{Lease, LeaseLost, LossReason, Release};
-pub use leases::{AcquireOptions, Leases, LeasesBuilder};
+pub use leases::{AcquireOptions, Leases, LeasesBuilder, ShutdownError};
 pub use name::{InvalidName, InvalidTtl};
+pub use set::LeaseSet;
