@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::torment::{Plan, Torment, Tormentor};
 use crate::worker::{Event, Job};
@@ -75,7 +74,7 @@ impl Worker {
 
     fn signal(&self, signal: Signal) {
         // The process is a child that was not waited for, so the number is still its own.
-        let _ = kill(Pid::from_raw(self.child.id() as i32), signal);
+        let _ = kill_process(Pid::from_child(&self.child), signal);
     }
 }
 
@@ -228,7 +227,7 @@ impl Crew<'_> {
         for worker in self.workers.values_mut() {
             if worker.stopped_until.is_some_and(|end| end <= now) {
                 worker.stopped_until = None;
-                worker.signal(Signal::SIGCONT);
+                worker.signal(Signal::CONT);
             }
         }
     }
@@ -258,7 +257,7 @@ impl Crew<'_> {
                 self.hire()?;
             }
             Torment::StopFor(duration) => {
-                worker.signal(Signal::SIGSTOP);
+                worker.signal(Signal::STOP);
                 worker.stopped_until = Some(now + duration);
                 self.outcome.stopped += 1;
             }
