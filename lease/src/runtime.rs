@@ -39,7 +39,7 @@ pub(crate) enum Class {
     /// Renewals.
     Renew,
     /// Releases in the background.
-    Release,
+    Cleanup,
     /// Requests of asynchronous calls.
     Ask,
     /// Callbacks of users.
@@ -64,7 +64,7 @@ pub(crate) struct Config {
     pub(crate) renew_at: f64,
 }
 
-/// What the handles and the threads share.
+/// The state that handles and threads share.
 pub(crate) struct Core {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) config: Config,
@@ -93,7 +93,7 @@ struct Timers {
 }
 
 enum Entry {
-    /// A tick of this lease is due.
+    /// Deliver a tick to this lease.
     Tick(Arc<Shared>),
     /// Run it on the timer thread; it must not block.
     Call(Job),
@@ -344,7 +344,7 @@ impl Core {
             }
         }
         if !renewals.is_empty() {
-            // Renewals that are due soon join the request.
+            // Renewals that are necessary soon join the request.
             for (key, entry) in self.due(now.plus(BATCH_AHEAD)) {
                 match entry {
                     Entry::Tick(shared) => shared.tick(key, BATCH_AHEAD, &mut renewals),

@@ -356,7 +356,7 @@ fn time_limits(suite: &Suite<'_>) -> Checked {
             }
             ensure!(
                 start.elapsed() >= limit * 2,
-                "gave up after {:?}",
+                "returned after {:?}",
                 start.elapsed()
             );
             ensure!(
