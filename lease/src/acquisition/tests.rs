@@ -467,7 +467,7 @@ fn simulate(seed: u64) -> Result<(), String> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 1000,
+        cases: 500,
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
