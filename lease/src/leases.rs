@@ -198,7 +198,7 @@ impl Leases {
     /// Acquires a lease if the name is free, with one request.
     ///
     /// Returns `None` if another lease has the name, or if another thread of this process requests
-    /// it.
+    /// it. A lease that was dropped has the name until its release in the background is answered.
     ///
     /// # Blocking
     /// Blocks until the engine has answered, at most for the time limit of a request.

@@ -268,10 +268,32 @@ impl Core {
     }
 
     /// Runs `job` on the timer thread at `at`. It must not block.
-    pub(crate) fn call_at(self: &Arc<Self>, at: Timestamp, job: Job) -> Result<(), EngineError> {
+    pub(crate) fn call_at(
+        self: &Arc<Self>,
+        at: Timestamp,
+        job: Job,
+    ) -> Result<TimerKey, EngineError> {
         self.start(&mut lock(&self.timers))?;
-        self.insert(at, Entry::Call(job), None);
-        Ok(())
+        Ok(self.insert(at, Entry::Call(job), None))
+    }
+
+    /// Removes a timer. It has no effect if the timer has fired.
+    pub(crate) fn cancel(&self, key: TimerKey) {
+        let mut timers = lock(&self.timers);
+        let entry = timers.queue.remove(&key);
+        let is_last = timers.queue.is_empty();
+        drop(timers);
+        drop(entry);
+        if is_last {
+            // The timer thread may have waited for this timer only.
+            self.timers_changed.notify_all();
+        }
+    }
+
+    /// Returns the number of timers.
+    #[cfg(test)]
+    pub(crate) fn timers(&self) -> usize {
+        lock(&self.timers).queue.len()
     }
 
     fn insert(&self, at: Timestamp, entry: Entry, instead_of: Option<TimerKey>) -> TimerKey {

@@ -270,6 +270,10 @@ impl Shared {
     /// As [`feed`](Self::feed), but the caller performs the releases.
     fn deliver(self: &Arc<Self>, event: Event) -> Vec<Action> {
         let (mut actions, mut after) = (Vec::new(), Aftermath::default());
+        if self.core.is_foreign() {
+            // Another thread of the parent may hold the mutex [LE10].
+            return actions;
+        }
         let mut state = self.lock();
         state.machine.on(Timestamp::now(), event, &mut actions);
         // Relaxed: the value is a time, and publishes no other memory.
@@ -344,7 +348,8 @@ impl Shared {
     fn conclude(&self, after: Aftermath) {
         // The loss is notified before another thread can acquire the key.
         let Some(reason) = after.lost else {
-            drop(after.guard);
+            // The guard may wake tasks, whose wakers are user code.
+            call_user(|| drop(after.guard));
             return;
         };
         self.changed.notify_all();
@@ -355,7 +360,7 @@ impl Shared {
             self.core
                 .submit(Class::Call, Box::new(move || callback(reason)));
         }
-        drop(after.guard);
+        call_user(|| drop(after.guard));
     }
 
     /// Handles a tick of the timer thread, and adds the renewal if one is necessary.

@@ -6,6 +6,7 @@
 #![cfg(unix)]
 #![allow(unsafe_code)]
 
+use std::future::Future;
 use std::time::Duration;
 
 use latchwork_lease::memory::MemoryEngine;
@@ -45,6 +46,11 @@ fn the_child_of_a_fork_has_no_leases() {
     let mut lease = Some(leases.acquire("a", LONG).unwrap());
     let mut set = Some(leases.acquire_all(["b", "c"], LONG).unwrap());
     let mut handle = Some(leases.clone());
+    let mut waiting = Some(Box::pin(leases.acquire_async("e", LONG)));
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    let _ = waiting
+        .as_mut()
+        .map(|future| future.as_mut().poll(&mut context));
     let passed = in_child(|| {
         let lease = lease.take().unwrap();
         let (set, leases) = (set.take().unwrap(), handle.take().unwrap());
@@ -60,7 +66,7 @@ fn the_child_of_a_fork_has_no_leases() {
         let released = lease
             .release()
             .is_ok_and(|release| release == Release::WasLost);
-        drop((lost, set, leases));
+        drop((lost, set, leases, waiting.take()));
         is_lost && is_told && refused && released
     });
     assert!(passed);
@@ -79,5 +85,5 @@ fn the_child_of_a_fork_has_no_leases() {
         lease.is_held() && lease.release().is_ok()
     });
     assert!(passed);
-    drop((set, handle));
+    drop((set, handle, waiting));
 }

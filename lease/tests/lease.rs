@@ -93,6 +93,13 @@ fn a_lease_that_is_broken_is_lost() {
     lease.on_lost(move |reason| sender.send(reason).unwrap());
     assert_eq!(receiver.recv_timeout(LONG), Ok(LossReason::TakenAway));
     assert_eq!(lease.release().unwrap(), Release::WasLost);
+    let next = leases.acquire("a", LONG).unwrap();
+    assert_eq!(
+        pollster::block_on(next.release_async()).unwrap(),
+        Release::Done
+    );
+    let unpolled = leases.acquire("a", LONG).unwrap().release_async();
+    drop(unpolled);
     drop(leases.acquire("a", LONG).unwrap());
 }
 
