@@ -34,8 +34,9 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Asks for the lease of a key, and never waits until the key is free.
     ///
-    /// After [`Attempt::Busy`], an engine with a queue may keep the request in its queue, under its
-    /// nonce. A caller that ceases to ask calls [`release`](Self::release) with this nonce.
+    /// After [`Attempt::Busy`], an engine whose guarantees are [`fair`](Guarantees::fair) may keep
+    /// the request in its queue, under its nonce. A caller that ceases to ask then calls
+    /// [`release`](Self::release) with this nonce. For other engines, it makes no such request.
     ///
     /// # Errors
     /// Returns an error if the engine cannot be reached or refuses the request.
