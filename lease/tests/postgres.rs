@@ -12,7 +12,6 @@ use std::sync::Arc;
 use latchwork_lease::engine::{Engine, Outcome};
 use latchwork_lease::postgres::PostgresEngine;
 use server::Server;
-use support::Folder;
 
 /// A database of a server.
 struct Database {
