@@ -109,7 +109,7 @@ impl Lease {
     /// use latchwork_lease::{Leases, LossReason};
     /// use std::time::Duration;
     /// let leases = Leases::connect("memory:").expect("in memory");
-    /// let lease = leases.acquire("a", Duration::from_secs(10)).expect("in memory");
+    /// let lease = leases.acquire_async("a", Duration::from_secs(10)).await.expect("in memory");
     /// let lost = lease.lost();
     /// drop(lease);
     /// assert_eq!(lost.await, LossReason::Released);

@@ -8,11 +8,12 @@ use crate::acquisition::{End, Event};
 use crate::clock::{self, Timestamp};
 use crate::engine::{Engine, EngineError};
 use crate::error::{AcquireError, ConnectError};
+use crate::future::{LeaseFuture, Sender, oneshot, within};
 use crate::guarantees::Guarantees;
-use crate::lease::Lease;
+use crate::lease::{Lease, LossReason};
 use crate::memory::MemoryEngine;
 use crate::name;
-use crate::runtime::{Config, Core};
+use crate::runtime::{Class, Config, Core, Job};
 use crate::shared::{Guard, Shared, Step, error_of};
 use crate::wait::block_on_until;
 
@@ -42,6 +43,9 @@ use crate::wait::block_on_until;
 pub struct Leases {
     handle: Arc<Handle>,
 }
+
+/// The error in the child of a fork.
+pub(crate) const FORKED: &str = "the process was forked: connect again in the child";
 
 /// Notifies the threads when the last clone is dropped.
 struct Handle {
@@ -213,13 +217,124 @@ impl Leases {
         }
     }
 
+    /// As [`acquire`](Self::acquire), without blocking the thread.
+    ///
+    /// The future needs no runtime: its requests run in threads of the crate.
+    ///
+    /// # Cancel safety
+    /// The future may be dropped at any point. It leaves the queue of the process then. A lease
+    /// that was requested is released in the background, and is never renewed.
+    ///
+    /// # Examples
+    /// ```
+    /// # pollster::block_on(async {
+    /// use latchwork_lease::Leases;
+    /// use std::time::Duration;
+    /// let leases = Leases::connect("memory:").expect("in memory");
+    /// let lease = leases.acquire_async("a", Duration::from_secs(10)).await.expect("in memory");
+    /// assert!(lease.is_held());
+    /// # });
+    /// ```
+    pub fn acquire_async(
+        &self,
+        name: &str,
+        ttl: Duration,
+    ) -> LeaseFuture<Result<Lease, AcquireError>> {
+        self.acquire_with_async(name, &AcquireOptions::new(ttl))
+    }
+
+    /// As [`acquire_with`](Self::acquire_with), without blocking the thread.
+    ///
+    /// # Cancel safety
+    /// The future may be dropped at any point, as that of [`acquire_async`](Self::acquire_async).
+    pub fn acquire_with_async(
+        &self,
+        name: &str,
+        options: &AcquireOptions,
+    ) -> LeaseFuture<Result<Lease, AcquireError>> {
+        let (leases, name, options) = (self.clone(), name.to_owned(), options.clone());
+        LeaseFuture::new(async move {
+            let start = Timestamp::now();
+            leases.check(&name, options.ttl)?;
+            let until = options.give_up_after.map(|after| start.plus(after));
+            let core = leases.core();
+            // Only the head of this process's queue makes requests [LE8].
+            let local = core.table.lock_async_owned(name.as_str());
+            let guard = within(core, local, until)
+                .await
+                .ok_or(AcquireError::GaveUp)?;
+            let asking = Asking::start(core, &name, options.ttl, false, until, guard)?;
+            drive(core, asking).await
+        })
+    }
+
+    /// As [`try_acquire`](Self::try_acquire), without blocking the thread.
+    ///
+    /// # Cancel safety
+    /// The future may be dropped at any point, as that of [`acquire_async`](Self::acquire_async).
+    pub fn try_acquire_async(
+        &self,
+        name: &str,
+        ttl: Duration,
+    ) -> LeaseFuture<Result<Option<Lease>, AcquireError>> {
+        let (leases, name) = (self.clone(), name.to_owned());
+        LeaseFuture::new(async move {
+            leases.check(&name, ttl)?;
+            let core = leases.core();
+            let Some(guard) = core.table.try_lock_owned(name.as_str()) else {
+                return Ok(None);
+            };
+            let asking = Asking::start(core, &name, ttl, true, None, guard)?;
+            match drive(core, asking).await {
+                Ok(lease) => Ok(Some(lease)),
+                Err(AcquireError::GaveUp) => Ok(None),
+                Err(error) => Err(error),
+            }
+        })
+    }
+
+    /// Ends all leases, and waits at most for `grace` until all of them are released.
+    ///
+    /// It also waits for the releases in the background. Later acquisitions fail, and those in
+    /// progress end with an error. All clones are affected.
+    ///
+    /// # Blocking
+    /// Blocks the thread, at most for `grace`.
+    ///
+    /// # Errors
+    /// Returns an error if some releases were not confirmed by then. They go on in the background,
+    /// and without them the leases expire.
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork_lease::{Leases, LossReason};
+    /// use std::time::Duration;
+    /// let leases = Leases::connect("memory:")?;
+    /// let lease = leases.acquire("a", Duration::from_secs(10))?;
+    /// leases.shutdown(Duration::from_secs(5))?;
+    /// assert_eq!(lease.wait_lost_for(Duration::ZERO), Some(LossReason::Shutdown));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn shutdown(&self, grace: Duration) -> Result<(), ShutdownError> {
+        let until = Timestamp::now().plus(grace);
+        if self.core().is_foreign() {
+            return Ok(());
+        }
+        for shared in self.core().close() {
+            shared.feed(Event::Abandon(LossReason::Shutdown));
+        }
+        match self.core().drain(until) {
+            0 => Ok(()),
+            unreleased => Err(ShutdownError { unreleased }),
+        }
+    }
+
     /// Refuses what no engine should receive, before anything is sent.
     pub(crate) fn check(&self, name: &str, ttl: Duration) -> Result<(), AcquireError> {
         name::check(name)?;
         name::check_ttl(ttl, self.guarantees().least_lease)?;
         if self.core().is_foreign() {
-            let text = "the process was forked: connect again in the child";
-            return Err(AcquireError::Misconfigured(text.into()));
+            return Err(AcquireError::Misconfigured(FORKED.into()));
         }
         Ok(())
     }
@@ -269,10 +384,6 @@ impl Asking {
             is_first: true,
             has_ended: false,
         })
-    }
-
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
     }
 
     /// Makes requests until the acquisition ends or has to wait.
@@ -340,11 +451,87 @@ impl Asking {
 impl Drop for Asking {
     fn drop(&mut self) {
         if !self.has_ended {
-            let reason = crate::lease::LossReason::Released;
-            self.shared.feed(Event::Abandon(reason));
+            self.shared.feed(Event::Abandon(LossReason::Released));
         }
     }
 }
+
+/// Performs an acquisition on threads of the pool.
+pub(crate) async fn drive(core: &Arc<Core>, asking: Asking) -> Result<Lease, AcquireError> {
+    let shared = asking.shared.clone();
+    // The in-process queue must not wait for the thread that performs the acquisition [LE9].
+    let abandon: Job = Box::new(move || {
+        shared.feed(Event::Abandon(LossReason::Released));
+    });
+    let (sender, receiver) = oneshot(Some(abandon));
+    resume(core.clone(), asking, sender, true);
+    let result = receiver.await;
+    result.unwrap_or_else(|| Err(EngineError::unknown("the request panicked").into()))
+}
+
+type Outlet = Sender<Result<Lease, AcquireError>>;
+
+/// Continues an acquisition on a thread of the pool.
+fn resume(core: Arc<Core>, asking: Asking, sender: Outlet, is_hinted: bool) {
+    let pool = core.clone();
+    let job = move || advance(core, asking, sender, is_hinted);
+    pool.submit(Class::Ask, Box::new(job));
+}
+
+fn advance(core: Arc<Core>, mut asking: Asking, sender: Outlet, is_hinted: bool) {
+    let mut progress = if is_hinted {
+        asking.hinted()
+    } else {
+        asking.advance()
+    };
+    loop {
+        let (until, failed) = match progress {
+            Progress::Ended(result) => return sender.send(result),
+            Progress::Wait { until, failed } => (until, failed),
+        };
+        // Few threads may block in a wait; the other acquisitions poll.
+        if !failed && core.begin_wait() {
+            let waited = asking.wait(until);
+            core.end_wait();
+            if waited.is_ok() {
+                progress = asking.hinted();
+                continue;
+            }
+        }
+        let at = if failed {
+            until
+        } else {
+            until.min(Timestamp::now().plus(POLL))
+        };
+        let timer = core.clone();
+        let job = move || resume(core, asking, sender, !failed);
+        // Without the timer thread the job is dropped, and with it the sender.
+        let _ = timer.call_at(at, Box::new(job));
+        return;
+    }
+}
+
+/// How often a busy key is requested while no thread is left that could wait for a hint.
+const POLL: Duration = Duration::from_millis(100);
+
+/// The error of [`Leases::shutdown`]: some releases were not confirmed in time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShutdownError {
+    /// The number of leases whose release was not confirmed.
+    pub unreleased: usize,
+}
+
+impl fmt::Display for ShutdownError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unreleased = self.unreleased;
+        write!(
+            f,
+            "{unreleased} leases were not released in time; they expire"
+        )
+    }
+}
+
+impl std::error::Error for ShutdownError {}
 
 /// Makes [`Leases`] with options. Returned by [`Leases::builder`].
 ///

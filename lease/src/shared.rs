@@ -10,7 +10,7 @@ use latchwork::table::{FencingToken, OwnedExclusiveGuard};
 
 use crate::acquisition::{Acquisition, Action, End, Event, Failure, RequestId, Terms};
 use crate::clock::{self, Timestamp};
-use crate::engine::{EngineError, Key, Nonce, Outcome, Released, Renewal, Request};
+use crate::engine::{EngineError, Key, Nonce, Released, Renewal, Request};
 use crate::error::AcquireError;
 use crate::lease::LossReason;
 use crate::runtime::{Class, Core, TimerKey, call_user};
@@ -307,6 +307,25 @@ impl Shared {
         }
     }
 
+    /// Holds the key of the in-process queue until the lease ends, or drops it if it has ended.
+    pub(crate) fn keep(&self, guard: Guard) {
+        let mut state = self.lock();
+        if self.lost().is_none() {
+            state.guard = Some(guard);
+        } else {
+            drop(state);
+            drop(guard);
+        }
+    }
+
+    /// Ends an acquisition that has not become a lease.
+    pub(crate) fn abandon_unless_granted(self: &Arc<Self>) {
+        let is_granted = self.lock().machine.was_granted();
+        if !is_granted {
+            self.feed(Event::Abandon(LossReason::Released));
+        }
+    }
+
     fn reschedule(self: &Arc<Self>, state: &mut State) {
         if state.machine.is_over() {
             self.core.unregister(self, state.tick.take());
@@ -449,10 +468,7 @@ pub(crate) fn error_of(end: End, cause: Option<EngineError>) -> AcquireError {
             source: source(),
         },
         End::Misconfigured => AcquireError::Misconfigured(source()),
-        End::Abandoned => AcquireError::Unavailable {
-            outcome: Outcome::Unknown,
-            source: "the leases are shut down".into(),
-        },
+        End::Abandoned => AcquireError::Misconfigured("the leases are shut down".into()),
     }
 }
 
