@@ -8,11 +8,11 @@ mod server;
 mod support;
 
 use std::sync::Arc;
+use std::thread;
 
 use latchwork_lease::engine::{Engine, Outcome};
 use latchwork_lease::postgres::PostgresEngine;
 use server::Server;
-use support::Folder;
 
 /// A database of a server.
 struct Database {
@@ -58,4 +58,28 @@ fn a_database_that_is_missing_is_refused() {
         return;
     };
     assert!(refusal(&database.server.url("nothing")).contains("\"nothing\" does not exist"));
+}
+
+#[cfg(feature = "conformance")]
+#[test]
+fn the_engine_conforms() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    let open =
+        || -> Arc<dyn Engine> { Arc::new(PostgresEngine::connect(&database.url()).unwrap()) };
+    let open: &(dyn Fn() -> Arc<dyn Engine> + Sync) = &open;
+    let failures: Vec<String> = thread::scope(|scope| {
+        let cases: Vec<_> = latchwork_lease::conformance::cases().collect();
+        assert!(cases.len() > 30);
+        let runs: Vec<_> = cases
+            .into_iter()
+            .map(|case| scope.spawn(move || case.run(open).err()))
+            .collect();
+        runs.into_iter()
+            .filter_map(|run| run.join().unwrap())
+            .map(|f| f.to_string())
+            .collect()
+    });
+    assert_eq!(failures, [""; 0]);
 }

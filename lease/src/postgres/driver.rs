@@ -6,6 +6,7 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{OnceCell, oneshot};
 use tokio::task::AbortHandle;
@@ -33,6 +34,10 @@ pub(super) type Parameter = (Box<dyn ToSql + Sync + Send>, Type);
 const SESSION: &str = "-c latchwork.direct=on -c statement_timeout=30s -c lock_timeout=30s \
      -c default_transaction_isolation=read\\ committed -c default_transaction_read_only=off";
 
+/// The time after its deadline until which a request may be executed. It covers the delay between
+/// the server's reading of its clock and the arrival of the answer that reported it.
+const LATE_MARGIN: Duration = Duration::from_millis(100);
+
 /// The thread that serves a connection, and the connection.
 pub(super) struct Driver {
     shared: Arc<Shared>,
@@ -55,8 +60,35 @@ struct Live {
     /// Whether a pooler may pass each statement to another session.
     is_pooled: bool,
     listening: OnceCell<()>,
+    clock: Mutex<ServerClock>,
     /// Receives what the server sends.
     receiver: AbortHandle,
+}
+
+/// The time of the server, in microseconds since 1970, at a time of this process.
+#[derive(Clone, Copy, Debug)]
+struct ServerClock {
+    micros: i64,
+    at: Instant,
+}
+
+impl ServerClock {
+    /// Returns the server's time at an instant that is not earlier.
+    fn at(self, instant: Instant) -> i64 {
+        let elapsed = instant.saturating_duration_since(self.at);
+        self.micros
+            .saturating_add(i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX))
+    }
+}
+
+/// Whether a statement must have no effect after its deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Late {
+    /// The statement has its effect whenever it is executed.
+    Executed,
+    /// The statement has the end of its time as a further parameter [PG7]. A row with nothing but
+    /// nulls reports that it was late.
+    Refused,
 }
 
 impl Drop for Live {
@@ -122,12 +154,13 @@ impl Driver {
     pub(super) fn query(
         &self,
         statement: &'static str,
+        late: Late,
         parameters: Vec<Parameter>,
         deadline: Instant,
     ) -> Result<Vec<Row>, EngineError> {
         let shared = Arc::clone(&self.shared);
         self.block_on(deadline, async move {
-            shared.query(statement, parameters, deadline).await
+            shared.query(statement, late, parameters, deadline).await
         })
     }
 
@@ -197,10 +230,15 @@ impl Shared {
     async fn query(
         &self,
         statement: &str,
-        parameters: Vec<Parameter>,
+        late: Late,
+        mut parameters: Vec<Parameter>,
         deadline: Instant,
     ) -> Result<Vec<Row>, EngineError> {
         let live = self.live(deadline).await?;
+        if late == Late::Refused {
+            let end = live.clock.lock().at(deadline + LATE_MARGIN);
+            parameters.push((Box::new(end), Type::INT8));
+        }
         let parameters: Vec<(&(dyn ToSql + Sync), Type)> = parameters
             .iter()
             .map(|(value, kind)| (&**value as &(dyn ToSql + Sync), kind.clone()))
@@ -212,7 +250,12 @@ impl Shared {
         )
         .await
         {
-            Ok(Ok(rows)) => Ok(rows),
+            Ok(Ok(rows)) => {
+                if late == Late::Refused {
+                    self.check_time(&live, &rows)?;
+                }
+                Ok(rows)
+            }
             Ok(Err(failed)) => {
                 if failed.as_db_error().is_none_or(error::ends_connection) {
                     self.set_aside(&live);
@@ -233,6 +276,35 @@ impl Shared {
                 )))
             }
         }
+    }
+
+    /// Keeps the time of the server, and returns an error if the statement was late [PG7].
+    fn check_time(&self, live: &Arc<Live>, rows: &[Row]) -> Result<(), EngineError> {
+        let Some(row) = rows.first() else {
+            return Ok(());
+        };
+        let null = |column| {
+            row.try_get::<_, Option<i64>>(column)
+                .ok()
+                .flatten()
+                .is_none()
+        };
+        if ["token", "micros", "place"].into_iter().all(null) {
+            // The answer is in time by the clock of this process, or it would be ignored. So the
+            // server's clock jumped. The next connection reads it again.
+            self.set_aside(live);
+            return Err(EngineError::not_done(format!(
+                "{}: the clock of the server went ahead",
+                self.server
+            )));
+        }
+        if let Ok(Some(micros)) = row.try_get::<_, Option<i64>>("clock") {
+            *live.clock.lock() = ServerClock {
+                micros,
+                at: Instant::now(),
+            };
+        }
+        Ok(())
     }
 
     async fn listen(&self, deadline: Instant) -> Result<Hearing, EngineError> {
@@ -327,6 +399,11 @@ impl Shared {
             client,
             is_pooled: false,
             listening: OnceCell::new(),
+            // Replaced by the inspection.
+            clock: Mutex::new(ServerClock {
+                micros: 0,
+                at: Instant::now(),
+            }),
             receiver: receiver.abort_handle(),
         })
     }
@@ -369,6 +446,10 @@ impl Shared {
                 self.server
             )));
         }
+        *live.clock.lock() = ServerClock {
+            micros: row.get("clock"),
+            at: Instant::now(),
+        };
         live.is_pooled = row.get::<_, Option<String>>("direct").is_none();
         if !row.get::<_, bool>("has_table") {
             self.create(live, row.get("has_schema")).await?;

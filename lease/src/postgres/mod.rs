@@ -14,6 +14,9 @@
 //!   wakes it. A connection that ends wakes all waiters.
 //! - `[PG5]` Values are bound as parameters, and no text of a statement depends on them.
 //! - `[PG6]` A child of a fork never uses the connection of its parent.
+//! - `[PG7]` A request or renewal that the server executes later than 100 ms after its deadline has
+//!   no effect. The engine reads the server's clock with each grant and derives the last time from
+//!   it. So a server that hung grants nothing to callers that gave up meanwhile.
 
 mod driver;
 mod error;
@@ -36,7 +39,7 @@ use crate::engine::{
 };
 use crate::guarantees::{Exclusive, Guarantees, TokenOrder};
 
-use driver::{Driver, Hearing, Parameter};
+use driver::{Driver, Hearing, Late, Parameter};
 use settings::{Environment, Settings};
 
 /// The time within which the first connection is made.
@@ -127,7 +130,19 @@ impl PostgresEngine {
         parameters: Vec<Parameter>,
         deadline: Instant,
     ) -> Result<Vec<Row>, EngineError> {
-        self.driver()?.query(statement, parameters, deadline)
+        self.driver()?
+            .query(statement, Late::Executed, parameters, deadline)
+    }
+
+    /// Runs a statement that has no effect after its deadline [PG7].
+    fn query_in_time(
+        &self,
+        statement: &'static str,
+        parameters: Vec<Parameter>,
+        deadline: Instant,
+    ) -> Result<Vec<Row>, EngineError> {
+        self.driver()?
+            .query(statement, Late::Refused, parameters, deadline)
     }
 
     /// Returns the first request whose key another nonce holds.
@@ -166,7 +181,7 @@ impl PostgresEngine {
         let micros: Vec<i64> = requests.iter().map(|request| length(request.ttl)).collect();
         parameters.push((Box::new(micros), Type::INT8_ARRAY));
         let is_partial = |error: &EngineError| error.to_string().contains("(22012)");
-        match self.query(statements::ACQUIRE_ALL, parameters, deadline) {
+        match self.query_in_time(statements::ACQUIRE_ALL, parameters, deadline) {
             Ok(rows) if rows.len() == requests.len() => Ok(AttemptAll::Granted(
                 rows.iter().map(|row| token(row.get("token"))).collect(),
             )),
@@ -227,7 +242,7 @@ impl Engine for PostgresEngine {
         parameters.push(nonce(request.nonce));
         parameters.push(text(request.owner));
         parameters.push((Box::new(length(request.ttl)), Type::INT8));
-        let rows = self.query(statements::ACQUIRE, parameters, deadline)?;
+        let rows = self.query_in_time(statements::ACQUIRE, parameters, deadline)?;
         // Without a row, another request was granted while this one waited for the row.
         let Some(row) = rows.first() else {
             return Ok(Attempt::Busy { free_in: None });
@@ -266,7 +281,7 @@ impl Engine for PostgresEngine {
         parameters.push((Box::new(tokens), Type::INT8_ARRAY));
         let micros: Vec<i64> = renewals.iter().map(|renewal| length(renewal.ttl)).collect();
         parameters.push((Box::new(micros), Type::INT8_ARRAY));
-        let rows = self.query(statements::RENEW, parameters, deadline)?;
+        let rows = self.query_in_time(statements::RENEW, parameters, deadline)?;
         let mut renewed = vec![Renewed::Lost; renewals.len()];
         for row in rows {
             renewed[row.get::<_, i64>("place") as usize - 1] = Renewed::Held;

@@ -18,6 +18,7 @@ pub(super) const LISTEN: &str = "LISTEN latchwork_lease";
 pub(super) const INSPECT: &str = "
     SELECT current_setting('server_version_num')::int AS version,
         current_setting('server_encoding') AS encoding,
+        (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS clock,
         pg_is_in_recovery() AS is_standby,
         current_setting('latchwork.direct', true) AS direct,
         to_regnamespace('latchwork') IS NOT NULL AS has_schema,
@@ -51,7 +52,10 @@ pub(super) const CREATE_TABLES: &str = "
     CREATE TABLE IF NOT EXISTS latchwork.layout (version int PRIMARY KEY);
     INSERT INTO latchwork.layout SELECT 1 WHERE NOT EXISTS (SELECT FROM latchwork.layout)";
 
-/// $1 namespace, $2 name, $3 nonce, $4 owner, $5 microseconds.
+/// $1 namespace, $2 name, $3 nonce, $4 owner, $5 microseconds, $6 the server's time, in
+/// microseconds since 1970, from which on the statement grants nothing.
+///
+/// The result has a token, or the time until the key is free, or neither if the statement is late.
 ///
 /// The first part answers for a key that is held without a lock on its row. The conditions of the
 /// update are evaluated with the lock on the row, by the server's clock at that time.
@@ -71,6 +75,7 @@ pub(super) const ACQUIRE: &str = "
         SELECT $1, $2, 1, 1, $3, $4, clock_timestamp(),
             clock_timestamp() + $5 * interval '1 microsecond'
         WHERE NOT EXISTS (SELECT FROM busy)
+            AND clock_timestamp() < timestamptz 'epoch' + $6 * interval '1 microsecond'
         ON CONFLICT (namespace, name) DO UPDATE SET
             counter = CASE WHEN l.nonce = $3 AND l.expires > clock_timestamp()
                 THEN l.counter ELSE l.counter + 1 END,
@@ -80,12 +85,17 @@ pub(super) const ACQUIRE: &str = "
                 THEN l.granted ELSE clock_timestamp() END,
             nonce = $3, owner = $4,
             expires = clock_timestamp() + $5 * interval '1 microsecond'
-        WHERE l.nonce IS NULL OR l.nonce = $3 OR l.expires <= clock_timestamp()
+        WHERE (l.nonce IS NULL OR l.nonce = $3 OR l.expires <= clock_timestamp())
+            AND clock_timestamp() < timestamptz 'epoch' + $6 * interval '1 microsecond'
         RETURNING l.token)
-    SELECT token, NULL::bigint AS micros, (SELECT setting FROM durable) AS setting FROM granted
-    UNION ALL SELECT NULL, micros, NULL FROM busy";
+    SELECT token, NULL::bigint AS micros, (SELECT setting FROM durable) AS setting,
+        (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS clock FROM granted
+    UNION ALL SELECT NULL, micros, NULL,
+        (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FROM busy
+    UNION ALL SELECT NULL, NULL, NULL, NULL WHERE NOT clock_timestamp() < timestamptz 'epoch' + $6 * interval '1 microsecond'";
 
-/// $1 namespaces, $2 names, $3 nonces, $4 owners, $5 microseconds: one element for each request.
+/// $1 namespaces, $2 names, $3 nonces, $4 owners, $5 microseconds: one element for
+/// each request; $6 as for one request.
 ///
 /// If some keys are granted and not all, the division by zero rolls the statement back.
 pub(super) const ACQUIRE_ALL: &str = "
@@ -100,7 +110,8 @@ pub(super) const ACQUIRE_ALL: &str = "
             (namespace, name, counter, token, nonce, owner, granted, expires)
         SELECT namespace, name, 1, 1, nonce, owner, clock_timestamp(),
             clock_timestamp() + micros * interval '1 microsecond'
-        FROM asked ORDER BY place
+        FROM asked WHERE clock_timestamp() < timestamptz 'epoch' + $6 * interval '1 microsecond'
+        ORDER BY place
         ON CONFLICT (namespace, name) DO UPDATE SET
             counter = CASE WHEN l.nonce = excluded.nonce AND l.expires > clock_timestamp()
                 THEN l.counter ELSE l.counter + 1 END,
@@ -110,15 +121,17 @@ pub(super) const ACQUIRE_ALL: &str = "
                 THEN l.granted ELSE clock_timestamp() END,
             nonce = excluded.nonce, owner = excluded.owner,
             expires = clock_timestamp() + (excluded.expires - excluded.granted)
-        WHERE l.nonce IS NULL OR l.nonce = excluded.nonce OR l.expires <= clock_timestamp()
+        WHERE (l.nonce IS NULL OR l.nonce = excluded.nonce OR l.expires <= clock_timestamp())
+            AND clock_timestamp() < timestamptz 'epoch' + $6 * interval '1 microsecond'
         RETURNING l.namespace, l.name, l.token)
-    SELECT g.token,
+    SELECT a.place, g.token,
         1 / (CASE WHEN (SELECT count(*) FROM granted) = (SELECT count(*) FROM asked)
             THEN 1 ELSE 0 END) AS all_granted,
         (SELECT setting FROM durable) AS setting
     FROM asked a JOIN granted g ON g.namespace = a.namespace COLLATE \"C\"
         AND g.name = a.name COLLATE \"C\"
-    ORDER BY a.place";
+    UNION ALL SELECT NULL, NULL, NULL, NULL WHERE NOT clock_timestamp() < timestamptz 'epoch' + $6 * interval '1 microsecond'
+    ORDER BY 1";
 
 /// $1 namespaces, $2 names, $3 nonces: returns the first request whose key another nonce holds.
 pub(super) const FIRST_BUSY: &str = "
@@ -129,7 +142,8 @@ pub(super) const FIRST_BUSY: &str = "
     WHERE l.nonce <> a.nonce AND l.expires > clock_timestamp()
     ORDER BY a.place LIMIT 1";
 
-/// $1 namespaces, $2 names, $3 nonces, $4 tokens, $5 microseconds: returns the places renewed.
+/// $1 namespaces, $2 names, $3 nonces, $4 tokens, $5 microseconds, $6 as above:
+/// returns the places renewed, and no place if the statement is late.
 pub(super) const RENEW: &str = "
     WITH asked AS MATERIALIZED (
         SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::bigint[], $5::bigint[])
@@ -139,9 +153,11 @@ pub(super) const RENEW: &str = "
         FROM asked a
         WHERE l.namespace = a.namespace AND l.name = a.name AND l.nonce = a.nonce
             AND l.token = a.token AND l.expires > clock_timestamp()
+            AND clock_timestamp() < timestamptz 'epoch' + $6 * interval '1 microsecond'
         RETURNING l.namespace, l.name, l.nonce, l.token)
     SELECT a.place FROM asked a JOIN renewed r ON r.namespace = a.namespace COLLATE \"C\"
-        AND r.name = a.name COLLATE \"C\" AND r.nonce = a.nonce AND r.token = a.token";
+        AND r.name = a.name COLLATE \"C\" AND r.nonce = a.nonce AND r.token = a.token
+    UNION ALL SELECT NULL WHERE NOT clock_timestamp() < timestamptz 'epoch' + $6 * interval '1 microsecond'";
 
 /// $1 namespace, $2 name, $3 nonce, $4 payload of the notification.
 pub(super) const RELEASE: &str = "

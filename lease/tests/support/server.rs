@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, Weak, mpsc};
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
-use super::Folder;
+use crate::support::Folder;
 
 /// A server that ends with this value, and if the process ends in any other way.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ fn is_root() -> bool {
 }
 
 /// Makes a command that runs as a user that the server accepts, and ends with this process.
-fn command(program: &Path) -> Command {
+pub fn command(program: &Path) -> Command {
     let mut command = Command::new("setpriv");
     if is_root() {
         command.args([
@@ -275,7 +275,7 @@ pub fn kill(signal: &str, processes: &[u32]) {
     }
 }
 
-fn children(parent: u32) -> Vec<u32> {
+pub fn children(parent: u32) -> Vec<u32> {
     let text = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
     text.unwrap_or_default()
         .split_whitespace()
