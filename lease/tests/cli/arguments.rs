@@ -159,15 +159,13 @@ fn the_url_is_read_from_a_file() {
 #[test]
 fn a_password_is_removed_from_the_list_of_processes() {
     let sandbox = Sandbox::new("password");
-    let url = format!(
-        "sqlite://{}?password=secret",
-        sandbox.path("a.db").display()
-    );
+    let url = format!("sqlite://{}", sandbox.path("user:secret@db").display());
     for on in [vec!["--on", &url], vec![&format!("--on={url}")]] {
         let args = ["run", "job"].into_iter().chain(on);
         let mut command = sandbox.lease(args.chain(["--", "sh", "-c", "echo up; sleep 60"]));
         let mut running = Running::new(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
-        assert_eq!(running.line(), "up");
+        let line = running.line();
+        assert_eq!(line, "up", "{}", running.errors());
         for pid in [running.pid(), running.guard()] {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap();
             let line = String::from_utf8_lossy(&line);

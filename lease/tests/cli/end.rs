@@ -202,10 +202,10 @@ fn a_signal_that_is_ignored_stays_ignored() {
 #[test]
 fn the_lease_is_renewed() {
     let sandbox = Sandbox::new("renewed");
-    let mut running = sandbox.start("--ttl 600ms", "echo up; sleep 2; echo done");
+    let mut running = sandbox.start("--ttl 2s", "echo up; sleep 4; echo done");
     assert_eq!(running.line(), "up");
     let token = sandbox.token();
-    sleep(1200);
+    sleep(3000);
     assert_eq!(sandbox.token(), token);
     assert_eq!(running.end_with(0), "done\n");
 }
@@ -241,14 +241,26 @@ fn a_stopped_guard_does_not_outlive_the_lease() {
     assert!(!pids.iter().any(|&pid| lives(pid)));
 }
 
+/// The front must have the end of the lease before the command begins.
+#[test]
+fn a_guard_that_stops_as_the_command_begins_does_not_outlive_the_lease() {
+    let sandbox = Sandbox::new("guard-stopped-first");
+    for _ in 0..3 {
+        let mut running = sandbox.start("--ttl 500ms", "kill -STOP $PPID; echo $$; sleep 60");
+        let pid = running.pid_line();
+        running.end_with(76);
+        assert!(!lives(pid));
+    }
+}
+
 #[test]
 fn a_stopped_front_does_not_end_the_lease() {
     let sandbox = Sandbox::new("front-stopped");
-    let mut running = sandbox.start("--ttl 600ms", "echo up; sleep 2; echo done");
+    let mut running = sandbox.start("--ttl 2s", "echo up; sleep 4; echo done");
     assert_eq!(running.line(), "up");
     let token = sandbox.token();
     running.signal(Signal::STOP);
-    sleep(1200);
+    sleep(3000);
     assert_eq!(sandbox.token(), token);
     running.signal(Signal::CONT);
     assert_eq!(running.end_with(0), "done\n");
