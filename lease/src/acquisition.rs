@@ -281,6 +281,9 @@ impl Acquisition {
 
     fn expire(&mut self, now: Timestamp, out: &mut Vec<Action>) {
         if matches!(self.phase, Phase::Held { .. }) && now >= self.valid_until {
+            if planted(Plant::AnswerIsAwaited) && !self.renewals.is_empty() {
+                return;
+            }
             self.lose(now, LossReason::Expired, out);
         }
     }
@@ -354,6 +357,9 @@ impl Acquisition {
 
     /// The part of the lease that is used.
     fn usable(&self) -> Duration {
+        if planted(Plant::NoDrift) {
+            return self.terms.ttl;
+        }
         self.terms.ttl.saturating_sub(self.terms.drift)
     }
 
@@ -361,7 +367,10 @@ impl Acquisition {
         self.requests += 1;
         let deadline = now.plus(limit);
         // The request has its effect by its deadline, if ever, and the effect lasts `ttl` [LE5].
-        let over_at = deadline.plus(self.terms.ttl).plus(self.terms.drift);
+        let mut over_at = deadline.plus(self.terms.ttl).plus(self.terms.drift);
+        if planted(Plant::OverTooEarly) {
+            over_at = deadline;
+        }
         self.over_at = self.over_at.max(over_at);
         Flight {
             request: RequestId(self.requests),
@@ -401,7 +410,7 @@ impl Acquisition {
                 self.granted(now, flight, token, out);
             }
             (Phase::Held { token, .. }, Ok(Attempt::Granted(again))) if token == again => {
-                self.extend(flight);
+                self.extend(now, flight);
             }
             (Phase::Cleanup { pause, .. }, Ok(Attempt::Granted(_))) => {
                 // The lease arrived after its caller had left. A release that was sent before may
@@ -507,8 +516,14 @@ impl Acquisition {
 
     // Holding
 
-    fn extend(&mut self, flight: Flight) {
-        let until = flight.sent.plus(self.usable());
+    fn extend(&mut self, now: Timestamp, flight: Flight) {
+        // The lease starts before the request is sent [LE1].
+        let start = if planted(Plant::ExtendsFromAnswer) {
+            now
+        } else {
+            flight.sent
+        };
+        let until = start.plus(self.usable());
         if until > self.valid_until {
             self.valid_until = until;
             if let Phase::Held { renew_at, .. } = &mut self.phase {
@@ -537,13 +552,23 @@ impl Acquisition {
         answer: Result<Renewed, Failure>,
         out: &mut Vec<Action>,
     ) {
-        let Some(at) = self.renewals.iter().position(|r| r.request == request) else {
-            return;
-        };
-        let flight = self.renewals.remove(at);
         let is_last = self.renewing.is_some_and(|(last, _)| last == request);
         if is_last {
             self.renewing = None;
+        }
+        if answer == Ok(Renewed::Lost) {
+            // The loss is final, so it counts even if the request was given up [LE4].
+            if matches!(self.phase, Phase::Held { .. }) && !planted(Plant::LossIsIgnored) {
+                self.lose(now, LossReason::TakenAway, out);
+            }
+            return;
+        }
+        let Some(at) = self.renewals.iter().position(|r| r.request == request) else {
+            return;
+        };
+        let flight = self.renewals[at];
+        if answer.is_ok() {
+            self.renewals.remove(at);
         }
         let Phase::Held { token, renew_at } = self.phase else {
             if planted(Plant::RenewalResurrects) && answer == Ok(Renewed::Held) {
@@ -556,12 +581,8 @@ impl Acquisition {
             return;
         };
         match answer {
-            Ok(Renewed::Held) => self.extend(flight),
-            Ok(Renewed::Lost) => {
-                if !planted(Plant::LossIsIgnored) {
-                    self.lose(now, LossReason::TakenAway, out);
-                }
-            }
+            Ok(Renewed::Held) => self.extend(now, flight),
+            Ok(Renewed::Lost) => unreachable!("handled above"),
             Err(_) if is_last => {
                 let pause = (self.terms.ttl / 20).clamp(LEAST_POLL, ASK_AGAIN * 10);
                 let renew_at = renew_at.max(now.plus(pause));
@@ -667,6 +688,10 @@ pub(crate) enum Plant {
     OneReleaseIsEnough,
     RenewalResurrects,
     LossIsIgnored,
+    ExtendsFromAnswer,
+    NoDrift,
+    OverTooEarly,
+    AnswerIsAwaited,
 }
 
 #[cfg(not(test))]
@@ -680,12 +705,4 @@ fn planted(plant: Plant) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::cell::Cell;
-
-    thread_local! {
-        /// The fault that is planted on this thread.
-        pub(super) static PLANT: Cell<Option<Plant>> = const { Cell::new(None) };
-    }
-}
+mod tests;

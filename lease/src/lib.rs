@@ -15,6 +15,8 @@
 
 mod acquisition;
 mod clock;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod election;
 
 pub mod engine;
@@ -26,11 +28,11 @@ mod lease;
 mod leases;
 pub mod memory;
 mod name;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod runtime;
 mod set;
 mod shared;
-#[cfg(feature = "postgres")]
-pub mod postgres;
 #[cfg(all(feature = "sqlite", target_os = "linux"))]
 pub mod sqlite;
 mod wait;

@@ -228,7 +228,7 @@ impl Engine for MemoryEngine {
         let Some(row) = rows.get_mut(&owned(key)) else {
             return Ok(Released::WasLost);
         };
-        if !row.held(now).is_some_and(|held| held.nonce == nonce) {
+        if row.held(now).is_none_or(|held| held.nonce != nonce) {
             return Ok(Released::WasLost);
         }
         row.lease = None;
@@ -267,7 +267,7 @@ impl Engine for MemoryEngine {
         let Some(row) = rows.get_mut(&owned(key)) else {
             return Ok(false);
         };
-        if !row.held(now).is_some_and(|held| held.token == token) {
+        if row.held(now).is_none_or(|held| held.token != token) {
             return Ok(false);
         }
         row.lease = None;
