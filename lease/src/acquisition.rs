@@ -24,7 +24,7 @@ const RELEASE_AGAIN_AT_MOST: Duration = Duration::from_secs(1);
 /// The time before an engine that failed is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 
-/// The time before a busy engine is asked again if it does not know when the lease ends.
+/// The time before a busy engine is asked again if the end of the lease is not known.
 const POLL: Duration = Duration::from_secs(1);
 
 /// The least time between two requests for a busy key, if nothing hints that it is free.
@@ -48,7 +48,7 @@ pub(crate) struct Terms {
     pub(crate) once: bool,
     /// Whether the engine may keep a refused request in a queue.
     pub(crate) queues: bool,
-    /// When the caller gives up.
+    /// The time limit of the caller.
     pub(crate) give_up_at: Option<Timestamp>,
 }
 
@@ -59,7 +59,7 @@ pub(crate) struct RequestId(u32);
 /// What happened.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Event {
-    /// Time passed. Renewals that are due within `ahead` are made now, so that one request can
+    /// Time passed. Renewals within the next `ahead` are made now, so that one request can
     /// renew many leases.
     Tick { ahead: Duration },
     /// The engine answered [`Action::Ask`].
@@ -81,7 +81,7 @@ pub(crate) struct Failure {
     pub(crate) is_temporary: bool,
 }
 
-/// What the driver must do.
+/// A duty of the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     /// Ask for the lease.
@@ -240,7 +240,7 @@ impl Acquisition {
         matches!(self.phase, Phase::Waiting { failed: true, .. })
     }
 
-    /// When the next tick is due.
+    /// The time of the next tick.
     pub(crate) fn wake_at(&self) -> Timestamp {
         match self.phase {
             Phase::Asked => self.asks.last().map_or(Timestamp::MAX, |ask| ask.deadline),
@@ -257,7 +257,7 @@ impl Acquisition {
         }
     }
 
-    /// Handles an event, and appends what the driver must do.
+    /// Handles an event, and appends the duties of the driver.
     pub(crate) fn on(&mut self, now: Timestamp, event: Event, out: &mut Vec<Action>) {
         // A lease that has ended is lost, whatever else happened since [LE4].
         self.expire(now, out);
@@ -495,7 +495,7 @@ impl Acquisition {
         }
     }
 
-    /// What is known about all asks together.
+    /// The outcome of all asks together.
     fn outcome(&self) -> Outcome {
         if self.asks.is_empty() {
             Outcome::NotDone
@@ -557,7 +557,7 @@ impl Acquisition {
             self.renewing = None;
         }
         if answer == Ok(Renewed::Lost) {
-            // The loss is final, so it counts even if the request was given up [LE4].
+            // The loss is final, so it counts even if the request has timed out [LE4].
             if matches!(self.phase, Phase::Held { .. }) && !planted(Plant::LossIsIgnored) {
                 self.lose(now, LossReason::TakenAway, out);
             }

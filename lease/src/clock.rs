@@ -1,6 +1,6 @@
 //! The clock by which this process judges its leases, and other facts of the system.
 //!
-//! The clock is monotonic, and on Linux and Android it goes on while the machine is suspended
+//! The clock is monotonic, and on Linux and Android it advances while the machine is suspended
 //! (`CLOCK_BOOTTIME`) [LE6]. Elsewhere it is that of [`Instant`], which may stand still then.
 
 #![allow(unsafe_code)]
@@ -109,5 +109,17 @@ mod tests {
         assert_eq!(Timestamp::MAX.plus(hour), Timestamp::MAX);
         assert_eq!(now.since(now.plus(hour)), Duration::ZERO);
         assert!(Timestamp::MAX.to_instant() > instant + hour);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_clock_goes_on_while_the_machine_is_suspended() {
+        // The uptime that the system reports includes that time.
+        let text = std::fs::read_to_string("/proc/uptime").expect("the system has uptimes");
+        let uptime = text.split(' ').next().and_then(|text| text.parse().ok());
+        let uptime = Duration::from_secs_f64(uptime.expect("a number"));
+        let now = Timestamp::now().since(Timestamp::default());
+        let late = now.checked_sub(uptime).unwrap_or_default();
+        assert!(now + Duration::from_secs(1) > uptime && late < Duration::from_secs(60));
     }
 }

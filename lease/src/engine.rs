@@ -1,4 +1,4 @@
-//! What an engine must be able to do: [`Engine`].
+//! The contract of an engine: [`Engine`].
 //!
 //! An engine stores leases where other processes can see them. The functions here are its whole
 //! contract. An engine decides nothing about time limits of a caller, retries or renewals: the
@@ -34,8 +34,9 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Asks for the lease of a key, and never waits until the key is free.
     ///
-    /// After [`Attempt::Busy`], an engine with a queue may keep the request in its queue, under its
-    /// nonce. A caller that ceases to ask calls [`release`](Self::release) with this nonce.
+    /// After [`Attempt::Busy`], an engine whose guarantees are [`fair`](Guarantees::fair) may keep
+    /// the request in its queue, under its nonce. A caller that ceases to ask then calls
+    /// [`release`](Self::release) with this nonce. For other engines, it makes no such request.
     ///
     /// # Errors
     /// Returns an error if the engine cannot be reached or refuses the request.
@@ -113,7 +114,7 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Raises the counter of a key, so that each later token is greater than `token`.
     ///
-    /// A present holder keeps its token. The engine may raise the counters of other keys as well.
+    /// A present holder keeps its token. The engine may also raise the counters of other keys.
     ///
     /// # Errors
     /// Returns an error if it is not known whether the counter was raised.
@@ -126,7 +127,7 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Blocks until the key may have become free since `nonce` was refused, or until `deadline`.
     ///
-    /// It may return at any time. A lease that expires need not end the wait: the caller knows from
+    /// It may return at any time. A lease that expires need not end the wait: the caller reads from
     /// [`Attempt::Busy`] when to ask again. A release of the key ends the wait, on this machine or
     /// another, within the time that [`Guarantees`] states.
     ///
@@ -169,7 +170,7 @@ impl fmt::Debug for Nonce {
 /// A request for a lease.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
-    /// What to lease.
+    /// The key to lease.
     pub key: Key<'a>,
     /// The identity of this acquisition.
     pub nonce: Nonce,
@@ -208,7 +209,7 @@ pub enum AttemptAll {
 /// A lease to extend.
 #[derive(Clone, Copy, Debug)]
 pub struct Renewal<'a> {
-    /// What is leased.
+    /// The leased key.
     pub key: Key<'a>,
     /// The identity of the acquisition.
     pub nonce: Nonce,
@@ -263,7 +264,7 @@ pub enum Outcome {
 /// Its text and its sources never contain a password.
 #[derive(Debug)]
 pub struct EngineError {
-    /// What is known about the effect of the call.
+    /// The knowledge about the effect of the call.
     pub outcome: Outcome,
     /// Whether a later attempt can succeed without a change of the configuration.
     pub is_temporary: bool,

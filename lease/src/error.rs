@@ -36,7 +36,7 @@ pub enum AcquireError {
 impl fmt::Display for AcquireError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            AcquireError::GaveUp => f.write_str("gave up: the name is held by another lease"),
+            AcquireError::GaveUp => f.write_str("timed out: the name is held by another lease"),
             AcquireError::Unavailable { outcome, source } => unavailable(f, *outcome, source),
             AcquireError::Misconfigured(source) => write!(f, "misconfigured: {source}"),
             AcquireError::InvalidName(reason) => write!(f, "invalid name: {reason}"),

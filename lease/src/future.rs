@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::engine::{EngineError, Nonce};
-use crate::runtime::{Class, Core, Job};
+use crate::runtime::{Class, Core, Job, TimerKey};
 
 /// How often a key is requested while no thread is left that could wait for a hint.
 const POLL: Duration = Duration::from_millis(100);
@@ -156,7 +156,7 @@ pub(crate) async fn within<F: Future>(
 ) -> Option<F::Output> {
     let mut future = pin!(future);
     let timer: Arc<Mutex<Option<Waker>>> = Arc::default();
-    let mut is_scheduled = false;
+    let mut scheduled = Scheduled { core, key: None };
     poll_fn(|cx| {
         if let Poll::Ready(output) = future.as_mut().poll(cx) {
             return Poll::Ready(Some(output));
@@ -170,8 +170,7 @@ pub(crate) async fn within<F: Future>(
         let waker = Some(cx.waker().clone());
         let old = core::mem::replace(&mut *lock(&timer), waker);
         drop(old);
-        if !is_scheduled {
-            is_scheduled = true;
+        if scheduled.key.is_none() {
             let timer = timer.clone();
             let wake = move || {
                 let waker = lock(&timer).take();
@@ -179,14 +178,29 @@ pub(crate) async fn within<F: Future>(
                     waker.wake();
                 }
             };
-            if core.call_at(until, Box::new(wake)).is_err() {
+            match core.call_at(until, Box::new(wake)) {
+                Ok(key) => scheduled.key = Some(key),
                 // Without the timer thread, the limit cannot be kept.
-                return Poll::Ready(None);
+                Err(_) => return Poll::Ready(None),
             }
         }
         Poll::Pending
     })
     .await
+}
+
+/// Removes a timer when the wait ends or is dropped, so that long limits leave nothing behind.
+struct Scheduled<'a> {
+    core: &'a Core,
+    key: Option<TimerKey>,
+}
+
+impl Drop for Scheduled<'_> {
+    fn drop(&mut self) {
+        if let Some(key) = self.key.filter(|_| !self.core.is_foreign()) {
+            self.core.cancel(key);
+        }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -213,4 +227,35 @@ pub(crate) async fn wait_hint(core: &Arc<Core>, name: &str, nonce: Nonce, until:
         }
     }
     sleep(core, until.min(Timestamp::now().plus(POLL))).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{AcquireError, AcquireOptions, Leases};
+
+    #[test]
+    fn a_time_limit_that_was_not_reached_leaves_no_timer() {
+        let leases = Leases::connect("memory:").expect("in memory");
+        let lease = leases
+            .acquire("a", Duration::from_secs(60))
+            .expect("the name is free");
+        let before = leases.core().timers();
+        let mut options = AcquireOptions::new(Duration::from_secs(60));
+        options.give_up_after = Some(Duration::from_secs(3600));
+        for _ in 0..3 {
+            let mut future = Box::pin(leases.acquire_with_async("a", &options));
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(future.as_mut().poll(&mut context).is_pending());
+            assert_eq!(leases.core().timers(), before + 1);
+            drop(future);
+            assert_eq!(leases.core().timers(), before);
+        }
+        options.give_up_after = Some(Duration::from_millis(10));
+        let result = pollster::block_on(leases.acquire_with_async("a", &options));
+        assert!(matches!(result, Err(AcquireError::GaveUp)));
+        assert_eq!(leases.core().timers(), before);
+        lease.release().expect("in memory");
+        assert_eq!(leases.core().timers(), 0);
+    }
 }

@@ -22,7 +22,7 @@ pub struct Guarantees {
 
 /// When two holders of one name are excluded.
 ///
-/// No engine excludes a holder that is paused beyond its lease and does not look: only a fence does.
+/// No engine excludes a holder that is paused beyond its lease: only a fence does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Exclusive {

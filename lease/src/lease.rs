@@ -13,6 +13,7 @@ use crate::acquisition::Event;
 use crate::clock::Timestamp;
 use crate::engine::Released;
 use crate::error::ReleaseError;
+use crate::future::{LeaseFuture, run};
 use crate::shared::Shared;
 
 /// A lease on a name. It is renewed in the background until it is released, dropped or lost.
@@ -29,6 +30,11 @@ use crate::shared::Shared;
 ///
 /// A forgotten lease ([`core::mem::forget`]) is renewed for as long as the process runs. If `main`
 /// returns, or the process ends otherwise, its leases expire.
+///
+/// # Suspension
+/// On Linux and Android, the lease ends while the machine is suspended, and `is_held` is false as
+/// soon as it resumes. Waiters are notified at most a second later. Elsewhere the clock of the
+/// process may stand still meanwhile.
 ///
 /// # Fork
 /// The child of a fork has no leases: `is_held` is false there, and dropping has no effect.
@@ -161,6 +167,25 @@ impl Lease {
                 source: error.source,
             }),
         }
+    }
+
+    /// As [`release`](Self::release), without blocking the thread.
+    ///
+    /// # Cancel safety
+    /// The future may be dropped at any point. The lease is then released in the background.
+    pub fn release_async(self) -> LeaseFuture<Result<Release, ReleaseError>> {
+        LeaseFuture::new(async move {
+            let core = self.shared.core().clone();
+            if core.is_foreign() {
+                return Ok(Release::WasLost);
+            }
+            let released = run(&core, move |_| self.release()).await;
+            released.unwrap_or_else(|| {
+                Err(ReleaseError {
+                    source: "the request panicked".into(),
+                })
+            })
+        })
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {

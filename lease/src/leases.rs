@@ -79,7 +79,7 @@ impl Drop for Handle {
 pub struct AcquireOptions {
     /// The length of the lease: 100 ms, or the least of the engine, to 24 hours.
     pub ttl: Duration,
-    /// The time after which the caller gives up. `None` waits indefinitely.
+    /// The time limit of the caller. `None` waits indefinitely.
     ///
     /// At least one request is made, unless the name is held in this process.
     pub give_up_after: Option<Duration>,
@@ -174,7 +174,7 @@ impl Leases {
     /// was sent by then is awaited.
     ///
     /// # Deadlocks
-    /// If the thread already holds the name, the call waits until it gives up.
+    /// If the thread already holds the name, the call waits for its time limit.
     ///
     /// # Errors
     /// Returns [`AcquireError::GaveUp`] after the time limit, and the errors of
@@ -198,7 +198,7 @@ impl Leases {
     /// Acquires a lease if the name is free, with one request.
     ///
     /// Returns `None` if another lease has the name, or if another thread of this process requests
-    /// it.
+    /// it. A lease that was dropped has the name until its release in the background is answered.
     ///
     /// # Blocking
     /// Blocks until the engine has answered, at most for the time limit of a request.
@@ -302,8 +302,8 @@ impl Leases {
     /// Blocks the thread, at most for `grace`.
     ///
     /// # Errors
-    /// Returns an error if some releases were not confirmed by then. They go on in the background,
-    /// and without them the leases expire.
+    /// Returns an error if some releases were not confirmed by then. They continue in the
+    /// background, and without them the leases expire.
     ///
     /// # Examples
     /// ```

@@ -1,4 +1,4 @@
-//! What a name and the length of a lease must be.
+//! The rules of names and of lengths of leases.
 
 use core::fmt;
 use std::error::Error;

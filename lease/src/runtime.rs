@@ -39,7 +39,7 @@ pub(crate) enum Class {
     /// Renewals.
     Renew,
     /// Releases in the background.
-    Release,
+    Cleanup,
     /// Requests of asynchronous calls.
     Ask,
     /// Callbacks of users.
@@ -64,7 +64,7 @@ pub(crate) struct Config {
     pub(crate) renew_at: f64,
 }
 
-/// What the handles and the threads share.
+/// The state that handles and threads share.
 pub(crate) struct Core {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) config: Config,
@@ -93,7 +93,7 @@ struct Timers {
 }
 
 enum Entry {
-    /// A tick of this lease is due.
+    /// Deliver a tick to this lease.
     Tick(Arc<Shared>),
     /// Run it on the timer thread; it must not block.
     Call(Job),
@@ -268,10 +268,32 @@ impl Core {
     }
 
     /// Runs `job` on the timer thread at `at`. It must not block.
-    pub(crate) fn call_at(self: &Arc<Self>, at: Timestamp, job: Job) -> Result<(), EngineError> {
+    pub(crate) fn call_at(
+        self: &Arc<Self>,
+        at: Timestamp,
+        job: Job,
+    ) -> Result<TimerKey, EngineError> {
         self.start(&mut lock(&self.timers))?;
-        self.insert(at, Entry::Call(job), None);
-        Ok(())
+        Ok(self.insert(at, Entry::Call(job), None))
+    }
+
+    /// Removes a timer. It has no effect if the timer has fired.
+    pub(crate) fn cancel(&self, key: TimerKey) {
+        let mut timers = lock(&self.timers);
+        let entry = timers.queue.remove(&key);
+        let is_last = timers.queue.is_empty();
+        drop(timers);
+        drop(entry);
+        if is_last {
+            // The timer thread may have waited for this timer only.
+            self.timers_changed.notify_all();
+        }
+    }
+
+    /// Returns the number of timers.
+    #[cfg(test)]
+    pub(crate) fn timers(&self) -> usize {
+        lock(&self.timers).queue.len()
     }
 
     fn insert(&self, at: Timestamp, entry: Entry, instead_of: Option<TimerKey>) -> TimerKey {
@@ -344,7 +366,7 @@ impl Core {
             }
         }
         if !renewals.is_empty() {
-            // Renewals that are due soon join the request.
+            // Renewals that are necessary soon join the request.
             for (key, entry) in self.due(now.plus(BATCH_AHEAD)) {
                 match entry {
                     Entry::Tick(shared) => shared.tick(key, BATCH_AHEAD, &mut renewals),

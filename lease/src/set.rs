@@ -308,7 +308,7 @@ fn attempt_all(
     let answer = core.request(|engine| {
         let answer = engine.try_acquire_all(&requests, deadline.to_instant());
         is_supported = answer.is_some();
-        // What is not supported has had no effect.
+        // A request that is not supported has had no effect.
         answer.unwrap_or_else(|| Err(EngineError::not_done("unsupported")))
     });
     let each = |at: usize| match &answer {

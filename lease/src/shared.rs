@@ -44,7 +44,7 @@ struct State {
     waiters: u64,
 }
 
-/// A renewal that is due.
+/// A renewal to be sent.
 pub(crate) struct Renew {
     pub(crate) shared: Arc<Shared>,
     pub(crate) request: RequestId,
@@ -152,7 +152,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    // What the holder reads
+    // Reads of the holder
 
     pub(crate) fn valid_until(&self) -> Timestamp {
         // Relaxed: the value is a time, and publishes no other memory.
@@ -261,7 +261,7 @@ impl Shared {
                 let job = move || {
                     let _ = shared.release(request, deadline);
                 };
-                self.core.submit(Class::Release, Box::new(job));
+                self.core.submit(Class::Cleanup, Box::new(job));
             }
         }
         actions
@@ -270,6 +270,10 @@ impl Shared {
     /// As [`feed`](Self::feed), but the caller performs the releases.
     fn deliver(self: &Arc<Self>, event: Event) -> Vec<Action> {
         let (mut actions, mut after) = (Vec::new(), Aftermath::default());
+        if self.core.is_foreign() {
+            // Another thread of the parent may hold the mutex [LE10].
+            return actions;
+        }
         let mut state = self.lock();
         state.machine.on(Timestamp::now(), event, &mut actions);
         // Relaxed: the value is a time, and publishes no other memory.
@@ -344,7 +348,8 @@ impl Shared {
     fn conclude(&self, after: Aftermath) {
         // The loss is notified before another thread can acquire the key.
         let Some(reason) = after.lost else {
-            drop(after.guard);
+            // The guard may wake tasks, whose wakers are user code.
+            call_user(|| drop(after.guard));
             return;
         };
         self.changed.notify_all();
@@ -355,10 +360,10 @@ impl Shared {
             self.core
                 .submit(Class::Call, Box::new(move || callback(reason)));
         }
-        drop(after.guard);
+        call_user(|| drop(after.guard));
     }
 
-    /// Handles a tick of the timer thread, and adds the renewal if one is due.
+    /// Handles a tick of the timer thread, and adds the renewal if one is necessary.
     pub(crate) fn tick(self: &Arc<Self>, key: TimerKey, ahead: Duration, due: &mut Vec<Renew>) {
         let mut state = self.lock();
         if state.tick != Some(key) {
@@ -446,10 +451,10 @@ impl Shared {
     }
 }
 
-/// Returns what the state machine needs of an error.
+/// Returns the facts of an error for the state machine.
 pub(crate) fn failure(error: &EngineError) -> Failure {
     Failure {
-        // A permanent error that states an unknown outcome is taken at its word.
+        // A permanent error that states an unknown outcome is believed.
         outcome: error.outcome,
         is_temporary: error.is_temporary,
     }

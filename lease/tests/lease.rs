@@ -14,7 +14,7 @@ use latchwork_lease::{
     Release,
 };
 
-const SHORT: Duration = Duration::from_millis(200);
+const SHORT: Duration = Duration::from_millis(500);
 const LONG: Duration = Duration::from_secs(60);
 
 #[test]
@@ -88,11 +88,18 @@ fn a_lease_that_is_broken_is_lost() {
     assert_eq!(lease.wait_lost_for(LONG), Some(LossReason::TakenAway));
     assert_eq!(receiver.recv_timeout(LONG), Ok(LossReason::TakenAway));
     assert_eq!(pollster::block_on(lease.lost()), LossReason::TakenAway);
-    // A callback that is registered late is called as well.
+    // A callback that is registered late is also called.
     let (sender, receiver) = mpsc::channel();
     lease.on_lost(move |reason| sender.send(reason).unwrap());
     assert_eq!(receiver.recv_timeout(LONG), Ok(LossReason::TakenAway));
     assert_eq!(lease.release().unwrap(), Release::WasLost);
+    let next = leases.acquire("a", LONG).unwrap();
+    assert_eq!(
+        pollster::block_on(next.release_async()).unwrap(),
+        Release::Done
+    );
+    let unpolled = leases.acquire("a", LONG).unwrap().release_async();
+    drop(unpolled);
     drop(leases.acquire("a", LONG).unwrap());
 }
 

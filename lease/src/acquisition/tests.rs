@@ -245,7 +245,7 @@ impl World {
         let nonce = self.clients[at].nonce;
         let has_ended = self.clients[at].ended || self.clients[at].lost;
         if has_ended && !is_last {
-            // A new acquisition, beside what is left of the last one.
+            // A new acquisition, beside the remains of the last one.
             let fresh = self.client();
             let old = std::mem::replace(&mut self.clients[at], fresh);
             self.leftovers.push(old);
@@ -333,7 +333,7 @@ impl World {
     fn post(&mut self, nonce: u64, request: Request, deadline: Timestamp) {
         let limit = deadline.since(self.now).as_millis() as u64;
         if self.choices.one_in(2) {
-            // A driver that waits no longer reports that it does not know the outcome.
+            // A driver that waits no longer reports that the outcome is not known.
             let failure = Err(Failure {
                 outcome: Outcome::Unknown,
                 is_temporary: true,
@@ -467,7 +467,7 @@ fn simulate(seed: u64) -> Result<(), String> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 1000,
+        cases: 500,
         failure_persistence: None,
         ..ProptestConfig::default()
     })]

@@ -114,7 +114,7 @@ macro_rules! ensure {
 }
 use ensure;
 
-/// What a case works with.
+/// The environment of a case.
 struct Suite<'a> {
     open: &'a Open<'a>,
     /// A namespace that no other case uses.
@@ -133,7 +133,7 @@ impl<'a> Suite<'a> {
     fn new(open: &'a Open<'a>) -> Result<Self, String> {
         let guarantees = open().guarantees();
         let number = clock::random().map_err(|error| error.to_string())?;
-        let ttl = guarantees.least_lease.max(Duration::from_millis(300));
+        let ttl = guarantees.least_lease.max(Duration::from_millis(500));
         Ok(Suite {
             open,
             namespace: format!("conformance-{number:032x}"),
