@@ -11,7 +11,7 @@ use latchwork_lease::Leases;
 use serde_json::{Value, json};
 
 use crate::args::Bench;
-use crate::exit::Failure;
+use crate::exit::{Failure, UNREACHABLE};
 use crate::view::{print_json, printed};
 use crate::{acquire_failure, connect, table};
 
@@ -23,6 +23,8 @@ struct Measured {
     what: String,
     elapsed: Duration,
     microseconds: Histogram<u64>,
+    /// Requests that the engine did not serve in time.
+    failed: u64,
 }
 
 pub(crate) fn bench(url: &str, args: &Bench) -> Result<u8, Failure> {
@@ -57,6 +59,7 @@ pub(crate) fn bench(url: &str, args: &Bench) -> Result<u8, Failure> {
         " P99 MS",
         " P99.9 MS",
         " MAX MS",
+        " FAILED",
     ];
     printed(table::print(
         &titles,
@@ -105,9 +108,11 @@ fn measure(url: &str, name: &str, clients: usize, long: Duration) -> Result<Meas
         what: String::new(),
         elapsed: started.elapsed(),
         microseconds: histogram(),
+        failed: 0,
     };
     for result in results {
-        let of_client = result?;
+        let (of_client, failed) = result?;
+        measured.failed += failed;
         let added = measured.microseconds.add(of_client);
         added.map_err(|error| Failure::own(format!("cannot add the results: {error}")))?;
     }
@@ -120,8 +125,9 @@ fn client(
     start: &Barrier,
     stop: &AtomicBool,
     long: Duration,
-) -> Result<Histogram<u64>, Failure> {
+) -> Result<(Histogram<u64>, u64), Failure> {
     let mut histogram = histogram();
+    let mut failed = 0;
     start.wait();
     let end = Instant::now() + long;
     // Relaxed: the flag stands for itself.
@@ -133,16 +139,21 @@ fn client(
         let result = result.and_then(|lease| {
             lease
                 .release()
-                .map_err(|error| Failure::new(crate::exit::UNREACHABLE, error))
+                .map_err(|error| Failure::new(UNREACHABLE, error))
         });
-        if let Err(failure) = result {
-            // Relaxed: the flag stands for itself.
-            stop.store(true, Ordering::Relaxed);
-            return Err(failure);
+        match result {
+            Ok(_) => histogram.saturating_record(asked.elapsed().as_micros() as u64),
+            // A busy engine is a result. One that serves no request at all is an error.
+            Err(failure) if failure.code == UNREACHABLE && Instant::now() < end => failed += 1,
+            Err(failure) if failure.code == UNREACHABLE && !histogram.is_empty() => failed += 1,
+            Err(failure) => {
+                // Relaxed: the flag stands for itself.
+                stop.store(true, Ordering::Relaxed);
+                return Err(failure);
+            }
         }
-        histogram.saturating_record(asked.elapsed().as_micros() as u64);
     }
-    Ok(histogram)
+    Ok((histogram, failed))
 }
 
 /// Three digits of up to an hour in microseconds.
@@ -167,6 +178,7 @@ fn row(measured: &Measured) -> Vec<String> {
         at(0.99),
         at(0.999),
         at(1.0),
+        measured.failed.to_string(),
     ]
 }
 
@@ -174,6 +186,7 @@ fn to_json(measured: &Measured) -> Value {
     let at = |quantile| measured.microseconds.value_at_quantile(quantile) as f64 / 1000.0;
     json!({
         "what": measured.what,
+        "failed": measured.failed,
         "count": measured.microseconds.len(),
         "seconds": measured.elapsed.as_secs_f64(),
         "per_second": per_second(measured),

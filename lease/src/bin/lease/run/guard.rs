@@ -243,7 +243,11 @@ impl Guard {
     }
 
     /// Starts the command and returns its process.
-    fn start(&self, lease: &Lease) -> Result<Pid, Ended> {
+    fn start(&mut self, lease: &Lease) -> Result<Pid, Ended> {
+        // The front enforces the end of the lease from before the command begins. It waits without
+        // a time limit until then, and the byte, which is no signal, wakes it.
+        self.shared.set_deadline(clock::at(lease.deadline()));
+        let _ = self.socket.write(&[0]);
         let job = &self.job;
         let mut command = Command::new(&job.command);
         command

@@ -46,11 +46,16 @@ fn parse(id: Pid, stat: &[u8]) -> Option<Process> {
     let text = std::str::from_utf8(&stat[behind_name..]).ok()?;
     let mut fields = text.split_ascii_whitespace();
     let state = fields.next()?;
-    let mut id_field = || fields.next()?.parse().ok().map(Pid::from_raw);
+    let mut id_field = || fields.next()?.parse::<i32>().ok();
+    let (parent, group) = (id_field()?, id_field()?);
+    if group < 0 {
+        // The process is being removed, and the system has forgotten its group.
+        return None;
+    }
     let process = Process {
         id,
-        parent: id_field()?,
-        group: id_field()?,
+        parent: Pid::from_raw(parent),
+        group: Pid::from_raw(group),
     };
     (!matches!(state, "Z" | "X")).then_some(process)
 }
@@ -74,5 +79,11 @@ mod tests {
         assert_eq!(process.group, Pid::from_raw(6));
         assert_eq!(parse(id, b"7 (a) Z 5 6 6 0"), None);
         assert_eq!(parse(id, b""), None);
+    }
+
+    #[test]
+    fn a_process_that_is_being_removed_has_no_group() {
+        let id = Pid::from_raw(7).unwrap();
+        assert_eq!(parse(id, b"7 (a) S 0 -1 -1 0 -1"), None);
     }
 }
