@@ -291,8 +291,8 @@ fn a_lost_lease_leaves_the_queue_while_its_release_hangs() {
     let engine = Observed::default();
     engine.0.hang_releases.store(true, Ordering::SeqCst);
     let leases = Leases::new(engine.clone());
-    // The loss is reported after three seconds, and the lease is over ten seconds later.
-    let lease = leases.acquire("a", Duration::from_secs(9)).unwrap();
+    // The loss is reported after two seconds, and the lease is over eight seconds later.
+    let lease = leases.acquire("a", Duration::from_secs(6)).unwrap();
     assert!(leases.break_lease("a", lease.token()).unwrap());
     assert_eq!(lease.wait_lost_for(LONG), Some(LossReason::TakenAway));
     let mut options = AcquireOptions::new(LONG);
