@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs, process};
 
 use latchwork::table::{Fence, FencedCell, FencingToken};
-use latchwork_lease::engine::{Engine, Nonce, Outcome, Released, Renewal, Renewed};
+use latchwork_lease::engine::{Engine, Nonce, Outcome, Released, Renewal};
 use latchwork_lease::sqlite::SqliteEngine;
 use support::{Folder, KEY, attempt, key, ms, request, soon};
 

@@ -5,14 +5,7 @@
 //! affects. Each row names the boot in which it was written; a row of an earlier boot has expired,
 //! because no holder survives a reboot, but its counter goes on.
 //!
-//! # Rules
-//! - `[Q1]` A transaction reads the clock after it acquired the lock for writers. So a grant never
-//!   precedes, by its own clock, a grant that was committed before it.
-//! - `[Q2]` The counter of a row never decreases, and a row is never deleted.
-//! - `[Q3]` Until COMMIT is sent an error means that nothing was done. An error of COMMIT leaves
-//!   the outcome unknown, except for a full disk: then the commit record is incomplete.
-//! - `[Q4]` The files must be those that were opened, before a transaction and after a grant.
-//! - `[Q5]` A child of a fork never uses or closes a connection of its parent.
+//! `PROTOCOL.md` in this folder has the rules.
 //!
 //! # What it does not do
 //! A disk that hangs blocks a call beyond its deadline, because a write in progress cannot be
