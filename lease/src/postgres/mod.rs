@@ -65,7 +65,7 @@ const RECHECK_INTERVAL: Duration = Duration::from_secs(2);
 ///
 /// # Failover
 /// An asynchronous standby that is promoted may have lost the last tokens; use synchronous
-/// replication, or raise the floor of each name to what its resource has seen.
+/// replication, or raise the floor of each name to the token that its resource has seen.
 ///
 /// # Forks
 /// Each call returns an error in a child of a fork. The child can connect an engine of its own.

@@ -7,7 +7,7 @@
 //!
 //! `PROTOCOL.md` in this folder has the rules.
 //!
-//! # What it does not do
+//! # Limits
 //! A disk that hangs blocks a call beyond its deadline, because a write in progress cannot be
 //! interrupted. Users of several accounts cannot share a file.
 
@@ -65,14 +65,14 @@ pub struct SqliteEngine {
     open: Option<Open>,
 }
 
-/// What is closed with the engine, in this order.
+/// The connections, which are closed with the engine in this order.
 struct Open {
     writer: Mutex<Connection>,
     reader: Mutex<Reader>,
     _registration: Registration,
 }
 
-/// A connection that only reads, with what it saw of the commits of other connections.
+/// A connection that only reads, with the commits that it saw of other connections.
 struct Reader {
     connection: Connection,
     /// SQLite's number of the file's content, as this connection sees it.
@@ -170,7 +170,7 @@ impl SqliteEngine {
         )))
     }
 
-    /// Checks what must hold before the files are accessed.
+    /// Checks that the files may be accessed.
     fn begin(&self, deadline: Instant) -> Result<Limit, EngineError> {
         self.check_process()?;
         // The files are gone for good: a later attempt finds other leases or none [Q4].
