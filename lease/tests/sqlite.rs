@@ -8,7 +8,6 @@ mod support;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use latchwork::table::FencingToken;
@@ -249,20 +248,20 @@ fn a_busy_key_reports_when_it_is_free_and_is_not_written() {
 fn the_engine_conforms() {
     let folder = Folder::new();
     let open = || -> Arc<dyn Engine> { Arc::new(engine(&folder)) };
-    let open: &(dyn Fn() -> Arc<dyn Engine> + Sync) = &open;
-    let cases: Vec<_> = latchwork_lease::conformance::cases().collect();
-    assert!(cases.len() > 30);
-    // Cases have time limits, and a case may keep the one writer of the file busy.
-    let mut failures = Vec::new();
-    for several in cases.chunks(4) {
-        thread::scope(|scope| {
-            let runs: Vec<_> = several
-                .iter()
-                .map(|case| scope.spawn(move || case.run(open).err()))
-                .collect();
-            let ends = runs.into_iter().filter_map(|run| run.join().unwrap());
-            failures.extend(ends.map(|failure| failure.to_string()));
-        });
-    }
-    assert_eq!(failures, [""; 0]);
+    contract::assert_conforms(&open);
+}
+
+#[test]
+fn a_lease_that_waited_for_the_writers_lock_has_its_whole_length() {
+    let folder = Folder::new();
+    let engine = engine(&folder);
+    let other = rusqlite::Connection::open(folder.file("leases.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| attempt(&engine, KEY, 1, ms(5000)).unwrap());
+        std::thread::sleep(ms(1000));
+        other.execute_batch("ROLLBACK").unwrap();
+    });
+    let info = engine.holder(KEY, soon()).unwrap().unwrap();
+    assert!(info.expires_in > ms(4500), "{:?}", info.expires_in);
 }
