@@ -178,6 +178,9 @@ pub(crate) struct Break {
 
 #[derive(Debug, Args)]
 pub(crate) struct Check {
+    /// Runs only the cases whose names contain this text
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) only: Option<String>,
     #[command(flatten)]
     pub(crate) on: On,
     #[command(flatten)]

@@ -6,6 +6,8 @@ mod args;
 #[cfg(unix)]
 mod bench;
 #[cfg(unix)]
+mod check;
+#[cfg(unix)]
 mod clock;
 #[cfg(unix)]
 mod duration;
@@ -95,7 +97,7 @@ fn perform(action: args::Action) -> Result<u8, Failure> {
         Action::List(args) => view::list(&find()?, &args.prefix, args.json.json),
         Action::Watch(args) => view::watch(&find()?, &args.name, args.json.json),
         Action::Break(args) => view::break_(&find()?, &args.name, args.token, args.json.json),
-        Action::Check(_) => Err(Failure::own("not available")),
+        Action::Check(args) => check::check(&find()?, args),
         Action::Bench(args) => bench::bench(&find()?, args),
     }
 }
