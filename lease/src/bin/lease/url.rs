@@ -186,7 +186,10 @@ fn is_missing(error: &io::Error) -> bool {
 pub(crate) fn not_found(command: &OsStr) -> Failure {
     Failure::new(
         crate::exit::NOT_FOUND,
-        format!("no command {}: it does not exist", command.display()),
+        format!(
+            "no command {}: it does not exist",
+            Path::new(command).display()
+        ),
     )
 }
 

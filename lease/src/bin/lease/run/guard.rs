@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::pin::pin;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -274,7 +275,7 @@ impl Guard {
             if error.kind() == std::io::ErrorKind::NotFound {
                 url::not_found(&job.command)
             } else {
-                let name = job.command.display();
+                let name = Path::new(&job.command).display();
                 let text = format!("cannot execute {name}: {error}");
                 Failure::new(exit::NOT_EXECUTABLE, text)
             }
