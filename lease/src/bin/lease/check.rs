@@ -14,7 +14,7 @@ use crate::exit::{self, Failure, one_line};
 use crate::view::{print_json, printed};
 use crate::{connect_failure, duration, table};
 
-/// What one case found.
+/// The result of one case.
 struct Checked {
     case: Case,
     took: Duration,

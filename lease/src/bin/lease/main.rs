@@ -1,4 +1,4 @@
-//! The command `lease`: runs commands under leases, and shows who holds which.
+//! The command `lease`: runs commands under leases, and shows the holders of leases.
 #![cfg_attr(not(unix), allow(unused))]
 
 #[cfg(unix)]
@@ -114,7 +114,7 @@ fn job(
         .command
         .split_first()
         .ok_or_else(|| Failure::own("the command is missing"))?;
-    // The engine's own checks follow. These come before any file or process is created, and start
+    // The engine's own checks follow. These precede the creation of any file or process, and start
     // no thread.
     let nothing = Leases::connect("memory:").map_err(|error| connect_failure(&error))?;
     nothing

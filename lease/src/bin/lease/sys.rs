@@ -158,7 +158,7 @@ fn action_of(signal: Signal) -> io::Result<libc::sighandler_t> {
     if result != 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the call succeeded, and all zeros are a valid value as well.
+    // SAFETY: the call succeeded, and all zeros are valid, had it written nothing.
     Ok(unsafe { old.assume_init() }.sa_sigaction)
 }
 
@@ -168,7 +168,7 @@ fn set_action(signal: Signal, action: libc::sighandler_t) -> io::Result<()> {
     new.sa_sigaction = action;
     new.sa_flags = libc::SA_RESTART;
     // SAFETY: the action is initialised. It is the default one or `on_signal`, which only calls
-    // what is async-signal-safe.
+    // functions that are async-signal-safe.
     let result = unsafe { libc::sigaction(signal.as_raw(), &raw const new, ptr::null_mut()) };
     if result == 0 {
         Ok(())
@@ -209,7 +209,7 @@ pub(crate) fn fork() -> io::Result<Option<Pid>> {
     }
 }
 
-/// What the two processes of `lease run` share. All zeros are its initial state.
+/// The memory that the two processes of `lease run` share. All zeros are its initial state.
 #[repr(C)]
 pub(crate) struct Shared {
     /// The end of the lease in nanoseconds of [`clock::now`](crate::clock::now); 0: none is held.
@@ -335,7 +335,7 @@ impl Setup {
             // SAFETY: the descriptor is open, because the caller of `apply` keeps it until the
             // command has been spawned.
             let terminal = unsafe { BorrowedFd::borrow_raw(terminal) };
-            // The terminal may be gone. The command then finds out.
+            // The terminal may have been hung up. The command then receives the error.
             let _ = rustix::termios::tcsetpgrp(terminal, rustix::process::getpid());
         }
         self.mask.restore();

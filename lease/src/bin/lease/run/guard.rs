@@ -28,10 +28,10 @@ use crate::exit::{self, Failure};
 use crate::sys::{self, Mask, Setup, Shared, Signals};
 use crate::url;
 
-/// How often the processes that are being ended are looked at.
+/// The interval of the checks whether processes that were signalled have ended.
 const ENDING_TICK: Duration = Duration::from_millis(10);
 
-/// How long a cancelled acquisition may still release what it was granted.
+/// The time within which a cancelled acquisition releases a lease that it was granted.
 const CANCEL: Duration = Duration::from_secs(3);
 
 /// How long the guard tries to kill processes that it may not kill, or that the system is slow to
@@ -192,7 +192,7 @@ impl Guard {
         let (alarm, flag) = (self.alarm_to.clone(), cancelled.clone());
         let worker = thread::spawn(move || {
             let result = acquire(&request, &flag);
-            // Where the receiver is gone, the lease is dropped here, which releases it.
+            // If the receiver was dropped, the lease is dropped here, which releases it.
             let _ = sender.send(result);
             alarm.ring();
         });
@@ -226,7 +226,7 @@ impl Guard {
                     drop::<Lease>(lease);
                     let _ = Leases::shutdown(&leases, CANCEL);
                 }
-                // The worker releases what it was granted. An engine that hangs does not hold up
+                // The worker releases a lease that it was granted. An engine that hangs does not hold up
                 // the end for longer: without a renewal the lease ends soon.
                 let _ = receiver.recv_timeout(CANCEL);
                 return Err(Ended::Signal(signal));
@@ -364,7 +364,7 @@ impl Guard {
         }
 
         if processes::all().is_none() {
-            // What is left of the group is not known, and not waited for.
+            // The rest of the group is unknown, so the guard does not wait for it.
             let _ = kill_process_group(command, Signal::TERM);
         }
         let status = waitid(
@@ -553,7 +553,7 @@ fn block_on<T>(future: impl Future<Output = T>, cancelled: &AtomicBool) -> Optio
     }
 }
 
-/// What the thread that waits for the lease needs.
+/// The arguments of the thread that waits for the lease.
 struct Request {
     url: String,
     name: String,
@@ -561,7 +561,7 @@ struct Request {
     wait: Option<Duration>,
 }
 
-/// Acquires the lease, or releases what was requested once it is cancelled.
+/// Acquires the lease, or withdraws the request once it is cancelled.
 fn acquire(job: &Request, cancelled: &AtomicBool) -> Result<(Leases, Lease), Failure> {
     let leases = crate::connect(&job.url)?;
     let mut options = AcquireOptions::new(job.ttl);
