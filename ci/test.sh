@@ -99,8 +99,22 @@ step_rules() {
     fi
 }
 
+# Installs PostgreSQL for the tests of its engine, which start servers of their own. A machine where
+# it cannot be installed skips them; as root it is required.
+need_postgres() {
+    if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+        # The package starts no server that the tests use.
+        compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || need initdb postgresql pgbouncer
+        export ENGINES_REQUIRED=postgres
+    fi
+}
+
 step_test() {
+    need_postgres
     run_tests --workspace
+    # The engines of leases, on files and on servers.
+    run_tests -p latchwork-lease --features conformance,postgres --test sqlite --test sqlite_faults \
+        --test postgres --test postgres_faults --lib
     # All of the workspace again, so that what it depends on is not compiled with other features.
     run_tests --workspace --all-features --test observe --test observe_panics --test version_serde --test session
 }

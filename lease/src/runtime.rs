@@ -207,10 +207,13 @@ impl Core {
         let mut timers = lock(&self.timers);
         let live = timers.live.remove(&shared.id());
         let entry = tick.and_then(|key| timers.queue.remove(&key));
+        // `drain` waits for it, and a timer thread that can end.
+        let is_awaited = timers.is_shut_down || timers.is_orphaned;
         drop(timers);
         drop((live, entry));
-        // For `shut_down`, and for a timer thread that can end.
-        self.timers_changed.notify_all();
+        if is_awaited {
+            self.timers_changed.notify_all();
+        }
     }
 
     fn start(self: &Arc<Self>, timers: &mut Timers) -> Result<(), EngineError> {

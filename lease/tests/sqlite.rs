@@ -7,6 +7,7 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use latchwork::table::FencingToken;
@@ -240,4 +241,12 @@ fn a_busy_key_reports_when_it_is_free_and_is_not_written() {
         fs::metadata(folder.file("leases.db-wal")).unwrap().len(),
         size
     );
+}
+
+#[cfg(feature = "conformance")]
+#[test]
+fn the_engine_conforms() {
+    let folder = Folder::new();
+    let open = || -> Arc<dyn Engine> { Arc::new(engine(&folder)) };
+    contract::assert_conforms(&open);
 }

@@ -19,6 +19,26 @@ pub trait Place {
     fn open(&self) -> Box<dyn Engine>;
 }
 
+/// Runs the conformance suite of the crate.
+#[cfg(feature = "conformance")]
+pub fn assert_conforms(open: &(dyn Fn() -> Arc<dyn Engine> + Sync)) {
+    let cases: Vec<_> = latchwork_lease::conformance::cases().collect();
+    assert!(cases.len() > 30);
+    // A case has time limits, so not all run at once.
+    let mut failures = Vec::new();
+    for several in cases.chunks(4) {
+        thread::scope(|scope| {
+            let runs: Vec<_> = several
+                .iter()
+                .map(|case| scope.spawn(move || case.run(open).err()))
+                .collect();
+            let ends = runs.into_iter().filter_map(|run| run.join().unwrap());
+            failures.extend(ends.map(|failure| failure.to_string()));
+        });
+    }
+    assert_eq!(failures, [""; 0]);
+}
+
 /// Makes one test of each function, with a place that the expression makes, if it can.
 macro_rules! contract_tests {
     ($place:expr) => {

@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub)]
 
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -184,6 +185,22 @@ impl Server {
             );
             thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// Restarts the server with TLS.
+    pub fn certificate(&mut self, certificate: &Path, key: &Path) {
+        self.end("INT");
+        for (from, to) in [(certificate, "server.crt"), (key, "server.key")] {
+            let to = self.data().join(to);
+            fs::copy(from, &to).unwrap();
+            fs::set_permissions(&to, fs::Permissions::from_mode(0o600)).unwrap();
+            if is_root() {
+                let owner = Command::new("chown").arg("postgres").arg(&to).status();
+                assert!(owner.unwrap().success());
+            }
+        }
+        self.settings = vec!["ssl=on".to_owned()];
+        self.resume();
     }
 
     /// Sends a signal to the server's main process.
