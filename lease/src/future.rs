@@ -258,4 +258,36 @@ mod tests {
         lease.release().expect("in memory");
         assert_eq!(leases.core().timers(), 0);
     }
+
+    #[test]
+    fn a_dropped_future_leaves_the_queue_of_the_process_at_once() {
+        let engine = crate::memory::MemoryEngine::new();
+        let (one, two) = (Leases::new(engine.clone()), Leases::new(engine));
+        let ttl = Duration::from_secs(60);
+        let held = two.acquire("a", ttl).expect("the name is free");
+        let mut future = Box::pin(one.acquire_async("a", ttl));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(future.as_mut().poll(&mut context).is_pending());
+        // Until a thread of the pool waits for the name.
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(one.core().table.try_lock("a").is_none());
+        drop(future);
+        assert!(one.core().table.try_lock("a").is_some());
+        drop(held);
+    }
+
+    #[test]
+    fn a_set_holds_its_names_in_the_queue_of_the_process() {
+        let leases = Leases::connect("memory:").expect("in memory");
+        let set = leases
+            .acquire_all(["b", "a"], Duration::from_secs(60))
+            .expect("they are free");
+        for name in ["a", "b"] {
+            assert!(leases.core().table.try_lock(name).is_none());
+        }
+        set.release().expect("in memory");
+        for name in ["a", "b"] {
+            assert!(leases.core().table.try_lock(name).is_some());
+        }
+    }
 }

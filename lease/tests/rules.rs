@@ -1,8 +1,11 @@
 //! Rules of `PROTOCOL.md` that concern the drivers, each with an engine that observes them.
 
 use std::collections::HashSet;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
+use std::task::{Context, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -29,6 +32,8 @@ struct Observer {
     /// The first renewals that hang until `go_on`, whatever their deadline.
     hang: AtomicUsize,
     go_on: AtomicBool,
+    /// Whether releases hang until `go_on`.
+    hang_releases: AtomicBool,
 }
 
 #[derive(Clone, Default)]
@@ -76,7 +81,13 @@ impl Engine for Observed {
         nonce: Nonce,
         deadline: Instant,
     ) -> Result<Released, EngineError> {
-        self.0.engine.release(key, nonce, deadline)
+        let observer = &self.0;
+        while observer.hang_releases.load(Ordering::SeqCst)
+            && !observer.go_on.load(Ordering::SeqCst)
+        {
+            thread::sleep(Duration::from_millis(5));
+        }
+        observer.engine.release(key, nonce, deadline)
     }
 
     fn holder(&self, key: Key<'_>, deadline: Instant) -> Result<Option<HolderInfo>, EngineError> {
@@ -251,4 +262,59 @@ fn a_callback_that_panics_affects_no_lease() {
     thread::sleep(SHORT * 2);
     assert!(two.is_held());
     drop(leases.acquire("a", LONG).unwrap());
+}
+
+#[test]
+fn a_caller_does_not_overtake_the_queue_of_its_process() {
+    let leases = Leases::new(MemoryEngine::new());
+    let lease = leases.acquire("a", LONG).unwrap();
+    let mut context = Context::from_waker(Waker::noop());
+    let mut queue: Vec<_> = (0..3).map(|_| leases.acquire_async("a", LONG)).collect();
+    for future in &mut queue {
+        assert!(Pin::new(future).poll(&mut context).is_pending());
+    }
+    assert_eq!(lease.release().unwrap(), Release::Done);
+    let mut last = 0;
+    for future in queue {
+        // The name belongs to the head of the queue, which was not polled yet.
+        assert!(leases.try_acquire("a", LONG).unwrap().is_none());
+        let lease = pollster::block_on(future).unwrap();
+        assert!(lease.token().get() > last);
+        last = lease.token().get();
+        assert_eq!(lease.release().unwrap(), Release::Done);
+    }
+    assert!(leases.try_acquire("a", LONG).unwrap().is_some());
+}
+
+#[test]
+fn a_lost_lease_leaves_the_queue_while_its_release_hangs() {
+    let engine = Observed::default();
+    engine.0.hang_releases.store(true, Ordering::SeqCst);
+    let leases = Leases::new(engine.clone());
+    let lease = leases.acquire("a", SHORT).unwrap();
+    assert!(leases.break_lease("a", lease.token()).unwrap());
+    assert_eq!(lease.wait_lost_for(LONG), Some(LossReason::TakenAway));
+    let mut options = AcquireOptions::new(LONG);
+    options.give_up_after = Some(Duration::from_secs(30));
+    let next = leases.acquire_with("a", &options).unwrap();
+    engine.0.go_on.store(true, Ordering::SeqCst);
+    assert_eq!(next.release().unwrap(), Release::Done);
+}
+
+#[test]
+fn a_waiting_thread_is_notified_of_a_loss() {
+    let mut waited = Duration::ZERO;
+    for _ in 0..10 {
+        let leases = Leases::new(MemoryEngine::new());
+        let lease = Arc::new(leases.acquire("a", LONG).unwrap());
+        let waiting = lease.clone();
+        let waiter = thread::spawn(move || waiting.wait_lost_for(LONG));
+        thread::sleep(Duration::from_millis(20));
+        let start = Instant::now();
+        leases.shutdown(LONG).unwrap();
+        assert_eq!(waiter.join().unwrap(), Some(LossReason::Shutdown));
+        waited += start.elapsed();
+    }
+    // A thread that is not notified checks once a second.
+    assert!(waited < Duration::from_secs(5), "{waited:?}");
 }
