@@ -222,13 +222,14 @@ impl Guard {
                 // Release: pairs with the Acquire of `block_on`; the worker is woken after it.
                 cancelled.store(true, Ordering::Release);
                 worker.thread().unpark();
-                if let Some((leases, lease)) = acquired {
+                // The worker withdraws its request, unless the lease was granted before. An engine
+                // that hangs delays the end no longer than this: without a renewal the lease ends.
+                let granted = acquired.or_else(|| receiver.recv_timeout(CANCEL).ok()?.ok());
+                if let Some((leases, lease)) = granted {
                     drop::<Lease>(lease);
+                    // Waits for the release. One that fails leaves a lease that ends soon.
                     let _ = Leases::shutdown(&leases, CANCEL);
                 }
-                // The worker releases a lease that it was granted. An engine that hangs does not hold up
-                // the end for longer: without a renewal the lease ends soon.
-                let _ = receiver.recv_timeout(CANCEL);
                 return Err(Ended::Signal(signal));
             }
             if let Ok(result) = receiver.try_recv() {
