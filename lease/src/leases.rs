@@ -595,34 +595,7 @@ impl LeasesBuilder {
     /// # Errors
     /// Returns an error if an option is refused, or as [`Leases::connect`].
     pub fn connect(self, url: &str) -> Result<Leases, ConnectError> {
-        // The text behind the scheme may contain a password, and is in no error.
-        let end = url.find(|c: char| !c.is_ascii_alphanumeric() && !"+-.".contains(c));
-        let scheme = match end {
-            Some(end) if url[end..].starts_with(':') => &url[..end],
-            _ => "",
-        };
-        match scheme {
-            "memory" => self.build(MemoryEngine::new()),
-            #[cfg(all(feature = "sqlite", target_os = "linux"))]
-            "sqlite" => self.build(crate::sqlite::SqliteEngine::from_url(url)?),
-            #[cfg(feature = "postgres")]
-            "postgres" | "postgresql" => self.build(crate::postgres::PostgresEngine::connect(url)?),
-            // The arms of further engines belong here, each behind its feature:
-            // `self.build(Type::from_url(url)?)`.
-            #[cfg(not(feature = "sqlite"))]
-            "sqlite" => Err(ConnectError::MissingFeature {
-                scheme: scheme.to_owned(),
-                feature: "sqlite",
-            }),
-            #[cfg(not(feature = "postgres"))]
-            "postgres" | "postgresql" => Err(ConnectError::MissingFeature {
-                scheme: scheme.to_owned(),
-                feature: "postgres",
-            }),
-            _ => Err(ConnectError::UnknownScheme {
-                scheme: scheme.to_owned(),
-            }),
-        }
+        self.build_shared(engine(url)?)
     }
 
     /// Uses an engine of your own.
@@ -655,5 +628,37 @@ impl LeasesBuilder {
             return refuse("renew_at", &"it is not between 0.05 and 0.8");
         }
         Ok(Leases::from_core(Core::new(engine, config)))
+    }
+}
+
+/// Opens the engine that the URL names.
+pub(crate) fn engine(url: &str) -> Result<Arc<dyn Engine>, ConnectError> {
+    // The text behind the scheme may contain a password, and is in no error.
+    let end = url.find(|c: char| !c.is_ascii_alphanumeric() && !"+-.".contains(c));
+    let scheme = match end {
+        Some(end) if url[end..].starts_with(':') => &url[..end],
+        _ => "",
+    };
+    match scheme {
+        "memory" => Ok(Arc::new(MemoryEngine::new())),
+        #[cfg(all(feature = "sqlite", target_os = "linux"))]
+        "sqlite" => Ok(Arc::new(crate::sqlite::SqliteEngine::from_url(url)?)),
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => Ok(Arc::new(crate::postgres::PostgresEngine::connect(url)?)),
+        // The arms of further engines belong here, each behind its feature:
+        // `Ok(Arc::new(Type::from_url(url)?))`.
+        #[cfg(not(feature = "sqlite"))]
+        "sqlite" => Err(ConnectError::MissingFeature {
+            scheme: scheme.to_owned(),
+            feature: "sqlite",
+        }),
+        #[cfg(not(feature = "postgres"))]
+        "postgres" | "postgresql" => Err(ConnectError::MissingFeature {
+            scheme: scheme.to_owned(),
+            feature: "postgres",
+        }),
+        _ => Err(ConnectError::UnknownScheme {
+            scheme: scheme.to_owned(),
+        }),
     }
 }

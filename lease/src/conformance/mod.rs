@@ -24,12 +24,22 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::Leases;
 use crate::clock;
 use crate::engine::{Attempt, Engine, EngineError, Key, Nonce, Request};
+use crate::{ConnectError, Leases};
 
 /// Opens a further connection to one store, as another process would.
 pub type Open<'a> = dyn Fn() -> Arc<dyn Engine> + Sync + 'a;
+
+/// Opens the engine that a URL names, for [`Case::run`].
+///
+/// Each engine of `memory:` is a store of its own, so the suite needs another way to open those.
+///
+/// # Errors
+/// As [`Leases::connect`].
+pub fn open(url: &str) -> Result<Arc<dyn Engine>, ConnectError> {
+    crate::leases::engine(url)
+}
 
 /// One case of the suite.
 #[derive(Clone, Copy)]

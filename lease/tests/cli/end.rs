@@ -154,6 +154,20 @@ fn a_signal_ends_the_wait_and_leaves_nothing() {
 }
 
 #[test]
+fn a_signal_at_any_moment_leaves_nothing() {
+    let sandbox = Sandbox::new("any-moment");
+    for milliseconds in 0..25 {
+        let mut running = sandbox.start("--ttl 1m", "exec sleep 60");
+        sleep(milliseconds);
+        running.signal(Signal::TERM);
+        // Before `lease` handles signals, the system ends it.
+        let status = running.end();
+        assert!(matches!(status.code(), None | Some(143)), "{status:?}");
+        assert!(!sandbox.is_held(), "after {milliseconds} ms");
+    }
+}
+
+#[test]
 fn signals_are_passed_on() {
     let sandbox = Sandbox::new("signals");
     for (signal, name) in [

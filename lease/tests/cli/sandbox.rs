@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Far more than anything here takes.
+/// A limit far above the duration of each step.
 pub(crate) const LONG: Duration = Duration::from_secs(15);
 
 /// A folder that is removed at the end.
@@ -151,7 +151,7 @@ impl Running {
         rest
     }
 
-    /// What was written to the error output. Call it after the end.
+    /// The text of the error output. Call it after the end.
     pub(crate) fn errors(&mut self) -> String {
         let mut errors = String::new();
         let _ = self.child.kill();

@@ -104,3 +104,27 @@ fn a_bench_prints_percentiles() {
         0
     );
 }
+
+#[test]
+fn a_check_reports_each_case() {
+    let sandbox = Sandbox::new("check");
+    let args = ["check", "--only", "breaking"];
+    let table = sandbox.output(args);
+    assert!(table.status.success(), "{table:?}");
+    assert!(
+        text(&table.stdout).contains("1 of 1 cases held"),
+        "{table:?}"
+    );
+
+    // An engine that refuses all writes keeps no rule.
+    let database = rusqlite::Connection::open(sandbox.database()).unwrap();
+    database.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let result = sandbox.output(args.into_iter().chain(["--json"]));
+    assert_eq!(result.status.code(), Some(1), "{result:?}");
+    let result: Value = serde_json::from_slice(&result.stdout).unwrap();
+    assert_eq!(result["cases"][0]["held"], false);
+    assert!(result["cases"][0]["reason"].is_string());
+
+    let none = sandbox.output(["check", "--only", "no such case"]);
+    assert_eq!(none.status.code(), Some(125), "{none:?}");
+}

@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::duration;
 
-const ABOUT: &str = "Runs commands under leases, and shows who holds which";
+const ABOUT: &str = "Runs commands under leases, and shows the holders of leases";
 
 const URLS: &str = "\
 The URL of the engine comes from --on, else from the variable LEASE_URL, else from the first line \
@@ -15,7 +15,7 @@ of the file ~/.config/lease/url. Without any, leases are kept in the SQLite file
 ~/.local/state/lease/leases.db of the user. XDG_CONFIG_HOME and XDG_STATE_HOME replace ~/.config \
 and ~/.local/state.
 
-A password belongs in the variable, in the file, or where the engine's own clients look for it, \
+A password belongs in the variable, in the file, or in the places of the engine's own clients, \
 such as PGPASSFILE. One in --on is removed from the list of processes, but other users may have \
 seen it before.";
 
@@ -178,6 +178,9 @@ pub(crate) struct Break {
 
 #[derive(Debug, Args)]
 pub(crate) struct Check {
+    /// Runs only the cases whose names contain this text
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) only: Option<String>,
     #[command(flatten)]
     pub(crate) on: On,
     #[command(flatten)]
@@ -194,6 +197,7 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "DURATION", default_value = "3s", value_parser = duration::parse)]
     pub(crate) duration: Duration,
     /// The number of clients that compete for one lease, each with a connection of its own
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=256))]
     pub(crate) clients: u32,
 }

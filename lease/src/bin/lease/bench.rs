@@ -18,7 +18,7 @@ use crate::{acquire_failure, connect, table};
 /// Long enough that no lease of a measurement ends by itself.
 const TTL: Duration = Duration::from_secs(10);
 
-/// What one measurement found.
+/// The result of one measurement.
 struct Measured {
     what: String,
     elapsed: Duration,
@@ -29,7 +29,7 @@ struct Measured {
 
 pub(crate) fn bench(url: &str, args: &Bench) -> Result<u8, Failure> {
     let clients = args.clients as usize;
-    // Names of their own: no measurement meets a lease that matters.
+    // Names of their own: a measurement affects no lease of another program.
     let prefix = format!("lease-bench/{}", std::process::id());
     let progress = progress(args);
     progress.set_message("one client");

@@ -1,10 +1,12 @@
-//! The command `lease`: runs commands under leases, and shows who holds which.
+//! The command `lease`: runs commands under leases, and shows the holders of leases.
 #![cfg_attr(not(unix), allow(unused))]
 
 #[cfg(unix)]
 mod args;
 #[cfg(unix)]
 mod bench;
+#[cfg(unix)]
+mod check;
 #[cfg(unix)]
 mod clock;
 #[cfg(unix)]
@@ -95,7 +97,7 @@ fn perform(action: args::Action) -> Result<u8, Failure> {
         Action::List(args) => view::list(&find()?, &args.prefix, args.json.json),
         Action::Watch(args) => view::watch(&find()?, &args.name, args.json.json),
         Action::Break(args) => view::break_(&find()?, &args.name, args.token, args.json.json),
-        Action::Check(_) => Err(Failure::own("not available")),
+        Action::Check(args) => check::check(&find()?, args),
         Action::Bench(args) => bench::bench(&find()?, args),
     }
 }
@@ -112,7 +114,7 @@ fn job(
         .command
         .split_first()
         .ok_or_else(|| Failure::own("the command is missing"))?;
-    // The engine's own checks follow. These come before any file or process is created, and start
+    // The engine's own checks follow. These precede the creation of any file or process, and start
     // no thread.
     let nothing = Leases::connect("memory:").map_err(|error| connect_failure(&error))?;
     nothing

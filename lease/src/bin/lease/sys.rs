@@ -28,11 +28,10 @@ pub(crate) struct Mask(libc::sigset_t);
 impl Mask {
     fn of(signals: &[Signal]) -> Mask {
         let mut set = MaybeUninit::uninit();
-        // SAFETY: sigemptyset initialises the set that it is given.
-        let mut set: libc::sigset_t = unsafe {
-            libc::sigemptyset(set.as_mut_ptr());
-            set.assume_init()
-        };
+        // SAFETY: the pointer is valid for a write.
+        unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+        // SAFETY: sigemptyset has initialised the set.
+        let mut set: libc::sigset_t = unsafe { set.assume_init() };
         for signal in signals {
             // SAFETY: the set is initialised, and the signal is a valid number.
             unsafe { libc::sigaddset(&raw mut set, signal.as_raw()) };
@@ -43,11 +42,10 @@ impl Mask {
     /// Blocks all signals of this thread, and returns the mask from before.
     pub(crate) fn block_all() -> Mask {
         let mut all = MaybeUninit::uninit();
-        // SAFETY: sigfillset initialises the set that it is given.
-        let all = unsafe {
-            libc::sigfillset(all.as_mut_ptr());
-            all.assume_init()
-        };
+        // SAFETY: the pointer is valid for a write.
+        unsafe { libc::sigfillset(all.as_mut_ptr()) };
+        // SAFETY: sigfillset has initialised the set.
+        let all = unsafe { all.assume_init() };
         change_mask(libc::SIG_BLOCK, &Mask(all))
     }
 
@@ -65,12 +63,10 @@ pub(crate) fn block(signals: &[Signal]) {
 /// Changes the mask of this thread and returns the previous one. Async-signal-safe.
 fn change_mask(how: libc::c_int, mask: &Mask) -> Mask {
     let mut old = MaybeUninit::uninit();
-    // SAFETY: both pointers are valid for the call, which initialises `old` because its arguments
-    // are valid.
-    unsafe {
-        libc::pthread_sigmask(how, &raw const mask.0, old.as_mut_ptr());
-        Mask(old.assume_init())
-    }
+    // SAFETY: both pointers are valid for the call.
+    unsafe { libc::pthread_sigmask(how, &raw const mask.0, old.as_mut_ptr()) };
+    // SAFETY: the call has initialised `old`, because its arguments are valid.
+    Mask(unsafe { old.assume_init() })
 }
 
 /// Signals that arrive at this process, as bytes in a pipe.
@@ -162,7 +158,7 @@ fn action_of(signal: Signal) -> io::Result<libc::sighandler_t> {
     if result != 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the call succeeded, and all zeros are a valid value as well.
+    // SAFETY: the call succeeded, and all zeros are valid, had it written nothing.
     Ok(unsafe { old.assume_init() }.sa_sigaction)
 }
 
@@ -172,7 +168,7 @@ fn set_action(signal: Signal, action: libc::sighandler_t) -> io::Result<()> {
     new.sa_sigaction = action;
     new.sa_flags = libc::SA_RESTART;
     // SAFETY: the action is initialised. It is the default one or `on_signal`, which only calls
-    // what is async-signal-safe.
+    // functions that are async-signal-safe.
     let result = unsafe { libc::sigaction(signal.as_raw(), &raw const new, ptr::null_mut()) };
     if result == 0 {
         Ok(())
@@ -213,7 +209,7 @@ pub(crate) fn fork() -> io::Result<Option<Pid>> {
     }
 }
 
-/// What the two processes of `lease run` share. All zeros are its initial state.
+/// The memory that the two processes of `lease run` share. All zeros are its initial state.
 #[repr(C)]
 pub(crate) struct Shared {
     /// The end of the lease in nanoseconds of [`clock::now`](crate::clock::now); 0: none is held.
@@ -317,38 +313,34 @@ impl Setup {
         command.process_group(0);
         // SAFETY: the closure runs between fork and exec, so it may only call functions that are
         // async-signal-safe. Those of rustix are plain calls of the system, `pthread_sigmask` is on
-        // the list, and none of them allocates. The descriptor is open, because the caller keeps
-        // it until the command has been spawned.
-        unsafe {
-            command.pre_exec(move || {
-                #[cfg(target_os = "linux")]
-                {
-                    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-                    // The parent may have ended before that call.
-                    if rustix::process::getppid() != Some(parent) {
-                        return Err(Errno::SRCH.into());
-                    }
-                }
-                #[cfg(not(target_os = "linux"))]
-                let _ = (parent, Errno::SRCH);
-                if let Some(terminal) = self.terminal {
-                    // A background process may change the foreground only with SIGTTOU blocked.
-                    change_mask(libc::SIG_BLOCK, &ttou());
-                    // The terminal may be gone. The command then finds out.
-                    let _ = rustix::termios::tcsetpgrp(
-                        BorrowedFd::borrow_raw(terminal),
-                        rustix::process::getpid(),
-                    );
-                }
-                self.mask.restore();
-                Ok(())
-            })
-        };
+        // the list, and none of them allocates.
+        unsafe { command.pre_exec(move || self.before_exec(parent)) };
     }
-}
 
-fn ttou() -> Mask {
-    Mask::of(&[Signal::TTOU])
+    /// Runs in the process of the command.
+    fn before_exec(&self, parent: Pid) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        {
+            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+            // The parent may have ended before that call.
+            if rustix::process::getppid() != Some(parent) {
+                return Err(Errno::SRCH.into());
+            }
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = (parent, Errno::SRCH);
+        if let Some(terminal) = self.terminal {
+            // A background process may change the foreground only with SIGTTOU blocked.
+            block(&[Signal::TTOU]);
+            // SAFETY: the descriptor is open, because the caller of `apply` keeps it until the
+            // command has been spawned.
+            let terminal = unsafe { BorrowedFd::borrow_raw(terminal) };
+            // The terminal may have been hung up. The command then receives the error.
+            let _ = rustix::termios::tcsetpgrp(terminal, rustix::process::getpid());
+        }
+        self.mask.restore();
+        Ok(())
+    }
 }
 
 /// Returns the id of a child that has ended, without removing it from the list of children.

@@ -155,7 +155,7 @@ fn without_on(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
 
 /// Returns the failure of `env` for a command that certainly cannot be executed.
 ///
-/// It saves the wait for a lease. What it lets pass may still fail to execute.
+/// It saves the wait for a lease. Other commands may still fail to execute.
 pub(crate) fn find_command(command: &OsStr) -> Result<(), Failure> {
     let missing = |path: &Path| matches!(fs::metadata(path), Err(error) if is_missing(&error));
     let found = if command.is_empty() {
@@ -186,7 +186,10 @@ fn is_missing(error: &io::Error) -> bool {
 pub(crate) fn not_found(command: &OsStr) -> Failure {
     Failure::new(
         crate::exit::NOT_FOUND,
-        format!("no command {}: it does not exist", command.display()),
+        format!(
+            "no command {}: it does not exist",
+            Path::new(command).display()
+        ),
     )
 }
 

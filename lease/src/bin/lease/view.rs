@@ -128,7 +128,7 @@ fn to_json(name: &str, holder: Option<&Holder>) -> Value {
     }
 }
 
-/// Seconds with three digits, which is what the times are worth.
+/// Seconds with three decimals, the precision of the times.
 fn seconds(duration: Duration) -> f64 {
     duration.as_millis() as f64 / 1000.0
 }

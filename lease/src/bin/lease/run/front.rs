@@ -14,7 +14,7 @@ use crate::clock;
 use crate::exit::{self, Failure};
 use crate::sys::{self, Shared, Signals};
 
-/// How long after the end of the lease a guard may take to kill the command.
+/// The time after the end of the lease within which a guard must have killed the command.
 const REACTION: Duration = Duration::from_millis(50);
 
 /// How long the front tries to end processes that it may not kill, or that the system is slow to
@@ -174,7 +174,7 @@ impl Front {
             let children = match processes::children() {
                 Some(children) => children,
                 None => {
-                    // The system has no list, and no orphans are adopted: the group is all there is.
+                    // The system has no list, and adopts no orphans: only the group is known.
                     if let Some(group) = self.shared.group() {
                         let _ = rustix::process::kill_process_group(group, Signal::KILL);
                     }

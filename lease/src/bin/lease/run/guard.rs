@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::pin::pin;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,10 +28,10 @@ use crate::exit::{self, Failure};
 use crate::sys::{self, Mask, Setup, Shared, Signals};
 use crate::url;
 
-/// How often the processes that are being ended are looked at.
+/// The interval of the checks whether processes that were signalled have ended.
 const ENDING_TICK: Duration = Duration::from_millis(10);
 
-/// How long a cancelled acquisition may still release what it was granted.
+/// The time within which a cancelled acquisition releases a lease that it was granted.
 const CANCEL: Duration = Duration::from_secs(3);
 
 /// How long the guard tries to kill processes that it may not kill, or that the system is slow to
@@ -191,7 +192,7 @@ impl Guard {
         let (alarm, flag) = (self.alarm_to.clone(), cancelled.clone());
         let worker = thread::spawn(move || {
             let result = acquire(&request, &flag);
-            // Where the receiver is gone, the lease is dropped here, which releases it.
+            // If the receiver was dropped, the lease is dropped here, which releases it.
             let _ = sender.send(result);
             alarm.ring();
         });
@@ -221,13 +222,14 @@ impl Guard {
                 // Release: pairs with the Acquire of `block_on`; the worker is woken after it.
                 cancelled.store(true, Ordering::Release);
                 worker.thread().unpark();
-                if let Some((leases, lease)) = acquired {
+                // The worker withdraws its request, unless the lease was granted before. An engine
+                // that hangs delays the end no longer than this: without a renewal the lease ends.
+                let granted = acquired.or_else(|| receiver.recv_timeout(CANCEL).ok()?.ok());
+                if let Some((leases, lease)) = granted {
                     drop::<Lease>(lease);
+                    // Waits for the release. One that fails leaves a lease that ends soon.
                     let _ = Leases::shutdown(&leases, CANCEL);
                 }
-                // The worker releases what it was granted. An engine that hangs does not hold up
-                // the end for longer: without a renewal the lease ends soon.
-                let _ = receiver.recv_timeout(CANCEL);
                 return Err(Ended::Signal(signal));
             }
             if let Ok(result) = receiver.try_recv() {
@@ -274,7 +276,7 @@ impl Guard {
             if error.kind() == std::io::ErrorKind::NotFound {
                 url::not_found(&job.command)
             } else {
-                let name = job.command.display();
+                let name = Path::new(&job.command).display();
                 let text = format!("cannot execute {name}: {error}");
                 Failure::new(exit::NOT_EXECUTABLE, text)
             }
@@ -363,7 +365,7 @@ impl Guard {
         }
 
         if processes::all().is_none() {
-            // What is left of the group is not known, and not waited for.
+            // The rest of the group is unknown, so the guard does not wait for it.
             let _ = kill_process_group(command, Signal::TERM);
         }
         let status = waitid(
@@ -552,7 +554,7 @@ fn block_on<T>(future: impl Future<Output = T>, cancelled: &AtomicBool) -> Optio
     }
 }
 
-/// What the thread that waits for the lease needs.
+/// The arguments of the thread that waits for the lease.
 struct Request {
     url: String,
     name: String,
@@ -560,7 +562,7 @@ struct Request {
     wait: Option<Duration>,
 }
 
-/// Acquires the lease, or releases what was requested once it is cancelled.
+/// Acquires the lease, or withdraws the request once it is cancelled.
 fn acquire(job: &Request, cancelled: &AtomicBool) -> Result<(Leases, Lease), Failure> {
     let leases = crate::connect(&job.url)?;
     let mut options = AcquireOptions::new(job.ttl);

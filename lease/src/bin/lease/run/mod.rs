@@ -8,7 +8,7 @@
 //! |---|---|
 //! | the front is killed | the guard reads the end of its socket and ends the command |
 //! | the guard is killed | the system kills the command, and the front its descendants |
-//! | the front is stopped, as by Ctrl-Z | the guard goes on renewing |
+//! | the front is stopped, as by Ctrl-Z | the guard continues to renew |
 //! | the guard is stopped | the front kills it and the command at the end of the lease |
 //! | both are stopped | both kill the command once they are continued |
 //!

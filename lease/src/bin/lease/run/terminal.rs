@@ -1,4 +1,4 @@
-//! The foreground of the controlling terminal, which the command receives and `lease` takes back.
+//! The foreground of the controlling terminal, which the command receives until it ends.
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
@@ -60,11 +60,11 @@ impl Terminal {
 
     /// Gives the foreground to a process group. The caller has blocked SIGTTOU.
     pub(super) fn give_to(&self, group: Pid) {
-        // A terminal that is gone has no foreground.
+        // A terminal that was hung up has no foreground.
         let _ = termios::tcsetpgrp(&self.tty, group);
     }
 
-    /// Gives the foreground back to the job. The caller has blocked SIGTTOU.
+    /// Returns the foreground to the job. The caller has blocked SIGTTOU.
     pub(super) fn take_back(&self) {
         self.give_to(self.job);
     }
