@@ -138,6 +138,9 @@ step_package() {
     ci/dependencies
     # There is one compiler here, and it is not the oldest that the crate promises to work with: clippy knows what is newer.
     cargo clippy -p latchwork --lib --all-features -- -D clippy::incompatible_msrv
+    # Alone, as users build it: the workspace's tests enable features of what both depend on.
+    cargo clippy -p latchwork-lease --lib --bins -- -D clippy::incompatible_msrv
+    cargo clippy -p latchwork-lease --lib --bins --all-features -- -D clippy::incompatible_msrv
     # What is not committed is packaged too, so that this can be run before a commit.
     local log
     log=$(mktemp)
