@@ -99,8 +99,22 @@ step_rules() {
     fi
 }
 
+# Installs PostgreSQL for the tests of its engine, which start servers of their own. A machine where
+# it cannot be installed skips them; as root it is required.
+need_postgres() {
+    if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+        # The package starts no server that the tests use.
+        compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || need initdb postgresql pgbouncer
+        export ENGINES_REQUIRED=postgres
+    fi
+}
+
 step_test() {
+    need_postgres
     run_tests --workspace
+    # The engines of leases, on files and on servers.
+    run_tests -p latchwork-lease --features conformance,postgres --test sqlite --test sqlite_faults \
+        --test postgres --test postgres_faults --lib
     # All of the workspace again, so that what it depends on is not compiled with other features.
     run_tests --workspace --all-features --test observe --test observe_panics --test version_serde --test session
 }
@@ -124,6 +138,9 @@ step_package() {
     ci/dependencies
     # There is one compiler here, and it is not the oldest that the crate promises to work with: clippy knows what is newer.
     cargo clippy -p latchwork --lib --all-features -- -D clippy::incompatible_msrv
+    # Alone, as users build it: the workspace's tests enable features of what both depend on.
+    cargo clippy -p latchwork-lease --lib --bins -- -D clippy::incompatible_msrv
+    cargo clippy -p latchwork-lease --lib --bins --all-features -- -D clippy::incompatible_msrv
     # What is not committed is packaged too, so that this can be run before a commit.
     local log
     log=$(mktemp)

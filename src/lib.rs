@@ -89,9 +89,10 @@
 //! access, and [`docs::locks`] compares the strategies against deadlock.
 //!
 //! # When not to use it
-//! Another crate is better for locks across processes or machines, for a map with values
-//! (`dashmap`, `papaya`), for one lock that every task requests (a mutex, or that of tokio), and
-//! for values that are kept long without versions (`arc-swap`). See [the table of these
+//! Another crate is better for locks across processes or machines (`latchwork-lease`, beside this
+//! crate), for a map with values (`dashmap`, `papaya`), for one lock that every task requests (a
+//! mutex, or that of tokio), and for values that are kept long without versions (`arc-swap`). See
+//! [the table of these
 //! cases](docs::choosing#when-not-to-use-it).
 //!
 //! # Guarantees

@@ -37,7 +37,7 @@
 //!
 //! | you need | use |
 //! |---|---|
-//! | locks across processes or machines | a lock service, or the database |
+//! | locks across processes or machines | `latchwork-lease`, or another lock service |
 //! | a durable log, or transactions on disk | a database: SQLite, `redb` |
 //! | a concurrent map whose entries one thread uses at a time | `dashmap`, `scc` |
 //! | a read-mostly map with iteration | `papaya` |

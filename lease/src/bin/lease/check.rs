@@ -1,0 +1,109 @@
+//! `lease check`: the suite of conformance against the engine of a URL.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use latchwork_lease::conformance::{self, Case};
+use latchwork_lease::engine::Engine;
+use latchwork_lease::memory::MemoryEngine;
+use serde_json::json;
+
+use crate::args::Check;
+use crate::exit::{self, Failure, one_line};
+use crate::view::{print_json, printed};
+use crate::{connect_failure, duration, table};
+
+/// The result of one case.
+struct Checked {
+    case: Case,
+    took: Duration,
+    violation: Option<String>,
+}
+
+pub(crate) fn check(url: &str, args: &Check) -> Result<u8, Failure> {
+    let cases: Vec<Case> = conformance::cases()
+        .filter(|case| {
+            let only = args.only.as_deref();
+            only.is_none_or(|text| case.name().contains(text))
+        })
+        .collect();
+    if cases.is_empty() {
+        return Err(Failure::own("no case has such a name"));
+    }
+    let memory = MemoryEngine::new();
+    let is_memory = url.starts_with("memory:");
+    let try_open = || -> Result<Arc<dyn Engine>, Failure> {
+        if is_memory {
+            return Ok(Arc::new(memory.clone()));
+        }
+        conformance::open(url).map_err(|error| connect_failure(&error))
+    };
+    // An engine that cannot be reached is a failure of its own, not of each case.
+    let guarantees = try_open()?.guarantees();
+    // A later connection that fails is a violation, which the suite reports as a panic.
+    std::panic::set_hook(Box::new(|_| {}));
+    let open = || try_open().unwrap_or_else(|failure| panic!("{failure}"));
+
+    let bar = ProgressBar::new(cases.len() as u64);
+    if args.json.json {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg}") {
+        bar.set_style(style);
+    }
+    let mut all = Vec::new();
+    for case in cases {
+        bar.set_message(case.name());
+        let start = Instant::now();
+        let result = case.run(&open);
+        all.push(Checked {
+            case,
+            took: start.elapsed(),
+            violation: result.err().map(|failure| failure.reason),
+        });
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let _ = std::panic::take_hook();
+
+    let failed = all.iter().filter(|one| one.violation.is_some()).count();
+    if args.json.json {
+        let cases = all.iter().map(|one| {
+            json!({
+                "case": one.case.name(),
+                "held": one.violation.is_none(),
+                "reason": one.violation,
+                "seconds": one.took.as_millis() as f64 / 1000.0,
+            })
+        });
+        print_json(&json!({
+            "guarantees": {
+                "exclusive": format!("{:?}", guarantees.exclusive),
+                "token_order": format!("{:?}", guarantees.token_order),
+                "fair": guarantees.fair,
+                "tolerates": guarantees.tolerates,
+                "least_lease": guarantees.least_lease.as_secs_f64(),
+            },
+            "cases": cases.collect::<Vec<_>>(),
+        }))?;
+    } else {
+        let rows: Vec<_> = all.iter().map(row).collect();
+        printed(table::print(&["CASE", " TOOK", "RESULT"], &rows))?;
+        let held = all.len() - failed;
+        println!("{held} of {} cases held", all.len());
+    }
+    Ok(if failed == 0 { 0 } else { exit::NO })
+}
+
+fn row(one: &Checked) -> Vec<String> {
+    let result = match &one.violation {
+        None => "held".to_owned(),
+        Some(reason) => format!("VIOLATED: {}", one_line(reason)),
+    };
+    vec![
+        one.case.name().to_owned(),
+        duration::format(one.took),
+        result,
+    ]
+}

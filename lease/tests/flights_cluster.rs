@@ -1,0 +1,90 @@
+//! The example `flights_cluster` in small: every flight is counted once, whatever happens to the
+//! workers, and without the fence some are counted twice.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+/// Writes a file of flights, and runs the example on it.
+fn replay(name: &str, arguments: &[&str]) -> Output {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let file = folder.join(format!("{name}.csv"));
+    let mut flights = "tailnum,origin,dest,distance\n".to_owned();
+    for n in 0..4000 {
+        let _ = writeln!(
+            flights,
+            "N{},A{},B{},{}",
+            n % 97,
+            n % 3,
+            n % 11,
+            100 + n % 1000
+        );
+    }
+    std::fs::write(&file, flights).unwrap();
+    let mut run = Command::new(env!("CARGO"));
+    run.args([
+        "run",
+        "--quiet",
+        "-p",
+        "latchwork-lease",
+        "--example",
+        "flights_cluster",
+        "--",
+    ])
+    .arg(&file)
+    .args(["--shards=16", "--batch=10", "--pause=10", "--ttl=200"])
+    .args(arguments);
+    run.output().unwrap()
+}
+
+/// Returns the number in a row of the table.
+fn row(output: &Output, name: &str) -> u64 {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let number = line.and_then(|rest| rest.trim().parse().ok());
+    number.unwrap_or_else(|| panic!("no row '{name}' in {output:?}"))
+}
+
+#[test]
+fn totals_are_right_although_workers_are_killed_and_stopped() {
+    let output = replay("fenced", &["--torment=150"]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(row(&output, "workers killed") + row(&output, "workers stopped past their lease") > 0);
+    assert_eq!(row(&output, "totals that are wrong"), 0);
+    assert_eq!(row(&output, "flights counted more than once"), 0);
+}
+
+/// The control: if nothing were damaged here, the test above would prove nothing.
+#[test]
+fn totals_are_wrong_without_the_fence() {
+    for seed in 1..=5 {
+        let output = replay(
+            "unfenced",
+            &["--torment=100", "--no-fence", &format!("--seed={seed}")],
+        );
+        assert!(output.status.success(), "{output:?}");
+        if row(&output, "totals that are wrong") > 0 {
+            return;
+        }
+    }
+    panic!("no late write happened in five runs");
+}
+
+#[test]
+fn bad_input_is_one_line() {
+    for (arguments, expected) in [
+        (&["--on=nowhere:x"][..], "nowhere"),
+        (
+            &["--on=sqlite:/no/such/folder/x.db"],
+            "/no/such/folder/x.db",
+        ),
+    ] {
+        let output = replay("bad", arguments);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(
+            text.contains(expected) && text.lines().count() == 1,
+            "{text}"
+        );
+    }
+}

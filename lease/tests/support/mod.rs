@@ -1,0 +1,79 @@
+//! What the tests of several engines share.
+#![allow(dead_code, unreachable_pub)]
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+use std::{env, fs, process};
+
+use latchwork_lease::engine::{Attempt, Engine, Key, Nonce, Request};
+
+/// An empty folder that is removed with the value.
+#[derive(Debug)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    pub fn new() -> Self {
+        Self::within(&env::temp_dir())
+    }
+
+    pub fn within(parent: &Path) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = parent.join(format!("latchwork-lease-{}-{number}", process::id()));
+        fs::create_dir(&path).unwrap();
+        Folder(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+pub const KEY: Key<'static> = Key {
+    namespace: "tests",
+    name: "reports/nightly",
+};
+
+pub fn key(name: &str) -> Key<'_> {
+    Key {
+        namespace: "tests",
+        name,
+    }
+}
+
+pub fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(5)
+}
+
+pub fn ms(number: u64) -> Duration {
+    Duration::from_millis(number)
+}
+
+pub fn request(key: Key<'_>, nonce: u128, ttl: Duration) -> Request<'_> {
+    Request {
+        key,
+        nonce: Nonce::new(nonce),
+        owner: "a test",
+        ttl,
+    }
+}
+
+/// Asks once, and returns the token if the key was free.
+pub fn attempt(engine: &dyn Engine, key: Key<'_>, nonce: u128, ttl: Duration) -> Option<u64> {
+    match engine.try_acquire(&request(key, nonce, ttl), soon()) {
+        Ok(Attempt::Granted(token)) => Some(token.get()),
+        Ok(Attempt::Busy { .. }) => None,
+        Err(error) => panic!("{error}"),
+    }
+}
