@@ -291,11 +291,12 @@ fn a_lost_lease_leaves_the_queue_while_its_release_hangs() {
     let engine = Observed::default();
     engine.0.hang_releases.store(true, Ordering::SeqCst);
     let leases = Leases::new(engine.clone());
-    let lease = leases.acquire("a", SHORT).unwrap();
+    // The loss is reported after two seconds, and the lease is over eight seconds later.
+    let lease = leases.acquire("a", Duration::from_secs(6)).unwrap();
     assert!(leases.break_lease("a", lease.token()).unwrap());
     assert_eq!(lease.wait_lost_for(LONG), Some(LossReason::TakenAway));
     let mut options = AcquireOptions::new(LONG);
-    options.give_up_after = Some(Duration::from_secs(30));
+    options.give_up_after = Some(Duration::from_secs(5));
     let next = leases.acquire_with("a", &options).unwrap();
     engine.0.go_on.store(true, Ordering::SeqCst);
     assert_eq!(next.release().unwrap(), Release::Done);
