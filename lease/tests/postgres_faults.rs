@@ -398,3 +398,32 @@ fn requests_and_waits_work_through_a_pooler() {
         assert_eq!(second.list("tests", "", soon()).unwrap().len(), 2);
     }
 }
+
+#[test]
+#[allow(unsafe_code)]
+fn a_child_of_a_fork_uses_no_connection_of_its_parent_to_a_server() {
+    let Some(server) = server::shared() else {
+        return;
+    };
+    let engine = connect(&server.url(&server.database()));
+    assert_eq!(attempt(&engine, KEY, 1, LONG), Some(1));
+    // SAFETY: the child calls nothing that needs another thread, and ends by _exit.
+    let child = unsafe { libc::fork() };
+    assert!(child >= 0);
+    if child == 0 {
+        let refused = engine
+            .try_acquire(&request(KEY, 2, LONG), soon())
+            .is_err_and(|error| !error.is_temporary && error.to_string().contains("before a fork"));
+        drop(engine);
+        // SAFETY: ends the process without the handlers of the parent.
+        unsafe { libc::_exit(i32::from(!refused)) }
+    }
+    let mut status = 0;
+    // SAFETY: waits for the child that was made above, and writes its status.
+    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+    assert_eq!(status, 0, "the child used the engine");
+    assert_eq!(
+        engine.release(KEY, Nonce::new(1), soon()).unwrap(),
+        Released::Done
+    );
+}

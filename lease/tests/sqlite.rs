@@ -250,3 +250,18 @@ fn the_engine_conforms() {
     let open = || -> Arc<dyn Engine> { Arc::new(engine(&folder)) };
     contract::assert_conforms(&open);
 }
+
+#[test]
+fn a_lease_that_waited_for_the_writers_lock_has_its_whole_length() {
+    let folder = Folder::new();
+    let engine = engine(&folder);
+    let other = rusqlite::Connection::open(folder.file("leases.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| attempt(&engine, KEY, 1, ms(5000)).unwrap());
+        std::thread::sleep(ms(1000));
+        other.execute_batch("ROLLBACK").unwrap();
+    });
+    let info = engine.holder(KEY, soon()).unwrap().unwrap();
+    assert!(info.expires_in > ms(4500), "{:?}", info.expires_in);
+}

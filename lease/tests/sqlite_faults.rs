@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs, process};
 
 use latchwork::table::{Fence, FencedCell, FencingToken};
-use latchwork_lease::engine::{Engine, Nonce, Outcome, Released, Renewal, Renewed};
+use latchwork_lease::engine::{Engine, Nonce, Outcome, Released, Renewal};
 use latchwork_lease::sqlite::SqliteEngine;
 use support::{Folder, KEY, attempt, key, ms, request, soon};
 
@@ -25,6 +25,8 @@ const ROLE: &str = "LEASE_TEST_ROLE";
 struct Role {
     process: Child,
     lines: BufReader<ChildStdout>,
+    /// The folder on which the role mounts its disk, removed after the role has ended.
+    _folder: Option<Folder>,
 }
 
 impl Role {
@@ -47,7 +49,11 @@ impl Role {
             .spawn()
             .unwrap();
         let lines = BufReader::new(process.stdout.take().unwrap());
-        Role { process, lines }
+        Role {
+            process,
+            lines,
+            _folder: None,
+        }
     }
 
     /// Returns the next line of the role, without the words of the test framework.
@@ -410,9 +416,9 @@ fn on_a_disk(options: &str, then: &str, role: &str) -> Option<Role> {
     }
     let file = folder.file("leases.db");
     let script = format!("{script} && exec \"$@\"");
-    // The folder is removed when the role has ended: the mount exists only for the role.
-    let role = Role::start_by(&["unshare", "-m", "sh", "-c", &script, "sh"], role, &file);
-    std::mem::forget(folder);
+    let program = ["unshare", "-m", "sh", "-c", &script, "sh"];
+    let mut role = Role::start_by(&program, role, &file);
+    role._folder = Some(folder);
     Some(role)
 }
 

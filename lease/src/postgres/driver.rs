@@ -61,7 +61,7 @@ struct Live {
     is_pooled: bool,
     listening: OnceCell<()>,
     clock: Mutex<ServerClock>,
-    /// Receives what the server sends.
+    /// Receives the messages of the server.
     receiver: AbortHandle,
 }
 

@@ -1,4 +1,4 @@
-//! What the errors of the client mean for a call.
+//! The meaning of the errors of the client for a call.
 
 use std::error::Error as _;
 

@@ -4,19 +4,7 @@
 //! the lock of the row orders all requests. A release notifies all engines on one channel, so that
 //! waiters do not poll.
 //!
-//! # Rules
-//! - `[PG1]` Each request is one statement, which commits by itself. So a client that stops holds
-//!   no lock of the server, and a request has its whole effect or none.
-//! - `[PG2]` The counter of a row never decreases, and a row is never deleted.
-//! - `[PG3]` An error is `NotDone` only before the request was sent, or if the server itself
-//!   reports the failure of the statement. Everything else is `Unknown`.
-//! - `[PG4]` A waiter registers and listens before it reads the row. So a release after the read
-//!   wakes it. A connection that ends wakes all waiters.
-//! - `[PG5]` Values are bound as parameters, and no text of a statement depends on them.
-//! - `[PG6]` A child of a fork never uses the connection of its parent.
-//! - `[PG7]` A request or renewal that the server executes later than 100 ms after its deadline has
-//!   no effect. The engine reads the server's clock with each grant and derives the last time from
-//!   it. So a server that hung grants nothing to callers that gave up meanwhile.
+//! `PROTOCOL.md` in this folder has the rules.
 
 mod driver;
 mod error;
@@ -77,7 +65,7 @@ const RECHECK_INTERVAL: Duration = Duration::from_secs(2);
 ///
 /// # Failover
 /// An asynchronous standby that is promoted may have lost the last tokens; use synchronous
-/// replication, or raise the floor of each name to what its resource has seen.
+/// replication, or raise the floor of each name to the token that its resource has seen.
 ///
 /// # Forks
 /// Each call returns an error in a child of a fork. The child can connect an engine of its own.

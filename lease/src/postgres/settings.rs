@@ -24,7 +24,7 @@ pub(super) enum TlsMode {
     VerifyFull,
 }
 
-/// What a URL and the environment say.
+/// The settings that a URL and the environment contain.
 pub(super) struct Settings {
     pub(super) config: Config,
     pub(super) tls: TlsMode,

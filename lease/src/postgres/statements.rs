@@ -14,7 +14,7 @@ pub(super) const CHANNEL: &str = "latchwork_lease";
 
 pub(super) const LISTEN: &str = "LISTEN latchwork_lease";
 
-/// Reads what a connection must know about its server.
+/// Reads the properties of a server that a connection needs.
 pub(super) const INSPECT: &str = "
     SELECT current_setting('server_version_num')::int AS version,
         current_setting('server_encoding') AS encoding,

@@ -52,7 +52,7 @@ pub(super) fn wait_for_lock(count: i32) -> bool {
     let Some(left) = time_left() else {
         return false;
     };
-    // 2 ms at first, then less: the lock is free for a moment only, so a waiter that asks more often
+    // 2 ms at first, then less: the lock is free for moments only. A waiter that asks more often
     // is served before those that came later. An attempt costs some microseconds.
     let pause = Duration::from_micros(2000 / (1 + count.clamp(0, 100) as u64 / 10)).max(SHORTEST);
     thread::sleep(pause.min(left));

@@ -5,16 +5,9 @@
 //! affects. Each row names the boot in which it was written; a row of an earlier boot has expired,
 //! because no holder survives a reboot, but its counter goes on.
 //!
-//! # Rules
-//! - `[Q1]` A transaction reads the clock after it acquired the lock for writers. So a grant never
-//!   precedes, by its own clock, a grant that was committed before it.
-//! - `[Q2]` The counter of a row never decreases, and a row is never deleted.
-//! - `[Q3]` Until COMMIT is sent an error means that nothing was done. An error of COMMIT leaves
-//!   the outcome unknown, except for a full disk: then the commit record is incomplete.
-//! - `[Q4]` The files must be those that were opened, before a transaction and after a grant.
-//! - `[Q5]` A child of a fork never uses or closes a connection of its parent.
+//! `PROTOCOL.md` in this folder has the rules.
 //!
-//! # What it does not do
+//! # Limits
 //! A disk that hangs blocks a call beyond its deadline, because a write in progress cannot be
 //! interrupted. Users of several accounts cannot share a file.
 
@@ -72,14 +65,14 @@ pub struct SqliteEngine {
     open: Option<Open>,
 }
 
-/// What is closed with the engine, in this order.
+/// The connections, which are closed with the engine in this order.
 struct Open {
     writer: Mutex<Connection>,
     reader: Mutex<Reader>,
     _registration: Registration,
 }
 
-/// A connection that only reads, with what it saw of the commits of other connections.
+/// A connection that only reads, with the commits that it saw of other connections.
 struct Reader {
     connection: Connection,
     /// SQLite's number of the file's content, as this connection sees it.
@@ -177,7 +170,7 @@ impl SqliteEngine {
         )))
     }
 
-    /// Checks what must hold before the files are accessed.
+    /// Checks that the files may be accessed.
     fn begin(&self, deadline: Instant) -> Result<Limit, EngineError> {
         self.check_process()?;
         // The files are gone for good: a later attempt finds other leases or none [Q4].
