@@ -321,15 +321,14 @@ fn a_command_that_ignores_sigterm_is_killed() {
 #[test]
 fn an_engine_that_hangs_ends_the_command_with_the_lease() {
     let sandbox = Sandbox::new("engine-hangs");
-    let script = "trap 'date +%s%N; exit 0' TERM; echo up; while :; do sleep 0.02; done";
+    let script = "trap 'sleep 0.4; echo ended; exit 0' TERM; echo up; while :; do sleep 0.02; done";
     let mut running = sandbox.start("--ttl 2s --grace 1s", script);
     assert_eq!(running.line(), "up");
     let database = rusqlite::Connection::open(sandbox.database()).unwrap();
     database.execute_batch("BEGIN IMMEDIATE").unwrap();
     let start = Instant::now();
     // SIGTERM left time for an ordinary end.
-    let rest = running.end_with(76);
-    assert!(rest.trim().parse::<u64>().is_ok(), "{rest:?}");
+    assert_eq!(running.end_with(76), "ended\n");
     assert!(start.elapsed().as_secs_f64() < 4.0);
 
     let unreachable = sandbox.output(["run", "job", "--no-wait", "--", "true"]);
@@ -352,6 +351,29 @@ fn processes_left_behind_end_before_the_release() {
     running.end_with(4);
     assert!(!pids.iter().any(|&pid| lives(pid)));
     assert!(!sandbox.is_held());
+}
+
+#[test]
+fn a_daemon_that_ignores_sigterm_ends_before_the_release() {
+    let sandbox = Sandbox::new("stubborn-daemon");
+    let daemon = "trap \"\" TERM; echo $$; exec sleep 60";
+    let script = format!("setsid sh -c '{daemon}' & sleep 0.3; exit 4");
+    let mut running = sandbox.start("--grace 200ms", &script);
+    let daemon = running.pid_line();
+    running.end_with(4);
+    assert!(!lives(daemon));
+}
+
+#[test]
+fn a_stopped_command_handles_sigterm() {
+    let sandbox = Sandbox::new("stopped-command");
+    let script = "trap 'echo ended; exit 0' TERM; echo $$; while :; do sleep 0.02; done";
+    let mut running = sandbox.start("--ttl 4s", script);
+    let pid = running.pid_line();
+    kill_process(pid, Signal::STOP).unwrap();
+    let broken = sandbox.output(["break", "job", "--token", &sandbox.token()]);
+    assert!(broken.status.success(), "{broken:?}");
+    assert_eq!(running.end_with(76), "ended\n");
 }
 
 #[test]

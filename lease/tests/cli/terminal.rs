@@ -144,6 +144,8 @@ fn a_stopped_job_keeps_its_lease_and_continues() {
     shell.keys(&format!("$L run job --ttl 2s -- sh -c '{script}'\n"));
     shell.shows("up");
     let token = sandbox.token();
+    // A child that `sh` has not yet executed would stop without `sh` (vfork).
+    sleep(300);
     shell.keys("\x1a");
     shell.shows("Stopped");
     // The shell has the terminal, and the lease outlasts its length.
@@ -164,6 +166,8 @@ fn a_stopped_job_continues_in_the_background() {
     let script = format!("echo u\"\"p; sleep 1; {WHERE}");
     shell.keys(&format!("$L run job -- sh -c '{script}'\n"));
     shell.shows("up");
+    // A child that `sh` has not yet executed would stop without `sh` (vfork).
+    sleep(300);
     shell.keys("\x1a");
     shell.shows("Stopped");
     shell.keys("bg\n");
