@@ -111,10 +111,11 @@ need_postgres() {
 
 step_test() {
     need_postgres
-    run_tests --workspace
+    need setpriv util-linux
+    run_tests --workspace --exclude latchwork-lease
+    run_tests -p latchwork-lease --doc
     # The engines of leases, on files and on servers.
-    run_tests -p latchwork-lease --features conformance,postgres --test sqlite --test sqlite_faults \
-        --test postgres --test postgres_faults --lib
+    run_tests -p latchwork-lease --all-features --lib --bins --tests
     # All of the workspace again, so that what it depends on is not compiled with other features.
     run_tests --workspace --all-features --test observe --test observe_panics --test version_serde --test session
 }

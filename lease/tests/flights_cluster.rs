@@ -76,7 +76,7 @@ fn bad_input_is_one_line() {
         (&["--on=nowhere:x"][..], "nowhere"),
         (
             &["--on=sqlite:/no/such/folder/x.db"],
-            "/no/such/folder/x.db",
+            "/no/such/folder",
         ),
     ] {
         let output = replay("bad", arguments);
