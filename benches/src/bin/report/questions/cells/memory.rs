@@ -1,7 +1,7 @@
 //! What do many threads, large values, ended threads and idle threads cost?
 //!
 //! Threads leave traces in a process. So each run is a process of its own, as in
-//! [`crowd`](super::crowd).
+//! the section on more threads than cores.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
