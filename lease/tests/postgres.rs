@@ -7,12 +7,13 @@ mod contract;
 mod server;
 mod support;
 
+use std::fs;
 use std::sync::Arc;
 
-use latchwork_lease::engine::{Engine, Outcome};
+use latchwork_lease::engine::{Engine, Nonce, Outcome};
 use latchwork_lease::postgres::PostgresEngine;
 use server::Server;
-use support::Folder;
+use support::{Folder, KEY, attempt, ms, soon};
 
 /// A database of a server.
 struct Database {
@@ -58,4 +59,24 @@ fn a_database_that_is_missing_is_refused() {
         return;
     };
     assert!(refusal(&database.server.url("nothing")).contains("\"nothing\" does not exist"));
+}
+
+#[test]
+fn a_direct_connection_parses_each_statement_once() {
+    let Some(server) = Server::start(&["log_min_duration_statement=0"]) else {
+        return;
+    };
+    let engine = PostgresEngine::connect(&server.url(&server.database())).unwrap();
+    for nonce in 1..=10 {
+        assert!(attempt(&engine, KEY, nonce, ms(10_000)).is_some());
+        engine.release(KEY, Nonce::new(nonce), soon()).unwrap();
+    }
+    let log = fs::read_to_string(server.folder().join("log")).unwrap();
+    let count = |phase: &str| {
+        let phase = format!(" ms  {phase} ");
+        log.lines().filter(|line| line.contains(&phase)).count()
+    };
+    assert!(count("execute") >= 20, "{log}");
+    // Those of the inspection, the acquisition and the release.
+    assert!(count("parse") <= 4, "{} are parsed", count("parse"));
 }

@@ -35,12 +35,7 @@ fn row(what: String, limit: f64, times: &[f64]) -> Row {
     let (least, most) = (quantile(times, 0.0), quantile(times, 1.0));
     Row::alone(what, most, "ms")
         .target(Target::AtMost(limit))
-        .context(format!("{least:.0} to {most:.0} ms after the lease"))
-}
-
-/// Returns the milliseconds since the end of a lease that was renewed at this time.
-fn beyond(since: Instant, until: Instant) -> f64 {
-    milliseconds(until - since) - milliseconds(LENGTH)
+        .context(format!("{least:.1} to {most:.1} ms"))
 }
 
 fn dead_holder(engine: &str, url: &str) -> Row {
@@ -60,7 +55,7 @@ fn dead_holder(engine: &str, url: &str) -> Row {
                 // Beyond the first renewal, so that the time left differs.
                 thread::sleep(Duration::from_millis(fastrand::u64(400..700)));
                 let killed = holder.kill();
-                beyond(killed, waiter.join().unwrap())
+                milliseconds(waiter.join().unwrap() - killed) - milliseconds(LENGTH)
             })
         })
         .collect();
@@ -69,9 +64,14 @@ fn dead_holder(engine: &str, url: &str) -> Row {
         1000.0,
         &times,
     )
+    .context(format!(
+        "{:.0} to {:.0} ms after the signal",
+        quantile(&times, 0.0) + milliseconds(LENGTH),
+        quantile(&times, 1.0) + milliseconds(LENGTH)
+    ))
 }
 
-/// Holds a lease while the engine does not answer, and returns when its loss is reported.
+/// Holds a lease while the engine does not answer, and returns how late its loss is reported.
 fn loss(leases: &Leases, stop: impl FnOnce(), resume: impl FnOnce()) -> f64 {
     let lease = leases.acquire("two", LENGTH).unwrap();
     let (sender, receiver) = mpsc::channel();
@@ -80,15 +80,18 @@ fn loss(leases: &Leases, stop: impl FnOnce(), resume: impl FnOnce()) -> f64 {
     });
     thread::sleep(Duration::from_millis(fastrand::u64(400..700)));
     stop();
-    let stopped = Instant::now();
     let (at, reason) = receiver.recv_timeout(LENGTH * 5).unwrap();
     assert_eq!(reason, LossReason::Expired);
     assert!(!lease.is_held());
+    // Renewals that were answered before the stop have moved it.
+    let deadline = lease.deadline();
+    let late = milliseconds(at.saturating_duration_since(deadline))
+        - milliseconds(deadline.saturating_duration_since(at));
     resume();
     drop(lease);
     // The release in the background must not meet the next trial.
     thread::sleep(Duration::from_millis(300));
-    beyond(stopped, at)
+    late
 }
 
 fn locked(folder: &Folder) -> Row {
