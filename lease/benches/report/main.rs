@@ -17,6 +17,7 @@ mod server;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 
+use std::io::Write as _;
 use std::time::Instant;
 use std::{env, fs};
 
@@ -53,9 +54,15 @@ fn main() {
             continue;
         }
         let began = Instant::now();
+        let before = disk();
         let rows = (question.ask)();
+        let sync = (before, disk());
         eprintln!("{}: {:.1} s", question.title, began.elapsed().as_secs_f64());
-        sections.push((question, rows));
+        sections.push(render::Section {
+            question,
+            rows,
+            sync,
+        });
     }
     let text = render::report(&sections, start.elapsed());
     match path {
@@ -67,4 +74,19 @@ fn main() {
         }
         None => print!("{text}"),
     }
+}
+
+/// Returns the median milliseconds of a sync of the disk with the data of the engines.
+fn disk() -> f64 {
+    let folder = Folder::new();
+    let mut file = fs::File::create(folder.file("probe")).unwrap();
+    let times: Vec<f64> = (0..21)
+        .map(|_| {
+            let start = Instant::now();
+            file.write_all(&[1; 4096]).unwrap();
+            file.sync_data().unwrap();
+            row::milliseconds(start.elapsed())
+        })
+        .collect();
+    row::quantile(&times, 0.5)
 }

@@ -11,6 +11,7 @@ pub(crate) const QUESTION: Question = Question {
     title: "Dependencies",
     method: "The distinct crates of `cargo tree -e normal` for the present target, without \
              `latchwork-lease` itself.",
+    syncs: false,
     ask,
 };
 

@@ -17,6 +17,7 @@ pub(crate) const QUESTION: Question = Question {
              from the signal until the other has the lease. In the other rows the engine ceases to \
              answer; the time is that from then until the callback of `on_lost`. Each row is the \
              greatest of five trials, without the second of the lease.",
+    syncs: false,
     ask,
 };
 

@@ -7,11 +7,12 @@ use crate::row::{Row, Target, alternate, medians};
 use crate::server::Server;
 
 pub(crate) const QUESTION: Question = Question {
-    title: "Eight processes on one name, PostgreSQL",
+    title: "Eight processes on one name",
     method: "Each process acquires and releases in a loop for one second, without a pause. Eight \
              others do so by hand: each listens, and repeats its statement after a notification. \
              An acquisition is a hand-over if another process held the lease before. Requests are \
              the transactions that the server counts in the database.",
+    syncs: true,
     ask,
 };
 
@@ -76,11 +77,20 @@ fn transactions(server: &Server, database: &str) -> f64 {
 }
 
 fn ask() -> Vec<Row> {
-    let Some(server) = super::server() else {
-        return Vec::new();
-    };
-    let mut ours = Crowd::start(&server, "ours");
-    let mut theirs = Crowd::start(&server, "by-hand");
+    let mut rows = Vec::new();
+    for (name, server) in super::servers() {
+        let mut more = of_server(name, &server);
+        if !rows.is_empty() {
+            more.iter_mut().for_each(|row| row.target = None);
+        }
+        rows.append(&mut more);
+    }
+    rows
+}
+
+fn of_server(name: &str, server: &Server) -> Vec<Row> {
+    let mut ours = Crowd::start(server, "ours");
+    let mut theirs = Crowd::start(server, "by-hand");
     let (mut ours_all, mut theirs_all) = (Vec::new(), Vec::new());
     let handed_over = alternate(
         ROUNDS,
@@ -97,22 +107,30 @@ fn ask() -> Vec<Row> {
     );
     let acquired: Vec<(f64, f64)> = ours_all.into_iter().zip(theirs_all).collect();
     let per_hand_over = ours.acquired / ours.handed_over;
-    let requests = ours.end(&server);
-    let theirs_requests = theirs.end(&server);
-    let rate = |what, pairs: &[(f64, f64)]| {
+    let requests = ours.end(server);
+    let theirs_requests = theirs.end(server);
+    let rate = |what: &str, pairs: &[(f64, f64)]| {
         let (ours, theirs) = medians(pairs);
         Row {
             lower: false,
-            ..Row::ratio(what, "`LISTEN` and the statement by hand", pairs)
+            ..Row::ratio(
+                format!("{name}: {what}"),
+                "`LISTEN` and the statement by hand",
+                pairs,
+            )
         }
         .context(format!("{ours:.0} / {theirs:.0} a second"))
     };
     vec![
         rate("hand-overs a second", &handed_over).target(Target::AtLeast(0.7)),
         rate("acquisitions a second", &acquired),
-        Row::alone("requests an acquisition", requests, "")
+        Row::alone(format!("{name}: requests an acquisition"), requests, "")
             .target(Target::AtMost(4.0))
             .context(format!("by hand {theirs_requests:.2}")),
-        Row::alone("acquisitions a hand-over", per_hand_over, ""),
+        Row::alone(
+            format!("{name}: acquisitions a hand-over"),
+            per_hand_over,
+            "",
+        ),
     ]
 }

@@ -15,6 +15,7 @@ pub(crate) const QUESTION: Question = Question {
     method: "Eight threads of one process acquire one name. An engine that counts its requests \
              wraps the one in memory. The first row counts those of 100 ms in which one thread \
              holds the lease and seven wait.",
+    syncs: false,
     ask,
 };
 

@@ -10,6 +10,7 @@ pub(crate) const QUESTION: Question = Question {
     method: "The processor time of the process is divided by the time of the clock, over 12 \
              seconds. SQLite does its work in the process, and PostgreSQL in its own. The leases \
              are acquired in ten requests, and none is lost.",
+    syncs: true,
     ask,
 };
 

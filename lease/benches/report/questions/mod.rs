@@ -10,6 +10,8 @@ mod many;
 mod next;
 
 use crate::row::Row;
+#[cfg(feature = "postgres")]
+use crate::server::Server;
 
 /// A section.
 #[derive(Debug)]
@@ -17,6 +19,8 @@ pub(crate) struct Question {
     pub(crate) title: &'static str,
     /// How it is measured.
     pub(crate) method: &'static str,
+    /// Whether the disk has a part in it.
+    pub(crate) syncs: bool,
     /// Measures it. Without rows, an engine was missing.
     pub(crate) ask: fn() -> Vec<Row>,
 }
@@ -34,11 +38,39 @@ pub(crate) fn all() -> Vec<Question> {
     ]
 }
 
-/// Returns a server, unless PostgreSQL is not installed.
+/// Returns two servers with their names, unless PostgreSQL is not installed: one with the durability
+/// of its defaults, and one that does not wait for the disk.
+///
+/// The second shows what the first can hide: beside a slow disk, nothing else counts.
 #[cfg(feature = "postgres")]
-pub(crate) fn server() -> Option<std::sync::Arc<crate::server::Server>> {
-    use std::sync::{Arc, OnceLock};
-    // All sections use one server, with the durability of its defaults. It ends with the process.
-    static SERVER: OnceLock<Option<Arc<crate::server::Server>>> = OnceLock::new();
-    SERVER.get_or_init(crate::server::shared).clone()
+pub(crate) fn servers() -> Vec<(&'static str, std::sync::Arc<Server>)> {
+    use std::sync::{Arc, Mutex};
+    // All sections use them. They end with the process.
+    static SERVERS: Mutex<Option<Vec<(&str, Arc<Server>)>>> = Mutex::new(None);
+    let mut servers = SERVERS.lock().unwrap();
+    let start = || {
+        let [durable, fast] = [Server::start(&[])?, Server::start(&["fsync=off"])?];
+        Some(vec![
+            ("PostgreSQL", Arc::new(durable)),
+            ("PostgreSQL, `fsync=off`", Arc::new(fast)),
+        ])
+    };
+    servers
+        .get_or_insert_with(|| start().unwrap_or_default())
+        .clone()
+}
+
+/// Returns the server with the durability of its defaults.
+#[cfg(feature = "postgres")]
+pub(crate) fn server() -> Option<std::sync::Arc<Server>> {
+    servers().into_iter().next().map(|(_, server)| server)
+}
+
+/// Removes the targets of all rows but the first, which has the durability that they were set for.
+#[cfg(feature = "postgres")]
+pub(crate) fn judge_the_first(mut rows: Vec<Row>) -> Vec<Row> {
+    for row in rows.iter_mut().skip(1) {
+        row.target = None;
+    }
+    rows
 }

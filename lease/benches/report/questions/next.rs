@@ -16,11 +16,12 @@ pub(crate) const QUESTION: Question = Question {
     method: "One process holds the lease and another waits for it. The time is that from the call \
              of the release until the other process has the lease. The holder waits for 20 to \
              40 ms first, chosen at random.",
+    syncs: true,
     ask,
 };
 
 fn ask() -> Vec<Row> {
-    let mut rows: Vec<Row> = on_postgres().into_iter().collect();
+    let mut rows = on_postgres();
     rows.extend(on_sqlite());
     rows
 }
@@ -57,10 +58,17 @@ fn on_sqlite() -> Vec<Row> {
 }
 
 #[cfg(feature = "postgres")]
-fn on_postgres() -> Option<Row> {
+fn on_postgres() -> Vec<Row> {
+    let rows = super::servers()
+        .into_iter()
+        .map(|(name, server)| of_server(name, &server));
+    super::judge_the_first(rows.collect())
+}
+
+#[cfg(feature = "postgres")]
+fn of_server(name: &str, server: &crate::server::Server) -> Row {
     use crate::by_hand::Postgres;
     use crate::row::alternate;
-    let server = super::server()?;
     // Apart, because a notification wakes the sessions of its database that listen.
     let (ours, theirs) = (
         server.url(&server.database()),
@@ -78,14 +86,12 @@ fn on_postgres() -> Option<Row> {
         || hop(&mut their_holder, &mut their_next),
     );
     let (our_median, their_median) = medians(&pairs);
-    Some(
-        Row::ratio("PostgreSQL", "`LISTEN` and the statement by hand", &pairs)
-            .target(Target::AtMost(1.5))
-            .context(format!("{our_median:.2} / {their_median:.2} ms")),
-    )
+    Row::ratio(name, "`LISTEN` and the statement by hand", &pairs)
+        .target(Target::AtMost(1.5))
+        .context(format!("{our_median:.2} / {their_median:.2} ms"))
 }
 
 #[cfg(not(feature = "postgres"))]
-fn on_postgres() -> Option<Row> {
-    None
+fn on_postgres() -> Vec<Row> {
+    Vec::new()
 }
