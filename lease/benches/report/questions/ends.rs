@@ -14,9 +14,10 @@ use crate::support::Folder;
 pub(crate) const QUESTION: Question = Question {
     title: "The end of a lease of one second",
     method: "A process that holds a lease is killed while another waits for it; the time is that \
-             from the signal until the other has the lease. In the other rows the engine ceases to \
-             answer; the time is that from then until the callback of `on_lost`. Each row is the \
-             greatest of five trials, without the second of the lease.",
+             from the signal until the other has the lease, without the second of the lease. In \
+             the other rows the engine ceases to answer; the time is that from the last \
+             `Lease::deadline` until the callback of `on_lost`. Each row is the greatest of five \
+             trials.",
     syncs: false,
     ask,
 };
