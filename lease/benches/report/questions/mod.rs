@@ -38,15 +38,19 @@ pub(crate) fn all() -> Vec<Question> {
     ]
 }
 
+/// A server with its name in the report.
+#[cfg(feature = "postgres")]
+pub(crate) type Named = (&'static str, std::sync::Arc<Server>);
+
 /// Returns two servers with their names, unless PostgreSQL is not installed: one with the durability
 /// of its defaults, and one that does not wait for the disk.
 ///
 /// The second shows what the first can hide: beside a slow disk, nothing else counts.
 #[cfg(feature = "postgres")]
-pub(crate) fn servers() -> Vec<(&'static str, std::sync::Arc<Server>)> {
+pub(crate) fn servers() -> Vec<Named> {
     use std::sync::{Arc, Mutex};
     // All sections use them. They end with the process.
-    static SERVERS: Mutex<Option<Vec<(&str, Arc<Server>)>>> = Mutex::new(None);
+    static SERVERS: Mutex<Option<Vec<Named>>> = Mutex::new(None);
     let mut servers = SERVERS.lock().unwrap();
     let start = || {
         let [durable, fast] = [Server::start(&[])?, Server::start(&["fsync=off"])?];
