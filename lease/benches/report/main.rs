@@ -5,6 +5,9 @@
 //!
 //! Where several processes are needed, the program starts itself again: see [`child`].
 
+// Some parts of the sections serve only the rows of PostgreSQL.
+#![cfg_attr(not(feature = "postgres"), allow(dead_code))]
+
 mod by_hand;
 mod child;
 mod counting;
