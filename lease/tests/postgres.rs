@@ -353,3 +353,23 @@ fn tls_encrypts_and_verifies_as_the_mode_demands() {
     let text = connect(&with("verify-full", Some(&other))).unwrap_err();
     assert!(text.contains("not valid for name"), "{text}");
 }
+
+#[test]
+fn a_direct_connection_parses_each_statement_once() {
+    let Some(server) = Server::start(&["log_min_duration_statement=0"]) else {
+        return;
+    };
+    let engine = PostgresEngine::connect(&server.url(&server.database())).unwrap();
+    for nonce in 1..=10 {
+        assert!(attempt(&engine, KEY, nonce, ms(10_000)).is_some());
+        engine.release(KEY, Nonce::new(nonce), soon()).unwrap();
+    }
+    let log = fs::read_to_string(server.folder().join("log")).unwrap();
+    let count = |phase: &str| {
+        let phase = format!(" ms  {phase} ");
+        log.lines().filter(|line| line.contains(&phase)).count()
+    };
+    assert!(count("execute") >= 20, "{log}");
+    // Those of the inspection, the acquisition and the release.
+    assert!(count("parse") <= 4, "{} are parsed", count("parse"));
+}

@@ -243,7 +243,14 @@ fn a_request_whose_answer_is_lost_is_unknown_and_can_be_repeated() {
     let relay = Relay::new(server.port());
     let url = format!("postgres://postgres@127.0.0.1:{}/{database}", relay.port);
     let engine = connect(&url);
+    // A session parses a statement when it is first used. What is lost below is the answer to the
+    // statement itself.
+    let parse = || {
+        assert!(attempt(&engine, key("other"), 9, LONG).is_some());
+        engine.release(key("other"), Nonce::new(9), soon()).unwrap();
+    };
 
+    parse();
     relay.swallows.store(true, Ordering::Relaxed);
     let error = engine
         .try_acquire(&request(KEY, 1, LONG), Instant::now() + ms(300))
@@ -258,6 +265,7 @@ fn a_request_whose_answer_is_lost_is_unknown_and_can_be_repeated() {
     relay.swallows.store(false, Ordering::Relaxed);
     assert_eq!(attempt(&engine, KEY, 1, LONG), Some(1));
 
+    parse();
     relay.swallows.store(true, Ordering::Relaxed);
     let error = engine
         .release(KEY, Nonce::new(1), Instant::now() + ms(300))

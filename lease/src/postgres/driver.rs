@@ -1,5 +1,6 @@
 //! The connection of an engine, and the thread that serves it.
 
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -11,8 +12,9 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::{OnceCell, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::{timeout, timeout_at};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{AsyncMessage, Client, Config, Row};
+use tokio_postgres::{AsyncMessage, Client, Config, Error, Row, Statement};
 
 use crate::engine::EngineError;
 
@@ -30,9 +32,11 @@ pub(super) type Parameter = (Box<dyn ToSql + Sync + Send>, Type);
 
 /// The settings of a session of this engine. A pooler refuses or ignores them.
 ///
-/// The limits end a statement whose caller has gone. No statement of the engine runs for long.
+/// The limits end a statement whose caller has gone. No statement of the engine runs for long. A
+/// plan outlives the size of the table that it was made for, so it must use the key's index.
 const SESSION: &str = "-c latchwork.direct=on -c statement_timeout=30s -c lock_timeout=30s \
-     -c default_transaction_isolation=read\\ committed -c default_transaction_read_only=off";
+     -c default_transaction_isolation=read\\ committed -c default_transaction_read_only=off \
+     -c enable_seqscan=off";
 
 /// The time after its deadline until which a request may be executed. It covers the delay between
 /// the server's reading of its clock and the arrival of the answer that reported it.
@@ -61,6 +65,8 @@ struct Live {
     is_pooled: bool,
     listening: OnceCell<()>,
     clock: Mutex<ServerClock>,
+    /// The statements that the session has parsed. None after a pooler has lost one.
+    statements: Mutex<Option<HashMap<&'static str, Statement>>>,
     /// Receives the messages of the server.
     receiver: AbortHandle,
 }
@@ -95,6 +101,54 @@ impl Drop for Live {
     fn drop(&mut self) {
         // A server that does not answer must not keep the socket open.
         self.receiver.abort();
+    }
+}
+
+impl Live {
+    /// Runs a statement. A session of its own parses each statement once.
+    async fn query(
+        &self,
+        statement: &'static str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>, Error> {
+        if self.is_pooled || self.statements.lock().is_none() {
+            return self.client.query_typed(statement, parameters).await;
+        }
+        let result = self.query_parsed(statement, parameters).await;
+        let code = result.as_ref().err().and_then(Error::code);
+        let names = [
+            SqlState::INVALID_SQL_STATEMENT_NAME,
+            SqlState::DUPLICATE_PSTATEMENT,
+        ];
+        if code.is_some_and(|code| names.contains(code)) {
+            // A pooler that was not detected passed the request to another session.
+            *self.statements.lock() = None;
+        }
+        result
+    }
+
+    async fn query_parsed(
+        &self,
+        statement: &'static str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+    ) -> Result<Vec<Row>, Error> {
+        let known = match &*self.statements.lock() {
+            Some(statements) => statements.get(statement).cloned(),
+            None => None,
+        };
+        let parsed = match known {
+            Some(parsed) => parsed,
+            None => {
+                let types: Vec<Type> = parameters.iter().map(|(_, kind)| kind.clone()).collect();
+                let parsed = self.client.prepare_typed(statement, &types).await?;
+                if let Some(statements) = &mut *self.statements.lock() {
+                    statements.insert(statement, parsed.clone());
+                }
+                parsed
+            }
+        };
+        let values: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|(value, _)| *value).collect();
+        self.client.query(&parsed, &values).await
     }
 }
 
@@ -229,7 +283,7 @@ impl Shared {
 
     async fn query(
         &self,
-        statement: &str,
+        statement: &'static str,
         late: Late,
         mut parameters: Vec<Parameter>,
         deadline: Instant,
@@ -244,12 +298,7 @@ impl Shared {
             .map(|(value, kind)| (&**value as &(dyn ToSql + Sync), kind.clone()))
             .collect();
         // From here on the request may be executed, whatever happens to the connection.
-        match timeout_at(
-            deadline.into(),
-            live.client.query_typed(statement, &parameters),
-        )
-        .await
-        {
+        match timeout_at(deadline.into(), live.query(statement, &parameters)).await {
             Ok(Ok(rows)) => {
                 if late == Late::Refused {
                     self.check_time(&live, &rows)?;
@@ -404,6 +453,7 @@ impl Shared {
                 micros: 0,
                 at: Instant::now(),
             }),
+            statements: Mutex::new(Some(HashMap::new())),
             receiver: receiver.abort_handle(),
         })
     }

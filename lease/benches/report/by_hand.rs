@@ -1,0 +1,201 @@
+//! The baselines: the same work as a program would write it for itself.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, TransactionBehavior, params};
+
+/// A client that acquires and releases one lease.
+pub(crate) trait Client {
+    /// Waits until the lease is granted, and returns its token.
+    fn acquire(&mut self) -> u64;
+
+    /// Releases the lease.
+    fn release(&mut self);
+}
+
+/// A table in SQLite, with the durability that the engine has.
+#[derive(Debug)]
+pub(crate) struct Sqlite {
+    connection: Connection,
+    clock: std::time::Instant,
+}
+
+impl Sqlite {
+    pub(crate) fn open(path: &Path) -> Self {
+        let connection = Connection::open(path).unwrap();
+        connection.busy_timeout(Duration::from_secs(5)).unwrap();
+        connection
+            .query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))
+            .unwrap();
+        connection
+            .pragma_update(None, "synchronous", "FULL")
+            .unwrap();
+        connection
+            .execute_batch(
+                "CREATE TABLE IF NOT EXISTS lock (
+                     name TEXT PRIMARY KEY, token INTEGER NOT NULL, holder BLOB,
+                     expires INTEGER NOT NULL
+                 ) STRICT, WITHOUT ROWID;
+                 INSERT OR IGNORE INTO lock VALUES ('one', 0, NULL, 0);",
+            )
+            .unwrap();
+        Sqlite {
+            connection,
+            clock: std::time::Instant::now(),
+        }
+    }
+
+    fn change(&mut self, statement: &str, parameters: &[&dyn rusqlite::ToSql]) -> u64 {
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .unwrap();
+        let token: i64 = transaction
+            .prepare_cached(statement)
+            .unwrap()
+            .query_row(parameters, |row| row.get(0))
+            .unwrap();
+        transaction.commit().unwrap();
+        token as u64
+    }
+}
+
+impl Client for Sqlite {
+    fn acquire(&mut self) -> u64 {
+        let now = self.clock.elapsed().as_micros() as i64;
+        let holder: [u8; 16] = fastrand::u128(..).to_be_bytes();
+        self.change(
+            "UPDATE lock SET token = token + 1, holder = ?2, expires = ?3
+             WHERE name = ?1 AND (holder IS NULL OR expires <= ?4) RETURNING token",
+            params!["one", holder, now + 10_000_000, now],
+        )
+    }
+
+    fn release(&mut self) {
+        self.change(
+            "UPDATE lock SET holder = NULL WHERE name = ?1 AND holder IS NOT NULL RETURNING token",
+            params!["one"],
+        );
+    }
+}
+
+#[cfg(feature = "postgres")]
+pub(crate) use on_postgres::Postgres;
+
+#[cfg(feature = "postgres")]
+mod on_postgres {
+    use super::{Client, Duration};
+
+    use postgres::fallible_iterator::FallibleIterator;
+    use postgres::{NoTls, Statement};
+
+    /// A table in PostgreSQL; waiters listen, and try again after each notification.
+    pub(crate) struct Postgres {
+        client: postgres::Client,
+        acquire: Statement,
+        release: Statement,
+        holder: Vec<u8>,
+    }
+
+    impl Postgres {
+        pub(crate) fn create(url: &str) {
+            let mut client = postgres::Client::connect(url, NoTls).unwrap();
+            client
+                .batch_execute(
+                    "CREATE TABLE lock (
+                         name text PRIMARY KEY, token bigint NOT NULL, holder bytea,
+                         expires timestamptz NOT NULL
+                     ) WITH (fillfactor = 50);
+                     INSERT INTO lock VALUES ('one', 0, NULL, now())",
+                )
+                .unwrap();
+        }
+
+        pub(crate) fn connect(url: &str) -> Self {
+            let mut client = postgres::Client::connect(url, NoTls).unwrap();
+            client.batch_execute("LISTEN released").unwrap();
+            let acquire = client
+                .prepare(
+                    "UPDATE lock SET token = token + 1, holder = $2,
+                         expires = clock_timestamp() + interval '10 s'
+                     WHERE name = $1 AND (holder IS NULL OR expires <= clock_timestamp())
+                     RETURNING token",
+                )
+                .unwrap();
+            let release = client
+                .prepare(
+                    "WITH released AS (
+                         UPDATE lock SET holder = NULL WHERE name = $1 AND holder = $2
+                         RETURNING name)
+                     SELECT pg_notify('released', name) FROM released",
+                )
+                .unwrap();
+            Postgres {
+                client,
+                acquire,
+                release,
+                holder: Vec::new(),
+            }
+        }
+    }
+
+    impl Client for Postgres {
+        fn acquire(&mut self) -> u64 {
+            self.holder = fastrand::u128(..).to_be_bytes().to_vec();
+            loop {
+                let row = self
+                    .client
+                    .query_opt(&self.acquire, &[&"one", &self.holder])
+                    .unwrap();
+                if let Some(row) = row {
+                    return row.get::<_, i64>(0) as u64;
+                }
+                let mut notices = self.client.notifications();
+                let limit = Duration::from_secs(2);
+                let _ = notices.timeout_iter(limit).next().unwrap();
+                // Those that arrived together stand for one change.
+                while let Some(_notice) = notices.iter().next().unwrap() {}
+            }
+        }
+
+        fn release(&mut self) {
+            let rows = self
+                .client
+                .query(&self.release, &[&"one", &self.holder])
+                .unwrap();
+            assert_eq!(rows.len(), 1, "the lease was held");
+        }
+    }
+}
+
+/// A client of this crate.
+#[derive(Debug)]
+pub(crate) struct Ours {
+    leases: latchwork_lease::Leases,
+    lease: Option<latchwork_lease::Lease>,
+}
+
+impl Ours {
+    pub(crate) fn connect(url: &str) -> Self {
+        Ours {
+            leases: latchwork_lease::Leases::connect(url).unwrap(),
+            lease: None,
+        }
+    }
+}
+
+impl Client for Ours {
+    fn acquire(&mut self) -> u64 {
+        let lease = self.leases.acquire("one", Duration::from_secs(10)).unwrap();
+        let token = lease.token().get();
+        self.lease = Some(lease);
+        token
+    }
+
+    fn release(&mut self) {
+        let lease = self.lease.take().expect("the lease is held");
+        let released = lease.release().unwrap();
+        assert_eq!(released, latchwork_lease::Release::Done);
+    }
+}

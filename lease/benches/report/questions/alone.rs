@@ -1,0 +1,83 @@
+//! One client that acquires and releases.
+
+use std::time::Instant;
+
+use super::Question;
+use crate::by_hand::{Client, Ours, Sqlite};
+use crate::row::{Row, Target, alternate, medians, milliseconds};
+use crate::support::Folder;
+
+pub(crate) const QUESTION: Question = Question {
+    title: "Acquire and release, one client",
+    method: "Both sides commit twice on the same disk with the same durability: SQLite with a \
+             write-ahead log and `synchronous=FULL` in `BEGIN IMMEDIATE`, PostgreSQL with its \
+             defaults. The statements by hand are prepared. A run makes 20 pairs.",
+    syncs: true,
+    ask,
+};
+
+const ROUNDS: usize = 61;
+const PAIRS: usize = 20;
+
+fn ask() -> Vec<Row> {
+    let mut rows = vec![on_sqlite()];
+    rows.extend(on_postgres());
+    rows
+}
+
+/// Returns the milliseconds of a pair.
+fn run(client: &mut dyn Client) -> f64 {
+    let start = Instant::now();
+    for _ in 0..PAIRS {
+        client.acquire();
+        client.release();
+    }
+    milliseconds(start.elapsed()) / PAIRS as f64
+}
+
+fn compare(mut ours: impl Client, mut theirs: impl Client) -> Vec<(f64, f64)> {
+    run(&mut ours);
+    run(&mut theirs);
+    alternate(ROUNDS, || run(&mut ours), || run(&mut theirs))
+}
+
+fn on_sqlite() -> Row {
+    let folder = Folder::new();
+    let ours = Ours::connect(&format!("sqlite:{}", folder.file("ours").display()));
+    let theirs = Sqlite::open(&folder.file("theirs"));
+    row(
+        "SQLite",
+        "the two transactions by hand",
+        2.0,
+        &compare(ours, theirs),
+    )
+}
+
+#[cfg(feature = "postgres")]
+fn on_postgres() -> Vec<Row> {
+    use crate::by_hand::Postgres;
+    let measure = |(name, server): (&str, std::sync::Arc<crate::server::Server>)| {
+        // Apart, because a notification wakes the sessions of its database that listen.
+        let (ours, theirs) = (
+            server.url(&server.database()),
+            server.url(&server.database()),
+        );
+        Postgres::create(&theirs);
+        let pairs = compare(Ours::connect(&ours), Postgres::connect(&theirs));
+        row(name, "the two statements by hand", 1.3, &pairs)
+    };
+    let rows = super::servers().into_iter().map(measure);
+    super::judge_the_first(rows.collect())
+}
+
+#[cfg(not(feature = "postgres"))]
+fn on_postgres() -> Vec<Row> {
+    Vec::new()
+}
+
+fn row(what: &str, against: &'static str, limit: f64, pairs: &[(f64, f64)]) -> Row {
+    let (ours, theirs) = medians(pairs);
+    Row::ratio(what, against, pairs)
+        .target(Target::AtMost(limit))
+        .context(format!("{ours:.2} / {theirs:.2} ms"))
+}

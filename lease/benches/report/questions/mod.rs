@@ -1,0 +1,80 @@
+//! The sections of the report.
+
+mod alone;
+mod crates;
+mod ends;
+#[cfg(feature = "postgres")]
+mod hand_over;
+mod inside;
+mod many;
+mod next;
+
+use crate::row::Row;
+#[cfg(feature = "postgres")]
+use crate::server::Server;
+
+/// A section.
+#[derive(Debug)]
+pub(crate) struct Question {
+    pub(crate) title: &'static str,
+    /// How it is measured.
+    pub(crate) method: &'static str,
+    /// Whether the disk has a part in it.
+    pub(crate) syncs: bool,
+    /// Measures it. Without rows, an engine was missing.
+    pub(crate) ask: fn() -> Vec<Row>,
+}
+
+pub(crate) fn all() -> Vec<Question> {
+    vec![
+        inside::QUESTION,
+        alone::QUESTION,
+        #[cfg(feature = "postgres")]
+        hand_over::QUESTION,
+        next::QUESTION,
+        ends::QUESTION,
+        many::QUESTION,
+        crates::QUESTION,
+    ]
+}
+
+/// A server with its name in the report.
+#[cfg(feature = "postgres")]
+pub(crate) type Named = (&'static str, std::sync::Arc<Server>);
+
+/// Returns two servers with their names, unless PostgreSQL is not installed: one with the durability
+/// of its defaults, and one that does not wait for the disk.
+///
+/// The second shows what the first can hide: beside a slow disk, nothing else counts.
+#[cfg(feature = "postgres")]
+pub(crate) fn servers() -> Vec<Named> {
+    use std::sync::{Arc, Mutex};
+    // All sections use them. They end with the process.
+    static SERVERS: Mutex<Option<Vec<Named>>> = Mutex::new(None);
+    let mut servers = SERVERS.lock().unwrap();
+    let start = || {
+        let [durable, fast] = [Server::start(&[])?, Server::start(&["fsync=off"])?];
+        Some(vec![
+            ("PostgreSQL", Arc::new(durable)),
+            ("PostgreSQL, `fsync=off`", Arc::new(fast)),
+        ])
+    };
+    servers
+        .get_or_insert_with(|| start().unwrap_or_default())
+        .clone()
+}
+
+/// Returns the server with the durability of its defaults.
+#[cfg(feature = "postgres")]
+pub(crate) fn server() -> Option<std::sync::Arc<Server>> {
+    servers().into_iter().next().map(|(_, server)| server)
+}
+
+/// Removes the targets of all rows but the first, which has the durability that they were set for.
+#[cfg(feature = "postgres")]
+pub(crate) fn judge_the_first(mut rows: Vec<Row>) -> Vec<Row> {
+    for row in rows.iter_mut().skip(1) {
+        row.target = None;
+    }
+    rows
+}
