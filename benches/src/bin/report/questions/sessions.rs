@@ -28,9 +28,9 @@ pub(super) const QUESTION: Question = Question {
             has one victim, or the measurement fails. *Chains*: 10,000 sessions come to wait, none of them in a \
             circle; the time is what publishing and looking add to that, as a part of one second of one core, as if \
             all of them came to wait within a second. After that they cost nothing: nobody looks twice. \
-            *The validation load* is that of RocksDB: sessions that lock keys in random order, with the default time and with \
-            fixed ones. A time is an upper bound: all but 0 give way to searches at once after the first deadlock. The count of \
-            deadlocks says how often a session had to retry. *Audits* are the steps of the main job \
+            *The validation load* is that of RocksDB: sessions that lock keys in random order, with the default threshold, \
+            which adapts to the deadlocks, and with fixed ones. \
+            The count of deadlocks says how often a session had to retry. *Audits* are the steps of the main job \
             (`flights --work 1000 --audit`) beside a session that locks the same keys in the opposite order. *A crowd* of \
             sessions waits for one key, and each of them acquires it and ends.",
     measure,

@@ -23,7 +23,7 @@ const LOCKED: usize = 8;
 const SPAN: Duration = Duration::from_millis(200);
 const MOST_ROUNDS: usize = 7;
 
-/// The times that are given to `detect_after`, beside none.
+/// The fixed thresholds with which the default is compared.
 const TIMES: [Duration; 5] = [
     Duration::ZERO,
     Duration::from_micros(10),
@@ -34,9 +34,12 @@ const TIMES: [Duration; 5] = [
 
 pub(super) fn rows(plan: Plan) -> Vec<Row> {
     let rounds = plan.rounds.min(MOST_ROUNDS);
-    let mut rows: Vec<Row> = [Fairness::Eventual, Fairness::Fifo]
-        .map(|fairness| validation_row(fairness, rounds))
-        .into();
+    let mut rows = Vec::new();
+    for fairness in [Fairness::Eventual, Fairness::Fifo] {
+        for pace in [Pace::Yields, Pace::Full] {
+            rows.push(validation_row(fairness, pace, rounds));
+        }
+    }
     rows.push(audit_row(rounds));
     let value = (0..rounds).map(|_| {
         let [few, many] = [20_000, 80_000].map(|n| leave(n).as_secs_f64());
@@ -62,28 +65,57 @@ fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     Quartiles::of(values).expect("a plan has rounds").median
 }
 
-fn validation_row(fairness: Fairness, rounds: usize) -> Row {
-    let mut default: Vec<Done> = Vec::new();
-    let mut others: Vec<Vec<Done>> = vec![Vec::new(); TIMES.len()];
-    for _ in 0..rounds {
-        default.push(validation(fairness, None));
-        for (done, time) in others.iter_mut().zip(TIMES) {
-            done.push(validation(fairness, Some(time)));
+/// Whether a session of the validation load yields after each lock.
+#[derive(Clone, Copy)]
+enum Pace {
+    /// It does, so that few cores interleave the threads as many would.
+    Yields,
+    /// It does not.
+    Full,
+}
+
+/// When the sessions of a load search for deadlocks.
+#[derive(Clone, Copy)]
+enum Detection {
+    /// As by default: a deadlock lets the next waits search at once.
+    Default,
+    /// At this threshold, which no search changes.
+    Fixed(Duration),
+}
+
+/// Compares the default with the best fixed threshold, round by round. All run in each round, in an
+/// order that rotates.
+fn validation_row(fairness: Fairness, pace: Pace, rounds: usize) -> Row {
+    let fixed = TIMES.map(Detection::Fixed);
+    let all: Vec<Detection> = [Detection::Default].into_iter().chain(fixed).collect();
+    let mut done: Vec<Vec<Done>> = vec![Vec::new(); all.len()];
+    for round in 0..rounds {
+        for turn in 0..all.len() {
+            let i = (round + turn) % all.len();
+            done[i].push(validation(fairness, pace, all[i]));
         }
     }
-    let rates = others
-        .iter()
-        .map(|of| median(of.iter().map(|done| done.rate)));
-    let best = rates.fold(0.0, f64::max);
-    let value = Quartiles::of(default.iter().map(|done| done.rate / best));
-    let value = value.expect("a plan has rounds");
+    let rate = |of: &[Done]| median(of.iter().map(|done| done.rate));
+    let default = &done[0];
+    let (best, time) = std::iter::zip(&done[1..], TIMES)
+        .max_by(|a, b| rate(a.0).total_cmp(&rate(b.0)))
+        .expect("there are thresholds");
+    let value = std::iter::zip(default, best).map(|(of, best)| of.rate / best.rate);
+    let value = Quartiles::of(value).expect("a plan has rounds");
     let context = format!(
-        "{:.0} sessions a second, {:.2} deadlocks each",
-        median(default.iter().map(|done| done.rate)),
+        "{:.0} sessions a second, {:.2} deadlocks each; the best is {time:?}: {:.0}",
+        rate(default),
         median(default.iter().map(|done| done.lost)),
+        rate(best),
     );
-    let what = format!("{THREADS} threads, {LOCKED} of {KEYS} keys each, `{fairness:?}`: sessions");
-    let against = "the best `detect_after` of 0, 10 µs, 100 µs, 1 ms and 10 ms";
+    let yields = match pace {
+        Pace::Yields => "",
+        Pace::Full => ", no yields",
+    };
+    let what = format!(
+        "{THREADS} threads, {LOCKED} of {KEYS} keys each, `{fairness:?}`{yields}: sessions"
+    );
+    let against = "the best fixed threshold of 0, 10 µs, 100 µs, 1 ms and 10 ms";
     Row::times(&what, against, value, context).at_least(0.8)
 }
 
@@ -103,9 +135,12 @@ fn until_locked<'t>(
 }
 
 /// The validation load of RocksDB: each session locks some keys in random order and releases them.
-/// The threads yield after each lock, so that few cores interleave them as many would.
-fn validation(fairness: Fairness, detect_after: Option<Duration>) -> Done {
-    let table = &LockTable::<u64>::builder().fairness(fairness).build();
+fn validation(fairness: Fairness, pace: Pace, detection: Detection) -> Done {
+    let builder = LockTable::<u64>::builder().fairness(fairness);
+    let table = &match detection {
+        Detection::Default => builder.build(),
+        Detection::Fixed(_) => builder.early_searches(0).build(),
+    };
     let (ended, lost) = (&AtomicU64::new(0), &AtomicU64::new(0));
     let (stop, barrier) = (&AtomicBool::new(false), &Barrier::new(THREADS as usize + 1));
     let took = thread::scope(|s| {
@@ -117,13 +152,15 @@ fn validation(fairness: Fairness, detect_after: Option<Duration>) -> Done {
                 while !stop.load(Relaxed) {
                     keys.shuffle(&mut random);
                     let mut session = table.session();
-                    if let Some(time) = detect_after {
+                    if let Detection::Fixed(time) = detection {
                         session = session.detect_after(time);
                     }
                     let times = until_locked(&mut session, |session| {
                         keys[..LOCKED].iter().try_for_each(|key| {
                             session.lock(key)?;
-                            thread::yield_now();
+                            if let Pace::Yields = pace {
+                                thread::yield_now();
+                            }
                             Ok(())
                         })
                     });
