@@ -117,7 +117,7 @@
 //!   reach <!--figure: 8 threads, 16 keys, Fifo vs padded Mutex-->0.04<!--/--> of the throughput of
 //!   the mutexes.
 //! - *Sessions.* An uncontended lock in a session needs more time than a plain one:
-//!   by <!--figure: lock and unlock in a session, one key vs LockTable::lock + drop-->2.5<!--/-->.
+//!   by <!--figure: lock and unlock in a session, one key vs LockTable::lock + drop-->1.2<!--/-->.
 //! - *Many locks at once.* With a million held keys, another key
 //!   takes <!--figure: default: another key, repeated vs an empty table-->6.9<!--/--> times the
 //!   time, unless the table was built with `expected_locks`.

@@ -156,6 +156,10 @@ fn validation(fairness: Fairness, pace: Pace, detection: Detection) -> Done {
                         session = session.detect_after(time);
                     }
                     let times = until_locked(&mut session, |session| {
+                        // A victim does not start again after the end.
+                        if stop.load(Relaxed) {
+                            return Ok(());
+                        }
                         keys[..LOCKED].iter().try_for_each(|key| {
                             session.lock(key)?;
                             if let Pace::Yields = pace {
@@ -164,6 +168,9 @@ fn validation(fairness: Fairness, pace: Pace, detection: Detection) -> Done {
                             Ok(())
                         })
                     });
+                    if stop.load(Relaxed) {
+                        break;
+                    }
                     lost.fetch_add(times, Relaxed);
                     ended.fetch_add(1, Relaxed);
                 }
@@ -173,9 +180,8 @@ fn validation(fairness: Fairness, pace: Pace, detection: Detection) -> Done {
         let start = Instant::now();
         thread::sleep(SPAN);
         stop.store(true, Relaxed);
-        start
-    })
-    .elapsed();
+        start.elapsed()
+    });
     let ended = ended.load(Relaxed) as f64;
     Done {
         rate: ended / took.as_secs_f64(),
