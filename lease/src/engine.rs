@@ -226,6 +226,10 @@ pub enum Renewed {
     Held,
     /// The lease has ended: it expired, or was broken.
     Lost,
+    /// It is not known whether the lease was extended, in contrast to others of the same request.
+    ///
+    /// For example, another client has locked its entry.
+    Unknown,
 }
 
 /// The answer to a release.

@@ -272,7 +272,11 @@ impl Engine for PostgresEngine {
         let rows = self.query_in_time(statements::RENEW, parameters, deadline)?;
         let mut renewed = vec![Renewed::Lost; renewals.len()];
         for row in rows {
-            renewed[row.get::<_, i64>("place") as usize - 1] = Renewed::Held;
+            let place = row.get::<_, i64>("place") as usize;
+            renewed[place - 1] = match row.get("renewed") {
+                true => Renewed::Held,
+                false => Renewed::Unknown,
+            };
         }
         Ok(renewed)
     }
