@@ -62,7 +62,9 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Extends leases to `ttl` from now, each only if its nonce and token still hold the key.
     ///
-    /// The result has one entry for each renewal, in their order.
+    /// The result has one entry for each renewal, in their order. A call that exceeds its deadline
+    /// extends none of the leases. So an engine should not wait for one of them, and should return
+    /// [`Renewed::Unknown`] for it.
     ///
     /// # Errors
     /// Returns an error if it is not known for any of the leases whether it was extended.
@@ -127,7 +129,8 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Blocks until the key may have become free since `nonce` was refused, or until `deadline`.
     ///
-    /// It may return at any time. A lease that expires need not end the wait: the caller reads from
+    /// It may return at any time. After many waits of less than a millisecond, the caller pauses for
+    /// five between them. A lease that expires need not end the wait: the caller reads from
     /// [`Attempt::Busy`] when to ask again. A release of the key ends the wait, on this machine or
     /// another, within the time that [`Guarantees`] states.
     ///

@@ -141,6 +141,9 @@ impl Lease {
     /// Calls `f` once when the lease is lost or released, on a thread of the crate.
     ///
     /// If the lease is lost already, `f` is called soon. A panic of `f` is ignored.
+    ///
+    /// At most eight callbacks of a [`Leases`](crate::Leases) and its clones run at once. The
+    /// others wait, so a callback must not block for long.
     pub fn on_lost(&self, f: impl FnOnce(LossReason) + Send + 'static) {
         if !self.shared.core().is_foreign() {
             self.shared.on_lost(Box::new(f));

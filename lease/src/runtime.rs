@@ -185,8 +185,8 @@ impl Core {
         &self,
         call: impl FnOnce(&dyn Engine) -> Result<T, EngineError>,
     ) -> Result<T, EngineError> {
-        catch_unwind(AssertUnwindSafe(|| call(&*self.engine)))
-            .unwrap_or_else(|_| Err(EngineError::unknown("the engine panicked")))
+        caught(|| call(&*self.engine))
+            .unwrap_or_else(|| Err(EngineError::unknown("the engine panicked")))
     }
 
     // The registry of acquisitions
@@ -477,5 +477,18 @@ impl Core {
 pub(crate) fn call_user(job: impl FnOnce()) {
     // A panic of one user's code must not end the thread that serves all leases. The hook of the
     // process has reported it.
-    let _ = catch_unwind(AssertUnwindSafe(job));
+    let _ = caught(job);
+}
+
+/// Calls `call`. Returns `None` if it panics.
+fn caught<T>(call: impl FnOnce() -> T) -> Option<T> {
+    let payload = match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(value) => return Some(value),
+        Err(payload) => payload,
+    };
+    // The drop of a payload is user code as well. A second payload is leaked, for want of an end.
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(second);
+    }
+    None
 }

@@ -13,7 +13,7 @@ use crate::leases::{Asking, Leases, drive};
 use crate::name::InvalidName;
 use crate::runtime::Core;
 use crate::shared::{Guard, Shared, failure};
-use crate::wait::block_on_until;
+use crate::wait::{Pace, block_on_until};
 
 /// The longest time between two requests for a set that is busy.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -229,7 +229,7 @@ async fn acquire_all(
         }
     }
     let shared: Arc<[String]> = names.into();
-    let mut failing_since = None;
+    let (mut failing_since, mut pace) = (None, Pace::default());
     loop {
         let (names, start) = (shared.clone(), Timestamp::now());
         let attempt = move |core: &Arc<Core>| attempt_all(core, &names, ttl);
@@ -249,7 +249,7 @@ async fn acquire_all(
                 failing_since = None;
                 let pause = free_in.unwrap_or(ASK_AGAIN).min(ASK_AGAIN);
                 let until = Timestamp::now().plus(pause.max(Duration::from_millis(5)));
-                wait_hint(core, &shared[index], nonce, until).await;
+                wait_hint(core, &shared[index], nonce, until, &mut pace).await;
             }
             Some(Ok(Attempted::Failed(error))) => {
                 let since = *failing_since.get_or_insert(start);
