@@ -385,3 +385,18 @@ fn a_lease_within_a_lease() {
     let inner = sandbox.output(["run", "inner", "--wait", "15s", "--", "true"]);
     assert!(inner.status.success(), "{inner:?}");
 }
+
+#[test]
+fn a_short_outage_before_a_renewal_ends_no_command() {
+    let sandbox = Sandbox::new("short-outage");
+    let mut running = sandbox.start("--ttl 4s", "echo begun; sleep 4; exit 3");
+    assert_eq!(running.line(), "begun");
+    // By default, SIGTERM follows when half of the lease is left. The outage begins before a third
+    // is over, and lasts for less than a third.
+    sleep(1200);
+    let database = rusqlite::Connection::open(sandbox.database()).unwrap();
+    database.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    sleep(1100);
+    database.execute_batch("ROLLBACK").unwrap();
+    running.end_with(3);
+}

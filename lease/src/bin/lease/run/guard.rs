@@ -185,6 +185,7 @@ impl Guard {
             url: self.job.url.clone(),
             name: self.job.name.clone(),
             ttl: self.job.ttl,
+            grace: self.job.grace,
             wait: self.job.wait,
         };
         let (sender, receiver) = mpsc::channel();
@@ -559,12 +560,19 @@ struct Request {
     url: String,
     name: String,
     ttl: Duration,
+    grace: Duration,
     wait: Option<Duration>,
 }
 
 /// Acquires the lease, or withdraws the request once it is cancelled.
 fn acquire(job: &Request, cancelled: &AtomicBool) -> Result<(Leases, Lease), Failure> {
-    let leases = crate::connect(&job.url)?;
+    // The command is ended a grace before the end of the lease. So the lease is renewed after a third
+    // of the time until then, which leaves two thirds for an outage.
+    let renew_at = job.ttl.saturating_sub(job.grace).as_secs_f64() / job.ttl.as_secs_f64() / 3.0;
+    let leases = Leases::builder()
+        .renew_at(renew_at)
+        .connect(&job.url)
+        .map_err(|error| crate::connect_failure(&error))?;
     let mut options = AcquireOptions::new(job.ttl);
     options.give_up_after = job.wait;
     let result = block_on(leases.acquire_with_async(&job.name, &options), cancelled);
