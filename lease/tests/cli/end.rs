@@ -238,6 +238,17 @@ fn everything_ends_if_the_front_is_killed() {
 }
 
 #[test]
+fn everything_ends_if_the_front_of_a_stopped_guard_is_killed() {
+    let sandbox = Sandbox::new("front-of-stopped-guard");
+    let (running, pids) = family(&sandbox, "--ttl 2s --grace 200ms");
+    let guard = running.guard();
+    kill_process(guard, Signal::STOP).unwrap();
+    running.signal(Signal::KILL);
+    wait_until("the end of all", || !pids.iter().any(|&pid| lives(pid)));
+    wait_until("the end of the guard", || !lives(guard));
+}
+
+#[test]
 fn everything_ends_if_the_guard_is_killed() {
     let sandbox = Sandbox::new("guard-killed");
     let (mut running, pids) = family(&sandbox, "");

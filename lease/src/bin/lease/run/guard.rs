@@ -53,6 +53,9 @@ pub(super) fn main(
     {
         // `killall lease` ends the front only, and the guard then ends the command.
         let _ = rustix::thread::set_name(c"lease-guard");
+        // The front ends a guard that is stopped. If the front itself is killed, the guard must
+        // continue, in order to end the command.
+        let _ = rustix::process::set_parent_process_death_signal(Some(Signal::CONT));
     }
     let failed = |error| Failure::own(format!("cannot prepare the command: {error}"));
     let prepared = Guard::new(job, mask, shared, socket, terminal);
