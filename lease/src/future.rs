@@ -138,7 +138,10 @@ impl<T> Drop for Receiver<T> {
     }
 }
 
-/// Runs `call` on a thread of the pool. Returns `None` if it panicked.
+/// The error where [`run`] returns `None`.
+pub(crate) const NOT_RUN: &str = "the request panicked, or the system started no thread for it";
+
+/// Runs `call` on a thread of the pool. Returns `None` if it panicked, or if there is no thread.
 pub(crate) async fn run<T: Send + 'static>(
     core: &Arc<Core>,
     call: impl FnOnce(&Arc<Core>) -> T + Send + 'static,

@@ -13,7 +13,7 @@ use crate::acquisition::Event;
 use crate::clock::Timestamp;
 use crate::engine::Released;
 use crate::error::ReleaseError;
-use crate::future::{LeaseFuture, run};
+use crate::future::{LeaseFuture, NOT_RUN, run};
 use crate::shared::Shared;
 
 /// A lease on a name. It is renewed in the background until it is released, dropped or lost.
@@ -185,7 +185,7 @@ impl Lease {
             let released = run(&core, move |_| self.release()).await;
             released.unwrap_or_else(|| {
                 Err(ReleaseError {
-                    source: "the request panicked".into(),
+                    source: NOT_RUN.into(),
                 })
             })
         })

@@ -8,7 +8,7 @@ use crate::acquisition::{End, Event};
 use crate::clock::{self, Timestamp};
 use crate::engine::{Engine, EngineError};
 use crate::error::{AcquireError, ConnectError};
-use crate::future::{LeaseFuture, Sender, oneshot, within};
+use crate::future::{LeaseFuture, NOT_RUN, Sender, oneshot, within};
 use crate::guarantees::Guarantees;
 use crate::lease::{Lease, LossReason};
 use crate::memory::MemoryEngine;
@@ -473,7 +473,7 @@ pub(crate) async fn drive(core: &Arc<Core>, asking: Asking) -> Result<Lease, Acq
     let (sender, receiver) = oneshot(Some(abandon));
     resume(core.clone(), asking, sender, true);
     let result = receiver.await;
-    result.unwrap_or_else(|| Err(EngineError::unknown("the request panicked").into()))
+    result.unwrap_or_else(|| Err(EngineError::unknown(NOT_RUN).into()))
 }
 
 type Outlet = Sender<Result<Lease, AcquireError>>;

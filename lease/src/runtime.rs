@@ -418,12 +418,21 @@ impl Core {
 
     /// Starts threads for jobs that no idle thread will run.
     fn start_threads(self: &Arc<Self>) {
+        let has_timer = lock(&self.timers).is_running;
         let mut pool = lock(&self.pool);
         while pool.needs_thread() {
             let core = self.clone();
             let thread = thread::Builder::new().name("lease request".to_owned());
             if thread.spawn(move || core.run_jobs()).is_err() {
-                // The timer thread tries again.
+                // The timer thread tries again, or a thread of the pool runs the jobs later. Where
+                // there is neither, a call would wait indefinitely, so its future ends.
+                let mut abandoned = VecDeque::new();
+                if !has_timer && pool.threads == 0 {
+                    abandoned = std::mem::take(&mut pool.queues[Class::Ask as usize]);
+                }
+                drop(pool);
+                // The jobs own wakers, which are user code.
+                call_user(|| drop(abandoned));
                 return;
             }
             pool.threads += 1;

@@ -7,7 +7,7 @@ use crate::acquisition::{Action, Event};
 use crate::clock::Timestamp;
 use crate::engine::{Attempt, AttemptAll, EngineError, Nonce, Request};
 use crate::error::{AcquireError, ReleaseError};
-use crate::future::{LeaseFuture, run, sleep, wait_hint, within};
+use crate::future::{LeaseFuture, NOT_RUN, run, sleep, wait_hint, within};
 use crate::lease::{Lease, Release};
 use crate::leases::{Asking, Leases, drive};
 use crate::name::InvalidName;
@@ -263,7 +263,7 @@ async fn acquire_all(
                 return one_by_one(core, &shared, ttl, once, guards).await;
             }
             Some(Err(error)) => return Err(error),
-            None => return Err(EngineError::unknown("the request panicked").into()),
+            None => return Err(EngineError::unknown(NOT_RUN).into()),
         }
     }
 }
