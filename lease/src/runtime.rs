@@ -495,7 +495,7 @@ fn caught<T>(call: impl FnOnce() -> T) -> Option<T> {
         Ok(value) => return Some(value),
         Err(payload) => payload,
     };
-    // The drop of a payload is user code as well. A second payload is leaked, for want of an end.
+    // The drop of a payload is user code, and may panic with another payload, which is leaked.
     if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(second);
     }

@@ -436,7 +436,7 @@ fn a_row_that_another_client_locks_expires_no_other_lease() {
     };
     let database = server.database();
     let leases = Leases::connect(&server.url(&database)).unwrap();
-    // One request renews all of them, because they were acquired within a moment.
+    // One request renews several of them, because they were acquired at nearly the same time.
     let acquire = |at| {
         leases
             .acquire(&format!("row{at}"), Duration::from_secs(6))

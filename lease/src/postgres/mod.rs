@@ -342,15 +342,7 @@ impl Engine for PostgresEngine {
         token: FencingToken,
         deadline: Instant,
     ) -> Result<(), EngineError> {
-        // The counter needs a successor.
-        let floor = i64::try_from(token.get())
-            .ok()
-            .filter(|floor| *floor < i64::MAX);
-        let Some(floor) = floor else {
-            return Err(EngineError::misconfigured(
-                "a token of this engine has at most 63 bits",
-            ));
-        };
+        let floor = crate::engine::floor(token).map_err(EngineError::misconfigured)?;
         let mut parameters = key_values(key);
         parameters.push((Box::new(floor), Type::INT8));
         self.query(statements::RAISE, parameters, deadline)

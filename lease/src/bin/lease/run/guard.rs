@@ -569,8 +569,8 @@ struct Request {
 
 /// Acquires the lease, or withdraws the request once it is cancelled.
 fn acquire(job: &Request, cancelled: &AtomicBool) -> Result<(Leases, Lease), Failure> {
-    // The command is ended a grace before the end of the lease. So the lease is renewed after a third
-    // of the time until then, which leaves two thirds for an outage.
+    // The command is ended a grace before the end of the lease. So the lease is renewed after a
+    // third of the time until then, which leaves two thirds for an outage.
     let renew_at = job.ttl.saturating_sub(job.grace).as_secs_f64() / job.ttl.as_secs_f64() / 3.0;
     let leases = Leases::builder()
         .renew_at(renew_at)
