@@ -556,6 +556,13 @@ impl Acquisition {
         if is_last {
             self.renewing = None;
         }
+        let answer = match answer {
+            Ok(Renewed::Unknown) => Err(Failure {
+                outcome: Outcome::Unknown,
+                is_temporary: true,
+            }),
+            answer => answer,
+        };
         if answer == Ok(Renewed::Lost) {
             // The loss is final, so it counts even if the request has timed out [LE4].
             if matches!(self.phase, Phase::Held { .. }) && !planted(Plant::LossIsIgnored) {
@@ -582,7 +589,7 @@ impl Acquisition {
         };
         match answer {
             Ok(Renewed::Held) => self.extend(now, flight),
-            Ok(Renewed::Lost) => unreachable!("handled above"),
+            Ok(Renewed::Lost | Renewed::Unknown) => unreachable!("handled above"),
             Err(_) if is_last => {
                 let pause = (self.terms.ttl / 20).clamp(LEAST_POLL, ASK_AGAIN * 10);
                 let renew_at = renew_at.max(now.plus(pause));

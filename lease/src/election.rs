@@ -13,7 +13,7 @@ use crate::holder::{Holder, WATCH_AGAIN};
 use crate::lease::{Lease, Release};
 use crate::leases::Leases;
 use crate::name;
-use crate::wait::block_on_until;
+use crate::wait::{Pace, block_on_until};
 
 /// The leadership of an election: a lease on its name.
 ///
@@ -109,6 +109,7 @@ impl Leases {
             name: name.to_owned(),
             nonce: Nonce::new(number),
             seen: None,
+            pace: Pace::default(),
         })
     }
 }
@@ -124,6 +125,7 @@ pub struct Watch {
     nonce: Nonce,
     /// The identity of the holder that was returned last.
     seen: Option<Option<(FencingToken, String)>>,
+    pace: Pace,
 }
 
 impl Watch {
@@ -161,7 +163,7 @@ impl Watch {
     }
 
     /// Waits until the holder may have changed.
-    async fn pause(&self, holder: Option<Holder>) {
+    async fn pause(&mut self, holder: Option<Holder>) {
         let core = self.leases.core();
         let now = Timestamp::now();
         let Some(holder) = holder else {
@@ -178,6 +180,6 @@ impl Watch {
             .duration_since(SystemTime::now())
             .unwrap_or_default();
         let left = left.clamp(Duration::from_millis(5), WATCH_AGAIN);
-        wait_hint(core, &self.name, self.nonce, now.plus(left)).await;
+        wait_hint(core, &self.name, self.nonce, now.plus(left), &mut self.pace).await;
     }
 }

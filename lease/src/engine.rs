@@ -62,7 +62,9 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Extends leases to `ttl` from now, each only if its nonce and token still hold the key.
     ///
-    /// The result has one entry for each renewal, in their order.
+    /// The result has one entry for each renewal, in their order. A call that exceeds its deadline
+    /// extends none of the leases. So an engine should not wait for one of them, and should return
+    /// [`Renewed::Unknown`] for it.
     ///
     /// # Errors
     /// Returns an error if it is not known for any of the leases whether it was extended.
@@ -127,7 +129,8 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Blocks until the key may have become free since `nonce` was refused, or until `deadline`.
     ///
-    /// It may return at any time. A lease that expires need not end the wait: the caller reads from
+    /// It may return at any time. After many waits of less than a millisecond, the caller pauses
+    /// for five between them. A lease that expires need not end the wait: the caller reads from
     /// [`Attempt::Busy`] when to ask again. A release of the key ends the wait, on this machine or
     /// another, within the time that [`Guarantees`] states.
     ///
@@ -226,6 +229,10 @@ pub enum Renewed {
     Held,
     /// The lease has ended: it expired, or was broken.
     Lost,
+    /// It is not known whether the lease was extended, in contrast to others of the same request.
+    ///
+    /// For example, another client has locked its entry.
+    Unknown,
 }
 
 /// The answer to a release.
@@ -310,5 +317,18 @@ impl fmt::Display for EngineError {
 impl Error for EngineError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.source.source()
+    }
+}
+
+/// The greatest token to which a counter can be raised, so that it never overflows.
+const GREATEST_FLOOR: u64 = 1 << 62;
+
+/// Returns the value to which a counter is raised, or why it cannot be.
+pub(crate) fn floor(token: FencingToken) -> Result<i64, String> {
+    match i64::try_from(token.get()) {
+        Ok(floor) if token.get() <= GREATEST_FLOOR => Ok(floor),
+        _ => Err(format!(
+            "the token {token} is greater than {GREATEST_FLOOR}"
+        )),
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::engine::{EngineError, Nonce};
 use crate::runtime::{Class, Core, Job, TimerKey};
+use crate::wait::Pace;
 
 /// How often a key is requested while no thread is left that could wait for a hint.
 const POLL: Duration = Duration::from_millis(100);
@@ -137,7 +138,10 @@ impl<T> Drop for Receiver<T> {
     }
 }
 
-/// Runs `call` on a thread of the pool. Returns `None` if it panicked.
+/// The error where [`run`] returns `None`.
+pub(crate) const NOT_RUN: &str = "the request panicked, or the system started no thread for it";
+
+/// Runs `call` on a thread of the pool. Returns `None` if it panicked, or if there is no thread.
 pub(crate) async fn run<T: Send + 'static>(
     core: &Arc<Core>,
     call: impl FnOnce(&Arc<Core>) -> T + Send + 'static,
@@ -213,7 +217,14 @@ pub(crate) async fn sleep(core: &Arc<Core>, until: Timestamp) {
 }
 
 /// Waits until the key may be free, or until `until`.
-pub(crate) async fn wait_hint(core: &Arc<Core>, name: &str, nonce: Nonce, until: Timestamp) {
+pub(crate) async fn wait_hint(
+    core: &Arc<Core>,
+    name: &str,
+    nonce: Nonce,
+    until: Timestamp,
+    pace: &mut Pace,
+) {
+    let start = Timestamp::now();
     if core.begin_wait() {
         let name = name.to_owned();
         let wait = move |core: &Arc<Core>| -> Result<(), EngineError> {
@@ -223,6 +234,9 @@ pub(crate) async fn wait_hint(core: &Arc<Core>, name: &str, nonce: Nonce, until:
             waited
         };
         if let Some(Ok(())) = run(core, wait).await {
+            if let Some(until) = pace.pause_after(start) {
+                sleep(core, until).await;
+            }
             return;
         }
     }

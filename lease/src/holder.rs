@@ -8,7 +8,7 @@ use latchwork::table::FencingToken;
 use crate::clock::Timestamp;
 use crate::engine::{Engine, EngineError, HolderInfo};
 use crate::error::CallError;
-use crate::future::{LeaseFuture, run};
+use crate::future::{LeaseFuture, NOT_RUN, run};
 use crate::leases::Leases;
 use crate::name;
 use crate::runtime::Core;
@@ -64,7 +64,7 @@ fn call_async<T: Send + 'static>(
     LeaseFuture::new(async move {
         checked?;
         let result = run(&core, move |core: &Arc<Core>| request(core)).await;
-        result.unwrap_or_else(|| Err(EngineError::unknown("the request panicked").into()))
+        result.unwrap_or_else(|| Err(EngineError::unknown(NOT_RUN).into()))
     })
 }
 

@@ -13,7 +13,7 @@ use crate::acquisition::Event;
 use crate::clock::Timestamp;
 use crate::engine::Released;
 use crate::error::ReleaseError;
-use crate::future::{LeaseFuture, run};
+use crate::future::{LeaseFuture, NOT_RUN, run};
 use crate::shared::Shared;
 
 /// A lease on a name. It is renewed in the background until it is released, dropped or lost.
@@ -141,6 +141,9 @@ impl Lease {
     /// Calls `f` once when the lease is lost or released, on a thread of the crate.
     ///
     /// If the lease is lost already, `f` is called soon. A panic of `f` is ignored.
+    ///
+    /// At most eight callbacks of a [`Leases`](crate::Leases) and its clones run at once. The
+    /// others wait, so a callback must not block for long.
     pub fn on_lost(&self, f: impl FnOnce(LossReason) + Send + 'static) {
         if !self.shared.core().is_foreign() {
             self.shared.on_lost(Box::new(f));
@@ -182,7 +185,7 @@ impl Lease {
             let released = run(&core, move |_| self.release()).await;
             released.unwrap_or_else(|| {
                 Err(ReleaseError {
-                    source: "the request panicked".into(),
+                    source: NOT_RUN.into(),
                 })
             })
         })

@@ -8,14 +8,14 @@ use crate::acquisition::{End, Event};
 use crate::clock::{self, Timestamp};
 use crate::engine::{Engine, EngineError};
 use crate::error::{AcquireError, ConnectError};
-use crate::future::{LeaseFuture, Sender, oneshot, within};
+use crate::future::{LeaseFuture, NOT_RUN, Sender, oneshot, within};
 use crate::guarantees::Guarantees;
 use crate::lease::{Lease, LossReason};
 use crate::memory::MemoryEngine;
 use crate::name;
 use crate::runtime::{Class, Config, Core, Job};
 use crate::shared::{Guard, Shared, Step, error_of};
-use crate::wait::block_on_until;
+use crate::wait::{Pace, block_on_until};
 
 /// Leases on names, at one engine and in one namespace.
 ///
@@ -354,6 +354,7 @@ impl fmt::Debug for Leases {
 pub(crate) struct Asking {
     shared: Arc<Shared>,
     cause: Option<EngineError>,
+    pace: Pace,
     is_first: bool,
     has_ended: bool,
 }
@@ -381,6 +382,7 @@ impl Asking {
         Ok(Asking {
             shared: Shared::new(core, name.into(), terms, Some(guard))?,
             cause: None,
+            pace: Pace::default(),
             is_first: true,
             has_ended: false,
         })
@@ -422,11 +424,16 @@ impl Asking {
     }
 
     /// Waits for the key to become free.
-    pub(crate) fn wait(&self, until: Timestamp) -> Result<(), EngineError> {
-        let shared = &self.shared;
+    pub(crate) fn wait(&mut self, until: Timestamp) -> Result<(), EngineError> {
+        let (shared, start) = (&self.shared, Timestamp::now());
         let deadline = until.to_instant();
         let core = shared.core();
-        core.request(|engine| engine.wait_hint(shared.key(), shared.nonce(), deadline))
+        let waited =
+            core.request(|engine| engine.wait_hint(shared.key(), shared.nonce(), deadline));
+        if let Some(until) = self.pace.pause_after(start) {
+            std::thread::sleep(until.since(Timestamp::now()));
+        }
+        waited
     }
 
     /// Performs the acquisition on this thread.
@@ -466,7 +473,7 @@ pub(crate) async fn drive(core: &Arc<Core>, asking: Asking) -> Result<Lease, Acq
     let (sender, receiver) = oneshot(Some(abandon));
     resume(core.clone(), asking, sender, true);
     let result = receiver.await;
-    result.unwrap_or_else(|| Err(EngineError::unknown("the request panicked").into()))
+    result.unwrap_or_else(|| Err(EngineError::unknown(NOT_RUN).into()))
 }
 
 type Outlet = Sender<Result<Lease, AcquireError>>;

@@ -125,9 +125,6 @@ impl Row {
     }
 }
 
-/// The greatest token to which a counter can be raised, so that it never overflows.
-const GREATEST_FLOOR: u64 = 1 << 62;
-
 type Rows<'a> = MutexGuard<'a, BTreeMap<(String, String), Row>>;
 
 impl MemoryEngine {
@@ -282,10 +279,7 @@ impl Engine for MemoryEngine {
         token: FencingToken,
         _: Instant,
     ) -> Result<(), EngineError> {
-        if token.get() > GREATEST_FLOOR {
-            let text = format!("the token {token} is greater than {GREATEST_FLOOR}");
-            return Err(EngineError::misconfigured(text));
-        }
+        crate::engine::floor(token).map_err(EngineError::misconfigured)?;
         let (mut rows, _) = self.rows();
         let row = rows.entry(owned(key)).or_default();
         row.counter = row.counter.max(token.get());

@@ -185,8 +185,8 @@ impl Core {
         &self,
         call: impl FnOnce(&dyn Engine) -> Result<T, EngineError>,
     ) -> Result<T, EngineError> {
-        catch_unwind(AssertUnwindSafe(|| call(&*self.engine)))
-            .unwrap_or_else(|_| Err(EngineError::unknown("the engine panicked")))
+        caught(|| call(&*self.engine))
+            .unwrap_or_else(|| Err(EngineError::unknown("the engine panicked")))
     }
 
     // The registry of acquisitions
@@ -418,12 +418,21 @@ impl Core {
 
     /// Starts threads for jobs that no idle thread will run.
     fn start_threads(self: &Arc<Self>) {
+        let has_timer = lock(&self.timers).is_running;
         let mut pool = lock(&self.pool);
         while pool.needs_thread() {
             let core = self.clone();
             let thread = thread::Builder::new().name("lease request".to_owned());
             if thread.spawn(move || core.run_jobs()).is_err() {
-                // The timer thread tries again.
+                // The timer thread tries again, or a thread of the pool runs the jobs later. Where
+                // there is neither, a call would wait indefinitely, so its future ends.
+                let mut abandoned = VecDeque::new();
+                if !has_timer && pool.threads == 0 {
+                    abandoned = std::mem::take(&mut pool.queues[Class::Ask as usize]);
+                }
+                drop(pool);
+                // The jobs own wakers, which are user code.
+                call_user(|| drop(abandoned));
                 return;
             }
             pool.threads += 1;
@@ -477,5 +486,18 @@ impl Core {
 pub(crate) fn call_user(job: impl FnOnce()) {
     // A panic of one user's code must not end the thread that serves all leases. The hook of the
     // process has reported it.
-    let _ = catch_unwind(AssertUnwindSafe(job));
+    let _ = caught(job);
+}
+
+/// Calls `call`. Returns `None` if it panics.
+fn caught<T>(call: impl FnOnce() -> T) -> Option<T> {
+    let payload = match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(value) => return Some(value),
+        Err(payload) => payload,
+    };
+    // The drop of a payload is user code, and may panic with another payload, which is leaked.
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(second);
+    }
+    None
 }

@@ -7,13 +7,13 @@ use crate::acquisition::{Action, Event};
 use crate::clock::Timestamp;
 use crate::engine::{Attempt, AttemptAll, EngineError, Nonce, Request};
 use crate::error::{AcquireError, ReleaseError};
-use crate::future::{LeaseFuture, run, sleep, wait_hint, within};
+use crate::future::{LeaseFuture, NOT_RUN, run, sleep, wait_hint, within};
 use crate::lease::{Lease, Release};
 use crate::leases::{Asking, Leases, drive};
 use crate::name::InvalidName;
 use crate::runtime::Core;
 use crate::shared::{Guard, Shared, failure};
-use crate::wait::block_on_until;
+use crate::wait::{Pace, block_on_until};
 
 /// The longest time between two requests for a set that is busy.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -229,7 +229,7 @@ async fn acquire_all(
         }
     }
     let shared: Arc<[String]> = names.into();
-    let mut failing_since = None;
+    let (mut failing_since, mut pace) = (None, Pace::default());
     loop {
         let (names, start) = (shared.clone(), Timestamp::now());
         let attempt = move |core: &Arc<Core>| attempt_all(core, &names, ttl);
@@ -249,7 +249,7 @@ async fn acquire_all(
                 failing_since = None;
                 let pause = free_in.unwrap_or(ASK_AGAIN).min(ASK_AGAIN);
                 let until = Timestamp::now().plus(pause.max(Duration::from_millis(5)));
-                wait_hint(core, &shared[index], nonce, until).await;
+                wait_hint(core, &shared[index], nonce, until, &mut pace).await;
             }
             Some(Ok(Attempted::Failed(error))) => {
                 let since = *failing_since.get_or_insert(start);
@@ -263,7 +263,7 @@ async fn acquire_all(
                 return one_by_one(core, &shared, ttl, once, guards).await;
             }
             Some(Err(error)) => return Err(error),
-            None => return Err(EngineError::unknown("the request panicked").into()),
+            None => return Err(EngineError::unknown(NOT_RUN).into()),
         }
     }
 }

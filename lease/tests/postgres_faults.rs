@@ -18,6 +18,7 @@ use std::{env, fs};
 use latchwork::table::FencingToken;
 use latchwork_lease::engine::{Engine, EngineError, Nonce, Outcome, Released, Renewal, Renewed};
 use latchwork_lease::postgres::PostgresEngine;
+use latchwork_lease::{Lease, Leases};
 use server::Server;
 use support::{KEY, attempt, key, ms, request, soon};
 
@@ -434,4 +435,63 @@ fn a_child_of_a_fork_uses_no_connection_of_its_parent_to_a_server() {
         engine.release(KEY, Nonce::new(1), soon()).unwrap(),
         Released::Done
     );
+}
+
+#[test]
+fn a_row_that_another_client_locks_expires_no_other_lease() {
+    let Some(server) = server::shared() else {
+        return;
+    };
+    let database = server.database();
+    let leases = Leases::connect(&server.url(&database)).unwrap();
+    // One request renews several of them, because they were acquired at nearly the same time.
+    let acquire = |at| {
+        leases
+            .acquire(&format!("row{at}"), Duration::from_secs(6))
+            .unwrap()
+    };
+    let held: Vec<_> = (0..10).map(acquire).collect();
+    let (server, start) = (&*server, Instant::now());
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            server.psql(
+                &database,
+                "BEGIN; SELECT FROM latchwork.lease WHERE name = 'row3' FOR UPDATE; \
+                 SELECT pg_sleep(8); COMMIT",
+            );
+        });
+        thread::sleep(Duration::from_secs(7).saturating_sub(start.elapsed()));
+        let lost = held.iter().filter(|lease| !lease.is_held());
+        let lost: Vec<_> = lost.map(Lease::name).collect();
+        assert_eq!(lost, ["row3"]);
+    });
+}
+
+#[test]
+fn a_request_that_waits_for_a_locked_row_reports_the_lock() {
+    let Some(server) = server::shared() else {
+        return;
+    };
+    let database = server.database();
+    let leases = Leases::connect(&server.url(&database)).unwrap();
+    let ttl = Duration::from_secs(3);
+    leases.acquire("b", ttl).unwrap().release().unwrap();
+    // It is shorter than the time limit of a request.
+    let held = leases.acquire("a", ms(1500)).unwrap();
+    let server = &*server;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            server.psql(
+                &database,
+                "BEGIN; SELECT FROM latchwork.lease WHERE name = 'b' FOR UPDATE; \
+                 SELECT pg_sleep(8); COMMIT",
+            );
+        });
+        thread::sleep(ms(300));
+        for _ in 0..3 {
+            let error = leases.acquire("b", ttl).unwrap_err();
+            assert!(error.to_string().contains("lock timeout"), "{error}");
+        }
+        assert!(held.is_held());
+    });
 }

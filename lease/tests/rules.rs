@@ -34,6 +34,9 @@ struct Observer {
     go_on: AtomicBool,
     /// Whether releases hang until `go_on`.
     hang_releases: AtomicBool,
+    /// Whether waits for a key return at once.
+    hints_at_once: AtomicBool,
+    hints: AtomicUsize,
 }
 
 #[derive(Clone, Default)]
@@ -122,6 +125,10 @@ impl Engine for Observed {
     }
 
     fn wait_hint(&self, key: Key<'_>, nonce: Nonce, deadline: Instant) -> Result<(), EngineError> {
+        self.0.hints.fetch_add(1, Ordering::SeqCst);
+        if self.0.hints_at_once.load(Ordering::SeqCst) {
+            return Ok(());
+        }
         self.0.engine.wait_hint(key, nonce, deadline)
     }
 }
@@ -318,4 +325,84 @@ fn a_waiting_thread_is_notified_of_a_loss() {
     }
     // A thread that is not notified checks once a second.
     assert!(waited < Duration::from_secs(5), "{waited:?}");
+}
+
+#[test]
+fn spurious_hints_keep_no_thread_busy() {
+    let engine = Observed::default();
+    engine.0.hints_at_once.store(true, Ordering::SeqCst);
+    let holder = Leases::new(engine.0.engine.clone());
+    let held = holder.acquire("a", LONG).unwrap();
+    let leases = Leases::new(engine.clone());
+    let mut options = AcquireOptions::new(LONG);
+    options.give_up_after = Some(Duration::from_secs(1));
+    // Without a pause there are hundreds, at 2 ms each.
+    let hints = |what: &str| {
+        let hints = engine.0.hints.swap(0, Ordering::SeqCst);
+        assert!(hints < 250, "{hints} hints in a second of {what}");
+    };
+    assert!(leases.acquire_with("a", &options).is_err());
+    hints("a thread");
+    let asynchronous = leases.acquire_with_async("a", &options);
+    assert!(pollster::block_on(asynchronous).is_err());
+    hints("a task");
+    let mut watch = leases.watch("a").unwrap();
+    assert!(watch.next().unwrap().is_some());
+    thread::scope(|s| {
+        s.spawn(|| {
+            thread::sleep(Duration::from_secs(1));
+            drop(held);
+        });
+        assert!(watch.next().unwrap().is_none());
+    });
+    hints("a watch");
+}
+
+/// Panics when it is dropped, unless its thread panics.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        assert!(thread::panicking(), "the payload of a panic panics");
+    }
+}
+
+struct BombOfWaker;
+
+impl std::task::Wake for BombOfWaker {
+    fn wake(self: Arc<Self>) {
+        std::panic::panic_any(Bomb);
+    }
+}
+
+#[test]
+fn a_panic_whose_payload_panics_ends_no_thread() {
+    let leases = Leases::connect("memory:").unwrap();
+    // More callbacks than threads run them.
+    for number in 0..20 {
+        let lease = leases.acquire(&format!("a{number}"), LONG).unwrap();
+        lease.on_lost(|_| std::panic::panic_any(Bomb));
+        drop(lease);
+    }
+    let called = Arc::new(AtomicBool::new(false));
+    let lease = leases.acquire("b", LONG).unwrap();
+    let flag = called.clone();
+    lease.on_lost(move |_| flag.store(true, Ordering::SeqCst));
+    drop(lease);
+    let start = Instant::now();
+    while !called.load(Ordering::SeqCst) {
+        assert!(start.elapsed() < LONG / 6, "the callback is not called");
+        thread::sleep(Duration::from_millis(10));
+    }
+    // The timer thread wakes those that wait for a time limit.
+    let held = leases.acquire("c", LONG).unwrap();
+    let renewed = leases.acquire("d", SHORT).unwrap();
+    let mut options = AcquireOptions::new(LONG);
+    options.give_up_after = Some(SHORT / 4);
+    let mut waiting = Box::pin(leases.acquire_with_async("c", &options));
+    let waker = Waker::from(Arc::new(BombOfWaker));
+    let mut context = Context::from_waker(&waker);
+    assert!(waiting.as_mut().poll(&mut context).is_pending());
+    assert_eq!(renewed.wait_lost_for(SHORT * 3), None);
+    drop((waiting, held));
 }

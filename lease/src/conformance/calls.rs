@@ -170,6 +170,7 @@ fn renewal_grants_nothing(suite: &Suite<'_>) -> Checked {
     let lost = |renewed: Renewed, what: &str| match renewed {
         Renewed::Lost => Ok(()),
         Renewed::Held => Err(format!("a renewal succeeds {what}")),
+        Renewed::Unknown => Err(format!("a renewal has no result {what}")),
     };
     lost(
         renew(suite, &*one, "never", nonce(), 1, LONG)?,

@@ -32,10 +32,11 @@ pub(super) type Parameter = (Box<dyn ToSql + Sync + Send>, Type);
 
 /// The settings of a session of this engine. A pooler refuses or ignores them.
 ///
-/// The limits end a statement whose caller has gone. No statement of the engine runs for long. A
-/// plan outlives the size of the table that it was made for, so it must use the key's index.
-const SESSION: &str = "-c latchwork.direct=on -c statement_timeout=30s -c lock_timeout=30s \
-     -c default_transaction_isolation=read\\ committed -c default_transaction_read_only=off \
+/// The limits end a statement whose caller has left. No statement of the engine runs for long. One
+/// that waits for a row delays the others of the connection, so it fails soon [PG8]. A plan
+/// outlives the size of the table that it was made for, so it must use the key's index.
+const SESSION: &str = "-c latchwork.direct=on -c statement_timeout=30s -c lock_timeout=500ms \
+     -c default_transaction_isolation=read\ committed -c default_transaction_read_only=off \
      -c enable_seqscan=off";
 
 /// The time after its deadline until which a request may be executed. It covers the delay between

@@ -272,7 +272,11 @@ impl Engine for PostgresEngine {
         let rows = self.query_in_time(statements::RENEW, parameters, deadline)?;
         let mut renewed = vec![Renewed::Lost; renewals.len()];
         for row in rows {
-            renewed[row.get::<_, i64>("place") as usize - 1] = Renewed::Held;
+            let place = row.get::<_, i64>("place") as usize;
+            renewed[place - 1] = match row.get("renewed") {
+                true => Renewed::Held,
+                false => Renewed::Unknown,
+            };
         }
         Ok(renewed)
     }
@@ -338,15 +342,7 @@ impl Engine for PostgresEngine {
         token: FencingToken,
         deadline: Instant,
     ) -> Result<(), EngineError> {
-        // The counter needs a successor.
-        let floor = i64::try_from(token.get())
-            .ok()
-            .filter(|floor| *floor < i64::MAX);
-        let Some(floor) = floor else {
-            return Err(EngineError::misconfigured(
-                "a token of this engine has at most 63 bits",
-            ));
-        };
+        let floor = crate::engine::floor(token).map_err(EngineError::misconfigured)?;
         let mut parameters = key_values(key);
         parameters.push((Box::new(floor), Type::INT8));
         self.query(statements::RAISE, parameters, deadline)

@@ -29,7 +29,10 @@ pub(super) const INSPECT: &str = "
 pub(super) const READ_LAYOUT: &str = "SELECT version FROM latchwork.layout";
 
 /// Serialises the creation of the layout between clients, until its transaction ends.
-pub(super) const LOCK_CREATION: &str = "SELECT pg_advisory_xact_lock(7809078230142342515)";
+///
+/// The limit of the session is for rows, and the creation by another client may take longer.
+pub(super) const LOCK_CREATION: &str = "SELECT set_config('lock_timeout', '30s', true); \
+     SELECT pg_advisory_xact_lock(7809078230142342515)";
 
 pub(super) const CREATE_SCHEMA: &str = "CREATE SCHEMA IF NOT EXISTS latchwork";
 
@@ -143,21 +146,32 @@ pub(super) const FIRST_BUSY: &str = "
     ORDER BY a.place LIMIT 1";
 
 /// $1 namespaces, $2 names, $3 nonces, $4 tokens, $5 microseconds, $6 as above:
-/// returns the places renewed, and no place if the statement is late.
+/// returns the places renewed, and those whose row another session has locked.
+///
+/// It never waits for a row, because all leases of the request would wait with it [PG8]. The first
+/// row is null if the statement is late.
 pub(super) const RENEW: &str = "
     WITH asked AS MATERIALIZED (
         SELECT * FROM unnest($1::text[], $2::text[], $3::bytea[], $4::bigint[], $5::bigint[])
             WITH ORDINALITY AS a (namespace, name, nonce, token, micros, place)),
+    free AS MATERIALIZED (
+        SELECT a.place FROM latchwork.lease l JOIN asked a
+            ON l.namespace = a.namespace AND l.name = a.name
+        FOR UPDATE OF l SKIP LOCKED),
     renewed AS (
         UPDATE latchwork.lease l SET expires = clock_timestamp() + a.micros * interval '1 microsecond'
-        FROM asked a
+        FROM asked a JOIN free f ON f.place = a.place
         WHERE l.namespace = a.namespace AND l.name = a.name AND l.nonce = a.nonce
             AND l.token = a.token AND l.expires > clock_timestamp()
             AND clock_timestamp() < timestamptz 'epoch' + $6 * interval '1 microsecond'
-        RETURNING l.namespace, l.name, l.nonce, l.token)
-    SELECT a.place FROM asked a JOIN renewed r ON r.namespace = a.namespace COLLATE \"C\"
-        AND r.name = a.name COLLATE \"C\" AND r.nonce = a.nonce AND r.token = a.token
-    UNION ALL SELECT NULL WHERE NOT clock_timestamp() < timestamptz 'epoch' + $6 * interval '1 microsecond'";
+        RETURNING a.place)
+    SELECT place, true AS renewed FROM renewed
+    UNION ALL SELECT a.place, false FROM asked a JOIN latchwork.lease l
+        ON l.namespace = a.namespace AND l.name = a.name AND l.nonce = a.nonce
+            AND l.token = a.token AND l.expires > clock_timestamp()
+        WHERE NOT EXISTS (SELECT FROM free f WHERE f.place = a.place)
+    UNION ALL SELECT NULL, NULL WHERE NOT clock_timestamp() < timestamptz 'epoch' + $6 * interval '1 microsecond'
+    ORDER BY place NULLS FIRST";
 
 /// $1 namespace, $2 name, $3 nonce, $4 payload of the notification.
 pub(super) const RELEASE: &str = "

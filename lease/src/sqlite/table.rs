@@ -352,11 +352,7 @@ impl<'a> Table<'a> {
     }
 
     pub(super) fn raise_floor(&self, key: Key<'_>, token: FencingToken) -> Result<(), Failure> {
-        // The counter needs a successor.
-        let floor = i64::try_from(token.get())
-            .ok()
-            .filter(|floor| *floor < i64::MAX);
-        let floor = floor.ok_or_else(|| Failure::Refused(EXHAUSTED.to_owned()))?;
+        let floor = crate::engine::floor(token).map_err(Failure::Refused)?;
         self.connection
             .prepare_cached(
                 "INSERT INTO lease

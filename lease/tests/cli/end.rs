@@ -238,6 +238,17 @@ fn everything_ends_if_the_front_is_killed() {
 }
 
 #[test]
+fn everything_ends_if_the_front_of_a_stopped_guard_is_killed() {
+    let sandbox = Sandbox::new("front-of-stopped-guard");
+    let (running, pids) = family(&sandbox, "--ttl 2s --grace 200ms");
+    let guard = running.guard();
+    kill_process(guard, Signal::STOP).unwrap();
+    running.signal(Signal::KILL);
+    wait_until("the end of all", || !pids.iter().any(|&pid| lives(pid)));
+    wait_until("the end of the guard", || !lives(guard));
+}
+
+#[test]
 fn everything_ends_if_the_guard_is_killed() {
     let sandbox = Sandbox::new("guard-killed");
     let (mut running, pids) = family(&sandbox, "");
@@ -406,4 +417,19 @@ fn a_lease_within_a_lease() {
     wait_until("the release of the outer lease", || !sandbox.is_held());
     let inner = sandbox.output(["run", "inner", "--wait", "15s", "--", "true"]);
     assert!(inner.status.success(), "{inner:?}");
+}
+
+#[test]
+fn a_short_outage_before_a_renewal_ends_no_command() {
+    let sandbox = Sandbox::new("short-outage");
+    let mut running = sandbox.start("--ttl 4s", "echo begun; sleep 4; exit 3");
+    assert_eq!(running.line(), "begun");
+    // By default, SIGTERM follows when half of the lease is left. The outage begins before a third
+    // is over, and lasts for less than a third.
+    sleep(1200);
+    let database = rusqlite::Connection::open(sandbox.database()).unwrap();
+    database.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    sleep(1100);
+    database.execute_batch("ROLLBACK").unwrap();
+    running.end_with(3);
 }

@@ -50,6 +50,7 @@ macro_rules! contract_tests {
             the_prefix_of_a_list_is_literal_and_its_order_is_that_of_bytes
             a_lease_is_broken_only_under_the_token_that_was_seen
             a_raised_floor_is_exceeded_by_each_later_token_and_keeps_the_holder
+            a_floor_leaves_tokens_for_later_holders
             namespaces_and_names_are_not_concatenated
             many_threads_and_engines_get_distinct_growing_tokens
             a_release_ends_the_wait_of_another_engine
@@ -293,4 +294,22 @@ pub fn a_release_ends_the_wait_of_another_engine(place: &dyn Place) {
     waiter
         .wait_hint(KEY, Nonce::new(2), Instant::now() + LONG)
         .unwrap();
+}
+
+/// A floor that leaves no tokens would make the name useless after one lease.
+pub fn a_floor_leaves_tokens_for_later_holders(place: &dyn Place) {
+    let (engine, key) = (&*place.open(), key("floor"));
+    for floor in [i64::MAX as u64 - 1, (1 << 62) + 1] {
+        let refused = engine.raise_floor(key, FencingToken::new(floor), soon());
+        assert!(!refused.unwrap_err().is_temporary);
+    }
+    engine
+        .raise_floor(key, FencingToken::new(1 << 62), soon())
+        .unwrap();
+    for nonce in 1..3 {
+        let token = attempt(engine, key, nonce, LONG).unwrap();
+        assert_eq!(token, (1 << 62) + nonce as u64);
+        let released = engine.release(key, Nonce::new(nonce), soon());
+        assert_eq!(released.unwrap(), Released::Done);
+    }
 }

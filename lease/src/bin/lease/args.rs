@@ -29,7 +29,8 @@ changes should refuse tokens smaller than the greatest that it has seen. LEASE_U
 the environment; all other variables, including PGPASSWORD, are passed on.
 
 LOSS
-  The lease is renewed in the background. If it was not renewed at its end minus the grace, the \
+  The lease is renewed in the background, after a third of the time until the grace. An outage of \
+half of that time ends no command. If it was not renewed at its end minus the grace, the \
 command's process group receives SIGTERM, and all processes that the command started receive \
 SIGKILL at the end of the lease. A lease that was broken ends in the same way, at once. A second \
 process enforces the end while the first is stopped.

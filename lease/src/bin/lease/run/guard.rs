@@ -53,6 +53,9 @@ pub(super) fn main(
     {
         // `killall lease` ends the front only, and the guard then ends the command.
         let _ = rustix::thread::set_name(c"lease-guard");
+        // The front ends a guard that is stopped. If the front itself is killed, the guard must
+        // continue, in order to end the command.
+        let _ = rustix::process::set_parent_process_death_signal(Some(Signal::CONT));
     }
     let failed = |error| Failure::own(format!("cannot prepare the command: {error}"));
     let prepared = Guard::new(job, mask, shared, socket, terminal);
@@ -185,6 +188,7 @@ impl Guard {
             url: self.job.url.clone(),
             name: self.job.name.clone(),
             ttl: self.job.ttl,
+            grace: self.job.grace,
             wait: self.job.wait,
         };
         let (sender, receiver) = mpsc::channel();
@@ -559,12 +563,19 @@ struct Request {
     url: String,
     name: String,
     ttl: Duration,
+    grace: Duration,
     wait: Option<Duration>,
 }
 
 /// Acquires the lease, or withdraws the request once it is cancelled.
 fn acquire(job: &Request, cancelled: &AtomicBool) -> Result<(Leases, Lease), Failure> {
-    let leases = crate::connect(&job.url)?;
+    // The command is ended a grace before the end of the lease. So the lease is renewed after a
+    // third of the time until then, which leaves two thirds for an outage.
+    let renew_at = job.ttl.saturating_sub(job.grace).as_secs_f64() / job.ttl.as_secs_f64() / 3.0;
+    let leases = Leases::builder()
+        .renew_at(renew_at)
+        .connect(&job.url)
+        .map_err(|error| crate::connect_failure(&error))?;
     let mut options = AcquireOptions::new(job.ttl);
     options.give_up_after = job.wait;
     let result = block_on(leases.acquire_with_async(&job.name, &options), cancelled);

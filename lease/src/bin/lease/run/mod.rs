@@ -7,6 +7,7 @@
 //! | event | effect |
 //! |---|---|
 //! | the front is killed | the guard reads the end of its socket and ends the command |
+//! | the front of a stopped guard is killed | on Linux, the system continues the guard |
 //! | the guard is killed | the system kills the command, and the front its descendants |
 //! | the front is stopped, as by Ctrl-Z | the guard continues to renew |
 //! | the guard is stopped | the front kills it and the command at the end of the lease |
