@@ -119,11 +119,8 @@ impl<T: Send + Sync + 'static> Drop for Unlinked<T> {
             // [O8] [O9].
             unsafe { local.retire(&pin, self.0.cast(), Node::<T>::KIND) };
             drop(pin);
-            // Afterwards, since a destructor may panic; and not during a panic, where a second one
-            // would abort the process.
-            if !std::thread::panicking() {
-                local.collect_some();
-            }
+            // Afterwards, since a destructor may panic.
+            local.collect_some();
         });
     }
 }

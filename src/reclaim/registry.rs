@@ -10,12 +10,12 @@ use core::ptr::NonNull;
 
 use crossbeam_utils::CachePadded;
 
-use super::epoch::{self, Epoch, State};
+use super::epoch::{Epoch, State};
 use super::kind::Retired;
-use super::limbo::{Limbo, Size};
+use super::limbo::{Limbo, Queued, Size};
 use super::retire_buffer::RetireBuffer;
 use crate::sync::tuning::SLOTS;
-use crate::sync::{AtomicPtr, Counter, Mutex, Ordering, constructor};
+use crate::sync::{AtomicPtr, Counter, Mutex, Ordering, constructor, unlock_fairly};
 
 /// The part of a thread that other threads use.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub(super) struct Slot {
     /// The name of the thread that owns it; 0 if none does. Only a hint for the search for garbage,
     /// and used in a child after a fork.
     owner: Counter,
+    /// Whether its owner releases no user code for now [R11]. Only a hint.
+    is_offered: Counter,
     /// Whether its owner was lost in a fork. No thread uses its garbage then.
     is_lost: Counter,
 }
@@ -75,6 +77,7 @@ impl Slot {
             }),
             limbo: Mutex::new(Limbo::default()),
             owner: Counter::new(),
+            is_offered: Counter::new(),
             is_lost: Counter::new(),
         }
     }
@@ -147,7 +150,10 @@ impl Slot {
     pub(super) fn with_limbo<R>(&self, epoch: &Epoch, f: impl FnOnce(&mut Limbo, usize) -> R) -> R {
         let mut limbo = self.limbo.lock();
         let absorbed = self.absorb(&mut limbo, epoch);
-        f(&mut limbo, absorbed)
+        let result = f(&mut limbo, absorbed);
+        // A flush locks it again at once, and the owner of the slot may wait for it.
+        unlock_fairly(limbo);
+        result
     }
 
     /// The same, unless another thread has the mutex.
@@ -166,10 +172,33 @@ impl Slot {
         unsafe { limbo.absorb(self.buffer(), || epoch.tag()) }
     }
 
-    /// Returns objects that are reclaimable.
+    /// Adds an object that the owner destroys after its running destructor [R10].
+    pub(super) fn enqueue(&self, retired: Retired) {
+        self.limbo.lock().enqueue(retired);
+    }
+
+    /// Removes the first such object.
+    pub(super) fn dequeue(&self) -> Option<Retired> {
+        self.limbo.lock().dequeue()
+    }
+
+    /// Leaves the rest of these objects to later releases.
     #[cold]
-    pub(super) fn restore(&self, objects: impl IntoIterator<Item = Retired>) {
-        self.limbo.lock().restore(objects);
+    pub(super) fn end_queue(&self) {
+        self.limbo.lock().end_queue();
+    }
+
+    /// Lets other threads release the garbage, or no longer [R11].
+    #[inline]
+    pub(super) fn offer(&self, is_offered: bool) {
+        let value = u64::from(is_offered);
+        if self.is_offered.get() != value {
+            self.is_offered.set(value);
+        }
+    }
+
+    pub(super) fn is_offered(&self) -> bool {
+        self.is_offered.get() != 0
     }
 
     pub(super) fn size(&self, epoch: &Epoch) -> Size {
@@ -221,6 +250,7 @@ impl Registry {
         // SAFETY: it lives as long as the registry, which outlives all threads.
         let own = unsafe { slot.as_ref() };
         own.own.has_ended.set(false);
+        own.offer(false);
         own.owner.set(thread as u64);
         slot
     }
@@ -256,8 +286,8 @@ impl Drop for Registry {
         for slot in self.slots() {
             let mut limbo = core::mem::take(&mut *slot.limbo.lock());
             // SAFETY: as in `absorb`; no other thread is left.
-            unsafe { limbo.absorb(slot.buffer(), || epoch::PAST) };
-            while let Some(retired) = limbo.pop_up_to(u64::MAX) {
+            unsafe { limbo.absorb(slot.buffer(), || 0) };
+            while let Some(retired) = limbo.pop_up_to(u64::MAX, Queued::Included) {
                 // SAFETY: no thread is left that could use the object.
                 let is_last = unsafe { retired.drop_share() };
                 if is_last {
