@@ -81,32 +81,57 @@ const HANDFUL: usize = 32;
 /// already: more than it retires [R12].
 const LEAST: usize = RELEASES_PER_RETIRE;
 
+/// The number of fast destructors between two readings of the clock.
+const READ_AFTER: usize = 4;
+
 /// How much one release does [R12].
 #[derive(Debug)]
 pub(super) struct Quota {
     /// However long it takes.
-    pub(super) least: usize,
+    least: usize,
     /// While there is time.
-    pub(super) most: usize,
+    most: usize,
     /// From `start`, by [`recently`].
-    pub(super) span: u64,
-    pub(super) start: u64,
-    pub(super) done: usize,
+    span: u64,
+    start: u64,
+    done: usize,
+    /// The last reading of the clock, and how much is done when the next one is due.
+    read: u64,
+    read_at: usize,
 }
 
 impl Quota {
-    /// Everything.
-    const ALL: Quota = Quota {
-        least: usize::MAX,
-        most: usize::MAX,
-        span: 0,
-        start: 0,
-        done: 0,
-    };
+    /// Everything, however long it takes.
+    fn all() -> Self {
+        Quota::new(usize::MAX, usize::MAX, 0, 0)
+    }
 
-    pub(super) fn is_left(&self) -> bool {
-        self.done < self.most
-            && (self.done < self.least || recently().saturating_sub(self.start) < self.span)
+    pub(super) fn new(least: usize, most: usize, start: u64, span: u64) -> Self {
+        Quota {
+            least,
+            most,
+            span,
+            start,
+            done: 0,
+            read: start,
+            read_at: 0,
+        }
+    }
+
+    pub(super) fn is_left(&mut self) -> bool {
+        if self.done >= self.most {
+            return false;
+        }
+        if self.done < self.least || self.done < self.read_at {
+            return true;
+        }
+        // A reading costs as much as a destructor. While the reading does not change, destructors
+        // are fast, and it is worthwhile after each fourth only.
+        let now = recently();
+        let are_fast = now == self.read && self.done > 0;
+        self.read = now;
+        self.read_at = self.done + if are_fast { READ_AFTER } else { 1 };
+        now.saturating_sub(self.start) < self.span
     }
 }
 
@@ -390,13 +415,10 @@ impl Local {
             let least = per(len - pace.outside_from.get());
             let due = pace.owed.get() + per(len - pace.collected_from.replace(len));
             // Most of the rest was left by a pin that has ended.
-            let mut quota = Quota {
-                least: if pace.owed.get() > 0 { least } else { LEAST },
-                most: due + reclaimable / 8,
-                span: COLLECT_FOR.saturating_mul(1 + (reclaimable / LIMIT) as u64),
-                start: now,
-                done,
-            };
+            let least = if pace.owed.get() > 0 { least } else { LEAST };
+            let span = COLLECT_FOR.saturating_mul(1 + (reclaimable / LIMIT) as u64);
+            let mut quota = Quota::new(least, due + reclaimable / 8, now, span);
+            quota.done = done;
             // If a destructor panics, the rest is owed.
             pace.owed.set(due);
             let (mut up_to, mut has_more) = (up_to, reclaimable > 0);
@@ -573,7 +595,7 @@ impl Local {
             let moves = epoch.advance_twice(registry);
             let up_to = epoch.reclaimable();
             for each in registry.usable_slots() {
-                self.release(domain, each, up_to, Queued::Included, &mut { Quota::ALL });
+                self.release(domain, each, up_to, Queued::Included, &mut Quota::all());
             }
             // Less garbage than ever, or a destructor has retired the next object of a chain. Other
             // threads may retire all the time, so more of theirs is no reason to go on.

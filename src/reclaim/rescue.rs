@@ -47,13 +47,7 @@ impl Rescue {
             return;
         }
         let (up_to, first) = (epoch.reclaimable(), self.first.get() as usize);
-        let mut quota = Quota {
-            least: 0,
-            most: MOST,
-            span: COLLECT_FOR,
-            start: now,
-            done: 0,
-        };
+        let mut quota = Quota::new(0, MOST, now, COLLECT_FOR);
         let (mut waits, mut looked) = (false, 0);
         for slot in registry.usable_slots().skip(first).take(SLOTS) {
             if !quota.is_left() {
