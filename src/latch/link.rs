@@ -143,7 +143,8 @@ impl<T: Send + Sync + 'static + fmt::Debug> fmt::Debug for Unlinked<T> {
 ///
 /// # Long chains
 /// A dropped link drops its node later, and the links of that node drop theirs later still. So a
-/// long list would be reclaimed one node at a time. Let its destructor remove the nodes in a loop,
+/// long list would be reclaimed one node at a time, and [`stats`](crate::stats()) counts only the
+/// first node. Let its destructor remove the nodes in a loop,
 /// as `examples/sorted_list.rs` does.
 ///
 /// # Examples
