@@ -99,7 +99,9 @@ pub fn stats() -> Stats {
 /// # Blocking
 /// Blocks only briefly, while another thread checks the same garbage; and for as long as the
 /// destructors run. If a pin protects values, the call returns and leaves them. It does not wait
-/// for the one value that each other thread may be dropping at the same time.
+/// for the values that other threads are dropping at the same time: one value for each thread, and
+/// up to 31 more behind it where the last destructors of this thread were fast. [`stats`] counts
+/// these 31, and their thread drops them next.
 ///
 /// # Panics
 /// Panics if a destructor panics; later calls drop the other values.

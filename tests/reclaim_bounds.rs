@@ -177,6 +177,126 @@ fn a_flush_reaches_the_values_behind_a_slow_destructor() {
     }
 }
 
+/// The most values that a thread removes at once, after fast destructors.
+const BATCH: usize = 32;
+
+/// A thread whose destructors were fast has removed others with the slow one. They are counted, and
+/// a flush of another thread leaves no more of them than one batch.
+#[test]
+fn values_removed_beside_a_slow_destructor_are_counted() {
+    let _turn = turn();
+    let _dog = watchdog("values_removed_beside_a_slow_destructor_are_counted");
+    // A disturbed thread removes one value at a time.
+    let has_batch = (0..20).any(|_| removed_beside_a_slow_destructor() > 0);
+    assert!(has_batch, "this test is about one");
+}
+
+/// Returns the number of values that a flush did not reach.
+fn removed_beside_a_slow_destructor() -> usize {
+    const N: usize = 200;
+    let value = Arc::new(());
+    let kept = value.clone();
+    let retires = move |blocks| {
+        let cell = VersionedCell::new((None, None));
+        let number = VersionedCell::new(0);
+        for _ in 0..100_000 {
+            cell.set((None, Some(Arc::new(()))));
+        }
+        let pin = latchwork::pin();
+        // The values before the slow one become the last fast batch.
+        let mut blocks = Some(blocks);
+        for n in 0..2 * BATCH + 1 {
+            cell.set((blocks.take_if(|_| n == 2 * BATCH), None));
+        }
+        for _ in 0..N {
+            cell.set((None, Some(kept.clone())));
+        }
+        cell.set((None, None));
+        drop((pin, kept));
+        (0..10_000).for_each(|n| {
+            number.set(n);
+        });
+    };
+    let mut left = 0;
+    beside_a_slow_destructor(retires, || {
+        let live = || Arc::strong_count(&value) - 1;
+        let counted = latchwork::stats().garbage;
+        assert!(
+            live() == N && counted >= N,
+            "{counted} of {} counted",
+            live()
+        );
+        latchwork::flush();
+        let counted = latchwork::stats().garbage;
+        assert!(live() < BATCH, "{} are left", live());
+        assert_eq!(counted, live());
+        assert_eq!(latchwork::stats().garbage_bytes > 0, live() > 0);
+        left = live();
+    });
+    latchwork::flush();
+    assert_eq!(Arc::strong_count(&value), 1);
+    assert_eq!(latchwork::stats().garbage, 0);
+    left
+}
+
+/// A destructor panics: the values that its thread has removed with it are not lost.
+#[test]
+fn values_removed_beside_a_panic_return() {
+    struct Panics(Arc<()>);
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            assert!(Arc::strong_count(&self.0) % 50 != 0, "a panic of this test");
+        }
+    }
+    let _turn = turn();
+    let _dog = watchdog("values_removed_beside_a_panic_return");
+    let value = Arc::new(());
+    let cell = VersionedCell::new(None);
+    let pin = latchwork::pin();
+    for _ in 0..400 {
+        cell.set(Some(Panics(value.clone())));
+    }
+    drop((pin, cell));
+    let mut panics = 0;
+    while catch_unwind(latchwork::flush).is_err() {
+        panics += 1;
+        assert_eq!(latchwork::stats().garbage, Arc::strong_count(&value) - 1);
+    }
+    assert!((4..=8).contains(&panics), "{panics}");
+    assert_eq!(Arc::strong_count(&value), 1);
+    assert_eq!(latchwork::stats().garbage, 0);
+}
+
+/// Destructors were fast, and become slow: a write runs no more of these than one batch.
+#[test]
+fn a_write_drops_one_batch_of_values_that_become_slow() {
+    let _turn = turn();
+    let _dog = watchdog("a_write_drops_one_batch_of_values_that_become_slow");
+    let drops = Arc::new(AtomicUsize::new(0));
+    let cell = VersionedCell::new(None);
+    // These have the same type as the slow ones: their destructors do nothing.
+    for _ in 0..100_000 {
+        cell.set(None);
+    }
+    let pin = latchwork::pin();
+    for _ in 0..400 {
+        cell.set(Some(Slow(drops.clone())));
+    }
+    cell.set(None);
+    drop(pin);
+    let mut writes = Vec::new();
+    while drops.load(Relaxed) < 400 {
+        let before = drops.load(Relaxed);
+        cell.set(None);
+        writes.push(drops.load(Relaxed) - before);
+    }
+    writes.retain(|&n| n > FEW);
+    assert!(
+        writes.len() <= 1 && writes.iter().all(|&n| n <= BATCH + FEW),
+        "{writes:?}"
+    );
+}
+
 /// The slow destructor has dropped cells first: their values are destroyed after it.
 #[test]
 fn a_flush_reaches_the_queue_of_a_slow_destructor() {

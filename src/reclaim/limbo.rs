@@ -53,6 +53,18 @@ pub(super) struct Size {
     pub(super) bytes: usize,
 }
 
+impl Size {
+    pub(super) fn add(&mut self, bytes: usize) {
+        self.objects += 1;
+        self.bytes += bytes;
+    }
+
+    pub(super) fn subtract(&mut self, bytes: usize) {
+        self.objects -= 1;
+        self.bytes -= bytes;
+    }
+}
+
 impl Limbo {
     pub(super) fn size(&self) -> Size {
         Size {
@@ -102,6 +114,13 @@ impl Limbo {
     /// The owner leaves the rest of its queue to later releases.
     pub(super) fn end_queue(&mut self) {
         self.ready.append(&mut self.queue);
+    }
+
+    /// Returns an object that was removed and not released. It is the next to be removed.
+    pub(super) fn restore(&mut self, retired: Retired) {
+        self.len += 1;
+        self.bytes += retired.bytes();
+        self.ready.push_front(retired);
     }
 
     fn subtract(&mut self, retired: &Retired) {

@@ -2,6 +2,8 @@
 #![allow(unsafe_code)]
 
 use core::cell::Cell;
+use core::mem::MaybeUninit;
+use core::ops::Range;
 use core::ptr::NonNull;
 use std::time::Duration;
 
@@ -9,13 +11,13 @@ use super::alloc::{NodePool, Shape, layout};
 use super::domain::Domain;
 use super::drops::{self, Release};
 use super::kind::{Kind, Retired};
-use super::limbo::{Queued, Size};
+use super::limbo::{Limbo, Queued, Size};
 use super::participant::{CellPin, Participant};
 use super::registry::Slot;
 use crate::sync::tuning::{
-    ADVANCE_AFTER, COLLECT_AFTER, COLLECT_AFTER_SLOW, COLLECT_FOR, FLUSHES_IN_VAIN,
-    GARBAGE_BATCH as BATCH, GARBAGE_BATCH_BYTES as BATCH_BYTES, GARBAGE_LIMIT as LIMIT,
-    RELEASES_PER_RETIRE, RESCUE_AFTER, RETIRE_BUFFER, SCAN_OF_SLOT,
+    ADVANCE_AFTER, BATCH_IN_HAND, COLLECT_AFTER, COLLECT_AFTER_SLOW, COLLECT_FOR, FAST_BATCH,
+    FLUSHES_IN_VAIN, GARBAGE_BATCH as BATCH, GARBAGE_BATCH_BYTES as BATCH_BYTES,
+    GARBAGE_LIMIT as LIMIT, RELEASES_PER_RETIRE, RESCUE_AFTER, RETIRE_BUFFER, SCAN_OF_SLOT,
 };
 use crate::sync::{Counter, plain_thread_local, recently, thread_local, yield_now};
 
@@ -68,6 +70,8 @@ struct Pace {
     /// destructor that it ran.
     collected_from: Cell<u64>,
     outside_from: Cell<u64>,
+    /// How many objects with destructors the next batch of a write has [R12].
+    batch: Cell<usize>,
 }
 
 /// The most objects without a destructor that are released at once under the mutex of their slot.
@@ -81,9 +85,6 @@ const HANDFUL: usize = 32;
 /// already: more than it retires [R12].
 const LEAST: usize = RELEASES_PER_RETIRE;
 
-/// The number of fast destructors between two readings of the clock.
-const READ_AFTER: usize = 4;
-
 /// How much one release does [R12].
 #[derive(Debug)]
 pub(super) struct Quota {
@@ -95,15 +96,20 @@ pub(super) struct Quota {
     span: u64,
     start: u64,
     done: usize,
-    /// The last reading of the clock, and how much is done when the next one is due.
+    /// How many objects with destructors the next batch has.
+    batch: usize,
+    /// The last reading of the clock, and the objects since then: with destructors, and of both
+    /// sorts.
     read: u64,
-    read_at: usize,
+    destroyed: usize,
+    passed: usize,
+    has_time: bool,
 }
 
 impl Quota {
     /// Everything, however long it takes.
     fn all() -> Self {
-        Quota::new(usize::MAX, usize::MAX, 0, 0)
+        Quota::new(usize::MAX, usize::MAX, recently(), 0)
     }
 
     pub(super) fn new(least: usize, most: usize, start: u64, span: u64) -> Self {
@@ -113,25 +119,52 @@ impl Quota {
             span,
             start,
             done: 0,
+            batch: 1,
             read: start,
-            read_at: 0,
+            destroyed: 0,
+            passed: 0,
+            has_time: span > 0,
         }
     }
 
+    fn count_plain(&mut self, n: usize) {
+        self.done += n;
+        self.passed += n;
+    }
+
+    fn count_destroyed(&mut self) {
+        self.done += 1;
+        self.passed += 1;
+        self.destroyed += 1;
+    }
+
+    #[inline]
     pub(super) fn is_left(&mut self) -> bool {
-        if self.done >= self.most {
-            return false;
+        if self.destroyed >= self.batch || self.passed >= CHUNK {
+            self.read_clock();
         }
-        if self.done < self.least || self.done < self.read_at {
-            return true;
+        self.done < self.most && (self.done < self.least || self.has_time)
+    }
+
+    /// Returns the size of the next batch.
+    fn end(&mut self) -> usize {
+        if self.destroyed > 0 {
+            self.read_clock();
         }
-        // A reading costs as much as a destructor. While the reading does not change, destructors
-        // are fast, and it is worthwhile after each fourth only.
+        self.batch
+    }
+
+    /// A reading costs as much as a destructor, so there is one for each batch.
+    fn read_clock(&mut self) {
         let now = recently();
-        let are_fast = now == self.read && self.done > 0;
+        if now.saturating_sub(self.read) >= FAST_BATCH {
+            self.batch = 1;
+        } else if self.destroyed >= self.batch {
+            self.batch = (2 * self.batch).min(BATCH_IN_HAND);
+        }
+        self.has_time = now.saturating_sub(self.start) < self.span;
         self.read = now;
-        self.read_at = self.done + if are_fast { READ_AFTER } else { 1 };
-        now.saturating_sub(self.start) < self.span
+        (self.destroyed, self.passed) = (0, 0);
     }
 }
 
@@ -183,7 +216,6 @@ pub(crate) fn census() -> Census {
 }
 
 fn census_of(local: &Local) -> Census {
-    let mut census = Census::default();
     let Some((
         Domain {
             epoch, registry, ..
@@ -191,7 +223,7 @@ fn census_of(local: &Local) -> Census {
         _,
     )) = local.participant.enter()
     else {
-        return census;
+        return Census::default();
     };
     for slot in registry.usable_slots() {
         slot.with_limbo(epoch, |_, _| ());
@@ -200,16 +232,33 @@ fn census_of(local: &Local) -> Census {
     // pin.
     epoch.advance_twice(registry);
     let (reclaimable, now) = (epoch.reclaimable(), recently());
-    for slot in registry.usable_slots() {
-        let (size, since) = slot.with_limbo(epoch, |limbo, _| {
-            (limbo.size(), limbo.oldest_after(reclaimable))
-        });
-        census.objects += size.objects as u64;
-        census.bytes += size.bytes as u64;
-        let age = since.map(|since| Duration::from_nanos(now.saturating_sub(since)));
-        census.oldest = census.oldest.max(age);
+    loop {
+        let mut census = Census::default();
+        let restores = registry.restores();
+        for slot in registry.usable_slots() {
+            let (size, since) = slot.with_limbo(epoch, |limbo, _| {
+                (limbo.size(), limbo.oldest_after(reclaimable))
+            });
+            census.add(size);
+            let age = since.map(|since| Duration::from_nanos(now.saturating_sub(since)));
+            census.oldest = census.oldest.max(age);
+        }
+        // Afterwards: an object that was missing above is in a hand, or its destructor has begun.
+        for slot in registry.usable_slots() {
+            census.add(slot.in_hand().size());
+        }
+        // Otherwise objects may have returned to a limbo that was counted before [R4].
+        if registry.restores() == restores {
+            return census;
+        }
     }
-    census
+}
+
+impl Census {
+    fn add(&mut self, size: Size) {
+        self.objects += size.objects as u64;
+        self.bytes += size.bytes as u64;
+    }
 }
 
 impl Local {
@@ -227,6 +276,7 @@ impl Local {
             pace: Pace {
                 collected_from: Cell::new(len),
                 outside_from: Cell::new(len),
+                batch: Cell::new(1),
                 ..Pace::default()
             },
             thread,
@@ -356,13 +406,20 @@ impl Local {
         }
     }
 
+    /// The next write collects.
+    fn collect_soon(&self) {
+        if let Some(slot) = self.slot() {
+            self.collect_at.set(slot.buffer().own_len());
+        }
+    }
+
     /// Leaves the rest of the queue to the next collections.
     #[cold]
     pub(super) fn end_queue(&self) {
         // Without a slot, in a model that reclaims nothing, the rest is forgotten.
         if let Some(slot) = self.slot() {
             slot.end_queue();
-            self.collect_at.set(slot.buffer().own_len());
+            self.collect_soon();
         }
     }
 
@@ -419,6 +476,7 @@ impl Local {
             let span = COLLECT_FOR.saturating_mul(1 + (reclaimable / LIMIT) as u64);
             let mut quota = Quota::new(least, due + reclaimable / 8, now, span);
             quota.done = done;
+            quota.batch = pace.batch.replace(1);
             // If a destructor panics, the rest is owed.
             pace.owed.set(due);
             let (mut up_to, mut has_more) = (up_to, reclaimable > 0);
@@ -435,6 +493,7 @@ impl Local {
                 0
             };
             pace.owed.set(owed);
+            pace.batch.set(quota.end());
             pace.outside_from.set(slot.buffer().own_len());
             if owed > 0 {
                 self.collect_at.set(len + 1);
@@ -529,8 +588,8 @@ impl Local {
 
     /// Releases reclaimable objects of a slot, as the quota permits. `true`: some may be left.
     ///
-    /// An object with a destructor is removed alone, before its destructor: all others stay where
-    /// every thread reaches them [R4].
+    /// Objects with destructors are removed in batches. Those whose destructors have not begun are
+    /// counted, but no other thread reaches them [R4].
     pub(super) fn release(
         &self,
         domain: &Domain,
@@ -540,29 +599,26 @@ impl Local {
         quota: &mut Quota,
     ) -> bool {
         Release::run(self, |release| {
+            let mut hand = Hand::new(self, domain, slot);
+            let mut is_empty = false;
             while quota.is_left() {
                 if release.destroy_next() {
-                    quota.done += 1;
+                    quota.count_destroyed();
                     continue;
                 }
+                if is_empty {
+                    return false;
+                }
                 let n = CHUNK.min(quota.most - quota.done);
-                let (plain, next) = slot.with_limbo(&domain.epoch, |limbo, _| {
-                    let plain = limbo.drain_plain(n, up_to, |retired| {
-                        // SAFETY: its grace period is over [R2]; it is plain.
-                        unsafe { drops::release_plain(self, retired) };
-                    });
-                    let next = (plain < n).then(|| limbo.pop_up_to(up_to, queued));
-                    (plain, next)
+                let (plain, all) = slot.with_limbo(&domain.epoch, |limbo, _| {
+                    hand.fill(limbo, n, quota.batch, up_to, queued)
                 });
-                quota.done += plain;
-                match next {
-                    Some(Some(retired)) => {
-                        quota.done += 1;
-                        // SAFETY: it was popped, and so its grace period is over [R2].
-                        unsafe { release.release(&retired) };
-                    }
-                    Some(None) => return false,
-                    None => {}
+                is_empty = all;
+                quota.count_plain(plain);
+                while let Some(retired) = hand.next() {
+                    quota.count_destroyed();
+                    // SAFETY: it was popped, and so its grace period is over [R2].
+                    unsafe { release.release(&retired) };
                 }
             }
             true
@@ -609,6 +665,113 @@ impl Local {
                 // A pin that was there for a moment ends when its thread runs.
                 yield_now();
             }
+        }
+    }
+}
+
+/// Objects with destructors that were removed together, so that the mutex of their slot is locked
+/// once for all. If a destructor panics, the rest returns to that slot.
+struct Hand<'a> {
+    local: &'a Local,
+    domain: &'a Domain,
+    from: &'a Slot,
+    objects: [MaybeUninit<Retired>; BATCH_IN_HAND],
+    /// Those that are there, and their size.
+    range: Range<usize>,
+    size: Size,
+}
+
+impl<'a> Hand<'a> {
+    fn new(local: &'a Local, domain: &'a Domain, from: &'a Slot) -> Self {
+        Hand {
+            local,
+            domain,
+            from,
+            objects: [const { MaybeUninit::uninit() }; BATCH_IN_HAND],
+            range: 0..0,
+            size: Size::default(),
+        }
+    }
+
+    /// Removes at most `n` reclaimable objects, of which at most `batch` have destructors. Releases
+    /// the others at once, and returns how many there were, and whether none is left.
+    fn fill(
+        &mut self,
+        limbo: &mut Limbo,
+        n: usize,
+        batch: usize,
+        up_to: u64,
+        queued: Queued,
+    ) -> (usize, bool) {
+        self.range = 0..0;
+        let mut plain = 0;
+        loop {
+            plain += limbo.drain_plain(n - plain - self.range.end, up_to, |retired| {
+                // SAFETY: its grace period is over [R2]; it is plain.
+                unsafe { drops::release_plain(self.local, retired) };
+            });
+            let is_full = plain + self.range.end == n || self.range.end == batch;
+            let next = if is_full {
+                None
+            } else {
+                limbo.pop_up_to(up_to, queued)
+            };
+            let Some(retired) = next else {
+                // An object alone does not wait: its destructor begins at once.
+                if self.range.end > 1 {
+                    self.count();
+                }
+                return (plain, !is_full);
+            };
+            self.size.add(retired.bytes());
+            self.objects[self.range.end].write(retired);
+            self.range.end += 1;
+        }
+    }
+
+    /// Publishes how many objects wait.
+    #[inline]
+    fn count(&self) {
+        if let Some(own) = self.local.slot() {
+            own.in_hand().set(self.size);
+        }
+    }
+
+    #[inline]
+    fn next(&mut self) -> Option<Retired> {
+        let next = self.range.next()?;
+        // SAFETY: written by `fill`, and read once.
+        let retired = unsafe { self.objects[next].assume_init_read() };
+        self.size.subtract(retired.bytes());
+        // Alone, it was not counted.
+        if self.range.end > 1 {
+            self.count();
+        }
+        Some(retired)
+    }
+
+    #[cold]
+    fn restore(&mut self) {
+        self.from.with_limbo(&self.domain.epoch, |limbo, _| {
+            // Backwards, so that they keep their order.
+            while let Some(i) = self.range.next_back() {
+                // SAFETY: as in `next`.
+                limbo.restore(unsafe { self.objects[i].assume_init_read() });
+            }
+            self.domain.registry.count_restore();
+            if let Some(own) = self.local.slot() {
+                own.in_hand().clear();
+            }
+        });
+        self.local.collect_soon();
+    }
+}
+
+impl Drop for Hand<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.range.is_empty() {
+            self.restore();
         }
     }
 }

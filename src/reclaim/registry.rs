@@ -15,7 +15,7 @@ use super::kind::Retired;
 use super::limbo::{Limbo, Queued, Size};
 use super::retire_buffer::RetireBuffer;
 use crate::sync::tuning::SLOTS;
-use crate::sync::{AtomicPtr, Counter, Mutex, Ordering, constructor, unlock_fairly};
+use crate::sync::{AtomicPtr, AtomicU64, Counter, Mutex, Ordering, constructor, unlock_fairly};
 
 /// The part of a thread that other threads use.
 #[derive(Debug)]
@@ -36,6 +36,7 @@ pub(super) struct Slot {
 struct Own {
     state: State,
     buffer: RetireBuffer,
+    in_hand: InHand,
     /// How many pins there are, one inside the other. No loop that forgets pins reaches the end of
     /// this range.
     depth: Cell<u64>,
@@ -59,6 +60,8 @@ pub(super) struct Registry {
     free: Mutex<Vec<NonNull<Slot>>>,
     /// How many slots there are.
     len: Counter,
+    /// How often objects in hand have returned to a limbo.
+    restores: AtomicU64,
 }
 
 // SAFETY: it owns its segments, and lends slots, which are `Sync`.
@@ -66,12 +69,59 @@ unsafe impl Send for Registry {}
 // SAFETY: as above.
 unsafe impl Sync for Registry {}
 
+/// The objects that the owner has removed from any slot and whose destructors have not begun [R4].
+#[derive(Debug)]
+pub(super) struct InHand {
+    objects: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl InHand {
+    fn new() -> Self {
+        InHand {
+            objects: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// Only the owner of the slot calls this: where it removes objects under the mutex of their
+    /// slot, and before each of their destructors.
+    #[inline]
+    pub(super) fn set(&self, size: Size) {
+        // Relaxed: a thread that misses the objects in their slot has locked its mutex afterwards,
+        // and so finds this number or a later one. The numbers order no other access [R4].
+        self.objects.store(size.objects as u64, Ordering::Relaxed);
+        self.bytes.store(size.bytes as u64, Ordering::Relaxed);
+    }
+
+    /// The objects have returned to a limbo.
+    #[cold]
+    pub(super) fn clear(&self) {
+        // Release: a thread that finds 0 also finds the new number of restores. Pairs with the
+        // Acquire in `size` [R4].
+        self.objects.store(0, Ordering::Release);
+        // Relaxed: written with the number of objects, which determines what is counted.
+        self.bytes.store(0, Ordering::Relaxed);
+    }
+
+    pub(super) fn size(&self) -> Size {
+        // Acquire: pairs with the Release in `clear` [R4].
+        let objects = self.objects.load(Ordering::Acquire) as usize;
+        Size {
+            objects,
+            // Relaxed: it may be older or newer than the number of objects.
+            bytes: self.bytes.load(Ordering::Relaxed) as usize,
+        }
+    }
+}
+
 impl Slot {
     fn new() -> Self {
         Slot {
             own: CachePadded::new(Own {
                 state: State::new(),
                 buffer: RetireBuffer::new(),
+                in_hand: InHand::new(),
                 depth: Cell::new(0),
                 has_ended: Cell::new(false),
             }),
@@ -145,6 +195,11 @@ impl Slot {
         &self.own.buffer
     }
 
+    #[inline(always)]
+    pub(super) fn in_hand(&self) -> &InHand {
+        &self.own.in_hand
+    }
+
     /// Runs `f` with the limbo, into which the buffer was emptied first, and with the number of
     /// objects that were in the buffer.
     pub(super) fn with_limbo<R>(&self, epoch: &Epoch, f: impl FnOnce(&mut Limbo, usize) -> R) -> R {
@@ -213,6 +268,7 @@ impl Registry {
                 segments: AtomicPtr::new(core::ptr::null_mut()),
                 free: Mutex::new(Vec::new()),
                 len: Counter::new(),
+                restores: AtomicU64::new(0),
             }
         }
     }
@@ -237,6 +293,21 @@ impl Registry {
     /// How many slots there are.
     pub(super) fn len(&self) -> usize {
         self.len.get() as usize
+    }
+
+    /// How often objects in hand have returned to a limbo.
+    pub(super) fn restores(&self) -> u64 {
+        // Relaxed: before the limbos are counted, their mutexes order it. After the objects in hand
+        // are counted, the Acquire of that does [R4].
+        self.restores.load(Ordering::Relaxed)
+    }
+
+    /// The caller holds the mutex of the slot to which it has returned objects, and clears the
+    /// number of its objects in hand afterwards.
+    #[cold]
+    pub(super) fn count_restore(&self) {
+        // Relaxed: the Release in `clear` publishes it [R4].
+        self.restores.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A slot for the calling thread, perhaps with garbage of the one before.
