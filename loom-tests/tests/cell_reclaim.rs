@@ -433,11 +433,14 @@ fn count_beside(threads: usize, n: usize, unwinds: usize) -> String {
     let others: Vec<_> = (0..threads).map(|_| release()).collect();
     let counted = latchwork::stats().garbage;
     let begun = |i: &AtomicUsize| i.load(Ordering::Relaxed) > 0;
-    let waiting = values.drops[..n].iter().filter(|&i| !begun(i)).count();
-    assert!(
-        counted + threads >= waiting,
-        "{counted} of {waiting} counted"
-    );
+    let waiting = |from: usize| values.drops[from..n].iter().filter(|&i| !begun(i)).count();
+    let all = waiting(0);
+    assert!(counted + threads >= all, "{counted} of {all} counted");
+    if unwinds < n {
+        // The thread removes no more objects after that.
+        let behind = waiting(unwinds + 1);
+        assert!(counted >= behind, "{counted} of {behind} counted");
+    }
     let panics = others.into_iter().map(|t| t.join().unwrap());
     let panics = panics.filter(|&panics| panics).count();
     latchwork::flush();

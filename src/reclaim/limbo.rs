@@ -53,18 +53,6 @@ pub(super) struct Size {
     pub(super) bytes: usize,
 }
 
-impl Size {
-    pub(super) fn add(&mut self, bytes: usize) {
-        self.objects += 1;
-        self.bytes += bytes;
-    }
-
-    pub(super) fn subtract(&mut self, bytes: usize) {
-        self.objects -= 1;
-        self.bytes -= bytes;
-    }
-}
-
 impl Limbo {
     pub(super) fn size(&self) -> Size {
         Size {
@@ -165,6 +153,45 @@ impl Limbo {
             return Some(retired);
         }
         self.pop_waited(epoch)
+    }
+
+    /// Removes some objects that are reclaimable if those of batches up to `epoch` are, at most `n`.
+    /// Calls `f` for each, and returns their size. It is 0 if there is none, or a plain one is next.
+    #[inline]
+    pub(super) fn pop_some(
+        &mut self,
+        n: usize,
+        epoch: u64,
+        queued: Queued,
+        mut f: impl FnMut(Retired),
+    ) -> Size {
+        let mut size = Size::default();
+        if n == 0 {
+            return size;
+        }
+        let has_queue = queued == Queued::Included && !self.queue.is_empty();
+        if has_queue || !self.ready.is_empty() {
+            if let Some(retired) = self.pop_up_to(epoch, queued) {
+                (size.objects, size.bytes) = (1, retired.bytes());
+                f(retired);
+            }
+            return size;
+        }
+        let front = self.batches.front_mut().filter(|b| b.epoch <= epoch);
+        let Some(front) = front else { return size };
+        let (objects, _) = front.objects.as_slices();
+        let some = &objects[..objects.len().min(n)];
+        for retired in some.iter().take_while(|retired| !retired.is_plain()) {
+            size.objects += 1;
+            size.bytes += retired.bytes();
+        }
+        front.objects.drain(..size.objects).for_each(f);
+        if front.objects.is_empty() {
+            self.remove_front();
+        }
+        self.len -= size.objects;
+        self.bytes -= size.bytes;
+        size
     }
 
     /// Removes the oldest object of the batches, if its epoch is at most `epoch`.
@@ -378,6 +405,43 @@ mod tests {
         assert_eq!(limbo.drain_plain(9, 1, |_| ()), 1);
         assert_eq!([limbo.set_aside(9, 1), limbo.set_aside(9, 2)], [0, 2]);
         assert_eq!(addresses(&mut limbo, 0), [1, 2, 3, 5, 6]);
+        assert_eq!(limbo.size(), Size::default());
+    }
+
+    #[test]
+    fn objects_with_user_code_leave_together_and_in_order() {
+        let mut limbo = Limbo::default();
+        limbo.append(1, objects::<u64>(1..4, false));
+        limbo.append(1, objects::<u64>(4..5, true));
+        limbo.append(2, objects::<u64>(5..7, false));
+        objects::<u64>(7..8, false)
+            .into_iter()
+            .for_each(|r| limbo.restore(r));
+        let mut seen = Vec::new();
+        let mut pop = |limbo: &mut Limbo, n, epoch| {
+            let f = |retired: Retired| seen.push(retired.object.addr().get());
+            limbo.pop_some(n, epoch, Queued::Left, f)
+        };
+        let size = |objects| Size {
+            objects,
+            bytes: 8 * objects,
+        };
+        assert_eq!(pop(&mut limbo, 0, 2), size(0));
+        assert_eq!(
+            [pop(&mut limbo, 9, 0), pop(&mut limbo, 9, 0)],
+            [size(1), size(0)]
+        );
+        assert_eq!(
+            [pop(&mut limbo, 2, 1), pop(&mut limbo, 9, 2)],
+            [size(2), size(1)]
+        );
+        assert_eq!(pop(&mut limbo, 9, 2), size(0), "a plain one is next");
+        assert_eq!(limbo.drain_plain(9, 2, |_| ()), 1);
+        assert_eq!(
+            [pop(&mut limbo, 9, 1), pop(&mut limbo, 9, 2)],
+            [size(0), size(2)]
+        );
+        assert_eq!(seen, [7, 1, 2, 3, 5, 6]);
         assert_eq!(limbo.size(), Size::default());
     }
 

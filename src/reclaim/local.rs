@@ -676,9 +676,8 @@ struct Hand<'a> {
     domain: &'a Domain,
     from: &'a Slot,
     objects: [MaybeUninit<Retired>; BATCH_IN_HAND],
-    /// Those that are there, and their size.
+    /// Those that are there.
     range: Range<usize>,
-    size: Size,
 }
 
 impl<'a> Hand<'a> {
@@ -689,7 +688,6 @@ impl<'a> Hand<'a> {
             from,
             objects: [const { MaybeUninit::uninit() }; BATCH_IN_HAND],
             range: 0..0,
-            size: Size::default(),
         }
     }
 
@@ -704,36 +702,32 @@ impl<'a> Hand<'a> {
         queued: Queued,
     ) -> (usize, bool) {
         self.range = 0..0;
-        let mut plain = 0;
+        let (mut plain, mut bytes) = (0, 0);
         loop {
             plain += limbo.drain_plain(n - plain - self.range.end, up_to, |retired| {
                 // SAFETY: its grace period is over [R2]; it is plain.
                 unsafe { drops::release_plain(self.local, retired) };
             });
-            let is_full = plain + self.range.end == n || self.range.end == batch;
-            let next = if is_full {
-                None
-            } else {
-                limbo.pop_up_to(up_to, queued)
-            };
-            let Some(retired) = next else {
-                // An object alone does not wait: its destructor begins at once.
-                if self.range.end > 1 {
-                    self.count();
-                }
-                return (plain, !is_full);
-            };
-            self.size.add(retired.bytes());
-            self.objects[self.range.end].write(retired);
-            self.range.end += 1;
+            let room = (n - plain).min(batch) - self.range.end;
+            let some = limbo.pop_some(room, up_to, queued, |retired| {
+                self.objects[self.range.end].write(retired);
+                self.range.end += 1;
+            });
+            bytes += some.bytes;
+            if some.objects == 0 {
+                self.begin(bytes);
+                return (plain, room > 0);
+            }
         }
     }
 
     /// Publishes how many objects wait.
-    #[inline]
-    fn count(&self) {
-        if let Some(own) = self.local.slot() {
-            own.in_hand().set(self.size);
+    fn begin(&self, bytes: usize) {
+        // An object alone does not wait: its destructor begins at once.
+        if self.range.end > 1 {
+            if let Some(own) = self.local.slot() {
+                own.in_hand().begin(self.range.end, bytes);
+            }
         }
     }
 
@@ -742,10 +736,11 @@ impl<'a> Hand<'a> {
         let next = self.range.next()?;
         // SAFETY: written by `fill`, and read once.
         let retired = unsafe { self.objects[next].assume_init_read() };
-        self.size.subtract(retired.bytes());
         // Alone, it was not counted.
         if self.range.end > 1 {
-            self.count();
+            if let Some(own) = self.local.slot() {
+                own.in_hand().set(self.range.len());
+            }
         }
         Some(retired)
     }

@@ -73,6 +73,7 @@ unsafe impl Sync for Registry {}
 #[derive(Debug)]
 pub(super) struct InHand {
     objects: AtomicU64,
+    /// Of the whole batch, while any object of it waits.
     bytes: AtomicU64,
 }
 
@@ -84,14 +85,20 @@ impl InHand {
         }
     }
 
-    /// Only the owner of the slot calls this: where it removes objects under the mutex of their
-    /// slot, and before each of their destructors.
+    /// The owner of the slot removes objects, under the mutex of their slot.
     #[inline]
-    pub(super) fn set(&self, size: Size) {
+    pub(super) fn begin(&self, objects: usize, bytes: usize) {
+        self.set(objects);
+        // Relaxed: as in `set`.
+        self.bytes.store(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// A destructor begins, and so many objects are left.
+    #[inline]
+    pub(super) fn set(&self, objects: usize) {
         // Relaxed: a thread that misses the objects in their slot has locked its mutex afterwards,
-        // and so finds this number or a later one. The numbers order no other access [R4].
-        self.objects.store(size.objects as u64, Ordering::Relaxed);
-        self.bytes.store(size.bytes as u64, Ordering::Relaxed);
+        // and so finds the number of then or a later one. It orders no other access [R4].
+        self.objects.store(objects as u64, Ordering::Relaxed);
     }
 
     /// The objects have returned to a limbo.
@@ -100,8 +107,6 @@ impl InHand {
         // Release: a thread that finds 0 also finds the new number of restores. Pairs with the
         // Acquire in `size` [R4].
         self.objects.store(0, Ordering::Release);
-        // Relaxed: written with the number of objects, which determines what is counted.
-        self.bytes.store(0, Ordering::Relaxed);
     }
 
     pub(super) fn size(&self) -> Size {
@@ -109,8 +114,11 @@ impl InHand {
         let objects = self.objects.load(Ordering::Acquire) as usize;
         Size {
             objects,
-            // Relaxed: it may be older or newer than the number of objects.
-            bytes: self.bytes.load(Ordering::Relaxed) as usize,
+            // Relaxed: it may be of another batch than the number of objects.
+            bytes: match objects {
+                0 => 0,
+                _ => self.bytes.load(Ordering::Relaxed) as usize,
+            },
         }
     }
 }
