@@ -21,7 +21,7 @@ pub struct Stats {
     /// are values that only retired values own.
     pub garbage: usize,
     /// The size of these values in bytes, with their versions and headers. Memory that the values
-    /// own is not included. Values that a thread drops together are included until the last of them.
+    /// own is not included. Values that a thread drops together count until the last of them.
     pub garbage_bytes: usize,
     /// The age of the oldest retired value that a pin protects, or `None` if no pin protects any.
     ///

@@ -408,7 +408,7 @@ impl Drop for Unwinds {
         let values = &self.0.1;
         // Begins: the value does not wait.
         values.drops[self.0.0].fetch_add(1, Ordering::Relaxed);
-        if self.0.0 == self.1 {
+        if self.0.0 == self.1 && !std::thread::panicking() {
             std::panic::resume_unwind(Box::new("a destructor that unwinds"));
         }
     }
