@@ -414,8 +414,9 @@ impl Drop for Unwinds {
     }
 }
 
-/// Retires `n` values behind an object without a value, which other threads release while this one counts. Each value whose
-/// destructor has not begun is counted, except for one in each of these threads.
+/// Retires `n` values behind an object without a value. Other threads release them while this one
+/// counts. Each value whose destructor has not begun is counted, except for one in each of these
+/// threads.
 fn count_beside(threads: usize, n: usize, unwinds: usize) -> String {
     let values = Values::reclaiming();
     let cell = VersionedCell::new(None);

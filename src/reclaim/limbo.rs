@@ -155,8 +155,9 @@ impl Limbo {
         self.pop_waited(epoch)
     }
 
-    /// Removes some objects that are reclaimable if those of batches up to `epoch` are, at most `n`.
-    /// Calls `f` for each, and returns their size. It is 0 if there is none, or a plain one is next.
+    /// Removes some objects that are reclaimable if those of batches up to `epoch` are: at most
+    /// `n`. Calls `f` for each, and returns their size. It is 0 if none is left, or a plain object
+    /// is next.
     #[inline]
     pub(super) fn pop_some(
         &mut self,
