@@ -17,10 +17,11 @@ use crate::txn::{self, AbortReasons, LabelStats};
 pub struct Stats {
     /// The number of retired values that have not been dropped, of all threads: running, idle and
     /// ended. Either a pin may still show them to a reader, or no thread has written or called
-    /// [`flush`] since they became reclaimable.
+    /// [`flush`] since they became reclaimable. A value whose destructor runs is not counted, nor
+    /// are values that only retired values own.
     pub garbage: usize,
     /// The size of these values in bytes, with their versions and headers. Memory that the values
-    /// own is not included.
+    /// own is not included. Values that a thread drops together count until the last of them.
     pub garbage_bytes: usize,
     /// The age of the oldest retired value that a pin protects, or `None` if no pin protects any.
     ///
@@ -97,7 +98,10 @@ pub fn stats() -> Stats {
 ///
 /// # Blocking
 /// Blocks only briefly, while another thread checks the same garbage; and for as long as the
-/// destructors run. If a pin protects values, the call returns and leaves them.
+/// destructors run. If a pin protects values, the call returns and leaves them. It does not wait
+/// for the values that other threads are dropping at the same time: one value for each thread, and
+/// up to 31 more behind it where the last destructors of this thread were fast. [`stats`] counts
+/// these 31, and their thread drops them next.
 ///
 /// # Panics
 /// Panics if a destructor panics; later calls drop the other values.

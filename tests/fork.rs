@@ -196,4 +196,17 @@ fn what_is_promised_of_a_child_works_beside_threads_that_it_does_not_have() {
         drop(mine);
     });
     assert_eq!(world.table.locked_count(), 0);
+
+    // The pin of an ended thread is forgotten. The next thread has its stack, and often the address
+    // of its thread-locals.
+    for _ in 0..4 {
+        thread::spawn(|| core::mem::forget(latchwork::pin()))
+            .join()
+            .expect("it only pins");
+        let works = thread::scope(|s| {
+            let child = s.spawn(|| succeeds_in_a_child(|| cells_work(&world)));
+            child.join().expect("it only forks")
+        });
+        assert!(works, "cells, with the forgotten pin of an ended thread");
+    }
 }

@@ -377,3 +377,103 @@ fn an_idle_thread_and_a_flush_release_each_value_once() {
             values.drops(3)
         });
 }
+
+/// A destructor drops a cell, whose value joins the queue of the thread. A flush of another thread
+/// may pop it first.
+#[test]
+fn a_queued_value_is_destroyed_once() {
+    #[allow(dead_code, reason = "dropped, and never read")]
+    struct Outer(VersionedCell<Value>, Value);
+
+    Model::new("a queue of a destructor beside a flush")
+        .rules("[R4] [R10]")
+        .preemptions(Some(3))
+        .outcomes(&["11"])
+        .check(|| {
+            let values = Values::reclaiming();
+            let outer = Outer(VersionedCell::new(values.value(0)), values.value(1));
+            let cell = VersionedCell::new(outer);
+            let other = thread::spawn(latchwork::flush);
+            drop(cell);
+            other.join().unwrap();
+            values.drops(2)
+        });
+}
+
+/// Its destructor unwinds, if it is the value of this number.
+struct Unwinds(Value, usize);
+
+impl Drop for Unwinds {
+    fn drop(&mut self) {
+        let values = &self.0.1;
+        // Begins: the value does not wait.
+        values.drops[self.0.0].fetch_add(1, Ordering::Relaxed);
+        if self.0.0 == self.1 && !std::thread::panicking() {
+            std::panic::resume_unwind(Box::new("a destructor that unwinds"));
+        }
+    }
+}
+
+/// Retires `n` values behind an object without a value. Other threads release them while this one
+/// counts. Each value whose destructor has not begun is counted, except for one in each of these
+/// threads.
+fn count_beside(threads: usize, n: usize, unwinds: usize) -> String {
+    let values = Values::reclaiming();
+    let cell = VersionedCell::new(None);
+    let pin = latchwork::pin();
+    for i in 0..n {
+        cell.set(Some(Unwinds(values.value(i), unwinds)));
+    }
+    cell.set(None);
+    drop(pin);
+    assert_eq!(latchwork::stats().garbage, n + 1);
+    let release = || {
+        let flush = || std::panic::catch_unwind(latchwork::flush).is_err();
+        thread::spawn(flush)
+    };
+    let others: Vec<_> = (0..threads).map(|_| release()).collect();
+    let counted = latchwork::stats().garbage;
+    let begun = |i: &AtomicUsize| i.load(Ordering::Relaxed) > 0;
+    let waiting = |from: usize| values.drops[from..n].iter().filter(|&i| !begun(i)).count();
+    let all = waiting(0);
+    assert!(counted + threads >= all, "{counted} of {all} counted");
+    if unwinds < n {
+        // The thread removes no more objects after that.
+        let behind = waiting(unwinds + 1);
+        assert!(counted >= behind, "{counted} of {behind} counted");
+    }
+    let panics = others.into_iter().map(|t| t.join().unwrap());
+    let panics = panics.filter(|&panics| panics).count();
+    latchwork::flush();
+    format!("{panics} {}", values.drops(n))
+}
+
+/// A thread removes the first object alone, and then two together.
+#[test]
+fn values_in_hand_are_counted() {
+    Model::new("a thread that counts beside one that releases a batch")
+        .rules("[R4]")
+        .preemptions(Some(3))
+        .outcomes(&["0 22"])
+        .check(|| count_beside(1, 2, usize::MAX));
+}
+
+/// Of the two that are removed together, the first panics, and the other returns.
+#[test]
+fn values_that_return_are_counted() {
+    Model::new("a thread that counts beside one whose destructor panics")
+        .rules("[R4]")
+        .preemptions(Some(3))
+        .outcomes(&["1 222"])
+        .check(|| count_beside(1, 3, 0));
+}
+
+/// Both may remove values together.
+#[test]
+fn values_in_the_hands_of_two_threads_are_counted() {
+    Model::new("a thread that counts beside two that release from its slot")
+        .rules("[R4]")
+        .preemptions(Some(2))
+        .outcomes(&["0 2222"])
+        .check(|| count_beside(2, 4, usize::MAX));
+}

@@ -200,7 +200,8 @@ fn give_up(shares: &AtomicU32) -> bool {
     // Acquire: as in `is_one`. A load and not a fence, so that it can be weakened alone.
     shares.load(Ordering::Acquire);
     // The caller's alone, and the same answer if it asks again.
-    // Relaxed: no other thread reads it.
+    // Relaxed: another thread reads it only after it has removed the node from a slot, whose mutex
+    // the caller locks later [R4].
     shares.store(1, Ordering::Relaxed);
     true
 }

@@ -119,11 +119,8 @@ impl<T: Send + Sync + 'static> Drop for Unlinked<T> {
             // [O8] [O9].
             unsafe { local.retire(&pin, self.0.cast(), Node::<T>::KIND) };
             drop(pin);
-            // Afterwards, since a destructor may panic; and not during a panic, where a second one
-            // would abort the process.
-            if !std::thread::panicking() {
-                local.collect_some();
-            }
+            // Afterwards, since a destructor may panic.
+            local.collect_some();
         });
     }
 }
@@ -146,7 +143,8 @@ impl<T: Send + Sync + 'static + fmt::Debug> fmt::Debug for Unlinked<T> {
 ///
 /// # Long chains
 /// A dropped link drops its node later, and the links of that node drop theirs later still. So a
-/// long list would be reclaimed one node at a time. Let its destructor remove the nodes in a loop,
+/// long list would be reclaimed one node at a time, and [`stats`](crate::stats()) counts only the
+/// first node. Let its destructor remove the nodes in a loop,
 /// as `examples/sorted_list.rs` does.
 ///
 /// # Examples

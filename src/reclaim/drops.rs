@@ -10,18 +10,18 @@ use super::kind::Retired;
 use super::local::Local;
 use crate::sync::plain_thread_local;
 
-/// The objects that were dropped inside the running destructor of this thread.
-type Queue = RefCell<VecDeque<Retired>>;
-
 plain_thread_local! {
-    // The queue of the outermost release, while a destructor runs. It exists as long as the
-    // thread [R9].
-    static QUEUE: Cell<*const Queue> = Cell::new(ptr::null());
+    // The outermost release, while it runs. It exists as long as the thread [R9].
+    static RUNNING: Cell<*const Release<'static>> = Cell::new(ptr::null());
 }
+
+/// The number of objects in the queue of a destructor from which on other threads that write also
+/// destroy them [R11]. It was not chosen by measurement.
+const OFFER_FROM: usize = 1024;
 
 /// Whether this thread releases objects, and so may run a destructor.
 pub(super) fn is_releasing() -> bool {
-    QUEUE.with(|queue| !queue.get().is_null())
+    RUNNING.with(|running| !running.get().is_null())
 }
 
 /// Destroys an object whose last share the caller has dropped, or queues it inside a destructor.
@@ -34,16 +34,16 @@ pub(super) unsafe fn destroy(local: &Local, retired: Retired) {
         // SAFETY: the caller's contract.
         return unsafe { destroy_plain(local, &retired) };
     }
-    let queue = QUEUE.with(Cell::get);
+    let running = RUNNING.with(Cell::get);
     // SAFETY: it is on the stack of this thread, below the running destructor.
-    if let Some(queue) = unsafe { queue.as_ref() } {
-        queue.borrow_mut().push_back(retired);
+    if let Some(running) = unsafe { running.as_ref() } {
+        running.enqueue(retired);
         return;
     }
     Release::run(local, |release| {
         // SAFETY: the caller's contract.
         unsafe { release.destroy(&retired) };
-        release.run_queue(usize::MAX);
+        while release.destroy_next() {}
     });
 }
 
@@ -75,23 +75,25 @@ unsafe fn destroy_plain(local: &Local, retired: &Retired) {
 /// The outermost release of a thread.
 pub(super) struct Release<'a> {
     local: &'a Local,
-    /// Objects whose last share this thread has dropped.
-    queue: Queue,
+    /// How many objects joined the queue in the slot and were not removed by this thread.
+    queued: Cell<usize>,
+    /// The queue of a thread without a slot, in a model that reclaims nothing.
+    orphans: RefCell<VecDeque<Retired>>,
 }
 
 /// While it lives, [`destroy`] queues.
 struct Outermost(());
 
 impl Outermost {
-    fn enter(queue: &Queue) -> Self {
-        QUEUE.with(|place| place.set(queue));
+    fn enter(release: &Release<'_>) -> Self {
+        RUNNING.with(|place| place.set(ptr::from_ref(release).cast()));
         Outermost(())
     }
 }
 
 impl Drop for Outermost {
     fn drop(&mut self) {
-        QUEUE.with(|place| place.set(ptr::null()));
+        RUNNING.with(|place| place.set(ptr::null()));
     }
 }
 
@@ -101,11 +103,12 @@ impl<'a> Release<'a> {
     pub(super) fn run<R>(local: &'a Local, f: impl FnOnce(&Self) -> R) -> R {
         let release = Release {
             local,
-            queue: Queue::default(),
+            queued: Cell::new(0),
+            orphans: RefCell::default(),
         };
         let _outside = Inside::no_closure();
-        // It ends before the queue does.
-        let _outermost = Outermost::enter(&release.queue);
+        // It ends before the release does.
+        let _outermost = Outermost::enter(&release);
         f(&release)
     }
 
@@ -132,24 +135,44 @@ impl<'a> Release<'a> {
         unsafe { retired.destroy() };
     }
 
-    /// Destroys at most `n` objects of the queue, those that join it included, and returns how many
-    /// it has destroyed. If a destructor panics, the rest returns to the limbo.
-    pub(super) fn run_queue(&self, n: usize) -> usize {
-        for done in 0..n {
-            let next = self.queue.borrow_mut().pop_front();
-            let Some(retired) = next else { return done };
-            // SAFETY: this thread has dropped its last share.
-            unsafe { self.destroy(&retired) };
+    /// Adds an object to the queue, where other threads reach it.
+    fn enqueue(&self, retired: Retired) {
+        match self.local.slot() {
+            Some(slot) => slot.enqueue(retired),
+            None => self.orphans.borrow_mut().push_back(retired),
         }
-        n
+        self.queued.set(self.queued.get() + 1);
+        if self.queued.get() >= OFFER_FROM {
+            self.local.offer();
+        }
+    }
+
+    fn dequeue(&self) -> Option<Retired> {
+        let queued = self.queued.get().checked_sub(1)?;
+        let next = match self.local.slot() {
+            Some(slot) => slot.dequeue(),
+            None => self.orphans.borrow_mut().pop_front(),
+        };
+        // Other threads may have removed some.
+        self.queued.set(next.as_ref().map_or(0, |_| queued));
+        next
+    }
+
+    /// Destroys the next object of the queue. `false`: there is none.
+    pub(super) fn destroy_next(&self) -> bool {
+        let Some(retired) = self.dequeue() else {
+            return false;
+        };
+        // SAFETY: this thread has dropped its last share, and has removed it [R4].
+        unsafe { self.destroy(&retired) };
+        true
     }
 }
 
 impl Drop for Release<'_> {
     fn drop(&mut self) {
-        let rest = self.queue.take();
-        if !rest.is_empty() {
-            self.local.restore(rest);
+        if self.queued.get() > 0 {
+            self.local.end_queue();
         }
     }
 }

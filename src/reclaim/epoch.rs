@@ -18,9 +18,6 @@ const UNPINNED: u64 = 0;
 /// The first epoch, which is not the state of an unpinned thread.
 const FIRST: u64 = 1;
 
-/// The epoch of objects that are reclaimable at once.
-pub(super) const PAST: u64 = 0;
-
 /// The epoch of the process.
 #[derive(Debug)]
 pub(super) struct Epoch(CachePadded<AtomicU64>);
@@ -84,7 +81,7 @@ impl Epoch {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// The greatest epoch whose objects are reclaimable, or [`PAST`].
+    /// The greatest epoch whose objects are reclaimable; 0 if there is none.
     pub(super) fn reclaimable(&self) -> u64 {
         // Acquire: the accesses of every reader of such an object happen before its release. Pairs
         // with the Release in `advance`, and with those before it in its release sequence [R2].

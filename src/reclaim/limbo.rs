@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 
-use super::epoch;
 use super::kind::Retired;
 use super::retire_buffer::RetireBuffer;
 use crate::sync::{recently, tuning::GARBAGE_BATCH};
@@ -22,6 +21,11 @@ struct Batch {
 /// The retired objects of one slot. Protected by the mutex of the slot.
 #[derive(Debug, Default)]
 pub(super) struct Limbo {
+    /// Objects whose last share was dropped inside the running destructor of the owner, which
+    /// destroys them afterwards unless another thread does [R10].
+    queue: VecDeque<Retired>,
+    /// Reclaimable objects that run user code, and could not when they were due [R11].
+    ready: VecDeque<Retired>,
     /// In ascending order of their epochs. None is empty.
     batches: VecDeque<Batch>,
     /// The memory of a batch that is empty.
@@ -33,6 +37,13 @@ pub(super) struct Limbo {
     /// The number of objects that were popped when another thread first checked, and the time of
     /// that, by [`recently`].
     idle: (u64, u64),
+}
+
+/// Whether a release of the garbage of a slot includes the queue of its owner's destructor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Queued {
+    Included,
+    Left,
 }
 
 /// The contents of a limbo, for statistics.
@@ -74,13 +85,35 @@ impl Limbo {
         added
     }
 
-    /// Adds objects that are reclaimable at once, before all others.
-    pub(super) fn restore(&mut self, objects: impl IntoIterator<Item = Retired>) {
-        if self.batches.front().is_none_or(|b| b.epoch != epoch::PAST) {
-            let batch = self.new_batch(epoch::PAST);
-            self.batches.push_front(batch);
-        }
-        self.extend_batch(0, objects);
+    /// Adds an object whose last share was dropped inside a destructor.
+    pub(super) fn enqueue(&mut self, retired: Retired) {
+        self.len += 1;
+        self.bytes += retired.bytes();
+        self.queue.push_back(retired);
+    }
+
+    /// Removes the first such object.
+    pub(super) fn dequeue(&mut self) -> Option<Retired> {
+        let retired = self.queue.pop_front()?;
+        self.subtract(&retired);
+        Some(retired)
+    }
+
+    /// The owner leaves the rest of its queue to later releases.
+    pub(super) fn end_queue(&mut self) {
+        self.ready.append(&mut self.queue);
+    }
+
+    /// Returns an object that was removed and not released. It is the next to be removed.
+    pub(super) fn restore(&mut self, retired: Retired) {
+        self.len += 1;
+        self.bytes += retired.bytes();
+        self.ready.push_front(retired);
+    }
+
+    fn subtract(&mut self, retired: &Retired) {
+        self.len -= 1;
+        self.bytes -= retired.bytes();
     }
 
     fn append(&mut self, epoch: u64, objects: impl IntoIterator<Item = Retired>) {
@@ -102,15 +135,69 @@ impl Limbo {
         }
     }
 
-    /// How many objects of batches up to `epoch` there are.
+    /// How many objects are reclaimable if those of batches up to `epoch` are.
     pub(super) fn count_up_to(&self, epoch: u64) -> usize {
         let batches = self.batches.iter().take_while(|b| b.epoch <= epoch);
-        batches.map(|b| b.objects.len()).sum()
+        let waited = batches.map(|b| b.objects.len()).sum::<usize>();
+        waited + self.ready.len() + self.queue.len()
     }
 
-    /// Removes the oldest object, if its epoch is at most `epoch`.
+    /// Removes an object that is reclaimable if those of batches up to `epoch` are.
     #[inline]
-    pub(super) fn pop_up_to(&mut self, epoch: u64) -> Option<Retired> {
+    pub(super) fn pop_up_to(&mut self, epoch: u64, queued: Queued) -> Option<Retired> {
+        if queued == Queued::Included && !self.queue.is_empty() {
+            return self.dequeue();
+        }
+        if let Some(retired) = self.ready.pop_front() {
+            self.subtract(&retired);
+            return Some(retired);
+        }
+        self.pop_waited(epoch)
+    }
+
+    /// Removes some objects that are reclaimable if those of batches up to `epoch` are: at most
+    /// `n`. Calls `f` for each, and returns their size. It is 0 if none is left, or a plain object
+    /// is next.
+    #[inline]
+    pub(super) fn pop_some(
+        &mut self,
+        n: usize,
+        epoch: u64,
+        queued: Queued,
+        mut f: impl FnMut(Retired),
+    ) -> Size {
+        let mut size = Size::default();
+        if n == 0 {
+            return size;
+        }
+        let has_queue = queued == Queued::Included && !self.queue.is_empty();
+        if has_queue || !self.ready.is_empty() {
+            if let Some(retired) = self.pop_up_to(epoch, queued) {
+                (size.objects, size.bytes) = (1, retired.bytes());
+                f(retired);
+            }
+            return size;
+        }
+        let front = self.batches.front_mut().filter(|b| b.epoch <= epoch);
+        let Some(front) = front else { return size };
+        let (objects, _) = front.objects.as_slices();
+        let some = &objects[..objects.len().min(n)];
+        for retired in some.iter().take_while(|retired| !retired.is_plain()) {
+            size.objects += 1;
+            size.bytes += retired.bytes();
+        }
+        front.objects.drain(..size.objects).for_each(f);
+        if front.objects.is_empty() {
+            self.remove_front();
+        }
+        self.len -= size.objects;
+        self.bytes -= size.bytes;
+        size
+    }
+
+    /// Removes the oldest object of the batches, if its epoch is at most `epoch`.
+    #[inline]
+    fn pop_waited(&mut self, epoch: u64) -> Option<Retired> {
         let front = self.batches.front_mut()?;
         if front.epoch > epoch {
             return None;
@@ -119,9 +206,27 @@ impl Limbo {
         if front.objects.is_empty() {
             self.remove_front();
         }
-        self.len -= 1;
-        self.bytes -= retired.bytes();
+        self.subtract(&retired);
         Some(retired)
+    }
+
+    /// Sets aside the oldest objects, at most `n`, while their epoch is at most `epoch` and they
+    /// run user code. Returns how many there were.
+    pub(super) fn set_aside(&mut self, n: usize, epoch: u64) -> usize {
+        for done in 0..n {
+            let front = self.batches.front().filter(|b| b.epoch <= epoch);
+            let object = front.and_then(|b| b.objects.front());
+            if object.is_none_or(Retired::is_plain) {
+                return done;
+            }
+            let Some(retired) = self.pop_waited(epoch) else {
+                return done;
+            };
+            self.len += 1;
+            self.bytes += retired.bytes();
+            self.ready.push_back(retired);
+        }
+        n
     }
 
     /// Removes the first batch, which is empty.
@@ -221,7 +326,10 @@ mod tests {
     }
 
     fn addresses(limbo: &mut Limbo, up_to: u64) -> Vec<usize> {
-        core::iter::from_fn(|| limbo.pop_up_to(up_to).map(|r| r.object.addr().get())).collect()
+        let next = || limbo.pop_up_to(up_to, Queued::Included);
+        core::iter::from_fn(next)
+            .map(|r| r.object.addr().get())
+            .collect()
     }
 
     #[test]
@@ -236,9 +344,16 @@ mod tests {
         assert!(limbo.oldest_after(6).is_some() && limbo.oldest_after(7).is_none());
         assert_eq!(addresses(&mut limbo, 2), []);
         assert_eq!(addresses(&mut limbo, 3), (10..25).collect::<Vec<_>>());
-        limbo.restore(objects::<u64>(1..3, true));
-        limbo.restore(objects::<u64>(3..4, true));
-        assert_eq!(addresses(&mut limbo, 4), [1, 2, 3, 25, 26, 27, 28, 29]);
+        objects::<u64>(1..3, false)
+            .into_iter()
+            .for_each(|r| limbo.enqueue(r));
+        assert!(limbo.pop_up_to(3, Queued::Left).is_none());
+        limbo.end_queue();
+        objects::<u64>(3..4, false)
+            .into_iter()
+            .for_each(|r| limbo.enqueue(r));
+        assert_eq!(limbo.count_up_to(4), 8);
+        assert_eq!(addresses(&mut limbo, 4), [3, 1, 2, 25, 26, 27, 28, 29]);
         assert_eq!(addresses(&mut limbo, 7), [30]);
         assert_eq!(limbo.size(), Size::default());
     }
@@ -276,6 +391,59 @@ mod tests {
             [0, 2, 1, 2]
         );
         assert_eq!(seen, [1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn objects_with_user_code_are_set_aside_when_they_are_due() {
+        let mut limbo = Limbo::default();
+        limbo.append(1, objects::<u64>(1..4, false));
+        limbo.append(1, objects::<u64>(4..5, true));
+        limbo.append(2, objects::<u64>(5..7, false));
+        let size = limbo.size();
+        assert_eq!([limbo.set_aside(9, 0), limbo.set_aside(2, 1)], [0, 2]);
+        assert_eq!([limbo.set_aside(9, 1), limbo.set_aside(9, 1)], [1, 0]);
+        assert_eq!((limbo.size(), limbo.count_up_to(0)), (size, 3));
+        assert_eq!(limbo.drain_plain(9, 1, |_| ()), 1);
+        assert_eq!([limbo.set_aside(9, 1), limbo.set_aside(9, 2)], [0, 2]);
+        assert_eq!(addresses(&mut limbo, 0), [1, 2, 3, 5, 6]);
+        assert_eq!(limbo.size(), Size::default());
+    }
+
+    #[test]
+    fn objects_with_user_code_leave_together_and_in_order() {
+        let mut limbo = Limbo::default();
+        limbo.append(1, objects::<u64>(1..4, false));
+        limbo.append(1, objects::<u64>(4..5, true));
+        limbo.append(2, objects::<u64>(5..7, false));
+        objects::<u64>(7..8, false)
+            .into_iter()
+            .for_each(|r| limbo.restore(r));
+        let mut seen = Vec::new();
+        let mut pop = |limbo: &mut Limbo, n, epoch| {
+            let f = |retired: Retired| seen.push(retired.object.addr().get());
+            limbo.pop_some(n, epoch, Queued::Left, f)
+        };
+        let size = |objects| Size {
+            objects,
+            bytes: 8 * objects,
+        };
+        assert_eq!(pop(&mut limbo, 0, 2), size(0));
+        assert_eq!(
+            [pop(&mut limbo, 9, 0), pop(&mut limbo, 9, 0)],
+            [size(1), size(0)]
+        );
+        assert_eq!(
+            [pop(&mut limbo, 2, 1), pop(&mut limbo, 9, 2)],
+            [size(2), size(1)]
+        );
+        assert_eq!(pop(&mut limbo, 9, 2), size(0), "a plain one is next");
+        assert_eq!(limbo.drain_plain(9, 2, |_| ()), 1);
+        assert_eq!(
+            [pop(&mut limbo, 9, 1), pop(&mut limbo, 9, 2)],
+            [size(0), size(2)]
+        );
+        assert_eq!(seen, [7, 1, 2, 3, 5, 6]);
+        assert_eq!(limbo.size(), Size::default());
     }
 
     #[test]

@@ -11,15 +11,15 @@ use super::alloc::{NodePool, Shape, layout};
 use super::domain::Domain;
 use super::drops::{self, Release};
 use super::kind::{Kind, Retired};
-use super::limbo::{Limbo, Size};
+use super::limbo::{Limbo, Queued, Size};
 use super::participant::{CellPin, Participant};
 use super::registry::Slot;
 use crate::sync::tuning::{
-    ADVANCE_AFTER, COLLECT_AFTER, COLLECT_AFTER_SLOW, COLLECT_FOR, FLUSHES_IN_VAIN,
-    GARBAGE_BATCH as BATCH, GARBAGE_BATCH_BYTES as BATCH_BYTES, GARBAGE_LIMIT as LIMIT,
-    RELEASES_PER_RETIRE, RETIRE_BUFFER, SCAN_OF_SLOT,
+    ADVANCE_AFTER, BATCH_IN_HAND, COLLECT_AFTER, COLLECT_AFTER_SLOW, COLLECT_FOR, FAST_BATCH,
+    FLUSHES_IN_VAIN, GARBAGE_BATCH as BATCH, GARBAGE_BATCH_BYTES as BATCH_BYTES,
+    GARBAGE_LIMIT as LIMIT, RELEASES_PER_RETIRE, RESCUE_AFTER, RETIRE_BUFFER, SCAN_OF_SLOT,
 };
-use crate::sync::{plain_thread_local, recently, thread_local, yield_now};
+use crate::sync::{Counter, plain_thread_local, recently, thread_local, yield_now};
 
 thread_local! {
     static LOCAL: Local = Local::new();
@@ -28,9 +28,13 @@ thread_local! {
 plain_thread_local! {
     // The age of the thread's running transaction, which the layers above store here. It does not
     // change while a thread is torn down and each call of `with` makes another `Local`, and neither
-    // does its address, which is the name of the thread. Otherwise a thread would wait for itself
-    // [R9].
+    // does the name of the thread. Otherwise a thread would wait for itself [R9].
     static TXN_AGE: Cell<u64> = Cell::new(u64::MAX);
+}
+
+plain_thread_local! {
+    // The name of the thread, 0 before its first use.
+    static THREAD: Cell<usize> = Cell::new(0);
 }
 
 pub(crate) struct Local {
@@ -60,10 +64,109 @@ struct Pace {
     collected_at: Cell<Option<u64>>,
     /// The number of waiting objects from which on the thread yields [R6].
     yields_at: Cell<usize>,
+    /// How many objects the last collections should have released, and had no time for [R12].
+    owed: Cell<usize>,
+    /// The length of the retire buffer at the last collection, and at the end of the last
+    /// destructor that it ran.
+    collected_from: Cell<u64>,
+    outside_from: Cell<u64>,
+    /// How many objects with destructors the next batch of a write has [R12].
+    batch: Cell<usize>,
 }
 
-/// How many objects a release pops at once.
+/// The most objects without a destructor that are released at once under the mutex of their slot.
+/// Its owner may wait for it.
+const CHUNK: usize = 256;
+
+/// The fewest objects that a thread that seldom retires may release.
 const HANDFUL: usize = 32;
+
+/// The objects that a write releases however slow their destructors are, unless it owes some
+/// already: more than it retires [R12].
+const LEAST: usize = RELEASES_PER_RETIRE;
+
+/// How much one release does [R12].
+#[derive(Debug)]
+pub(super) struct Quota {
+    /// However long it takes.
+    least: usize,
+    /// While there is time.
+    most: usize,
+    /// From `start`, by [`recently`].
+    span: u64,
+    start: u64,
+    done: usize,
+    /// How many objects with destructors the next batch has.
+    batch: usize,
+    /// The last reading of the clock, and the objects since then: with destructors, and of both
+    /// sorts.
+    read: u64,
+    destroyed: usize,
+    passed: usize,
+    has_time: bool,
+}
+
+impl Quota {
+    /// Everything, however long it takes.
+    fn all() -> Self {
+        Quota::new(usize::MAX, usize::MAX, recently(), 0)
+    }
+
+    pub(super) fn new(least: usize, most: usize, start: u64, span: u64) -> Self {
+        Quota {
+            least,
+            most,
+            span,
+            start,
+            done: 0,
+            batch: 1,
+            read: start,
+            destroyed: 0,
+            passed: 0,
+            has_time: span > 0,
+        }
+    }
+
+    fn count_plain(&mut self, n: usize) {
+        self.done += n;
+        self.passed += n;
+    }
+
+    fn count_destroyed(&mut self) {
+        self.done += 1;
+        self.passed += 1;
+        self.destroyed += 1;
+    }
+
+    #[inline]
+    pub(super) fn is_left(&mut self) -> bool {
+        if self.destroyed >= self.batch || self.passed >= CHUNK {
+            self.read_clock();
+        }
+        self.done < self.most && (self.done < self.least || self.has_time)
+    }
+
+    /// Returns the size of the next batch.
+    fn end(&mut self) -> usize {
+        if self.destroyed > 0 {
+            self.read_clock();
+        }
+        self.batch
+    }
+
+    /// A reading costs as much as a destructor, so there is one for each batch.
+    fn read_clock(&mut self) {
+        let now = recently();
+        if now.saturating_sub(self.read) >= FAST_BATCH {
+            self.batch = 1;
+        } else if self.destroyed >= self.batch {
+            self.batch = (2 * self.batch).min(BATCH_IN_HAND);
+        }
+        self.has_time = now.saturating_sub(self.start) < self.span;
+        self.read = now;
+        (self.destroyed, self.passed) = (0, 0);
+    }
+}
 
 /// The garbage of all threads, for statistics.
 #[derive(Debug, Default)]
@@ -90,9 +193,16 @@ pub(crate) fn with<R>(f: impl FnOnce(&Local) -> R) -> R {
     f(local)
 }
 
-/// A name for the calling thread, that no other living thread has.
+/// The name of the calling thread, that no other thread has, ended threads included. After a fork
+/// the child has the name of the thread that forked.
 pub(super) fn thread() -> usize {
-    TXN_AGE.with(|age| core::ptr::from_ref(age).addr())
+    static NAMES: Counter = Counter::new();
+    THREAD.with(|name| {
+        if name.get() == 0 {
+            name.set(NAMES.next() as usize + 1);
+        }
+        name.get()
+    })
 }
 
 #[cold]
@@ -106,7 +216,6 @@ pub(crate) fn census() -> Census {
 }
 
 fn census_of(local: &Local) -> Census {
-    let mut census = Census::default();
     let Some((
         Domain {
             epoch, registry, ..
@@ -114,7 +223,7 @@ fn census_of(local: &Local) -> Census {
         _,
     )) = local.participant.enter()
     else {
-        return census;
+        return Census::default();
     };
     for slot in registry.usable_slots() {
         slot.with_limbo(epoch, |_, _| ());
@@ -123,16 +232,33 @@ fn census_of(local: &Local) -> Census {
     // pin.
     epoch.advance_twice(registry);
     let (reclaimable, now) = (epoch.reclaimable(), recently());
-    for slot in registry.usable_slots() {
-        let (size, since) = slot.with_limbo(epoch, |limbo, _| {
-            (limbo.size(), limbo.oldest_after(reclaimable))
-        });
-        census.objects += size.objects as u64;
-        census.bytes += size.bytes as u64;
-        let age = since.map(|since| Duration::from_nanos(now.saturating_sub(since)));
-        census.oldest = census.oldest.max(age);
+    loop {
+        let mut census = Census::default();
+        let restores = registry.restores();
+        for slot in registry.usable_slots() {
+            let (size, since) = slot.with_limbo(epoch, |limbo, _| {
+                (limbo.size(), limbo.oldest_after(reclaimable))
+            });
+            census.add(size);
+            let age = since.map(|since| Duration::from_nanos(now.saturating_sub(since)));
+            census.oldest = census.oldest.max(age);
+        }
+        // Afterwards: an object that was missing above is in a hand, or its destructor has begun.
+        for slot in registry.usable_slots() {
+            census.add(slot.in_hand().size());
+        }
+        // Otherwise objects may have returned to a limbo that was counted before [R4].
+        if registry.restores() == restores {
+            return census;
+        }
     }
-    census
+}
+
+impl Census {
+    fn add(&mut self, size: Size) {
+        self.objects += size.objects as u64;
+        self.bytes += size.bytes as u64;
+    }
 }
 
 impl Local {
@@ -147,7 +273,12 @@ impl Local {
             collect_at: Cell::new(len),
             nodes: NodePool::default(),
             participant,
-            pace: Pace::default(),
+            pace: Pace {
+                collected_from: Cell::new(len),
+                outside_from: Cell::new(len),
+                batch: Cell::new(1),
+                ..Pace::default()
+            },
             thread,
         }
     }
@@ -213,7 +344,7 @@ impl Local {
         }
     }
 
-    /// A name for this thread, that no other living thread has.
+    /// The name of this thread, that no other thread has.
     pub(crate) fn thread(&self) -> usize {
         self.thread
     }
@@ -264,13 +395,31 @@ impl Local {
         self.pace.retired.set(self.pace.retired.get() + retired);
     }
 
-    /// Returns objects that are reclaimable to the slot.
-    #[cold]
-    pub(super) fn restore(&self, objects: impl IntoIterator<Item = Retired>) {
-        // Without a slot, in a model that reclaims nothing, they are forgotten.
-        if let Some(slot) = self.participant.slot() {
-            slot.restore(objects);
+    pub(super) fn slot(&self) -> Option<&Slot> {
+        self.participant.slot()
+    }
+
+    /// Lets other threads release the garbage of this one [R11].
+    pub(super) fn offer(&self) {
+        if let Some(slot) = self.slot() {
+            slot.offer(true);
+        }
+    }
+
+    /// The next write collects.
+    fn collect_soon(&self) {
+        if let Some(slot) = self.slot() {
             self.collect_at.set(slot.buffer().own_len());
+        }
+    }
+
+    /// Leaves the rest of the queue to the next collections.
+    #[cold]
+    pub(super) fn end_queue(&self) {
+        // Without a slot, in a model that reclaims nothing, the rest is forgotten.
+        if let Some(slot) = self.slot() {
+            slot.end_queue();
+            self.collect_soon();
         }
     }
 
@@ -287,48 +436,103 @@ impl Local {
 
     #[inline(never)]
     fn collect_some_slow(&self) {
-        // Inside a destructor, its caller or the next write outside also collects for this one.
-        if drops::is_releasing() {
-            return;
-        }
         let Some((domain, slot)) = self.participant.enter() else {
             return;
         };
+        if drops::is_releasing() || std::thread::panicking() {
+            return self.collect_plain(domain, slot);
+        }
+        slot.offer(false);
         let (now, up_to) = (recently(), domain.epoch.reclaimable());
-        // A thread that seldom retires may retire large values.
+        // A thread that seldom retires may retire large values. One that retires more seldom than
+        // the searches for the garbage of other threads are due makes them at each write.
         let before = self.pace.collected_at.replace(Some(now));
-        let is_slow = before.is_none_or(|before| now.saturating_sub(before) >= ADVANCE_AFTER);
-        let within = if is_slow {
-            COLLECT_AFTER_SLOW
-        } else {
-            COLLECT_AFTER
+        let within = match before.map(|before| now.saturating_sub(before)) {
+            Some(span) if span < ADVANCE_AFTER => COLLECT_AFTER,
+            Some(span) if span < RESCUE_AFTER => COLLECT_AFTER_SLOW,
+            _ => 1,
         };
-        self.collect_at.set(slot.buffer().own_len() + within);
-        let mut handful = Handful::new(self);
+        let len = slot.buffer().own_len();
+        self.collect_at.set(len + within);
         let looked = slot.try_with_limbo(&domain.epoch, |limbo, retired| {
-            let least = RELEASES_PER_RETIRE * retired.max(1);
-            handful.fill(least, limbo, up_to);
-            (retired, limbo.size(), limbo.count_up_to(up_to))
+            let reclaimable = limbo.count_up_to(up_to);
+            // Objects without a destructor at once: most garbage is of this kind.
+            let n = RELEASES_PER_RETIRE * retired.max(1);
+            let done = limbo.drain_plain(n, up_to, |retired| {
+                // SAFETY: its grace period is over [R2]; it is plain.
+                unsafe { drops::release_plain(self, retired) };
+            });
+            (retired, done, reclaimable - done, limbo.size())
         });
         // Otherwise another thread releases objects of this slot.
-        if let Some((retired, left, reclaimable)) = looked {
+        if let Some((retired, done, reclaimable, left)) = looked {
             self.has_absorbed(slot, retired);
-            let destroyed = Release::run(self, |release| {
-                handful.release(release);
-                release.run_queue(retired)
-            });
+            let pace = &self.pace;
+            let per = |len: u64| RELEASES_PER_RETIRE * (len as usize).max(1);
+            let least = per(len - pace.outside_from.get());
+            let due = pace.owed.get() + per(len - pace.collected_from.replace(len));
             // Most of the rest was left by a pin that has ended.
-            let rest = reclaimable / 8 + destroyed;
+            let least = if pace.owed.get() > 0 { least } else { LEAST };
+            let span = COLLECT_FOR.saturating_mul(1 + (reclaimable / LIMIT) as u64);
+            let mut quota = Quota::new(least, due + reclaimable / 8, now, span);
+            quota.done = done;
+            quota.batch = pace.batch.replace(1);
+            // If a destructor panics, the rest is owed.
+            pace.owed.set(due);
+            let (mut up_to, mut has_more) = (up_to, reclaimable > 0);
             if left.objects > 0 && self.advance_if_due(domain, slot, left, now) {
                 // A thread that seldom retires releases now what it has just made reclaimable.
-                let up_to = domain.epoch.reclaimable();
-                self.release(domain, slot, up_to, 0, rest.max(HANDFUL));
-            } else if rest > 0 {
-                self.release(domain, slot, up_to, 0, rest);
+                up_to = domain.epoch.reclaimable();
+                quota.most += HANDFUL;
+                has_more = true;
+            }
+            has_more = has_more && self.release(domain, slot, up_to, Queued::Left, &mut quota);
+            let owed = if has_more {
+                due.saturating_sub(quota.done)
+            } else {
+                0
+            };
+            pace.owed.set(owed);
+            pace.batch.set(quota.end());
+            pace.outside_from.set(slot.buffer().own_len());
+            if owed > 0 {
+                self.collect_at.set(len + 1);
             }
         }
         if domain.rescue.is_due(now) {
-            domain.rescue.run(self, domain, slot, now);
+            domain.rescue.run(self, domain, slot);
+        }
+        // Destructors may have retired objects, and collected inside.
+        self.collect_at.set(self.collect_at.get().min(len + within));
+    }
+
+    /// Inside a destructor and during a panic: releases objects that run no user code, and leaves
+    /// the others to later writes, or to other threads [R11].
+    #[cold]
+    fn collect_plain(&self, domain: &Domain, slot: &Slot) {
+        slot.offer(true);
+        self.collect_at.set(slot.buffer().own_len() + COLLECT_AFTER);
+        let (now, up_to) = (recently(), domain.epoch.reclaimable());
+        let looked = slot.try_with_limbo(&domain.epoch, |limbo, retired| {
+            let mut left = RELEASES_PER_RETIRE * retired.max(1);
+            loop {
+                let plain = limbo.drain_plain(left, up_to, |retired| {
+                    // SAFETY: its grace period is over [R2]; it is plain.
+                    unsafe { drops::release_plain(self, retired) };
+                });
+                let others = limbo.set_aside(left - plain, up_to);
+                left -= plain + others;
+                if left == 0 || others == 0 {
+                    return (retired, limbo.size());
+                }
+            }
+        });
+        if let Some((retired, left)) = looked {
+            self.has_absorbed(slot, retired);
+            self.pace.outside_from.set(slot.buffer().own_len());
+            if left.objects > 0 {
+                self.advance_if_due(domain, slot, left, now);
+            }
         }
     }
 
@@ -382,35 +586,43 @@ impl Local {
         moves && has_waited
     }
 
-    /// Releases objects of a slot: `least`, and up to `most` while there is time. Returns how many
-    /// it has released.
+    /// Releases reclaimable objects of a slot, as the quota permits. `true`: some may be left.
+    ///
+    /// Objects with destructors are removed in batches. Those whose destructors have not begun are
+    /// counted, but no other thread reaches them [R4].
     pub(super) fn release(
         &self,
         domain: &Domain,
         slot: &Slot,
         up_to: u64,
-        least: usize,
-        most: usize,
-    ) -> usize {
-        let (start, mut done) = (recently(), 0);
+        queued: Queued,
+        quota: &mut Quota,
+    ) -> bool {
         Release::run(self, |release| {
-            while done < most {
-                let mut handful = Handful::new(self);
-                let popped = slot.with_limbo(&domain.epoch, |limbo, _| {
-                    handful.fill(most - done, limbo, up_to)
-                });
-                if popped == 0 {
-                    break;
+            let mut hand = Hand::new(self, domain, slot);
+            let mut is_empty = false;
+            while quota.is_left() {
+                if release.destroy_next() {
+                    quota.count_destroyed();
+                    continue;
                 }
-                handful.release(release);
-                done += popped;
-                done += release.run_queue(most.saturating_sub(done));
-                if done >= least && recently().saturating_sub(start) >= COLLECT_FOR {
-                    break;
+                if is_empty {
+                    return false;
+                }
+                let n = CHUNK.min(quota.most - quota.done);
+                let (plain, all) = slot.with_limbo(&domain.epoch, |limbo, _| {
+                    hand.fill(limbo, n, quota.batch, up_to, queued)
+                });
+                is_empty = all;
+                quota.count_plain(plain);
+                while let Some(retired) = hand.next() {
+                    quota.count_destroyed();
+                    // SAFETY: it was popped, and so its grace period is over [R2].
+                    unsafe { release.release(&retired) };
                 }
             }
-        });
-        done
+            true
+        })
     }
 
     /// Releases whatever no pin holds back, of all threads.
@@ -439,7 +651,7 @@ impl Local {
             let moves = epoch.advance_twice(registry);
             let up_to = epoch.reclaimable();
             for each in registry.usable_slots() {
-                self.release(domain, each, up_to, usize::MAX, usize::MAX);
+                self.release(domain, each, up_to, Queued::Included, &mut Quota::all());
             }
             // Less garbage than ever, or a destructor has retired the next object of a chain. Other
             // threads may retire all the time, so more of theirs is no reason to go on.
@@ -457,65 +669,104 @@ impl Local {
     }
 }
 
-/// Objects that were popped together, so that the mutex of their slot is locked once for all. If a
-/// destructor panics, the rest returns to the slot of this thread.
-struct Handful<'a> {
+/// Objects with destructors that were removed together, so that the mutex of their slot is locked
+/// once for all. If a destructor panics, the rest returns to that slot.
+struct Hand<'a> {
     local: &'a Local,
-    objects: [MaybeUninit<Retired>; HANDFUL],
+    domain: &'a Domain,
+    from: &'a Slot,
+    objects: [MaybeUninit<Retired>; BATCH_IN_HAND],
     /// Those that are there.
     range: Range<usize>,
 }
 
-impl<'a> Handful<'a> {
-    fn new(local: &'a Local) -> Self {
-        Handful {
+impl<'a> Hand<'a> {
+    fn new(local: &'a Local, domain: &'a Domain, from: &'a Slot) -> Self {
+        Hand {
             local,
-            objects: [const { MaybeUninit::uninit() }; HANDFUL],
+            domain,
+            from,
+            objects: [const { MaybeUninit::uninit() }; BATCH_IN_HAND],
             range: 0..0,
         }
     }
 
-    /// Pops at most `n` objects whose grace period is over, and returns how many. Objects without a
-    /// destructor are released at once. At most [`HANDFUL`] others are popped.
-    fn fill(&mut self, n: usize, limbo: &mut Limbo, up_to: u64) -> usize {
-        let mut popped = 0;
+    /// Removes at most `n` reclaimable objects, of which at most `batch` have destructors. Releases
+    /// the others at once, and returns how many there were, and whether none is left.
+    fn fill(
+        &mut self,
+        limbo: &mut Limbo,
+        n: usize,
+        batch: usize,
+        up_to: u64,
+        queued: Queued,
+    ) -> (usize, bool) {
+        self.range = 0..0;
+        let (mut plain, mut bytes) = (0, 0);
         loop {
-            popped += limbo.drain_plain(n - popped, up_to, |retired| {
+            plain += limbo.drain_plain(n - plain - self.range.end, up_to, |retired| {
                 // SAFETY: its grace period is over [R2]; it is plain.
                 unsafe { drops::release_plain(self.local, retired) };
             });
-            if popped == n || self.range.end == HANDFUL {
-                return popped;
+            let room = (n - plain).min(batch) - self.range.end;
+            let some = limbo.pop_some(room, up_to, queued, |retired| {
+                self.objects[self.range.end].write(retired);
+                self.range.end += 1;
+            });
+            bytes += some.bytes;
+            if some.objects == 0 {
+                self.begin(bytes);
+                return (plain, room > 0);
             }
-            let Some(retired) = limbo.pop_up_to(up_to) else {
-                return popped;
-            };
-            popped += 1;
-            self.objects[self.range.end].write(retired);
-            self.range.end += 1;
         }
     }
 
+    /// Publishes how many objects wait.
+    fn begin(&self, bytes: usize) {
+        // An object alone does not wait: its destructor begins at once.
+        if self.range.end > 1 {
+            if let Some(own) = self.local.slot() {
+                own.in_hand().begin(self.range.end, bytes);
+            }
+        }
+    }
+
+    #[inline]
     fn next(&mut self) -> Option<Retired> {
         let next = self.range.next()?;
         // SAFETY: written by `fill`, and read once.
-        Some(unsafe { self.objects[next].assume_init_read() })
+        let retired = unsafe { self.objects[next].assume_init_read() };
+        // Alone, it was not counted.
+        if self.range.end > 1 {
+            if let Some(own) = self.local.slot() {
+                own.in_hand().set(self.range.len());
+            }
+        }
+        Some(retired)
     }
 
-    /// Releases the objects that were popped. May run user code.
-    fn release(&mut self, release: &Release<'_>) {
-        while let Some(retired) = self.next() {
-            // SAFETY: `fill` has popped it, and so its grace period is over [R2].
-            unsafe { release.release(&retired) };
-        }
+    #[cold]
+    fn restore(&mut self) {
+        self.from.with_limbo(&self.domain.epoch, |limbo, _| {
+            // Backwards, so that they keep their order.
+            while let Some(i) = self.range.next_back() {
+                // SAFETY: as in `next`.
+                limbo.restore(unsafe { self.objects[i].assume_init_read() });
+            }
+            self.domain.registry.count_restore();
+            if let Some(own) = self.local.slot() {
+                own.in_hand().clear();
+            }
+        });
+        self.local.collect_soon();
     }
 }
 
-impl Drop for Handful<'_> {
+impl Drop for Hand<'_> {
+    #[inline]
     fn drop(&mut self) {
         if !self.range.is_empty() {
-            let rest: Vec<_> = core::iter::from_fn(|| self.next()).collect();
-            self.local.restore(rest);
+            self.restore();
         }
     }
 }

@@ -10,12 +10,12 @@ use core::ptr::NonNull;
 
 use crossbeam_utils::CachePadded;
 
-use super::epoch::{self, Epoch, State};
+use super::epoch::{Epoch, State};
 use super::kind::Retired;
-use super::limbo::{Limbo, Size};
+use super::limbo::{Limbo, Queued, Size};
 use super::retire_buffer::RetireBuffer;
 use crate::sync::tuning::SLOTS;
-use crate::sync::{AtomicPtr, Counter, Mutex, Ordering, constructor};
+use crate::sync::{AtomicPtr, AtomicU64, Counter, Mutex, Ordering, constructor, unlock_fairly};
 
 /// The part of a thread that other threads use.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub(super) struct Slot {
     /// The name of the thread that owns it; 0 if none does. Only a hint for the search for garbage,
     /// and used in a child after a fork.
     owner: Counter,
+    /// Whether its owner releases no user code for now [R11]. Only a hint.
+    is_offered: Counter,
     /// Whether its owner was lost in a fork. No thread uses its garbage then.
     is_lost: Counter,
 }
@@ -34,6 +36,7 @@ pub(super) struct Slot {
 struct Own {
     state: State,
     buffer: RetireBuffer,
+    in_hand: InHand,
     /// How many pins there are, one inside the other. No loop that forgets pins reaches the end of
     /// this range.
     depth: Cell<u64>,
@@ -57,6 +60,8 @@ pub(super) struct Registry {
     free: Mutex<Vec<NonNull<Slot>>>,
     /// How many slots there are.
     len: Counter,
+    /// How often objects in hand have returned to a limbo.
+    restores: AtomicU64,
 }
 
 // SAFETY: it owns its segments, and lends slots, which are `Sync`.
@@ -64,17 +69,73 @@ unsafe impl Send for Registry {}
 // SAFETY: as above.
 unsafe impl Sync for Registry {}
 
+/// The objects that the owner has removed from any slot and whose destructors have not begun [R4].
+#[derive(Debug)]
+pub(super) struct InHand {
+    objects: AtomicU64,
+    /// Of the whole batch, while any object of it waits.
+    bytes: AtomicU64,
+}
+
+impl InHand {
+    fn new() -> Self {
+        InHand {
+            objects: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// The owner of the slot removes objects, under the mutex of their slot.
+    #[inline]
+    pub(super) fn begin(&self, objects: usize, bytes: usize) {
+        self.set(objects);
+        // Relaxed: as in `set`.
+        self.bytes.store(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// A destructor begins, and so many objects are left.
+    #[inline]
+    pub(super) fn set(&self, objects: usize) {
+        // Relaxed: a thread that misses the objects in their slot has locked its mutex afterwards,
+        // and so finds the number of then or a later one. It orders no other access [R4].
+        self.objects.store(objects as u64, Ordering::Relaxed);
+    }
+
+    /// The objects have returned to a limbo.
+    #[cold]
+    pub(super) fn clear(&self) {
+        // Release: a thread that finds 0 also finds the new number of restores. Pairs with the
+        // Acquire in `size` [R4].
+        self.objects.store(0, Ordering::Release);
+    }
+
+    pub(super) fn size(&self) -> Size {
+        // Acquire: pairs with the Release in `clear` [R4].
+        let objects = self.objects.load(Ordering::Acquire) as usize;
+        Size {
+            objects,
+            // Relaxed: it may be of another batch than the number of objects.
+            bytes: match objects {
+                0 => 0,
+                _ => self.bytes.load(Ordering::Relaxed) as usize,
+            },
+        }
+    }
+}
+
 impl Slot {
     fn new() -> Self {
         Slot {
             own: CachePadded::new(Own {
                 state: State::new(),
                 buffer: RetireBuffer::new(),
+                in_hand: InHand::new(),
                 depth: Cell::new(0),
                 has_ended: Cell::new(false),
             }),
             limbo: Mutex::new(Limbo::default()),
             owner: Counter::new(),
+            is_offered: Counter::new(),
             is_lost: Counter::new(),
         }
     }
@@ -142,12 +203,20 @@ impl Slot {
         &self.own.buffer
     }
 
+    #[inline(always)]
+    pub(super) fn in_hand(&self) -> &InHand {
+        &self.own.in_hand
+    }
+
     /// Runs `f` with the limbo, into which the buffer was emptied first, and with the number of
     /// objects that were in the buffer.
     pub(super) fn with_limbo<R>(&self, epoch: &Epoch, f: impl FnOnce(&mut Limbo, usize) -> R) -> R {
         let mut limbo = self.limbo.lock();
         let absorbed = self.absorb(&mut limbo, epoch);
-        f(&mut limbo, absorbed)
+        let result = f(&mut limbo, absorbed);
+        // A flush locks it again at once, and the owner of the slot may wait for it.
+        unlock_fairly(limbo);
+        result
     }
 
     /// The same, unless another thread has the mutex.
@@ -166,10 +235,33 @@ impl Slot {
         unsafe { limbo.absorb(self.buffer(), || epoch.tag()) }
     }
 
-    /// Returns objects that are reclaimable.
+    /// Adds an object that the owner destroys after its running destructor [R10].
+    pub(super) fn enqueue(&self, retired: Retired) {
+        self.limbo.lock().enqueue(retired);
+    }
+
+    /// Removes the first such object.
+    pub(super) fn dequeue(&self) -> Option<Retired> {
+        self.limbo.lock().dequeue()
+    }
+
+    /// Leaves the rest of these objects to later releases.
     #[cold]
-    pub(super) fn restore(&self, objects: impl IntoIterator<Item = Retired>) {
-        self.limbo.lock().restore(objects);
+    pub(super) fn end_queue(&self) {
+        self.limbo.lock().end_queue();
+    }
+
+    /// Lets other threads release the garbage, or no longer [R11].
+    #[inline]
+    pub(super) fn offer(&self, is_offered: bool) {
+        let value = u64::from(is_offered);
+        if self.is_offered.get() != value {
+            self.is_offered.set(value);
+        }
+    }
+
+    pub(super) fn is_offered(&self) -> bool {
+        self.is_offered.get() != 0
     }
 
     pub(super) fn size(&self, epoch: &Epoch) -> Size {
@@ -184,6 +276,7 @@ impl Registry {
                 segments: AtomicPtr::new(core::ptr::null_mut()),
                 free: Mutex::new(Vec::new()),
                 len: Counter::new(),
+                restores: AtomicU64::new(0),
             }
         }
     }
@@ -210,6 +303,21 @@ impl Registry {
         self.len.get() as usize
     }
 
+    /// How often objects in hand have returned to a limbo.
+    pub(super) fn restores(&self) -> u64 {
+        // Relaxed: before the limbos are counted, their mutexes order it. After the objects in hand
+        // are counted, the Acquire of that does [R4].
+        self.restores.load(Ordering::Relaxed)
+    }
+
+    /// The caller holds the mutex of the slot to which it has returned objects, and clears the
+    /// number of its objects in hand afterwards.
+    #[cold]
+    pub(super) fn count_restore(&self) {
+        // Relaxed: the Release in `clear` publishes it [R4].
+        self.restores.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// A slot for the calling thread, perhaps with garbage of the one before.
     pub(super) fn acquire(&self, thread: usize) -> NonNull<Slot> {
         let mut free = self.free.lock();
@@ -221,6 +329,7 @@ impl Registry {
         // SAFETY: it lives as long as the registry, which outlives all threads.
         let own = unsafe { slot.as_ref() };
         own.own.has_ended.set(false);
+        own.offer(false);
         own.owner.set(thread as u64);
         slot
     }
@@ -256,8 +365,8 @@ impl Drop for Registry {
         for slot in self.slots() {
             let mut limbo = core::mem::take(&mut *slot.limbo.lock());
             // SAFETY: as in `absorb`; no other thread is left.
-            unsafe { limbo.absorb(slot.buffer(), || epoch::PAST) };
-            while let Some(retired) = limbo.pop_up_to(u64::MAX) {
+            unsafe { limbo.absorb(slot.buffer(), || 0) };
+            while let Some(retired) = limbo.pop_up_to(u64::MAX, Queued::Included) {
                 // SAFETY: no thread is left that could use the object.
                 let is_last = unsafe { retired.drop_share() };
                 if is_last {

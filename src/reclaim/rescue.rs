@@ -1,7 +1,8 @@
 //! The search for the garbage of threads that have ended, and of threads that do not write [R5].
 
 use super::domain::Domain;
-use super::local::Local;
+use super::limbo::Queued;
+use super::local::{Local, Quota};
 use super::registry::Slot;
 use crate::sync::tuning::{COLLECT_FOR, RESCUE_AFTER, RESCUES};
 use crate::sync::{Counter, recently};
@@ -35,19 +36,21 @@ impl Rescue {
     }
 
     /// Releases reclaimable objects of slots whose owners do not, and moves the epoch on for them.
-    pub(super) fn run(&self, local: &Local, domain: &Domain, own: &Slot, now: u64) {
+    pub(super) fn run(&self, local: &Local, domain: &Domain, own: &Slot) {
         let Domain {
             epoch, registry, ..
         } = domain;
-        let at = self.at.get();
+        // The collection before this search may have used its time.
+        let (now, at) = (recently(), self.at.get());
         if !self.at.replace(at, now + RESCUE_AFTER) {
             // Another thread makes this search.
             return;
         }
         let (up_to, first) = (epoch.reclaimable(), self.first.get() as usize);
-        let (mut waits, mut left, mut looked) = (false, MOST, 0);
+        let mut quota = Quota::new(0, MOST, now, COLLECT_FOR);
+        let (mut waits, mut looked) = (false, 0);
         for slot in registry.usable_slots().skip(first).take(SLOTS) {
-            if left == 0 || recently().saturating_sub(now) >= COLLECT_FOR {
+            if !quota.is_left() {
                 // The next collection continues.
                 self.at.set(now);
                 break;
@@ -58,10 +61,15 @@ impl Rescue {
             }
             let is_idle = slot.try_with_limbo(epoch, |limbo, _| {
                 waits |= limbo.count_up_to(up_to) < limbo.size().objects;
-                !slot.is_owned() || limbo.is_idle(now, RESCUE_AFTER)
+                let is_idle = limbo.is_idle(now, RESCUE_AFTER);
+                is_idle || !slot.is_owned() || slot.is_offered()
             });
             if is_idle == Some(true) {
-                left = left.saturating_sub(local.release(domain, slot, up_to, 0, left));
+                let queued = match slot.is_offered() {
+                    true => Queued::Included,
+                    false => Queued::Left,
+                };
+                local.release(domain, slot, up_to, queued, &mut quota);
             }
         }
         let next = first + looked;

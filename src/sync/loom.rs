@@ -93,6 +93,11 @@ pub(crate) fn acquire_fence() {
     loom::sync::atomic::fence(Ordering::Acquire);
 }
 
+/// Unlocks a mutex: the checker chooses the next thread.
+pub(crate) fn unlock_fairly<T>(guard: MutexGuard<'_, T>) {
+    drop(guard);
+}
+
 /// loom's mutex with the signature of `parking_lot`'s. A model that panics fails, so poison is
 /// ignored.
 #[derive(Debug)]

@@ -39,7 +39,7 @@ pub(crate) use imp::make_fences_steps;
 pub(crate) use imp::{
     AtomicPtr, AtomicU32, AtomicU64, Mutex, Parker, Unparker, UnsafeCell, acquire_fence,
     constructor, full_fence, global, load_load_fence, nap, plain_thread_local, publish,
-    release_fence, spin_loop, store_load_fence, thread_local, yield_now,
+    release_fence, spin_loop, store_load_fence, thread_local, unlock_fairly, yield_now,
 };
 pub(crate) use plant::planted;
 

@@ -55,6 +55,11 @@ impl<T> UnsafeCell<T> {
     }
 }
 
+/// Unlocks a mutex: the checker chooses the next thread.
+pub(crate) fn unlock_fairly<T>(guard: MutexGuard<'_, T>) {
+    drop(guard);
+}
+
 #[derive(Debug)]
 pub(crate) struct Mutex<T>(shuttle::sync::Mutex<T>);
 

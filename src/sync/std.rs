@@ -93,6 +93,13 @@ pub(crate) fn acquire_fence() {
     core::sync::atomic::fence(core::sync::atomic::Ordering::Acquire);
 }
 
+/// Unlocks a mutex, and hands it to a thread that waits for it. A thread that locks it again at
+/// once would otherwise keep the others out for half a millisecond.
+#[inline]
+pub(crate) fn unlock_fairly<T>(guard: parking_lot::MutexGuard<'_, T>) {
+    parking_lot::MutexGuard::unlock_fair(guard);
+}
+
 /// A cell whose accesses loom can observe. Here it is that of `core`.
 #[derive(Debug)]
 pub(crate) struct UnsafeCell<T>(core::cell::UnsafeCell<T>);
