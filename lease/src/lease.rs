@@ -34,7 +34,7 @@ use crate::shared::Shared;
 /// # Suspension
 /// On Linux and Android, the lease ends while the machine is suspended, and `is_held` is false as
 /// soon as it resumes. Waiters are notified at most a second later. Elsewhere the clock of the
-/// process may stand still meanwhile.
+/// process may stand still during that time.
 ///
 /// # Fork
 /// The child of a fork has no leases: `is_held` is false there, and dropping has no effect.

@@ -36,7 +36,7 @@ pub(super) type Parameter = (Box<dyn ToSql + Sync + Send>, Type);
 /// that waits for a row delays the others of the connection, so it fails soon [PG8]. A plan
 /// outlives the size of the table that it was made for, so it must use the key's index.
 const SESSION: &str = "-c latchwork.direct=on -c statement_timeout=30s -c lock_timeout=500ms \
-     -c default_transaction_isolation=read\ committed -c default_transaction_read_only=off \
+     -c default_transaction_isolation=read\\ committed -c default_transaction_read_only=off \
      -c enable_seqscan=off";
 
 /// The time after its deadline until which a request may be executed. It covers the delay between

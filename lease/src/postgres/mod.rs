@@ -183,7 +183,7 @@ impl PostgresEngine {
     }
 }
 
-/// Reports the first request as busy if the key that was busy has become free meanwhile.
+/// Reports the first request as busy if the key that was busy has become free since.
 fn busy_or_first(busy: Option<AttemptAll>) -> AttemptAll {
     busy.unwrap_or(AttemptAll::Busy {
         index: 0,

@@ -81,7 +81,7 @@ pub(super) fn prepare(connection: &Connection) -> Result<(), Failure> {
     check_layout(connection)
 }
 
-/// Creates the tables, unless another process has created them meanwhile.
+/// Creates the tables, unless another process has created them first.
 fn create(connection: &Connection) -> Result<(), Failure> {
     if !is_new(connection)? {
         return Ok(());

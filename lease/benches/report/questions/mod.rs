@@ -42,7 +42,7 @@ pub(crate) fn all() -> Vec<Question> {
 #[cfg(feature = "postgres")]
 pub(crate) type Named = (&'static str, std::sync::Arc<Server>);
 
-/// Returns two servers with their names, unless PostgreSQL is not installed: one with the durability
+/// Returns two servers with their names, if PostgreSQL is installed: one with the durability
 /// of its defaults, and one that does not wait for the disk.
 ///
 /// The second shows what the first can hide: beside a slow disk, nothing else counts.
