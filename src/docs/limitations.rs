@@ -136,9 +136,9 @@
 //! - The values of a thread that stops writing, or ends, wait for other threads, which drop them
 //!   after they have written for some 10 milliseconds, and at least three values, or when one calls
 //!   `flush`. After a burst, up to 32 more writes pass first. If no thread writes, the values stay.
-//! - A write inside a destructor, or during a panic, drops no value that has a destructor. Other
-//!   writes do so afterwards, or other threads meanwhile. If a destructor writes without end and no
-//!   writes drop it, or other threads do. If a destructor writes without end and no
+//! - A write inside a destructor, or during a panic, drops no value that has a destructor. Later
+//!   writes drop it, or other threads do. If a destructor writes without end and no other thread
+//!   writes, its values accumulate.
 //! - A cell that is dropped inside the destructor of a value is dropped after that destructor. A
 //!   destructor that drops a cell of its own, and relies on the end of its value, needs a `Box`.
 //!

@@ -24,7 +24,7 @@ pub(super) struct Limbo {
     /// Objects whose last share was dropped inside the running destructor of the owner, which
     /// destroys them afterwards unless another thread does [R10].
     queue: VecDeque<Retired>,
-    /// Reclaimable objects that run user code, and could not run it when they became reclaimable [R11].
+    /// Reclaimable objects with user code that could not run when they were found [R11].
     ready: VecDeque<Retired>,
     /// In ascending order of their epochs. None is empty.
     batches: VecDeque<Batch>,
