@@ -28,8 +28,9 @@ pub(super) struct Limbo {
     ready: VecDeque<Retired>,
     /// In ascending order of their epochs. None is empty.
     batches: VecDeque<Batch>,
-    /// The memory of a batch that is empty.
-    spare: VecDeque<Retired>,
+    /// The memory of batches that are empty. Usually three batches exist: of the present epoch, and
+    /// of the two before.
+    spare: [VecDeque<Retired>; 3],
     /// How many objects of the buffer were ever popped.
     popped: u64,
     len: usize,
@@ -234,16 +235,20 @@ impl Limbo {
         if let Some(Batch { objects, .. }) = self.batches.pop_front() {
             // A long list is returned to the allocator after a burst.
             if objects.capacity() <= KEPT {
-                self.spare = objects;
+                let free = self.spare.iter_mut().find(|spare| spare.capacity() == 0);
+                if let Some(free) = free {
+                    *free = objects;
+                }
             }
         }
     }
 
     fn new_batch(&mut self, epoch: u64) -> Batch {
+        let kept = self.spare.iter_mut().find(|spare| spare.capacity() > 0);
         Batch {
             epoch,
             since: recently(),
-            objects: core::mem::take(&mut self.spare),
+            objects: kept.map(core::mem::take).unwrap_or_default(),
         }
     }
 
@@ -452,7 +457,7 @@ mod tests {
             let mut limbo = Limbo::default();
             limbo.append(1, objects::<u64>(1..len + 1, true));
             assert_eq!(addresses(&mut limbo, 1).len(), len);
-            assert_eq!(limbo.spare.capacity() > 0, is_kept, "{len}");
+            assert_eq!(limbo.spare[0].capacity() > 0, is_kept, "{len}");
             assert_eq!(limbo.batches.len(), 0);
         }
     }
