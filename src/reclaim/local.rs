@@ -568,11 +568,13 @@ impl Local {
             true => epoch.advance_twice(registry),
             false => epoch.advance(registry),
         };
+        // Many threads share the room that eight have.
+        let limit = (LIMIT * 8 / registry.len().max(8)).max(LIMIT / 32);
         // No more than a sixteenth above what there is: the garbage may have shrunk.
-        let next = LIMIT.max(left.objects + left.objects / 16);
+        let next = limit.max(left.objects + left.objects / 16);
         let yields_at = pace.yields_at.get().min(next);
         pace.yields_at.set(yields_at);
-        let is_too_much = left.objects > LIMIT && left.objects >= yields_at;
+        let is_too_much = left.objects > limit && left.objects >= yields_at;
         if !moves && is_too_much && !self.is_pinned() {
             // It waits for threads that do not run [R6].
             yield_now();
@@ -581,7 +583,7 @@ impl Local {
                 self.has_absorbed(slot, absorbed);
                 limbo.size().objects
             });
-            pace.yields_at.set(LIMIT.max(left + left / 16));
+            pace.yields_at.set(limit.max(left + left / 16));
         }
         moves && has_waited
     }

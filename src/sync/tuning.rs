@@ -41,7 +41,8 @@ pub(crate) const GARBAGE_BATCH_BYTES: usize = 1 << 20;
 pub(crate) const NODES_IN_BLOCKS: bool = !CHECKED;
 
 /// The number of objects that wait for pins before their thread yields, since other threads may
-/// hold the pins. With it, eight threads on two cores leave megabytes instead of hundreds.
+/// hold the pins. With it, eight threads on two cores leave megabytes instead of hundreds. More
+/// threads share the number of eight: 64 keep 35 MiB instead of 110, and write 1.6 times as often.
 pub(crate) const GARBAGE_LIMIT: usize = if CHECKED { 64 } else { 8192 };
 
 /// The number of reclaimable objects that a write releases before it begins, for each object that
