@@ -336,10 +336,10 @@ fn spurious_hints_keep_no_thread_busy() {
     let leases = Leases::new(engine.clone());
     let mut options = AcquireOptions::new(LONG);
     options.give_up_after = Some(Duration::from_secs(1));
-    // Without a pause there are hundreds, at 2 ms each.
+    // About 220 are expected. Without a pause there are hundreds of thousands.
     let hints = |what: &str| {
         let hints = engine.0.hints.swap(0, Ordering::SeqCst);
-        assert!(hints < 250, "{hints} hints in a second of {what}");
+        assert!(hints < 450, "{hints} hints in a second of {what}");
     };
     assert!(leases.acquire_with("a", &options).is_err());
     hints("a thread");

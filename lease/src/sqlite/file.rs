@@ -56,8 +56,11 @@ impl DatabasePath {
         check_file(&path)?;
         for companion in ["-wal", "-shm"] {
             let companion = with_suffix(&path, companion);
-            if fs::symlink_metadata(&companion).is_ok() {
-                check_file(&companion)?;
+            if let Err(error) = check_file(&companion) {
+                // The last connection of another process may delete it at any time.
+                if fs::symlink_metadata(&companion).is_ok() {
+                    return Err(error);
+                }
             }
         }
         Ok(DatabasePath(path))
