@@ -17,6 +17,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use audit::Audits;
 use data::MAX_STEPS;
+use failure::Failure;
 use json::JsonFile;
 use measure::{Replay, SAMPLE_EVERY, Watch};
 use report::{Report, Rounds, Run, Totals};
@@ -26,6 +27,7 @@ use work::Work;
 
 mod audit;
 mod data;
+mod failure;
 mod json;
 mod measure;
 mod report;
@@ -116,50 +118,8 @@ fn after_help() -> String {
     )
 }
 
-/// The reason why the program ends early: its exit code and one line on stderr.
-#[derive(Debug)]
-struct Failure {
-    code: u8,
-    line: String,
-}
-
-impl Failure {
-    fn usage(line: impl ToString) -> Self {
-        let line = line.to_string();
-        Self { code: 2, line }
-    }
-
-    fn wrong_total(line: impl ToString) -> Self {
-        let line = line.to_string();
-        Self { code: 1, line }
-    }
-}
-
 fn main() -> ExitCode {
-    let result = match Cli::try_parse() {
-        Ok(cli) => run(&cli),
-        Err(e) if e.use_stderr() => Err(Failure::usage(on_one_line(&e))),
-        Err(help) => {
-            let _ = help.print();
-            Ok(())
-        }
-    };
-    let Err(Failure { code, line }) = result else {
-        return ExitCode::SUCCESS;
-    };
-    // One line, whatever a path or a field contains. If stderr is closed, only the exit code
-    // reports the failure.
-    let line = line.replace(char::is_control, "?");
-    let _ = writeln!(io::stderr(), "flights: {line}");
-    ExitCode::from(code)
-}
-
-/// The error of clap about the command line, without its hints and usage.
-fn on_one_line(error: &clap::Error) -> String {
-    let text = error.render().to_string();
-    let text = text.strip_prefix("error: ").unwrap_or(&text);
-    let first = text.lines().take_while(|line| !line.trim().is_empty());
-    first.map(str::trim).collect::<Vec<_>>().join(" ")
+    failure::exit("flights", Cli::try_parse(), run)
 }
 
 fn run(cli: &Cli) -> Result<(), Failure> {
@@ -314,7 +274,7 @@ fn rounds(
     let checked = |entry: &'static Entry, replay: &Replay<'_>| {
         let round = (entry.replay)(replay);
         let checked = round.tally.check(expected, replay.dataset);
-        checked.map_err(|wrong| Failure::wrong_total(format!("{}: {wrong}", entry.name)))?;
+        checked.map_err(|wrong| Failure::failed(format!("{}: {wrong}", entry.name)))?;
         check_audits(entry, round.audits)?;
         Ok(round)
     };
@@ -347,7 +307,7 @@ fn rounds(
 fn check_audits(entry: &Entry, audits: Option<Audits>) -> Result<(), Failure> {
     match (entry.steps, audits) {
         (Steps::Atomic, Some(Audits { made, disagreed })) if disagreed > 0 => {
-            Err(Failure::wrong_total(format!(
+            Err(Failure::failed(format!(
                 "{}: departures did not equal arrivals in {disagreed} of {made} audits",
                 entry.name
             )))

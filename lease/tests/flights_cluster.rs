@@ -74,6 +74,7 @@ fn totals_are_wrong_without_the_fence() {
 fn bad_input_is_one_line() {
     for (arguments, expected) in [
         (&["--on=nowhere:x"][..], "nowhere"),
+        (&["--workers=0"], "--workers"),
         (&["--on=sqlite:/no/such/folder/x.db"], "/no/such/folder"),
     ] {
         let output = replay("bad", arguments);

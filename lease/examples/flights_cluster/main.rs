@@ -18,11 +18,14 @@ use std::time::Duration;
 use clap::Parser;
 
 use crew::Outcome;
+use failure::Failure;
 use shards::{Shards, Totals};
 
 mod crew;
 #[path = "../../../examples/flights/data.rs"]
 mod data;
+#[path = "../../../examples/flights/failure.rs"]
+mod failure;
 mod ledger;
 mod report;
 mod shards;
@@ -83,35 +86,10 @@ struct Cli {
     worker: bool,
 }
 
-/// The reason why the program ends early: its exit code and one line on stderr.
-#[derive(Debug)]
-struct Failure {
-    code: u8,
-    line: String,
-}
-
-impl Failure {
-    fn usage(line: impl ToString) -> Self {
-        let line = line.to_string();
-        Self { code: 2, line }
-    }
-
-    fn failed(line: impl ToString) -> Self {
-        let line = line.to_string();
-        Self { code: 1, line }
-    }
-}
-
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let result = if cli.worker { worker::run() } else { run(&cli) };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Failure { code, line }) => {
-            eprintln!("flights_cluster: {line}");
-            ExitCode::from(code)
-        }
-    }
+    failure::exit("flights_cluster", Cli::try_parse(), |cli| {
+        if cli.worker { worker::run() } else { run(cli) }
+    })
 }
 
 fn run(cli: &Cli) -> Result<(), Failure> {

@@ -8,8 +8,8 @@ use std::time::Duration;
 use latchwork_lease::{AcquireError, Lease, Leases};
 use serde::{Deserialize, Serialize};
 
-use crate::Failure;
 use crate::data::Flight;
+use crate::failure::Failure;
 use crate::ledger::{self, Ledger, Write};
 use crate::shards::{Shards, Totals};
 
