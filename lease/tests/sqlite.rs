@@ -48,15 +48,7 @@ fn the_files_are_private_and_survive_the_engine() {
 }
 
 fn refusal(path: impl AsRef<std::path::Path>) -> String {
-    let error = SqliteEngine::open(path).unwrap_err();
-    assert_eq!(
-        (error.outcome, error.is_temporary),
-        (Outcome::NotDone, false),
-        "{error}"
-    );
-    let text = error.to_string();
-    assert!(!text.contains('\n'), "{text}");
-    text
+    support::refusal(SqliteEngine::open(path))
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use std::{env, fs, process};
 
-use latchwork_lease::engine::{Attempt, Engine, Key, Nonce, Request};
+use latchwork_lease::engine::{Attempt, Engine, EngineError, Key, Nonce, Outcome, Request};
 
 /// An empty folder that is removed with the value.
 #[derive(Debug)]
@@ -76,4 +76,19 @@ pub fn attempt(engine: &dyn Engine, key: Key<'_>, nonce: u128, ttl: Duration) ->
         Ok(Attempt::Busy { .. }) => None,
         Err(error) => panic!("{error}"),
     }
+}
+
+/// Returns the text of an error that persists until the configuration changes: one line.
+pub fn refusal<E>(opened: Result<E, EngineError>) -> String {
+    let Err(error) = opened else {
+        panic!("it is not refused");
+    };
+    assert_eq!(
+        (error.outcome, error.is_temporary),
+        (Outcome::NotDone, false),
+        "{error}"
+    );
+    let text = error.to_string();
+    assert!(!text.contains('\n'), "{text}");
+    text
 }
