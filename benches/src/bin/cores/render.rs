@@ -58,8 +58,8 @@ pub(crate) fn section(
     }
     let _ = writeln!(
         text,
-        "\n*Limits: caches that never run full; every transfer equally long; nobody is preempted; \
-         one instruction a cycle, in order, with neither prefetching nor store buffers. Runs: `--times {times}`.*",
+        "\n*Limits: caches that never run full; every transfer equally long; no thread is \
+         preempted; one instruction a cycle, in order, with neither prefetching nor store buffers. Runs: `--times {times}`.*",
     );
     text
 }

@@ -21,18 +21,20 @@ use crate::row::Row;
 pub(super) const QUESTION: Question = Question {
     name: "sessions",
     title: "Sessions and the detection of deadlocks",
-    prose: "One thread, first: a key that nobody else wants, locked and unlocked in a session and by the table alone; a key \
-            that the session holds already, among 1,000, beside a `get` of a `HashMap` of 1,000 with the same hasher. \
-            *A ring*: so many threads hold a key each and want the next one's; the time is from the moment when the \
-            last of them calls `lock` to the moment when one of them has its error, in thresholds of 1 ms. Each ring \
-            has one victim, or the measurement fails. *Chains*: 10,000 sessions come to wait, none of them in a \
-            circle; the time is what publishing and looking add to that, as a part of one second of one core, as if \
-            all of them came to wait within a second. After that they cost nothing: nobody looks twice. \
-            *The validation load* is that of RocksDB: sessions that lock keys in random order, with the default threshold, \
-            which adapts to the deadlocks, and with fixed ones. \
-            The count of deadlocks says how often a session had to retry. *Audits* are the steps of the main job \
-            (`flights --work 1000 --audit`) beside a session that locks the same keys in the opposite order. *A crowd* of \
-            sessions waits for one key, and each of them acquires it and ends.",
+    prose: "One thread, first: an uncontended key, locked and unlocked in a session and by the \
+            table alone; a key that the session already holds, among 1,000, beside a `get` of a \
+            `HashMap` of 1,000 with the same hasher. *A ring*: each of so many threads holds a key \
+            and requests that of the next one. The time is from the call of `lock` that closes the \
+            ring to the first error, in thresholds of 1 ms. Each ring has one victim, or the \
+            measurement fails. *Chains*: 10,000 sessions wait, without a cycle. The number is the \
+            time for publication and search, as a part of one second of one core, as if all of \
+            them began to wait within a second. Afterwards they cost nothing: no session searches \
+            twice. *The validation load* is that of RocksDB: sessions that lock keys in random \
+            order, with the default threshold, which adapts to the deadlocks, and with fixed ones. \
+            The count of deadlocks is how often a session retried. *Audits* are the steps of the \
+            main job (`flights --work 1000 --audit`) beside a session that locks the same keys in \
+            the opposite order. *A crowd* of sessions waits for one key, and each of them acquires \
+            it and ends.",
     measure,
 };
 
