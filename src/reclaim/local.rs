@@ -2,22 +2,22 @@
 #![allow(unsafe_code)]
 
 use core::cell::Cell;
-use core::mem::MaybeUninit;
-use core::ops::Range;
 use core::ptr::NonNull;
 use std::time::Duration;
 
 use super::alloc::{NodePool, Shape, layout};
 use super::domain::Domain;
 use super::drops::{self, Release};
+use super::hand::Hand;
 use super::kind::{Kind, Retired};
-use super::limbo::{Limbo, Queued, Size};
+use super::limbo::{Queued, Size};
 use super::participant::{CellPin, Participant};
+use super::quota::{CHUNK, Quota};
 use super::registry::Slot;
 use crate::sync::tuning::{
-    ADVANCE_AFTER, BATCH_IN_HAND, COLLECT_AFTER, COLLECT_AFTER_SLOW, COLLECT_FOR, FAST_BATCH,
-    FLUSHES_IN_VAIN, GARBAGE_BATCH as BATCH, GARBAGE_BATCH_BYTES as BATCH_BYTES,
-    GARBAGE_LIMIT as LIMIT, RELEASES_PER_RETIRE, RESCUE_AFTER, RETIRE_BUFFER, SCAN_OF_SLOT,
+    ADVANCE_AFTER, COLLECT_AFTER, COLLECT_AFTER_SLOW, COLLECT_FOR, FLUSHES_IN_VAIN,
+    GARBAGE_BATCH as BATCH, GARBAGE_BATCH_BYTES as BATCH_BYTES, GARBAGE_LIMIT as LIMIT,
+    RELEASES_PER_RETIRE, RESCUE_AFTER, RETIRE_BUFFER, SCAN_OF_SLOT,
 };
 use crate::sync::{Counter, plain_thread_local, recently, thread_local, yield_now};
 
@@ -74,99 +74,12 @@ struct Pace {
     batch: Cell<usize>,
 }
 
-/// The most objects without a destructor that are released at once under the mutex of their slot.
-/// Its owner may wait for it.
-const CHUNK: usize = 256;
-
 /// The fewest objects that a thread that seldom retires may release.
 const HANDFUL: usize = 32;
 
 /// The objects that a write releases however slow their destructors are, unless it owes some
 /// already: more than it retires [R12].
 const LEAST: usize = RELEASES_PER_RETIRE;
-
-/// How much one release does [R12].
-#[derive(Debug)]
-pub(super) struct Quota {
-    /// However long it takes.
-    least: usize,
-    /// While there is time.
-    most: usize,
-    /// From `start`, by [`recently`].
-    span: u64,
-    start: u64,
-    done: usize,
-    /// How many objects with destructors the next batch has.
-    batch: usize,
-    /// The last reading of the clock, and the objects since then: with destructors, and of both
-    /// sorts.
-    read: u64,
-    destroyed: usize,
-    passed: usize,
-    has_time: bool,
-}
-
-impl Quota {
-    /// Everything, however long it takes.
-    fn all() -> Self {
-        Quota::new(usize::MAX, usize::MAX, recently(), 0)
-    }
-
-    pub(super) fn new(least: usize, most: usize, start: u64, span: u64) -> Self {
-        Quota {
-            least,
-            most,
-            span,
-            start,
-            done: 0,
-            batch: 1,
-            read: start,
-            destroyed: 0,
-            passed: 0,
-            has_time: span > 0,
-        }
-    }
-
-    fn count_plain(&mut self, n: usize) {
-        self.done += n;
-        self.passed += n;
-    }
-
-    fn count_destroyed(&mut self) {
-        self.done += 1;
-        self.passed += 1;
-        self.destroyed += 1;
-    }
-
-    #[inline]
-    pub(super) fn is_left(&mut self) -> bool {
-        if self.destroyed >= self.batch || self.passed >= CHUNK {
-            self.read_clock();
-        }
-        self.done < self.most && (self.done < self.least || self.has_time)
-    }
-
-    /// Returns the size of the next batch.
-    fn end(&mut self) -> usize {
-        if self.destroyed > 0 {
-            self.read_clock();
-        }
-        self.batch
-    }
-
-    /// A reading costs as much as a destructor, so there is one for each batch.
-    fn read_clock(&mut self) {
-        let now = recently();
-        if now.saturating_sub(self.read) >= FAST_BATCH {
-            self.batch = 1;
-        } else if self.destroyed >= self.batch {
-            self.batch = (2 * self.batch).min(BATCH_IN_HAND);
-        }
-        self.has_time = now.saturating_sub(self.start) < self.span;
-        self.read = now;
-        (self.destroyed, self.passed) = (0, 0);
-    }
-}
 
 /// The garbage of all threads, for statistics.
 #[derive(Debug, Default)]
@@ -407,7 +320,7 @@ impl Local {
     }
 
     /// The next write collects.
-    fn collect_soon(&self) {
+    pub(super) fn collect_soon(&self) {
         if let Some(slot) = self.slot() {
             self.collect_at.set(slot.buffer().own_len());
         }
@@ -667,108 +580,6 @@ impl Local {
                 // A pin that was there for a moment ends when its thread runs.
                 yield_now();
             }
-        }
-    }
-}
-
-/// Objects with destructors that were removed together, so that the mutex of their slot is locked
-/// once for all. If a destructor panics, the rest returns to that slot.
-struct Hand<'a> {
-    local: &'a Local,
-    domain: &'a Domain,
-    from: &'a Slot,
-    objects: [MaybeUninit<Retired>; BATCH_IN_HAND],
-    /// Those that are there.
-    range: Range<usize>,
-}
-
-impl<'a> Hand<'a> {
-    fn new(local: &'a Local, domain: &'a Domain, from: &'a Slot) -> Self {
-        Hand {
-            local,
-            domain,
-            from,
-            objects: [const { MaybeUninit::uninit() }; BATCH_IN_HAND],
-            range: 0..0,
-        }
-    }
-
-    /// Removes at most `n` reclaimable objects, of which at most `batch` have destructors. Releases
-    /// the others at once, and returns how many there were, and whether none is left.
-    fn fill(
-        &mut self,
-        limbo: &mut Limbo,
-        n: usize,
-        batch: usize,
-        up_to: u64,
-        queued: Queued,
-    ) -> (usize, bool) {
-        self.range = 0..0;
-        let (mut plain, mut bytes) = (0, 0);
-        loop {
-            plain += limbo.drain_plain(n - plain - self.range.end, up_to, |retired| {
-                // SAFETY: its grace period is over [R2]; it is plain.
-                unsafe { drops::release_plain(self.local, retired) };
-            });
-            let room = (n - plain).min(batch) - self.range.end;
-            let some = limbo.pop_some(room, up_to, queued, |retired| {
-                self.objects[self.range.end].write(retired);
-                self.range.end += 1;
-            });
-            bytes += some.bytes;
-            if some.objects == 0 {
-                self.begin(bytes);
-                return (plain, room > 0);
-            }
-        }
-    }
-
-    /// Publishes how many objects wait.
-    fn begin(&self, bytes: usize) {
-        // An object alone does not wait: its destructor begins at once.
-        if self.range.end > 1 {
-            if let Some(own) = self.local.slot() {
-                own.in_hand().begin(self.range.end, bytes);
-            }
-        }
-    }
-
-    #[inline]
-    fn next(&mut self) -> Option<Retired> {
-        let next = self.range.next()?;
-        // SAFETY: written by `fill`, and read once.
-        let retired = unsafe { self.objects[next].assume_init_read() };
-        // Alone, it was not counted.
-        if self.range.end > 1 {
-            if let Some(own) = self.local.slot() {
-                own.in_hand().set(self.range.len());
-            }
-        }
-        Some(retired)
-    }
-
-    #[cold]
-    fn restore(&mut self) {
-        self.from.with_limbo(&self.domain.epoch, |limbo, _| {
-            // Backwards, so that they keep their order.
-            while let Some(i) = self.range.next_back() {
-                // SAFETY: as in `next`.
-                limbo.restore(unsafe { self.objects[i].assume_init_read() });
-            }
-            self.domain.registry.count_restore();
-            if let Some(own) = self.local.slot() {
-                own.in_hand().clear();
-            }
-        });
-        self.local.collect_soon();
-    }
-}
-
-impl Drop for Hand<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        if !self.range.is_empty() {
-            self.restore();
         }
     }
 }

@@ -17,11 +17,13 @@ mod drops;
 mod epoch;
 #[cfg(all(unix, not(any(latchwork_loom, latchwork_shuttle))))]
 mod fork;
+mod hand;
 pub(crate) mod inside;
 mod kind;
 mod limbo;
 mod local;
 mod participant;
+mod quota;
 mod registry;
 mod rescue;
 mod retire_buffer;

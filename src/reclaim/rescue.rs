@@ -2,7 +2,8 @@
 
 use super::domain::Domain;
 use super::limbo::Queued;
-use super::local::{Local, Quota};
+use super::local::Local;
+use super::quota::Quota;
 use super::registry::Slot;
 use crate::sync::tuning::{COLLECT_FOR, RESCUE_AFTER, RESCUES};
 use crate::sync::{Counter, recently};
