@@ -47,6 +47,23 @@ fn the_files_are_private_and_survive_the_engine() {
     assert_eq!(attempt(&engine, KEY, 1, LONG), Some(1));
 }
 
+/// The last connection that closes deletes `-wal` and `-shm`, at any moment of another's opening.
+#[test]
+fn a_file_opens_while_its_last_connection_closes() {
+    let folder = Folder::new();
+    drop(engine(&folder));
+    let open = || {
+        for _ in 0..150 {
+            drop(SqliteEngine::open(folder.file("leases.db")).unwrap());
+        }
+    };
+    std::thread::scope(|s| {
+        for _ in 0..4 {
+            s.spawn(open);
+        }
+    });
+}
+
 fn refusal(path: impl AsRef<std::path::Path>) -> String {
     support::refusal(SqliteEngine::open(path))
 }
