@@ -19,7 +19,11 @@ const POLL: Duration = Duration::from_millis(100);
 /// The future of an asynchronous call. It needs no runtime: its requests run in threads of the
 /// crate.
 ///
-/// It does nothing until it is polled, and may be dropped at any point.
+/// It does nothing until it is polled, and may be dropped at any point. A future that is forgotten
+/// (`mem::forget`) after its first poll keeps what it acquires, which is renewed.
+///
+/// # Panics
+/// A poll panics after the future was ready.
 #[must_use = "a future does nothing unless it is polled"]
 pub struct LeaseFuture<T>(Pin<Box<dyn Future<Output = T> + Send>>);
 

@@ -144,7 +144,8 @@ fn a_stopped_job_keeps_its_lease_and_continues() {
     shell.keys(&format!("$L run job --ttl 2s -- sh -c '{script}'\n"));
     shell.shows("up");
     let token = sandbox.token();
-    // A child that `sh` has not yet executed would stop without `sh` (vfork).
+    // Once the shell printed no "Stopped" after a signal that came at once. A child that `sh` has
+    // not executed yet (vfork) would explain it; this was not proven.
     sleep(300);
     shell.keys("\x1a");
     shell.shows("Stopped");
@@ -166,7 +167,8 @@ fn a_stopped_job_continues_in_the_background() {
     let script = format!("echo u\"\"p; sleep 1; {WHERE}");
     shell.keys(&format!("$L run job -- sh -c '{script}'\n"));
     shell.shows("up");
-    // A child that `sh` has not yet executed would stop without `sh` (vfork).
+    // Once the shell printed no "Stopped" after a signal that came at once. A child that `sh` has
+    // not executed yet (vfork) would explain it; this was not proven.
     sleep(300);
     shell.keys("\x1a");
     shell.shows("Stopped");
