@@ -99,13 +99,14 @@ step_rules() {
     fi
 }
 
-# Installs PostgreSQL for the tests of its engine, which start servers of their own. A machine where
-# it cannot be installed skips them; as root it is required.
+# Installs PostgreSQL and PgBouncer for the tests of its engine, which start servers of their own. A
+# machine where they cannot be installed skips these tests; as root they are required.
 need_postgres() {
     if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
         # The package starts no server that the tests use.
-        compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || need initdb postgresql pgbouncer
-        export ENGINES_REQUIRED=postgres
+        compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || need initdb postgresql
+        need /usr/sbin/pgbouncer pgbouncer
+        export ENGINES_REQUIRED=postgres,pgbouncer
     fi
 }
 

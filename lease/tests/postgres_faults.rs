@@ -331,6 +331,7 @@ impl Pooler {
     fn start(server: &Server, mode: &str) -> Option<Pooler> {
         let program = "/usr/sbin/pgbouncer";
         if fs::metadata(program).is_err() {
+            server::assert_not_required("pgbouncer");
             eprintln!("SKIPPED: PgBouncer is not installed");
             return None;
         }

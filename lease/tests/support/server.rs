@@ -50,15 +50,20 @@ fn programs() -> Option<PathBuf> {
     found.sort();
     let found = found.pop();
     if found.is_none() {
-        let required = env::var("ENGINES_REQUIRED").unwrap_or_default();
-        let is_required = required.split(',').any(|engine| engine == "postgres");
-        assert!(
-            !is_required,
-            "ENGINES_REQUIRED names postgres, which is not installed"
-        );
+        assert_not_required("postgres");
         eprintln!("SKIPPED: PostgreSQL is not installed in /usr/lib/postgresql");
     }
     found
+}
+
+/// Panics if the variable `ENGINES_REQUIRED` names a program that is not installed.
+pub fn assert_not_required(program: &str) {
+    let required = env::var("ENGINES_REQUIRED").unwrap_or_default();
+    let is_required = required.split(',').any(|name| name == program);
+    assert!(
+        !is_required,
+        "ENGINES_REQUIRED names {program}, which is not installed"
+    );
 }
 
 fn is_root() -> bool {
