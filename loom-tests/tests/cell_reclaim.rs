@@ -39,6 +39,12 @@ impl Values {
         Self::new()
     }
 
+    /// Begins an execution that reclaims, and in which an idle thread leaves the next scan.
+    fn reclaiming_with_dormant_slots() -> Arc<Self> {
+        model::reclaim_with_dormant_slots_in_model();
+        Self::new()
+    }
+
     /// Begins an execution that keeps what is replaced.
     fn new() -> Arc<Self> {
         assert_eq!(
@@ -278,6 +284,85 @@ fn a_nested_pin_keeps_what_was_read() {
                 drop(latchwork::pin());
                 value.look()
             })
+        });
+}
+
+/// A reader beside a writer whose first scan lets idle slots leave, and whose later ones look at
+/// members only.
+fn read_beside_scans(is_dormant: bool) -> String {
+    let values = Values::reclaiming_with_dormant_slots();
+    let cell = Arc::new(VersionedCell::new(values.value(0)));
+    if is_dormant {
+        drop(latchwork::pin());
+    }
+    let writer = thread::spawn({
+        let (cell, values) = (cell.clone(), values.clone());
+        move || {
+            cell.set(values.value(1));
+            cell.set(values.value(2));
+            latchwork::flush();
+        }
+    });
+    let seen = cell.read().look();
+    writer.join().unwrap();
+    format!("saw {seen}, then {}", values.drops(3))
+}
+
+const READ_BESIDE_SCANS: [&str; 8] = [
+    "saw 0, then 000",
+    "saw 0, then 110",
+    "saw 1, then 000",
+    "saw 1, then 100",
+    "saw 1, then 110",
+    "saw 2, then 000",
+    "saw 2, then 100",
+    "saw 2, then 110",
+];
+
+/// The reader has been pinned before. A scan of the first write may find it idle, and remove its
+/// slot while the reader joins again.
+#[test]
+fn a_reader_that_was_dormant_keeps_what_it_reads() {
+    Model::new("a dormant reader beside a writer that reclaims")
+        .rules("[R2] [R13]")
+        .preemptions(Some(4))
+        .outcomes(&READ_BESIDE_SCANS)
+        .check(|| read_beside_scans(true));
+}
+
+/// The reader has never been pinned. A scan may find that it has joined, and must not find the
+/// state of before.
+#[test]
+fn a_reader_that_joins_keeps_what_it_reads() {
+    Model::new("a reader that joins beside a writer that reclaims")
+        .rules("[R2] [R13]")
+        .preemptions(Some(4))
+        .outcomes(&READ_BESIDE_SCANS)
+        .check(|| read_beside_scans(false));
+}
+
+/// One thread removes the slot of the reader, and another advances without a look at it.
+#[test]
+fn a_thread_that_looks_at_no_slot_observes_the_reads_of_one_that_left() {
+    Model::new("a reader that leaves beside two threads that advance")
+        .rules("[R2] [R13]")
+        .preemptions(Some(2))
+        .outcomes(&["saw 0", "saw 1"])
+        .check(|| {
+            let values = Values::reclaiming_with_dormant_slots();
+            let cell = Arc::new(VersionedCell::new(values.value(0)));
+            let writer = thread::spawn({
+                let (cell, value) = (cell.clone(), values.value(1));
+                move || {
+                    cell.set(value);
+                    latchwork::flush();
+                }
+            });
+            let other = thread::spawn(latchwork::flush);
+            let seen = cell.read().look();
+            writer.join().unwrap();
+            other.join().unwrap();
+            format!("saw {seen}")
         });
 }
 

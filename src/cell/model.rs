@@ -24,6 +24,11 @@ pub fn reclaim_in_model() {
     reclaim::reclaim_in_model();
 }
 
+/// The same, and each scan lets idle threads leave the scans.
+pub fn reclaim_with_dormant_slots_in_model() {
+    reclaim::reclaim_with_dormant_slots_in_model();
+}
+
 /// From now on, in this and later executions of this test, a commit begins again at most so many
 /// times before it closes or is lost.
 #[doc(hidden)]

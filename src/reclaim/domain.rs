@@ -33,7 +33,7 @@ pub(super) use checked::{Handle, domain};
 pub(super) use real::domain;
 
 #[cfg(latchwork_loom)]
-pub(crate) use checked::reclaim_in_model;
+pub(crate) use checked::{reclaim_in_model, reclaim_with_dormant_slots_in_model};
 
 #[cfg(not(any(latchwork_loom, latchwork_shuttle)))]
 mod real {
@@ -72,11 +72,21 @@ mod checked {
         make();
     }
 
+    /// The same, and idle slots leave the scans.
+    #[cfg(latchwork_loom)]
+    pub(crate) fn reclaim_with_dormant_slots_in_model() {
+        make().registry.count_as_large();
+    }
+
     /// The domain, if this execution reclaims.
     pub(in crate::reclaim) fn domain() -> Option<&'static Handle> {
         match cfg!(latchwork_loom) {
             true => DOMAIN.get(),
-            false => Some(make()),
+            false => {
+                let domain = make();
+                domain.registry.count_as_large();
+                Some(domain)
+            }
         }
     }
 }

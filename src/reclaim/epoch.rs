@@ -1,45 +1,70 @@
 //! The epoch, and the states of the threads that are pinned [R2].
 //!
 //! # Orderings
-//! PROTOCOL.md, *Why two epochs suffice*, refers to the fences by name: F0 in [`State::pin`], F1 in
-//! [`Epoch::tag`], F2 in [`Epoch::advance`].
+//! PROTOCOL.md, *Why two epochs suffice*, refers to the fences by name: F0 in [`State::pin`], or in
+//! [`join_fence`] where the slot was dormant, F1 in [`Epoch::tag`], F2 in [`Epoch::advance`].
 
 use crossbeam_utils::CachePadded;
 
-use super::registry::Registry;
+use super::registry::{Registry, Verdict};
+use crate::sync::tuning::{AGE_EVERY, AGES};
 use crate::sync::{AtomicU64, Ordering, constructor, full_fence, load_load_fence, publish};
 
 /// An object is reclaimable when the epoch is so much later than the one of its batch [R2].
 const GRACE: u64 = 2;
 
-/// The state of a thread that is not pinned.
+/// The state of a thread that has ended its pin, and has not aged since. It ages one by one.
 const UNPINNED: u64 = 0;
 
+/// The state of a thread whose slot is no member, or will not be [R13].
+const DORMANT: u64 = AGES;
+
 /// The first epoch, which is not the state of an unpinned thread.
-const FIRST: u64 = 1;
+const FIRST: u64 = DORMANT + 1;
 
 /// The epoch of the process.
 #[derive(Debug)]
 pub(super) struct Epoch(CachePadded<AtomicU64>);
 
-/// The epoch at which a thread is pinned, or [`UNPINNED`]. Only the thread itself changes it.
+/// The epoch at which a thread is pinned, or an age from [`UNPINNED`] to [`DORMANT`]. Only the
+/// thread itself stores into it. Other threads let it age, by compare-and-swap, so each of them
+/// continues the release sequence of `unpin`.
 #[derive(Debug)]
 pub(super) struct State(AtomicU64);
 
+/// What a scan finds in a state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// The thread is pinned at an earlier epoch.
+    Pinned,
+    /// The thread is pinned at the present epoch.
+    Current,
+    /// The thread is not pinned.
+    Idle { age: u64 },
+}
+
+/// F0 of a thread whose slot was dormant: it has joined [R13].
+#[inline]
+pub(super) fn join_fence() {
+    full_fence();
+}
+
 impl State {
     pub(super) fn new() -> Self {
-        State(AtomicU64::new(UNPINNED))
+        State(AtomicU64::new(DORMANT))
     }
 
-    /// Pins the thread, which is not pinned.
+    /// Pins the thread, which is not pinned. `true`: its slot was dormant, and must join before the
+    /// thread loads a pointer [R13].
     #[inline(always)]
-    pub(super) fn pin(&self, epoch: &Epoch) {
+    #[must_use]
+    pub(super) fn pin(&self, epoch: &Epoch) -> bool {
         // Relaxed: an old epoch makes advances fail, and is safe otherwise [R2].
         let epoch = epoch.0.load(Ordering::Relaxed);
-        // Release: a scan that finds this state instead of the one before also observes the
-        // accesses under earlier pins. The fence is F0: the thread loads no pointer before the
-        // state is visible to every scan whose fence is later [R2].
-        publish(&self.0, epoch);
+        // The fence is F0: the thread loads no pointer before the state is visible to every scan
+        // whose fence is later [R2]. A scan that finds this state instead of the one before also
+        // observes the accesses under earlier pins: it continues the release sequence of `unpin`.
+        publish(&self.0, epoch) == DORMANT
     }
 
     #[inline(always)]
@@ -49,11 +74,24 @@ impl State {
         self.0.store(UNPINNED, Ordering::Release);
     }
 
-    /// Whether the epoch may move on from `epoch`.
-    fn permits(&self, epoch: u64) -> bool {
-        // Acquire: pairs with the Release in `unpin` and `pin` [R2].
-        let state = self.0.load(Ordering::Acquire);
-        state == UNPINNED || state == epoch
+    fn look(&self, epoch: u64) -> Look {
+        // Acquire: pairs with the Release in `unpin` [R2].
+        match self.0.load(Ordering::Acquire) {
+            age @ ..=DORMANT => Look::Idle { age },
+            state if state == epoch => Look::Current,
+            _ => Look::Pinned,
+        }
+    }
+
+    /// The thread has not pinned itself since a scan found this age. `true`: its slot is dormant.
+    fn has_aged(&self, age: u64) -> bool {
+        // Acquire: the value may be from a later `unpin` than the one that was found. Pairs with
+        // the Release there [R13]. Relaxed on failure: the thread is pinned, or has been.
+        age == DORMANT
+            || self
+                .0
+                .compare_exchange(age, age + 1, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok_and(|age| age + 1 == DORMANT)
     }
 }
 
@@ -95,7 +133,13 @@ impl Epoch {
         let epoch = self.0.load(Ordering::Relaxed);
         // F2: a state that was published before a fence before this one is found below [R2].
         full_fence();
-        if !registry.slots().all(|slot| slot.state().permits(epoch)) {
+        let ages = registry.is_large() && epoch % AGE_EVERY == 0;
+        let permits = registry.scan(|state| match state.look(epoch) {
+            Look::Pinned => Verdict::Stop,
+            Look::Idle { age } if ages && state.has_aged(age) => Verdict::Leave,
+            Look::Current | Look::Idle { .. } => Verdict::Stay,
+        });
+        if !permits {
             return self.current() != epoch;
         }
         // Release: the states that were found happen before the next epoch. Pairs with the Acquire

@@ -460,17 +460,19 @@ impl Local {
         if pace.epoch.replace(current) != current {
             // Another thread has advanced for this one.
             pace.retired.set(0);
+            pace.at.set(now);
         }
         // The more objects wait, and the more slots a scan looks at, the less often an advance is
         // worthwhile.
-        let batch = BATCH.max(left.objects / 16).max(registry.len() * 4);
+        let scanned = registry.scanned();
+        let batch = BATCH.max(left.objects / 16).max(scanned * 8);
         // The garbage may have shrunk.
         pace.bytes.set(pace.bytes.get().min(left.bytes));
         let bytes = pace.bytes.get() + BATCH_BYTES.max(left.bytes / 16);
         let has_many = pace.retired.get() >= batch || left.bytes >= bytes;
-        let patience = ADVANCE_AFTER.max(SCAN_OF_SLOT * registry.len() as u64);
+        let patience = ADVANCE_AFTER.max(SCAN_OF_SLOT * scanned as u64);
         let has_waited = now.saturating_sub(pace.at.get()) >= patience;
-        if !has_many && !has_waited {
+        if !(has_many || has_waited) || !registry.begin_scan(now) {
             return false;
         }
         pace.retired.set(0);
@@ -481,8 +483,10 @@ impl Local {
             true => epoch.advance_twice(registry),
             false => epoch.advance(registry),
         };
+        registry.end_scan();
+        pace.epoch.set(epoch.current());
         // Many threads share the room that eight have.
-        let limit = (LIMIT * 8 / registry.len().max(8)).max(LIMIT / 32);
+        let limit = (LIMIT * 8 / scanned.max(8)).max(LIMIT / 32);
         // No more than a sixteenth above what there is: the garbage may have shrunk.
         let next = limit.max(left.objects + left.objects / 16);
         let yields_at = pace.yields_at.get().min(next);
@@ -645,6 +649,70 @@ mod tests {
                 assert!(yields_at() > first, "it yields again when there is more");
             });
         });
+    }
+
+    /// Threads that are idle leave the scans. When they read again, no value that they read is
+    /// dropped [R13].
+    #[test]
+    fn idle_threads_leave_the_scans_and_join_again() {
+        use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+        use std::sync::{Arc, Barrier};
+
+        const THREADS: usize = 48;
+
+        /// Its number of drops belongs to a test that outlives it.
+        struct Value(Arc<AtomicUsize>);
+
+        impl Drop for Value {
+            fn drop(&mut self) {
+                self.0.fetch_add(1, SeqCst);
+            }
+        }
+
+        let scanned = || {
+            with(|local| {
+                let (domain, _) = local.participant.enter().unwrap();
+                domain.registry.scanned()
+            })
+        };
+        let drops = Arc::new(AtomicUsize::new(0));
+        let value = |drops: &Arc<AtomicUsize>| Value(drops.clone());
+        let cell = VersionedCell::new(value(&Arc::new(AtomicUsize::new(0))));
+        let reached = Barrier::new(THREADS + 1);
+        thread::scope(|s| {
+            for _ in 0..THREADS {
+                s.spawn(|| {
+                    drop(cell.read());
+                    reached.wait();
+                    // The others leave here.
+                    reached.wait();
+                    let read = cell.read();
+                    reached.wait();
+                    // The writes are here.
+                    reached.wait();
+                    assert_eq!(read.0.load(SeqCst), 0, "dropped under a reader");
+                });
+            }
+            reached.wait();
+            // Other tests of this process may have some threads.
+            let mut writes = 0;
+            while writes < 1_000 || scanned() >= THREADS {
+                cell.set(value(&Arc::new(AtomicUsize::new(0))));
+                writes += 1;
+                assert!(writes < 10_000_000, "{} slots are members", scanned());
+            }
+            cell.set(value(&drops));
+            reached.wait();
+            reached.wait();
+            for _ in 0..20_000 {
+                cell.set(value(&Arc::new(AtomicUsize::new(0))));
+            }
+            crate::flush();
+            assert_eq!(drops.load(SeqCst), 0, "dropped under all readers");
+            reached.wait();
+        });
+        crate::flush();
+        assert_eq!(drops.load(SeqCst), 1);
     }
 
     /// A thread that ends returns its slot, and the next one has it.

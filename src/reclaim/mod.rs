@@ -22,6 +22,7 @@ pub(crate) mod inside;
 mod kind;
 mod limbo;
 mod local;
+mod members;
 mod participant;
 mod quota;
 mod registry;
@@ -30,7 +31,7 @@ mod retire_buffer;
 mod table_domain;
 
 #[cfg(latchwork_loom)]
-pub(crate) use domain::reclaim_in_model;
+pub(crate) use domain::{reclaim_in_model, reclaim_with_dormant_slots_in_model};
 pub(crate) use kind::{Destructor, Kind};
 pub(crate) use local::{Local, census, with};
 pub(crate) use participant::CellPin;

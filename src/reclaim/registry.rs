@@ -10,11 +10,14 @@ use core::ptr::NonNull;
 
 use crossbeam_utils::CachePadded;
 
-use super::epoch::{Epoch, State};
+use super::epoch::{Epoch, State, join_fence};
 use super::kind::Retired;
 use super::limbo::{Limbo, Queued, Size};
+use super::members::{GROUP, Members};
 use super::retire_buffer::RetireBuffer;
-use crate::sync::tuning::SLOTS;
+#[cfg(not(any(latchwork_loom, latchwork_shuttle)))]
+use crate::sync::tuning::AGE_FROM;
+use crate::sync::tuning::{ADVANCE_AFTER, SLOTS, SLOTS_AT_MOST};
 use crate::sync::{AtomicPtr, AtomicU64, Counter, Mutex, Ordering, constructor, unlock_fairly};
 
 /// The part of a thread that other threads use.
@@ -29,7 +32,15 @@ pub(super) struct Slot {
     is_offered: Counter,
     /// Whether its owner was lost in a fork. No thread uses its garbage then.
     is_lost: Counter,
+    /// Where it joins, and its number there.
+    group: NonNull<Members>,
+    number: usize,
 }
+
+// SAFETY: the groups are `Sync`, and live as long as the slot.
+unsafe impl Send for Slot {}
+// SAFETY: as above; its own part is `Sync`, and the limbo is behind a mutex.
+unsafe impl Sync for Slot {}
 
 /// The part of a slot that only its owner writes.
 #[derive(Debug)]
@@ -48,10 +59,30 @@ struct Own {
 // one owner after another.
 unsafe impl Sync for Own {}
 
-/// Slots side by side.
+/// Slots side by side, and their groups.
 struct Segment {
-    slots: [Slot; SLOTS],
+    groups: [Members; SLOTS_AT_MOST.div_ceil(GROUP)],
+    slots: Box<[Slot]>,
     next: Option<NonNull<Segment>>,
+}
+
+impl Segment {
+    /// Each group, and its slots.
+    #[inline]
+    fn groups(&self) -> impl Iterator<Item = (&Members, &[Slot])> {
+        self.groups.iter().zip(self.slots.chunks(GROUP))
+    }
+}
+
+/// What a scan does after it has looked at a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It goes on.
+    Stay,
+    /// It removes the dormant slot, and goes on.
+    Leave,
+    /// It ends.
+    Stop,
 }
 
 /// All slots.
@@ -60,6 +91,12 @@ pub(super) struct Registry {
     free: Mutex<Vec<NonNull<Slot>>>,
     /// How many slots there are.
     len: Counter,
+    /// At how many slots and segments the last whole scan looked.
+    scanned: Counter,
+    /// When a large scan that runs is given up, by [`recently`].
+    scan_ends: Counter,
+    #[cfg(any(latchwork_loom, latchwork_shuttle))]
+    counts_as_large: Counter,
     /// How often objects in hand have returned to a limbo.
     restores: AtomicU64,
 }
@@ -124,7 +161,7 @@ impl InHand {
 }
 
 impl Slot {
-    fn new() -> Self {
+    fn new(group: NonNull<Members>, number: usize) -> Self {
         Slot {
             own: CachePadded::new(Own {
                 state: State::new(),
@@ -137,12 +174,9 @@ impl Slot {
             owner: Counter::new(),
             is_offered: Counter::new(),
             is_lost: Counter::new(),
+            group,
+            number,
         }
-    }
-
-    #[inline]
-    pub(super) fn state(&self) -> &State {
-        &self.own.state
     }
 
     pub(super) fn is_owned(&self) -> bool {
@@ -159,7 +193,7 @@ impl Slot {
     #[cfg(all(unix, not(any(latchwork_loom, latchwork_shuttle))))]
     pub(super) fn lose_unless_owned_by(&self, own: usize) {
         if self.is_owned() && self.owner() != own as u64 {
-            self.state().unpin();
+            self.own.state.unpin();
             self.is_lost.set(1);
         }
     }
@@ -173,9 +207,18 @@ impl Slot {
     pub(super) fn pin(&self, epoch: &Epoch) {
         let depth = self.own.depth.get();
         self.own.depth.set(depth + 1);
-        if depth == 0 {
-            self.own.state.pin(epoch);
+        if depth == 0 && self.own.state.pin(epoch) {
+            self.join_slow();
         }
+    }
+
+    /// Lets scans look at the slot again.
+    #[cold]
+    #[inline(never)]
+    fn join_slow(&self) {
+        // SAFETY: the segment lives as long as the slot.
+        unsafe { self.group.as_ref() }.join(self.number);
+        join_fence();
     }
 
     /// Ends a pin. `true`: the slot must be returned now.
@@ -276,6 +319,10 @@ impl Registry {
                 segments: AtomicPtr::new(core::ptr::null_mut()),
                 free: Mutex::new(Vec::new()),
                 len: Counter::new(),
+                scanned: Counter::new(),
+                scan_ends: Counter::new(),
+                #[cfg(any(latchwork_loom, latchwork_shuttle))]
+                counts_as_large: Counter::new(),
                 restores: AtomicU64::new(0),
             }
         }
@@ -289,13 +336,71 @@ impl Registry {
     /// All slots, those that no thread owns included. A slot that was published before the call is
     /// among them.
     pub(super) fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.segments().flat_map(|segment| segment.slots.iter())
+    }
+
+    fn segments(&self) -> impl Iterator<Item = &Segment> {
         // Acquire: the segment is complete. Pairs with the Release in `grow`.
         let first = NonNull::new(self.segments.load(Ordering::Acquire));
         // SAFETY: a segment in the list lives as long as the registry.
         let first = first.map(|segment| unsafe { segment.as_ref() });
         // SAFETY: as above.
-        let segments = successors(first, |s| s.next.map(|next| unsafe { next.as_ref() }));
-        segments.flat_map(|segment| &segment.slots)
+        successors(first, |s| s.next.map(|next| unsafe { next.as_ref() }))
+    }
+
+    /// Looks at the state of each slot that is a member. `false`: `look` has ended the scan.
+    pub(super) fn scan(&self, look: impl Fn(&State) -> Verdict) -> bool {
+        let mut scanned = 0;
+        for segment in self.segments() {
+            scanned += 1;
+            for (group, slots) in segment.groups() {
+                let mut seen = group.load();
+                for number in seen.each() {
+                    scanned += 1;
+                    match look(&slots[number].own.state) {
+                        Verdict::Stay => (),
+                        Verdict::Leave => seen = group.leave(seen, number),
+                        Verdict::Stop => return false,
+                    }
+                }
+            }
+        }
+        if self.scanned.get() != scanned {
+            self.scanned.set(scanned);
+        }
+        true
+    }
+
+    /// At how many slots and segments a scan looks.
+    pub(super) fn scanned(&self) -> usize {
+        self.scanned.get() as usize
+    }
+
+    /// Whether a scan looks at so many slots that idle ones should leave.
+    pub(super) fn is_large(&self) -> bool {
+        #[cfg(any(latchwork_loom, latchwork_shuttle))]
+        return self.counts_as_large.get() != 0;
+        #[cfg(not(any(latchwork_loom, latchwork_shuttle)))]
+        return self.scanned.get() >= AGE_FROM;
+    }
+
+    /// Begins a scan that the caller ends by [`end_scan`](Self::end_scan). `false`: another thread
+    /// makes a large one, and does not need help unless it was preempted.
+    pub(super) fn begin_scan(&self, now: u64) -> bool {
+        let ends = self.scan_ends.get();
+        !self.is_large() || (now >= ends && self.scan_ends.replace(ends, now + ADVANCE_AFTER))
+    }
+
+    pub(super) fn end_scan(&self) {
+        if self.scan_ends.get() != 0 {
+            self.scan_ends.set(0);
+        }
+    }
+
+    /// Lets idle slots leave the scans of this execution, however few there are.
+    #[cfg(any(latchwork_loom, latchwork_shuttle))]
+    pub(super) fn count_as_large(&self) {
+        self.counts_as_large.set(1);
     }
 
     /// How many slots there are.
@@ -346,15 +451,25 @@ impl Registry {
     fn grow(&self, free: &mut Vec<NonNull<Slot>>) {
         // Relaxed: written under this mutex only.
         let next = NonNull::new(self.segments.load(Ordering::Relaxed));
-        let segment = Box::leak(Box::new(Segment {
-            slots: core::array::from_fn(|_| Slot::new()),
+        let n = self.len().clamp(SLOTS, SLOTS_AT_MOST);
+        let segment = NonNull::from(Box::leak(Box::new(Segment {
+            groups: core::array::from_fn(|_| Members::new()),
+            slots: Box::new([]),
             next,
-        }));
+        })));
+        // SAFETY: it was leaked above.
+        let groups = unsafe { &segment.as_ref().groups };
+        let slots = (0..n).map(|i| Slot::new(NonNull::from(&groups[i / GROUP]), i % GROUP));
+        // The slots have pointers to the groups, so only the field is changed.
+        // SAFETY: no other thread has the segment, and no reference to this field exists.
+        unsafe { (&raw mut (*segment.as_ptr()).slots).write(slots.collect()) };
+        // SAFETY: as above.
+        let slots = unsafe { &segment.as_ref().slots };
         // The first is acquired first.
-        free.extend(segment.slots.iter().rev().map(NonNull::from));
-        self.len.set(self.len.get() + SLOTS as u64);
-        // Release: pairs with the Acquire in `slots`.
-        self.segments.store(segment, Ordering::Release);
+        free.extend(slots.iter().rev().map(NonNull::from));
+        self.len.set((self.len() + n) as u64);
+        // Release: pairs with the Acquire in `segments`.
+        self.segments.store(segment.as_ptr(), Ordering::Release);
     }
 }
 

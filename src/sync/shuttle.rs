@@ -17,10 +17,11 @@ pub(crate) fn nap() {
 // Under shuttle every fence is a full one.
 pub(crate) use self::{full_fence as load_load_fence, full_fence as store_load_fence};
 
-pub(crate) fn publish(word: &AtomicU64, value: u64) {
-    // Release: as in a real build.
-    word.store(value, Ordering::Release);
+pub(crate) fn publish(word: &AtomicU64, value: u64) -> u64 {
+    // Relaxed: as in a real build.
+    let before = word.swap(value, Ordering::Relaxed);
     full_fence();
+    before
 }
 
 pub(crate) fn full_fence() {

@@ -30,21 +30,24 @@ pub(crate) fn store_load_fence() {
 }
 
 /// Stores `value`, and orders the store and all before it before the caller's later loads, in the
-/// single order of all fences. No other thread stores into `word`.
-///
-/// Release: the caller's earlier accesses happen before a load of the value that is Acquire.
+/// single order of all fences. Returns the value before. Other threads change `word` by
+/// read-modify-writes only, so what the caller has released through it stays released.
 #[inline(always)]
-pub(crate) fn publish(word: &AtomicU64, value: u64) {
+pub(crate) fn publish(word: &AtomicU64, value: u64) -> u64 {
     use core::sync::atomic::{Ordering, compiler_fence, fence};
     if cfg!(any(target_arch = "x86", target_arch = "x86_64")) {
         // SeqCst: here an exchange is a full barrier by itself, as a compare-and-swap is (above),
         // and cheaper than an `mfence`.
-        word.swap(value, Ordering::AcqRel);
+        // Relaxed: the instruction orders, and the compiler is stopped below.
+        let before = word.swap(value, Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
+        before
     } else {
-        word.store(value, Ordering::Release);
+        // Relaxed: a read-modify-write continues the release sequence of the store before it.
+        let before = word.swap(value, Ordering::Relaxed);
         // SeqCst: pairs with itself, and with `full_fence`, in the other thread.
         fence(Ordering::SeqCst);
+        before
     }
 }
 

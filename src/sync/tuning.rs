@@ -64,16 +64,27 @@ pub(crate) const RETIRE_BUFFER: usize = if CHECKED { 2 } else { 128 };
 /// by measurement.
 pub(crate) const FLUSHES_IN_VAIN: usize = if CHECKED { 0 } else { 4 };
 
-/// The number of threads whose slots are allocated together.
+/// The number of threads whose slots are allocated together: the fewest and the most.
 pub(crate) const SLOTS: usize = if CHECKED { 1 } else { 8 };
+pub(crate) const SLOTS_AT_MOST: usize = if CHECKED { 1 } else { 64 };
+
+/// The number of slots and segments above which a scan costs so much that idle slots leave it. With
+/// fewer, no thread has to join again. It was not chosen by measurement. A model decides by itself.
+#[cfg(not(any(latchwork_loom, latchwork_shuttle)))]
+pub(crate) const AGE_FROM: u64 = 16;
+
+/// The number of epochs between two scans in which idle slots age, and the number of times that a
+/// slot ages before it is dormant.
+pub(crate) const AGE_EVERY: u64 = if CHECKED { 1 } else { 16 };
+pub(crate) const AGES: u64 = if CHECKED { 1 } else { 2 };
 
 /// The nanoseconds after which a thread with garbage tries to advance the epoch, however little it
 /// has retired. It was not chosen by measurement. A model has no clock.
 pub(crate) const ADVANCE_AFTER: u64 = if CHECKED { 0 } else { 20_000 };
 
-/// The nanoseconds between two attempts for each slot that an attempt looks at: it takes a few for
-/// each, and so about a hundredth of the time. It was not chosen by measurement.
-pub(crate) const SCAN_OF_SLOT: u64 = if CHECKED { 0 } else { 400 };
+/// The nanoseconds between two attempts for each slot and segment at which an attempt looks: it
+/// takes a few for each, and so less than a hundredth of the time. It was not chosen by measurement.
+pub(crate) const SCAN_OF_SLOT: u64 = if CHECKED { 0 } else { 800 };
 
 /// The nanoseconds that a write releases more objects than were retired since the last time. It was
 /// not chosen by measurement.
