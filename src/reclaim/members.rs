@@ -1,4 +1,4 @@
-//! The slots at which an advance of the epoch looks [R13].
+//! The slots that a scan visits before the epoch advances [R13].
 //!
 //! A slot whose owner has not pinned itself for long is dormant, and leaves. The owner joins again
 //! when it finds its state dormant. Both change one word.

@@ -74,12 +74,12 @@ impl Segment {
     }
 }
 
-/// What a scan does after it has looked at a slot.
+/// What a scan does with a slot that it has visited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It goes on.
+    /// It continues.
     Stay,
-    /// It removes the dormant slot, and goes on.
+    /// It removes the dormant slot, and continues.
     Leave,
     /// It ends.
     Stop,
@@ -91,9 +91,9 @@ pub(super) struct Registry {
     free: Mutex<Vec<NonNull<Slot>>>,
     /// How many slots there are.
     len: Counter,
-    /// At how many slots and segments the last whole scan looked.
+    /// How many slots and segments the last whole scan visited.
     scanned: Counter,
-    /// When a large scan that runs is given up, by [`recently`].
+    /// When another thread may scan beside a large scan that runs, by [`recently`].
     scan_ends: Counter,
     #[cfg(any(latchwork_loom, latchwork_shuttle))]
     counts_as_large: Counter,
@@ -212,7 +212,7 @@ impl Slot {
         }
     }
 
-    /// Lets scans look at the slot again.
+    /// Lets scans visit the slot again.
     #[cold]
     #[inline(never)]
     fn join_slow(&self) {
@@ -348,7 +348,7 @@ impl Registry {
         successors(first, |s| s.next.map(|next| unsafe { next.as_ref() }))
     }
 
-    /// Looks at the state of each slot that is a member. `false`: `look` has ended the scan.
+    /// Visits the state of each slot that is a member. `false`: `look` has ended the scan.
     pub(super) fn scan(&self, look: impl Fn(&State) -> Verdict) -> bool {
         let mut scanned = 0;
         for segment in self.segments() {
@@ -371,12 +371,12 @@ impl Registry {
         true
     }
 
-    /// At how many slots and segments a scan looks.
+    /// How many slots and segments a scan visits.
     pub(super) fn scanned(&self) -> usize {
         self.scanned.get() as usize
     }
 
-    /// Whether a scan looks at so many slots that idle ones should leave.
+    /// Whether a scan visits so many slots that idle ones should leave.
     pub(super) fn is_large(&self) -> bool {
         #[cfg(any(latchwork_loom, latchwork_shuttle))]
         return self.counts_as_large.get() != 0;

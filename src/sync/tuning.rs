@@ -82,9 +82,9 @@ pub(crate) const AGES: u64 = if CHECKED { 1 } else { 2 };
 /// has retired. It was not chosen by measurement. A model has no clock.
 pub(crate) const ADVANCE_AFTER: u64 = if CHECKED { 0 } else { 20_000 };
 
-/// The nanoseconds between two attempts for each slot and segment at which an attempt looks: it
-/// takes a few for each, and so less than a hundredth of the time. It was not chosen by measurement.
-pub(crate) const SCAN_OF_SLOT: u64 = if CHECKED { 0 } else { 800 };
+/// The nanoseconds between two attempts for each slot and segment that an attempt visits: it takes
+/// a few for each, and so about a hundredth of the time. It was not chosen by measurement.
+pub(crate) const SCAN_OF_SLOT: u64 = if CHECKED { 0 } else { 400 };
 
 /// The nanoseconds that a write releases more objects than were retired since the last time. It was
 /// not chosen by measurement.

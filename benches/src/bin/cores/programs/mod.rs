@@ -46,9 +46,9 @@ pub(crate) const ALL: &[&Question] = &[
     &transactions::OWN_SNAPSHOTS,
 ];
 
-/// Operations of each core before it is traced, so that the one-time set-up of a thread is
-/// complete.
-const SET_UP: u64 = 600;
+/// Operations of each core before it is traced, so that the one-time set-up of a thread is complete
+/// and its memory has the size that it keeps.
+const SET_UP: u64 = 20_000;
 
 /// Up to so many more, each core a few more than the previous one. A structure does some work, such
 /// as freeing memory, once in a hundred operations. So some cores do it in the short time that is
