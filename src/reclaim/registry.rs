@@ -94,7 +94,7 @@ pub(super) struct Registry {
     /// How many slots and segments the last whole scan visited.
     scanned: Counter,
     /// When another thread may scan beside a large scan that runs, by [`recently`].
-    scan_ends: Counter,
+    scan_ends: CachePadded<Counter>,
     #[cfg(any(latchwork_loom, latchwork_shuttle))]
     counts_as_large: Counter,
     /// How often objects in hand have returned to a limbo.
@@ -320,7 +320,7 @@ impl Registry {
                 free: Mutex::new(Vec::new()),
                 len: Counter::new(),
                 scanned: Counter::new(),
-                scan_ends: Counter::new(),
+                scan_ends: CachePadded::new(Counter::new()),
                 #[cfg(any(latchwork_loom, latchwork_shuttle))]
                 counts_as_large: Counter::new(),
                 restores: AtomicU64::new(0),
