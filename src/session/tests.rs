@@ -51,7 +51,7 @@ fn a_session_loses_no_key_when_the_destructor_of_an_unused_waker_panics() {
             at: At::here(),
         };
         let begun = catch_unwind(AssertUnwindSafe(|| {
-            session.begin(want, false, Spin::none(), || {
+            session.begin(want, false, Spin::none, || {
                 // It is called after the key was found locked, and before the session is queued.
                 drop(guard.take());
                 Notify::Task(Waker::from(Arc::new(Bell)))
@@ -80,7 +80,7 @@ fn an_upgrade_is_recorded_before_the_destructor_of_an_unused_waker_runs() {
         at: At::here(),
     };
     let begun = catch_unwind(AssertUnwindSafe(|| {
-        session.begin(want, true, Spin::none(), || {
+        session.begin(want, true, Spin::none, || {
             drop(other.take());
             Notify::Task(Waker::from(Arc::new(Bell)))
         })

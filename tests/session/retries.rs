@@ -88,6 +88,31 @@ fn a_victim_hands_over_nothing_that_it_locks_later() {
     });
 }
 
+/// A victim whose future is dropped gets no error, and released its keys as any session: a key was
+/// left free, and the victim closed the same cycle again. A forgotten future had the same effect.
+#[test]
+fn a_victim_whose_future_is_dropped_hands_over_what_it_held() {
+    let _watchdog = watchdog("a_victim_whose_future_is_dropped_hands_over_what_it_held");
+    for forgets in [false, true] {
+        let table = Table::new();
+        let (mut old, mut young) = (table.session(), table.session());
+        old.lock(&2).unwrap();
+        young.lock(&1).unwrap();
+        let mut victim = young.lock_async(&2);
+        assert!(poll(&mut victim).is_pending());
+        let mut waits = old.lock_async(&1);
+        assert!(poll(&mut waits).is_pending());
+        assert_eq!(table.deadlocks().len(), 1);
+        match forgets {
+            true => std::mem::forget(victim),
+            false => drop(victim),
+        }
+        young.release_all();
+        assert!(table.try_lock(&1).is_none(), "it was left free");
+        assert!(poll(&mut waits).is_ready());
+    }
+}
+
 /// Two sessions that would search in an hour wait in a cycle. Returns how many of them got an
 /// error.
 fn cross(table: &Table) -> usize {
