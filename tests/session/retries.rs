@@ -88,6 +88,21 @@ fn a_victim_hands_over_nothing_that_it_locks_later() {
     });
 }
 
+/// The error does not concern other keys: a victim that keeps its keys may lock a free one.
+#[test]
+fn a_victim_locks_a_free_key_and_loses_again_where_it_lost() {
+    let table = Table::new();
+    with_a_victim(&table, |young| {
+        young.lock(&4).unwrap();
+        for _ in 0..2 {
+            assert!(matches!(young.lock(&2), Err(LockError::Deadlock(_))));
+        }
+        assert_eq!(young.len(), 3);
+        young.release_all();
+    });
+    assert_eq!(table.deadlocks().len(), 3);
+}
+
 /// A victim whose future is dropped gets no error, and released its keys as any session: a key was
 /// left free, and the victim closed the same cycle again. A forgotten future had the same effect.
 #[test]
