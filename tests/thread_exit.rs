@@ -263,3 +263,52 @@ fn each_feature_works_there() {
     assert_eq!(results, [Ok((2, 7)), Ok((4, 7))]);
     assert_eq!((table.locked_count(), flights.in_flight()), (0, 0));
 }
+
+/// Runs `then` in an attempt of a transaction that has lost three times, and so has an age. The
+/// transaction writes `cell`, and owns it then.
+fn with_an_age(cell: &VersionedCell<u32>, then: impl Fn()) {
+    let attempts = Cell::new(0);
+    atomically(|tx| {
+        attempts.set(attempts.get() + 1);
+        let n = *tx.read(cell)?;
+        if attempts.get() <= 3 {
+            atomically(|tx| tx.set(cell, n + 1));
+        }
+        tx.set(cell, n + 1)?;
+        if attempts.get() > 3 {
+            then();
+        }
+        Ok(())
+    });
+}
+
+/// A direct write there has the age of the transaction around it: it aborts a younger transaction
+/// that owns its cell, and does not wait for it.
+#[test]
+fn a_write_has_the_age_of_the_transaction_around_it() {
+    let _dog = watchdog("a_write_has_the_age_of_the_transaction_around_it");
+    let results = at_exit(|| {
+        let [old, young] = [0, 0].map(|n| Arc::new(VersionedCell::new(n)));
+        let late = Arc::new(AtomicU32::new(0));
+        with_an_age(&old, || {
+            let (owned, is_owned) = mpsc::channel();
+            let (written, is_written) = mpsc::channel::<()>();
+            let (theirs, late) = (young.clone(), late.clone());
+            let other = thread::spawn(move || {
+                with_an_age(&theirs, || {
+                    let _ = owned.send(());
+                    let wait = is_written.recv_timeout(Duration::from_secs(20));
+                    if wait == Err(mpsc::RecvTimeoutError::Timeout) {
+                        late.fetch_add(1, Relaxed);
+                    }
+                });
+            });
+            is_owned.recv().unwrap();
+            young.set(100);
+            drop(written);
+            other.join().unwrap();
+        });
+        (young.get(), late.load(Relaxed))
+    });
+    assert_eq!(results, [Ok((101, 0)), Ok((101, 0))]);
+}
