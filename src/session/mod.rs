@@ -33,6 +33,7 @@ use wait::Pending;
 use crate::RandomState;
 use crate::lock_table::LockTable;
 pub use crate::lock_table::SessionId;
+use crate::lock_table::discard;
 use crate::sync::tuning::DETECT_AFTER;
 use crate::waits_for::{Owner, OwnerKind};
 use crate::word::Mode;
@@ -482,11 +483,9 @@ impl<K: ?Sized, S> Drop for Session<'_, K, S> {
                     || self.0.announced
                     || self.0.turn
                 {
-                    // One panic propagates already, and a second one would abort the process. So
-                    // would a panic in the destructor of the second payload, which is therefore not
-                    // run.
+                    // One panic propagates already, and a second one would abort the process.
                     let rest = catch_unwind(AssertUnwindSafe(|| self.0.release_all()));
-                    rest.unwrap_or_else(core::mem::forget);
+                    rest.unwrap_or_else(discard);
                 }
             }
         }

@@ -15,7 +15,7 @@ use latchwork::{
 
 use crate::actors::Table;
 use crate::common::tasks::poll;
-use crate::common::{until_waits, watchdog};
+use crate::common::{forget_in_sight, until_waits, watchdog};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -213,7 +213,7 @@ fn a_turn_that_does_not_end_passes_on() {
         let mut next = victim(Policy::Timeout(time));
         next.lock(&key).unwrap();
         if key % 3 == 0 {
-            std::mem::forget(next);
+            forget_in_sight(next);
         }
     }
     let mut never = victim(Policy::NoWait);
