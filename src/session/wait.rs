@@ -216,7 +216,14 @@ impl<K: ?Sized, S> Session<'_, K, S> {
             });
             match (claiming, lost) {
                 (None, _) => break,
-                (Some(Claiming::Rival), Some(cycle)) => return Err(self.deadlock(&cycle)),
+                (Some(Claiming::Rival), Some(cycle)) => {
+                    // User code: the loss is recorded [M16], and the report does not exist yet. A
+                    // panic would leak a result that waits for its drop.
+                    self.lose();
+                    notices.run();
+                    drop(waiter);
+                    return Err(self.deadlock(&cycle));
+                }
                 // The other is on its way out of the queue.
                 (Some(Claiming::Rival), None) => yield_now(),
                 (Some(_), _) => {
@@ -272,6 +279,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
                 let pending = self.pending.take().expect("it waits");
                 let cycle = self.unpublish().expect("killed through what it published");
                 self.retract(pending.want.hash);
+                self.lose();
                 table.lost(pending.claim);
                 Some(Err(self.deadlock(&cycle)))
             }
@@ -294,6 +302,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         let (want, upgrade) = (pending.want, pending.upgrade);
         if let Some(cycle) = killed {
             self.retract(want.hash);
+            self.lose();
             self.table.raw().lost(pending.claim);
             return Err(self.deadlock(&cycle));
         }
