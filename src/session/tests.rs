@@ -5,7 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
+use super::Policy;
 use crate::lock_table::LockTable;
+use crate::sync::{Parker, now};
 use crate::wait::{Notify, Spin};
 use crate::waits_for::{At, Held};
 use crate::word::Mode;
@@ -91,6 +93,56 @@ fn an_upgrade_is_recorded_before_the_destructor_of_an_unused_waker_runs() {
     assert_eq!(table.locked_count(), 0);
     let again = table.session().lock_async(&1).poll_once();
     assert!(matches!(again, Poll::Ready(Ok(()))));
+}
+
+/// A victim that still holds a key waits for no turn, because other sessions may wait for the key.
+/// One that never waits has no turn either [D12].
+#[test]
+fn a_victim_that_holds_a_key_or_never_waits_has_no_turn() {
+    let table: LockTable<u64> = LockTable::new();
+    for policy in [Policy::Detect, Policy::NoWait] {
+        for holds in [false, true] {
+            let mut session = table.session().policy(policy);
+            if holds {
+                session.lock(&1).unwrap();
+            }
+            session.lose();
+            session.lock(&2).unwrap();
+            assert_eq!(session.turn, policy == Policy::Detect && !holds);
+            session.release_all();
+            assert!(!session.turn);
+        }
+    }
+}
+
+/// Panics when it is woken.
+struct Alarm;
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        resume_unwind(Box::new("a waker"));
+    }
+}
+
+/// A waker that panics as a session is dropped does not prolong the turn of the session.
+#[test]
+fn a_turn_ends_although_a_waker_panics() {
+    let table: LockTable<u64> = LockTable::new();
+    let mut session = table.session();
+    session.lose();
+    let begun = now();
+    session.lock(&1).unwrap();
+    assert!(session.turn);
+    let mut waits = Box::pin(table.lock_async(&1));
+    let waker = Waker::from(Arc::new(Alarm));
+    let polled = waits.as_mut().poll(&mut Context::from_waker(&waker));
+    assert!(polled.is_pending());
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(session))).is_err());
+    let notify = Parker::new().1;
+    let begins = table
+        .sessions
+        .with_turns(|turns| turns.enter(u64::MAX, notify, begun));
+    assert_eq!(begins, None, "the turn has ended");
 }
 
 /// Polls a future once, with a waker that does nothing.
