@@ -4,6 +4,7 @@ use core::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
 
 use super::Policy;
 use crate::lock_table::LockTable;
@@ -113,6 +114,77 @@ fn a_victim_that_holds_a_key_or_never_waits_has_no_turn() {
             assert!(!session.turn);
         }
     }
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+/// A session whose turn lasts, and one that comes after all others.
+const OTHER: u64 = u64::MAX - 1;
+const LAST: u64 = u64::MAX;
+
+/// Begins the turn of `OTHER`, as if `after` had passed.
+fn a_turn(table: &LockTable<u64>, after: Duration) {
+    let (now, notify) = (now() + after, Parker::new().1);
+    let begins = table
+        .sessions
+        .with_turns(|turns| turns.enter(OTHER, notify, now));
+    assert_eq!(begins, None);
+}
+
+/// Ends the turn of `OTHER`, and returns whether another session has the turn then. `at` precedes
+/// the end of each turn.
+fn is_turn_of_another(table: &LockTable<u64>, at: Instant) -> bool {
+    let notify = Parker::new().1;
+    table.sessions.with_turns(|turns| {
+        assert!(turns.end(OTHER, at).is_none());
+        turns.enter(LAST, notify, at).is_some()
+    })
+}
+
+/// A victim gives up its place at its own deadline, and has no turn.
+#[test]
+fn a_victim_waits_for_its_turn_until_its_deadline() {
+    let (table, at): (LockTable<u64>, _) = (LockTable::new(), now());
+    a_turn(&table, HOUR);
+    let policy = Policy::Timeout(Duration::from_millis(5));
+    let mut session = table.session().policy(policy);
+    session.lose();
+    session.lock(&1).unwrap();
+    assert!(!session.turn && now() >= at + Duration::from_millis(5));
+    assert!(!is_turn_of_another(&table, at));
+}
+
+/// A victim that has waited for long enough has the turn, although another one lasts.
+#[test]
+fn a_victim_begins_its_turn_when_that_of_another_is_too_long() {
+    let (table, at): (LockTable<u64>, _) = (LockTable::new(), now());
+    a_turn(&table, Duration::from_millis(20));
+    let mut session = table.session();
+    session.lose();
+    session.lock(&1).unwrap();
+    assert!(session.turn && now() >= at + Duration::from_millis(20));
+    assert!(is_turn_of_another(&table, at));
+}
+
+/// The end of a turn begins the next one.
+#[test]
+fn a_victim_begins_its_turn_when_that_of_another_ends() {
+    let (table, at): (LockTable<u64>, _) = (LockTable::new(), now());
+    a_turn(&table, HOUR);
+    std::thread::scope(|s| {
+        let mut session = table.session();
+        let id = session.owner.id;
+        let waits = s.spawn(move || {
+            session.lose();
+            session.lock(&1).unwrap();
+            session.turn
+        });
+        while !table.sessions.with_turns(|turns| turns.is_queued(id)) {
+            std::thread::yield_now();
+        }
+        let next = table.sessions.with_turns(|turns| turns.end(OTHER, at));
+        next.expect("it is queued").unpark();
+        assert!(waits.join().unwrap());
+    });
 }
 
 /// Panics when it is woken.
