@@ -165,7 +165,7 @@ fn a_victim_begins_its_turn_when_that_of_another_is_too_long() {
     assert!(is_turn_of_another(&table, at));
 }
 
-/// The end of a turn begins the next one.
+/// The end of a turn begins the next one. An unpark by other code does not.
 #[test]
 fn a_victim_begins_its_turn_when_that_of_another_ends() {
     let (table, at): (LockTable<u64>, _) = (LockTable::new(), now());
@@ -180,6 +180,11 @@ fn a_victim_begins_its_turn_when_that_of_another_ends() {
         });
         while !table.sessions.with_turns(|turns| turns.is_queued(id)) {
             std::thread::yield_now();
+        }
+        for _ in 0..20 {
+            waits.thread().unpark();
+            std::thread::sleep(Duration::from_millis(1));
+            assert!(table.sessions.with_turns(|turns| turns.is_queued(id)));
         }
         let next = table.sessions.with_turns(|turns| turns.end(OTHER, at));
         next.expect("it is queued").unpark();
