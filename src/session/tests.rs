@@ -7,7 +7,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use super::Policy;
-use crate::lock_table::LockTable;
+use crate::lock_table::{Found, LockTable, Search};
+use crate::sync::tuning::EARLY_SEARCHES;
 use crate::sync::{Parker, now};
 use crate::wait::{Notify, Spin};
 use crate::waits_for::{At, Held};
@@ -113,6 +114,23 @@ fn a_victim_that_holds_a_key_or_never_waits_has_no_turn() {
             session.release_all();
             assert!(!session.turn);
         }
+    }
+}
+
+/// A session that searches at once in any case uses none of the early searches [D10].
+#[test]
+fn a_threshold_of_zero_uses_no_early_search() {
+    let table: LockTable<u64> = LockTable::new();
+    let _guard = table.lock(&1);
+    let sessions = &table.sessions;
+    sessions.with(|_| sessions.searched(Search::Due, Found::Cycle));
+    for (after, is_left) in [(Duration::ZERO, true), (Duration::from_secs(3600), false)] {
+        let policy = Policy::Timeout(Duration::ZERO);
+        let mut session = table.session().policy(policy).detect_after(after);
+        for _ in 0..EARLY_SEARCHES {
+            session.lock(&1).unwrap_err();
+        }
+        assert_eq!(sessions.may_search_early(), is_left);
     }
 }
 
