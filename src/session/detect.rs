@@ -150,9 +150,9 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         None
     }
 
-    /// Records that the session is the victim of a cycle, whether it returns the error or its future
-    /// is dropped. From now on its holds are handed over as they are released [D11], and its next
-    /// lock waits for its turn [D12]. Called before user code runs [M16].
+    /// Records that the session is the victim of a cycle, whether it returns the error or its
+    /// future is dropped. From now on its holds are handed over as they are released [D11], and its
+    /// next lock waits for its turn [D12]. Called before user code runs [M16].
     pub(super) fn lose(&mut self) {
         self.lost = true;
         self.lost_at = self.clock;
