@@ -27,10 +27,12 @@ esac
 # All of tests/ but those of examples and of optional features, counts of instructions, those for shuttle, and stopped, whose
 # signals stop threads inside a sanitizer as well.
 tests=(stress stress_cell timeouts fairness properties peer_bugs bad_input memory histories)
-tests+=(lock_table lock_set holds owned async async_faults async_memory async_wakers)
+tests+=(lock_table lock_set holds owned async async_faults async_inline async_memory async_wakers)
+tests+=(free_key single_flight fenced_cell integer_hasher fork reclaim reclaim_bounds)
 tests+=(session ordered ordered_checked latch latch_links latch_memory latch_structures)
-tests+=(cell cell_heap cell_large cell_memory cell_orphans snapshot_bad_input thread_exit)
-tests+=(txn txn_bad_input txn_hazards txn_histories txn_properties txn_ranked txn_unhappy)
+tests+=(cell cell_heap cell_large cell_memory cell_orphans cell_values snapshot_bad_input thread_exit)
+tests+=(txn txn_bad_input txn_hazards txn_histories txn_limits txn_properties txn_ranked txn_unhappy txn_waits)
+tests+=(direct_access texts_cell texts_session texts_table)
 [[ $# -le 2 ]] || tests=("${@:3}")
 
 cargo +nightly --version >/dev/null ||

@@ -89,6 +89,10 @@ impl<T: Send + Sync + 'static> FencedCell<T> {
     /// # Errors
     /// Returns [`StaleFence`] with the value if the cell has seen a greater token, or the same
     /// token with another nonce.
+    ///
+    /// # Panics
+    /// Panics if the destructor of a reclaimable value panics, as each write of a
+    /// [`VersionedCell`] does; the cell keeps its value then.
     pub fn write(&self, fence: Fence, value: T) -> Result<Version, StaleFence<T>> {
         let mut next = Fenced {
             seen: Some(fence),
@@ -126,7 +130,7 @@ impl<T: Send + Sync + 'static> FencedCell<T> {
     /// token with another nonce.
     ///
     /// # Panics
-    /// Panics if `f` panics; the cell keeps its value then.
+    /// Panics if `f` panics, or where [`write`](Self::write) does; the cell keeps its value then.
     ///
     /// # Examples
     /// ```

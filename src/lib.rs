@@ -113,16 +113,17 @@
 //!
 //! # Async
 //! Every `async` method works on any executor, starts no thread, and can be cancelled by dropping
-//! its future. `lock`, `lock_all`, `wait_changed`, [`Session::lock`](session::Session::lock) and a
-//! transaction that retries block the thread. A write of a cell blocks while an escalated
-//! transaction owns it. On a current-thread runtime these calls can hang indefinitely, because the
-//! holder never runs. Tasks must use these forms instead:
+//! its future. `lock`, `lock_all`, `wait_changed`, [`Session::lock`](session::Session::lock),
+//! [`SingleFlight::run`] and a transaction that retries block the thread. A write of a cell blocks
+//! while an escalated transaction owns it. On a current-thread runtime these calls can hang
+//! indefinitely, because the holder never runs. Tasks must use these forms instead:
 //!
 //! | in a thread | in a task |
 //! |---|---|
 //! | [`LockTable::lock`] | [`lock_async`](LockTable::lock_async) |
 //! | [`LockTable::lock_all`] | [`lock_all_async`](LockTable::lock_all_async) |
 //! | [`Session::lock`](session::Session::lock) | [`lock_async`](session::Session::lock_async) |
+//! | [`SingleFlight::run`] | [`run_async`](table::SingleFlight::run_async) |
 //! | [`VersionedCell::set`] | [`set_async`](VersionedCell::set_async) |
 //! | [`VersionedCell::wait_changed`] | [`changed`](VersionedCell::changed) |
 //! | [`Transaction::run`] | [`run_async`](Transaction::run_async) |
@@ -168,6 +169,7 @@
 //! [`OptimisticLatch`]: latch::OptimisticLatch
 //! [`OrderedMutex`]: ordered::OrderedMutex
 //! [`SingleFlight`]: table::SingleFlight
+//! [`SingleFlight::run`]: table::SingleFlight::run
 
 #[cfg(not(target_has_atomic = "64"))]
 compile_error!("latchwork needs 64-bit atomics");

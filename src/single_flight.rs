@@ -8,9 +8,10 @@
 //! flight. The leader holds the key exclusively while it computes. The others wait for it shared,
 //! so that all of them are granted at once.
 //!
-//! *Ending.* A leader that has computed a value first removes the flight from its shard, and then
-//! publishes the value. So a caller that arrives after any participant has returned starts a new
-//! flight.
+//! *Ending.* A leader that has computed a value first clones it for its followers. Then the leader
+//! removes the flight from its shard, and publishes the value. So a caller that arrives after any
+//! participant has returned starts a new flight. A clone that panics leaves the flight in its
+//! shard: new callers join it, and no second computation of the key begins beside a follower's.
 //!
 //! *Unwinding.* A leader that panics, or whose future is dropped, releases the lock without a
 //! value. Each of the others then locks the flight exclusively, in the order of the queue, and the
@@ -130,12 +131,18 @@ impl<K, V> Seat<'_, K, V> {
     where
         V: Clone,
     {
-        let ended = self.shard.lock().remove(&self.place());
-        if ended.is_some_and(|entry| entry.participants == 1) {
-            // No other caller can join now.
+        let mut flights = self.shard.lock();
+        let entry = flights.get(&self.place());
+        if entry.is_some_and(|entry| entry.participants == 1) {
+            // No other caller can join now. `self` keeps the key alive.
+            flights.remove(&self.place());
+            drop(flights);
             return value;
         }
+        drop(flights);
+        // A clone that panics must leave the flight in its shard: its followers compute next.
         let copy = value.clone();
+        self.shard.lock().remove(&self.place());
         // Set once: the caller holds the flight exclusively, and has found no value.
         let _ = self.flight.value.set(value);
         copy

@@ -340,6 +340,38 @@ fn a_clone_that_panics_passes_the_lead_on() {
     assert_eq!((poll_all(&mut asking).len(), flights.in_flight()), (2, 0));
 }
 
+/// A leader whose clone panicked had removed the flight. So a caller that arrived next began a
+/// second computation beside that of a follower.
+#[test]
+fn a_clone_that_panics_permits_no_second_computation() {
+    let (clones, breaks, runs) = (Cell::new(0), Cell::new(true), Cell::new(0));
+    let flights = SingleFlight::<u64, Counted<'_>>::new();
+    let ask = || {
+        let (clones, breaks, runs) = (&clones, &breaks, &runs);
+        let mut asking = Box::pin(flights.run_async(1, move || async move {
+            runs.set(runs.get() + 1);
+            yield_once().await;
+            Counted {
+                clones,
+                breaks,
+                alive: Arc::default(),
+            }
+        }));
+        assert!(poll(&mut asking).is_pending());
+        asking
+    };
+    let (mut leader, mut follower) = (ask(), ask());
+    assert!(panics(|| drop(poll(&mut leader))));
+    drop(leader);
+    // The follower computes now, and the next caller waits for it.
+    assert!(poll(&mut follower).is_pending());
+    let next = ask();
+    assert_eq!((runs.get(), flights.in_flight()), (2, 1));
+    let mut asking = [follower, next];
+    assert_eq!((poll_all(&mut asking).len(), runs.get()), (2, 2));
+    assert_eq!(flights.in_flight(), 0);
+}
+
 #[test]
 fn a_comparison_that_panics_leaves_its_flight_as_it_was() {
     #[derive(Clone)]

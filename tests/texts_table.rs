@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -206,4 +207,74 @@ fn the_statistics_as_text() {
              aborted attempts: {aborts}"
         )
     );
+}
+
+/// The sources of the crate.
+fn sources(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("the sources are there") {
+        let path = entry.expect("the folder is readable").path();
+        match path.is_dir() {
+            true => sources(&path, files),
+            false => files.push(path),
+        }
+    }
+}
+
+/// The names of the public functions whose section *Blocking* begins with one of `starts`.
+fn that_block(source: &str, starts: &[&str]) -> Vec<String> {
+    let (mut docs, mut found) = (Vec::new(), Vec::new());
+    for line in source.lines().map(str::trim) {
+        if let Some(text) = line.strip_prefix("///") {
+            docs.push(text.trim().to_owned());
+            continue;
+        }
+        if line.starts_with("#[") {
+            continue;
+        }
+        let signature = line
+            .strip_prefix("pub fn ")
+            .or_else(|| line.strip_prefix("pub async fn "));
+        let section = docs.iter().position(|text| text == "# Blocking");
+        if let (Some(signature), Some(section)) = (signature, section) {
+            let blocks = starts
+                .iter()
+                .any(|start| docs[section + 1].starts_with(start));
+            let end = signature.find(|c: char| !c.is_alphanumeric() && c != '_');
+            let name = &signature[..end.expect("it has parameters")];
+            found.extend(blocks.then(|| name.to_owned()));
+        }
+        docs.clear();
+    }
+    found
+}
+
+/// The table of the calls that block a thread omitted single flights, timed forms and others.
+#[test]
+fn each_call_that_blocks_is_in_the_table_of_blocking_calls() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let chapter = std::fs::read_to_string(root.join("docs/limitations.rs")).expect("it is there");
+    let (_, table) = chapter.split_once("# What blocks").expect("the section");
+    let (table, _) = table
+        .split_once("*See below*")
+        .expect("the end of the table");
+    let is_listed = |name: &str| {
+        // An owned form blocks as the form that it is named after.
+        let name = name.strip_suffix("_owned").unwrap_or(name);
+        let mut words = table.split(|c: char| !c.is_alphanumeric() && c != '_');
+        words.any(|word| word == name)
+    };
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    let mut count = 0;
+    for file in files {
+        let source = std::fs::read_to_string(&file).expect("a source is a text");
+        let starts = ["Blocks the thread", "Blocks as", "Blocks for"];
+        for name in that_block(&source, &starts) {
+            count += 1;
+            // A `Tx` is used within a closure, whose transaction is listed.
+            let is_of_tx = name.starts_with("retry");
+            assert!(is_of_tx || is_listed(&name), "{name} in {}", file.display());
+        }
+    }
+    assert!(count > 40, "{count}");
 }

@@ -11,8 +11,11 @@ use std::thread;
 use std::time::Duration;
 
 use common::watchdog;
+use latchwork::latch::OptimisticLatch;
 use latchwork::ordered::checked;
-use latchwork::{LockTable, VersionedCell, atomically};
+use latchwork::session::Policy;
+use latchwork::table::SingleFlight;
+use latchwork::{LockTable, Mode, VersionedCell, atomically, snapshot};
 
 /// Runs a closure when it is dropped.
 struct AtExit(RefCell<Option<Box<dyn FnOnce() + Send>>>);
@@ -221,4 +224,91 @@ fn a_checked_lock_that_its_thread_holds_panics() {
         let text = result.expect_err("it waits for itself");
         assert!(text.contains("a lock that it already holds"), "{text}");
     }
+}
+
+/// Locks by key, sessions, single flights, cells, transactions and latches work there.
+#[test]
+fn each_feature_works_there() {
+    let _watchdog = watchdog("each_feature_works_there");
+    let table: Arc<LockTable<u32>> = Arc::default();
+    let flights: Arc<SingleFlight<u32, u32>> = Arc::default();
+    let (cell, latch) = (VersionedCell::new(0), OptimisticLatch::new(7));
+    let both = Arc::new((cell, latch));
+    let results = at_exit({
+        let (table, flights, both) = (table.clone(), flights.clone(), both.clone());
+        move || {
+            let (cell, latch) = &*both;
+            let mut session = table.session();
+            session.lock(&1).unwrap();
+            session.lock_shared(&2).unwrap();
+            session.lock(&2).unwrap();
+            let mut other = table.session().policy(Policy::WaitDie);
+            assert!(matches!(other.lock(&3), Ok(())));
+            session.release_all();
+            drop((session, other));
+            let keys = [(&1, Mode::Shared), (&2, Mode::Exclusive)];
+            assert_eq!(table.lock_all(keys).len(), 2);
+            assert_eq!(flights.run(1, || 7), 7);
+            let seen = cell.update(|n| n + 1);
+            assert_eq!(cell.wait_changed_for(seen, Duration::ZERO), None);
+            atomically(|tx| tx.update(cell, |n| n + 1));
+            drop(latch.exclusive().unwrap());
+            latchwork::flush();
+            (
+                snapshot(|view| *view.read(cell)),
+                latch.optimistic_read(|n| *n).unwrap(),
+            )
+        }
+    });
+    assert_eq!(results, [Ok((2, 7)), Ok((4, 7))]);
+    assert_eq!((table.locked_count(), flights.in_flight()), (0, 0));
+}
+
+/// Runs `then` in an attempt of a transaction that has lost three times, and so has an age. The
+/// transaction writes `cell`, and owns it then.
+fn with_an_age(cell: &VersionedCell<u32>, then: impl Fn()) {
+    let attempts = Cell::new(0);
+    atomically(|tx| {
+        attempts.set(attempts.get() + 1);
+        let n = *tx.read(cell)?;
+        if attempts.get() <= 3 {
+            atomically(|tx| tx.set(cell, n + 1));
+        }
+        tx.set(cell, n + 1)?;
+        if attempts.get() > 3 {
+            then();
+        }
+        Ok(())
+    });
+}
+
+/// A direct write there has the age of the transaction around it: it aborts a younger transaction
+/// that owns its cell, and does not wait for it.
+#[test]
+fn a_write_has_the_age_of_the_transaction_around_it() {
+    let _dog = watchdog("a_write_has_the_age_of_the_transaction_around_it");
+    let results = at_exit(|| {
+        let [old, young] = [0, 0].map(|n| Arc::new(VersionedCell::new(n)));
+        let late = Arc::new(AtomicU32::new(0));
+        with_an_age(&old, || {
+            let (owned, is_owned) = mpsc::channel();
+            let (written, is_written) = mpsc::channel::<()>();
+            let (theirs, late) = (young.clone(), late.clone());
+            let other = thread::spawn(move || {
+                with_an_age(&theirs, || {
+                    let _ = owned.send(());
+                    let wait = is_written.recv_timeout(Duration::from_secs(20));
+                    if wait == Err(mpsc::RecvTimeoutError::Timeout) {
+                        late.fetch_add(1, Relaxed);
+                    }
+                });
+            });
+            is_owned.recv().unwrap();
+            young.set(100);
+            drop(written);
+            other.join().unwrap();
+        });
+        (young.get(), late.load(Relaxed))
+    });
+    assert_eq!(results, [Ok((101, 0)), Ok((101, 0))]);
 }

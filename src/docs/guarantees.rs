@@ -59,8 +59,9 @@
 //! 12. **No false report.** A report names a cycle that would have lasted. A cycle that only the
 //!     order of a queue causes is resolved by reordering; every other cycle has one victim.
 //!     *Checked by* rules D4, D5 and D7: models, schedules.
-//! 13. **No cost before a wait.** A session publishes nothing and reads no clock before it waits.
-//!     *Argued in* the protocol of sessions; only the benchmark measures it.
+//! 13. **No cost before a wait.** A session reads no clock before it waits, and publishes nothing
+//!     except under [`Policy::WaitDie`](crate::session::Policy::WaitDie). *Argued in* the protocol
+//!     of sessions; a test counts the readings of the clock.
 //!
 //! # Cells
 //! 14. **Whole values.** A read returns the value of one write, with its version, and never retries

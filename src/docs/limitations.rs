@@ -7,23 +7,35 @@
 //!
 //! | call | blocks the thread | in a task |
 //! |---|---|---|
-//! | [`lock`], [`lock_shared`], [`lock_all`], timed forms | until acquired | [`lock_async`] |
+//! | [`lock`], [`lock_shared`], [`lock_all`], owned forms | until acquired | [`lock_async`] |
+//! | `try_lock_for`, `try_lock_shared_for`, `try_lock_all_for` | for the timeout | [`lock_async`] |
+//! | `try_lock_until`, `try_lock_shared_until` | until the deadline | [`lock_async`] |
 //! | `try_lock`, `try_lock_shared`, `try_lock_all` | never | the same |
+//! | `bump` of a guard | until acquired again | drop it, and [`lock_async`] |
 //! | [`Session::lock`], `lock_shared` | until acquired, or an error | [`Session::lock_async`] |
+//! | [`SingleFlight::run`], `try_run` | while a caller computes | [`SingleFlight::run_async`] |
 //! | [`VersionedCell::read`], `read_in`, `read_owned`, `version` | never | the same |
 //! | [`snapshot`] | never | the same |
-//! | [`VersionedCell::set`], `swap`, `update`, `compare_and_set` | see below | the same |
-//! | [`atomically`], [`Transaction::run`] | in `retry`, and see below | [`run_async`] |
-//! | [`wait_changed`], `wait_changed_for` | until a write | [`changed`] |
+//! | [`VersionedCell::set`], `swap`, `update`, `compare_and_set` | see below | [`set_async`] |
+//! | `update_and_get`, `fetch_update`, `try_update` | see below | [`update_async`] |
+//! | [`atomically`], [`Transaction::run`], `try_run` | in `retry`, and see below | [`run_async`] |
+//! | [`wait_changed`], `wait_changed_for` | until a write, or for the timeout | [`changed`] |
+//! | `wait_changed_value`, `wait_changed_value_for` | as these | [`changed_value`] |
 //! | [`flush`](crate::flush) | runs destructors of values | the same, or a blocking thread |
-//! | `lock` of [`ordered`](crate::ordered) locks | until acquired | no `async` form |
-//! | `exclusive` and `shared` of a [latch](crate::latch) | until acquired | no `async` form |
+//! | `lock`, `read`, `write` of [`ordered`](crate::ordered) locks | until acquired | no form |
+//! | `lock_all`, `read_all`, `write_all` of these | until acquired | no form |
+//! | `exclusive`, `shared`, `version` of a [latch](crate::latch) | until acquired | no form |
+//! | `optimistic_read`, `traverse`, `begin`, `step`, `ahead` | as these | no form |
 //! | the drop of a guard, `unlock`, `release_all` | never; may call wakers | the same |
 //!
 //! *See below*: a write, or a transaction that writes, waits while an older transaction that has
 //! escalated owns the cell. The wait ends with the attempt of the owner, so it is as long as one
-//! run of the owner's closure. Keep closures short, and do not sleep in them. A future of
-//! [`run_async`] waits for the owner without blocking the thread.
+//! run of the owner's closure. Keep closures short, and do not sleep in them. The futures of the
+//! last column wait for the owner without blocking the thread. The limits of `try_update` bound
+//! its wait.
+//!
+//! `inspect`, `in_flight` and the statistics block only briefly, for a mutex that no user code
+//! holds.
 //!
 //! Two tasks on one thread, with the `async` form:
 //!
@@ -233,14 +245,19 @@
 //! [`Session::lock`]: crate::Session::lock
 //! [`Session::lock_async`]: crate::Session::lock_async
 //! [`Transaction::run`]: crate::Transaction::run
+//! [`SingleFlight::run`]: crate::table::SingleFlight::run
+//! [`SingleFlight::run_async`]: crate::table::SingleFlight::run_async
 //! [`VersionedCell::read`]: crate::VersionedCell::read
 //! [`VersionedCell::set`]: crate::VersionedCell::set
 //! [`atomically`]: crate::atomically
 //! [`changed`]: crate::VersionedCell::changed
+//! [`changed_value`]: crate::VersionedCell::changed_value
 //! [`lock`]: crate::LockTable::lock
 //! [`lock_all`]: crate::LockTable::lock_all
 //! [`lock_async`]: crate::LockTable::lock_async
 //! [`lock_shared`]: crate::LockTable::lock_shared
 //! [`run_async`]: crate::Transaction::run_async
+//! [`set_async`]: crate::VersionedCell::set_async
 //! [`snapshot`]: crate::snapshot()
+//! [`update_async`]: crate::VersionedCell::update_async
 //! [`wait_changed`]: crate::VersionedCell::wait_changed

@@ -55,10 +55,8 @@
 //! # Where it wins
 //! - *Reads.* A read of a cell
 //!   takes <!--figure: read vs parking_lot::RwLock-->0.65<!--/--> of the time of an uncontended
-//!   `parking_lot::RwLock`. It writes no memory that other readers write. Every 128th read checks
-//!   the pins of all threads. This costs a third of a cache miss for each read with 64 readers, and
-//!   nothing under a [`pin`](crate::pin()) that is held. (`cells`; `benches/CORES.md` counts up to
-//!   64 readers)
+//!   `parking_lot::RwLock`. It writes no memory that other threads write, and checks no pin of
+//!   another thread. (`cells`; `benches/CORES.md` counts the cache misses of up to 64 readers)
 //! - *Snapshots.* A snapshot of 32 cells
 //!   takes <!--figure: a snapshot of 32 cells vs as many ordered parking_lot mutexes-->0.20<!--/-->
 //!   of the time of 32 mutexes. (`transactions`)

@@ -45,7 +45,7 @@ pub use guard::{ExclusiveGuard, OwnedExclusiveGuard, OwnedSharedGuard, SharedGua
 pub(crate) use index::RawTable;
 pub use inspect::{LockInfo, OwnerInfo, SessionId, WaiterInfo};
 pub use many::{LockAllFuture, OwnedLockAllFuture};
-pub(crate) use sessions::{Found, Search, Sessions, Waits};
+pub(crate) use sessions::{Found, Search, Sessions, Waits, discard};
 pub use set::{LockSet, OwnedLockSet};
 
 use crate::sync::{Counter, now};

@@ -1,5 +1,6 @@
 //! The state of a table for its sessions: the graph of their waits, and the last deadlocks.
 
+use core::any::Any;
 use core::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe};
 use std::collections::VecDeque;
 use std::panic::catch_unwind;
@@ -159,8 +160,15 @@ impl Sessions {
     pub(crate) fn label(&self, key: KeyId) -> Option<String> {
         let labels = self.labels.as_ref()?;
         let label = catch_unwind(AssertUnwindSafe(|| labels(key)));
-        // The destructor of the panic payload is also user code, and is not run.
-        label.map_err(core::mem::forget).ok()
+        label.map_err(discard).ok()
+    }
+}
+
+/// Drops the payload of a panic that does not propagate. Its destructor is user code: if it panics
+/// also, the second payload is leaked.
+pub(crate) fn discard(payload: Box<dyn Any + Send>) {
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        core::mem::forget(second);
     }
 }
 

@@ -150,11 +150,16 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         None
     }
 
-    /// The session is the victim of `cycle`: from now on its holds are handed over as they are
-    /// released [D11], and its next lock waits for its turn [D12].
-    pub(super) fn deadlock(&mut self, cycle: &Cycle) -> LockError {
+    /// Records that the session is the victim of a cycle, whether it returns the error or its
+    /// future is dropped. From now on its holds are handed over as they are released [D11], and its
+    /// next lock waits for its turn [D12]. Called before user code runs [M16].
+    pub(super) fn lose(&mut self) {
         self.lost = true;
         self.lost_at = self.clock;
+    }
+
+    /// Returns the error of the victim of `cycle`, which has recorded that it [lost](Self::lose).
+    pub(super) fn deadlock(&self, cycle: &Cycle) -> LockError {
         LockError::Deadlock(DeadlockReport::new(cycle, &self.table.sessions))
     }
 }

@@ -52,9 +52,10 @@ enum Step {
 impl<K: ?Sized, S> SessionLockFuture<'_, '_, K, S> {
     fn start(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LockError>> {
         let (session, want) = (&mut *self.session, self.want);
+        let need = session.need(want.hash, want.mode);
         // A task has no clock, and without one a turn may never begin [D12].
         session.lost = false;
-        let upgrade = match session.need(want.hash, want.mode) {
+        let upgrade = match need {
             Need::Nothing => return Poll::Ready(Ok(())),
             Need::Lock if session.try_take(want) => return Poll::Ready(Ok(())),
             Need::Lock => false,
@@ -63,7 +64,7 @@ impl<K: ?Sized, S> SessionLockFuture<'_, '_, K, S> {
         // To clone a waker is to run user code: it happens before anything is pinned or locked.
         let mut notify = Some(Notify::Task(cx.waker().clone()));
         let mut begun = || {
-            session.begin(want, upgrade, Spin::none(), || {
+            session.begin(want, upgrade, Spin::none, || {
                 notify.take().expect("one waiter at most is made")
             })
         };

@@ -33,6 +33,7 @@ use wait::Pending;
 use crate::RandomState;
 use crate::lock_table::LockTable;
 pub use crate::lock_table::SessionId;
+use crate::lock_table::discard;
 use crate::sync::tuning::DETECT_AFTER;
 use crate::waits_for::{Owner, OwnerKind};
 use crate::word::Mode;
@@ -66,7 +67,7 @@ use crate::word::Mode;
 ///   the table reorders the queue, and no session gets an error.
 /// - Otherwise one session of the cycle gets [`LockError::Deadlock`]: the newest of those with the
 ///   lowest [priority](Self::priority). It still holds the keys that it held before, and should
-///   release them. If it locks another key instead, it gets the error again.
+///   release them. If it waits for the same key again instead, it gets the error again.
 /// - A chain of sessions that wait for each other, without a cycle, has no victim, however long it
 ///   is. Its first session runs, or waits for an event that detection does not see.
 ///   [`Policy::Timeout`] bounds such a wait.
@@ -75,8 +76,8 @@ use crate::word::Mode;
 ///   one is the victim, its wait ends.
 ///
 /// A session keeps its age for as long as it lives. To repeat aborted work, release all keys and
-/// use *the same* session. It is older than each session that begins later, so it is not the victim
-/// indefinitely.
+/// use *the same* session. It is older than each session that begins later. So it is not the victim
+/// indefinitely, unless sessions of a higher priority wait in its cycles.
 ///
 /// The victim does not close the same cycle again at once. Each key that it held passes to the
 /// longest waiter when the victim releases it, under either [`Fairness`](crate::Fairness). If it
@@ -95,7 +96,8 @@ use crate::word::Mode;
 ///
 /// # Cost
 /// A free key costs one compare-and-swap, as without a session, and one entry in a list. Before a
-/// session has to wait, it publishes nothing and reads no clock.
+/// session has to wait, it reads no clock, and it publishes nothing except under
+/// [`Policy::WaitDie`].
 ///
 /// A session that leaves a crowd of *n* sessions at one key takes time in proportion to log *n*.
 ///
@@ -481,11 +483,9 @@ impl<K: ?Sized, S> Drop for Session<'_, K, S> {
                     || self.0.announced
                     || self.0.turn
                 {
-                    // One panic propagates already, and a second one would abort the process. So
-                    // would a panic in the destructor of the second payload, which is therefore not
-                    // run.
+                    // One panic propagates already, and a second one would abort the process.
                     let rest = catch_unwind(AssertUnwindSafe(|| self.0.release_all()));
-                    rest.unwrap_or_else(core::mem::forget);
+                    rest.unwrap_or_else(discard);
                 }
             }
         }

@@ -20,12 +20,13 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         }
     }
 
-    /// Waits for the turn of a session that has lost, if it holds no key and can wait. Returns at
-    /// `deadline` at the latest, then without a turn [D12].
+    /// Waits for the turn of a session that has lost, if it holds no key and can wait. Returns when
+    /// the wait has begun, and at the deadline of the session at the latest, then without a turn
+    /// [D12].
     #[cold]
-    pub(super) fn await_turn(&mut self, deadline: Option<Instant>) {
+    pub(super) fn await_turn(&mut self) -> Option<Instant> {
         if !self.is_empty() || self.policy == Policy::NoWait {
-            return;
+            return None;
         }
         // It released key after key, and not everything at once.
         if self.turn {
@@ -37,9 +38,11 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         let begun = now();
         let Some(begins) = sessions.with_turns(|turns| turns.enter(id, notify, begun)) else {
             self.turn = true;
-            return;
+            return Some(begun);
         };
-        let until = deadline.map_or(begins, |deadline| deadline.min(begins));
+        let until = self
+            .deadline(begun)
+            .map_or(begins, |deadline| deadline.min(begins));
         self.turn = loop {
             let is_over = !parker.park_until(until);
             let turn = sessions.with_turns(|turns| {
@@ -60,6 +63,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
                 break turn;
             }
         };
+        Some(begun)
     }
 
     /// Ends the turn of the session, and notifies the next one.

@@ -4,8 +4,12 @@ use core::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
 
-use crate::lock_table::LockTable;
+use super::Policy;
+use crate::lock_table::{Found, LockTable, Search};
+use crate::sync::tuning::EARLY_SEARCHES;
+use crate::sync::{Parker, now};
 use crate::wait::{Notify, Spin};
 use crate::waits_for::{At, Held};
 use crate::word::Mode;
@@ -51,7 +55,7 @@ fn a_session_loses_no_key_when_the_destructor_of_an_unused_waker_panics() {
             at: At::here(),
         };
         let begun = catch_unwind(AssertUnwindSafe(|| {
-            session.begin(want, false, Spin::none(), || {
+            session.begin(want, false, Spin::none, || {
                 // It is called after the key was found locked, and before the session is queued.
                 drop(guard.take());
                 Notify::Task(Waker::from(Arc::new(Bell)))
@@ -80,7 +84,7 @@ fn an_upgrade_is_recorded_before_the_destructor_of_an_unused_waker_runs() {
         at: At::here(),
     };
     let begun = catch_unwind(AssertUnwindSafe(|| {
-        session.begin(want, true, Spin::none(), || {
+        session.begin(want, true, Spin::none, || {
             drop(other.take());
             Notify::Task(Waker::from(Arc::new(Bell)))
         })
@@ -91,6 +95,149 @@ fn an_upgrade_is_recorded_before_the_destructor_of_an_unused_waker_runs() {
     assert_eq!(table.locked_count(), 0);
     let again = table.session().lock_async(&1).poll_once();
     assert!(matches!(again, Poll::Ready(Ok(()))));
+}
+
+/// A victim that still holds a key waits for no turn, because other sessions may wait for the key.
+/// One that never waits has no turn either [D12].
+#[test]
+fn a_victim_that_holds_a_key_or_never_waits_has_no_turn() {
+    let table: LockTable<u64> = LockTable::new();
+    for policy in [Policy::Detect, Policy::NoWait] {
+        for holds in [false, true] {
+            let mut session = table.session().policy(policy);
+            if holds {
+                session.lock(&1).unwrap();
+            }
+            session.lose();
+            session.lock(&2).unwrap();
+            assert_eq!(session.turn, policy == Policy::Detect && !holds);
+            session.release_all();
+            assert!(!session.turn);
+        }
+    }
+}
+
+/// A session that searches at once in any case uses none of the early searches [D10].
+#[test]
+fn a_threshold_of_zero_uses_no_early_search() {
+    let table: LockTable<u64> = LockTable::new();
+    let _guard = table.lock(&1);
+    let sessions = &table.sessions;
+    sessions.with(|_| sessions.searched(Search::Due, Found::Cycle));
+    for (after, is_left) in [(Duration::ZERO, true), (Duration::from_secs(3600), false)] {
+        let policy = Policy::Timeout(Duration::ZERO);
+        let mut session = table.session().policy(policy).detect_after(after);
+        for _ in 0..EARLY_SEARCHES {
+            session.lock(&1).unwrap_err();
+        }
+        assert_eq!(sessions.may_search_early(), is_left);
+    }
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+/// A session whose turn lasts, and one that comes after all others.
+const OTHER: u64 = u64::MAX - 1;
+const LAST: u64 = u64::MAX;
+
+/// Begins the turn of `OTHER`, as if `after` had passed.
+fn a_turn(table: &LockTable<u64>, after: Duration) {
+    let (now, notify) = (now() + after, Parker::new().1);
+    let begins = table
+        .sessions
+        .with_turns(|turns| turns.enter(OTHER, notify, now));
+    assert_eq!(begins, None);
+}
+
+/// Ends the turn of `OTHER`, and returns whether another session has the turn then. `at` precedes
+/// the end of each turn.
+fn is_turn_of_another(table: &LockTable<u64>, at: Instant) -> bool {
+    let notify = Parker::new().1;
+    table.sessions.with_turns(|turns| {
+        assert!(turns.end(OTHER, at).is_none());
+        turns.enter(LAST, notify, at).is_some()
+    })
+}
+
+/// A victim gives up its place at its own deadline, and has no turn.
+#[test]
+fn a_victim_waits_for_its_turn_until_its_deadline() {
+    let (table, at): (LockTable<u64>, _) = (LockTable::new(), now());
+    a_turn(&table, HOUR);
+    let policy = Policy::Timeout(Duration::from_millis(5));
+    let mut session = table.session().policy(policy);
+    session.lose();
+    session.lock(&1).unwrap();
+    assert!(!session.turn && now() >= at + Duration::from_millis(5));
+    assert!(!is_turn_of_another(&table, at));
+}
+
+/// A victim that has waited for long enough has the turn, although another one lasts.
+#[test]
+fn a_victim_begins_its_turn_when_that_of_another_is_too_long() {
+    let (table, at): (LockTable<u64>, _) = (LockTable::new(), now());
+    a_turn(&table, Duration::from_millis(20));
+    let mut session = table.session();
+    session.lose();
+    session.lock(&1).unwrap();
+    assert!(session.turn && now() >= at + Duration::from_millis(20));
+    assert!(is_turn_of_another(&table, at));
+}
+
+/// The end of a turn begins the next one. An unpark by other code does not.
+#[test]
+fn a_victim_begins_its_turn_when_that_of_another_ends() {
+    let (table, at): (LockTable<u64>, _) = (LockTable::new(), now());
+    a_turn(&table, HOUR);
+    std::thread::scope(|s| {
+        let mut session = table.session();
+        let id = session.owner.id;
+        let waits = s.spawn(move || {
+            session.lose();
+            session.lock(&1).unwrap();
+            session.turn
+        });
+        while !table.sessions.with_turns(|turns| turns.is_queued(id)) {
+            std::thread::yield_now();
+        }
+        for _ in 0..20 {
+            waits.thread().unpark();
+            std::thread::sleep(Duration::from_millis(1));
+            assert!(table.sessions.with_turns(|turns| turns.is_queued(id)));
+        }
+        let next = table.sessions.with_turns(|turns| turns.end(OTHER, at));
+        next.expect("it is queued").unpark();
+        assert!(waits.join().unwrap());
+    });
+}
+
+/// Panics when it is woken.
+struct Alarm;
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        resume_unwind(Box::new("a waker"));
+    }
+}
+
+/// A waker that panics as a session is dropped does not prolong the turn of the session.
+#[test]
+fn a_turn_ends_although_a_waker_panics() {
+    let table: LockTable<u64> = LockTable::new();
+    let mut session = table.session();
+    session.lose();
+    let begun = now();
+    session.lock(&1).unwrap();
+    assert!(session.turn);
+    let mut waits = Box::pin(table.lock_async(&1));
+    let waker = Waker::from(Arc::new(Alarm));
+    let polled = waits.as_mut().poll(&mut Context::from_waker(&waker));
+    assert!(polled.is_pending());
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(session))).is_err());
+    let notify = Parker::new().1;
+    let begins = table
+        .sessions
+        .with_turns(|turns| turns.enter(u64::MAX, notify, begun));
+    assert_eq!(begins, None, "the turn has ended");
 }
 
 /// Polls a future once, with a waker that does nothing.

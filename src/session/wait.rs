@@ -31,27 +31,32 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     #[cold]
     #[inline(never)]
     pub(super) fn lock_slow(&mut self, want: Held, upgrade: bool) -> Result<(), LockError> {
-        // Before it spins, because a spin is a wait.
-        let begun = now();
-        let deadline = self.deadline(begun);
+        let mut begun = None;
         if core::mem::take(&mut self.lost) {
-            self.await_turn(deadline);
+            begun = self.await_turn();
             // The key may have been released in the turns of the other victims.
             if !upgrade && self.try_take(want) {
                 return Ok(());
             }
         }
         let mut parker = None;
-        let spin = self.table.raw().spin_before();
+        let table = self.table.raw();
+        // The clock starts before the spin, because a spin is a wait.
+        let waits = || {
+            begun.get_or_insert_with(now);
+            table.spin_before()
+        };
         let notify = || {
             let (own, notify) = RawTable::notify_thread();
             parker = Some(own);
             notify
         };
-        if self.begin(want, upgrade, spin, notify)? {
+        if self.begin(want, upgrade, waits, notify)? {
             return Ok(());
         }
         let parker = parker.expect("made to be queued");
+        let begun = begun.expect("read before the wait");
+        let deadline = self.deadline(begun);
         let detect = begun.checked_add(self.detect_after);
         // A wait that was published by an upgrade has been searched already.
         if detect.is_some() && !upgrade && self.table.sessions.may_search_early() {
@@ -106,12 +111,13 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         }
     }
 
-    /// Acquires the key (`true`), or a place in its queue.
+    /// Acquires the key (`true`), or a place in its queue. `waits` is called before the session
+    /// waits, if it does, and returns how it spins.
     pub(super) fn begin(
         &mut self,
         want: Held,
         upgrade: bool,
-        spin: Spin,
+        waits: impl FnOnce() -> Spin,
         notify: impl FnMut() -> Notify,
     ) -> Result<bool, LockError> {
         self.announce(want, upgrade)?;
@@ -120,12 +126,19 @@ impl<K: ?Sized, S> Session<'_, K, S> {
             hash: want.hash,
         };
         let session = &mut *wish.session;
+        // Otherwise the caller has tried to lock the key already.
+        let is_untried = upgrade || session.announced;
         let begun = if session.policy == Policy::NoWait {
             session.try_now(want, upgrade)
-        } else if upgrade {
-            session.begin_upgrade(want, notify)
+        } else if is_untried && session.try_now(want, upgrade).is_ok() {
+            Ok(true)
         } else {
-            Ok(session.begin_lock(want, spin, notify))
+            let spin = waits();
+            if upgrade {
+                session.begin_upgrade(want, notify)
+            } else {
+                Ok(session.begin_lock(want, spin, notify))
+            }
         };
         if begun.is_ok() {
             core::mem::forget(wish);
@@ -203,7 +216,14 @@ impl<K: ?Sized, S> Session<'_, K, S> {
             });
             match (claiming, lost) {
                 (None, _) => break,
-                (Some(Claiming::Rival), Some(cycle)) => return Err(self.deadlock(&cycle)),
+                (Some(Claiming::Rival), Some(cycle)) => {
+                    // User code: the loss is recorded [M16], and the report does not exist yet. A
+                    // panic would leak a result that waits for its drop.
+                    self.lose();
+                    notices.run();
+                    drop(waiter);
+                    return Err(self.deadlock(&cycle));
+                }
                 // The other is on its way out of the queue.
                 (Some(Claiming::Rival), None) => yield_now(),
                 (Some(_), _) => {
@@ -259,6 +279,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
                 let pending = self.pending.take().expect("it waits");
                 let cycle = self.unpublish().expect("killed through what it published");
                 self.retract(pending.want.hash);
+                self.lose();
                 table.lost(pending.claim);
                 Some(Err(self.deadlock(&cycle)))
             }
@@ -281,6 +302,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         let (want, upgrade) = (pending.want, pending.upgrade);
         if let Some(cycle) = killed {
             self.retract(want.hash);
+            self.lose();
             self.table.raw().lost(pending.claim);
             return Err(self.deadlock(&cycle));
         }
@@ -309,6 +331,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         self.retract(want.hash);
         let table = self.table.raw();
         if killed.is_some() {
+            self.lose();
             table.lost(pending.claim);
         } else if let Some(leftovers) = table.give_up(pending.claim) {
             if upgrade {

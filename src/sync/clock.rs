@@ -173,4 +173,28 @@ mod tests {
         let table = LockTable::<u64>::new();
         assert!(readings(|| drop(table.try_lock_for(&1, Duration::ZERO))) > 0);
     }
+
+    /// A session read the clock before it knew whether it waits: for an upgrade, under `WaitDie`,
+    /// and under `NoWait` for a key that another owner holds.
+    #[test]
+    fn a_session_that_does_not_wait_reads_no_clock() {
+        let table = LockTable::<u64>::new();
+        let _guard = table.lock(&0);
+        let timeout = Policy::Timeout(Duration::ZERO);
+        for policy in [Policy::Detect, Policy::WaitDie, Policy::NoWait, timeout] {
+            let mut session = table.session().policy(policy);
+            let read = readings(|| {
+                session.lock(&1).unwrap();
+                session.lock_shared(&2).unwrap();
+                session.lock(&2).unwrap();
+                if policy == Policy::NoWait {
+                    session.lock(&0).unwrap_err();
+                }
+                session.release_all();
+            });
+            assert_eq!(read, 0, "{policy:?}");
+        }
+        let mut session = table.session().policy(timeout);
+        assert!(readings(|| drop(session.lock(&0).unwrap_err())) > 0);
+    }
 }

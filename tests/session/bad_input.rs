@@ -1,7 +1,8 @@
 //! What nobody should do, and what happens.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use latchwork::{
 
 use crate::actors::{Do, Stage, Table};
 use crate::common::hashers::Place;
-use crate::common::tasks::{poll, quiet_panic};
+use crate::common::tasks::{Hooks, panics, poll, poll_with, quiet_panic};
 use crate::common::{assert_as_new, forget_in_sight};
 
 #[test]
@@ -170,6 +171,51 @@ fn a_forgotten_session_keeps_its_keys() {
         .session()
         .policy(Policy::Timeout(Duration::from_millis(3)));
     assert!(matches!(third.lock(&2), Err(LockError::TimedOut)));
+}
+
+/// The payload of a panic. It is counted when it is dropped, and may panic then.
+struct Payload(Arc<AtomicU32>, bool);
+
+impl Drop for Payload {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Relaxed);
+        if self.1 {
+            // Its payload is leaked, and has no size.
+            resume_unwind(Box::new(()));
+        }
+    }
+}
+
+/// A panic that does not propagate leaked its payload: that of a label function, and those of all
+/// wakers but the first in the drop of a session.
+#[test]
+fn a_panic_that_does_not_propagate_leaks_no_payload() {
+    for panics_again in [false, true] {
+        let drops = Arc::new(AtomicU32::new(0));
+        let payload = move |drops: &Arc<AtomicU32>| Box::new(Payload(drops.clone(), panics_again));
+        let of_labels = drops.clone();
+        let table = LockTable::<u64>::builder()
+            .key_labels(move |_| resume_unwind(payload(&of_labels)))
+            .build();
+        let mut session = table.session();
+        for key in 1..=3 {
+            session.lock(&key).unwrap();
+        }
+        assert_eq!((table.inspect().len(), drops.load(Relaxed)), (3, 3));
+        let waiters = [1, 2, 3].map(|key| {
+            let (hooks, waker) = Hooks::new();
+            let drops = drops.clone();
+            hooks.on_wake(move || resume_unwind(payload(&drops)));
+            let mut waiter = Box::new(table.lock_async(&key));
+            assert!(poll_with(&mut *waiter, &waker).is_pending());
+            (waiter, hooks)
+        });
+        let first = catch_unwind(AssertUnwindSafe(|| drop(session))).unwrap_err();
+        assert_eq!(drops.load(Relaxed), 5);
+        assert_eq!(panics(|| drop(first)), panics_again);
+        drop(waiters);
+        assert_eq!(table.locked_count(), 0);
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ use latchwork::{
 
 use crate::actors::Table;
 use crate::common::tasks::poll;
-use crate::common::{until_waits, watchdog};
+use crate::common::{forget_in_sight, until_waits, watchdog};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -86,6 +86,46 @@ fn a_victim_hands_over_nothing_that_it_locks_later() {
                 .expect("it is free, and its waiter is woken"),
         );
     });
+}
+
+/// The error does not concern other keys: a victim that keeps its keys may lock a free one.
+#[test]
+fn a_victim_locks_a_free_key_and_loses_again_where_it_lost() {
+    let table = Table::new();
+    with_a_victim(&table, |young| {
+        young.lock(&4).unwrap();
+        for _ in 0..2 {
+            assert!(matches!(young.lock(&2), Err(LockError::Deadlock(_))));
+        }
+        assert_eq!(young.len(), 3);
+        young.release_all();
+    });
+    assert_eq!(table.deadlocks().len(), 3);
+}
+
+/// A victim whose future is dropped gets no error, and released its keys as any session: a key was
+/// left free, and the victim closed the same cycle again. A forgotten future had the same effect.
+#[test]
+fn a_victim_whose_future_is_dropped_hands_over_what_it_held() {
+    let _watchdog = watchdog("a_victim_whose_future_is_dropped_hands_over_what_it_held");
+    for forgets in [false, true] {
+        let table = Table::new();
+        let (mut old, mut young) = (table.session(), table.session());
+        old.lock(&2).unwrap();
+        young.lock(&1).unwrap();
+        let mut victim = young.lock_async(&2);
+        assert!(poll(&mut victim).is_pending());
+        let mut waits = old.lock_async(&1);
+        assert!(poll(&mut waits).is_pending());
+        assert_eq!(table.deadlocks().len(), 1);
+        match forgets {
+            true => std::mem::forget(victim),
+            false => drop(victim),
+        }
+        young.release_all();
+        assert!(table.try_lock(&1).is_none(), "it was left free");
+        assert!(poll(&mut waits).is_ready());
+    }
 }
 
 /// Two sessions that would search in an hour wait in a cycle. Returns how many of them got an
@@ -173,7 +213,7 @@ fn a_turn_that_does_not_end_passes_on() {
         let mut next = victim(Policy::Timeout(time));
         next.lock(&key).unwrap();
         if key % 3 == 0 {
-            std::mem::forget(next);
+            forget_in_sight(next);
         }
     }
     let mut never = victim(Policy::NoWait);

@@ -1,6 +1,7 @@
 //! Wakers that panic as a session gives keys back, and those that are not needed.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -94,6 +95,30 @@ fn two_wakers_of_one_grant_abort() {
         waiter
     });
     let _ = catch_unwind(AssertUnwindSafe(|| drop(session)));
+}
+
+/// A second upgrader lost, and its unused waker panicked as it was dropped: the panic leaked the
+/// report, which existed already.
+#[test]
+fn a_waker_that_panics_when_dropped_leaks_no_report() {
+    let table = Table::builder().deadlock_history(0).build();
+    let name: Arc<str> = "young".into();
+    let mut old = table.session();
+    let mut young = table.session().named(name.clone());
+    old.lock_shared(&1).unwrap();
+    young.lock_shared(&1).unwrap();
+    let mut first = old.lock_async(&1);
+    assert!(poll(&mut first).is_pending());
+    let (hooks, waker) = Hooks::new();
+    hooks.on_drop(quiet_panic);
+    let mut second = young.lock_async(&1);
+    assert!(panics(|| drop(poll_with(&mut second, &waker))));
+    drop(second);
+    young.release_all();
+    assert!(poll(&mut first).is_ready());
+    drop(first);
+    drop((old, young));
+    assert_eq!(Arc::strong_count(&name), 1);
 }
 
 /// What can happen to a session whose waker panics at one of its uses. Each script returns whether

@@ -170,8 +170,8 @@
 //! ```
 //!
 //! # Errors, panics and cancellation
-//! In each of these cases the guard is dropped and the key passes to the longest-waiting thread or
-//! task, which checks again, finds no value, and computes it:
+//! In each of these cases the guard is dropped. The next thread or task that acquires the key
+//! checks again, finds no value, and computes it:
 //!
 //! - `fetch` returns an error. If the other system is down, the waiters try one after the other. If
 //!   this is too slow, store the error for a short time.
