@@ -30,7 +30,7 @@ const ALL_DIFFER: [u8; 3] = [0, 1, 2];
 const BOUND: usize = if cfg!(debug_assertions) {
     100_000
 } else {
-    2_000_000
+    1_000_000
 };
 
 fn three(counters: [u8; 3], faults: Faults) -> Model<3, 2> {
