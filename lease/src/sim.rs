@@ -32,7 +32,7 @@ pub enum Input {
     /// The key may be free.
     Hint,
     /// The caller releases the lease.
-    Release,
+    Abandon,
 }
 
 /// A duty of the driver, with the deadline of a request.
@@ -86,7 +86,7 @@ impl Machine {
             Input::Renewed(Id(id), answer) => Event::Renewed(id, answer.map_err(failure)),
             Input::Released(Id(id), answer) => Event::Released(id, answer.map_err(failure)),
             Input::Hint => Event::Hint,
-            Input::Release => Event::Abandon(LossReason::Released),
+            Input::Abandon => Event::Abandon(LossReason::Released),
         };
         let now = Timestamp::default().plus(now);
         self.acquisition.on(now, event, &mut self.actions);

@@ -142,7 +142,7 @@ impl Runner<'_> {
                 let setup = Setup {
                     clients,
                     warm_up: 12.0,
-                    length: if clients >= 50_000 { 6.0 } else { length },
+                    length: if clients >= 30_000 { 5.0 } else { length },
                     ..Setup::default()
                 };
                 runs.push(self.run(servers, clients as f64, setup)?);
@@ -184,7 +184,7 @@ impl Runner<'_> {
     fn contention(&self) -> Result<Vec<Run>, String> {
         let mut runs = Vec::new();
         for servers in PLAIN {
-            for clients in [2, 4, 8, 32, 128, 512] {
+            for clients in [2, 4, 8, 32, 128] {
                 if self.extent == Extent::Small && clients > 32 {
                     continue;
                 }
@@ -193,7 +193,7 @@ impl Runner<'_> {
                     names: Some(1),
                     think: 0.01,
                     hold: 0.01,
-                    length: 30.0,
+                    length: 10.0,
                     ..Setup::default()
                 };
                 runs.push(self.run(servers, clients as f64, setup)?);
@@ -271,7 +271,7 @@ impl Experiments {
     pub fn run(extent: Extent, seed: u64, bar: &ProgressBar) -> Result<Self, String> {
         let runner = Runner { extent, seed, bar };
         let rates = if extent == Extent::Full { 7 } else { 3 };
-        let contention = if extent == Extent::Full { 6 } else { 4 };
+        let contention = if extent == Extent::Full { 5 } else { 4 };
         let runs = 8 * rates + 15 + SIZES.len() + 3 * contention + 18 + 6;
         bar.set_length(100 * runs as u64);
         Ok(Experiments {

@@ -7,6 +7,8 @@
 mod experiments;
 mod links;
 mod outcome;
+mod plot;
+mod report;
 mod server;
 mod setup;
 mod world;
@@ -14,6 +16,7 @@ mod world;
 pub use experiments::{Experiments, Extent, Run, Servers};
 pub use links::REGIONS;
 pub use outcome::Outcome;
+pub use report::{File, render};
 pub use setup::{Costs, Engine, Failures, Setup};
 pub use world::World;
 

@@ -10,7 +10,7 @@ pub const REGIONS: [&str; 5] = ["N. Virginia", "Ireland", "Oregon", "Tokyo", "Sy
 ///
 /// Between regions: averages of the table "Latency Between AWS Global Regions", as published at
 /// <https://acomputerscientistlearnsaws.blogspot.com/2017/04/aws-regions.html> in 2017. Of the two
-/// directions the greater one is used. Inside a region: an assumption, between one zone and several.
+/// directions the greater one is used. Inside a region, the time is an assumption.
 const ROUND_TRIPS: [[f64; 5]; 5] = [
     [0.5, 80.6, 88.7, 145.3, 230.0],
     [80.6, 0.5, 137.0, 212.4, 309.6],

@@ -1,4 +1,4 @@
-//! What a simulation measured.
+//! The figures of a simulation.
 
 use hdrhistogram::Histogram;
 

@@ -207,7 +207,7 @@ impl Server {
     pub(crate) fn elect(&mut self, now: Time, cuts: &Cuts, election: Time) {
         if self.leads(self.leader, cuts) {
             if self.available_at == Time::MAX {
-                self.available_at = now;
+                self.available_at = now + election;
             }
             return;
         }
@@ -383,6 +383,6 @@ mod tests {
         assert!(!server.is_available(Time::MAX - 1));
         server.set_up(0, true);
         server.elect(300, &cuts, 100);
-        assert!(server.is_available(400) && server.epoch == 3);
+        assert!(!server.is_available(300) && server.is_available(400));
     }
 }

@@ -24,7 +24,8 @@ const NODES_OF_A_NAME: usize = 5;
 /// Clocks differ in rate by at most this part.
 const CLOCK_RATES: f64 = 100e-6;
 
-/// The longest pause of a waiter after a hint, if several nodes grant the name. It ends split votes.
+/// The longest pause of a waiter after a hint, if several nodes grant the name. It avoids split
+/// votes.
 const BACK_OFF: f64 = 0.02;
 
 /// A server that has more work than this discards requests.
@@ -41,8 +42,9 @@ type ServerId = u16;
 enum What {
     /// The client acquires a name.
     Begin(ClientId, u32),
-    /// The machine's time has come, or a hint is delivered after a pause.
+    /// The time of the machine's next tick.
     Tick(ClientId, Nonce),
+    /// The name may be free.
     Hint(ClientId, Nonce),
     /// The holder releases.
     End(ClientId, Nonce),
@@ -363,7 +365,7 @@ impl World {
             }
             What::End(client, nonce) => {
                 if self.is_current(client, nonce) && self.client(client).phase == Phase::Held {
-                    self.deliver(client, Input::Release);
+                    self.deliver(client, Input::Abandon);
                 }
             }
             What::Write(client, nonce) => {
@@ -397,8 +399,9 @@ impl World {
                 let until = self.now + length;
                 let state = self.client(client);
                 if state.phase != Phase::Crashed {
-                    state.paused_until = until;
+                    state.paused_until = state.paused_until.max(until);
                 }
+                let until = self.client(client).paused_until.max(until);
                 self.at(until, What::Resume(client));
                 self.fail(self.setup.failures.pauses, What::Pause(client));
             }
