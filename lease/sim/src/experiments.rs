@@ -44,6 +44,19 @@ pub(crate) const PLAIN: [Servers; 3] = [
     servers("quorum of 5", Engine::Quorum, 1, 5),
 ];
 
+/// Groups over which names are sharded.
+pub(crate) const GROUPS: [Servers; 9] = [
+    servers("1 central", Engine::Central, 1, 1),
+    servers("4 central", Engine::Central, 4, 1),
+    servers("16 central", Engine::Central, 16, 1),
+    servers("1 x consensus of 3", Engine::Consensus, 1, 3),
+    servers("4 x consensus of 3", Engine::Consensus, 4, 3),
+    servers("16 x consensus of 3", Engine::Consensus, 16, 3),
+    servers("quorum of 5", Engine::Quorum, 1, 5),
+    servers("quorum, 5 of 10", Engine::Quorum, 1, 10),
+    servers("quorum, 5 of 25", Engine::Quorum, 1, 25),
+];
+
 /// Groups of different sizes.
 pub(crate) const SIZES: [Servers; 7] = [
     servers("consensus of 3", Engine::Consensus, 1, 3),
@@ -73,6 +86,8 @@ pub struct Run {
 pub struct Experiments {
     /// Clients with names of their own, in one region.
     pub rates: Vec<Run>,
+    /// Groups over which names are sharded, with a load in proportion to their number.
+    pub sharding: Vec<Run>,
     /// Regions.
     pub regions: Vec<Run>,
     /// Sizes of groups, in three regions.
@@ -147,6 +162,32 @@ impl Runner<'_> {
                 };
                 runs.push(self.run(servers, clients as f64, setup)?);
             }
+        }
+        Ok(runs)
+    }
+
+    fn sharding(&self) -> Result<Vec<Run>, String> {
+        let mut runs = Vec::new();
+        for servers in GROUPS {
+            // The part of a server's time that the requests need is the same in each row.
+            let units = match servers.engine {
+                Engine::Quorum => servers.nodes / 5,
+                _ => servers.groups,
+            };
+            let each = match servers.engine {
+                Engine::Quorum => 6000.0,
+                _ => 3500.0,
+            };
+            let clients = self.scaled(each, 100.0) as usize * units;
+            let setup = Setup {
+                clients,
+                think: 0.9,
+                hold: 0.1,
+                warm_up: 3.0,
+                length: 4.0,
+                ..Setup::default()
+            };
+            runs.push(self.run(servers, clients as f64, setup)?);
         }
         Ok(runs)
     }
@@ -272,10 +313,11 @@ impl Experiments {
         let runner = Runner { extent, seed, bar };
         let rates = if extent == Extent::Full { 7 } else { 3 };
         let contention = if extent == Extent::Full { 5 } else { 4 };
-        let runs = 8 * rates + 15 + SIZES.len() + 3 * contention + 18 + 6;
+        let runs = 8 * rates + GROUPS.len() + 15 + SIZES.len() + 3 * contention + 18 + 6;
         bar.set_length(100 * runs as u64);
         Ok(Experiments {
             rates: runner.rates()?,
+            sharding: runner.sharding()?,
             regions: runner.regions()?,
             sizes: runner.sizes()?,
             contention: runner.contention()?,
