@@ -155,18 +155,19 @@ impl Group<'_> {
 
     fn kill(&mut self) -> io::Result<()> {
         let mut worker = self.workers.remove(0);
-        worker.kill()?;
+        let killed = worker.kill();
         worker.wait()?;
-        Ok(())
+        killed
     }
 
     fn leave(&mut self) -> io::Result<()> {
         let mut worker = self.workers.remove(0);
-        if let Some(input) = &mut worker.stdin {
-            io::Write::write_all(input, b"x")?;
-        }
+        let asked = match &mut worker.stdin {
+            Some(input) => io::Write::write_all(input, b"x"),
+            None => Ok(()),
+        };
         worker.wait()?;
-        Ok(())
+        asked
     }
 
     /// The shards of each worker.

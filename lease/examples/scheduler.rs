@@ -44,7 +44,7 @@ struct Cli {
     #[arg(long, value_name = "MS", default_value_t = 500, value_parser = clap::value_parser!(u64).range(10..=60_000))]
     period: u64,
 
-    /// Milliseconds that a job takes
+    /// Milliseconds of work for one run
     #[arg(long, value_name = "MS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(..=60_000))]
     work: u64,
 
