@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::acquisition::{End, Event};
-use crate::clock::{self, Timestamp};
+use crate::clock::Timestamp;
 use crate::engine::{Engine, EngineError};
 use crate::error::{AcquireError, ConnectError};
 use crate::future::{LeaseFuture, NOT_RUN, Sender, oneshot, within};
@@ -126,13 +126,7 @@ impl Leases {
     /// Returns a builder with the default options.
     pub fn builder() -> LeasesBuilder {
         LeasesBuilder {
-            config: Config {
-                namespace: "default".to_owned(),
-                owner: format!("{}:{}", clock::host_name(), std::process::id()),
-                request_timeout: Duration::from_secs(2),
-                drift: 0.01,
-                renew_at: 1.0 / 3.0,
-            },
+            config: Config::default(),
         }
     }
 

@@ -64,6 +64,9 @@ pub mod postgres;
 mod runtime;
 mod set;
 mod shared;
+#[cfg(feature = "sim")]
+#[doc(hidden)]
+pub mod sim;
 #[cfg(all(feature = "sqlite", target_os = "linux"))]
 pub mod sqlite;
 mod wait;

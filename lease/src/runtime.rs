@@ -16,7 +16,7 @@ use std::time::Duration;
 use latchwork::LockTable;
 
 use crate::acquisition::{Event, Failure, Terms};
-use crate::clock::Timestamp;
+use crate::clock::{self, Timestamp};
 use crate::engine::{Engine, EngineError, Key, Outcome, Renewal};
 use crate::shared::{Renew, Shared};
 
@@ -62,6 +62,41 @@ pub(crate) struct Config {
     pub(crate) request_timeout: Duration,
     pub(crate) drift: f64,
     pub(crate) renew_at: f64,
+}
+
+impl Config {
+    /// The conditions of an acquisition under these options.
+    pub(crate) fn terms(
+        &self,
+        ttl: Duration,
+        once: bool,
+        queues: bool,
+        until: Option<Timestamp>,
+    ) -> Terms {
+        // Two milliseconds, because clocks are read in steps.
+        let drift = ttl.mul_f64(self.drift) + Duration::from_millis(2);
+        Terms {
+            ttl,
+            drift,
+            renew_after: ttl.mul_f64(self.renew_at),
+            request_timeout: self.request_timeout,
+            once,
+            queues,
+            give_up_at: until,
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            namespace: "default".to_owned(),
+            owner: format!("{}:{}", clock::host_name(), std::process::id()),
+            request_timeout: Duration::from_secs(2),
+            drift: 0.01,
+            renew_at: 1.0 / 3.0,
+        }
+    }
 }
 
 /// The state that handles and threads share.
@@ -167,17 +202,8 @@ impl Core {
     }
 
     pub(crate) fn terms(&self, ttl: Duration, once: bool, until: Option<Timestamp>) -> Terms {
-        // Two milliseconds, because clocks are read in steps.
-        let drift = ttl.mul_f64(self.config.drift) + Duration::from_millis(2);
-        Terms {
-            ttl,
-            drift,
-            renew_after: ttl.mul_f64(self.config.renew_at),
-            request_timeout: self.config.request_timeout,
-            once,
-            queues: self.engine.guarantees().fair,
-            give_up_at: until,
-        }
+        let queues = self.engine.guarantees().fair;
+        self.config.terms(ttl, once, queues, until)
     }
 
     /// Calls the engine; a panic of the engine is an error with an unknown outcome.
