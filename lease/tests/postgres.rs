@@ -163,10 +163,10 @@ fn databases_that_cannot_keep_leases_are_refused() {
     };
     let server = &database.server;
     drop(PostgresEngine::connect(&database.url()).unwrap());
-    server.psql(&database.name, "UPDATE latchwork.layout SET version = 2");
+    server.psql(&database.name, "UPDATE latchwork.layout SET version = 3");
     let text = refusal(&database.url());
     assert!(
-        text.contains("layout 2") && text.contains("reads layout 1"),
+        text.contains("layout 3") && text.contains("reads layout 2"),
         "{text}"
     );
 
