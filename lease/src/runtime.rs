@@ -24,7 +24,7 @@ use crate::shared::{Renew, Shared};
 const BATCH_AHEAD: Duration = Duration::from_millis(250);
 
 /// The greatest number of leases in one request.
-const BATCH: usize = 1000;
+pub(crate) const BATCH: usize = 1000;
 
 /// The longest sleep of the timer thread while leases exist: a bound on how late a loss is notified
 /// after the machine was suspended, because the sleep does not count that time.

@@ -167,6 +167,11 @@ fn urls_name_a_file() {
             "{url}"
         );
     }
+    // Only the path of a file is shown in errors.
+    for url in ["sqlite://me:sEcret@host/x", "sqlite://me:sEcret@"] {
+        let error = SqliteEngine::from_url(url).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("sEcret"), "{error}");
+    }
 }
 
 #[test]
@@ -273,4 +278,25 @@ fn a_lease_that_waited_for_the_writers_lock_has_its_whole_length() {
     });
     let info = engine.holder(KEY, soon()).unwrap().unwrap();
     assert!(info.expires_in > ms(4500), "{:?}", info.expires_in);
+}
+
+#[test]
+fn writers_of_one_process_take_turns() {
+    let folder = Folder::new();
+    let engines: Vec<_> = (0..8).map(|_| engine(&folder)).collect();
+    let names: Vec<String> = (0..8).map(|number| format!("writer/{number}")).collect();
+    let other = rusqlite::Connection::open(folder.file("leases.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    std::thread::scope(|scope| {
+        for (engine, name) in engines.iter().zip(&names) {
+            scope.spawn(move || attempt(engine, support::key(name), 1, LONG).unwrap());
+            std::thread::sleep(ms(40));
+        }
+        other.execute_batch("COMMIT").unwrap();
+    });
+    // Each transaction has stored its time.
+    let mut listed = engines[0].list("tests", "", soon()).unwrap();
+    listed.sort_by_key(|(_, info)| std::cmp::Reverse(info.held_for));
+    let order: Vec<String> = listed.into_iter().map(|(name, _)| name).collect();
+    assert_eq!(order, names);
 }

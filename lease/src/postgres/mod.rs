@@ -200,6 +200,28 @@ impl PostgresEngine {
             Err(error) => Err(error),
         }
     }
+
+    fn release_all(
+        &self,
+        releases: &[(Key<'_>, Nonce)],
+        deadline: Instant,
+    ) -> Result<Vec<Released>, EngineError> {
+        let driver = self.driver()?;
+        for (_, holder) in releases {
+            driver.notices().forget(*holder);
+        }
+        let keys = || releases.iter().map(|(key, _)| *key);
+        let mut parameters = key_lists(keys());
+        parameters.push(nonces(releases.iter().map(|(_, nonce)| *nonce)));
+        let hashes: Vec<String> = keys().map(notices::hash).collect();
+        parameters.push((Box::new(hashes), Type::TEXT_ARRAY));
+        let rows = self.query(statements::RELEASE_MANY, parameters, deadline)?;
+        let released = |row: &Row| match row.get::<_, Option<bool>>(0) {
+            Some(true) => Released::Done,
+            _ => Released::WasLost,
+        };
+        Ok(rows.iter().map(released).collect())
+    }
 }
 
 /// Reports the first request as busy if the key that was busy has become free since.
@@ -326,6 +348,14 @@ impl Engine for PostgresEngine {
             true => Released::Done,
             false => Released::WasLost,
         })
+    }
+
+    fn release_many(
+        &self,
+        releases: &[(Key<'_>, Nonce)],
+        deadline: Instant,
+    ) -> Option<Result<Vec<Released>, EngineError>> {
+        Some(self.release_all(releases, deadline))
     }
 
     fn holder(&self, key: Key<'_>, deadline: Instant) -> Result<Option<HolderInfo>, EngineError> {

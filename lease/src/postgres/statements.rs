@@ -106,6 +106,13 @@ pub(super) const RENEW: &str = "
 /// $1 namespace, $2 name, $3 nonce, $4 the hash for observers.
 pub(super) const RELEASE: &str = "SELECT latchwork.release($1, $2, $3, $4)";
 
+/// $1 namespaces, $2 names, $3 nonces, $4 hashes: one element and one row for each release.
+pub(super) const RELEASE_MANY: &str = "
+    SELECT latchwork.release(a.namespace, a.name, a.nonce, a.hash)
+    FROM unnest($1::text[], $2::text[], $3::bytea[], $4::text[])
+        WITH ORDINALITY AS a (namespace, name, nonce, hash, place)
+    ORDER BY a.place";
+
 /// $1 namespace, $2 name, $3 token, $4 the hash for observers.
 pub(super) const BREAK: &str = "SELECT latchwork.break_lease($1, $2, $3, $4)";
 

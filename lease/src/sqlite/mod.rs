@@ -20,6 +20,7 @@ mod table;
 use std::fmt;
 use std::mem;
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -35,7 +36,7 @@ use crate::guarantees::{Exclusive, Guarantees, TokenOrder};
 
 use connection::{Limit, describe};
 use file::{DatabasePath, Identities};
-use register::Registration;
+use register::{Registration, Turn};
 use table::{Clock, Grant, Table};
 
 /// The time within which a file is opened, although other processes open or write it.
@@ -61,6 +62,7 @@ pub struct SqliteEngine {
     identities: Identities,
     clock: Clock,
     process: u32,
+    turn: Arc<Turn>,
     /// Empty only while the engine is dropped.
     open: Option<Open>,
 }
@@ -107,6 +109,7 @@ impl SqliteEngine {
             open().map_err(|failure| failure.not_done(file.path()))?;
         let identities = file.identities()?;
         let registration = register.add();
+        let turn = register.turn(identities.database());
         drop(limit);
 
         let reader = Reader {
@@ -123,6 +126,7 @@ impl SqliteEngine {
             })?,
             identities,
             process: std::process::id(),
+            turn,
             open: Some(Open {
                 writer: Mutex::new(writer),
                 reader: Mutex::new(reader),
@@ -145,6 +149,15 @@ impl SqliteEngine {
                 "a URL of this engine begins with sqlite:",
             ));
         };
+        // Another program's URL may have a password there, which no error may contain.
+        let authority = path
+            .strip_prefix("//")
+            .and_then(|rest| rest.split('/').next());
+        if authority.is_some_and(|authority| authority.contains('@')) {
+            return Err(EngineError::misconfigured(
+                "a URL of sqlite: names a file, and has no user and no host",
+            ));
+        }
         let path = path.strip_prefix("//").unwrap_or(path);
         if path.is_empty() || path == ":memory:" {
             return Err(EngineError::misconfigured(
@@ -223,6 +236,11 @@ impl SqliteEngine {
         body: impl FnOnce(&Table<'_>) -> Result<T, connection::Failure>,
     ) -> Result<T, EngineError> {
         let _limit = self.begin(deadline)?;
+        // Before the locks of SQLite, which have no queue [Q6].
+        let _turn = self
+            .turn
+            .try_lock_until(deadline)
+            .ok_or_else(|| self.too_late())?;
         let connection = self
             .open_connections()
             .writer
@@ -360,6 +378,17 @@ impl Engine for SqliteEngine {
         deadline: Instant,
     ) -> Result<Released, EngineError> {
         self.write(deadline, |table| table.release(key, nonce))
+    }
+
+    fn release_many(
+        &self,
+        releases: &[(Key<'_>, Nonce)],
+        deadline: Instant,
+    ) -> Option<Result<Vec<Released>, EngineError>> {
+        Some(self.write(deadline, |table| {
+            let release = |&(key, nonce): &(Key<'_>, Nonce)| table.release(key, nonce);
+            releases.iter().map(release).collect()
+        }))
     }
 
     fn holder(&self, key: Key<'_>, deadline: Instant) -> Result<Option<HolderInfo>, EngineError> {
