@@ -43,6 +43,16 @@ const POLL_INTERVAL: Duration = Duration::from_millis(25);
 /// The time between two reads of a waiter that is notified, in case its connection is dead.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(2);
 
+/// The guarantees of this engine.
+pub(crate) const GUARANTEES: Guarantees = Guarantees {
+    fair: true,
+    tolerates: "clients that end or stop; restarts of the server; failover to a synchronous standby",
+    ..Guarantees::new(
+        Exclusive::UnlessPausedOrClocksJump,
+        TokenOrder::UnlessDataIsLost,
+    )
+};
+
 /// An engine that keeps leases in a PostgreSQL database, release 12 or later.
 ///
 /// # URL
@@ -252,15 +262,7 @@ impl fmt::Debug for PostgresEngine {
 
 impl Engine for PostgresEngine {
     fn guarantees(&self) -> Guarantees {
-        Guarantees {
-            fair: true,
-            tolerates: "clients that end or stop; restarts of the server; failover to a \
-                        synchronous standby",
-            ..Guarantees::new(
-                Exclusive::UnlessPausedOrClocksJump,
-                TokenOrder::UnlessDataIsLost,
-            )
-        }
+        GUARANTEES
     }
 
     fn try_acquire(

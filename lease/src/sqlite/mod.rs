@@ -45,6 +45,13 @@ const OPEN_LIMIT: Duration = Duration::from_secs(10);
 /// The time between two looks of a waiter at the file. A hand-over takes half of it on average.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
+/// The guarantees of this engine.
+pub(crate) const GUARANTEES: Guarantees = Guarantees {
+    tolerates: "processes that end or stop; power loss; changes of the date; not the loss of the \
+                disk",
+    ..Guarantees::new(Exclusive::UnlessPaused, TokenOrder::UnlessDataIsLost)
+};
+
 /// An engine that keeps leases in a SQLite database.
 ///
 /// All processes of one machine and one user that open the same file exclude each other. The file
@@ -319,11 +326,7 @@ impl fmt::Debug for SqliteEngine {
 
 impl Engine for SqliteEngine {
     fn guarantees(&self) -> Guarantees {
-        Guarantees {
-            tolerates: "processes that end or stop; power loss; changes of the date; not the loss \
-                        of the disk",
-            ..Guarantees::new(Exclusive::UnlessPaused, TokenOrder::UnlessDataIsLost)
-        }
+        GUARANTEES
     }
 
     fn try_acquire(
