@@ -85,7 +85,9 @@ pub trait Engine: Send + Sync + 'static {
         deadline: Instant,
     ) -> Result<Released, EngineError>;
 
-    /// Ends the leases of several nonces in one request, as [`release`](Self::release) does for each.
+    /// Ends the leases of several nonces in one request.
+    ///
+    /// It does for each of them what [`release`](Self::release) does.
     ///
     /// The result has one entry for each pair, in their order. The keys are distinct. Returns
     /// `None`, without an effect, if the engine has no such request. The releases are then made one

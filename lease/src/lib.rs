@@ -41,8 +41,8 @@
 //! An error states whether the request had an effect ([`engine::Outcome`]). An unknown effect is
 //! undone in the background. No error contains a password.
 //!
-//! [`docs`] has the manual of the command, and shows how SQL, Redis, files and object stores check a
-//! fence. `README.md` shows how to choose the length of a lease. The crate needs Rust 1.85.
+//! [`docs`] has the manual of the command, and shows how SQL, Redis, files and object stores check
+//! fences. `README.md` shows how to choose the length of a lease. The crate needs Rust 1.85.
 
 mod acquisition;
 mod clock;

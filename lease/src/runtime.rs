@@ -381,8 +381,17 @@ impl Core {
                 }
             }
         }
-        while !renewals.is_empty() {
-            let rest = renewals.split_off(renewals.len().min(BATCH));
+        // Those that were not answered are repeated in smaller requests, so that one of them that
+        // hangs expires few others [LE7].
+        renewals.sort_by_key(|renew| renew.unanswered);
+        while let Some(first) = renewals.first() {
+            let unanswered = first.unanswered;
+            let size = (BATCH >> (4 * unanswered.min(4))).max(1);
+            let alike = renewals.iter().take(size);
+            let size = alike
+                .take_while(|renew| renew.unanswered == unanswered)
+                .count();
+            let rest = renewals.split_off(size);
             let (core, batch) = (self.clone(), std::mem::replace(&mut renewals, rest));
             self.submit(Class::Renew, Box::new(move || core.renew(&batch)));
         }

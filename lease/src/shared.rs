@@ -50,6 +50,8 @@ pub(crate) struct Renew {
     pub(crate) request: RequestId,
     pub(crate) token: FencingToken,
     pub(crate) deadline: Timestamp,
+    /// The number of renewals before it that were not answered.
+    pub(crate) unanswered: usize,
 }
 
 /// What remains to be done once the state is unlocked.
@@ -373,7 +375,9 @@ impl Shared {
         drop(state);
         for action in self.feed(Event::Tick { ahead }) {
             if let Action::Renew(request, deadline, token) = action {
+                let unanswered = self.lock().machine.unanswered().saturating_sub(1);
                 due.push(Renew {
+                    unanswered,
                     shared: self.clone(),
                     request,
                     token,

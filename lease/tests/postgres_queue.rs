@@ -5,8 +5,8 @@
 mod server;
 mod support;
 
-use std::sync::mpsc;
-use std::sync::{Arc, Barrier};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -97,37 +97,48 @@ fn no_wake_up_is_lost() {
     let both = Barrier::new(2);
     // No thread panics between two barriers, so that a failure does not hang.
     let mut late = Vec::new();
-    let granted = thread::scope(|scope| {
+    let has_failed = AtomicBool::new(false);
+    // Relaxed: the barriers order the accesses.
+    let fail = || has_failed.store(true, Ordering::Relaxed);
+    let goes_on = || !has_failed.load(Ordering::Relaxed);
+    thread::scope(|scope| {
         let (holder, both) = (&holder, &both);
-        let holds = scope.spawn(move || {
-            let mut granted = 0;
-            for round in 0..ROUNDS {
-                granted += u32::from(attempt(holder, KEY, 1000 + round, LONG).is_some());
+        scope.spawn(move || {
+            for round in (0..ROUNDS).take_while(|_| goes_on()) {
+                let is_granted = attempt(holder, KEY, 1000 + round, LONG).is_some();
                 both.wait();
+                if !is_granted {
+                    fail();
+                }
                 // At nearly the same time as the request of the waiter, before and after it.
                 for _ in 0..(round % 40) * 500 {
                     std::hint::spin_loop();
                 }
                 let _ = holder.release(KEY, Nonce::new(1000 + round), soon());
                 both.wait();
+                // Between the second and the third barrier, no thread sets the flag.
+                both.wait();
             }
-            granted
         });
-        for round in 0..ROUNDS {
+        for round in (0..ROUNDS).take_while(|_| goes_on()) {
             both.wait();
             while attempt(&waiter, KEY, round, LONG).is_none() {
                 let waited = wait(&waiter, round);
                 if waited >= NOTIFIED {
                     late.push((round, waited));
+                    fail();
                 }
             }
             release(&waiter, round);
             both.wait();
+            both.wait();
         }
-        holds.join().unwrap()
     });
-    assert_eq!(granted, ROUNDS as u32);
     assert!(late.is_empty(), "{late:?}");
+    assert!(
+        goes_on(),
+        "the waiter has released the key, and it is not free"
+    );
 }
 
 #[test]

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use latchwork::table::FencingToken;
 use latchwork_lease::engine::{Attempt, Engine, Nonce, Outcome, Renewal, Renewed};
 use latchwork_lease::sqlite::SqliteEngine;
+use latchwork_lease::{Leases, Release};
 use support::{Folder, KEY, attempt, ms, request, soon};
 
 fn engine(folder: &Folder) -> SqliteEngine {
@@ -299,4 +300,53 @@ fn writers_of_one_process_take_turns() {
     listed.sort_by_key(|(_, info)| std::cmp::Reverse(info.held_for));
     let order: Vec<String> = listed.into_iter().map(|(name, _)| name).collect();
     assert_eq!(order, names);
+}
+
+#[test]
+fn a_large_set_is_released_in_few_requests() {
+    let folder = Folder::new();
+    let url = format!("sqlite:{}", folder.file("leases.db").display());
+    let leases = Leases::connect(&url).unwrap();
+    let observer = rusqlite::Connection::open(folder.file("leases.db")).unwrap();
+    let set = |number: usize| {
+        let names = (0..number).map(|at| format!("set/{at}"));
+        leases.acquire_all(names, LONG).unwrap()
+    };
+    let mut commits = 0;
+    let version = || -> i64 {
+        observer
+            .query_row("PRAGMA data_version", [], |row| row.get(0))
+            .unwrap()
+    };
+    let many = set(2500);
+    let mut last = version();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    // Acquire and Release: pairs, so that the last commit is counted.
+    use std::sync::atomic::Ordering::{Acquire, Release as Publish};
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            assert_eq!(many.release().unwrap(), Release::Done);
+            done.store(true, Publish);
+        });
+        while !done.load(Acquire) {
+            let now = version();
+            commits += u32::from(now != last);
+            last = now;
+        }
+    });
+    assert!((1..=3).contains(&commits), "{commits} commits");
+    assert!(leases.list("").unwrap().is_empty());
+
+    // One of them was lost, and a set that is dropped.
+    let some = set(3);
+    assert!(
+        leases
+            .break_lease("set/1", some.get("set/1").unwrap().token())
+            .unwrap()
+    );
+    assert_eq!(some.release().unwrap(), Release::WasLost);
+    drop(set(1500));
+    leases.shutdown(Duration::from_secs(10)).unwrap();
+    let others = Leases::connect(&url).unwrap();
+    assert!(others.list("").unwrap().is_empty());
 }

@@ -4,10 +4,10 @@
 //! lock service can report that a caller may try. Only the resource can decide that a caller was
 //! last, by a comparison of fences in one step with the write.
 //!
-//! The rule is the same for each resource. It stores the fence of the last write, that is, the token
-//! and the nonce. It accepts a write if its token is greater than the stored one, or if both token
-//! and nonce are equal. The nonce distinguishes two holders that received one token because the
-//! engine lost data.
+//! The rule is the same for each resource. It stores the fence of the last write: the token and the
+//! nonce. It accepts a write if its token is greater than the stored one, or if both token and
+//! nonce are equal. The nonce distinguishes two holders that received one token because the engine
+//! lost data.
 //!
 //! | resource | what makes comparison and write one step |
 //! |---|---|
@@ -105,8 +105,8 @@
 //! # }
 //! ```
 //!
-//! A holder may remove the smaller names once it has written. A rename onto one name for all holders
-//! needs a comparison under a lock of the file system, such as `flock`.
+//! A holder may remove the smaller names once it has written. A rename onto one name for all
+//! holders needs a comparison under a lock of the file system, such as `flock`.
 //!
 //! # Object stores
 //! Read the object with its entity tag, compare the fence in its metadata, and write with

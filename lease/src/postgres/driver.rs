@@ -188,7 +188,7 @@ impl Driver {
                     // So the server's clock jumped. The next session reads it again.
                     self.end(lent);
                     return Err(EngineError::not_done(format!(
-                        "{}: the clock of the server went ahead",
+                        "{}: the clock of the server jumped",
                         self.server()
                     )));
                 }

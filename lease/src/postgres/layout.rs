@@ -49,12 +49,12 @@ pub(super) const FROM_LAYOUT_1: &str = "
 
 /// Creates the functions.
 ///
-/// Each statement of a function reads what was committed before it. A function acquires the lock of
-/// the row and reads the queue of the latest version, so no registration is missed [PG9].
+/// Each statement of a function reads all earlier commits. A function acquires the lock of the row
+/// and reads the queue of the latest version, so no registration is missed [PG9].
 ///
 /// - `acquire` returns the token, the microseconds until the next attempt can succeed, and the
-///   clock. It returns null if it is late [PG7]. The first statement serves a key without waiters. A
-///   token must survive a crash, so the commit is made durable even where the default is not. A
+///   clock. It returns null if it is late [PG7]. The first statement serves a key without waiters.
+///   A token must survive a crash, so the commit is made durable even where the default is not. A
 ///   place in the queue need not survive one.
 /// - `release` returns whether the nonce held the key. A nonce that did not leaves the queue, and
 ///   the next waiter is notified if the key is free [PG10].
@@ -124,7 +124,7 @@ pub(super) const CREATE_FUNCTIONS: &str = "
             IF cardinality(before) = 0 OR turn <= t THEN
                 UPDATE latchwork.lease SET counter = counter + 1, token = counter + 1,
                     nonce = p_nonce, owner = p_owner, granted = t, expires = t + length,
-                    queue = after
+                    queue = before[2:] || after
                 WHERE namespace = p_namespace AND name = p_name RETURNING token INTO l.token;
                 RETURN ARRAY[l.token, NULL, clock];
             END IF;

@@ -1,8 +1,8 @@
 //! The engine `postgres://…`: a table of a PostgreSQL server.
 //!
 //! A lease is a row of the table `latchwork.lease`. The server's clock decides when it ends, and
-//! the lock of the row orders all requests. Waiters have places in a queue, which is in the row, and
-//! a release notifies the first of them.
+//! the lock of the row orders all requests. Waiters have places in a queue, which is in the row. A
+//! release notifies the first of them.
 //!
 //! `PROTOCOL.md` in this folder has the rules.
 

@@ -117,7 +117,7 @@ impl Server {
         })
     }
 
-    /// Whether the last connection went through a pooler.
+    /// Whether the last connection was made to a pooler.
     pub(super) fn is_pooled(&self) -> bool {
         // Relaxed: the value publishes no other memory.
         self.is_pooled.load(Ordering::Relaxed)

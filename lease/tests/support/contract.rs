@@ -24,8 +24,8 @@ pub trait Place {
 pub fn assert_conforms(open: &(dyn Fn() -> Arc<dyn Engine> + Sync)) {
     let cases: Vec<_> = latchwork_lease::conformance::cases().collect();
     assert!(cases.len() > 30);
-    // A case has time limits, and each transaction waits for the disk. With all cases at once, forty
-    // writers would share it, and one sync may take 4 ms.
+    // A case has time limits, and each transaction waits for the disk. With all cases at once,
+    // forty writers would share it, and one sync may take 4 ms.
     let mut failures = Vec::new();
     for several in cases.chunks(4) {
         thread::scope(|scope| {
