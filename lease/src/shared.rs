@@ -417,7 +417,7 @@ impl Shared {
         answer.filter(|_| was_held)
     }
 
-    /// Ends several leases, and releases them on this thread, many in one request.
+    /// Ends several leases, and releases them on this thread, if possible many in one request.
     ///
     /// Returns whether all of them were held until then.
     pub(crate) fn release_many(
@@ -426,42 +426,42 @@ impl Shared {
         reason: LossReason,
     ) -> Result<bool, EngineError> {
         let (mut were_held, mut failed) = (true, None);
-        for several in leases.chunks(BATCH) {
-            let endings: Vec<Ending> = several.iter().map(|lease| lease.end(reason)).collect();
-            let released = release_ended(core, &endings).unwrap_or_else(|| {
-                let ends = endings.iter().map(Ending::release);
-                ends.fold(Ok(true), |all, one| match (all, one) {
-                    (Ok(all), Ok(one)) => Ok(all && one),
-                    (Err(error), _) | (Ok(_), Err(error)) => Err(error),
-                })
-            });
-            match released {
-                Ok(all) => were_held &= all,
-                Err(error) => failed = failed.or(Some(error)),
+        let mut add = |released| match released {
+            Ok(all) => were_held &= all,
+            Err(error) => failed = failed.take().or(Some(error)),
+        };
+        if releases_many(core) {
+            for several in leases.chunks(BATCH) {
+                let endings: Vec<Ending> = several.iter().map(|lease| lease.end(reason)).collect();
+                add(release_ended(core, &endings));
+            }
+        } else {
+            for lease in leases {
+                let released = lease.release_now(reason).unwrap_or(Ok(Released::WasLost));
+                add(released.map(|released| released == Released::Done));
             }
         }
         failed.map_or(Ok(were_held), Err)
     }
 
-    /// Ends several leases at once, and releases them in the pool, many in one request.
+    /// Ends several leases at once, and releases them in the pool, if possible many in one request.
     pub(crate) fn release_many_in_background(
         core: &Arc<Core>,
         leases: &[Arc<Self>],
         reason: LossReason,
     ) {
+        if !releases_many(core) {
+            for lease in leases {
+                lease.feed(Event::Abandon(reason));
+            }
+            return;
+        }
         let endings: Vec<Ending> = leases.iter().map(|lease| lease.end(reason)).collect();
         let mut endings = endings.into_iter().peekable();
         while endings.peek().is_some() {
             let several: Vec<Ending> = endings.by_ref().take(BATCH).collect();
             let shared = core.clone();
-            let job = move || {
-                if release_ended(&shared, &several).is_some() {
-                    return;
-                }
-                for ending in several {
-                    shared.submit(Class::Cleanup, Box::new(move || drop(ending.release())));
-                }
-            };
+            let job = move || drop(release_ended(&shared, &several));
             core.submit(Class::Cleanup, Box::new(job));
         }
     }
@@ -525,41 +525,33 @@ struct Ending {
     release: Option<(RequestId, Timestamp)>,
 }
 
-impl Ending {
-    /// Releases the lease by itself. Returns whether it was held until then.
-    fn release(&self) -> Result<bool, EngineError> {
-        let Some((request, deadline)) = self.release else {
-            return Ok(self.was_held);
-        };
-        let released = self.shared.release(request, deadline);
-        released.map(|released| self.was_held && released == Released::Done)
-    }
+/// Whether the engine can release several leases in one request.
+fn releases_many(core: &Core) -> bool {
+    let answer = core.request(|engine| {
+        let released = engine.release_many(&[], Timestamp::now().to_instant());
+        Ok(released.is_some())
+    });
+    answer.unwrap_or(false)
 }
 
-/// Releases leases that were ended, in one request. Returns whether all were held until then, or
-/// `None` if the engine has no such request.
-fn release_ended(core: &Core, endings: &[Ending]) -> Option<Result<bool, EngineError>> {
+/// Releases leases that were ended, in one request. Returns whether all were held until then.
+fn release_ended(core: &Core, endings: &[Ending]) -> Result<bool, EngineError> {
     let mut were_held = endings.iter().all(|ending| ending.was_held);
     let releases: Vec<(&Ending, RequestId, Timestamp)> = endings
         .iter()
         .filter_map(|ending| ending.release.map(|(id, deadline)| (ending, id, deadline)))
         .collect();
     let Some(deadline) = releases.iter().map(|(_, _, deadline)| *deadline).min() else {
-        return Some(Ok(were_held));
+        return Ok(were_held);
     };
     let pairs: Vec<(Key<'_>, Nonce)> = releases
         .iter()
         .map(|(ending, _, _)| (ending.shared.key(), ending.shared.nonce))
         .collect();
-    let mut is_supported = true;
     let answers = core.request(|engine| {
         let answers = engine.release_many(&pairs, deadline.to_instant());
-        is_supported = answers.is_some();
         answers.unwrap_or_else(|| Err(EngineError::not_done("unsupported")))
     });
-    if !is_supported {
-        return None;
-    }
     for (at, (ending, request, _)) in releases.iter().enumerate() {
         let answer = match &answers {
             Ok(answers) => answers.get(at).copied().ok_or(Failure {
@@ -572,7 +564,7 @@ fn release_ended(core: &Core, endings: &[Ending]) -> Option<Result<bool, EngineE
         // A release that failed is repeated by itself, in the background.
         ending.shared.feed(Event::Released(*request, answer));
     }
-    Some(answers.map(|_| were_held))
+    answers.map(|_| were_held)
 }
 
 /// Returns the facts of an error for the state machine.

@@ -357,6 +357,9 @@ impl Engine for PostgresEngine {
         releases: &[(Key<'_>, Nonce)],
         deadline: Instant,
     ) -> Option<Result<Vec<Released>, EngineError>> {
+        if releases.is_empty() {
+            return Some(Ok(Vec::new()));
+        }
         Some(self.release_all(releases, deadline))
     }
 

@@ -388,6 +388,9 @@ impl Engine for SqliteEngine {
         releases: &[(Key<'_>, Nonce)],
         deadline: Instant,
     ) -> Option<Result<Vec<Released>, EngineError>> {
+        if releases.is_empty() {
+            return Some(Ok(Vec::new()));
+        }
         Some(self.write(deadline, |table| {
             let release = |&(key, nonce): &(Key<'_>, Nonce)| table.release(key, nonce);
             releases.iter().map(release).collect()
