@@ -206,6 +206,12 @@ impl Acquisition {
         matches!(self.phase, Phase::Held { .. }) && now < self.valid_until
     }
 
+    /// The number of renewals in sequence that were not answered, or in flight.
+    pub(crate) fn unanswered(&self) -> usize {
+        let is_newer = |flight: &&Flight| flight.sent.plus(self.usable()) > self.valid_until;
+        self.renewals.iter().filter(is_newer).count()
+    }
+
     /// Whether an ask may still have an effect.
     pub(crate) fn has_unknown_ask(&self) -> bool {
         !self.asks.is_empty()

@@ -85,6 +85,25 @@ pub trait Engine: Send + Sync + 'static {
         deadline: Instant,
     ) -> Result<Released, EngineError>;
 
+    /// Ends the leases of several nonces in one request.
+    ///
+    /// It does for each of them what [`release`](Self::release) does.
+    ///
+    /// The result has one entry for each pair, in their order. The keys are distinct. Returns
+    /// `None`, without an effect, if the engine has no such request, including for an empty list. The
+    /// releases are then made one by one.
+    ///
+    /// # Errors
+    /// Returns an error if it is not known for one of the pairs whether the nonce holds the key.
+    fn release_many(
+        &self,
+        releases: &[(Key<'_>, Nonce)],
+        deadline: Instant,
+    ) -> Option<Result<Vec<Released>, EngineError>> {
+        let _ = (releases, deadline);
+        None
+    }
+
     /// Returns the present holder of a key.
     ///
     /// # Errors

@@ -57,3 +57,85 @@ impl Guarantees {
         }
     }
 }
+
+#[cfg(all(test, feature = "sqlite", feature = "postgres", target_os = "linux"))]
+mod tests {
+    use std::fmt::Write as _;
+    use std::path::Path;
+
+    use super::*;
+
+    const BEGIN: &str = "<!-- guarantees: begin -->\n";
+    const END: &str = "<!-- guarantees: end -->";
+
+    /// The engines of the README, by URL. A further engine belongs here.
+    fn engines() -> Vec<(&'static str, Guarantees)> {
+        vec![
+            ("memory:", crate::memory::GUARANTEES),
+            ("sqlite:FILE", crate::sqlite::GUARANTEES),
+            ("postgres://…", crate::postgres::GUARANTEES),
+        ]
+    }
+
+    fn render() -> String {
+        let mut text = String::from(
+            "| URL | exclusive | tokens are ordered | fair | least lease | hand-over |\n\
+             |---|---|---|---|---|---|\n",
+        );
+        for (url, all) in engines() {
+            let exclusive = match all.exclusive {
+                Exclusive::Always => "always",
+                Exclusive::UnlessPaused => "unless paused",
+                Exclusive::UnlessPausedOrClocksJump => "unless paused or clocks jump",
+            };
+            let order = match all.token_order {
+                TokenOrder::Always => "always",
+                TokenOrder::UnlessDataIsLost => "unless data is lost",
+            };
+            let fair = if all.fair { "yes" } else { "no" };
+            let (least, hand_over) = (all.least_lease, all.hand_over);
+            writeln!(
+                text,
+                "| `{url}` | {exclusive} | {order} | {fair} | {least:?} | {hand_over:?} |"
+            )
+            .expect("a string");
+        }
+        text.push_str("\nFailures that an engine tolerates:\n");
+        for (url, all) in engines() {
+            let mut column = 0;
+            for word in format!("- `{url}`: {}.", all.tolerates).split(' ') {
+                let length = word.chars().count();
+                if column > 0 && column + 1 + length > 98 {
+                    text.push_str("\n ");
+                    column = 1;
+                }
+                if column > 0 {
+                    text.push(' ');
+                }
+                text.push_str(word);
+                column += 1 + length;
+            }
+            text.push('\n');
+        }
+        text
+    }
+
+    /// The table of the README is made of the data. `UPDATE_README=1` writes it.
+    #[test]
+    fn the_readme_has_the_guarantees_of_the_engines() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+        let text = std::fs::read_to_string(&path).expect("the README");
+        let (before, rest) = text.split_once(BEGIN).expect("the mark before the table");
+        let (present, after) = rest.split_once(END).expect("the mark behind the table");
+        let expected = render();
+        if std::env::var_os("UPDATE_README").is_some() {
+            let updated = format!("{before}{BEGIN}{expected}{END}{after}");
+            std::fs::write(&path, updated).expect("the README can be written");
+            return;
+        }
+        assert_eq!(
+            present, expected,
+            "the README differs from the data; run this test with UPDATE_README=1"
+        );
+    }
+}

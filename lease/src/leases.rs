@@ -314,9 +314,8 @@ impl Leases {
         if self.core().is_foreign() {
             return Ok(());
         }
-        for shared in self.core().close() {
-            shared.feed(Event::Abandon(LossReason::Shutdown));
-        }
+        let open = self.core().close();
+        Shared::release_many_in_background(self.core(), &open, LossReason::Shutdown);
         match self.core().drain(until) {
             0 => Ok(()),
             unreleased => Err(ShutdownError { unreleased }),

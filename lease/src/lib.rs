@@ -41,13 +41,14 @@
 //! An error states whether the request had an effect ([`engine::Outcome`]). An unknown effect is
 //! undone in the background. No error contains a password.
 //!
-//! The crate needs Rust 1.85. `README.md` shows how SQL, Redis, files and object stores check a
-//! fence, and how to choose the length of a lease.
+//! [`docs`] has the manual of the command, and shows how SQL, Redis, files and object stores check
+//! fences. `README.md` shows how to choose the length of a lease. The crate needs Rust 1.85.
 
 mod acquisition;
 mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+pub mod docs;
 mod election;
 
 pub mod engine;

@@ -36,6 +36,13 @@ pub struct MemoryEngine {
     store: Arc<Store>,
 }
 
+/// The guarantees of this engine.
+pub(crate) const GUARANTEES: Guarantees = Guarantees {
+    tolerates: "nothing: the leases end with the process",
+    hand_over: Duration::from_millis(5),
+    ..Guarantees::new(Exclusive::UnlessPaused, TokenOrder::Always)
+};
+
 #[derive(Default)]
 struct Store {
     rows: Mutex<BTreeMap<(String, String), Row>>,
@@ -160,11 +167,7 @@ fn owned(key: Key<'_>) -> (String, String) {
 
 impl Engine for MemoryEngine {
     fn guarantees(&self) -> Guarantees {
-        let mut guarantees = Guarantees::new(Exclusive::UnlessPaused, TokenOrder::Always);
-        guarantees.tolerates = "nothing: the leases end with the process";
-        guarantees.least_lease = Duration::from_millis(100);
-        guarantees.hand_over = Duration::from_millis(5);
-        guarantees
+        GUARANTEES
     }
 
     fn try_acquire(&self, request: &Request<'_>, _: Instant) -> Result<Attempt, EngineError> {

@@ -24,7 +24,7 @@ use crate::shared::{Renew, Shared};
 const BATCH_AHEAD: Duration = Duration::from_millis(250);
 
 /// The greatest number of leases in one request.
-const BATCH: usize = 1000;
+pub(crate) const BATCH: usize = 1000;
 
 /// The longest sleep of the timer thread while leases exist: a bound on how late a loss is notified
 /// after the machine was suspended, because the sleep does not count that time.
@@ -120,6 +120,9 @@ struct Timers {
     queue: BTreeMap<TimerKey, Entry>,
     numbers: u64,
     is_running: bool,
+    /// The end of the sleep of the timer thread, or `None` if it sleeps until it is notified. A
+    /// timer that is later needs no notification.
+    sleeps_until: Option<Timestamp>,
     /// No handle exists.
     is_orphaned: bool,
     /// Acquisitions that are not over, including those of callers' threads.
@@ -330,14 +333,11 @@ impl Core {
         let replaced = instead_of.and_then(|key| timers.queue.remove(&key));
         timers.numbers += 1;
         let key = (at, timers.numbers);
-        let is_first = timers
-            .queue
-            .first_key_value()
-            .is_none_or(|((first, _), _)| at < *first);
+        let is_earlier = timers.sleeps_until.is_none_or(|end| at < end);
         timers.queue.insert(key, entry);
         drop(timers);
         drop(replaced);
-        if is_first {
+        if is_earlier {
             self.timers_changed.notify_all();
         }
         key
@@ -361,13 +361,17 @@ impl Core {
             let sleep = next.map_or(Duration::MAX, |at| at.since(now));
             // A pool without threads is one whose threads could not be started.
             let sleep = sleep.min(LONGEST_SLEEP);
-            timers = if next.is_none() && timers.live.is_empty() {
+            let is_idle = next.is_none() && timers.live.is_empty();
+            timers.sleeps_until = (!is_idle).then(|| now.plus(sleep));
+            timers = if is_idle {
                 let waited = self.timers_changed.wait(timers);
                 waited.unwrap_or_else(PoisonError::into_inner)
             } else {
                 let waited = self.timers_changed.wait_timeout(timers, sleep);
                 waited.unwrap_or_else(PoisonError::into_inner).0
             };
+            // Awake, it reads the queue again before it sleeps.
+            timers.sleeps_until = Some(Timestamp::default());
             drop(timers);
             self.start_threads();
             timers = lock(&self.timers);
@@ -403,8 +407,17 @@ impl Core {
                 }
             }
         }
-        while !renewals.is_empty() {
-            let rest = renewals.split_off(renewals.len().min(BATCH));
+        // Those that were not answered are repeated in smaller requests, so that one of them that
+        // hangs expires few others [LE7].
+        renewals.sort_by_key(|renew| renew.unanswered);
+        while let Some(first) = renewals.first() {
+            let unanswered = first.unanswered;
+            let size = (BATCH >> (4 * unanswered.min(4))).max(1);
+            let alike = renewals.iter().take(size);
+            let size = alike
+                .take_while(|renew| renew.unanswered == unanswered)
+                .count();
+            let rest = renewals.split_off(size);
             let (core, batch) = (self.clone(), std::mem::replace(&mut renewals, rest));
             self.submit(Class::Renew, Box::new(move || core.renew(&batch)));
         }

@@ -8,7 +8,7 @@ use crate::clock::Timestamp;
 use crate::engine::{Attempt, AttemptAll, EngineError, Nonce, Request};
 use crate::error::{AcquireError, ReleaseError};
 use crate::future::{LeaseFuture, NOT_RUN, run, sleep, wait_hint, within};
-use crate::lease::{Lease, Release};
+use crate::lease::{Lease, LossReason, Release};
 use crate::leases::{Asking, Leases, drive};
 use crate::name::InvalidName;
 use crate::runtime::Core;
@@ -78,24 +78,45 @@ impl LeaseSet {
 
     /// Releases all leases. The result is [`Release::Done`] if all were held until then.
     ///
+    /// If the engine can, a thousand leases are released in one request.
+    ///
     /// # Blocking
-    /// Blocks until the engine has answered for each lease, at most for the time limit of a request
-    /// each.
+    /// Blocks until the engine has answered, at most for the time limit of a request for each
+    /// thousand leases.
     ///
     /// # Errors
     /// Returns the first error. All leases are released nevertheless, if necessary in the
     /// background.
-    pub fn release(self) -> Result<Release, ReleaseError> {
-        let mut result = Ok(Release::Done);
-        for lease in self.leases {
-            match (lease.release(), &result) {
-                (Err(error), Ok(_)) => result = Err(error),
-                (Ok(Release::WasLost), Ok(_)) => result = Ok(Release::WasLost),
-                _ => {}
-            }
+    pub fn release(mut self) -> Result<Release, ReleaseError> {
+        let leases = std::mem::take(&mut self.leases);
+        let shared: Vec<Arc<Shared>> = leases.iter().map(|lease| lease.shared().clone()).collect();
+        let Some(core) = core_of(&shared) else {
+            return Ok(Release::Done);
+        };
+        if core.is_foreign() {
+            return Ok(Release::WasLost);
         }
-        result
+        match Shared::release_many(&core, &shared, LossReason::Released) {
+            Ok(true) => Ok(Release::Done),
+            Ok(false) => Ok(Release::WasLost),
+            Err(error) => Err(ReleaseError {
+                source: error.source,
+            }),
+        }
     }
+}
+
+impl Drop for LeaseSet {
+    fn drop(&mut self) {
+        let shared: Vec<_> = self.leases.iter().map(|one| one.shared().clone()).collect();
+        if let Some(core) = core_of(&shared).filter(|core| !core.is_foreign()) {
+            Shared::release_many_in_background(&core, &shared, LossReason::Released);
+        }
+    }
+}
+
+fn core_of(leases: &[Arc<Shared>]) -> Option<Arc<Core>> {
+    leases.first().map(|first| first.core().clone())
 }
 
 impl<'a> IntoIterator for &'a LeaseSet {

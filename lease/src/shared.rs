@@ -10,10 +10,10 @@ use latchwork::table::{FencingToken, OwnedExclusiveGuard};
 
 use crate::acquisition::{Acquisition, Action, End, Event, Failure, RequestId, Terms};
 use crate::clock::{self, Timestamp};
-use crate::engine::{EngineError, Key, Nonce, Released, Renewal, Request};
+use crate::engine::{EngineError, Key, Nonce, Outcome, Released, Renewal, Request};
 use crate::error::AcquireError;
 use crate::lease::LossReason;
-use crate::runtime::{Class, Core, TimerKey, call_user};
+use crate::runtime::{BATCH, Class, Core, TimerKey, call_user};
 
 /// The key of the in-process queue, held by an acquisition.
 pub(crate) type Guard = OwnedExclusiveGuard<str>;
@@ -50,6 +50,8 @@ pub(crate) struct Renew {
     pub(crate) request: RequestId,
     pub(crate) token: FencingToken,
     pub(crate) deadline: Timestamp,
+    /// The number of renewals before it that were not answered.
+    pub(crate) unanswered: usize,
 }
 
 /// What remains to be done once the state is unlocked.
@@ -373,7 +375,9 @@ impl Shared {
         drop(state);
         for action in self.feed(Event::Tick { ahead }) {
             if let Action::Renew(request, deadline, token) = action {
+                let unanswered = self.lock().machine.unanswered().saturating_sub(1);
                 due.push(Renew {
+                    unanswered,
                     shared: self.clone(),
                     request,
                     token,
@@ -413,6 +417,69 @@ impl Shared {
         answer.filter(|_| was_held)
     }
 
+    /// Ends several leases, and releases them on this thread, if possible many in one request.
+    ///
+    /// Returns whether all of them were held until then.
+    pub(crate) fn release_many(
+        core: &Core,
+        leases: &[Arc<Self>],
+        reason: LossReason,
+    ) -> Result<bool, EngineError> {
+        let (mut were_held, mut failed) = (true, None);
+        let mut add = |released| match released {
+            Ok(all) => were_held &= all,
+            Err(error) => failed = failed.take().or(Some(error)),
+        };
+        if releases_many(core) {
+            for several in leases.chunks(BATCH) {
+                let endings: Vec<Ending> = several.iter().map(|lease| lease.end(reason)).collect();
+                add(release_ended(core, &endings));
+            }
+        } else {
+            for lease in leases {
+                let released = lease.release_now(reason).unwrap_or(Ok(Released::WasLost));
+                add(released.map(|released| released == Released::Done));
+            }
+        }
+        failed.map_or(Ok(were_held), Err)
+    }
+
+    /// Ends several leases at once, and releases them in the pool, if possible many in one request.
+    pub(crate) fn release_many_in_background(
+        core: &Arc<Core>,
+        leases: &[Arc<Self>],
+        reason: LossReason,
+    ) {
+        if !releases_many(core) {
+            for lease in leases {
+                lease.feed(Event::Abandon(reason));
+            }
+            return;
+        }
+        let endings: Vec<Ending> = leases.iter().map(|lease| lease.end(reason)).collect();
+        let mut endings = endings.into_iter().peekable();
+        while endings.peek().is_some() {
+            let several: Vec<Ending> = endings.by_ref().take(BATCH).collect();
+            let shared = core.clone();
+            let job = move || drop(release_ended(&shared, &several));
+            core.submit(Class::Cleanup, Box::new(job));
+        }
+    }
+
+    /// Ends a lease whose release the caller makes.
+    fn end(self: &Arc<Self>, reason: LossReason) -> Ending {
+        let actions = self.deliver(Event::Abandon(reason));
+        let release = actions.iter().find_map(|action| match action {
+            Action::Release(request, deadline) => Some((*request, *deadline)),
+            _ => None,
+        });
+        Ending {
+            shared: self.clone(),
+            was_held: actions.contains(&Action::Lost(reason)),
+            release,
+        }
+    }
+
     /// Makes requests until the acquisition ends or has to wait.
     pub(crate) fn advance(self: &Arc<Self>, event: Event, cause: &mut Option<EngineError>) -> Step {
         let mut event = event;
@@ -449,6 +516,55 @@ impl Shared {
             event = Event::Asked(request, answer);
         }
     }
+}
+
+/// A lease that was ended, and its release, unless that was made before.
+struct Ending {
+    shared: Arc<Shared>,
+    was_held: bool,
+    release: Option<(RequestId, Timestamp)>,
+}
+
+/// Whether the engine can release several leases in one request.
+fn releases_many(core: &Core) -> bool {
+    let answer = core.request(|engine| {
+        let released = engine.release_many(&[], Timestamp::now().to_instant());
+        Ok(released.is_some())
+    });
+    answer.unwrap_or(false)
+}
+
+/// Releases leases that were ended, in one request. Returns whether all were held until then.
+fn release_ended(core: &Core, endings: &[Ending]) -> Result<bool, EngineError> {
+    let mut were_held = endings.iter().all(|ending| ending.was_held);
+    let releases: Vec<(&Ending, RequestId, Timestamp)> = endings
+        .iter()
+        .filter_map(|ending| ending.release.map(|(id, deadline)| (ending, id, deadline)))
+        .collect();
+    let Some(deadline) = releases.iter().map(|(_, _, deadline)| *deadline).min() else {
+        return Ok(were_held);
+    };
+    let pairs: Vec<(Key<'_>, Nonce)> = releases
+        .iter()
+        .map(|(ending, _, _)| (ending.shared.key(), ending.shared.nonce))
+        .collect();
+    let answers = core.request(|engine| {
+        let answers = engine.release_many(&pairs, deadline.to_instant());
+        answers.unwrap_or_else(|| Err(EngineError::not_done("unsupported")))
+    });
+    for (at, (ending, request, _)) in releases.iter().enumerate() {
+        let answer = match &answers {
+            Ok(answers) => answers.get(at).copied().ok_or(Failure {
+                outcome: Outcome::Unknown,
+                is_temporary: true,
+            }),
+            Err(error) => Err(failure(error)),
+        };
+        were_held &= !ending.was_held || answer == Ok(Released::Done);
+        // A release that failed is repeated by itself, in the background.
+        ending.shared.feed(Event::Released(*request, answer));
+    }
+    answers.map(|_| were_held)
 }
 
 /// Returns the facts of an error for the state machine.

@@ -163,10 +163,10 @@ fn databases_that_cannot_keep_leases_are_refused() {
     };
     let server = &database.server;
     drop(PostgresEngine::connect(&database.url()).unwrap());
-    server.psql(&database.name, "UPDATE latchwork.layout SET version = 2");
+    server.psql(&database.name, "UPDATE latchwork.layout SET version = 3");
     let text = refusal(&database.url());
     assert!(
-        text.contains("layout 2") && text.contains("reads layout 1"),
+        text.contains("layout 3") && text.contains("reads layout 2"),
         "{text}"
     );
 
@@ -184,6 +184,35 @@ fn databases_that_cannot_keep_leases_are_refused() {
         "{error}"
     );
     assert!(!format!("{error} {error:?}").contains("sEcret"));
+}
+
+/// The table of layout 1, with one lease.
+const LAYOUT_1: &str = "CREATE SCHEMA latchwork; CREATE TABLE latchwork.lease (
+        namespace text COLLATE \"C\" NOT NULL, name text COLLATE \"C\" NOT NULL,
+        counter bigint NOT NULL, token bigint NOT NULL, nonce bytea, owner text NOT NULL,
+        granted timestamptz NOT NULL, expires timestamptz NOT NULL,
+        PRIMARY KEY (namespace, name)) WITH (fillfactor = 50);
+    CREATE TABLE latchwork.layout (version int PRIMARY KEY);
+    INSERT INTO latchwork.layout VALUES (1);
+    INSERT INTO latchwork.lease VALUES ('tests', 'reports/nightly', 41, 41, NULL, 'an owner',
+        clock_timestamp(), clock_timestamp() + interval '1 h');";
+
+#[test]
+fn an_earlier_layout_is_refused_with_the_statements_that_change_it() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    let sql = |statements: &str| database.server.psql(&database.name, statements);
+    sql(LAYOUT_1);
+    let text = refusal(&database.url());
+    assert!(text.contains("layout 1"), "{text}");
+    let (_, statements) = text.split_once("its owner runs: ").expect(&text);
+    sql(statements);
+    let engine = PostgresEngine::connect(&database.url()).unwrap();
+    assert_eq!(attempt(&engine, KEY, 1, LONG), Some(42));
+    assert_eq!(attempt(&engine, KEY, 2, LONG), None);
+    engine.release(KEY, Nonce::new(1), soon()).unwrap();
+    assert_eq!(attempt(&engine, KEY, 2, LONG), Some(43));
 }
 
 #[test]

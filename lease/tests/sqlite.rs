@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use latchwork::table::FencingToken;
 use latchwork_lease::engine::{Attempt, Engine, Nonce, Outcome, Renewal, Renewed};
 use latchwork_lease::sqlite::SqliteEngine;
+use latchwork_lease::{Leases, Release};
 use support::{Folder, KEY, attempt, ms, request, soon};
 
 fn engine(folder: &Folder) -> SqliteEngine {
@@ -167,6 +168,11 @@ fn urls_name_a_file() {
             "{url}"
         );
     }
+    // Only the path of a file is shown in errors.
+    for url in ["sqlite://me:sEcret@host/x", "sqlite://me:sEcret@"] {
+        let error = SqliteEngine::from_url(url).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("sEcret"), "{error}");
+    }
 }
 
 #[test]
@@ -273,4 +279,74 @@ fn a_lease_that_waited_for_the_writers_lock_has_its_whole_length() {
     });
     let info = engine.holder(KEY, soon()).unwrap().unwrap();
     assert!(info.expires_in > ms(4500), "{:?}", info.expires_in);
+}
+
+#[test]
+fn writers_of_one_process_take_turns() {
+    let folder = Folder::new();
+    let engines: Vec<_> = (0..8).map(|_| engine(&folder)).collect();
+    let names: Vec<String> = (0..8).map(|number| format!("writer/{number}")).collect();
+    let other = rusqlite::Connection::open(folder.file("leases.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    std::thread::scope(|scope| {
+        for (engine, name) in engines.iter().zip(&names) {
+            scope.spawn(move || attempt(engine, support::key(name), 1, LONG).unwrap());
+            std::thread::sleep(ms(40));
+        }
+        other.execute_batch("COMMIT").unwrap();
+    });
+    // Each transaction has stored its time.
+    let mut listed = engines[0].list("tests", "", soon()).unwrap();
+    listed.sort_by_key(|(_, info)| std::cmp::Reverse(info.held_for));
+    let order: Vec<String> = listed.into_iter().map(|(name, _)| name).collect();
+    assert_eq!(order, names);
+}
+
+#[test]
+fn a_large_set_is_released_in_few_requests() {
+    let folder = Folder::new();
+    let url = format!("sqlite:{}", folder.file("leases.db").display());
+    let leases = Leases::connect(&url).unwrap();
+    let observer = rusqlite::Connection::open(folder.file("leases.db")).unwrap();
+    let set = |number: usize| {
+        let names = (0..number).map(|at| format!("set/{at}"));
+        leases.acquire_all(names, LONG).unwrap()
+    };
+    let mut commits = 0;
+    let version = || -> i64 {
+        observer
+            .query_row("PRAGMA data_version", [], |row| row.get(0))
+            .unwrap()
+    };
+    let many = set(2500);
+    let mut last = version();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    // Acquire and Release: pairs, so that the last commit is counted.
+    use std::sync::atomic::Ordering::{Acquire, Release as Publish};
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            assert_eq!(many.release().unwrap(), Release::Done);
+            done.store(true, Publish);
+        });
+        while !done.load(Acquire) {
+            let now = version();
+            commits += u32::from(now != last);
+            last = now;
+        }
+    });
+    assert!((1..=3).contains(&commits), "{commits} commits");
+    assert!(leases.list("").unwrap().is_empty());
+
+    // One of them was lost, and a set that is dropped.
+    let some = set(3);
+    assert!(
+        leases
+            .break_lease("set/1", some.get("set/1").unwrap().token())
+            .unwrap()
+    );
+    assert_eq!(some.release().unwrap(), Release::WasLost);
+    drop(set(1500));
+    leases.shutdown(Duration::from_secs(10)).unwrap();
+    let others = Leases::connect(&url).unwrap();
+    assert!(others.list("").unwrap().is_empty());
 }

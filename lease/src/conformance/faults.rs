@@ -24,7 +24,7 @@ pub(super) enum Fault {
     Hung,
     /// Requests have their effect, and the answer is lost.
     AnswerLost,
-    /// The answer of each second request is lost.
+    /// The answer of each second request is lost, of requests for a lease and of others.
     HalfLost,
 }
 
@@ -32,7 +32,15 @@ pub(super) enum Fault {
 pub(super) struct Faulty {
     engine: Arc<dyn Engine>,
     fault: AtomicU8,
-    calls: AtomicUsize,
+    /// The numbers of requests for a lease, and of others.
+    calls: [AtomicUsize; 2],
+}
+
+/// The kind of a request.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Ask,
+    Other,
 }
 
 impl Faulty {
@@ -40,7 +48,7 @@ impl Faulty {
         Arc::new(Faulty {
             engine,
             fault: AtomicU8::new(Fault::None as u8),
-            calls: AtomicUsize::new(0),
+            calls: [AtomicUsize::new(0), AtomicUsize::new(0)],
         })
     }
 
@@ -50,15 +58,18 @@ impl Faulty {
 
     /// Returns the number of requests so far.
     pub(super) fn calls(&self) -> usize {
-        self.calls.load(Ordering::SeqCst)
+        let load = |calls: &AtomicUsize| calls.load(Ordering::SeqCst);
+        self.calls.iter().map(load).sum()
     }
 
     fn call<T>(
         &self,
+        kind: Kind,
         deadline: Instant,
         call: impl FnOnce(&dyn Engine) -> Result<T, EngineError>,
     ) -> Result<T, EngineError> {
-        let number = self.calls.fetch_add(1, Ordering::SeqCst);
+        // A release in the background must not make two asks in sequence fail.
+        let number = self.calls[kind as usize].fetch_add(1, Ordering::SeqCst);
         let is = |fault: Fault| self.fault.load(Ordering::SeqCst) == fault as u8;
         if is(Fault::Down) {
             return Err(EngineError::not_done("connection refused"));
@@ -87,7 +98,9 @@ impl Engine for Faulty {
         request: &Request<'_>,
         deadline: Instant,
     ) -> Result<Attempt, EngineError> {
-        self.call(deadline, |engine| engine.try_acquire(request, deadline))
+        self.call(Kind::Ask, deadline, |engine| {
+            engine.try_acquire(request, deadline)
+        })
     }
 
     fn try_acquire_all(
@@ -96,7 +109,7 @@ impl Engine for Faulty {
         deadline: Instant,
     ) -> Option<Result<AttemptAll, EngineError>> {
         let mut is_supported = true;
-        let answer = self.call(deadline, |engine| {
+        let answer = self.call(Kind::Ask, deadline, |engine| {
             let answer = engine.try_acquire_all(requests, deadline);
             is_supported = answer.is_some();
             answer.unwrap_or_else(|| Err(EngineError::not_done("unsupported")))
@@ -109,7 +122,9 @@ impl Engine for Faulty {
         renewals: &[Renewal<'_>],
         deadline: Instant,
     ) -> Result<Vec<Renewed>, EngineError> {
-        self.call(deadline, |engine| engine.renew_many(renewals, deadline))
+        self.call(Kind::Other, deadline, |engine| {
+            engine.renew_many(renewals, deadline)
+        })
     }
 
     fn release(
@@ -118,11 +133,13 @@ impl Engine for Faulty {
         nonce: Nonce,
         deadline: Instant,
     ) -> Result<Released, EngineError> {
-        self.call(deadline, |engine| engine.release(key, nonce, deadline))
+        self.call(Kind::Other, deadline, |engine| {
+            engine.release(key, nonce, deadline)
+        })
     }
 
     fn holder(&self, key: Key<'_>, deadline: Instant) -> Result<Option<HolderInfo>, EngineError> {
-        self.call(deadline, |engine| engine.holder(key, deadline))
+        self.call(Kind::Other, deadline, |engine| engine.holder(key, deadline))
     }
 
     fn list(
@@ -131,7 +148,9 @@ impl Engine for Faulty {
         prefix: &str,
         deadline: Instant,
     ) -> Result<Vec<(String, HolderInfo)>, EngineError> {
-        self.call(deadline, |engine| engine.list(namespace, prefix, deadline))
+        self.call(Kind::Other, deadline, |engine| {
+            engine.list(namespace, prefix, deadline)
+        })
     }
 
     fn break_lease(
@@ -140,7 +159,9 @@ impl Engine for Faulty {
         token: FencingToken,
         deadline: Instant,
     ) -> Result<bool, EngineError> {
-        self.call(deadline, |engine| engine.break_lease(key, token, deadline))
+        self.call(Kind::Other, deadline, |engine| {
+            engine.break_lease(key, token, deadline)
+        })
     }
 
     fn raise_floor(
@@ -149,10 +170,14 @@ impl Engine for Faulty {
         token: FencingToken,
         deadline: Instant,
     ) -> Result<(), EngineError> {
-        self.call(deadline, |engine| engine.raise_floor(key, token, deadline))
+        self.call(Kind::Other, deadline, |engine| {
+            engine.raise_floor(key, token, deadline)
+        })
     }
 
     fn wait_hint(&self, key: Key<'_>, nonce: Nonce, deadline: Instant) -> Result<(), EngineError> {
-        self.call(deadline, |engine| engine.wait_hint(key, nonce, deadline))
+        self.call(Kind::Other, deadline, |engine| {
+            engine.wait_hint(key, nonce, deadline)
+        })
     }
 }

@@ -1,91 +1,67 @@
-//! The connection of an engine, and the thread that serves it.
+//! The connections of an engine: sessions for requests, and an ear for notifications.
+//!
+//! The thread of a call drives a session itself [PG12]. The ear belongs to a thread in the
+//! background, which starts with the first wait, because a notification may arrive at any time.
 
-use std::collections::HashMap;
-use std::future::poll_fn;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::runtime::{Builder, Handle};
-use tokio::sync::{OnceCell, oneshot};
-use tokio::task::AbortHandle;
-use tokio::time::{timeout, timeout_at};
-use tokio_postgres::error::SqlState;
-use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{AsyncMessage, Client, Config, Error, Row, Statement};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tokio_postgres::types::{FromSql, ToSql, Type};
+use tokio_postgres::{CancelToken, Row};
 
 use crate::engine::EngineError;
 
+use super::ear;
 use super::error;
 use super::notices::Notices;
+use super::session::{Failed, Server, ServerClock, Session};
 use super::settings::Settings;
-use super::statements::{
-    CHANNEL, CREATE_SCHEMA, CREATE_TABLES, INSPECT, LAYOUT, LEAST_VERSION, LISTEN, LOCK_CREATION,
-    READ_LAYOUT,
-};
-use super::tls::Tls;
 
 /// A value of a statement, with its type.
 pub(super) type Parameter = (Box<dyn ToSql + Sync + Send>, Type);
-
-/// The settings of a session of this engine. A pooler refuses or ignores them.
-///
-/// The limits end a statement whose caller has left. No statement of the engine runs for long. One
-/// that waits for a row delays the others of the connection, so it fails soon [PG8]. A plan
-/// outlives the size of the table that it was made for, so it must use the key's index.
-const SESSION: &str = "-c latchwork.direct=on -c statement_timeout=30s -c lock_timeout=500ms \
-     -c default_transaction_isolation=read\\ committed -c default_transaction_read_only=off \
-     -c enable_seqscan=off";
 
 /// The time after its deadline until which a request may be executed. It covers the delay between
 /// the server's reading of its clock and the arrival of the answer that reported it.
 const LATE_MARGIN: Duration = Duration::from_millis(100);
 
-/// The thread that serves a connection, and the connection.
+/// The greatest number of sessions. One more is for renewals, so that requests which wait for a row
+/// delay no renewal.
+const SESSIONS: usize = 4;
+
+/// The time after which a session that others make superfluous is closed.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// The sessions, the ear, and the thread in the background.
 pub(super) struct Driver {
-    shared: Arc<Shared>,
+    server: Arc<Server>,
+    notices: Arc<Notices>,
+    pool: Mutex<Pool>,
+    returned: Condvar,
+    background: Mutex<Option<Background>>,
+    /// Held while the ear is made.
+    listening: Mutex<()>,
+}
+
+#[derive(Default)]
+struct Pool {
+    /// The session that was used last is at the end.
+    idle: Vec<(Session, Instant)>,
+    /// The number of sessions, including those in use.
+    open: usize,
+}
+
+/// A thread with a runtime.
+struct Background {
     runtime: Handle,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
-}
-
-struct Shared {
-    settings: Settings,
-    tls: Tls,
-    server: String,
-    live: tokio::sync::Mutex<Option<Arc<Live>>>,
-    notices: Arc<Notices>,
-}
-
-/// A connection that was checked.
-struct Live {
-    client: Client,
-    /// Whether a pooler may pass each statement to another session.
-    is_pooled: bool,
-    listening: OnceCell<()>,
-    clock: Mutex<ServerClock>,
-    /// The statements that the session has parsed. None after a pooler has lost one.
-    statements: Mutex<Option<HashMap<&'static str, Statement>>>,
-    /// Receives the messages of the server.
-    receiver: AbortHandle,
-}
-
-/// The time of the server, in microseconds since 1970, at a time of this process.
-#[derive(Clone, Copy, Debug)]
-struct ServerClock {
-    micros: i64,
-    at: Instant,
-}
-
-impl ServerClock {
-    /// Returns the server's time at an instant that is not earlier.
-    fn at(self, instant: Instant) -> i64 {
-        let elapsed = instant.saturating_duration_since(self.at);
-        self.micros
-            .saturating_add(i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX))
-    }
 }
 
 /// Whether a statement must have no effect after its deadline.
@@ -93,77 +69,282 @@ impl ServerClock {
 pub(super) enum Late {
     /// The statement has its effect whenever it is executed.
     Executed,
-    /// The statement has the end of its time as a further parameter [PG7]. A row with nothing but
-    /// nulls reports that it was late.
+    /// The statement has the end of its time as its last parameter [PG7]. A row that begins with a
+    /// null reports that it was late.
     Refused,
+    /// As `Refused`, for renewals, which have a session in reserve.
+    RefusedRenewal,
 }
 
-impl Drop for Live {
-    fn drop(&mut self) {
-        // A server that does not answer must not keep the socket open.
-        self.receiver.abort();
-    }
-}
-
-impl Live {
-    /// Runs a statement. A session of its own parses each statement once.
-    async fn query(
-        &self,
-        statement: &'static str,
-        parameters: &[(&(dyn ToSql + Sync), Type)],
-    ) -> Result<Vec<Row>, Error> {
-        if self.is_pooled || self.statements.lock().is_none() {
-            return self.client.query_typed(statement, parameters).await;
-        }
-        let result = self.query_parsed(statement, parameters).await;
-        let code = result.as_ref().err().and_then(Error::code);
-        let names = [
-            SqlState::INVALID_SQL_STATEMENT_NAME,
-            SqlState::DUPLICATE_PSTATEMENT,
-        ];
-        if code.is_some_and(|code| names.contains(code)) {
-            // A pooler that was not detected passed the request to another session.
-            *self.statements.lock() = None;
-        }
-        result
-    }
-
-    async fn query_parsed(
-        &self,
-        statement: &'static str,
-        parameters: &[(&(dyn ToSql + Sync), Type)],
-    ) -> Result<Vec<Row>, Error> {
-        let known = match &*self.statements.lock() {
-            Some(statements) => statements.get(statement).cloned(),
-            None => None,
-        };
-        let parsed = match known {
-            Some(parsed) => parsed,
-            None => {
-                let types: Vec<Type> = parameters.iter().map(|(_, kind)| kind.clone()).collect();
-                let parsed = self.client.prepare_typed(statement, &types).await?;
-                if let Some(statements) = &mut *self.statements.lock() {
-                    statements.insert(statement, parsed.clone());
-                }
-                parsed
-            }
-        };
-        let values: Vec<&(dyn ToSql + Sync)> = parameters.iter().map(|(value, _)| *value).collect();
-        self.client.query(&parsed, &values).await
-    }
-}
-
-/// How a waiter hears of a release.
+/// How an observer hears of a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hearing {
     Notified,
     Polls,
 }
 
+/// A session that a call uses. It returns to the pool unless it failed.
+struct Lent<'a> {
+    driver: &'a Driver,
+    session: Option<Session>,
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        let mut pool = self.driver.pool.lock();
+        let mut superfluous = None;
+        match self.session.take() {
+            Some(session) => {
+                let now = Instant::now();
+                pool.idle.push((session, now));
+                if pool.idle.len() > 1 && now - pool.idle[0].1 > IDLE {
+                    superfluous = Some(pool.idle.remove(0));
+                    pool.open -= 1;
+                }
+            }
+            None => pool.open -= 1,
+        }
+        drop(pool);
+        drop(superfluous);
+        self.driver.returned.notify_one();
+    }
+}
+
 impl Driver {
-    /// Starts the thread. It makes no connection.
+    /// Makes no connection.
     pub(super) fn new(settings: Settings) -> Result<Self, EngineError> {
-        let tls = Tls::new(&settings)?;
+        Ok(Driver {
+            server: Arc::new(Server::new(settings)?),
+            notices: Arc::new(Notices::default()),
+            pool: Mutex::default(),
+            returned: Condvar::new(),
+            background: Mutex::new(None),
+            listening: Mutex::new(()),
+        })
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.server.settings
+    }
+
+    pub(super) fn server(&self) -> &str {
+        &self.server.name
+    }
+
+    pub(super) fn notices(&self) -> &Notices {
+        &self.notices
+    }
+
+    /// Whether a pooler may pass each statement to another session.
+    pub(super) fn is_pooled(&self) -> bool {
+        self.server.is_pooled()
+    }
+
+    /// Makes a connection if there is none.
+    pub(super) fn connect(&self, deadline: Instant) -> Result<(), EngineError> {
+        outside_a_runtime(|| self.session(SESSIONS, deadline).map(drop))
+    }
+
+    /// Runs one statement, which commits by itself.
+    pub(super) fn query(
+        &self,
+        statement: &'static str,
+        late: Late,
+        parameters: Vec<Parameter>,
+        deadline: Instant,
+    ) -> Result<Vec<Row>, EngineError> {
+        outside_a_runtime(|| self.query_here(statement, late, parameters, deadline))
+    }
+
+    fn query_here(
+        &self,
+        statement: &'static str,
+        late: Late,
+        mut parameters: Vec<Parameter>,
+        deadline: Instant,
+    ) -> Result<Vec<Row>, EngineError> {
+        if Instant::now() >= deadline {
+            return Err(EngineError::not_done(format!(
+                "{}: the time limit passed before the request was sent",
+                self.server()
+            )));
+        }
+        let limit = SESSIONS + usize::from(late == Late::RefusedRenewal);
+        let mut lent = self.session(limit, deadline)?;
+        let session = lent.session.as_mut().expect("it was lent just now");
+        if late != Late::Executed {
+            let end = session.clock.at(deadline + LATE_MARGIN);
+            parameters.push((Box::new(end), Type::INT8));
+        }
+        let parameters: Vec<(&(dyn ToSql + Sync), Type)> = parameters
+            .iter()
+            .map(|(value, kind)| (&**value as &(dyn ToSql + Sync), kind.clone()))
+            .collect();
+        // From here on the request may be executed, whatever happens to the connection [PG3].
+        match session.query(statement, &parameters, deadline) {
+            Ok(rows) => {
+                if late != Late::Executed && !read_clock(session, &rows) {
+                    // The answer is in time by the clock of this process, or it would be ignored.
+                    // So the server's clock jumped. The next session reads it again.
+                    self.end(lent);
+                    return Err(EngineError::not_done(format!(
+                        "{}: the clock of the server jumped",
+                        self.server()
+                    )));
+                }
+                Ok(rows)
+            }
+            Err(Failed::Reported(failed)) => {
+                if failed.as_db_error().is_none_or(error::ends_connection) {
+                    self.end(lent);
+                }
+                Err(error::of_request(self.server(), &failed))
+            }
+            Err(Failed::Ended(failed)) => {
+                self.end(lent);
+                Err(match failed {
+                    Some(failed) => error::of_request(self.server(), &failed),
+                    None => EngineError::unknown(format!(
+                        "{}: the connection ended before the answer",
+                        self.server()
+                    )),
+                })
+            }
+            Err(Failed::TimedOut) => {
+                let token = session.cancel_token();
+                self.end(lent);
+                self.cancel(token);
+                Err(EngineError::unknown(format!(
+                    "{}: the server did not answer within the time limit",
+                    self.server()
+                )))
+            }
+        }
+    }
+
+    /// Closes a session that failed, and those that are idle, because they have one server.
+    fn end(&self, mut lent: Lent<'_>) {
+        let mut pool = self.pool.lock();
+        let idle = std::mem::take(&mut pool.idle);
+        pool.open -= idle.len();
+        drop(pool);
+        drop((lent.session.take(), idle));
+        drop(lent);
+        self.returned.notify_all();
+    }
+
+    /// Returns a session that is idle, or makes one if there are fewer than `limit`.
+    fn session(&self, limit: usize, deadline: Instant) -> Result<Lent<'_>, EngineError> {
+        let mut failed: Option<EngineError> = None;
+        let mut pool = self.pool.lock();
+        loop {
+            if let Some((session, _)) = pool.idle.pop() {
+                drop(pool);
+                let mut lent = Lent {
+                    driver: self,
+                    session: Some(session),
+                };
+                if lent.session.as_mut().is_some_and(Session::is_open) {
+                    return Ok(lent);
+                }
+                drop(lent.session.take());
+                drop(lent);
+                pool = self.pool.lock();
+                continue;
+            }
+            // If the server refuses a further connection, a session in use is awaited.
+            if pool.open < limit && failed.is_none() {
+                pool.open += 1;
+                drop(pool);
+                let mut lent = Lent {
+                    driver: self,
+                    session: None,
+                };
+                match Session::connect(&self.server, deadline) {
+                    Ok(session) => {
+                        lent.session = Some(session);
+                        return Ok(lent);
+                    }
+                    Err(error) if !error.is_temporary => return Err(error),
+                    Err(error) => failed = Some(error),
+                }
+                drop(lent);
+                pool = self.pool.lock();
+                continue;
+            }
+            let is_over = pool.open == 0 || self.wait(&mut pool, deadline);
+            if is_over && pool.idle.is_empty() {
+                return Err(failed.unwrap_or_else(|| {
+                    EngineError::not_done(format!(
+                        "{}: no connection within the time limit",
+                        self.server()
+                    ))
+                }));
+            }
+        }
+    }
+
+    /// Waits until a session is returned. Returns true if the deadline has passed.
+    fn wait(&self, pool: &mut MutexGuard<'_, Pool>, deadline: Instant) -> bool {
+        self.returned.wait_until(pool, deadline).timed_out()
+    }
+
+    /// Makes the server notify this process of releases, if no pooler prevents it.
+    pub(super) fn listen(&self, deadline: Instant) -> Result<Hearing, EngineError> {
+        if self.is_pooled() {
+            return Ok(Hearing::Polls);
+        }
+        if self.notices.ear().is_some() {
+            return Ok(Hearing::Notified);
+        }
+        let no_connection = || {
+            EngineError::not_done(format!(
+                "{}: no connection within the time limit",
+                self.server()
+            ))
+        };
+        let _listening = self
+            .listening
+            .try_lock_until(deadline)
+            .ok_or_else(no_connection)?;
+        if self.notices.ear().is_some() {
+            return Ok(Hearing::Notified);
+        }
+        let runtime = self.background()?;
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let (server, notices) = (Arc::clone(&self.server), Arc::clone(&self.notices));
+        runtime.spawn(async move {
+            ear::listen(&server, &notices, deadline, sender).await;
+        });
+        // The task ends at the deadline. The rest bounds a wait for a thread that is starved.
+        let limit = deadline.saturating_duration_since(Instant::now()) + Duration::from_secs(5);
+        let listens = receiver
+            .recv_timeout(limit)
+            .unwrap_or_else(|_| Err(no_connection()));
+        listens.map(|()| match self.is_pooled() {
+            true => Hearing::Polls,
+            false => Hearing::Notified,
+        })
+    }
+
+    /// Asks the server to end a statement whose caller leaves.
+    fn cancel(&self, token: CancelToken) {
+        // Without the thread the statement ends by its own limit.
+        let Ok(runtime) = self.background() else {
+            return;
+        };
+        let tls = self.server.tls.clone();
+        runtime.spawn(async move {
+            let _ = timeout(Duration::from_secs(2), token.cancel_query(tls)).await;
+        });
+    }
+
+    /// Returns the runtime in the background, and starts it if it does not run.
+    fn background(&self) -> Result<Handle, EngineError> {
+        let mut background = self.background.lock();
+        if let Some(background) = &*background {
+            return Ok(background.runtime.clone());
+        }
         let runtime = Builder::new_current_thread()
             .enable_all()
             .build()
@@ -179,93 +360,16 @@ impl Driver {
                 runtime.shutdown_background();
             })
             .map_err(EngineError::not_done)?;
-        Ok(Driver {
-            shared: Arc::new(Shared {
-                server: settings.server(),
-                settings,
-                tls,
-                live: tokio::sync::Mutex::new(None),
-                notices: Arc::new(Notices::default()),
-            }),
-            runtime: handle,
+        *background = Some(Background {
+            runtime: handle.clone(),
             stop: Some(stop),
             thread: Some(thread),
-        })
-    }
-
-    pub(super) fn settings(&self) -> &Settings {
-        &self.shared.settings
-    }
-
-    pub(super) fn server(&self) -> &str {
-        &self.shared.server
-    }
-
-    pub(super) fn notices(&self) -> &Notices {
-        &self.shared.notices
-    }
-
-    /// Runs one statement, which commits by itself.
-    pub(super) fn query(
-        &self,
-        statement: &'static str,
-        late: Late,
-        parameters: Vec<Parameter>,
-        deadline: Instant,
-    ) -> Result<Vec<Row>, EngineError> {
-        let shared = Arc::clone(&self.shared);
-        self.block_on(deadline, async move {
-            shared.query(statement, late, parameters, deadline).await
-        })
-    }
-
-    /// Makes a connection if there is none.
-    pub(super) fn connect(&self, deadline: Instant) -> Result<(), EngineError> {
-        let shared = Arc::clone(&self.shared);
-        self.block_on(
-            deadline,
-            async move { shared.live(deadline).await.map(drop) },
-        )
-    }
-
-    /// Makes the server notify this engine of releases, if no pooler prevents it.
-    pub(super) fn listen(&self, deadline: Instant) -> Result<Hearing, EngineError> {
-        let shared = Arc::clone(&self.shared);
-        self.block_on(deadline, async move { shared.listen(deadline).await })
-    }
-
-    /// Runs a future on the thread, and waits until it ends by its own limit.
-    fn block_on<T: Send + 'static>(
-        &self,
-        deadline: Instant,
-        future: impl Future<Output = Result<T, EngineError>> + Send + 'static,
-    ) -> Result<T, EngineError> {
-        if Instant::now() >= deadline {
-            return Err(self.shared.too_late());
-        }
-        let (sender, receiver) = mpsc::sync_channel(1);
-        self.runtime.spawn(async move {
-            let _ = sender.send(future.await);
         });
-        // The future ends at the deadline. The rest bounds a wait for a thread that is starved.
-        let limit = deadline.saturating_duration_since(Instant::now()) + Duration::from_secs(5);
-        receiver.recv_timeout(limit).unwrap_or_else(|_| {
-            Err(EngineError::unknown(format!(
-                "{}: the thread of the engine ended",
-                self.server()
-            )))
-        })
-    }
-
-    /// Forgets the thread and the connection in a child of a fork.
-    pub(super) fn forget(mut self) {
-        std::mem::forget(self.stop.take());
-        std::mem::forget(self.thread.take());
-        std::mem::forget(Arc::clone(&self.shared));
+        Ok(handle)
     }
 }
 
-impl Drop for Driver {
+impl Drop for Background {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
@@ -274,281 +378,53 @@ impl Drop for Driver {
     }
 }
 
-impl Shared {
-    fn too_late(&self) -> EngineError {
-        EngineError::not_done(format!(
-            "{}: the time limit passed before the request was sent",
-            self.server
-        ))
+/// Runs a call on this thread, or on one of its own if this one is inside a runtime.
+///
+/// A thread that drives a runtime cannot enter another one [PG12].
+fn outside_a_runtime<T: Send>(
+    call: impl FnOnce() -> Result<T, EngineError> + Send,
+) -> Result<T, EngineError> {
+    if Handle::try_current().is_err() {
+        return call();
+    }
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().name("lease-postgres".to_owned());
+        match thread.spawn_scoped(scope, call) {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            Err(error) => Err(EngineError::not_done(error)),
+        }
+    })
+}
+
+/// A value of any type, for a check whether it is null.
+struct Present;
+
+impl FromSql<'_> for Present {
+    fn from_sql(_: &Type, _: &[u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Present)
     }
 
-    async fn query(
-        &self,
-        statement: &'static str,
-        late: Late,
-        mut parameters: Vec<Parameter>,
-        deadline: Instant,
-    ) -> Result<Vec<Row>, EngineError> {
-        let live = self.live(deadline).await?;
-        if late == Late::Refused {
-            let end = live.clock.lock().at(deadline + LATE_MARGIN);
-            parameters.push((Box::new(end), Type::INT8));
-        }
-        let parameters: Vec<(&(dyn ToSql + Sync), Type)> = parameters
-            .iter()
-            .map(|(value, kind)| (&**value as &(dyn ToSql + Sync), kind.clone()))
-            .collect();
-        // From here on the request may be executed, whatever happens to the connection.
-        match timeout_at(deadline.into(), live.query(statement, &parameters)).await {
-            Ok(Ok(rows)) => {
-                if late == Late::Refused {
-                    self.check_time(&live, &rows)?;
-                }
-                Ok(rows)
-            }
-            Ok(Err(failed)) => {
-                if failed.as_db_error().is_none_or(error::ends_connection) {
-                    self.set_aside(&live);
-                }
-                Err(error::of_request(&self.server, &failed))
-            }
-            Err(_) => {
-                // Other requests of this connection may still be answered; new ones avoid it.
-                self.set_aside(&live);
-                let token = live.client.cancel_token();
-                let tls = self.tls.clone();
-                tokio::spawn(async move {
-                    let _ = timeout(Duration::from_secs(2), token.cancel_query(tls)).await;
-                });
-                Err(EngineError::unknown(format!(
-                    "{}: the server did not answer within the time limit",
-                    self.server
-                )))
-            }
-        }
+    fn accepts(_: &Type) -> bool {
+        true
     }
+}
 
-    /// Keeps the time of the server, and returns an error if the statement was late [PG7].
-    fn check_time(&self, live: &Arc<Live>, rows: &[Row]) -> Result<(), EngineError> {
-        let Some(row) = rows.first() else {
-            return Ok(());
-        };
-        let null = |column| {
-            row.try_get::<_, Option<i64>>(column)
-                .ok()
-                .flatten()
-                .is_none()
-        };
-        if ["token", "micros", "place"].into_iter().all(null) {
-            // The answer is in time by the clock of this process, or it would be ignored. So the
-            // server's clock jumped. The next connection reads it again.
-            self.set_aside(live);
-            return Err(EngineError::not_done(format!(
-                "{}: the clock of the server went ahead",
-                self.server
-            )));
-        }
-        if let Ok(Some(micros)) = row.try_get::<_, Option<i64>>("clock") {
-            *live.clock.lock() = ServerClock {
+/// Keeps the time of the server, and returns false if the statement was late [PG7].
+fn read_clock(session: &mut Session, rows: &[Row]) -> bool {
+    let Some(row) = rows.first() else {
+        return true;
+    };
+    if let Ok(None) = row.try_get::<_, Option<Present>>(0) {
+        return false;
+    }
+    // The function of an acquisition returns the clock as its third number.
+    if let Ok(Some(numbers)) = row.try_get::<_, Option<Vec<Option<i64>>>>(0) {
+        if let Some(micros) = numbers.get(2).copied().flatten() {
+            session.clock = ServerClock {
                 micros,
                 at: Instant::now(),
             };
         }
-        Ok(())
     }
-
-    async fn listen(&self, deadline: Instant) -> Result<Hearing, EngineError> {
-        let live = self.live(deadline).await?;
-        if live.is_pooled {
-            return Ok(Hearing::Polls);
-        }
-        let listen = live
-            .listening
-            .get_or_try_init(|| live.client.batch_execute(LISTEN));
-        match timeout_at(deadline.into(), listen).await {
-            Ok(Ok(())) => Ok(Hearing::Notified),
-            Ok(Err(failed)) => {
-                self.set_aside(&live);
-                Err(error::of_connection(&self.server, &failed))
-            }
-            Err(_) => {
-                self.set_aside(&live);
-                Err(self.too_late())
-            }
-        }
-    }
-
-    /// Returns the connection, and makes one if there is none.
-    async fn live(&self, deadline: Instant) -> Result<Arc<Live>, EngineError> {
-        let connect = async {
-            let mut slot = self.live.lock().await;
-            if let Some(live) = slot.as_ref().filter(|live| !live.client.is_closed()) {
-                return Ok(Arc::clone(live));
-            }
-            *slot = None;
-            let live = Arc::new(self.connect().await?);
-            *slot = Some(Arc::clone(&live));
-            Ok(live)
-        };
-        match timeout_at(deadline.into(), connect).await {
-            Ok(result) => result,
-            Err(_) => Err(EngineError::not_done(format!(
-                "{}: no connection within the time limit",
-                self.server
-            ))),
-        }
-    }
-
-    /// Lets later requests make a connection of their own.
-    fn set_aside(&self, live: &Arc<Live>) {
-        // If the slot is locked, a new connection is being made, and this one has left the slot.
-        let Ok(mut slot) = self.live.try_lock() else {
-            return;
-        };
-        if slot
-            .as_ref()
-            .is_some_and(|present| Arc::ptr_eq(present, live))
-        {
-            *slot = None;
-            drop(slot);
-            // Its notifications are lost from now on.
-            self.notices.signal_all();
-        }
-    }
-
-    async fn connect(&self) -> Result<Live, EngineError> {
-        let config = &self.settings.config;
-        let mut direct = config.clone();
-        direct.options(format!("{SESSION} {}", self.settings.options));
-        let live = match self.open(&direct).await {
-            // A pooler does not pass settings of a session.
-            Err(failed) if error::is_pooler(&failed) => self.open(config).await,
-            other => other,
-        };
-        let mut live = live.map_err(|failed| error::of_connection(&self.server, &failed))?;
-        self.inspect(&mut live).await?;
-        Ok(live)
-    }
-
-    async fn open(&self, config: &Config) -> Result<Live, tokio_postgres::Error> {
-        let (client, mut connection) = config.connect(self.tls.clone()).await?;
-        let notices = Arc::clone(&self.notices);
-        let receiver = tokio::spawn(async move {
-            while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await
-            {
-                match message {
-                    AsyncMessage::Notification(notice) if notice.channel() == CHANNEL => {
-                        notices.signal(notice.payload());
-                    }
-                    _ => {}
-                }
-            }
-            notices.signal_all();
-        });
-        Ok(Live {
-            client,
-            is_pooled: false,
-            listening: OnceCell::new(),
-            // Replaced by the inspection.
-            clock: Mutex::new(ServerClock {
-                micros: 0,
-                at: Instant::now(),
-            }),
-            statements: Mutex::new(Some(HashMap::new())),
-            receiver: receiver.abort_handle(),
-        })
-    }
-
-    /// Checks that the server can keep leases, and creates the layout if it is missing.
-    async fn inspect(&self, live: &mut Live) -> Result<(), EngineError> {
-        let failed = |failed: tokio_postgres::Error| error::of_connection(&self.server, &failed);
-        let refused = |reason: String| {
-            Err(EngineError::misconfigured(format!(
-                "{}: {reason}",
-                self.server
-            )))
-        };
-        let rows = live
-            .client
-            .query_typed(INSPECT, &[])
-            .await
-            .map_err(failed)?;
-        let Some(row) = rows.first() else {
-            return refused("an empty answer".to_owned());
-        };
-
-        let version: i32 = row.get("version");
-        if version < LEAST_VERSION {
-            let (has, needs) = (version / 10_000, LEAST_VERSION / 10_000);
-            return refused(format!(
-                "the server is PostgreSQL {has}; {needs} or later is needed"
-            ));
-        }
-        let encoding: String = row.get("encoding");
-        if encoding != "UTF8" {
-            return refused(format!(
-                "the database has the encoding {encoding}; UTF8 is needed"
-            ));
-        }
-        if row.get("is_standby") {
-            // It may be promoted.
-            return Err(EngineError::not_done(format!(
-                "{}: the server is a standby, which cannot grant leases",
-                self.server
-            )));
-        }
-        *live.clock.lock() = ServerClock {
-            micros: row.get("clock"),
-            at: Instant::now(),
-        };
-        live.is_pooled = row.get::<_, Option<String>>("direct").is_none();
-        if !row.get::<_, bool>("has_table") {
-            self.create(live, row.get("has_schema")).await?;
-        }
-        let rows = live
-            .client
-            .query_typed(READ_LAYOUT, &[])
-            .await
-            .map_err(failed)?;
-        let layout: Option<i32> = rows.first().map(|row| row.get(0));
-        if layout != Some(LAYOUT) {
-            let layout = layout.map_or("no".to_owned(), |layout| layout.to_string());
-            let release = env!("CARGO_PKG_VERSION");
-            return refused(format!(
-                "the table has layout {layout} and this release, {release}, reads layout {LAYOUT}"
-            ));
-        }
-        Ok(())
-    }
-
-    async fn create(&self, live: &Live, has_schema: bool) -> Result<(), EngineError> {
-        let schema = if has_schema {
-            "SELECT 1"
-        } else {
-            CREATE_SCHEMA
-        };
-        // One message with several statements is one transaction.
-        let statements = format!("{LOCK_CREATION}; {schema}; {CREATE_TABLES}");
-        let Err(failed) = live.client.batch_execute(&statements).await else {
-            return Ok(());
-        };
-        let mut described = error::of_connection(&self.server, &failed);
-        let permission = tokio_postgres::error::SqlState::INSUFFICIENT_PRIVILEGE;
-        if failed.code() == Some(&permission) {
-            let schema = if has_schema {
-                String::new()
-            } else {
-                format!("{CREATE_SCHEMA}; ")
-            };
-            let tables: Vec<&str> = CREATE_TABLES.split_whitespace().collect();
-            described = EngineError::misconfigured(format!(
-                "{}: the table latchwork.lease is missing and the role may not create it; an owner \
-                 of the database runs: {schema}{}; {}",
-                self.server,
-                tables.join(" "),
-                error::GRANTS
-            ));
-        }
-        Err(described)
-    }
+    true
 }

@@ -64,6 +64,17 @@ fn is_tls(error: &Error) -> bool {
     error.to_string().contains("TLS") && !cause.contains("reset") && !cause.contains("eof")
 }
 
+/// Returns true if a part of the layout is missing.
+fn is_undefined(code: &SqlState) -> bool {
+    [
+        SqlState::UNDEFINED_TABLE,
+        SqlState::UNDEFINED_COLUMN,
+        SqlState::UNDEFINED_FUNCTION,
+        SqlState::UNDEFINED_OBJECT,
+    ]
+    .contains(code)
+}
+
 fn of_server(server: &str, error: &DbError) -> EngineError {
     let code = error.code();
     let is_permanent = [
@@ -73,6 +84,8 @@ fn of_server(server: &str, error: &DbError) -> EngineError {
         SqlState::INSUFFICIENT_PRIVILEGE,
         SqlState::UNDEFINED_TABLE,
         SqlState::UNDEFINED_COLUMN,
+        SqlState::UNDEFINED_FUNCTION,
+        SqlState::UNDEFINED_OBJECT,
         SqlState::INVALID_SCHEMA_NAME,
         SqlState::NUMERIC_VALUE_OUT_OF_RANGE,
         SqlState::UNTRANSLATABLE_CHARACTER,
@@ -80,7 +93,7 @@ fn of_server(server: &str, error: &DbError) -> EngineError {
     .contains(code);
     let advice = match code {
         code if *code == SqlState::INSUFFICIENT_PRIVILEGE => format!("; the role needs: {GRANTS}"),
-        code if *code == SqlState::UNDEFINED_TABLE || *code == SqlState::UNDEFINED_COLUMN => {
+        code if is_undefined(code) => {
             "; the layout is that of another release, or was removed".to_owned()
         }
         _ => String::new(),

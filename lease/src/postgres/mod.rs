@@ -1,14 +1,17 @@
 //! The engine `postgres://…`: a table of a PostgreSQL server.
 //!
 //! A lease is a row of the table `latchwork.lease`. The server's clock decides when it ends, and
-//! the lock of the row orders all requests. A release notifies all engines on one channel, so that
-//! waiters do not poll.
+//! the lock of the row orders all requests. Waiters have places in a queue, which is in the row. A
+//! release notifies the first of them.
 //!
 //! `PROTOCOL.md` in this folder has the rules.
 
 mod driver;
+mod ear;
 mod error;
+mod layout;
 mod notices;
+mod session;
 mod settings;
 mod statements;
 mod tls;
@@ -28,6 +31,7 @@ use crate::engine::{
 use crate::guarantees::{Exclusive, Guarantees, TokenOrder};
 
 use driver::{Driver, Hearing, Late, Parameter};
+use notices::Ear;
 use settings::{Environment, Settings};
 
 /// The time within which the first connection is made.
@@ -38,6 +42,16 @@ const POLL_INTERVAL: Duration = Duration::from_millis(25);
 
 /// The time between two reads of a waiter that is notified, in case its connection is dead.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// The guarantees of this engine.
+pub(crate) const GUARANTEES: Guarantees = Guarantees {
+    fair: true,
+    tolerates: "clients that end or stop; restarts of the server; failover to a synchronous standby",
+    ..Guarantees::new(
+        Exclusive::UnlessPausedOrClocksJump,
+        TokenOrder::UnlessDataIsLost,
+    )
+};
 
 /// An engine that keeps leases in a PostgreSQL database, release 12 or later.
 ///
@@ -57,6 +71,21 @@ const RECHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// GRANT SELECT, INSERT, UPDATE ON latchwork.lease TO the_role;
 /// GRANT SELECT ON latchwork.layout TO the_role;
 /// ```
+///
+/// and `EXECUTE` on the functions of the schema, which each role has by default.
+///
+/// # Waiters
+/// Waiters of all processes are served in the order of their requests. A waiter that does not ask
+/// for the key within 300 ms after it became free loses its place. A request for several names has
+/// no place: it is granted if all names are free, and waiters may overtake it.
+///
+/// # Connections
+/// The thread of a call makes the request itself. An engine has one connection, up to five if
+/// several threads make requests at one time, and one more once a thread has waited.
+///
+/// # Layout
+/// This release reads layout 2. The error for a table with layout 1 names the statements that
+/// change it. Tokens remain ordered.
 ///
 /// # Poolers
 /// Requests work through PgBouncer in each of its modes, because a request is one statement and
@@ -181,6 +210,28 @@ impl PostgresEngine {
             Err(error) => Err(error),
         }
     }
+
+    fn release_all(
+        &self,
+        releases: &[(Key<'_>, Nonce)],
+        deadline: Instant,
+    ) -> Result<Vec<Released>, EngineError> {
+        let driver = self.driver()?;
+        for (_, holder) in releases {
+            driver.notices().forget(*holder);
+        }
+        let keys = || releases.iter().map(|(key, _)| *key);
+        let mut parameters = key_lists(keys());
+        parameters.push(nonces(releases.iter().map(|(_, nonce)| *nonce)));
+        let hashes: Vec<String> = keys().map(notices::hash).collect();
+        parameters.push((Box::new(hashes), Type::TEXT_ARRAY));
+        let rows = self.query(statements::RELEASE_MANY, parameters, deadline)?;
+        let released = |row: &Row| match row.get::<_, Option<bool>>(0) {
+            Some(true) => Released::Done,
+            _ => Released::WasLost,
+        };
+        Ok(rows.iter().map(released).collect())
+    }
 }
 
 /// Reports the first request as busy if the key that was busy has become free since.
@@ -195,8 +246,8 @@ impl Drop for PostgresEngine {
     fn drop(&mut self) {
         if let Some(driver) = self.driver.take() {
             if std::process::id() != self.process {
-                // The thread is not in this process, and the connection is the parent's [PG6].
-                driver.forget();
+                // The thread is not in this process, and the connections are the parent's [PG6].
+                std::mem::forget(driver);
             }
         }
     }
@@ -211,14 +262,7 @@ impl fmt::Debug for PostgresEngine {
 
 impl Engine for PostgresEngine {
     fn guarantees(&self) -> Guarantees {
-        Guarantees {
-            tolerates: "clients that end or stop; restarts of the server; failover to a \
-                        synchronous standby",
-            ..Guarantees::new(
-                Exclusive::UnlessPausedOrClocksJump,
-                TokenOrder::UnlessDataIsLost,
-            )
-        }
+        GUARANTEES
     }
 
     fn try_acquire(
@@ -226,20 +270,25 @@ impl Engine for PostgresEngine {
         request: &Request<'_>,
         deadline: Instant,
     ) -> Result<Attempt, EngineError> {
+        let driver = self.driver()?;
+        let ear = driver.notices().expect(request.nonce);
         let mut parameters = key_values(request.key);
         parameters.push(nonce(request.nonce));
         parameters.push(text(request.owner));
         parameters.push((Box::new(length(request.ttl)), Type::INT8));
+        let bytes = ear.map_or([0; 8], Ear::bytes).to_vec();
+        parameters.push((Box::new(bytes), Type::BYTEA));
         let rows = self.query_in_time(statements::ACQUIRE, parameters, deadline)?;
-        // Without a row, another request was granted while this one waited for the row.
-        let Some(row) = rows.first() else {
-            return Ok(Attempt::Busy { free_in: None });
-        };
-        Ok(match row.get::<_, Option<i64>>("token") {
-            Some(number) => Attempt::Granted(token(number)),
-            None => Attempt::Busy {
-                free_in: Some(microseconds(row.get("micros"))),
+        let numbers: Vec<Option<i64>> = rows.first().map(|row| row.get(0)).unwrap_or_default();
+        Ok(match numbers[..] {
+            [Some(number), ..] => {
+                driver.notices().forget(request.nonce);
+                Attempt::Granted(token(number))
+            }
+            [None, micros, ..] => Attempt::Busy {
+                free_in: micros.map(microseconds),
             },
+            _ => Attempt::Busy { free_in: None },
         })
     }
 
@@ -269,7 +318,12 @@ impl Engine for PostgresEngine {
         parameters.push((Box::new(tokens), Type::INT8_ARRAY));
         let micros: Vec<i64> = renewals.iter().map(|renewal| length(renewal.ttl)).collect();
         parameters.push((Box::new(micros), Type::INT8_ARRAY));
-        let rows = self.query_in_time(statements::RENEW, parameters, deadline)?;
+        let rows = self.driver()?.query(
+            statements::RENEW,
+            Late::RefusedRenewal,
+            parameters,
+            deadline,
+        )?;
         let mut renewed = vec![Renewed::Lost; renewals.len()];
         for row in rows {
             let place = row.get::<_, i64>("place") as usize;
@@ -287,14 +341,26 @@ impl Engine for PostgresEngine {
         holder: Nonce,
         deadline: Instant,
     ) -> Result<Released, EngineError> {
+        self.driver()?.notices().forget(holder);
         let mut parameters = key_values(key);
         parameters.push(nonce(holder));
         parameters.push(text(&notices::hash(key)));
         let rows = self.query(statements::RELEASE, parameters, deadline)?;
-        Ok(match rows.first() {
-            Some(row) if row.get("was_held") => Released::Done,
-            _ => Released::WasLost,
+        Ok(match is_true(&rows) {
+            true => Released::Done,
+            false => Released::WasLost,
         })
+    }
+
+    fn release_many(
+        &self,
+        releases: &[(Key<'_>, Nonce)],
+        deadline: Instant,
+    ) -> Option<Result<Vec<Released>, EngineError>> {
+        if releases.is_empty() {
+            return Some(Ok(Vec::new()));
+        }
+        Some(self.release_all(releases, deadline))
     }
 
     fn holder(&self, key: Key<'_>, deadline: Instant) -> Result<Option<HolderInfo>, EngineError> {
@@ -331,9 +397,8 @@ impl Engine for PostgresEngine {
         let mut parameters = key_values(key);
         parameters.push((Box::new(token), Type::INT8));
         parameters.push(text(&notices::hash(key)));
-        Ok(!self
-            .query(statements::BREAK, parameters, deadline)?
-            .is_empty())
+        let rows = self.query(statements::BREAK, parameters, deadline)?;
+        Ok(is_true(&rows))
     }
 
     fn raise_floor(
@@ -356,8 +421,14 @@ impl Engine for PostgresEngine {
         deadline: Instant,
     ) -> Result<(), EngineError> {
         let driver = self.driver()?;
+        let notices = driver.notices();
+        // A waiter with a place needs no request: a release after its registration notifies it
+        // [PG9].
+        if notices.wait(waiting, deadline.min(Instant::now() + RECHECK_INTERVAL)) {
+            return Ok(());
+        }
         // Registered and listening before the row is read [PG4].
-        let waiter = driver.notices().register(notices::hash(key));
+        let observer = notices.observe(notices::hash(key));
         loop {
             let now = Instant::now();
             if now >= deadline {
@@ -368,27 +439,34 @@ impl Engine for PostgresEngine {
                 .max(now + Duration::from_secs(1))
                 .min(now + RECHECK_INTERVAL);
             let hearing = driver.listen(limit)?;
+            if hearing == Hearing::Polls {
+                thread::sleep(POLL_INTERVAL.min(deadline.saturating_duration_since(now)));
+            }
             let mut parameters = key_values(key);
             parameters.push(nonce(waiting));
-            if self
-                .query(statements::IS_BUSY, parameters, limit)?
-                .is_empty()
+            let rows = match hearing {
+                Hearing::Notified => {
+                    parameters.push((Box::new(length(2 * RECHECK_INTERVAL)), Type::INT8));
+                    self.query(statements::WATCH, parameters, limit)?
+                }
+                Hearing::Polls => self.query(statements::IS_BUSY, parameters, limit)?,
+            };
+            if !is_true(&rows) {
+                return Ok(());
+            }
+            if hearing == Hearing::Notified
+                && observer.wait(deadline.min(Instant::now() + RECHECK_INTERVAL))
             {
                 return Ok(());
             }
-            match hearing {
-                Hearing::Notified => {
-                    if waiter.wait(deadline.min(Instant::now() + RECHECK_INTERVAL)) {
-                        return Ok(());
-                    }
-                }
-                Hearing::Polls => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    thread::sleep(POLL_INTERVAL.min(left));
-                }
-            }
         }
     }
+}
+
+/// Returns the answer of a statement with one condition.
+fn is_true(rows: &[Row]) -> bool {
+    rows.first()
+        .is_some_and(|row| row.get::<_, Option<bool>>(0) == Some(true))
 }
 
 fn info(row: &Row) -> HolderInfo {

@@ -1,18 +1,13 @@
-//! The layout of the table, and the statements of requests.
+//! The statements of requests.
 //!
 //! Each request is one statement, which commits by itself. So a client that stops holds no lock of
 //! the server. All values are bound as parameters.
-
-/// The number of the layout. A release with another layout must rename the table.
-pub(super) const LAYOUT: i32 = 1;
 
 /// The oldest release of the server with all functions of the statements.
 pub(super) const LEAST_VERSION: i32 = 120_000;
 
 /// The channel of all notifications.
 pub(super) const CHANNEL: &str = "latchwork_lease";
-
-pub(super) const LISTEN: &str = "LISTEN latchwork_lease";
 
 /// Reads the properties of a server that a connection needs.
 pub(super) const INSPECT: &str = "
@@ -28,77 +23,12 @@ pub(super) const INSPECT: &str = "
 
 pub(super) const READ_LAYOUT: &str = "SELECT version FROM latchwork.layout";
 
-/// Serialises the creation of the layout between clients, until its transaction ends.
-///
-/// The limit of the session is for rows, and the creation by another client may take longer.
-pub(super) const LOCK_CREATION: &str = "SELECT set_config('lock_timeout', '30s', true); \
-     SELECT pg_advisory_xact_lock(7809078230142342515)";
-
-pub(super) const CREATE_SCHEMA: &str = "CREATE SCHEMA IF NOT EXISTS latchwork";
-
-/// Creates the tables of layout 1.
-///
-/// `counter` is the greatest token that a grant or a floor has used; `token` is that of the present
-/// holder. Without a holder, `nonce` is null. Names are compared by their bytes.
-pub(super) const CREATE_TABLES: &str = "
-    CREATE TABLE IF NOT EXISTS latchwork.lease (
-        namespace text COLLATE \"C\" NOT NULL,
-        name text COLLATE \"C\" NOT NULL,
-        counter bigint NOT NULL,
-        token bigint NOT NULL,
-        nonce bytea,
-        owner text NOT NULL,
-        granted timestamptz NOT NULL,
-        expires timestamptz NOT NULL,
-        PRIMARY KEY (namespace, name)
-    ) WITH (fillfactor = 50);
-    CREATE TABLE IF NOT EXISTS latchwork.layout (version int PRIMARY KEY);
-    INSERT INTO latchwork.layout SELECT 1 WHERE NOT EXISTS (SELECT FROM latchwork.layout)";
-
-/// $1 namespace, $2 name, $3 nonce, $4 owner, $5 microseconds, $6 the server's time, in
-/// microseconds since 1970, from which on the statement grants nothing.
-///
-/// The result has a token, or the time until the key is free, or neither if the statement is late.
-///
-/// The first part answers for a key that is held without a lock on its row. The conditions of the
-/// update are evaluated with the lock on the row, by the server's clock at that time.
-///
-/// A token must survive a crash, so the commit is made durable even where the default is not.
-pub(super) const ACQUIRE: &str = "
-    WITH durable AS MATERIALIZED (
-        SELECT CASE WHEN current_setting('synchronous_commit') = 'off'
-            THEN set_config('synchronous_commit', 'on', true) END AS setting),
-    busy AS MATERIALIZED (
-        SELECT (extract(epoch FROM expires - clock_timestamp()) * 1000000)::bigint AS micros
-        FROM latchwork.lease
-        WHERE namespace = $1 AND name = $2 AND nonce <> $3 AND expires > clock_timestamp()),
-    granted AS (
-        INSERT INTO latchwork.lease AS l
-            (namespace, name, counter, token, nonce, owner, granted, expires)
-        SELECT $1, $2, 1, 1, $3, $4, clock_timestamp(),
-            clock_timestamp() + $5 * interval '1 microsecond'
-        WHERE NOT EXISTS (SELECT FROM busy)
-            AND clock_timestamp() < timestamptz 'epoch' + $6 * interval '1 microsecond'
-        ON CONFLICT (namespace, name) DO UPDATE SET
-            counter = CASE WHEN l.nonce = $3 AND l.expires > clock_timestamp()
-                THEN l.counter ELSE l.counter + 1 END,
-            token = CASE WHEN l.nonce = $3 AND l.expires > clock_timestamp()
-                THEN l.token ELSE l.counter + 1 END,
-            granted = CASE WHEN l.nonce = $3 AND l.expires > clock_timestamp()
-                THEN l.granted ELSE clock_timestamp() END,
-            nonce = $3, owner = $4,
-            expires = clock_timestamp() + $5 * interval '1 microsecond'
-        WHERE (l.nonce IS NULL OR l.nonce = $3 OR l.expires <= clock_timestamp())
-            AND clock_timestamp() < timestamptz 'epoch' + $6 * interval '1 microsecond'
-        RETURNING l.token)
-    SELECT token, NULL::bigint AS micros, (SELECT setting FROM durable) AS setting,
-        (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS clock FROM granted
-    UNION ALL SELECT NULL, micros, NULL,
-        (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FROM busy
-    UNION ALL SELECT NULL, NULL, NULL, NULL WHERE NOT clock_timestamp() < timestamptz 'epoch' + $6 * interval '1 microsecond'";
+/// $1 namespace, $2 name, $3 nonce, $4 owner, $5 microseconds, $6 the ear of its place, $7 the
+/// server's time, in microseconds since 1970, from which on the statement has no effect.
+pub(super) const ACQUIRE: &str = "SELECT latchwork.acquire($1, $2, $3, $4, $5, $7, $6)";
 
 /// $1 namespaces, $2 names, $3 nonces, $4 owners, $5 microseconds: one element for
-/// each request; $6 as for one request.
+/// each request; $6 as $7 for one request. The queues are ignored.
 ///
 /// If some keys are granted and not all, the division by zero rolls the statement back.
 pub(super) const ACQUIRE_ALL: &str = "
@@ -173,21 +103,21 @@ pub(super) const RENEW: &str = "
     UNION ALL SELECT NULL, NULL WHERE NOT clock_timestamp() < timestamptz 'epoch' + $6 * interval '1 microsecond'
     ORDER BY place NULLS FIRST";
 
-/// $1 namespace, $2 name, $3 nonce, $4 payload of the notification.
-pub(super) const RELEASE: &str = "
-    WITH released AS (
-        UPDATE latchwork.lease SET nonce = NULL WHERE namespace = $1 AND name = $2 AND nonce = $3
-        RETURNING expires > clock_timestamp() AS was_held)
-    SELECT was_held, pg_notify('latchwork_lease', $4)::text FROM released";
+/// $1 namespace, $2 name, $3 nonce, $4 the hash for observers.
+pub(super) const RELEASE: &str = "SELECT latchwork.release($1, $2, $3, $4)";
 
-/// $1 namespace, $2 name, $3 token, $4 payload of the notification.
-pub(super) const BREAK: &str = "
-    WITH broken AS (
-        UPDATE latchwork.lease SET nonce = NULL
-        WHERE namespace = $1 AND name = $2 AND token = $3 AND nonce IS NOT NULL
-            AND expires > clock_timestamp()
-        RETURNING 1)
-    SELECT pg_notify('latchwork_lease', $4)::text FROM broken";
+/// $1 namespaces, $2 names, $3 nonces, $4 hashes: one element and one row for each release.
+pub(super) const RELEASE_MANY: &str = "
+    SELECT latchwork.release(a.namespace, a.name, a.nonce, a.hash)
+    FROM unnest($1::text[], $2::text[], $3::bytea[], $4::text[])
+        WITH ORDINALITY AS a (namespace, name, nonce, hash, place)
+    ORDER BY a.place";
+
+/// $1 namespace, $2 name, $3 token, $4 the hash for observers.
+pub(super) const BREAK: &str = "SELECT latchwork.break_lease($1, $2, $3, $4)";
+
+/// $1 namespace, $2 name, $3 nonce, $4 microseconds: returns whether another nonce holds the key.
+pub(super) const WATCH: &str = "SELECT latchwork.watch($1, $2, $3, $4)";
 
 /// $1 namespace, $2 name, $3 token.
 pub(super) const RAISE: &str = "
@@ -221,7 +151,7 @@ pub(super) const LIST: &str = "
         AND nonce IS NOT NULL AND expires > clock_timestamp()
     ORDER BY name";
 
-/// $1 namespace, $2 name, $3 nonce: returns a row if another nonce holds the key.
+/// $1 namespace, $2 name, $3 nonce: returns whether another nonce holds the key.
 pub(super) const IS_BUSY: &str = "
-    SELECT 1 FROM latchwork.lease
-    WHERE namespace = $1 AND name = $2 AND nonce <> $3 AND expires > clock_timestamp()";
+    SELECT EXISTS (SELECT FROM latchwork.lease
+        WHERE namespace = $1 AND name = $2 AND nonce <> $3 AND expires > clock_timestamp())";

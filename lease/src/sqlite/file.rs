@@ -92,6 +92,11 @@ impl DatabasePath {
 pub(super) struct Identities([(PathBuf, Identity); 3]);
 
 impl Identities {
+    /// Returns the identity of the database.
+    pub(super) fn database(&self) -> Identity {
+        self.0[0].1
+    }
+
     /// Returns an error if a path no longer leads to the file that was opened.
     ///
     /// Processes that open the path now would not see the leases of this connection.

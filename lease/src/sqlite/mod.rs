@@ -20,6 +20,7 @@ mod table;
 use std::fmt;
 use std::mem;
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -35,7 +36,7 @@ use crate::guarantees::{Exclusive, Guarantees, TokenOrder};
 
 use connection::{Limit, describe};
 use file::{DatabasePath, Identities};
-use register::Registration;
+use register::{Registration, Turn};
 use table::{Clock, Grant, Table};
 
 /// The time within which a file is opened, although other processes open or write it.
@@ -43,6 +44,13 @@ const OPEN_LIMIT: Duration = Duration::from_secs(10);
 
 /// The time between two looks of a waiter at the file. A hand-over takes half of it on average.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+/// The guarantees of this engine.
+pub(crate) const GUARANTEES: Guarantees = Guarantees {
+    tolerates: "processes that end or stop; power loss; changes of the date; not the loss of the \
+                disk",
+    ..Guarantees::new(Exclusive::UnlessPaused, TokenOrder::UnlessDataIsLost)
+};
 
 /// An engine that keeps leases in a SQLite database.
 ///
@@ -61,6 +69,7 @@ pub struct SqliteEngine {
     identities: Identities,
     clock: Clock,
     process: u32,
+    turn: Arc<Turn>,
     /// Empty only while the engine is dropped.
     open: Option<Open>,
 }
@@ -107,6 +116,7 @@ impl SqliteEngine {
             open().map_err(|failure| failure.not_done(file.path()))?;
         let identities = file.identities()?;
         let registration = register.add();
+        let turn = register.turn(identities.database());
         drop(limit);
 
         let reader = Reader {
@@ -123,6 +133,7 @@ impl SqliteEngine {
             })?,
             identities,
             process: std::process::id(),
+            turn,
             open: Some(Open {
                 writer: Mutex::new(writer),
                 reader: Mutex::new(reader),
@@ -145,6 +156,15 @@ impl SqliteEngine {
                 "a URL of this engine begins with sqlite:",
             ));
         };
+        // Another program's URL may have a password there, which no error may contain.
+        let authority = path
+            .strip_prefix("//")
+            .and_then(|rest| rest.split('/').next());
+        if authority.is_some_and(|authority| authority.contains('@')) {
+            return Err(EngineError::misconfigured(
+                "a URL of sqlite: names a file, and has no user and no host",
+            ));
+        }
         let path = path.strip_prefix("//").unwrap_or(path);
         if path.is_empty() || path == ":memory:" {
             return Err(EngineError::misconfigured(
@@ -223,6 +243,11 @@ impl SqliteEngine {
         body: impl FnOnce(&Table<'_>) -> Result<T, connection::Failure>,
     ) -> Result<T, EngineError> {
         let _limit = self.begin(deadline)?;
+        // Before the locks of SQLite, which have no queue [Q6].
+        let _turn = self
+            .turn
+            .try_lock_until(deadline)
+            .ok_or_else(|| self.too_late())?;
         let connection = self
             .open_connections()
             .writer
@@ -301,11 +326,7 @@ impl fmt::Debug for SqliteEngine {
 
 impl Engine for SqliteEngine {
     fn guarantees(&self) -> Guarantees {
-        Guarantees {
-            tolerates: "processes that end or stop; power loss; changes of the date; not the loss \
-                        of the disk",
-            ..Guarantees::new(Exclusive::UnlessPaused, TokenOrder::UnlessDataIsLost)
-        }
+        GUARANTEES
     }
 
     fn try_acquire(
@@ -360,6 +381,20 @@ impl Engine for SqliteEngine {
         deadline: Instant,
     ) -> Result<Released, EngineError> {
         self.write(deadline, |table| table.release(key, nonce))
+    }
+
+    fn release_many(
+        &self,
+        releases: &[(Key<'_>, Nonce)],
+        deadline: Instant,
+    ) -> Option<Result<Vec<Released>, EngineError>> {
+        if releases.is_empty() {
+            return Some(Ok(Vec::new()));
+        }
+        Some(self.write(deadline, |table| {
+            let release = |&(key, nonce): &(Key<'_>, Nonce)| table.release(key, nonce);
+            releases.iter().map(release).collect()
+        }))
     }
 
     fn holder(&self, key: Key<'_>, deadline: Instant) -> Result<Option<HolderInfo>, EngineError> {

@@ -1,22 +1,34 @@
-//! The number of engines that this process has open, so that a child of a fork opens none.
+//! The engines that this process has open: their number, so that a child of a fork opens none, and
+//! the turns of their writers.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, LazyLock, Weak};
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{FairMutex, Mutex, MutexGuard};
 
 use crate::engine::EngineError;
 
-static REGISTER: Mutex<Register> = Mutex::new(Register { open: 0 });
+use super::file::Identity;
+
+static REGISTER: LazyLock<Mutex<Register>> = LazyLock::new(Mutex::default);
 
 /// The process that opened an engine first, or zero. A child of a fork inherits it.
 static FIRST_PROCESS: AtomicU32 = AtomicU32::new(0);
 
 /// The engines that are open in this process.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Register {
     open: usize,
+    turns: HashMap<Identity, Weak<Turn>>,
 }
+
+/// The turn of a writer among the threads of this process that write one file.
+///
+/// SQLite's lock for writers has no queue: a thread polls it, and may miss its time limit while
+/// others write. Here threads write in the order of their calls [Q6].
+pub(super) type Turn = FairMutex<()>;
 
 /// The entry of one engine. Its drop removes it.
 #[derive(Debug)]
@@ -60,6 +72,17 @@ impl Register {
     pub(super) fn add(&mut self) -> Registration {
         self.open += 1;
         Registration(())
+    }
+
+    /// Returns the turns of the writers of a file.
+    pub(super) fn turn(&mut self, file: Identity) -> Arc<Turn> {
+        self.turns.retain(|_, turn| turn.strong_count() > 0);
+        if let Some(turn) = self.turns.get(&file).and_then(Weak::upgrade) {
+            return turn;
+        }
+        let turn = Arc::new(Turn::default());
+        self.turns.insert(file, Arc::downgrade(&turn));
+        turn
     }
 }
 

@@ -181,3 +181,36 @@ fn a_password_is_removed_from_the_list_of_processes() {
     }
     assert!(sandbox.path("user:secret@db").exists());
 }
+
+/// The manual in the documentation names each action, option and exit code of the command.
+#[test]
+fn the_manual_names_each_option_and_exit_code() {
+    let manual = include_str!("../../src/docs/command.md");
+    let sandbox = Sandbox::new("manual");
+    let help = |args: &[&str]| {
+        let output = sandbox.output(args.iter().copied().chain(["--help"]));
+        assert!(output.status.success());
+        text(&output.stdout).to_owned()
+    };
+    let mut found = 0;
+    for action in ["run", "status", "list", "watch", "break", "check", "bench"] {
+        assert!(help(&[]).contains(&format!("  {action} ")), "{action}");
+        assert!(manual.contains(&format!("| `lease {action}")), "{action}");
+        for line in help(&[action]).lines() {
+            let words = line.split([' ', ',']).map(str::trim);
+            for option in words.filter(|word| word.starts_with("--")) {
+                let name = option.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+                if !["--help", "--version"].contains(&name) && line.trim().starts_with("--") {
+                    assert!(manual.contains(&format!("| `{name}")), "{action} {name}");
+                    found += 1;
+                }
+            }
+        }
+    }
+    assert!(found >= 18, "{found} options");
+    let run = help(&["run"]);
+    for code in ["69", "75", "76", "125", "126", "127"] {
+        assert!(run.contains(&format!(" {code}  ")), "{code}");
+        assert!(manual.contains(&format!("| {code} |")), "{code}");
+    }
+}

@@ -138,6 +138,19 @@ fn a_waiter_runs_after_the_holder() {
 }
 
 #[test]
+fn a_signal_ends_the_wait_of_a_stopped_guard() {
+    let sandbox = Sandbox::new("stopped-wait");
+    let (mut holder, _) = family(&sandbox, "");
+    let mut waiter = sandbox.start("", "echo ran");
+    sleep(300);
+    kill_process(waiter.guard(), Signal::STOP).unwrap();
+    waiter.signal(Signal::TERM);
+    assert_eq!(waiter.end_with(128 + 15), "");
+    holder.signal(Signal::TERM);
+    holder.end();
+}
+
+#[test]
 fn a_signal_ends_the_wait_and_leaves_nothing() {
     let sandbox = Sandbox::new("interrupted-wait");
     let mut holder = sandbox.start("", "echo up; sleep 60");

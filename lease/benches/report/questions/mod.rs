@@ -53,7 +53,10 @@ pub(crate) fn servers() -> Vec<Named> {
     static SERVERS: Mutex<Option<Vec<Named>>> = Mutex::new(None);
     let mut servers = SERVERS.lock().unwrap();
     let start = || {
-        let [durable, fast] = [Server::start(&[])?, Server::start(&["fsync=off"])?];
+        // The server counts the calls of functions, which are the requests of this crate.
+        let counts = "track_functions=pl";
+        let durable = Server::start(&[counts])?;
+        let fast = Server::start(&[counts, "fsync=off"])?;
         Some(vec![
             ("PostgreSQL", Arc::new(durable)),
             ("PostgreSQL, `fsync=off`", Arc::new(fast)),

@@ -71,8 +71,14 @@ fn from_file() -> Result<Option<String>, Failure> {
 /// Returns the URL of the database in the user's state folder, which it creates.
 fn own_database() -> Result<String, Failure> {
     let folder = folder("XDG_STATE_HOME", ".local/state").ok_or_else(|| {
+        // An empty variable counts as absent.
+        let is_relative = env::var_os("HOME").is_some_and(|home| !home.is_empty());
+        let home = match is_relative {
+            true => "HOME is a relative path",
+            false => "HOME is absent",
+        };
         Failure::own(format!(
-            "no URL: --on, {VARIABLE}, XDG_STATE_HOME and HOME are all absent"
+            "no URL: --on, {VARIABLE} and an absolute XDG_STATE_HOME are absent, and {home}"
         ))
     })?;
     let folder = folder.join("lease");

@@ -100,6 +100,11 @@ impl Front {
     fn pass_on(&mut self, signal: Signal) {
         // A full socket means that the guard is stopped and has enough to do.
         let _ = self.socket.write(&[signal.as_raw() as u8]);
+        // A guard that waits for the lease has no deadline at which this process would end it.
+        let ends = [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT].contains(&signal);
+        if ends && self.shared.group().is_none() {
+            let _ = kill_process(self.guard, Signal::CONT);
+        }
     }
 
     /// The command was stopped by `signal`: by the terminal, or because it used the terminal from
