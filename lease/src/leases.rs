@@ -652,6 +652,8 @@ pub(crate) fn engine(url: &str) -> Result<Arc<dyn Engine>, ConnectError> {
         "sqlite" => Ok(Arc::new(crate::sqlite::SqliteEngine::from_url(url)?)),
         #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => Ok(Arc::new(crate::postgres::PostgresEngine::connect(url)?)),
+        #[cfg(feature = "etcd")]
+        "etcd" => Ok(Arc::new(crate::etcd::EtcdEngine::connect(url)?)),
         // The arms of further engines belong here, each behind its feature:
         // `Ok(Arc::new(Type::from_url(url)?))`.
         #[cfg(not(feature = "sqlite"))]
@@ -663,6 +665,11 @@ pub(crate) fn engine(url: &str) -> Result<Arc<dyn Engine>, ConnectError> {
         "postgres" | "postgresql" => Err(ConnectError::MissingFeature {
             scheme: scheme.to_owned(),
             feature: "postgres",
+        }),
+        #[cfg(not(feature = "etcd"))]
+        "etcd" => Err(ConnectError::MissingFeature {
+            scheme: scheme.to_owned(),
+            feature: "etcd",
         }),
         _ => Err(ConnectError::UnknownScheme {
             scheme: scheme.to_owned(),

@@ -52,6 +52,8 @@ mod election;
 
 pub mod engine;
 mod error;
+#[cfg(feature = "etcd")]
+pub mod etcd;
 mod future;
 pub mod guarantees;
 mod holder;

@@ -199,6 +199,14 @@ impl<'a> Suite<'a> {
         text(engine.try_acquire(&request, self.deadline()))
     }
 
+    /// Ends a request that was refused, which may be in the queue of the key.
+    fn leave(&self, engine: &dyn Engine, name: &str, nonce: Nonce) -> Checked {
+        if engine.guarantees().fair {
+            text(engine.release(self.key(name), nonce, self.deadline()))?;
+        }
+        Ok(())
+    }
+
     /// Asks once for a key that must be free.
     fn grant(
         &self,
