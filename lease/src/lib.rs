@@ -44,6 +44,10 @@
 //! The crate needs Rust 1.85. `README.md` shows how SQL, Redis, files and object stores check a
 //! fence, and how to choose the length of a lease.
 
+// The support of the integration tests names this crate.
+#[cfg(test)]
+extern crate self as latchwork_lease;
+
 mod acquisition;
 mod clock;
 #[cfg(feature = "conformance")]

@@ -23,7 +23,10 @@ use crate::shared::{Renew, Shared};
 /// How much earlier than necessary a lease is renewed together with others.
 const BATCH_AHEAD: Duration = Duration::from_millis(250);
 
-/// The greatest number of leases in one request.
+/// The same for an engine that renews any number of leases in one request.
+const BATCH_AHEAD_TOGETHER: Duration = Duration::from_millis(2500);
+
+/// The greatest number of leases in one request, unless the engine renews any number of them.
 const BATCH: usize = 1000;
 
 /// The longest sleep of the timer thread while leases exist: a bound on how late a loss is notified
@@ -68,6 +71,8 @@ pub(crate) struct Config {
 pub(crate) struct Core {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) config: Config,
+    /// Whether the engine renews any number of leases in one request.
+    renews_together: bool,
     /// In-process queue: at most one thread holds or requests a name [LE8].
     pub(crate) table: Arc<LockTable<str>>,
     pid: u32,
@@ -143,6 +148,7 @@ impl Core {
             .expected_locks(256)
             .build();
         Arc::new(Core {
+            renews_together: engine.guarantees().renews_together,
             engine,
             config,
             table: Arc::new(table),
@@ -173,6 +179,7 @@ impl Core {
             ttl,
             drift,
             renew_after: ttl.mul_f64(self.config.renew_at),
+            renew_ahead: ttl / if self.renews_together { 5 } else { 20 },
             request_timeout: self.config.request_timeout,
             once,
             queues: self.engine.guarantees().fair,
@@ -368,17 +375,21 @@ impl Core {
                 Entry::Call(job) => call_user(job),
             }
         }
+        let (ahead, batch) = match self.renews_together {
+            true => (BATCH_AHEAD_TOGETHER, usize::MAX),
+            false => (BATCH_AHEAD, BATCH),
+        };
         if !renewals.is_empty() {
             // Renewals that are necessary soon join the request.
-            for (key, entry) in self.due(now.plus(BATCH_AHEAD)) {
+            for (key, entry) in self.due(now.plus(ahead)) {
                 match entry {
-                    Entry::Tick(shared) => shared.tick(key, BATCH_AHEAD, &mut renewals),
+                    Entry::Tick(shared) => shared.tick(key, ahead, &mut renewals),
                     Entry::Call(_) => drop(self.insert(key.0, entry, None)),
                 }
             }
         }
         while !renewals.is_empty() {
-            let rest = renewals.split_off(renewals.len().min(BATCH));
+            let rest = renewals.split_off(renewals.len().min(batch));
             let (core, batch) = (self.clone(), std::mem::replace(&mut renewals, rest));
             self.submit(Class::Renew, Box::new(move || core.renew(&batch)));
         }

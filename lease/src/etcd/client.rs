@@ -97,8 +97,6 @@ pub(super) struct Client {
     token: Mutex<Option<String>>,
     /// The identity of the cluster, of the first answer.
     identity: OnceLock<String>,
-    /// The number of requests, for reports.
-    requests: AtomicU64,
 }
 
 /// What a member reports about itself.
@@ -133,7 +131,6 @@ impl Client {
             user: settings.user.clone(),
             token: Mutex::new(None),
             identity: OnceLock::new(),
-            requests: AtomicU64::new(0),
         })
     }
 
@@ -143,12 +140,6 @@ impl Client {
 
     pub(super) fn addresses(&self) -> impl Iterator<Item = &str> {
         self.members.iter().map(|member| member.address.as_str())
-    }
-
-    /// Returns the number of requests so far.
-    pub(super) fn requests(&self) -> u64 {
-        // Relaxed: a statistic, which orders nothing.
-        self.requests.load(Ordering::Relaxed)
     }
 
     /// Sends a request to the members, one after another, until one answers.
@@ -328,8 +319,6 @@ impl Client {
         token: Option<&str>,
         limit: Duration,
     ) -> Result<http::Response<Body>, Failed> {
-        // Relaxed: a statistic, which orders nothing.
-        self.requests.fetch_add(1, Ordering::Relaxed);
         let url = format!("{}://{}{path}", self.scheme, member.address);
         let mut request = self
             .agent

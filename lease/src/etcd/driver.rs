@@ -224,7 +224,7 @@ impl Driver {
                 if group.is_gone {
                     return Ok(Extension::Gone);
                 }
-                if group.extended >= after {
+                if group.extended >= after || planted(Plant::NoExtension) {
                     return Ok(Extension::Valid(group.term));
                 }
                 if !group.is_extending {
@@ -246,8 +246,10 @@ impl Driver {
             of: lease,
         };
         // A request that has ended must not be extended with the others [EC5].
-        for (nonce, held) in ended {
-            self.withdraw(nonce, &held, deadline)?;
+        if !planted(Plant::NoOwnEnd) {
+            for (nonce, held) in ended {
+                self.withdraw(nonce, &held, deadline)?;
+            }
         }
         let body = json!({ "ID": lease.to_string() });
         let answer = self.client.call(KEEP_ALIVE, &body, deadline)?;
@@ -550,13 +552,9 @@ impl Driver {
         let is_own = |entry: &Entry| entry.created == created && entry.lease == lease;
         let entry = match entry {
             Some(entry) if is_own(&entry) => entry,
-            None if planted(Plant::NoOwnKeyCheck) => Entry {
-                key: own.clone(),
-                value: Details::read(b"").write(),
-                created,
-                modified: created,
-                lease,
-            },
+            None if planted(Plant::NoOwnKeyCheck) && answer.range(1).is_empty() => {
+                return Ok(granted(created as u64));
+            }
             // The engine lease ended while the request waited, or another client removed the
             // key. It is never granted; the next ask enters the queue again [EC2].
             _ => {
@@ -626,7 +624,7 @@ impl Driver {
         let attachment = self.keys.attachment(held.group, nonce);
         let mut success = vec![message::delete(&own), message::delete(&attachment)];
         let mut failure = vec![message::get(&own), message::delete(&attachment)];
-        if held.is_unsure || held.asks > 0 {
+        if (held.is_unsure || held.asks > 0) && !planted(Plant::NoTombstone) {
             // It exists as long as the engine lease, without which a request has no effect.
             let tombstone = message::put(&self.keys.tombstone(nonce), b"", held.group);
             success.push(tombstone.clone());
@@ -700,6 +698,9 @@ impl Driver {
 
     /// Removes the requests whose end has passed [EC5].
     pub(super) fn remove_ended(&self) {
+        if planted(Plant::NoOwnEnd) {
+            return;
+        }
         let now = Timestamp::now();
         let ended: Vec<_> = {
             let mut state = self.state();
@@ -823,8 +824,8 @@ impl Driver {
         deadline: Instant,
     ) -> Result<(HashSet<u128>, Header, usize), Failed> {
         let mut all = Vec::new();
-        let (changes, is_certain) = {
-            let state = self.state();
+        let (changes, is_certain, checks) = {
+            let mut state = self.state();
             let mut is_certain = true;
             for (nonce, held) in &state.requests {
                 if held.group != lease {
@@ -838,16 +839,23 @@ impl Driver {
                     None => is_certain = false,
                 }
             }
-            let group = state.groups.get(&lease);
-            let changes = group.map(|group| (group.changes, group.in_flight));
-            (changes, is_certain)
+            let group = state.groups.get_mut(&lease);
+            let (changes, checks) = group.map_or((None, 0), |group| {
+                group.checks += 1;
+                (Some((group.changes, group.in_flight)), group.checks)
+            });
+            (changes, is_certain, checks)
         };
         if all.len() <= COMPARED {
             let (lost, header) = self.compare(&all, deadline)?;
             return Ok((lost, header, all.len()));
         }
-        // One request for thousands of keys: their number, and a comparison of some of them.
-        let some: Vec<_> = all.iter().take(COMPARED).cloned().collect();
+        // One request for thousands of keys: their number, and a comparison of some of them, which
+        // are others in each check.
+        all.sort_unstable_by_key(|(.., created)| *created);
+        let first = checks * COMPARED % all.len();
+        let some = all.iter().cycle().skip(first).take(COMPARED);
+        let some: Vec<_> = some.cloned().collect();
         let compare: Vec<Value> = some
             .iter()
             .map(|(_, key, created)| message::was_created_at(key, *created))

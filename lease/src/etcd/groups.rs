@@ -73,6 +73,8 @@ pub(super) struct Group {
     pub(super) in_flight: usize,
     /// A thread checks its keys now.
     pub(super) is_checking: bool,
+    /// The number of checks, which select the keys that are compared.
+    pub(super) checks: usize,
     /// When the last check began, and the requests whose keys were absent.
     pub(super) checked: Option<(Timestamp, std::sync::Arc<HashSet<u128>>)>,
 }
@@ -103,6 +105,7 @@ impl State {
             changes: 0,
             in_flight: 0,
             is_checking: false,
+            checks: 0,
             checked: None,
         };
         self.groups.insert(lease, group);

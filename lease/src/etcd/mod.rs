@@ -109,12 +109,6 @@ impl EtcdEngine {
         })
     }
 
-    /// Returns the number of requests that the engine has sent.
-    #[doc(hidden)]
-    pub fn requests(&self) -> u64 {
-        self.driver.client.requests()
-    }
-
     /// Returns the driver, or an error in a child of the process that connected [EC10].
     fn driver(&self) -> Result<&Driver, EngineError> {
         if std::process::id() != self.process {
@@ -256,6 +250,7 @@ impl Engine for EtcdEngine {
             },
             least_lease: self.least_lease,
             hand_over: Duration::from_millis(50),
+            renews_together: true,
             ..Guarantees::new(Exclusive::UnlessPaused, TokenOrder::UnlessDataIsLost)
         }
     }
@@ -367,8 +362,14 @@ impl fmt::Debug for EtcdEngine {
 /// A fault that tests plant into the engine, to prove that they would detect it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Plant {
-    /// A waiter without a predecessor is granted, whether its own key exists or not.
+    /// A waiter without a predecessor is granted, whether its own key exists or not [EC2].
     NoOwnKeyCheck,
+    /// A group that was not extended since the call counts as extended [EC4].
+    NoExtension,
+    /// A request whose end has passed is extended with its group [EC5].
+    NoOwnEnd,
+    /// A release forbids no delayed requests [EC6].
+    NoTombstone,
 }
 
 #[cfg(not(test))]
@@ -378,7 +379,7 @@ const fn planted(_: Plant) -> bool {
 
 #[cfg(test)]
 fn planted(plant: Plant) -> bool {
-    tests::PLANT.get() == Some(plant)
+    *tests::PLANT.lock().unwrap() == Some(plant)
 }
 
 #[cfg(test)]

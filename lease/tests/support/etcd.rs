@@ -200,6 +200,35 @@ impl Cluster {
             .unwrap_or_else(|error| panic!("{error}"))
     }
 
+    /// Returns the text of the metrics of a member.
+    pub fn metrics(&self, at: usize) -> String {
+        let url = format!("http://127.0.0.1:{}/metrics", self.port(at));
+        let mut answer = ureq::get(&url).call().unwrap();
+        answer.body_mut().read_to_string().unwrap()
+    }
+
+    /// Returns the number of requests of clients that all members have received.
+    pub fn requests(&self) -> u64 {
+        self.requests_of("")
+    }
+
+    /// Returns the number of requests for a method that all members have received.
+    pub fn requests_of(&self, method: &str) -> u64 {
+        let method = format!("grpc_method=\"{method}");
+        let of_member = |at| -> u64 {
+            let metrics = self.metrics(at);
+            let counters = metrics.lines().filter(|line| {
+                let is_counter = line.starts_with("grpc_server_started_total");
+                is_counter && line.contains("etcdserverpb") && line.contains(&method)
+            });
+            let numbers = counters.map(|line| line.rsplit(' ').next().unwrap());
+            numbers
+                .map(|number| number.parse::<f64>().unwrap() as u64)
+                .sum()
+        };
+        (0..self.len()).map(of_member).sum()
+    }
+
     /// Returns the index of the leader.
     pub fn leader(&self) -> usize {
         let start = Instant::now();
