@@ -355,7 +355,13 @@ impl Client {
         let url = format!("{}://{}/version", self.scheme, member.address);
         // The first request of the agent, without limits of its own, keeps the settings of TLS.
         let result = self.agent.get(&url).call();
-        let mut response = result.map_err(|error| failure(member, &error))?;
+        let mut response = result.map_err(|error| {
+            let mut failed = failure(member, &error);
+            if self.scheme == "http" && failed.text.contains("disconnected") {
+                failed.text.push_str("; does it use TLS?");
+            }
+            failed
+        })?;
         let status = response.status();
         let text = response.body_mut().read_to_string().unwrap_or_default();
         let version: Value = serde_json::from_str(&text).unwrap_or_default();

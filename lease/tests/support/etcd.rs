@@ -200,6 +200,14 @@ impl Cluster {
             .unwrap_or_else(|error| panic!("{error}"))
     }
 
+    /// Sends a request to the gateway of a member.
+    pub fn post(&self, path: &str, body: &serde_json::Value) -> serde_json::Value {
+        let url = format!("http://127.0.0.1:{}{path}", self.port(0));
+        let mut answer = ureq::post(&url).send(&body.to_string()).unwrap();
+        let text = answer.body_mut().read_to_string().unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+
     /// Returns the text of the metrics of a member.
     pub fn metrics(&self, at: usize) -> String {
         let url = format!("http://127.0.0.1:{}/metrics", self.port(at));
@@ -214,19 +222,21 @@ impl Cluster {
 
     /// Returns the number of requests for a method that all members have received.
     pub fn requests_of(&self, method: &str) -> u64 {
+        (0..self.len()).map(|at| self.requests_at(at, method)).sum()
+    }
+
+    /// Returns the number of requests for a method that a member has received.
+    pub fn requests_at(&self, at: usize, method: &str) -> u64 {
         let method = format!("grpc_method=\"{method}");
-        let of_member = |at| -> u64 {
-            let metrics = self.metrics(at);
-            let counters = metrics.lines().filter(|line| {
-                let is_counter = line.starts_with("grpc_server_started_total");
-                is_counter && line.contains("etcdserverpb") && line.contains(&method)
-            });
-            let numbers = counters.map(|line| line.rsplit(' ').next().unwrap());
-            numbers
-                .map(|number| number.parse::<f64>().unwrap() as u64)
-                .sum()
-        };
-        (0..self.len()).map(of_member).sum()
+        let metrics = self.metrics(at);
+        let counters = metrics.lines().filter(|line| {
+            let is_counter = line.starts_with("grpc_server_started_total");
+            is_counter && line.contains("etcdserverpb") && line.contains(&method)
+        });
+        let numbers = counters.map(|line| line.rsplit(' ').next().unwrap());
+        numbers
+            .map(|number| number.parse::<f64>().unwrap() as u64)
+            .sum()
     }
 
     /// Returns the index of the leader.
