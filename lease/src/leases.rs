@@ -102,6 +102,8 @@ impl Leases {
     /// |---|---|
     /// | `memory:` | a new [`MemoryEngine`] |
     /// | `sqlite:FILE` | a file on this machine |
+    /// | `postgres://…` | a table of a PostgreSQL server |
+    /// | `etcd://HOST:PORT,…` | an etcd cluster |
     ///
     /// # Errors
     /// Returns an error if the scheme is unknown, or if the engine refuses the URL. The error never

@@ -224,7 +224,7 @@ impl Driver {
                 if group.is_gone {
                     return Ok(Extension::Gone);
                 }
-                if group.extended >= after || planted(Plant::NoExtension) {
+                if group.extended >= after || planted(Plant::GroupUnextended) {
                     return Ok(Extension::Valid(group.term));
                 }
                 if !group.is_extending {
@@ -246,7 +246,7 @@ impl Driver {
             of: lease,
         };
         // A request that has ended must not be extended with the others [EC5].
-        if !planted(Plant::NoOwnEnd) {
+        if !planted(Plant::EndIgnored) {
             for (nonce, held) in ended {
                 self.withdraw(nonce, &held, deadline)?;
             }
@@ -552,7 +552,7 @@ impl Driver {
         let is_own = |entry: &Entry| entry.created == created && entry.lease == lease;
         let entry = match entry {
             Some(entry) if is_own(&entry) => entry,
-            None if planted(Plant::NoOwnKeyCheck) && answer.range(1).is_empty() => {
+            None if planted(Plant::OwnKeyUnchecked) && answer.range(1).is_empty() => {
                 return Ok(granted(created as u64));
             }
             // The engine lease ended while the request waited, or another client removed the
@@ -624,7 +624,7 @@ impl Driver {
         let attachment = self.keys.attachment(held.group, nonce);
         let mut success = vec![message::delete(&own), message::delete(&attachment)];
         let mut failure = vec![message::get(&own), message::delete(&attachment)];
-        if (held.is_unsure || held.asks > 0) && !planted(Plant::NoTombstone) {
+        if (held.is_unsure || held.asks > 0) && !planted(Plant::DelayedExecuted) {
             // It exists as long as the engine lease, without which a request has no effect.
             let tombstone = message::put(&self.keys.tombstone(nonce), b"", held.group);
             success.push(tombstone.clone());
@@ -698,7 +698,7 @@ impl Driver {
 
     /// Removes the requests whose end has passed [EC5].
     pub(super) fn remove_ended(&self) {
-        if planted(Plant::NoOwnEnd) {
+        if planted(Plant::EndIgnored) {
             return;
         }
         let now = Timestamp::now();

@@ -363,13 +363,13 @@ impl fmt::Debug for EtcdEngine {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Plant {
     /// A waiter without a predecessor is granted, whether its own key exists or not [EC2].
-    NoOwnKeyCheck,
+    OwnKeyUnchecked,
     /// A group that was not extended since the call counts as extended [EC4].
-    NoExtension,
+    GroupUnextended,
     /// A request whose end has passed is extended with its group [EC5].
-    NoOwnEnd,
+    EndIgnored,
     /// A release forbids no delayed requests [EC6].
-    NoTombstone,
+    DelayedExecuted,
 }
 
 #[cfg(not(test))]

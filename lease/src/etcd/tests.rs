@@ -142,10 +142,10 @@ fn each_planted_fault_of_the_engine_is_detected() {
     type Check = fn(&Cluster) -> bool;
     let one_holder: Check = |cluster| holders_after_the_lease_of_a_waiter_ends(cluster) == 1;
     let checks: [(Plant, Check); 4] = [
-        (Plant::NoOwnKeyCheck, one_holder),
-        (Plant::NoExtension, lasts_in_an_older_group),
-        (Plant::NoOwnEnd, ends_beside_others),
-        (Plant::NoTombstone, a_delayed_request_has_no_effect),
+        (Plant::OwnKeyUnchecked, one_holder),
+        (Plant::GroupUnextended, lasts_in_an_older_group),
+        (Plant::EndIgnored, ends_beside_others),
+        (Plant::DelayedExecuted, a_delayed_request_has_no_effect),
     ];
     for (plant, check) in checks {
         assert!(check(&cluster), "without {plant:?}");
