@@ -101,12 +101,12 @@ fn waiters_are_granted_in_the_order_of_their_requests() {
     for at in 1..5 {
         assert_eq!(ask(at), None);
     }
-    for holder in 0..4 {
+    for (holder, engine) in engines.iter().enumerate().take(4) {
         // The last waiter asks first, and stays the last one.
         for at in (holder + 1..5).rev() {
             assert_eq!(ask(at), None);
         }
-        let released = engines[holder].release(key, Nonce::new(holder as u128), soon());
+        let released = engine.release(key, Nonce::new(holder as u128), soon());
         assert_eq!(released.unwrap(), Released::Done);
         for at in (holder + 2..5).rev() {
             assert_eq!(ask(at), None);

@@ -10,11 +10,13 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body, Timeout, http};
 
 use crate::clock::Timestamp;
 use crate::engine::{EngineError, Outcome};
 
+use super::resolver::Addresses;
 use super::settings::Settings;
 
 /// The time limit of a probe.
@@ -123,7 +125,7 @@ impl Client {
             probe_at: AtomicU64::new(0),
         };
         Ok(Client {
-            agent: Agent::new_with_config(config),
+            agent: Agent::with_parts(config, DefaultConnector::new(), Addresses::default()),
             scheme: if settings.has_tls { "https" } else { "http" },
             cluster: settings.cluster(),
             members: settings.endpoints.iter().map(member).collect(),

@@ -11,6 +11,7 @@ mod driver;
 mod groups;
 mod keys;
 mod message;
+mod resolver;
 mod settings;
 
 use std::collections::BTreeMap;
