@@ -174,7 +174,9 @@ impl Core {
 
     pub(crate) fn terms(&self, ttl: Duration, once: bool, until: Option<Timestamp>) -> Terms {
         // Two milliseconds, because clocks are read in steps.
+        let guarantees = self.engine.guarantees();
         let drift = ttl.mul_f64(self.config.drift) + Duration::from_millis(2);
+        let drift = drift + guarantees.ends_early;
         Terms {
             ttl,
             drift,
@@ -182,7 +184,7 @@ impl Core {
             renew_ahead: ttl / if self.renews_together { 5 } else { 20 },
             request_timeout: self.config.request_timeout,
             once,
-            queues: self.engine.guarantees().fair,
+            queues: guarantees.fair,
             give_up_at: until,
         }
     }

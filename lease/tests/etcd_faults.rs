@@ -184,7 +184,7 @@ fn a_cluster_without_a_quorum_is_reported_and_recovers() {
     for at in &lost {
         cluster.kill(*at);
     }
-    // The leader notices it after its election timeout.
+    // The leader detects it after its election timeout.
     thread::sleep(Duration::from_secs(2));
     let start = Instant::now();
     let error = engine
@@ -221,7 +221,7 @@ fn a_cluster_without_a_quorum_is_reported_and_recovers() {
     };
     let (renewed, _) = until_it_answers(|| engine.renew_many(&[renewal], soon()));
     assert_eq!(renewed, [Renewed::Held]);
-    // What the failed request left, if anything, is released by its nonce.
+    // A request that failed may have an effect, which a release by nonce ends.
     until_it_answers(|| engine.release(key("new"), Nonce::new(2), soon()));
     assert!(engine.holder(key("new"), soon()).unwrap().is_none());
     let (next, _) = until_it_answers(|| engine.try_acquire(&request(key("new"), 3, LONG), soon()));

@@ -101,7 +101,7 @@ pub(super) struct Client {
     identity: OnceLock<String>,
 }
 
-/// What a member reports about itself.
+/// The identity of a member, and the size of its cluster.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Identity {
     pub(super) member: String,
@@ -279,6 +279,7 @@ impl Client {
                 let probe_at = Timestamp::now().plus(PROBE_AFTER).as_nanos();
                 member.probe_at.store(probe_at, Ordering::Relaxed);
             }
+            // Relaxed: a hint, which orders nothing.
             _ => member.probe_at.store(0, Ordering::Relaxed),
         }
         result
@@ -401,6 +402,7 @@ impl Client {
                 // An answer to the probe ends the exclusion.
                 let _ = self.send_authenticated(at, path, &body, PROBE_LIMIT);
             }
+            // Relaxed: a hint, which orders nothing.
             remain |= member.probe_at.load(Ordering::Relaxed) != 0;
         }
         remain

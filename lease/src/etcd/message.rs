@@ -181,7 +181,7 @@ pub(super) fn watch(key: &[u8], revision: i64) -> Value {
     }})
 }
 
-/// What a request stores beside its key.
+/// The value of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Details {
     pub(super) owner: String,

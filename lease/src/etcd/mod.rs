@@ -2,17 +2,21 @@
 //!
 //! A request for a lease is a key that is attached to an engine lease of etcd. The requests for a
 //! name form a queue in the order of their create revisions, and the first one holds the name.
-//! Each waiter watches its predecessor only. Requests go to the HTTP gateway of etcd.
+//! Each waiter watches its predecessor only. The engine uses the HTTP gateway of etcd.
 //!
 //! `PROTOCOL.md` in this folder has the rules.
 
+mod ask;
 mod client;
 mod driver;
 mod groups;
 mod keys;
 mod message;
+mod release;
+mod renew;
 mod resolver;
 mod settings;
+mod view;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -251,6 +255,7 @@ impl Engine for EtcdEngine {
             },
             least_lease: self.least_lease,
             hand_over: Duration::from_millis(50),
+            ends_early: driver::ENDS_EARLY,
             renews_together: true,
             ..Guarantees::new(Exclusive::UnlessPaused, TokenOrder::UnlessDataIsLost)
         }
