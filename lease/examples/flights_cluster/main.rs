@@ -45,8 +45,7 @@ struct Cli {
     /// CSV file, plain or gzip, with columns tailnum, origin, dest and distance [default: shipped]
     file: Option<PathBuf>,
 
-    /// Engine of the leases and of the totals: sqlite:FILE, postgres://… or etcd://… [default: a new
-    /// file]
+    /// Engine of the leases and totals: sqlite:FILE, postgres://…, etcd://… [default: a new file]
     #[arg(long, value_name = "URL")]
     on: Option<String>,
 

@@ -172,11 +172,7 @@ impl Driver {
                 message::put(&self.keys.attachment(lease, nonce), b"", lease),
                 message::last_keys(&self.keys.queue(key), None, 2),
             ],
-            &[
-                message::get(&own),
-                message::get(&offset_key),
-                message::get_key(&tombstone),
-            ],
+            &[],
         );
         let (answer, was_unknown) = self.change(lease, &body, deadline);
         if was_unknown {
@@ -211,6 +207,18 @@ impl Driver {
                 (false, _) => Answered::Final(Attempt::Busy { free_in: None }),
             });
         }
+        // The reason is read apart: it is rare, and its operations would slow each request.
+        let read = [
+            message::get(&own),
+            message::get(&offset_key),
+            message::get_key(&tombstone),
+        ];
+        let read = self.transact(&transaction(&[], &read, &[]), deadline);
+        let answer = read.map_err(|failed| Failed {
+            // A read has no effect, and the transaction before it had none.
+            outcome: Outcome::NotDone,
+            ..failed
+        })?;
         self.read_offset(key.namespace, &answer.range(1));
         if !answer.range(2).is_empty() {
             let text = format!("{}: the request was released before", self.client.cluster());
