@@ -74,7 +74,7 @@ fn on_etcd() -> Vec<Row> {
     let Some(cluster) = crate::etcd::Cluster::start(3) else {
         return Vec::new();
     };
-    let mut process = Process::start("many-etcd", &cluster.url());
+    let mut process = Process::start("many", &cluster.url());
     process.send("hold");
     assert_eq!(process.answer(), "held");
     // All leases have been renewed since the last one was acquired.
