@@ -31,6 +31,13 @@ fn replay_with(features: &[&str], name: &str, arguments: &[&str]) -> Output {
         );
     }
     std::fs::write(&file, flights).unwrap();
+    let defaults = ["--pause=10", "--ttl=200"];
+    let is_set = |default: &str| {
+        let (option, _) = default.split_once('=').unwrap();
+        arguments
+            .iter()
+            .any(|argument| argument.starts_with(option))
+    };
     let mut run = Command::new(env!("CARGO"));
     run.args([
         "run",
@@ -43,7 +50,8 @@ fn replay_with(features: &[&str], name: &str, arguments: &[&str]) -> Output {
     .args(features)
     .arg("--")
     .arg(&file)
-    .args(["--shards=16", "--batch=10", "--pause=10", "--ttl=200"])
+    .args(["--shards=16", "--batch=10"])
+    .args(defaults.iter().filter(|default| !is_set(default)))
     .args(arguments);
     run.output().unwrap()
 }
