@@ -310,6 +310,12 @@ impl Driver {
             None if planted(Plant::OwnKeyUnchecked) && answer.range(1).is_empty() => {
                 return Ok(granted(created as u64));
             }
+            // A delayed request of this nonce could follow the release of a new one [EC6].
+            _ if held.is_unsure => {
+                let cluster = self.client.cluster();
+                let text = format!("{cluster}: the request was removed from the queue");
+                return Err(Failed::not_done(text));
+            }
             // The engine lease ended while the request waited, or another client removed the
             // key. It is never granted; the next ask enters the queue again [EC2].
             _ => {
