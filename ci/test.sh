@@ -110,8 +110,19 @@ need_postgres() {
     fi
 }
 
+# The same for etcd. The package starts no server where services are not started.
+need_etcd() {
+    if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+        need etcd etcd-server
+        need etcdctl etcd-client
+        export ENGINES_REQUIRED=${ENGINES_REQUIRED:+$ENGINES_REQUIRED,}etcd
+    fi
+}
+
 step_test() {
     need_postgres
+    need_etcd
+    need openssl openssl
     need setpriv util-linux
     run_tests --workspace --exclude latchwork-lease
     run_tests -p latchwork-lease --doc

@@ -42,6 +42,8 @@ pub(crate) struct Terms {
     pub(crate) drift: Duration,
     /// The time from a request that extended the lease until the next renewal.
     pub(crate) renew_after: Duration,
+    /// How much earlier the renewal may be made together with others.
+    pub(crate) renew_ahead: Duration,
     /// The time limit of one request.
     pub(crate) request_timeout: Duration,
     /// Whether a busy key or a failed request ends the acquisition.
@@ -316,7 +318,9 @@ impl Acquisition {
                     // The answer is overdue; another request is made beside it.
                     self.renewing = None;
                 }
-                if self.renewing.is_none() && now.plus(ahead.min(self.terms.ttl / 20)) >= renew_at {
+                if self.renewing.is_none()
+                    && now.plus(ahead.min(self.terms.renew_ahead)) >= renew_at
+                {
                     self.renew(now, token, out);
                 }
             }

@@ -18,6 +18,12 @@ pub struct Guarantees {
     pub least_lease: Duration,
     /// The time after which a waiter in another process usually sees a release.
     pub hand_over: Duration,
+    /// The time by which a lease may end before its length. Its holder does not use this time.
+    pub ends_early: Duration,
+    /// Whether one request renews any number of leases of one length.
+    ///
+    /// Leases are then renewed up to a fifth of their length earlier, in few requests.
+    pub renews_together: bool,
 }
 
 /// When two holders of one name are excluded.
@@ -54,6 +60,8 @@ impl Guarantees {
             tolerates: "",
             least_lease: Duration::from_millis(100),
             hand_over: Duration::from_millis(50),
+            ends_early: Duration::ZERO,
+            renews_together: false,
         }
     }
 }

@@ -102,6 +102,8 @@ impl Leases {
     /// |---|---|
     /// | `memory:` | a new [`MemoryEngine`] |
     /// | `sqlite:FILE` | a file on this machine |
+    /// | `postgres://…` | a table of a PostgreSQL server |
+    /// | `etcd://HOST:PORT,…` | an etcd cluster |
     ///
     /// # Errors
     /// Returns an error if the scheme is unknown, or if the engine refuses the URL. The error never
@@ -645,6 +647,8 @@ pub(crate) fn engine(url: &str) -> Result<Arc<dyn Engine>, ConnectError> {
         "sqlite" => Ok(Arc::new(crate::sqlite::SqliteEngine::from_url(url)?)),
         #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => Ok(Arc::new(crate::postgres::PostgresEngine::connect(url)?)),
+        #[cfg(feature = "etcd")]
+        "etcd" => Ok(Arc::new(crate::etcd::EtcdEngine::connect(url)?)),
         // The arms of further engines belong here, each behind its feature:
         // `Ok(Arc::new(Type::from_url(url)?))`.
         #[cfg(not(feature = "sqlite"))]
@@ -656,6 +660,11 @@ pub(crate) fn engine(url: &str) -> Result<Arc<dyn Engine>, ConnectError> {
         "postgres" | "postgresql" => Err(ConnectError::MissingFeature {
             scheme: scheme.to_owned(),
             feature: "postgres",
+        }),
+        #[cfg(not(feature = "etcd"))]
+        "etcd" => Err(ConnectError::MissingFeature {
+            scheme: scheme.to_owned(),
+            feature: "etcd",
         }),
         _ => Err(ConnectError::UnknownScheme {
             scheme: scheme.to_owned(),

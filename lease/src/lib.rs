@@ -44,6 +44,10 @@
 //! [`docs`] has the manual of the command, and shows how SQL, Redis, files and object stores check
 //! fences. `README.md` shows how to choose the length of a lease. The crate needs Rust 1.85.
 
+// The support of the integration tests names this crate.
+#[cfg(test)]
+extern crate self as latchwork_lease;
+
 mod acquisition;
 mod clock;
 #[cfg(feature = "conformance")]
@@ -53,6 +57,8 @@ mod election;
 
 pub mod engine;
 mod error;
+#[cfg(feature = "etcd")]
+pub mod etcd;
 mod future;
 pub mod guarantees;
 mod holder;

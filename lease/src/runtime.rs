@@ -18,12 +18,16 @@ use latchwork::LockTable;
 use crate::acquisition::{Event, Failure, Terms};
 use crate::clock::{self, Timestamp};
 use crate::engine::{Engine, EngineError, Key, Outcome, Renewal};
+use crate::guarantees::Guarantees;
 use crate::shared::{Renew, Shared};
 
 /// How much earlier than necessary a lease is renewed together with others.
 const BATCH_AHEAD: Duration = Duration::from_millis(250);
 
-/// The greatest number of leases in one request.
+/// The same for an engine that renews any number of leases in one request.
+const BATCH_AHEAD_TOGETHER: Duration = Duration::from_millis(2500);
+
+/// The greatest number of leases in one request, unless the engine renews any number of them.
 pub(crate) const BATCH: usize = 1000;
 
 /// The longest sleep of the timer thread while leases exist: a bound on how late a loss is notified
@@ -70,18 +74,20 @@ impl Config {
         &self,
         ttl: Duration,
         once: bool,
-        queues: bool,
+        guarantees: &Guarantees,
         until: Option<Timestamp>,
     ) -> Terms {
         // Two milliseconds, because clocks are read in steps.
         let drift = ttl.mul_f64(self.drift) + Duration::from_millis(2);
+        let ahead = if guarantees.renews_together { 5 } else { 20 };
         Terms {
             ttl,
-            drift,
+            drift: drift + guarantees.ends_early,
             renew_after: ttl.mul_f64(self.renew_at),
+            renew_ahead: ttl / ahead,
             request_timeout: self.request_timeout,
             once,
-            queues,
+            queues: guarantees.fair,
             give_up_at: until,
         }
     }
@@ -103,6 +109,8 @@ impl Default for Config {
 pub(crate) struct Core {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) config: Config,
+    /// Whether the engine renews any number of leases in one request.
+    renews_together: bool,
     /// In-process queue: at most one thread holds or requests a name [LE8].
     pub(crate) table: Arc<LockTable<str>>,
     pid: u32,
@@ -181,6 +189,7 @@ impl Core {
             .expected_locks(256)
             .build();
         Arc::new(Core {
+            renews_together: engine.guarantees().renews_together,
             engine,
             config,
             table: Arc::new(table),
@@ -205,8 +214,8 @@ impl Core {
     }
 
     pub(crate) fn terms(&self, ttl: Duration, once: bool, until: Option<Timestamp>) -> Terms {
-        let queues = self.engine.guarantees().fair;
-        self.config.terms(ttl, once, queues, until)
+        let guarantees = self.engine.guarantees();
+        self.config.terms(ttl, once, &guarantees, until)
     }
 
     /// Calls the engine; a panic of the engine is an error with an unknown outcome.
@@ -398,11 +407,16 @@ impl Core {
                 Entry::Call(job) => call_user(job),
             }
         }
+        let (ahead, most) = match self.renews_together {
+            // One request for all, whatever happened to the last one.
+            true => (BATCH_AHEAD_TOGETHER, usize::MAX),
+            false => (BATCH_AHEAD, BATCH),
+        };
         if !renewals.is_empty() {
             // Renewals that are necessary soon join the request.
-            for (key, entry) in self.due(now.plus(BATCH_AHEAD)) {
+            for (key, entry) in self.due(now.plus(ahead)) {
                 match entry {
-                    Entry::Tick(shared) => shared.tick(key, BATCH_AHEAD, &mut renewals),
+                    Entry::Tick(shared) => shared.tick(key, ahead, &mut renewals),
                     Entry::Call(_) => drop(self.insert(key.0, entry, None)),
                 }
             }
@@ -412,7 +426,7 @@ impl Core {
         renewals.sort_by_key(|renew| renew.unanswered);
         while let Some(first) = renewals.first() {
             let unanswered = first.unanswered;
-            let size = (BATCH >> (4 * unanswered.min(4))).max(1);
+            let size = (most >> (4 * unanswered.min(4))).max(1);
             let alike = renewals.iter().take(size);
             let size = alike
                 .take_while(|renew| renew.unanswered == unanswered)

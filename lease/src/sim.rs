@@ -65,7 +65,9 @@ pub struct Machine {
 impl Machine {
     /// Makes an acquisition of a lease of this length.
     pub fn new(ttl: Duration, queues: bool) -> Self {
-        let terms = Config::default().terms(ttl, false, queues, None);
+        let mut guarantees = Guarantees::new(Exclusive::UnlessPaused, TokenOrder::Always);
+        guarantees.fair = queues;
+        let terms = Config::default().terms(ttl, false, &guarantees, None);
         Machine {
             acquisition: Acquisition::new(terms),
             actions: Vec::new(),

@@ -1,12 +1,22 @@
 //! The example `flights_cluster` in small: every flight is counted once, whatever happens to the
 //! workers, and without the fence some are counted twice.
 
+#[cfg(feature = "etcd")]
+#[path = "support/etcd.rs"]
+mod etcd;
+#[cfg(feature = "etcd")]
+mod support;
+
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
 /// Writes a file of flights, and runs the example on it.
 fn replay(name: &str, arguments: &[&str]) -> Output {
+    replay_with(&[], name, arguments)
+}
+
+fn replay_with(features: &[&str], name: &str, arguments: &[&str]) -> Output {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
     let file = folder.join(format!("{name}.csv"));
     let mut flights = "tailnum,origin,dest,distance\n".to_owned();
@@ -21,6 +31,13 @@ fn replay(name: &str, arguments: &[&str]) -> Output {
         );
     }
     std::fs::write(&file, flights).unwrap();
+    let defaults = ["--pause=10", "--ttl=200"];
+    let is_set = |default: &str| {
+        let (option, _) = default.split_once('=').unwrap();
+        arguments
+            .iter()
+            .any(|argument| argument.starts_with(option))
+    };
     let mut run = Command::new(env!("CARGO"));
     run.args([
         "run",
@@ -29,10 +46,12 @@ fn replay(name: &str, arguments: &[&str]) -> Output {
         "latchwork-lease",
         "--example",
         "flights_cluster",
-        "--",
     ])
+    .args(features)
+    .arg("--")
     .arg(&file)
-    .args(["--shards=16", "--batch=10", "--pause=10", "--ttl=200"])
+    .args(["--shards=16", "--batch=10"])
+    .args(defaults.iter().filter(|default| !is_set(default)))
     .args(arguments);
     run.output().unwrap()
 }
@@ -62,6 +81,38 @@ fn totals_are_wrong_without_the_fence() {
             "unfenced",
             &["--torment=100", "--no-fence", &format!("--seed={seed}")],
         );
+        assert!(output.status.success(), "{output:?}");
+        if row(&output, "totals that are wrong") > 0 {
+            return;
+        }
+    }
+    panic!("no late write happened in five runs");
+}
+
+/// The fence and the totals are in etcd, and so are the leases.
+#[cfg(feature = "etcd")]
+#[test]
+fn totals_in_etcd_are_right_although_workers_are_killed_and_stopped() {
+    let Some(cluster) = etcd::Cluster::start(3) else {
+        return;
+    };
+    let on = format!("--on={}", cluster.url());
+    let replay = |name, arguments: &[&str]| {
+        let arguments = [
+            arguments,
+            &["--ttl=2000", "--pause=40", "--torment=700", &on],
+        ]
+        .concat();
+        replay_with(&["--features=etcd"], name, &arguments)
+    };
+    let output = replay("etcd", &[]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(row(&output, "workers killed") + row(&output, "workers stopped past their lease") > 0);
+    assert_eq!(row(&output, "totals that are wrong"), 0);
+    assert_eq!(row(&output, "flights counted more than once"), 0);
+    // The control without a fence.
+    for seed in 1..=5 {
+        let output = replay("etcd", &["--no-fence", &format!("--seed={seed}")]);
         assert!(output.status.success(), "{output:?}");
         if row(&output, "totals that are wrong") > 0 {
             return;

@@ -182,6 +182,79 @@ mod on_postgres {
     }
 }
 
+#[cfg(feature = "etcd")]
+pub(crate) use on_etcd::Etcd;
+
+#[cfg(feature = "etcd")]
+mod on_etcd {
+    use super::Client;
+
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use serde_json::{Value, json};
+
+    /// A key under a lease of etcd, created if it is absent, with the same client of HTTP.
+    #[derive(Debug)]
+    pub(crate) struct Etcd {
+        agent: ureq::Agent,
+        url: String,
+        lease: String,
+        key: String,
+    }
+
+    impl Etcd {
+        pub(crate) fn connect(endpoint: &str) -> Self {
+            let config = ureq::Agent::config_builder().proxy(None).build();
+            let mut client = Etcd {
+                agent: ureq::Agent::new_with_config(config),
+                url: format!("http://{endpoint}/v3"),
+                lease: String::new(),
+                key: STANDARD.encode("by-hand"),
+            };
+            let lease = client.post("lease/grant", &json!({ "TTL": "600" }));
+            lease["ID"].as_str().unwrap().clone_into(&mut client.lease);
+            client
+        }
+
+        fn post(&self, path: &str, body: &Value) -> Value {
+            let url = format!("{}/{path}", self.url);
+            let body = body.to_string();
+            let mut answer = self.agent.post(&url).send(&body).unwrap();
+            let text = answer.body_mut().read_to_string().unwrap();
+            serde_json::from_str(&text).unwrap()
+        }
+    }
+
+    impl Client for Etcd {
+        fn acquire(&mut self) -> u64 {
+            let holder = STANDARD.encode(fastrand::u128(..).to_be_bytes());
+            let answer = self.post(
+                "kv/txn",
+                &json!({
+                    "compare": [{ "key": self.key, "target": "VERSION", "version": "0" }],
+                    "success": [{ "request_put": {
+                        "key": self.key, "value": holder, "lease": self.lease,
+                    }}],
+                }),
+            );
+            assert_eq!(answer["succeeded"], true, "the key is absent");
+            let revision = answer["header"]["revision"].as_str().unwrap();
+            revision.parse().unwrap()
+        }
+
+        fn release(&mut self) {
+            let answer = self.post(
+                "kv/txn",
+                &json!({
+                    "compare": [{ "key": self.key, "target": "LEASE", "lease": self.lease }],
+                    "success": [{ "request_delete_range": { "key": self.key } }],
+                }),
+            );
+            assert_eq!(answer["succeeded"], true, "the lease was held");
+        }
+    }
+}
+
 /// A client of this crate.
 #[derive(Debug)]
 pub(crate) struct Ours {

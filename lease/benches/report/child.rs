@@ -112,6 +112,8 @@ pub(crate) fn run(arguments: &[String]) {
         "by-hand" => serve(&mut crate::by_hand::Postgres::connect(url)),
         "holder" => hold(url),
         "many" => many(url),
+        #[cfg(feature = "etcd")]
+        "queue" => queue(url),
         other => panic!("no child is a {other}"),
     }
 }
@@ -182,6 +184,10 @@ fn many(url: &str) {
     if url.starts_with("postgres:") {
         return many_of(latchwork_lease::postgres::PostgresEngine::connect(url).unwrap());
     }
+    #[cfg(feature = "etcd")]
+    if url.starts_with("etcd:") {
+        return many_of(latchwork_lease::etcd::EtcdEngine::connect(url).unwrap());
+    }
     many_of(latchwork_lease::sqlite::SqliteEngine::from_url(url).unwrap());
 }
 
@@ -218,5 +224,24 @@ fn many_of(engine: impl Engine) {
                 answer("held");
             }
         }
+    }
+}
+
+/// `loop MS` acquires and releases for this time, and reports the token of each lease with the
+/// times of the call and of the grant.
+#[cfg(feature = "etcd")]
+fn queue(url: &str) {
+    let leases = Leases::connect(url).unwrap();
+    answer("ready");
+    for command in commands() {
+        let (_, time) = command.split_once(' ').unwrap();
+        let end = Instant::now() + Duration::from_millis(time.parse().unwrap());
+        let mut numbers = Vec::new();
+        while Instant::now() < end {
+            let lease = leases.acquire("one", MANY_LENGTH).unwrap();
+            numbers.push(format!("{} {}", lease.token(), shared_clock()));
+            lease.release().unwrap();
+        }
+        answer(&numbers.join(" "));
     }
 }

@@ -1,16 +1,19 @@
 //! Measures the figures of this crate against baselines, and writes them as Markdown.
 //!
-//! `cargo bench -p latchwork-lease --bench report --features postgres -- --write lease/REPORT.md`
+//! `cargo bench -p latchwork-lease --bench report --all-features -- --write lease/REPORT.md`
 //! measures all; a word behind `--` selects the sections whose title contains it.
 //!
 //! Where several processes are needed, the program starts itself again: see [`child`].
 
-// Some parts of the sections serve only the rows of PostgreSQL.
-#![cfg_attr(not(feature = "postgres"), allow(dead_code))]
+// Some parts of the sections serve only the rows of PostgreSQL and etcd.
+#![cfg_attr(not(all(feature = "postgres", feature = "etcd")), allow(dead_code))]
 
 mod by_hand;
 mod child;
 mod counting;
+#[cfg(feature = "etcd")]
+#[path = "../../tests/support/etcd.rs"]
+mod etcd;
 mod questions;
 mod render;
 mod row;

@@ -33,7 +33,7 @@ fn head(text: &mut String, took: Duration) -> std::fmt::Result {
     writeln!(text, "# Report of latchwork-lease\n")?;
     writeln!(
         text,
-        "Written by `cargo bench -p latchwork-lease --bench report --features postgres -- --write \
+        "Written by `cargo bench -p latchwork-lease --bench report --all-features -- --write \
          lease/REPORT.md` in {:.0} s; edit the generator, not this file.\n",
         took.as_secs_f64()
     )?;
@@ -57,7 +57,8 @@ fn head(text: &mut String, took: Duration) -> std::fmt::Result {
     writeln!(text, "| system | {system}, kernel {kernel} |")?;
     writeln!(text, "| compiler | {} |", rustc())?;
     writeln!(text, "| SQLite | {} |", rusqlite::version())?;
-    writeln!(text, "| PostgreSQL | {} |\n", postgres())?;
+    writeln!(text, "| PostgreSQL | {} |", postgres())?;
+    writeln!(text, "| etcd | {} |\n", etcd())?;
     writeln!(
         text,
         "Each ratio is ours divided by the baseline's. Both were measured in one run and in turn, \
@@ -250,4 +251,17 @@ fn today() -> String {
     let month = if month < 10 { month + 3 } else { month - 9 };
     let year = era * 400 + year + u64::from(month <= 2);
     format!("{year:04}-{month:02}-{day:02}")
+}
+
+fn etcd() -> String {
+    if cfg!(not(feature = "etcd")) {
+        return "not measured: the feature `etcd` is off".to_owned();
+    }
+    let output = std::process::Command::new("etcd").arg("--version").output();
+    let Ok(output) = output else {
+        return "not measured: it is not installed".to_owned();
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    let first = text.lines().next().unwrap_or_default();
+    first.trim_start_matches("etcd Version: ").to_owned()
 }

@@ -10,6 +10,8 @@ use latchwork::table::Fence;
 
 use crate::shards::{Subject, Total, Totals};
 
+#[cfg(feature = "etcd")]
+mod on_etcd;
 #[cfg(feature = "postgres")]
 mod on_postgres;
 mod on_sqlite;
@@ -61,9 +63,13 @@ pub(crate) fn open(url: &str) -> Result<Box<dyn Ledger>, String> {
     if url.starts_with("postgres:") || url.starts_with("postgresql:") {
         return on_postgres::PostgresLedger::connect(url).map(|ledger| Box::new(ledger) as _);
     }
+    #[cfg(feature = "etcd")]
+    if url.starts_with("etcd:") {
+        return on_etcd::EtcdLedger::connect(url).map(|ledger| Box::new(ledger) as _);
+    }
     let scheme = url.split(':').next().unwrap_or_default();
     Err(format!(
-        "no totals on '{scheme}': expected sqlite:FILE or postgres://…"
+        "no totals on '{scheme}': expected sqlite:FILE, postgres://… or etcd://…"
     ))
 }
 

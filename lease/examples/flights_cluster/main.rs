@@ -45,7 +45,7 @@ struct Cli {
     /// CSV file, plain or gzip, with columns tailnum, origin, dest and distance [default: shipped]
     file: Option<PathBuf>,
 
-    /// Engine of the leases and of the totals: sqlite:FILE or postgres://… [default: a new file]
+    /// Engine of the leases and totals: sqlite:FILE, postgres://…, etcd://… [default: a new file]
     #[arg(long, value_name = "URL")]
     on: Option<String>,
 
@@ -105,7 +105,14 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     };
 
     // Before any process starts: a wrong URL or a missing permission is one line.
-    drop(latchwork_lease::Leases::connect(&url).map_err(Failure::usage)?);
+    let leases = latchwork_lease::Leases::connect(&url).map_err(Failure::usage)?;
+    let least = leases.guarantees().least_lease.as_millis();
+    if u128::from(cli.ttl) < least {
+        return Err(Failure::usage(format!(
+            "--ttl is at least {least} on this engine"
+        )));
+    }
+    drop(leases);
     let mut ledger = ledger::open(&url).map_err(Failure::usage)?;
     let run = format!("{:016x}", rand_run());
     ledger

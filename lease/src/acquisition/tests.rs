@@ -33,6 +33,7 @@ fn terms() -> Terms {
         ttl: TTL,
         drift: ms(12),
         renew_after: ms(333),
+        renew_ahead: ms(50),
         request_timeout: TIMEOUT,
         once: false,
         queues: false,

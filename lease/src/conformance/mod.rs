@@ -135,6 +135,8 @@ struct Suite<'a> {
     patience: Duration,
     /// The time from a release until a waiter of another process must have the key.
     hand_over: Duration,
+    /// The time by which a lease may end early.
+    ends_early: Duration,
 }
 
 const LONG: Duration = Duration::from_secs(600);
@@ -150,6 +152,7 @@ impl<'a> Suite<'a> {
             ttl,
             patience: Duration::from_secs(6) + ttl,
             hand_over: guarantees.hand_over * 4 + Duration::from_secs(3),
+            ends_early: guarantees.ends_early,
         })
     }
 
@@ -197,6 +200,14 @@ impl<'a> Suite<'a> {
             ttl,
         };
         text(engine.try_acquire(&request, self.deadline()))
+    }
+
+    /// Ends a request that was refused, which may be in the queue of the key.
+    fn leave(&self, engine: &dyn Engine, name: &str, nonce: Nonce) -> Checked {
+        if engine.guarantees().fair {
+            text(engine.release(self.key(name), nonce, self.deadline()))?;
+        }
+        Ok(())
     }
 
     /// Asks once for a key that must be free.

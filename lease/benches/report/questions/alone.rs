@@ -11,7 +11,8 @@ pub(crate) const QUESTION: Question = Question {
     title: "Acquire and release, one client",
     method: "Both sides commit twice on the same disk with the same durability: SQLite with a \
              write-ahead log and `synchronous=FULL` in `BEGIN IMMEDIATE`, PostgreSQL with its \
-             defaults. The statements by hand are prepared. A run makes 20 pairs.",
+             defaults, and etcd with its defaults over its gateway. The statements by hand are \
+             prepared. A run makes 20 pairs.",
     syncs: true,
     ask,
 };
@@ -22,6 +23,7 @@ const PAIRS: usize = 20;
 fn ask() -> Vec<Row> {
     let mut rows = vec![on_sqlite()];
     rows.extend(on_postgres());
+    rows.extend(on_etcd());
     rows
 }
 
@@ -72,6 +74,27 @@ fn on_postgres() -> Vec<Row> {
 
 #[cfg(not(feature = "postgres"))]
 fn on_postgres() -> Vec<Row> {
+    Vec::new()
+}
+
+#[cfg(feature = "etcd")]
+fn on_etcd() -> Vec<Row> {
+    use crate::by_hand::Etcd;
+    let measure = |(name, cluster): (&str, crate::etcd::Cluster)| {
+        let theirs = Etcd::connect(&format!("127.0.0.1:{}", cluster.port(0)));
+        let pairs = compare(Ours::connect(&cluster.url()), theirs);
+        row(name, "the two transactions by hand", 1.25, &pairs)
+    };
+    let mut rows: Vec<Row> = super::clusters().into_iter().map(measure).collect();
+    // The target is that of a cluster of three.
+    for row in rows.iter_mut().skip(1) {
+        row.target = None;
+    }
+    rows
+}
+
+#[cfg(not(feature = "etcd"))]
+fn on_etcd() -> Vec<Row> {
     Vec::new()
 }
 

@@ -19,9 +19,10 @@ fn ask() -> Vec<Row> {
     vec![
         row("core and `sqlite`", "sqlite").target(Target::AtMost(40.0)),
         row("core, `sqlite` and `postgres`", "sqlite,postgres").target(Target::AtMost(100.0)),
+        row("core and `etcd`", "etcd"),
         row(
-            "core, `sqlite`, `postgres` and `cli`",
-            "sqlite,postgres,cli",
+            "core, `sqlite`, `postgres`, `etcd` and `cli`",
+            "sqlite,postgres,etcd,cli",
         ),
         row("core alone", ""),
     ]

@@ -8,6 +8,8 @@ mod hand_over;
 mod inside;
 mod many;
 mod next;
+#[cfg(feature = "etcd")]
+mod queue;
 
 use crate::row::Row;
 #[cfg(feature = "postgres")]
@@ -31,6 +33,8 @@ pub(crate) fn all() -> Vec<Question> {
         alone::QUESTION,
         #[cfg(feature = "postgres")]
         hand_over::QUESTION,
+        #[cfg(feature = "etcd")]
+        queue::QUESTION,
         next::QUESTION,
         ends::QUESTION,
         many::QUESTION,
@@ -80,4 +84,13 @@ pub(crate) fn judge_the_first(mut rows: Vec<Row>) -> Vec<Row> {
         row.target = None;
     }
     rows
+}
+
+/// Starts clusters of one and three members with their names, if etcd is installed.
+#[cfg(feature = "etcd")]
+pub(crate) fn clusters() -> Vec<(&'static str, crate::etcd::Cluster)> {
+    [("etcd x 3", 3), ("etcd x 1", 1)]
+        .into_iter()
+        .filter_map(|(name, members)| Some((name, crate::etcd::Cluster::start(members)?)))
+        .collect()
 }
