@@ -102,6 +102,7 @@ impl Leases {
     /// |---|---|
     /// | `memory:` | a new [`MemoryEngine`] |
     /// | `sqlite:FILE` | a file on this machine |
+    /// | `quorum:redis://…,redis://…` | independent Redis nodes |
     ///
     /// # Errors
     /// Returns an error if the scheme is unknown, or if the engine refuses the URL. The error never
@@ -652,6 +653,8 @@ pub(crate) fn engine(url: &str) -> Result<Arc<dyn Engine>, ConnectError> {
         "sqlite" => Ok(Arc::new(crate::sqlite::SqliteEngine::from_url(url)?)),
         #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => Ok(Arc::new(crate::postgres::PostgresEngine::connect(url)?)),
+        #[cfg(feature = "redis")]
+        "quorum" => Ok(Arc::new(crate::quorum::QuorumEngine::connect(url)?)),
         // The arms of further engines belong here, each behind its feature:
         // `Ok(Arc::new(Type::from_url(url)?))`.
         #[cfg(not(feature = "sqlite"))]
@@ -663,6 +666,11 @@ pub(crate) fn engine(url: &str) -> Result<Arc<dyn Engine>, ConnectError> {
         "postgres" | "postgresql" => Err(ConnectError::MissingFeature {
             scheme: scheme.to_owned(),
             feature: "postgres",
+        }),
+        #[cfg(not(feature = "redis"))]
+        "quorum" => Err(ConnectError::MissingFeature {
+            scheme: scheme.to_owned(),
+            feature: "redis",
         }),
         _ => Err(ConnectError::UnknownScheme {
             scheme: scheme.to_owned(),

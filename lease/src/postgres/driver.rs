@@ -19,13 +19,13 @@ use tokio_postgres::{AsyncMessage, Client, Config, Error, Row, Statement};
 use crate::engine::EngineError;
 
 use super::error;
-use super::notices::Notices;
 use super::settings::Settings;
 use super::statements::{
     CHANNEL, CREATE_SCHEMA, CREATE_TABLES, INSPECT, LAYOUT, LEAST_VERSION, LISTEN, LOCK_CREATION,
     READ_LAYOUT,
 };
 use super::tls::Tls;
+use crate::notices::Notices;
 
 /// A value of a statement, with its type.
 pub(super) type Parameter = (Box<dyn ToSql + Sync + Send>, Type);

@@ -8,7 +8,6 @@
 
 mod driver;
 mod error;
-mod notices;
 mod settings;
 mod statements;
 mod tls;
@@ -26,6 +25,7 @@ use crate::engine::{
     Request,
 };
 use crate::guarantees::{Exclusive, Guarantees, TokenOrder};
+use crate::notices;
 
 use driver::{Driver, Hearing, Late, Parameter};
 use settings::{Environment, Settings};

@@ -11,7 +11,7 @@ use crate::engine::Key;
 
 /// The waiters of one engine, by the hash of their key.
 #[derive(Debug, Default)]
-pub(super) struct Notices {
+pub(crate) struct Notices {
     slots: Mutex<HashMap<String, Arc<Slot>>>,
 }
 
@@ -25,7 +25,7 @@ struct Slot {
 
 /// A thread that waits for a notification that arrives after this value was made.
 #[derive(Debug)]
-pub(super) struct Waiter<'a> {
+pub(crate) struct Waiter<'a> {
     notices: &'a Notices,
     hash: String,
     slot: Arc<Slot>,
@@ -33,7 +33,7 @@ pub(super) struct Waiter<'a> {
 }
 
 impl Notices {
-    pub(super) fn register(&self, hash: String) -> Waiter<'_> {
+    pub(crate) fn register(&self, hash: String) -> Waiter<'_> {
         let slot = Arc::clone(self.slots.lock().entry(hash.clone()).or_default());
         let seen = *slot.count.lock();
         Waiter {
@@ -45,14 +45,14 @@ impl Notices {
     }
 
     /// Wakes the waiters of one hash.
-    pub(super) fn signal(&self, hash: &str) {
+    pub(crate) fn signal(&self, hash: &str) {
         if let Some(slot) = self.slots.lock().get(hash) {
             slot.signal();
         }
     }
 
     /// Wakes all waiters: notifications may have been lost.
-    pub(super) fn signal_all(&self) {
+    pub(crate) fn signal_all(&self) {
         self.slots.lock().values().for_each(|slot| slot.signal());
     }
 }
@@ -66,7 +66,7 @@ impl Slot {
 
 impl Waiter<'_> {
     /// Blocks until a notification or the deadline, and returns whether one arrived.
-    pub(super) fn wait(&self, deadline: Instant) -> bool {
+    pub(crate) fn wait(&self, deadline: Instant) -> bool {
         let mut count = self.slot.count.lock();
         while *count == self.seen {
             if self
@@ -97,7 +97,7 @@ impl Drop for Waiter<'_> {
 /// Returns a hash of the key that is the same in all processes and releases: FNV-1a, 64 bits.
 ///
 /// Two keys with one hash wake each other's waiters, without further effect.
-pub(super) fn hash(key: Key<'_>) -> String {
+pub(crate) fn hash(key: Key<'_>) -> String {
     let bytes = key.namespace.bytes().chain([0]).chain(key.name.bytes());
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
