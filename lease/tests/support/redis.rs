@@ -128,6 +128,11 @@ impl Redis {
         self.process.take().unwrap().wait().unwrap();
     }
 
+    /// Replaces the settings with which the node starts again.
+    pub fn command_line(&mut self, settings: &[&str]) {
+        self.settings = settings.iter().map(|&text| text.to_owned()).collect();
+    }
+
     /// Deletes the data of a node that has ended.
     pub fn lose_data(&self) {
         assert!(self.process.is_none());
