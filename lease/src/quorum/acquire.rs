@@ -134,11 +134,12 @@ impl Tally {
                 Wait::Stragglers
             };
         }
-        if granted + pending < self.majority {
-            return Wait::Over;
-        }
-        match granted + self.busy() >= self.majority {
+        let is_answered = granted + self.busy() >= self.majority;
+        match granted + pending < self.majority {
+            true if is_answered => Wait::Over,
+            // The nodes that are missing decide whether the call had an effect.
             true => Wait::Stragglers,
+            false if is_answered => Wait::Stragglers,
             false => Wait::Needed,
         }
     }
@@ -155,7 +156,7 @@ impl Tally {
             .collect();
         left.sort_unstable();
         let needed = self.majority.checked_sub(self.granted() + 1)?;
-        Some(*left.get(needed)? + Duration::from_millis(1))
+        left.get(needed).copied()
     }
 }
 
@@ -237,16 +238,9 @@ impl Quorum {
         } else {
             self.ask(&set, packed, deadline, majority)
         };
-        let answers = self.gather(&set, &answers, deadline, decide);
+        let mut answers = self.gather(&set, &answers, deadline, decide);
         let tally = Tally::new(&answers, majority);
-
-        let mut foreign = Ok(());
-        for (place, vote) in tally.votes.iter().enumerate() {
-            if let Vote::Foreign(hash) = vote {
-                foreign = foreign.and(self.foreign(set[place], hash).map(drop));
-            }
-        }
-        if let Err(error) = foreign {
+        if let Err(error) = self.fail_foreign(&set, &mut answers) {
             self.undo(request, &set, &tally);
             return Err(error);
         }

@@ -166,17 +166,19 @@ pub(super) fn refusal(error: &RedisError) -> Refusal {
 /// Describes an error that a server reported.
 pub(super) fn server_refusal(code: &str, details: &str) -> Refusal {
     let permanent = ["NOAUTH", "WRONGPASS", "NOPERM", "WRONGTYPE"];
-    let advice = match code {
-        "NOPERM" => {
+    // A script reports a command that its user may not run without a code of its own.
+    let is_privilege = code == "NOPERM" || details.contains("can't run this command");
+    let advice = match is_privilege {
+        true => {
             "; the user needs: ~latchwork:* &latchwork:* +@connection +info +script|load +evalsha \
              +get +set +del +incr +pexpire +pttl +time +publish +subscribe +ping +scan"
         }
-        _ => "",
+        false => "",
     };
     let details = details.replace('\n', " ");
     Refusal {
         reason: format!("{code} {details}{advice}").into(),
-        is_permanent: permanent.contains(&code),
+        is_permanent: is_privilege || permanent.contains(&code),
     }
 }
 

@@ -381,6 +381,21 @@ impl Quorum {
         }
     }
 
+    /// Replaces the answers of nodes that have another configuration by failures, or returns the
+    /// error of the call.
+    fn fail_foreign(
+        &self,
+        set: &[usize],
+        answers: &mut [Option<Answer>],
+    ) -> Result<(), EngineError> {
+        for (node, answer) in set.iter().zip(answers) {
+            if let Some(hash) = answer.as_ref().and_then(read::foreign_hash) {
+                *answer = Some(Answer::NotDone(self.foreign(*node, &hash)?));
+            }
+        }
+        Ok(())
+    }
+
     /// Handles the answer of a node that has another configuration [QU7].
     ///
     /// Returns the error of the call, or the failure of the node if others may suffice.

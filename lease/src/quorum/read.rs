@@ -224,12 +224,8 @@ impl Quorum {
             }
         };
         let answers = self.ask(&set, packed, deadline, majority);
-        let answers = self.gather(&set, &answers, deadline, decide);
-        for (node, answer) in set.iter().zip(&answers) {
-            if let Some(hash) = answer.as_ref().and_then(foreign_hash) {
-                self.foreign(*node, &hash)?;
-            }
-        }
+        let mut answers = self.gather(&set, &answers, deadline, decide);
+        self.fail_foreign(&set, &mut answers)?;
         match count_of(&answers, 1) >= majority {
             true => Ok(()),
             false => Err(self.unavailable(&set, &answers)),
@@ -370,6 +366,8 @@ impl Quorum {
         listeners: &Listeners,
     ) -> Result<(), EngineError> {
         // Registered before the nodes are read, so a release after the read is not missed [QU10].
+        // Relaxed: the lock of the waiters orders it. The same holds below.
+        let mut resets = self.resets.load(Ordering::Relaxed);
         let mut waiter = self.notices.register(notices::hash(key));
         loop {
             let now = Instant::now();
@@ -384,12 +382,12 @@ impl Quorum {
                 State::Held if listeners.are_listening() => RECHECK_INTERVAL,
                 State::Held => POLL_INTERVAL,
             };
-            // Relaxed: the condition variable of the waiter orders it.
-            let resets = self.resets.load(Ordering::Relaxed);
             let until = Instant::now() + pause + jitter(pause);
             if waiter.wait(deadline.min(until)) {
-                if self.resets.load(Ordering::Relaxed) != resets {
+                let now = self.resets.load(Ordering::Relaxed);
+                if now != resets {
                     // A node began to notify: releases may have been missed before.
+                    resets = now;
                     waiter = self.notices.register(notices::hash(key));
                     continue;
                 }

@@ -9,7 +9,7 @@ use crate::engine::{EngineError, Renewal, Renewed};
 
 use super::answers::{Answers, Wait};
 use super::node::{Answer, Packed};
-use super::read::{foreign_hash, read_request, seen};
+use super::read::{read_request, seen};
 use super::scripts::{self, Script};
 use super::{Quorum, check_deadline, inspect, milliseconds, replied};
 
@@ -71,16 +71,9 @@ impl Quorum {
             true => Wait::Stragglers,
             false => Wait::Needed,
         };
-        let answers = self.gather(&set, &answers, deadline, decide);
-
-        let mut foreign = Ok(());
-        for (node, answer) in set.iter().zip(&answers) {
-            if let Some(hash) = answer.as_ref().and_then(foreign_hash) {
-                foreign = foreign.and(self.foreign(*node, &hash).map(drop));
-            }
-        }
-        foreign?;
+        let mut answers = self.gather(&set, &answers, deadline, decide);
         let standings = standings(renewals.len(), &shares, &answers);
+        self.fail_foreign(&set, &mut answers)?;
         let renewed = |of: &Vec<(usize, Standing)>| {
             let count = |wanted| of.iter().filter(|(_, one)| *one == wanted).count();
             match count(Standing::Held) >= majority {
