@@ -283,11 +283,12 @@ impl Quorum {
             milliseconds(request.ttl),
             request.owner.to_owned(),
         ];
-        Arc::new(Packed::default().call(
+        let packed = Packed::default().call(
             Script::Acquire,
             keys.iter().map(String::as_bytes),
             arguments.iter().map(String::as_bytes),
-        ))
+        );
+        Arc::new(packed.acquires(request.nonce))
     }
 
     /// Chooses the token of a lock that a majority has granted, and writes it back where it is
@@ -345,14 +346,13 @@ impl Quorum {
     }
 
     fn release_request(key: Key<'_>, nonce: Nonce, channel: &str) -> Arc<Packed> {
-        let (lock, nonce, hash) = (
-            scripts::lock(key),
-            scripts::nonce(nonce),
-            notices::hash(key),
-        );
-        let arguments = [nonce.as_bytes(), channel.as_bytes(), hash.as_bytes()];
+        let (lock, hash) = (scripts::lock(key), notices::hash(key));
+        let holder = scripts::nonce(nonce);
+        let arguments = [holder.as_bytes(), channel.as_bytes(), hash.as_bytes()];
         let keys = [lock.as_bytes()];
-        Arc::new(Packed::default().call(Script::Release, keys.into_iter(), arguments.into_iter()))
+        let packed =
+            Packed::default().call(Script::Release, keys.into_iter(), arguments.into_iter());
+        Arc::new(packed.releases(nonce))
     }
 
     /// Removes the locks of an attempt that was not granted, without waiting.
@@ -429,7 +429,7 @@ impl Quorum {
             }
             match removed + absent >= majority {
                 true if removed + pending < majority => Wait::Over,
-                true => Wait::Stragglers,
+                true => Wait::Awaited,
                 false => Wait::Needed,
             }
         };

@@ -10,6 +10,9 @@ use super::node::Answer;
 /// The least time for which a caller waits for the last nodes.
 const LEAST_STRAGGLING: Duration = Duration::from_millis(50);
 
+/// The time for which a caller waits for answers that distinguish two results.
+const MOST_STRAGGLING: Duration = Duration::from_millis(500);
+
 /// The answers to one request, in the order of the nodes that were asked.
 pub(super) struct Answers {
     all: Mutex<All>,
@@ -36,6 +39,8 @@ pub(super) enum Wait {
     Over,
     /// Further answers may change the result, but not whether there is one.
     Stragglers,
+    /// Further answers decide between two results, of which one is worse for the caller.
+    Awaited,
     /// There is no result without further answers.
     Needed,
 }
@@ -85,12 +90,16 @@ impl Answers {
             let limit = match decide(&all.answers) {
                 Wait::Over => break,
                 Wait::Needed => deadline,
-                Wait::Stragglers => {
+                waited @ (Wait::Stragglers | Wait::Awaited) => {
                     if places.clone().filter(is_missing).all(&is_slow) {
                         break;
                     }
                     let elapsed = start.elapsed();
-                    let straggling = || start + elapsed + LEAST_STRAGGLING.max(elapsed * 3);
+                    let least = match waited {
+                        Wait::Awaited => MOST_STRAGGLING,
+                        _ => LEAST_STRAGGLING,
+                    };
+                    let straggling = || start + elapsed + least.max(elapsed * 3);
                     deadline.min(*until.get_or_insert_with(straggling))
                 }
             };

@@ -4,7 +4,7 @@
 //! round trip. A node that does not answer delays only its own thread: callers wait until a majority
 //! has answered, and requests to a node that is set aside fail at once [QU8].
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use redis::{Connection, RedisError, Value};
 
-use crate::engine::EngineError;
+use crate::engine::{EngineError, Nonce};
 
 use super::answers::Answers;
 use super::inspect;
@@ -51,6 +51,10 @@ pub(super) struct Node {
 #[derive(Debug)]
 struct State {
     queue: VecDeque<Job>,
+    /// Nonces whose request for a lock was sent, and that were not released since.
+    acquired: HashSet<u128>,
+    /// Releases that did not reach the node. They are sent before it is used again [QU14].
+    unreleased: VecDeque<Arc<Packed>>,
     link: Link,
     is_closed: bool,
 }
@@ -88,6 +92,16 @@ pub(super) struct Job {
 pub(super) struct Packed {
     bytes: Vec<u8>,
     replies: usize,
+    effect: Effect,
+}
+
+/// The effect of a request on the locks of a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Effect {
+    #[default]
+    None,
+    Acquires(Nonce),
+    Releases(Nonce),
 }
 
 /// The answer of one node.
@@ -102,6 +116,18 @@ pub(super) enum Answer {
 }
 
 impl Packed {
+    /// Marks a request after which a nonce may hold a lock.
+    pub(super) fn acquires(mut self, nonce: Nonce) -> Self {
+        self.effect = Effect::Acquires(nonce);
+        self
+    }
+
+    /// Marks a request after which a nonce holds no lock.
+    pub(super) fn releases(mut self, nonce: Nonce) -> Self {
+        self.effect = Effect::Releases(nonce);
+        self
+    }
+
     /// Adds a call of a script.
     pub(super) fn call<'a>(
         mut self,
@@ -143,6 +169,8 @@ impl Node {
             servers,
             state: Mutex::new(State {
                 queue: VecDeque::new(),
+                acquired: HashSet::new(),
+                unreleased: VecDeque::new(),
                 link: Link::New,
                 is_closed: false,
             }),
@@ -179,9 +207,21 @@ impl Node {
             _ => None,
         };
         if let Some(refusal) = refusal {
+            state.owe(&job);
             drop(state);
             job.answers.deliver(job.place, Answer::NotDone(refusal));
             return;
+        }
+        match job.request.effect {
+            Effect::None => {}
+            Effect::Acquires(nonce) if state.acquired.len() < QUEUE_LIMIT * 2 => {
+                state.acquired.insert(nonce.get());
+            }
+            // A release that fails is sent again whether it is in the set or not.
+            Effect::Acquires(_) => {}
+            Effect::Releases(nonce) => {
+                state.acquired.remove(&nonce.get());
+            }
         }
         state.queue.push_back(job);
         let is_first = state.queue.len() == 1;
@@ -228,6 +268,27 @@ impl Node {
         state.link = link;
         self.changed.notify_all();
         state
+    }
+}
+
+impl State {
+    /// Keeps a release that was not sent, if the nonce may hold a lock on the node.
+    fn owe(&mut self, job: &Job) {
+        if let Effect::Releases(nonce) = job.request.effect {
+            if self.acquired.remove(&nonce.get()) {
+                self.keep(job);
+            }
+        }
+    }
+
+    /// Keeps a release that failed.
+    fn keep(&mut self, job: &Job) {
+        if matches!(job.request.effect, Effect::Releases(_)) {
+            if self.unreleased.len() >= QUEUE_LIMIT {
+                self.unreleased.pop_front();
+            }
+            self.unreleased.push_back(Arc::clone(&job.request));
+        }
     }
 }
 
@@ -299,16 +360,40 @@ impl Worker {
             inspect::register(&self.node, &self.node.servers, made.server)?;
             Ok(made.connection)
         });
-        match made {
+        let connected = made.and_then(|mut connection| {
+            self.release_owed(&mut connection)?;
+            Ok(connection)
+        });
+        match connected {
             Ok(connection) => {
                 self.connection = Some(connection);
                 self.failures = 0;
-                drop(self.node.set_link(Link::Up));
                 true
             }
             Err(refusal) => {
                 self.set_aside(refusal);
                 false
+            }
+        }
+    }
+
+    /// Sends the releases that did not reach the node. The node is used when none is left [QU14].
+    fn release_owed(&self, connection: &mut Connection) -> Result<(), Refusal> {
+        loop {
+            let mut state = self.node.state.lock();
+            let owed = std::mem::take(&mut state.unreleased);
+            if owed.is_empty() {
+                state.link = Link::Up;
+                self.node.changed.notify_all();
+                return Ok(());
+            }
+            drop(state);
+            if let Err(error) = release(connection, &owed) {
+                let mut state = self.node.state.lock();
+                owed.into_iter()
+                    .rev()
+                    .for_each(|one| state.unreleased.push_front(one));
+                return Err(inspect::refusal(&error));
             }
         }
     }
@@ -321,6 +406,7 @@ impl Worker {
         self.probe_at = Instant::now() + pause.min(PROBE_AFTER_AT_MOST);
         let mut state = self.node.set_link(Link::Down(refusal.clone()));
         let queue = std::mem::take(&mut state.queue);
+        queue.iter().for_each(|job| state.keep(job));
         drop(state);
         for job in queue {
             job.answers
@@ -337,6 +423,7 @@ impl Worker {
             jobs.retain(|job| {
                 let is_late = job.deadline <= now;
                 if is_late {
+                    self.node.state.lock().keep(job);
                     job.answers.deliver(job.place, late(was_sent));
                 }
                 !is_late
@@ -363,7 +450,8 @@ impl Worker {
                 break;
             }
         }
-        let state = self.node.state.lock();
+        let mut state = self.node.state.lock();
+        jobs.iter().for_each(|job| state.keep(job));
         let refusal = match &state.link {
             Link::Down(refusal) => refusal.clone(),
             _ => Refusal {
@@ -424,6 +512,19 @@ impl Worker {
         }
         Ok(())
     }
+}
+
+/// Sends releases that did not reach the node, and waits for the replies.
+fn release(connection: &mut Connection, owed: &VecDeque<Arc<Packed>>) -> redis::RedisResult<()> {
+    let bytes: Vec<u8> = owed.iter().flat_map(|one| one.bytes.clone()).collect();
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    connection.send_packed_command(&bytes)?;
+    for _ in 0..owed.iter().map(|one| one.replies).sum() {
+        connection.recv_response()?;
+    }
+    Ok(())
 }
 
 fn failed(error: RedisError) -> Failed {

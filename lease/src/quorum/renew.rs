@@ -206,11 +206,12 @@ impl Quorum {
             token.to_string(),
             milliseconds(renewal.ttl),
         ];
-        Packed::default().call(
+        let packed = Packed::default().call(
             Script::Repair,
             keys.iter().map(String::as_bytes),
             arguments.iter().map(String::as_bytes).chain([value]),
-        )
+        );
+        packed.acquires(renewal.nonce)
     }
 }
 
