@@ -110,8 +110,17 @@ need_postgres() {
     fi
 }
 
+# The same for Redis, whose tests start nodes of their own.
+need_redis() {
+    if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+        need redis-server redis-server
+        export ENGINES_REQUIRED=${ENGINES_REQUIRED:+$ENGINES_REQUIRED,}redis
+    fi
+}
+
 step_test() {
     need_postgres
+    need_redis
     need setpriv util-linux
     run_tests --workspace --exclude latchwork-lease
     run_tests -p latchwork-lease --doc

@@ -20,6 +20,9 @@ use support::{KEY, attempt, key, ms, request, soon};
 
 const LONG: Duration = Duration::from_secs(60);
 
+/// The length of leases that nodes keep when they end, and of which no client remains.
+const SHORT: Duration = Duration::from_millis(1500);
+
 /// A key whose tokens are independent of those of the tests.
 const PROBE: Key<'static> = Key {
     namespace: "other",
@@ -67,7 +70,7 @@ fn work(leases: &Leases, is_over: &AtomicBool) -> (u32, Duration) {
     let mut token = 0;
     // SeqCst: a flag between the threads of a test.
     while !is_over.load(Ordering::SeqCst) {
-        let lease = leases.acquire("work", LONG).unwrap();
+        let lease = leases.acquire("work", SHORT).unwrap();
         assert!(lease.token().get() > token, "a token follows token {token}");
         token = lease.token().get();
         lease.release().unwrap();
@@ -81,7 +84,7 @@ fn work(leases: &Leases, is_over: &AtomicBool) -> (u32, Duration) {
 /// Runs `fault` beside a client that acquires and releases, and beside a lease that is renewed.
 fn assert_no_gap(nodes: &mut [Redis], name: &str, fault: impl FnOnce(&mut [Redis])) {
     let leases = Leases::connect(&url(&*nodes)).unwrap();
-    let held = leases.acquire("held", ms(1500)).unwrap();
+    let held = leases.acquire("held", SHORT).unwrap();
     let is_over = AtomicBool::new(false);
     let (pairs, gap) = thread::scope(|scope| {
         let worker = scope.spawn(|| work(&leases, &is_over));
@@ -111,6 +114,8 @@ fn two_nodes_that_end_interrupt_no_lease() {
     // The nodes return, and two others end. Each majority that follows has a node of each before.
     nodes[0].resume();
     nodes[3].resume();
+    // Their locks of a client that has ended since are over.
+    thread::sleep(SHORT);
     assert_no_gap(&mut nodes, "killed after a restart", |nodes| {
         nodes[1].end();
         nodes[2].end();
@@ -232,7 +237,7 @@ fn three_nodes_that_hang_make_the_outcome_unknown() {
         "{error}"
     );
     nodes[..3].iter().for_each(|node| node.signal("CONT"));
-    // What was requested meanwhile is released: at the latest, it ends with its length.
+    // A lease that was requested then is released: at the latest, it ends with its length.
     let lease = leases.acquire("reports", ms(2000)).unwrap();
     lease.release().unwrap();
     let mut released = engine.release(KEY, Nonce::new(1), soon());

@@ -12,6 +12,8 @@ use crate::shards::{Subject, Total, Totals};
 
 #[cfg(feature = "postgres")]
 mod on_postgres;
+#[cfg(feature = "redis")]
+mod on_redis;
 mod on_sqlite;
 
 /// The result of a guarded write.
@@ -61,9 +63,13 @@ pub(crate) fn open(url: &str) -> Result<Box<dyn Ledger>, String> {
     if url.starts_with("postgres:") || url.starts_with("postgresql:") {
         return on_postgres::PostgresLedger::connect(url).map(|ledger| Box::new(ledger) as _);
     }
+    #[cfg(feature = "redis")]
+    if url.starts_with("quorum:") {
+        return on_redis::RedisLedger::connect(url).map(|ledger| Box::new(ledger) as _);
+    }
     let scheme = url.split(':').next().unwrap_or_default();
     Err(format!(
-        "no totals on '{scheme}': expected sqlite:FILE or postgres://…"
+        "no totals on '{scheme}': expected sqlite:FILE, postgres://… or quorum:redis://…"
     ))
 }
 

@@ -11,7 +11,8 @@ use crate::engine::{Attempt, EngineError, Key, Nonce, Outcome, Released, Request
 use crate::notices;
 
 use super::answers::{Answers, Wait};
-use super::node::{Answer, Packed};
+use super::node::{Answer, Job, Packed};
+use super::plant::planted;
 use super::scripts::{self, Script};
 use super::{Quorum, check_deadline, inspect, jitter, milliseconds};
 
@@ -238,7 +239,8 @@ impl Quorum {
         } else {
             self.ask(&set, packed, deadline, majority)
         };
-        let mut answers = self.gather(&set, &answers, deadline, decide);
+        let asked = answers;
+        let mut answers = self.gather(&set, &asked, deadline, decide);
         let tally = Tally::new(&answers, majority);
         if let Err(error) = self.fail_foreign(&set, &mut answers) {
             self.undo(request, &set, &tally);
@@ -260,6 +262,7 @@ impl Quorum {
             self.undo(request, &set, &tally);
             return Ok(Voted::Split);
         };
+        self.raise_late(request, &set, &asked, &answers, token);
         // The locks of the first nodes may have expired before the last one was granted [QU4].
         let drift = request.ttl / 100 + Duration::from_millis(2);
         if start.elapsed() + drift >= request.ttl {
@@ -284,7 +287,7 @@ impl Quorum {
             request.owner.to_owned(),
         ];
         let packed = Packed::default().call(
-            Script::Acquire,
+            Script::Grant,
             keys.iter().map(String::as_bytes),
             arguments.iter().map(String::as_bytes),
         );
@@ -305,7 +308,7 @@ impl Quorum {
         }
         let token = tally.votes.iter().filter_map(Vote::token).max()?;
         let having = tally.count(|vote| vote.token() == Some(token));
-        if having >= tally.majority {
+        if having >= tally.majority || planted("no write-back") {
             return Some(token);
         }
         // Pending nodes run this after the request for the lock, so they may count.
@@ -316,20 +319,7 @@ impl Quorum {
             })
             .map(|place| set[place])
             .collect();
-        let keys = [
-            scripts::lock(request.key),
-            scripts::fence(request.key.namespace),
-        ];
-        let arguments = [
-            scripts::nonce(request.nonce),
-            scripts::token(token),
-            token.to_string(),
-        ];
-        let packed = Packed::default().call(
-            Script::Raise,
-            keys.iter().map(String::as_bytes),
-            arguments.iter().map(String::as_bytes),
-        );
+        let packed = Self::raise_request(request, token);
         let needed = tally.majority - having;
         let raised = |answers: &[Option<Answer>]| count_of(answers, 1);
         let decide = |answers: &[Option<Answer>]| {
@@ -340,9 +330,55 @@ impl Quorum {
                 false => Wait::Needed,
             }
         };
-        let answers = self.ask(&behind, Arc::new(packed), deadline, needed);
+        let answers = self.ask(&behind, packed, deadline, needed);
         let answers = self.gather(&behind, &answers, deadline, decide);
         (raised(&answers) >= needed).then_some(token)
+    }
+
+    fn raise_request(request: &Request<'_>, token: u64) -> Arc<Packed> {
+        let keys = [
+            scripts::lock(request.key),
+            scripts::fence(request.key.namespace),
+        ];
+        let arguments = [
+            scripts::nonce(request.nonce),
+            scripts::token(token),
+            token.to_string(),
+        ];
+        Arc::new(Packed::default().call(
+            Script::Raise,
+            keys.iter().map(String::as_bytes),
+            arguments.iter().map(String::as_bytes),
+        ))
+    }
+
+    /// Writes the token to nodes that grant the lock after it was chosen, as soon as they answer.
+    ///
+    /// So a renewal finds the token on all nodes, and not only on those that answered first.
+    fn raise_late(
+        &self,
+        request: &Request<'_>,
+        set: &[usize],
+        asked: &Answers,
+        seen: &[Option<Answer>],
+        token: u64,
+    ) {
+        if seen.iter().all(Option::is_some) || planted("no write-back") {
+            return;
+        }
+        let nodes: Vec<_> = set.iter().map(|at| Arc::clone(&self.nodes[*at])).collect();
+        let packed = Self::raise_request(request, token);
+        asked.on_late(seen, move |place, answer| {
+            let own = Vote::of(&Some(answer.clone())).token();
+            if own.is_some_and(|own| own != token) {
+                nodes[place].submit(Job {
+                    request: Arc::clone(&packed),
+                    deadline: Instant::now() + Duration::from_secs(2),
+                    answers: Arc::new(Answers::new(1, 1)),
+                    place: 0,
+                });
+            }
+        });
     }
 
     fn release_request(key: Key<'_>, nonce: Nonce, channel: &str) -> Arc<Packed> {
@@ -350,8 +386,7 @@ impl Quorum {
         let holder = scripts::nonce(nonce);
         let arguments = [holder.as_bytes(), channel.as_bytes(), hash.as_bytes()];
         let keys = [lock.as_bytes()];
-        let packed =
-            Packed::default().call(Script::Release, keys.into_iter(), arguments.into_iter());
+        let packed = Packed::default().call(Script::Free, keys.into_iter(), arguments.into_iter());
         Arc::new(packed.releases(nonce))
     }
 

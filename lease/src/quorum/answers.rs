@@ -24,7 +24,12 @@ pub(super) struct Answers {
 struct All {
     answers: Vec<Option<Answer>>,
     arrived: usize,
+    /// Receives the answers that arrive after the caller has its result.
+    on_late: Option<OnLate>,
 }
+
+/// A call with the place and the answer of a node.
+type OnLate = Box<dyn FnMut(usize, &Answer) + Send>;
 
 impl fmt::Debug for Answers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -51,6 +56,7 @@ impl Answers {
             all: Mutex::new(All {
                 answers: vec![None; nodes],
                 arrived: 0,
+                on_late: None,
             }),
             changed: Condvar::new(),
             wanted,
@@ -60,12 +66,32 @@ impl Answers {
     /// Stores the answer of one node.
     pub(super) fn deliver(&self, place: usize, answer: Answer) {
         let mut all = self.all.lock();
+        if let Some(on_late) = &mut all.on_late {
+            on_late(place, &answer);
+        }
         all.answers[place] = Some(answer);
         all.arrived += 1;
         let is_wanted = all.arrived >= self.wanted;
         drop(all);
         if is_wanted {
             self.changed.notify_all();
+        }
+    }
+
+    /// Calls `on_late` with each answer that is not in `seen`, now or when it arrives.
+    pub(super) fn on_late(
+        &self,
+        seen: &[Option<Answer>],
+        mut on_late: impl FnMut(usize, &Answer) + Send + 'static,
+    ) {
+        let mut all = self.all.lock();
+        for (place, answer) in all.answers.iter().enumerate() {
+            if let (Some(answer), None) = (answer, &seen[place]) {
+                on_late(place, answer);
+            }
+        }
+        if all.arrived < all.answers.len() {
+            all.on_late = Some(Box::new(on_late));
         }
     }
 

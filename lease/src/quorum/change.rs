@@ -21,10 +21,10 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// Replaces the list of nodes `old` by `new`, both as URLs of the engine.
 ///
-/// From the first step on, no client of the old list acquires a lease; its leases can be renewed and
-/// released. When all of them have ended, the counters of the old nodes are copied to the new ones,
-/// and the new list becomes valid. Clients of the old list are refused from then on, and must connect
-/// with the new one. A change that was interrupted can be repeated with the same lists.
+/// From the first step on, no client of the old list acquires a lease; its leases can be renewed
+/// and released. When all of them have ended, the counters of the old nodes are copied to the new
+/// ones, and the new list becomes valid. Clients of the old list are refused from then on, and must
+/// connect with the new one. A change that was interrupted can be repeated with the same lists.
 ///
 /// A node of the old list may be out of reach if the others are a majority of the nodes of each
 /// name. It must not be used again with its old data. All nodes of the new list must be reachable.

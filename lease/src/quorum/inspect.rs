@@ -1,4 +1,4 @@
-//! What a server must be to store leases, and the meaning of its errors.
+//! The requirements on a server that stores leases, and the meaning of its errors.
 
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};

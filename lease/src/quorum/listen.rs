@@ -1,8 +1,8 @@
 //! The threads that listen for released keys.
 //!
 //! A release publishes the hash of its key on each node that stored the lock. One thread listens at
-//! one node; if there are more nodes than copies of a lock, so many threads listen that each key has
-//! a node with a listener. A thread whose node fails listens at another one. Notifications only
+//! one node. If there are more nodes than copies of a lock, so many threads listen that each key
+//! has a node with a listener. A thread whose node fails listens at another one. Notifications only
 //! save time: waiters also read the nodes at intervals [QU10].
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -34,13 +34,13 @@ struct Shared {
 impl Listeners {
     /// Starts the threads with the first call.
     pub(super) fn start(&self, quorum: &Arc<Quorum>) {
-        // Relaxed: a hint for `are_listening`, and a flag that one thread changes. No other data
-        // depends on them. The same holds for all accesses below.
+        // Relaxed: one thread starts the listeners, and no other data depends on the flag.
         if self.shared.is_started.swap(true, Ordering::Relaxed) {
             return;
         }
         let nodes = quorum.nodes.len();
         let wanted = nodes - quorum.members.copies() + 1;
+        // Relaxed: a hint for `are_listening`, as all accesses of both numbers.
         self.shared.wanted.store(wanted, Ordering::Relaxed);
         let random = crate::clock::random().unwrap_or(0) as usize % nodes;
         for number in 0..wanted {
@@ -54,6 +54,7 @@ impl Listeners {
 
     /// Returns whether each released key is notified.
     pub(super) fn are_listening(&self) -> bool {
+        // Relaxed: a hint that shortens a pause, and no data is published.
         let wanted = self.shared.wanted.load(Ordering::Relaxed);
         wanted > 0 && self.shared.listening.load(Ordering::Relaxed) >= wanted
     }
@@ -83,6 +84,7 @@ fn listen(
     connection.set_write_timeout(Some(SILENCE))?;
     let mut messages = connection.as_pubsub();
     messages.subscribe(scripts::CHANNEL)?;
+    // Relaxed: a hint for `are_listening`. The same holds below.
     shared.listening.fetch_add(1, Ordering::Relaxed);
     let ended = receive(&mut messages, quorum);
     shared.listening.fetch_sub(1, Ordering::Relaxed);
@@ -92,6 +94,7 @@ fn listen(
 fn receive(messages: &mut redis::PubSub<'_>, quorum: &Weak<Quorum>) -> redis::RedisResult<()> {
     // Releases before now were not received.
     if let Some(quorum) = quorum.upgrade() {
+        // Relaxed: the lock of the waiters orders it before their wake-up.
         quorum.resets.fetch_add(1, Ordering::Relaxed);
         quorum.notices.signal_all();
     }

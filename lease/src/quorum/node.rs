@@ -1,8 +1,8 @@
 //! One node: its queue of requests, and the thread that sends them.
 //!
 //! Each node has one thread and one connection. The thread sends all requests of the queue in one
-//! round trip. A node that does not answer delays only its own thread: callers wait until a majority
-//! has answered, and requests to a node that is set aside fail at once [QU8].
+//! round trip. A node that does not answer delays only its own thread: callers wait until a
+//! majority has answered, and requests to a node that is set aside fail at once [QU8].
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -248,12 +248,13 @@ impl Node {
 
     /// Returns whether callers wait for this node once a majority has answered.
     pub(super) fn is_slow(&self) -> bool {
-        // Relaxed: a hint; no other data depends on it. The same holds for the stores.
+        // Relaxed: a hint, and no other data depends on it.
         self.is_slow.load(Ordering::Relaxed)
     }
 
     /// Records that a caller stopped waiting for this node.
     pub(super) fn mark_slow(&self) {
+        // Relaxed: a hint, and no other data depends on it.
         self.is_slow.store(true, Ordering::Relaxed);
     }
 
@@ -506,6 +507,7 @@ impl Worker {
                     "the node has lost its scripts",
                 ))));
             }
+            // Relaxed: a hint, and no other data depends on it.
             self.node.is_slow.store(false, Ordering::Relaxed);
             let job = jobs.pop_front().expect("it is the front");
             job.answers.deliver(job.place, answer(replies));

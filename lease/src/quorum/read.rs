@@ -366,7 +366,7 @@ impl Quorum {
         listeners: &Listeners,
     ) -> Result<(), EngineError> {
         // Registered before the nodes are read, so a release after the read is not missed [QU10].
-        // Relaxed: the lock of the waiters orders it. The same holds below.
+        // Relaxed: the lock of the waiters orders it.
         let mut resets = self.resets.load(Ordering::Relaxed);
         let mut waiter = self.notices.register(notices::hash(key));
         loop {
@@ -384,6 +384,7 @@ impl Quorum {
             };
             let until = Instant::now() + pause + jitter(pause);
             if waiter.wait(deadline.min(until)) {
+                // Relaxed: the lock of the waiters orders it.
                 let now = self.resets.load(Ordering::Relaxed);
                 if now != resets {
                     // A node began to notify: releases may have been missed before.

@@ -66,24 +66,26 @@ impl Quorum {
             }
             self.send(&set, at, &packed, deadline, &answers);
         }
-        let needed = shares.len() - (self.members.copies() - majority).min(shares.len() - 1);
-        let decide = |answers: &[Option<Answer>]| match replied(answers) >= needed {
-            true => Wait::Stragglers,
-            false => Wait::Needed,
+        let renewed = |of: &Vec<(usize, Standing)>| {
+            let count = |wanted| of.iter().filter(|(_, one)| *one == wanted).count();
+            let (held, unknown) = (count(Standing::Held), count(Standing::Unknown));
+            match held >= majority {
+                true => Renewed::Held,
+                false if held + unknown < majority => Renewed::Lost,
+                false => Renewed::Unknown,
+            }
+        };
+        let decide = |answers: &[Option<Answer>]| {
+            let standings = standings(renewals.len(), &shares, answers);
+            match standings.iter().any(|of| renewed(of) == Renewed::Unknown) {
+                false => Wait::Stragglers,
+                true if replied(answers) >= majority => Wait::Awaited,
+                true => Wait::Needed,
+            }
         };
         let mut answers = self.gather(&set, &answers, deadline, decide);
         let standings = standings(renewals.len(), &shares, &answers);
         self.fail_foreign(&set, &mut answers)?;
-        let renewed = |of: &Vec<(usize, Standing)>| {
-            let count = |wanted| of.iter().filter(|(_, one)| *one == wanted).count();
-            match count(Standing::Held) >= majority {
-                true => Renewed::Held,
-                false if count(Standing::Held) + count(Standing::Unknown) < majority => {
-                    Renewed::Lost
-                }
-                false => Renewed::Unknown,
-            }
-        };
         let results: Vec<Renewed> = standings.iter().map(renewed).collect();
         if results.iter().all(|one| *one == Renewed::Unknown) {
             return Err(self.unavailable(&set, &answers));

@@ -94,11 +94,11 @@ pub(super) fn escape(text: &str) -> String {
 /// A script of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Script {
-    Acquire,
+    Grant,
     Raise,
     Renew,
     Repair,
-    Release,
+    Free,
     Read,
     Floor,
     Claim,
@@ -106,11 +106,11 @@ pub(super) enum Script {
 
 /// All scripts, in the order of their numbers.
 pub(super) const ALL: [Script; 8] = [
-    Script::Acquire,
+    Script::Grant,
     Script::Raise,
     Script::Renew,
     Script::Repair,
-    Script::Release,
+    Script::Free,
     Script::Read,
     Script::Floor,
     Script::Claim,
@@ -119,16 +119,19 @@ pub(super) const ALL: [Script; 8] = [
 impl Script {
     /// Returns the text of the script.
     pub(super) fn text(self) -> &'static str {
-        match self {
-            Script::Acquire => ACQUIRE,
+        let text = match self {
+            Script::Grant => ACQUIRE,
             Script::Raise => RAISE,
             Script::Renew => RENEW,
             Script::Repair => REPAIR,
-            Script::Release => RELEASE,
+            Script::Free => RELEASE,
             Script::Read => READ,
             Script::Floor => FLOOR,
             Script::Claim => CLAIM,
-        }
+        };
+        #[cfg(latchwork_plant)]
+        let text = super::plant::changed(self, text);
+        text
     }
 }
 
