@@ -226,7 +226,10 @@ impl Quorum {
                 };
                 let first = self.gather(&set, &answers, limit, is_known);
                 match Vote::of(&first[gate]) {
-                    Vote::Busy(..) => return Ok(Voted::Busy(None)),
+                    Vote::Busy(..) => {
+                        self.refused.lock().insert(request.nonce);
+                        return Ok(Voted::Busy(None));
+                    }
                     // All waiters then ask the next node first.
                     Vote::Failed => {}
                     _ => break,
@@ -442,6 +445,7 @@ impl Quorum {
     ) -> Result<Released, EngineError> {
         check_deadline(deadline)?;
         self.woken.lock().remove(nonce);
+        self.refused.lock().remove(nonce);
         self.released.lock().insert(nonce);
         self.remove(key, nonce, deadline)
     }

@@ -105,6 +105,8 @@ struct Quorum {
     resets: AtomicU64,
     /// Waiters that a release woke: their next request asks one node first [QU11].
     woken: Mutex<Recent>,
+    /// Waiters that the first node refused since: they read this node only.
+    refused: Mutex<Recent>,
     /// Acquisitions that were released: no node acquires their locks again [QU6].
     released: Mutex<Recent>,
 }
@@ -196,6 +198,7 @@ impl Quorum {
             notices: Notices::default(),
             resets: AtomicU64::new(0),
             woken: Mutex::default(),
+            refused: Mutex::default(),
             released: Mutex::default(),
         };
         for (at, address) in addresses.into_iter().enumerate() {

@@ -27,6 +27,18 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// The time between two reads while it is not known whether a nonce has a majority.
 const UNCERTAIN_INTERVAL: Duration = Duration::from_millis(10);
 
+/// The time between two reads while another nonce has some of the locks.
+const PARTIAL_INTERVAL: Duration = Duration::from_millis(2);
+
+/// The number of such reads after which these locks count as remains.
+const PARTIAL_READS: u32 = 4;
+
+/// The time between two reads of all nodes after one node refused the waiter.
+const REFUSED_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The time for which one node is awaited that is read alone.
+const ONE_LIMIT: Duration = Duration::from_millis(20);
+
 /// The number of locks that one script reads.
 const READ_CHUNK: usize = 256;
 
@@ -42,7 +54,10 @@ pub(super) struct Seen {
 /// Whether a key is free for a nonce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
+    /// No other nonce has a lock.
     Free,
+    /// Other nonces have locks, and none of them has a majority.
+    Partial,
     Held,
     /// The nodes that did not answer decide.
     Uncertain,
@@ -354,8 +369,26 @@ impl Quorum {
         Ok(match most >= majority {
             true => State::Held,
             false if most + missing >= majority => State::Uncertain,
+            false if most > 0 => State::Partial,
             false => State::Free,
         })
+    }
+
+    /// Reads the lock of the node that woken waiters ask first.
+    fn state_of_first(&self, key: Key<'_>, nonce: Nonce, deadline: Instant) -> Option<State> {
+        let set = self.members.of(key);
+        let node = set.into_iter().find(|node| !self.nodes[*node].is_slow())?;
+        let packed = Arc::new(read_request(&[scripts::lock(key)]));
+        let answers = self.ask(&[node], packed, deadline, 1);
+        let limit = deadline.min(Instant::now() + ONE_LIMIT);
+        let answers = self.gather(&[node], &answers, limit, |_| Wait::Needed);
+        let (locks, replied) = first_locks(&answers);
+        let is_held = locks.first().is_some_and(|seen| seen.lock.nonce != nonce);
+        match replied {
+            0 => None,
+            _ if is_held => Some(State::Held),
+            _ => Some(State::Free),
+        }
     }
 
     pub(super) fn wait_hint(
@@ -369,6 +402,9 @@ impl Quorum {
         // Relaxed: the lock of the waiters orders it.
         let mut resets = self.resets.load(Ordering::Relaxed);
         let mut waiter = self.notices.register(notices::hash(key));
+        // A waiter that one node refused reads that node only, because another waiter was faster.
+        let mut was_refused = self.refused.lock().remove(nonce);
+        let mut partial = 0;
         loop {
             let now = Instant::now();
             if now >= deadline {
@@ -376,9 +412,28 @@ impl Quorum {
             }
             // The read may last a little longer than the wait.
             let limit = deadline.max(now + Duration::from_millis(100));
-            let pause = match self.state(key, nonce, limit)? {
-                State::Free => return Ok(()),
+            let first = match std::mem::take(&mut was_refused) {
+                true => self.state_of_first(key, nonce, limit),
+                false => None,
+            };
+            let is_first = first.is_some();
+            let state = match first {
+                Some(state) => state,
+                None => self.state(key, nonce, limit)?,
+            };
+            let pause = match state {
+                State::Free => {
+                    self.woken.lock().insert(nonce);
+                    return Ok(());
+                }
+                // Another client acquires or releases, or has left locks behind.
+                State::Partial if partial == PARTIAL_READS => return Ok(()),
+                State::Partial => {
+                    partial += 1;
+                    PARTIAL_INTERVAL
+                }
                 State::Uncertain => UNCERTAIN_INTERVAL,
+                State::Held if is_first => REFUSED_INTERVAL,
                 State::Held if listeners.are_listening() => RECHECK_INTERVAL,
                 State::Held => POLL_INTERVAL,
             };
