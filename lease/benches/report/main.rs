@@ -1,6 +1,6 @@
 //! Measures the figures of this crate against baselines, and writes them as Markdown.
 //!
-//! `cargo bench -p latchwork-lease --bench report --features postgres -- --write lease/REPORT.md`
+//! `cargo bench -p latchwork-lease --bench report --features postgres,redis -- --write lease/REPORT.md`
 //! measures all; a word behind `--` selects the sections whose title contains it.
 //!
 //! Where several processes are needed, the program starts itself again: see [`child`].
@@ -11,6 +11,9 @@
 mod by_hand;
 mod child;
 mod counting;
+#[cfg(feature = "redis")]
+#[path = "../../tests/support/redis.rs"]
+mod nodes;
 mod questions;
 mod render;
 mod row;

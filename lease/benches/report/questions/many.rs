@@ -8,7 +8,7 @@ use crate::support::Folder;
 pub(crate) const QUESTION: Question = Question {
     title: "10,000 leases of 10 seconds, held by one process",
     method: "The processor time of the process is divided by the time of the clock, over 12 \
-             seconds. SQLite does its work in the process, and PostgreSQL in its own. The leases \
+             seconds. SQLite does its work in the process, and servers in their own. The leases \
              are acquired in ten requests, and none is lost.",
     syncs: true,
     ask,
@@ -24,6 +24,7 @@ fn ask() -> Vec<Row> {
         &format!("sqlite:{}", folder.file("many").display()),
     );
     rows.extend(on_postgres());
+    rows.extend(on_redis());
     rows
 }
 
@@ -65,5 +66,18 @@ fn on_postgres() -> Vec<Row> {
 
 #[cfg(not(feature = "postgres"))]
 fn on_postgres() -> Vec<Row> {
+    Vec::new()
+}
+
+#[cfg(feature = "redis")]
+fn on_redis() -> Vec<Row> {
+    let Some(nodes) = crate::nodes::Redis::several(5) else {
+        return Vec::new();
+    };
+    measure("Five Redis nodes", &crate::nodes::url(&nodes))
+}
+
+#[cfg(not(feature = "redis"))]
+fn on_redis() -> Vec<Row> {
     Vec::new()
 }

@@ -8,6 +8,8 @@ mod hand_over;
 mod inside;
 mod many;
 mod next;
+#[cfg(feature = "redis")]
+mod quorum;
 
 use crate::row::Row;
 #[cfg(feature = "postgres")]
@@ -32,6 +34,8 @@ pub(crate) fn all() -> Vec<Question> {
         #[cfg(feature = "postgres")]
         hand_over::QUESTION,
         next::QUESTION,
+        #[cfg(feature = "redis")]
+        quorum::QUESTION,
         ends::QUESTION,
         many::QUESTION,
         crates::QUESTION,
