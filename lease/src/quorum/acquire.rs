@@ -297,8 +297,8 @@ impl Quorum {
         Arc::new(packed.acquires(request.nonce))
     }
 
-    /// Chooses the token of a lock that a majority has granted, and writes it back where it is
-    /// smaller. Returns `None` unless a majority then has it [QU3].
+    /// Chooses the token of a lock that a majority has granted, and writes it to the nodes that
+    /// returned another one. Returns `None` unless a majority then has it [QU3].
     fn settle(
         &self,
         request: &Request<'_>,
@@ -306,24 +306,28 @@ impl Quorum {
         tally: &Tally,
         deadline: Instant,
     ) -> Option<u64> {
-        if let Some(token) = tally.held_by_majority() {
+        let held = tally.held_by_majority();
+        let token = held.or_else(|| tally.votes.iter().filter_map(Vote::token).max())?;
+        if planted("no write-back") {
             return Some(token);
         }
-        let token = tally.votes.iter().filter_map(Vote::token).max()?;
         let having = tally.count(|vote| vote.token() == Some(token));
-        if having >= tally.majority || planted("no write-back") {
-            return Some(token);
-        }
-        // Pending nodes run this after the request for the lock, so they may count.
-        let behind: Vec<usize> = (0..set.len())
+        let is_enough = having >= tally.majority;
+        // Pending nodes run the write after the request for the lock, so they may count.
+        let others: Vec<usize> = (0..set.len())
             .filter(|place| match &tally.votes[*place] {
-                Vote::Pending => true,
-                vote => vote.token().is_some_and(|own| own < token),
+                Vote::Pending => !is_enough,
+                vote => vote.token().is_some_and(|own| own != token),
             })
             .map(|place| set[place])
             .collect();
         let packed = Self::raise_request(request, token);
-        let needed = tally.majority - having;
+        let needed = tally.majority.saturating_sub(having);
+        let answers = self.ask(&others, packed, deadline, needed);
+        // Further nodes receive it, so that a renewal finds the token on all of them.
+        if is_enough {
+            return Some(token);
+        }
         let raised = |answers: &[Option<Answer>]| count_of(answers, 1);
         let decide = |answers: &[Option<Answer>]| {
             let pending = answers.iter().filter(|answer| answer.is_none()).count();
@@ -333,8 +337,7 @@ impl Quorum {
                 false => Wait::Needed,
             }
         };
-        let answers = self.ask(&behind, packed, deadline, needed);
-        let answers = self.gather(&behind, &answers, deadline, decide);
+        let answers = self.gather(&others, &answers, deadline, decide);
         (raised(&answers) >= needed).then_some(token)
     }
 

@@ -167,7 +167,9 @@ pub(super) fn refusal(error: &RedisError) -> Refusal {
 pub(super) fn server_refusal(code: &str, details: &str) -> Refusal {
     let permanent = ["NOAUTH", "WRONGPASS", "NOPERM", "WRONGTYPE"];
     // A script reports a command that its user may not run without a code of its own.
-    let is_privilege = code == "NOPERM" || details.contains("can't run this command");
+    let is_privilege = code == "NOPERM"
+        || details.contains("can't run this command")
+        || details.starts_with("ACL failure");
     let advice = match is_privilege {
         true => {
             "; the user needs: ~latchwork:* &latchwork:* +@connection +info +script|load +evalsha \
