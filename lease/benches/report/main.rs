@@ -1,6 +1,6 @@
 //! Measures the figures of this crate against baselines, and writes them as Markdown.
 //!
-//! `cargo bench -p latchwork-lease --bench report --features postgres,redis -- --write lease/REPORT.md`
+//! `cargo bench -p latchwork-lease --bench report --all-features -- --write lease/REPORT.md`
 //! measures all; a word behind `--` selects the sections whose title contains it.
 //!
 //! Where several processes are needed, the program starts itself again: see [`child`].
