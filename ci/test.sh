@@ -119,15 +119,25 @@ need_etcd() {
     fi
 }
 
+# The same for Redis, whose tests start nodes of their own.
+need_redis() {
+    if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+        need redis-server redis-server
+        export ENGINES_REQUIRED=${ENGINES_REQUIRED:+$ENGINES_REQUIRED,}redis
+    fi
+}
+
 step_test() {
     need_postgres
     need_etcd
     need openssl openssl
+    need_redis
     need setpriv util-linux
     run_tests --workspace --exclude latchwork-lease
     run_tests -p latchwork-lease --doc
     # The engines of leases, on files and on servers.
     run_tests -p latchwork-lease --all-features --lib --bins --tests
+    ! command -v redis-server >/dev/null || ci/lease_plants.sh
     # All of the workspace again, so that what it depends on is not compiled with other features.
     run_tests --workspace --all-features --test observe --test observe_panics --test version_serde --test session
 }

@@ -104,6 +104,7 @@ impl Leases {
     /// | `sqlite:FILE` | a file on this machine |
     /// | `postgres://…` | a table of a PostgreSQL server |
     /// | `etcd://HOST:PORT,…` | an etcd cluster |
+    /// | `quorum:redis://…,redis://…` | independent Redis nodes |
     ///
     /// # Errors
     /// Returns an error if the scheme is unknown, or if the engine refuses the URL. The error never
@@ -649,6 +650,8 @@ pub(crate) fn engine(url: &str) -> Result<Arc<dyn Engine>, ConnectError> {
         "postgres" | "postgresql" => Ok(Arc::new(crate::postgres::PostgresEngine::connect(url)?)),
         #[cfg(feature = "etcd")]
         "etcd" => Ok(Arc::new(crate::etcd::EtcdEngine::connect(url)?)),
+        #[cfg(feature = "redis")]
+        "quorum" => Ok(Arc::new(crate::quorum::QuorumEngine::connect(url)?)),
         // The arms of further engines belong here, each behind its feature:
         // `Ok(Arc::new(Type::from_url(url)?))`.
         #[cfg(not(feature = "sqlite"))]
@@ -665,6 +668,11 @@ pub(crate) fn engine(url: &str) -> Result<Arc<dyn Engine>, ConnectError> {
         "etcd" => Err(ConnectError::MissingFeature {
             scheme: scheme.to_owned(),
             feature: "etcd",
+        }),
+        #[cfg(not(feature = "redis"))]
+        "quorum" => Err(ConnectError::MissingFeature {
+            scheme: scheme.to_owned(),
+            feature: "redis",
         }),
         _ => Err(ConnectError::UnknownScheme {
             scheme: scheme.to_owned(),

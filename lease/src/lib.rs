@@ -66,8 +66,12 @@ mod lease;
 mod leases;
 pub mod memory;
 mod name;
+#[cfg(any(feature = "postgres", feature = "redis"))]
+mod notices;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(feature = "redis")]
+pub mod quorum;
 mod runtime;
 mod set;
 mod shared;

@@ -11,6 +11,7 @@ pub use latchwork::table::FencingToken;
 use crate::acquisition::{Acquisition, Action, Event, Failure, RequestId};
 use crate::clock::Timestamp;
 use crate::engine::{Attempt, Outcome, Released, Renewed};
+use crate::guarantees::{Exclusive, Guarantees, TokenOrder};
 use crate::lease::LossReason;
 use crate::runtime::Config;
 

@@ -255,6 +255,109 @@ mod on_etcd {
     }
 }
 
+#[cfg(feature = "redis")]
+pub(crate) use on_redis::{Nodes, Rslock};
+
+#[cfg(feature = "redis")]
+mod on_redis {
+    use std::thread;
+    use std::time::Duration;
+
+    use redis::{Connection, Value, cmd};
+
+    use super::Client;
+
+    /// A lock on the majority of some nodes, without a token.
+    pub(crate) struct Nodes {
+        connections: Vec<Connection>,
+        holder: String,
+    }
+
+    const RELEASE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then \
+         return redis.call('DEL', KEYS[1]) end return 0";
+
+    impl Nodes {
+        pub(crate) fn connect(url: &str) -> Self {
+            let nodes = url.trim_start_matches("quorum:").split(',');
+            let connect = |node| redis::Client::open(node).unwrap().get_connection().unwrap();
+            Nodes {
+                connections: nodes.map(connect).collect(),
+                holder: String::new(),
+            }
+        }
+
+        /// Sends a command to all nodes, and returns their answers.
+        fn ask(&mut self, command: &redis::Cmd) -> Vec<Value> {
+            let bytes = command.get_packed_command();
+            for connection in &mut self.connections {
+                connection.send_packed_command(&bytes).unwrap();
+            }
+            let answers = self.connections.iter_mut();
+            answers.map(|one| one.recv_response().unwrap()).collect()
+        }
+    }
+
+    /// A lock of `rslock`, in a runtime of one thread.
+    pub(crate) struct Rslock {
+        runtime: tokio::runtime::Runtime,
+        manager: rslock::LockManager,
+        lock: Option<rslock::Lock>,
+    }
+
+    impl Rslock {
+        pub(crate) fn connect(url: &str) -> Self {
+            let nodes = url.trim_start_matches("quorum:").split(',');
+            let nodes: Vec<String> = nodes.map(str::to_owned).collect();
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            Rslock {
+                runtime: runtime.enable_all().build().unwrap(),
+                manager: rslock::LockManager::new(nodes),
+                lock: None,
+            }
+        }
+    }
+
+    impl Client for Rslock {
+        fn acquire(&mut self) -> u64 {
+            let acquired = self.manager.lock("two", Duration::from_secs(10));
+            self.lock = Some(self.runtime.block_on(acquired).unwrap());
+            0
+        }
+
+        fn release(&mut self) {
+            let lock = self.lock.take().expect("the lock is held");
+            self.runtime.block_on(self.manager.unlock(&lock));
+        }
+    }
+
+    impl Client for Nodes {
+        fn acquire(&mut self) -> u64 {
+            self.holder = format!("{:032x}", fastrand::u128(..));
+            loop {
+                let mut set = cmd("SET");
+                set.arg("one")
+                    .arg(&self.holder)
+                    .arg("NX")
+                    .arg("PX")
+                    .arg(10_000);
+                let granted = self.ask(&set);
+                let granted = granted.iter().filter(|one| **one == Value::Okay).count();
+                if granted > self.connections.len() / 2 {
+                    return 0;
+                }
+                self.release();
+                thread::sleep(Duration::from_micros(fastrand::u64(1_000..3_000)));
+            }
+        }
+
+        fn release(&mut self) {
+            let mut release = cmd("EVAL");
+            release.arg(RELEASE).arg(1).arg("one").arg(&self.holder);
+            self.ask(&release);
+        }
+    }
+}
+
 /// A client of this crate.
 #[derive(Debug)]
 pub(crate) struct Ours {

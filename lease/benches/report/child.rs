@@ -78,7 +78,7 @@ impl Drop for Process {
 }
 
 /// Ends processes in order, so that a server stores what it counted.
-#[cfg(feature = "postgres")]
+#[cfg(any(feature = "postgres", feature = "redis"))]
 pub(crate) fn end(processes: Vec<Process>) {
     for mut process in processes {
         process.send("end");
@@ -187,6 +187,10 @@ fn many(url: &str) {
     #[cfg(feature = "etcd")]
     if url.starts_with("etcd:") {
         return many_of(latchwork_lease::etcd::EtcdEngine::connect(url).unwrap());
+    }
+    #[cfg(feature = "redis")]
+    if url.starts_with("quorum:") {
+        return many_of(latchwork_lease::quorum::QuorumEngine::connect(url).unwrap());
     }
     many_of(latchwork_lease::sqlite::SqliteEngine::from_url(url).unwrap());
 }

@@ -14,6 +14,9 @@ mod counting;
 #[cfg(feature = "etcd")]
 #[path = "../../tests/support/etcd.rs"]
 mod etcd;
+#[cfg(feature = "redis")]
+#[path = "../../tests/support/redis.rs"]
+mod nodes;
 mod questions;
 mod render;
 mod row;

@@ -14,6 +14,8 @@ use crate::shards::{Subject, Total, Totals};
 mod on_etcd;
 #[cfg(feature = "postgres")]
 mod on_postgres;
+#[cfg(feature = "redis")]
+mod on_redis;
 mod on_sqlite;
 
 /// The result of a guarded write.
@@ -67,9 +69,13 @@ pub(crate) fn open(url: &str) -> Result<Box<dyn Ledger>, String> {
     if url.starts_with("etcd:") {
         return on_etcd::EtcdLedger::connect(url).map(|ledger| Box::new(ledger) as _);
     }
+    #[cfg(feature = "redis")]
+    if url.starts_with("quorum:") {
+        return on_redis::RedisLedger::connect(url).map(|ledger| Box::new(ledger) as _);
+    }
     let scheme = url.split(':').next().unwrap_or_default();
     Err(format!(
-        "no totals on '{scheme}': expected sqlite:FILE, postgres://… or etcd://…"
+        "no totals on '{scheme}': expected sqlite:FILE, postgres://…, etcd://… or quorum:…"
     ))
 }
 

@@ -45,7 +45,8 @@ struct Cli {
     /// CSV file, plain or gzip, with columns tailnum, origin, dest and distance [default: shipped]
     file: Option<PathBuf>,
 
-    /// Engine of the leases and totals: sqlite:FILE, postgres://…, etcd://… [default: a new file]
+    /// Engine of the leases and of the totals: sqlite:FILE, postgres://…, etcd://… or
+    /// quorum:redis://…, whose first node has the totals [default: a new file]
     #[arg(long, value_name = "URL")]
     on: Option<String>,
 

@@ -8,7 +8,7 @@ use crate::support::Folder;
 pub(crate) const QUESTION: Question = Question {
     title: "10,000 leases of 10 seconds, held by one process",
     method: "The processor time of the process is divided by the time of the clock, over 12 \
-             seconds. SQLite does its work in the process, and PostgreSQL and etcd in their own. \
+             seconds. SQLite does its work in the process, and servers in their own. \
              The leases are acquired in ten requests, at etcd in one each, and none is lost.",
     syncs: true,
     ask,
@@ -25,6 +25,7 @@ fn ask() -> Vec<Row> {
     );
     rows.extend(on_postgres());
     rows.extend(on_etcd());
+    rows.extend(on_redis());
     rows
 }
 
@@ -101,5 +102,18 @@ fn on_etcd() -> Vec<Row> {
 
 #[cfg(not(feature = "etcd"))]
 fn on_etcd() -> Vec<Row> {
+    Vec::new()
+}
+
+#[cfg(feature = "redis")]
+fn on_redis() -> Vec<Row> {
+    let Some(nodes) = crate::nodes::Redis::several(5) else {
+        return Vec::new();
+    };
+    measure("Five Redis nodes", &crate::nodes::url(&nodes))
+}
+
+#[cfg(not(feature = "redis"))]
+fn on_redis() -> Vec<Row> {
     Vec::new()
 }

@@ -10,6 +10,8 @@ mod many;
 mod next;
 #[cfg(feature = "etcd")]
 mod queue;
+#[cfg(feature = "redis")]
+mod quorum;
 
 use crate::row::Row;
 #[cfg(feature = "postgres")]
@@ -36,6 +38,8 @@ pub(crate) fn all() -> Vec<Question> {
         #[cfg(feature = "etcd")]
         queue::QUESTION,
         next::QUESTION,
+        #[cfg(feature = "redis")]
+        quorum::QUESTION,
         ends::QUESTION,
         many::QUESTION,
         crates::QUESTION,

@@ -1,0 +1,216 @@
+//! The change of the list of nodes: [`change_nodes`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::engine::EngineError;
+
+use super::acquire::count_of;
+use super::answers::Wait;
+use super::node::{Answer, Packed};
+use super::read::floor_request;
+use super::{Quorum, claim, configuration, inspect, replied, scripts};
+
+/// The time limit of each step.
+const STEP_LIMIT: Duration = Duration::from_secs(10);
+
+/// The time between two reads while leases exist.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Replaces the list of nodes `old` by `new`, both as URLs of the engine.
+///
+/// From the first step on, no client of the old list acquires a lease; its leases can be renewed
+/// and released. When all of them have ended, the counters of the old nodes are copied to the new
+/// ones, and the new list becomes valid. Clients of the old list are refused from then on, and must
+/// connect with the new one. A change that was interrupted can be repeated with the same lists.
+///
+/// A node of the old list may be out of reach if the others are a majority of the nodes of each
+/// name. It must not be used again with its old data. All nodes of the new list must be reachable.
+///
+/// # Blocking
+/// Blocks until all leases have ended, at most for `patience` and the time of the steps.
+///
+/// # Errors
+/// Returns an error, and the old list stays valid, if
+/// - too few nodes can be reached,
+/// - a node belongs to a third list,
+/// - leases are held after `patience`.
+///
+/// If a node fails in the last steps, neither list is valid until the change is repeated.
+///
+/// # Examples
+/// ```no_run
+/// use latchwork_lease::quorum::change_nodes;
+/// use std::time::Duration;
+/// let old = "quorum:redis://a,redis://b,redis://c";
+/// let new = "quorum:redis://a,redis://b,redis://d";
+/// change_nodes(old, new, Duration::from_secs(60))?;
+/// # Ok::<(), latchwork_lease::engine::EngineError>(())
+/// ```
+pub fn change_nodes(old: &str, new: &str, patience: Duration) -> Result<(), EngineError> {
+    let (old, new) = (Quorum::start(old)?, Quorum::start(new)?);
+    if old.hash == new.hash {
+        return Err(EngineError::misconfigured("the two lists are equal"));
+    }
+    old.contact()?;
+    new.contact()?;
+    let change = Change {
+        old_closing: format!("{}{}", old.hash, scripts::CLOSING),
+        new_closing: format!("{}{}", new.hash, scripts::CLOSING),
+        old,
+        new,
+    };
+    change.run(patience)
+}
+
+struct Change {
+    old: Quorum,
+    new: Quorum,
+    old_closing: String,
+    new_closing: String,
+}
+
+impl Change {
+    fn run(&self, patience: Duration) -> Result<(), EngineError> {
+        // Nothing is changed if a node belongs to other clients.
+        self.check(&self.old, self.least_old())?;
+        self.check(&self.new, self.new.nodes.len())?;
+        // Step 1: no lease is granted under the old list any more.
+        self.replace(
+            &self.old,
+            &self.old.hash,
+            &self.old_closing,
+            self.least_old(),
+        )?;
+        // Step 2: all leases end. Otherwise the old list becomes valid again.
+        if let Err(error) = self.drain(patience) {
+            self.replace(
+                &self.old,
+                &self.old_closing,
+                &self.old.hash,
+                self.least_old(),
+            )?;
+            return Err(error);
+        }
+        // Step 3: no node of the new list has a counter that is behind.
+        let all = self.new.nodes.len();
+        self.replace(&self.new, &self.old_closing, &self.new_closing, all)?;
+        let counters = self.counters()?;
+        for (namespace, counter) in &counters {
+            let request = floor_request(&self.new_closing, namespace, *counter);
+            let answers = self.ask(&self.new, Arc::new(request), all)?;
+            if count_of(&answers, 1) < all {
+                return Err(EngineError::unknown(
+                    "the counters were not copied to all nodes; repeat the change",
+                ));
+            }
+        }
+        // Step 4: the new list is valid, and clients of the old one are refused.
+        self.replace(&self.new, &self.new_closing, &self.new.hash, all)?;
+        self.replace(&self.old, &self.old_closing, &self.new.hash, 0)
+    }
+
+    /// Returns the least number of old nodes that is a majority of the nodes of each name.
+    fn least_old(&self) -> usize {
+        let members = &self.old.members;
+        self.old.nodes.len() - (members.copies() - members.majority())
+    }
+
+    fn ask(
+        &self,
+        quorum: &Quorum,
+        request: Arc<Packed>,
+        least: usize,
+    ) -> Result<Vec<Option<Answer>>, EngineError> {
+        let all: Vec<usize> = (0..quorum.nodes.len()).collect();
+        let deadline = Instant::now() + STEP_LIMIT;
+        let decide = |answers: &[Option<Answer>]| match replied(answers) >= least {
+            true => Wait::Stragglers,
+            false => Wait::Needed,
+        };
+        let answers = quorum.ask(&all, request, deadline, 1);
+        let answers = quorum.gather(&all, &answers, deadline, decide);
+        match replied(&answers) >= least {
+            true => Ok(answers),
+            false => Err(quorum.unavailable(&all, &answers)),
+        }
+    }
+
+    /// Refuses nodes that belong to a third list.
+    fn check(&self, quorum: &Quorum, least: usize) -> Result<(), EngineError> {
+        let answers = self.ask(quorum, quorum.claim("", ""), least)?;
+        for (node, answer) in quorum.nodes.iter().zip(&answers) {
+            let Some(Answer::Replies(replies)) = answer else {
+                continue;
+            };
+            let [hash, words] = configuration(replies);
+            let hash = hash.strip_suffix(scripts::CLOSING).unwrap_or(&hash);
+            if !hash.is_empty() && hash != self.old.hash && hash != self.new.hash {
+                return Err(EngineError::misconfigured(format!(
+                    "node {} belongs to other clients with {words}",
+                    node.label()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces the configuration of nodes that have `from` or none. An interrupted change may have
+    /// replaced it before.
+    fn replace(
+        &self,
+        quorum: &Quorum,
+        from: &str,
+        to: &str,
+        least: usize,
+    ) -> Result<(), EngineError> {
+        let words = match to.starts_with(&self.new.hash) {
+            true => self.new.members.words(),
+            false => self.old.members.words(),
+        };
+        self.ask(quorum, claim(from, to, &words), least).map(drop)
+    }
+
+    /// Waits until no old node has a lock.
+    fn drain(&self, patience: Duration) -> Result<(), EngineError> {
+        let start = Instant::now();
+        let all: Vec<usize> = (0..self.old.nodes.len()).collect();
+        let pattern = format!("{}*", scripts::escape(scripts::LOCKS));
+        loop {
+            let deadline = Instant::now() + STEP_LIMIT;
+            let locks = self.old.scan(&all, &pattern, self.least_old(), deadline)?;
+            if locks.is_empty() {
+                return Ok(());
+            }
+            if start.elapsed() >= patience {
+                let held = locks.len();
+                return Err(EngineError::not_done(format!(
+                    "{held} leases are held; the list of nodes was not changed"
+                )));
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+
+    /// Returns the greatest counter of each namespace on the old nodes.
+    fn counters(&self) -> Result<BTreeMap<String, u64>, EngineError> {
+        let all: Vec<usize> = (0..self.old.nodes.len()).collect();
+        let pattern = format!("{}*", scripts::escape(scripts::FENCES));
+        let deadline = Instant::now() + STEP_LIMIT;
+        let keys = self.old.scan(&all, &pattern, self.least_old(), deadline)?;
+        let mut counters = BTreeMap::new();
+        for key in keys {
+            let request = Packed::default().command(&[b"GET", key.as_bytes()]);
+            let answers = self.ask(&self.old, Arc::new(request), self.least_old())?;
+            let greatest = answers.iter().flatten().filter_map(|answer| match answer {
+                Answer::Replies(replies) => inspect::text(replies.first()?)?.parse().ok(),
+                _ => None,
+            });
+            let namespace = key[scripts::FENCES.len()..].to_owned();
+            counters.insert(namespace, greatest.max().unwrap_or(0));
+        }
+        Ok(counters)
+    }
+}
