@@ -39,6 +39,8 @@ pub struct Outcome {
     pub stale: u64,
     /// The longest time in which no lease was granted, in seconds.
     pub gap: f64,
+    /// The longest wait that had not ended at the end, in seconds.
+    pub waiting: f64,
     /// Events of the whole simulation.
     pub events: u64,
 }
@@ -63,6 +65,7 @@ impl Outcome {
             refused: 0,
             stale: 0,
             gap: 0.0,
+            waiting: 0.0,
             events: 0,
         }
     }

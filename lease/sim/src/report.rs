@@ -147,7 +147,7 @@ fn text(all: &Experiments, command: &str, seed: u64) -> String {
          Written by `{command}`, with the seed {seed}; edit the generator, not this file.\n\n\
          **Every figure here is simulated.** The state machine of an acquisition is that of the \
          crate. Engines, links, clocks and failures are models, and their costs are listed at the \
-         end. Ratios and orders of magnitude carry over to real servers, absolute figures do not. \
+         end. Compare the figures with each other: no real server has these absolute figures. \
          `lease/REPORT.md` has figures that were measured.\n\n\
          {} simulations, {} events, {} acquisitions.\n",
         totals.runs,
@@ -259,13 +259,14 @@ fn conclusions(out: &mut String, all: &Experiments, totals: &Totals) {
                 out,
                 "- Contention: with {} clients on one name, {} hands over {} times a second, with \
                  {} messages an acquisition; a waiter waits {} ms in the median and {} ms at the \
-                 99th percentile.",
+                 99th percentile, and the longest wait that was open at the end had lasted {} s.",
                 number(run.x),
                 servers.title,
                 number(run.outcome.rate()),
                 number(run.outcome.messages_each()),
                 number(run.outcome.acquire_ms(0.5)),
                 number(run.outcome.acquire_ms(0.99)),
+                number(run.outcome.waiting),
             );
         }
     }
@@ -425,20 +426,22 @@ fn contention(out: &mut String, all: &Experiments) {
         out,
         "## Simulated: one name\n\n\
          One region. Each client holds the name for 10 ms in the mean, and requests it again after \
-         10 ms.\n\n![messages](contention.svg)\n\n\
-         | servers | clients | hand-overs/s | p50 ms | p99 ms | messages each |\n\
-         |---|---|---|---|---|---|"
+         10 ms. The percentiles concern waits that ended within the measured 10 s; the longest wait \
+         that was open at the end is listed beside them.\n\n![messages](contention.svg)\n\n\
+         | servers | clients | hand-overs/s | p50 ms | p99 ms | longest open wait s | messages each |\n\
+         |---|---|---|---|---|---|---|"
     );
     for run in &all.contention {
         let outcome = &run.outcome;
         let _ = writeln!(
             out,
-            "| {} | {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} | {} | {} |",
             run.servers.title,
             number(run.x),
             number(outcome.rate()),
             number(outcome.acquire_ms(0.5)),
             number(outcome.acquire_ms(0.99)),
+            number(outcome.waiting),
             number(outcome.messages_each()),
         );
     }
@@ -569,6 +572,8 @@ fn assumptions(out: &mut String) {
          - Times between regions are published averages, cited in `src/links.rs`; inside a region a \
          round trip takes 0.5 ms. Messages are lost only where links are cut.\n\
          - A server that is behind by more than one second discards requests.\n\
+         - The delay of a client is constant, so the same clients win each race of waiters. Real \
+         delays vary, and starve a waiter less.\n\
          - Clocks differ in rate by at most 100 in 1,000,000, and no clock is set. A paused process \
          had checked its lease and writes once when it continues.\n\
          - The data of a server survive its crash.\n\

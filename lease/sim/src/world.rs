@@ -309,8 +309,12 @@ impl World {
         self.now = end;
         self.count_gap();
         for client in 0..self.clients.len() {
-            if self.clients[client].phase == Phase::Held {
+            let Client { phase, began, .. } = self.clients[client];
+            if phase == Phase::Held {
                 self.count_held(client as ClientId);
+            } else if phase == Phase::Acquiring {
+                let waited = (end - began) as f64 / 1e9;
+                self.outcome.waiting = self.outcome.waiting.max(waited);
             }
         }
         progress(1.0);
