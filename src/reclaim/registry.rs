@@ -460,9 +460,12 @@ impl Registry {
         // SAFETY: it was leaked above.
         let groups = unsafe { &segment.as_ref().groups };
         let slots = (0..n).map(|i| Slot::new(NonNull::from(&groups[i / GROUP]), i % GROUP));
-        // The slots have pointers to the groups, so only the field is changed.
-        // SAFETY: no other thread has the segment, and no reference to this field exists.
-        unsafe { (&raw mut (*segment.as_ptr()).slots).write(slots.collect()) };
+        // The slots have pointers to the groups, so only the other field is changed.
+        let slots: Box<[Slot]> = slots.collect();
+        // SAFETY: the segment is alive, and no other thread has it.
+        let place = unsafe { &raw mut (*segment.as_ptr()).slots };
+        // SAFETY: no reference to this field exists, and the empty slice before owns nothing.
+        unsafe { place.write(slots) };
         // SAFETY: as above.
         let slots = unsafe { &segment.as_ref().slots };
         // The first is acquired first.
