@@ -90,8 +90,8 @@ pub trait Engine: Send + Sync + 'static {
     /// It does for each of them what [`release`](Self::release) does.
     ///
     /// The result has one entry for each pair, in their order. The keys are distinct. Returns
-    /// `None`, without an effect, if the engine has no such request, including for an empty list. The
-    /// releases are then made one by one.
+    /// `None`, without an effect, if the engine has no such request, including for an empty list.
+    /// The releases are then made one by one.
     ///
     /// # Errors
     /// Returns an error if it is not known for one of the pairs whether the nonce holds the key.
