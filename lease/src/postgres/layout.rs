@@ -58,6 +58,8 @@ pub(super) const FROM_LAYOUT_1: &str = "
 ///   place in the queue need not survive one.
 /// - `release` returns whether the nonce held the key. A nonce that did not leaves the queue, and
 ///   the next waiter is notified if the key is free [PG10].
+/// - `wake` notifies the first waiter. The commit of its grant makes the release durable, so the
+///   release itself does not wait for the disk.
 /// - `watch` returns whether another nonce holds the key, and makes a release notify observers.
 pub(super) const CREATE_FUNCTIONS: &str = "
     CREATE OR REPLACE FUNCTION latchwork.acquire(p_namespace text, p_name text, p_nonce bytea,
@@ -146,6 +148,7 @@ pub(super) const CREATE_FUNCTIONS: &str = "
     BEGIN
         FOREACH place IN ARRAY l.queue LOOP
             IF substr(place, 25) > int8send(clock) THEN
+                PERFORM set_config('synchronous_commit', 'off', true);
                 IF substr(place, 17, 8) <> int8send(0) THEN
                     PERFORM pg_notify('latchwork_lease_' || encode(substr(place, 17, 8), 'hex'),
                         encode(substr(place, 1, 16), 'hex'));

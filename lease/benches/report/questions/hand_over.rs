@@ -13,7 +13,8 @@ pub(crate) const QUESTION: Question = Question {
              An acquisition is a hand-over if another process held the lease before. Requests are \
              the statements that clients send. Transactions are those that the server counts: it \
              counts one more for each session that listens and each notification, whoever it is \
-             for.",
+             for. If a waiter has a place, a release of this crate does not wait for the disk, \
+             because the commit of the next grant makes it durable.",
     syncs: true,
     ask,
 };
