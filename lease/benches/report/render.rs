@@ -33,7 +33,7 @@ fn head(text: &mut String, took: Duration) -> std::fmt::Result {
     writeln!(text, "# Report of latchwork-lease\n")?;
     writeln!(
         text,
-        "Written by `cargo bench -p latchwork-lease --bench report --features postgres -- --write \
+        "Written by `cargo bench -p latchwork-lease --bench report --all-features -- --write \
          lease/REPORT.md` in {:.0} s; edit the generator, not this file.\n",
         took.as_secs_f64()
     )?;

@@ -23,6 +23,7 @@ fn ask() -> Vec<Row> {
             "core, `sqlite`, `postgres` and `cli`",
             "sqlite,postgres,cli",
         ),
+        row("core and `redis`", "redis"),
         row("core alone", ""),
     ]
 }
