@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use redis::{Connection, ErrorKind, RedisError, ServerErrorKind, Value};
 
-use super::node::{Node, Refusal, introduction};
+use super::node::{ANSWER_LIMIT, Node, Refusal, introduction};
 use super::scripts::{self, Script};
 use super::settings::Address;
 
@@ -59,6 +59,10 @@ pub(super) fn connect(address: &Address, limit: Duration) -> Result<Made, Refusa
             ));
         }
     }
+    connection
+        .set_read_timeout(Some(ANSWER_LIMIT))
+        .and_then(|()| connection.set_write_timeout(Some(ANSWER_LIMIT)))
+        .map_err(|error| refused(&error))?;
     Ok(Made { connection, server })
 }
 

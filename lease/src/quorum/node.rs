@@ -21,7 +21,7 @@ use super::scripts::{self, Script};
 use super::settings::Address;
 
 /// The longest wait for a node, whatever the deadline of a request: then it is set aside.
-const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
 /// The time within which a connection is made.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
@@ -470,19 +470,10 @@ impl Worker {
         }
     }
 
-    /// Sends all requests and reads their replies. Removes the requests that were answered.
+    /// Sends all requests and reads their replies, each within [`ANSWER_LIMIT`]: callers wait only
+    /// until their own deadlines. Removes the requests that were answered.
     fn round_trip(&mut self, jobs: &mut VecDeque<Job>) -> Result<(), Failed> {
         let connection = self.connection.as_mut().expect("the caller has connected");
-        let deadline = jobs.iter().map(|job| job.deadline).max();
-        let left = deadline
-            .map_or(ANSWER_LIMIT, |deadline| {
-                deadline.saturating_duration_since(Instant::now())
-            })
-            .clamp(Duration::from_millis(1), ANSWER_LIMIT);
-        let limits = connection
-            .set_read_timeout(Some(left))
-            .and_then(|()| connection.set_write_timeout(Some(left)));
-        limits.map_err(Failed::Ended)?;
         let sent = if jobs.len() == 1 {
             connection.send_packed_command(&jobs[0].request.bytes)
         } else {

@@ -138,8 +138,8 @@ impl Script {
 /// KEYS: config, lock, fence. ARGV: hash, nonce, milliseconds, owner.
 ///
 /// Grants the lock if no nonce holds it, or if this one does. The counter increases only in the
-/// first case [QU2]. The result is `G token`, `H token` of the nonce that holds the lock already,
-/// `B milliseconds nonce`, or `C hash` of another configuration.
+/// first case [QU2]. Lua's numbers are exact below 2^53. The result is `G token`, `H token` of the
+/// nonce that holds the lock already, `B milliseconds nonce`, or `C hash` of another configuration.
 const ACQUIRE: &str = "
 local c = redis.call('GET', KEYS[1])
 if c ~= ARGV[1] then return {'C', c or ''} end
@@ -151,9 +151,13 @@ if v then
   redis.call('PEXPIRE', KEYS[2], ARGV[3])
   return {'H', string.sub(v, 34, 53)}
 end
-redis.call('INCR', KEYS[3])
-local t = redis.call('GET', KEYS[3])
-t = string.rep('0', 20 - #t) .. t
+local t = redis.call('INCR', KEYS[3])
+if t < 9007199254740992 then
+  t = string.format('%020.0f', t)
+else
+  t = redis.call('GET', KEYS[3])
+  t = string.rep('0', 20 - #t) .. t
+end
 local now = redis.call('TIME')
 now = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
 redis.call('SET', KEYS[2], table.concat({ARGV[2], t, now, ARGV[4]}, ' '), 'PX', ARGV[3])

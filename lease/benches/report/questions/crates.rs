@@ -24,6 +24,7 @@ fn ask() -> Vec<Row> {
             "core, `sqlite`, `postgres`, `etcd` and `cli`",
             "sqlite,postgres,etcd,cli",
         ),
+        row("core and `redis`", "redis"),
         row("core alone", ""),
     ]
 }
