@@ -9,6 +9,7 @@ export RUSTC_WORKSPACE_WRAPPER="$PWD/ci/rustc-plant"
 bugs=(
     'unconditional write-back|a_token_is_written_back_only_while_the_lock_is_held'
     'majority of n/2|a_minority_of_the_nodes_grants_nothing'
+    'greater values count|a_node_that_granted_a_greater_value_does_not_count'
     'no write-back|a_token_exceeds_those_of_all_majorities_before'
     'renewal by upsert|a_renewal_grants_no_lock'
     'no configuration hash|clients_with_another_list_of_nodes_are_refused'

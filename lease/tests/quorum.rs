@@ -63,7 +63,7 @@ fn get(node: &Redis, key: &str) -> String {
 /// Returns the nonce and the token of the lock on a node.
 fn lock(node: &Redis) -> Option<(u128, u64)> {
     let value = get(node, LOCK);
-    let mut fields = value.split(' ');
+    let mut fields = value.split([' ', '+']);
     let nonce = u128::from_str_radix(fields.next()?, 16).ok()?;
     Some((nonce, fields.next()?.parse().ok()?))
 }
@@ -300,6 +300,33 @@ fn a_token_is_written_back_only_while_the_lock_is_held() {
 }
 
 #[test]
+fn a_node_that_granted_a_greater_value_does_not_count() {
+    let Some(nodes) = Redis::several(3) else {
+        return;
+    };
+    let engine = connect(&url(&nodes));
+    assert_eq!(attempt(&engine, KEY, 1, LONG), Some(1));
+    until("all nodes have granted the lock", || {
+        nodes.iter().all(|node| lock(node) == Some((1, 1)))
+    });
+    // The lock of the first node expires, and other clients have it up to token 40.
+    nodes[0].command(&["DEL", LOCK]);
+    nodes[0].command(&["SET", FENCE, "40"]);
+    assert_eq!(attempt(&engine, KEY, 1, LONG), Some(1), "two nodes hold it");
+    until("the first node stores the token", || {
+        lock(&nodes[0]) == Some((1, 1))
+    });
+    // Another client has the second node, so the first one would complete a majority.
+    nodes[1].command(&["DEL", LOCK]);
+    occupy(&nodes[1], 77);
+    let again = attempt(&engine, KEY, 1, LONG);
+    assert!(
+        again.is_none_or(|token| token > 40),
+        "token {again:?} follows token 40 of the first node"
+    );
+}
+
+#[test]
 fn locks_that_are_granted_too_late_are_released() {
     let Some(nodes) = Redis::several(3) else {
         return;
@@ -442,6 +469,32 @@ fn clients_with_another_list_of_nodes_are_refused() {
     let error = first.try_acquire(&request(key("last"), 9, LONG), soon());
     assert!(!error.unwrap_err().is_temporary);
     assert!(first.renew_many(&[renewal(1, 1)], soon()).is_err());
+}
+
+#[test]
+fn a_list_is_first_used_when_all_of_its_nodes_can_be_reached() {
+    let Some(mut nodes) = Redis::several(5) else {
+        return;
+    };
+    // Each of two lists has a majority of nodes beside the one that they share.
+    nodes[2].end();
+    let (one, two) = (url(&nodes[..3]), url(&nodes[2..]));
+    let first_use = |url: &str| {
+        let error = QuorumEngine::connect(url).and_then(|engine| {
+            let request = request(KEY, 1, LONG);
+            engine.try_acquire(&request, soon()).map(drop)
+        });
+        error.unwrap_err()
+    };
+    let error = first_use(&one);
+    assert_eq!(error.outcome, Outcome::NotDone);
+    assert!(error.to_string().contains("2 of 3 nodes"), "{error}");
+    nodes[2].resume();
+    assert!(attempt(&connect(&one), KEY, 1, LONG).is_some());
+    // Now one of its nodes suffices to know the list, and the other list stays refused.
+    nodes[2].end();
+    assert!(attempt(&connect(&one), key("b"), 2, LONG).is_some());
+    first_use(&two);
 }
 
 #[test]

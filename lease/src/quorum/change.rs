@@ -145,7 +145,7 @@ impl Change {
             let Some(Answer::Replies(replies)) = answer else {
                 continue;
             };
-            let [hash, words] = configuration(replies);
+            let [hash, words, _] = configuration(replies);
             let hash = hash.strip_suffix(scripts::CLOSING).unwrap_or(&hash);
             if !hash.is_empty() && hash != self.old.hash && hash != self.new.hash {
                 return Err(EngineError::misconfigured(format!(
@@ -170,7 +170,10 @@ impl Change {
             true => self.new.members.words(),
             false => self.old.members.words(),
         };
-        self.ask(quorum, claim(from, to, &words), least).map(drop)
+        // All nodes of the new list were claimed before its hash replaces the passing one.
+        let complete = if to == self.new.hash { to } else { "" };
+        self.ask(quorum, claim(from, to, &words, complete), least)
+            .map(drop)
     }
 
     /// Waits until no old node has a lock.

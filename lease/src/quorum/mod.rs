@@ -265,11 +265,20 @@ impl Quorum {
         if plant::planted("no configuration hash") {
             return Ok(());
         }
-        let needed = self.nodes.len() / 2 + 1;
+        let (all, needed) = (self.nodes.len(), self.nodes.len() / 2 + 1);
+        let is_complete = |answers: &[Option<Answer>]| {
+            let complete = |answer: &Option<Answer>| match answer {
+                Some(Answer::Replies(replies)) => configuration(replies)[2] == "1",
+                _ => false,
+            };
+            answers.iter().any(complete)
+        };
         let configured = |answers: &[Option<Answer>]| match replied(answers) {
-            count if count >= needed => Wait::Stragglers,
+            count if count >= needed && is_complete(answers) => Wait::Stragglers,
+            count if count == all => Wait::Over,
             _ => Wait::Needed,
         };
+        let mut joined = Vec::new();
         for request in [self.claim("", ""), self.claim("", &self.hash)] {
             let asked = self.ask(&places, request, deadline, 1);
             let answers = self.gather(&places, &asked, deadline, configured);
@@ -280,7 +289,7 @@ impl Quorum {
                 let Some(Answer::Replies(replies)) = answer else {
                     continue;
                 };
-                let [hash, words] = configuration(replies);
+                let [hash, words, _] = configuration(replies);
                 if hash == format!("{}{}", self.hash, scripts::CLOSING) {
                     return Err(EngineError::not_done(
                         "the list of nodes is being changed; if no change is in progress, repeat \
@@ -296,13 +305,27 @@ impl Quorum {
                     )));
                 }
             }
+            joined = answers;
         }
+        if is_complete(&joined) {
+            return Ok(());
+        }
+        // Two lists share nodes, and each could have a majority of nodes without another list.
+        if replied(&joined) < all {
+            return Err(EngineError::not_done(format!(
+                "{} of {all} nodes can be reached, and all must be when a list is used first",
+                replied(&joined)
+            )));
+        }
+        let request = claim("", "", "", &self.hash);
+        let asked = self.ask(&places, request, deadline, 1);
+        self.gather(&places, &asked, deadline, configured);
         Ok(())
     }
 
     /// Makes the request that replaces a configuration, or reads it if the new one is empty.
     fn claim(&self, old: &str, new: &str) -> Arc<Packed> {
-        claim(old, new, &self.members.words())
+        claim(old, new, &self.members.words(), "")
     }
 
     /// Sends one request to several nodes.
@@ -434,19 +457,21 @@ impl Quorum {
 }
 
 /// Makes the request that replaces a configuration, or reads it if the new one is empty.
-fn claim(old: &str, new: &str, words: &str) -> Arc<Packed> {
-    let keys = [scripts::CONFIG, scripts::MEMBERS].map(str::as_bytes);
-    let arguments = [old, new, words].map(str::as_bytes);
+///
+/// All nodes have the configuration `complete`, unless it is empty.
+fn claim(old: &str, new: &str, words: &str, complete: &str) -> Arc<Packed> {
+    let keys = [scripts::CONFIG, scripts::MEMBERS, scripts::COMPLETE].map(str::as_bytes);
+    let arguments = [old, new, words, complete].map(str::as_bytes);
     Arc::new(Packed::default().call(Script::Claim, keys.into_iter(), arguments.into_iter()))
 }
 
-/// Returns the hash and the words of a configuration.
-fn configuration(replies: &[Value]) -> [String; 2] {
+/// Returns the hash and the words of a configuration, and `1` if all nodes had it.
+fn configuration(replies: &[Value]) -> [String; 3] {
     let fields = match replies.first() {
         Some(Value::Array(fields)) => fields.as_slice(),
         _ => &[],
     };
-    [0, 1].map(|at| fields.get(at).and_then(inspect::text).unwrap_or_default())
+    [0, 1, 2].map(|at| fields.get(at).and_then(inspect::text).unwrap_or_default())
 }
 
 /// Returns the number of nodes that replied.

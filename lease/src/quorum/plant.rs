@@ -27,6 +27,7 @@ pub(super) fn changed(script: super::scripts::Script, text: &'static str) -> &'s
             "if not v or string.sub(v, 1, 32) ~= ARGV[1] then return 0 end",
             "if not v then v = ARGV[1] .. ' ' .. ARGV[2] .. ' 0 planted' end",
         ),
+        Script::Raise if planted("greater values count") => ("mark = '+' end", "mark = ' ' end"),
         Script::Renew if planted("renewal by upsert") => (
             "out[#out + 1] = 'A'",
             "redis.call('SET', KEYS[i], p .. ' 0 planted', 'PX', ARGV[2 * i - 1]) \

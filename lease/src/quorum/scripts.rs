@@ -8,6 +8,7 @@
 //! | `latchwork:1:fence:NAMESPACE` | the fence counter, which only grows |
 //! | `latchwork:1:config` | the hash of the configuration |
 //! | `latchwork:1:members` | the configuration in words, for errors |
+//! | `latchwork:1:complete` | the hash, once a client has read it on all nodes of its list |
 
 use crate::engine::{Key, Nonce};
 
@@ -16,6 +17,9 @@ pub(super) const CONFIG: &str = "latchwork:1:config";
 
 /// The key of the configuration in words.
 pub(super) const MEMBERS: &str = "latchwork:1:members";
+
+/// The key of the configuration that all of its nodes have stored.
+pub(super) const COMPLETE: &str = "latchwork:1:complete";
 
 /// The beginning of all keys of locks.
 pub(super) const LOCKS: &str = "latchwork:1:lock:";
@@ -55,7 +59,8 @@ pub(super) fn token(token: u64) -> String {
 }
 
 /// A lock as a node stores it: `NONCE TOKEN GRANTED OWNER`, of which the first three have a fixed
-/// width.
+/// width. A `+` follows the token instead of a space if the node granted a greater value, so that
+/// it is not counted for this token [QU3].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Lock {
     pub(super) nonce: Nonce,
@@ -68,13 +73,12 @@ pub(super) struct Lock {
 impl Lock {
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(bytes).ok()?;
-        let mut fields = text.splitn(4, ' ');
-        let nonce = fields.next().filter(|text| text.len() == 32)?;
+        let (granted, owner) = text.get(54..)?.split_once(' ')?;
         Some(Lock {
-            nonce: Nonce::new(u128::from_str_radix(nonce, 16).ok()?),
-            token: fields.next()?.parse().ok()?,
-            granted: fields.next()?.parse().ok()?,
-            owner: fields.next()?.to_owned(),
+            nonce: Nonce::new(u128::from_str_radix(text.get(..32)?, 16).ok()?),
+            token: text.get(33..53)?.parse().ok()?,
+            granted: granted.parse().ok()?,
+            owner: owner.to_owned(),
         })
     }
 }
@@ -139,7 +143,8 @@ impl Script {
 ///
 /// Grants the lock if no nonce holds it, or if this one does. The counter increases only in the
 /// first case [QU2]. Lua's numbers are exact below 2^53. The result is `G token`, `H token` of the
-/// nonce that holds the lock already, `B milliseconds nonce`, or `C hash` of another configuration.
+/// nonce that holds the lock already, `R` if it holds the lock under a token below what the node
+/// granted, `B milliseconds nonce`, or `C hash` of another configuration.
 const ACQUIRE: &str = "
 local c = redis.call('GET', KEYS[1])
 if c ~= ARGV[1] then return {'C', c or ''} end
@@ -149,6 +154,7 @@ if v then
     return {'B', redis.call('PTTL', KEYS[2]), string.sub(v, 1, 32)}
   end
   redis.call('PEXPIRE', KEYS[2], ARGV[3])
+  if string.sub(v, 54, 54) == '+' then return {'R'} end
   return {'H', string.sub(v, 34, 53)}
 end
 local t = redis.call('INCR', KEYS[3])
@@ -167,15 +173,19 @@ return {'G', t}
 /// KEYS: lock, fence. ARGV: nonce, token of a fixed width, token.
 ///
 /// Raises the counter to the token, and stores the token in the lock, only while the nonce holds
-/// the lock [QU3]. Returns whether it does.
+/// the lock. Returns whether it does, and the node did not grant a greater value [QU3].
 const RAISE: &str = "
 local v = redis.call('GET', KEYS[1])
 if not v or string.sub(v, 1, 32) ~= ARGV[1] then return 0 end
 local c = redis.call('GET', KEYS[2]) or '0'
 if string.rep('0', 20 - #c) .. c < ARGV[2] then redis.call('SET', KEYS[2], ARGV[3]) end
+local mark = string.sub(v, 54, 54)
 if string.sub(v, 34, 53) ~= ARGV[2] then
-  redis.call('SET', KEYS[1], string.sub(v, 1, 33) .. ARGV[2] .. string.sub(v, 54), 'KEEPTTL')
+  if string.sub(v, 34, 53) > ARGV[2] then mark = '+' end
+  v = string.sub(v, 1, 33) .. ARGV[2] .. mark .. string.sub(v, 55)
+  redis.call('SET', KEYS[1], v, 'KEEPTTL')
 end
+if mark == '+' then return 0 end
 return 1
 ";
 
@@ -215,8 +225,11 @@ if h ~= ARGV[1] then return 0 end
 local v = redis.call('GET', KEYS[2])
 if v and string.sub(v, 1, 32) ~= ARGV[2] then return 0 end
 local c = redis.call('GET', KEYS[3]) or '0'
-if string.rep('0', 20 - #c) .. c < ARGV[3] then redis.call('SET', KEYS[3], ARGV[4]) end
-redis.call('SET', KEYS[2], ARGV[6], 'PX', ARGV[5])
+c = string.rep('0', 20 - #c) .. c
+if c < ARGV[3] then redis.call('SET', KEYS[3], ARGV[4]) end
+local l = ARGV[6]
+if c > ARGV[3] then l = string.sub(l, 1, 53) .. '+' .. string.sub(l, 55) end
+redis.call('SET', KEYS[2], l, 'PX', ARGV[5])
 return 1
 ";
 
@@ -249,9 +262,11 @@ if string.rep('0', 20 - #c) .. c < ARGV[2] then redis.call('SET', KEYS[2], ARGV[
 return 1
 ";
 
-/// KEYS: config, members. ARGV: the hash to replace or nothing, the new hash, the new members.
+/// KEYS: config, members, complete. ARGV: the hash to replace or nothing, the new hash, the new
+/// members, the hash that all nodes have.
 ///
-/// Replaces the configuration if it is absent or the one named. The result is the present one.
+/// Replaces the configuration if it is absent or the one named. The result is the present one, its
+/// members, and `1` if all nodes had it [QU7].
 const CLAIM: &str = "
 local h = redis.call('GET', KEYS[1])
 if ARGV[2] ~= '' and (not h or h == ARGV[1]) then
@@ -259,7 +274,10 @@ if ARGV[2] ~= '' and (not h or h == ARGV[1]) then
   redis.call('SET', KEYS[2], ARGV[3])
   h = ARGV[2]
 end
-return {h or '', redis.call('GET', KEYS[2]) or ''}
+if h and h == ARGV[4] then redis.call('SET', KEYS[3], h) end
+local complete = ''
+if h and redis.call('GET', KEYS[3]) == h then complete = '1' end
+return {h or '', redis.call('GET', KEYS[2]) or '', complete}
 ";
 
 #[cfg(test)]
