@@ -66,7 +66,14 @@ impl Guarantees {
     }
 }
 
-#[cfg(all(test, feature = "sqlite", feature = "postgres", target_os = "linux"))]
+#[cfg(all(
+    test,
+    feature = "sqlite",
+    feature = "postgres",
+    feature = "etcd",
+    feature = "redis",
+    target_os = "linux"
+))]
 mod tests {
     use std::fmt::Write as _;
     use std::path::Path;
@@ -82,6 +89,12 @@ mod tests {
             ("memory:", crate::memory::GUARANTEES),
             ("sqlite:FILE", crate::sqlite::GUARANTEES),
             ("postgres://…", crate::postgres::GUARANTEES),
+            // The least lease is that of the default settings of the server.
+            (
+                "etcd://a,b,c",
+                crate::etcd::guarantees(3, Duration::from_secs(2)),
+            ),
+            ("quorum:redis://a,…", crate::quorum::guarantees(5)),
         ]
     }
 

@@ -245,20 +245,25 @@ fn check_layout(driver: &Driver, deadline: Instant) -> Result<(), EngineError> {
     }
 }
 
+/// Returns the guarantees of a cluster with so many members.
+pub(crate) fn guarantees(members: usize, least_lease: Duration) -> Guarantees {
+    Guarantees {
+        fair: true,
+        tolerates: match members {
+            0..=2 => "clients that end or stop; restarts of the server",
+            _ => "clients that end or stop; the loss of a minority of the members",
+        },
+        least_lease,
+        hand_over: Duration::from_millis(50),
+        ends_early: driver::ENDS_EARLY,
+        renews_together: true,
+        ..Guarantees::new(Exclusive::UnlessPaused, TokenOrder::UnlessDataIsLost)
+    }
+}
+
 impl Engine for EtcdEngine {
     fn guarantees(&self) -> Guarantees {
-        Guarantees {
-            fair: true,
-            tolerates: match self.members {
-                0..=2 => "a restart of the server",
-                _ => "the loss of a minority of the members",
-            },
-            least_lease: self.least_lease,
-            hand_over: Duration::from_millis(50),
-            ends_early: driver::ENDS_EARLY,
-            renews_together: true,
-            ..Guarantees::new(Exclusive::UnlessPaused, TokenOrder::UnlessDataIsLost)
-        }
+        guarantees(self.members, self.least_lease)
     }
 
     fn try_acquire(

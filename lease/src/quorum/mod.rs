@@ -499,20 +499,24 @@ fn milliseconds(ttl: Duration) -> String {
     ttl.as_nanos().div_ceil(1_000_000).max(1).to_string()
 }
 
-impl Engine for QuorumEngine {
-    fn guarantees(&self) -> Guarantees {
-        let tolerates = match (self.quorum.members.copies() - 1) / 2 {
+/// Returns the guarantees of locks on so many nodes each.
+pub(crate) fn guarantees(copies: usize) -> Guarantees {
+    Guarantees {
+        tolerates: match (copies - 1) / 2 {
             0 => "clients that end or stop; restarts of nodes with their data",
             1 => "clients that end or stop; the failure of one node of each name",
             _ => "clients that end or stop; the failure of two nodes of each name",
-        };
-        Guarantees {
-            tolerates,
-            ..Guarantees::new(
-                Exclusive::UnlessPausedOrClocksJump,
-                TokenOrder::UnlessDataIsLost,
-            )
-        }
+        },
+        ..Guarantees::new(
+            Exclusive::UnlessPausedOrClocksJump,
+            TokenOrder::UnlessDataIsLost,
+        )
+    }
+}
+
+impl Engine for QuorumEngine {
+    fn guarantees(&self) -> Guarantees {
+        guarantees(self.quorum.members.copies())
     }
 
     fn try_acquire(
