@@ -15,9 +15,9 @@ pub(crate) struct Notices {
     slots: Mutex<HashMap<String, Arc<Slot>>>,
 }
 
-/// The waiters of one hash.
+/// What threads wait for.
 #[derive(Debug, Default)]
-struct Slot {
+pub(crate) struct Slot {
     /// The number of notifications so far.
     count: Mutex<u64>,
     changed: Condvar,
@@ -35,7 +35,7 @@ pub(crate) struct Waiter<'a> {
 impl Notices {
     pub(crate) fn register(&self, hash: String) -> Waiter<'_> {
         let slot = Arc::clone(self.slots.lock().entry(hash.clone()).or_default());
-        let seen = *slot.count.lock();
+        let seen = slot.count();
         Waiter {
             notices: self,
             hash,
@@ -58,27 +58,33 @@ impl Notices {
 }
 
 impl Slot {
-    fn signal(&self) {
+    /// Returns the number of notifications so far.
+    pub(crate) fn count(&self) -> u64 {
+        *self.count.lock()
+    }
+
+    /// Wakes all threads that wait.
+    pub(crate) fn signal(&self) {
         *self.count.lock() += 1;
         self.changed.notify_all();
+    }
+
+    /// Blocks until there are more notifications than `seen`, or until the deadline.
+    pub(crate) fn wait(&self, seen: u64, deadline: Instant) -> bool {
+        let mut count = self.count.lock();
+        while *count == seen {
+            if self.changed.wait_until(&mut count, deadline).timed_out() {
+                return *count != seen;
+            }
+        }
+        true
     }
 }
 
 impl Waiter<'_> {
     /// Blocks until a notification or the deadline, and returns whether one arrived.
     pub(crate) fn wait(&self, deadline: Instant) -> bool {
-        let mut count = self.slot.count.lock();
-        while *count == self.seen {
-            if self
-                .slot
-                .changed
-                .wait_until(&mut count, deadline)
-                .timed_out()
-            {
-                return *count != self.seen;
-            }
-        }
-        true
+        self.slot.wait(self.seen, deadline)
     }
 }
 

@@ -223,7 +223,7 @@ impl PostgresEngine {
         let keys = || releases.iter().map(|(key, _)| *key);
         let mut parameters = key_lists(keys());
         parameters.push(nonces(releases.iter().map(|(_, nonce)| *nonce)));
-        let hashes: Vec<String> = keys().map(notices::hash).collect();
+        let hashes: Vec<String> = keys().map(crate::notices::hash).collect();
         parameters.push((Box::new(hashes), Type::TEXT_ARRAY));
         let rows = self.query(statements::RELEASE_MANY, parameters, deadline)?;
         let released = |row: &Row| match row.get::<_, Option<bool>>(0) {
@@ -344,7 +344,7 @@ impl Engine for PostgresEngine {
         self.driver()?.notices().forget(holder);
         let mut parameters = key_values(key);
         parameters.push(nonce(holder));
-        parameters.push(text(&notices::hash(key)));
+        parameters.push(text(&crate::notices::hash(key)));
         let rows = self.query(statements::RELEASE, parameters, deadline)?;
         Ok(match is_true(&rows) {
             true => Released::Done,
@@ -396,7 +396,7 @@ impl Engine for PostgresEngine {
         };
         let mut parameters = key_values(key);
         parameters.push((Box::new(token), Type::INT8));
-        parameters.push(text(&notices::hash(key)));
+        parameters.push(text(&crate::notices::hash(key)));
         let rows = self.query(statements::BREAK, parameters, deadline)?;
         Ok(is_true(&rows))
     }
@@ -428,7 +428,7 @@ impl Engine for PostgresEngine {
             return Ok(());
         }
         // Registered and listening before the row is read [PG4].
-        let observer = notices.observe(notices::hash(key));
+        let observer = notices.observe(crate::notices::hash(key));
         loop {
             let now = Instant::now();
             if now >= deadline {

@@ -4,13 +4,13 @@
 //! that its place names [PG10]. An observer without a place is notified by a hash of the key.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
-use crate::engine::{Key, Nonce};
+use crate::engine::Nonce;
+use crate::notices::{Notices as Observers, Slot, Waiter};
 
 use super::statements::CHANNEL;
 
@@ -46,8 +46,7 @@ impl Ear {
 #[derive(Debug, Default)]
 pub(super) struct Notices {
     places: Mutex<Places>,
-    /// The observers, by the hash of their key.
-    observed: Mutex<HashMap<String, Arc<Slot>>>,
+    observers: Observers,
 }
 
 #[derive(Debug, Default)]
@@ -64,23 +63,6 @@ struct Place {
     /// The notifications before the last request.
     seen: u64,
     used: Instant,
-}
-
-/// What threads wait for.
-#[derive(Debug, Default)]
-struct Slot {
-    /// The number of notifications so far.
-    count: Mutex<u64>,
-    changed: Condvar,
-}
-
-/// An observer that waits for a notification that arrives after this value was made.
-#[derive(Debug)]
-pub(super) struct Observer<'a> {
-    notices: &'a Notices,
-    hash: String,
-    slot: Arc<Slot>,
-    seen: u64,
 }
 
 impl Notices {
@@ -104,8 +86,7 @@ impl Notices {
         let waiters = std::mem::take(&mut places.waiters);
         drop(places);
         waiters.values().for_each(|place| place.slot.signal());
-        let observed = self.observed.lock();
-        observed.values().for_each(|slot| slot.signal());
+        self.observers.signal_all();
     }
 
     /// Prepares for the notification of a nonce that is about to ask, and returns the ear for its
@@ -125,7 +106,7 @@ impl Notices {
             used: now,
         });
         // A notification before the request is of no use after it.
-        place.seen = *place.slot.count.lock();
+        place.seen = place.slot.count();
         place.used = now;
         Some(ear)
     }
@@ -159,22 +140,13 @@ impl Notices {
         }
     }
 
-    pub(super) fn observe(&self, hash: String) -> Observer<'_> {
-        let slot = Arc::clone(self.observed.lock().entry(hash.clone()).or_default());
-        let seen = *slot.count.lock();
-        Observer {
-            notices: self,
-            hash,
-            slot,
-            seen,
-        }
+    pub(super) fn observe(&self, hash: String) -> Waiter<'_> {
+        self.observers.register(hash)
     }
 
     /// Wakes the observers of one hash.
     pub(super) fn signal(&self, hash: &str) {
-        if let Some(slot) = self.observed.lock().get(hash) {
-            slot.signal();
-        }
+        self.observers.signal(hash);
     }
 }
 
@@ -183,83 +155,12 @@ fn name(nonce: Nonce) -> String {
     format!("{:032x}", nonce.get())
 }
 
-impl Slot {
-    fn signal(&self) {
-        *self.count.lock() += 1;
-        self.changed.notify_all();
-    }
-
-    /// Blocks until there are more notifications than `seen`, or until the deadline.
-    fn wait(&self, seen: u64, deadline: Instant) -> bool {
-        let mut count = self.count.lock();
-        while *count == seen {
-            if self.changed.wait_until(&mut count, deadline).timed_out() {
-                return *count != seen;
-            }
-        }
-        true
-    }
-}
-
-impl Observer<'_> {
-    /// Blocks until a notification or the deadline, and returns whether one arrived.
-    pub(super) fn wait(&self, deadline: Instant) -> bool {
-        self.slot.wait(self.seen, deadline)
-    }
-}
-
-impl Drop for Observer<'_> {
-    fn drop(&mut self) {
-        let mut slots = self.notices.observed.lock();
-        if let Entry::Occupied(entry) = slots.entry(std::mem::take(&mut self.hash)) {
-            // The map and this observer have the last two references.
-            if Arc::strong_count(entry.get()) <= 2 {
-                entry.remove();
-            }
-        }
-    }
-}
-
-/// Returns a hash of the key that is the same in all processes and releases: FNV-1a, 64 bits.
-///
-/// Two keys with one hash wake each other's observers, without further effect.
-pub(super) fn hash(key: Key<'_>) -> String {
-    let bytes = key.namespace.bytes().chain([0]).chain(key.name.bytes());
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    format!("{hash:016x}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn soon() -> Instant {
         Instant::now() + Duration::from_millis(20)
-    }
-
-    #[test]
-    fn the_hash_of_a_key_never_changes() {
-        // Processes of several releases notify each other.
-        assert_eq!(
-            hash(Key {
-                namespace: "",
-                name: ""
-            }),
-            "af63bd4c8601b7df"
-        );
-        let (one, two) = (
-            Key {
-                namespace: "a",
-                name: "bc",
-            },
-            Key {
-                namespace: "ab",
-                name: "c",
-            },
-        );
-        assert_ne!(hash(one), hash(two));
     }
 
     #[test]
@@ -274,8 +175,6 @@ mod tests {
         notices.hear(ear);
         notices.deafen(ear);
         assert!(other.wait(soon()));
-        drop((observer, other));
-        assert!(notices.observed.lock().is_empty());
     }
 
     #[test]
