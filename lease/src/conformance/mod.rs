@@ -22,6 +22,7 @@ mod leases;
 use core::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::clock;
@@ -210,7 +211,8 @@ impl<'a> Suite<'a> {
         Ok(())
     }
 
-    /// Asks once for a key that must be free.
+    /// Asks for a key that must be free. For a moment after a release, nodes that have not handled
+    /// it may refuse a request.
     fn grant(
         &self,
         engine: &dyn Engine,
@@ -218,9 +220,15 @@ impl<'a> Suite<'a> {
         nonce: Nonce,
         ttl: Duration,
     ) -> Result<u64, String> {
-        match self.ask(engine, name, nonce, ttl)? {
-            Attempt::Granted(token) => Ok(token.get()),
-            busy => Err(format!("{name:?} is free, and the answer is {busy:?}")),
+        let start = Instant::now();
+        loop {
+            match self.ask(engine, name, nonce, ttl)? {
+                Attempt::Granted(token) => return Ok(token.get()),
+                Attempt::Busy { .. } if start.elapsed() < Duration::from_millis(250) => {
+                    thread::sleep(Duration::from_millis(5));
+                }
+                busy => return Err(format!("{name:?} is free, and the answer is {busy:?}")),
+            }
         }
     }
 
