@@ -72,7 +72,7 @@ impl Members {
         let mut seen = self.0.load(Ordering::Relaxed);
         // Release: the state happens before. Pairs with the Acquire in `load` [R13]. Relaxed on
         // failure: as above.
-        while let Err(now) = self.0.compare_exchange_weak(
+        while let Err(now) = self.0.compare_exchange(
             seen,
             Seen(seen).with(slot).0,
             Ordering::Release,
