@@ -237,8 +237,11 @@ fn waiters_come_and_go() {
             let cell = &cell;
             s.spawn(move || {
                 let mut rng = Rng::new(seed);
-                while cell.version() < last {
+                loop {
                     let seen = cell.version();
+                    if seen >= last {
+                        break;
+                    }
                     let next = Value::new(seen.get() + 1, &cell.read().count);
                     let _ = cell.compare_and_set(seen, next);
                     if rng.below(8) == 0 {
