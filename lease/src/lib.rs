@@ -68,6 +68,8 @@ pub mod memory;
 mod name;
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod notices;
+#[cfg(any(feature = "etcd", feature = "postgres", feature = "redis"))]
+mod percent;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(feature = "redis")]

@@ -105,10 +105,14 @@ impl Drop for Waiter<'_> {
 /// Two keys with one hash wake each other's waiters, without further effect.
 pub(crate) fn hash(key: Key<'_>) -> String {
     let bytes = key.namespace.bytes().chain([0]).chain(key.name.bytes());
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+    format!("{:016x}", fnv(bytes))
+}
+
+/// FNV-1a, 64 bits: the same in all processes and releases.
+pub(crate) fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    format!("{hash:016x}")
+    })
 }
 
 #[cfg(test)]

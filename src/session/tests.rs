@@ -158,7 +158,7 @@ fn is_turn_of_another(table: &LockTable<u64>, at: Instant) -> bool {
     })
 }
 
-/// A victim gives up its place at its own deadline, and has no turn.
+/// A victim leaves the queue at its own deadline, and has no turn.
 #[test]
 fn a_victim_waits_for_its_turn_until_its_deadline() {
     let (table, at): (LockTable<u64>, _) = (LockTable::new(), now());

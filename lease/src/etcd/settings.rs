@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 
 use crate::engine::EngineError;
+use crate::percent::decode;
 
 const FORM: &str = "the URL has the form etcd://USER:PASSWORD@HOST:PORT,HOST:PORT?OPTION=VALUE";
 
@@ -215,21 +216,6 @@ fn system_authorities() -> Option<PathBuf> {
     .iter()
     .map(PathBuf::from)
     .find(|path| path.exists())
-}
-
-/// Decodes `%41` to `A`.
-fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let mut digit = || (rest.next()? as char).to_digit(16);
-        bytes.push((digit()? * 16 + digit()?) as u8);
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]

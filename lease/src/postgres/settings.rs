@@ -10,6 +10,7 @@ use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 
 use crate::engine::EngineError;
+use crate::percent::decode;
 
 /// The mode of TLS, as in libpq.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,21 +173,6 @@ fn split_own_options(url: &str) -> Option<(String, Vec<(String, String)>)> {
         url.push_str(&rest.join("&"));
     }
     Some((url, own))
-}
-
-/// Decodes `%41` to `A`.
-fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let mut digit = || (rest.next()? as char).to_digit(16);
-        bytes.push((digit()? * 16 + digit()?) as u8);
-    }
-    String::from_utf8(bytes).ok()
 }
 
 /// Where a password can be, beside the URL.

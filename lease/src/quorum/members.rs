@@ -1,6 +1,7 @@
 //! The configuration of the nodes, and which of them store a lock.
 
 use crate::engine::Key;
+use crate::notices::fnv;
 
 use super::plant::planted;
 use super::settings::Address;
@@ -60,13 +61,6 @@ impl Members {
         scores.truncate(self.copies());
         scores.into_iter().map(|(_, node)| node).collect()
     }
-}
-
-/// FNV-1a, 64 bits: the same in all processes and releases.
-fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
 }
 
 /// The finaliser of MurmurHash3: each bit of the input affects each bit of the result.

@@ -9,6 +9,7 @@ use redis::io::tcp::TcpSettings;
 use redis::{Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, TlsCertificates};
 
 use crate::engine::EngineError;
+use crate::percent::decode;
 
 /// The variable with the password of nodes whose URL has none, as of `redis-cli`.
 const PASSWORD: &str = "REDISCLI_AUTH";
@@ -213,21 +214,6 @@ fn host_and_port(text: &str) -> Option<(String, u16)> {
     };
     let is_valid = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
     (!host.is_empty() && host.chars().all(is_valid)).then_some((host, port))
-}
-
-/// Decodes `%41` to `A`.
-fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let mut digit = || (rest.next()? as char).to_digit(16);
-        bytes.push((digit()? * 16 + digit()?) as u8);
-    }
-    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]
