@@ -7,6 +7,7 @@
 //! whole cycle. It also explains how a wait ends exactly once, by the rules of the lock table.
 
 mod detect;
+mod diagram;
 mod future;
 mod holds;
 mod lock;

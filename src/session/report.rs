@@ -105,8 +105,9 @@ impl Error for LockError {}
 /// waited for each other in a cycle.
 ///
 /// [`LockError::Deadlock`] contains it, and [`LockTable::deadlocks`](crate::LockTable::deadlocks)
-/// returns it. It prints one line for each session or set, and one for the victim. A clone copies
-/// one reference.
+/// returns it. It prints one line for each session or set, and one for the victim.
+/// [`to_mermaid`](Self::to_mermaid) and [`to_dot`](Self::to_dot) draw the cycle. A clone copies one
+/// reference.
 ///
 /// # Examples
 /// ```
@@ -230,6 +231,10 @@ impl DeadlockReport {
     pub fn victim(&self) -> &DeadlockParty {
         &self.0.parties[self.0.victim]
     }
+
+    pub(super) fn victim_index(&self) -> usize {
+        self.0.victim
+    }
 }
 
 impl fmt::Debug for DeadlockReport {
@@ -251,7 +256,7 @@ impl fmt::Display for DeadlockKey {
 }
 
 /// A session or a set, by its name if it has one.
-struct Named<'a>(&'a DeadlockParty);
+pub(super) struct Named<'a>(pub(super) &'a DeadlockParty);
 
 impl fmt::Display for Named<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -51,6 +51,52 @@ fn the_report_says_who_waits_for_whom() {
     }
 }
 
+/// A picture has a node for each session, an arrow for each wait, and marks the victim.
+#[test]
+fn a_report_is_drawn() {
+    let table = LockTable::<u64>::builder()
+        .key_labels(|key| format!("\"{key}\""))
+        .build();
+    let names = ["one", "two", "three"];
+    let mut stage = Stage::new(names.map(|name| table.session().named(name)));
+    for who in 0..3 {
+        stage.done(who, Do::Lock(who as u64));
+    }
+    for who in 0..2 {
+        stage.wait(who, Do::Lock(who as u64 + 1));
+    }
+    let report = stage.deadlock(2, Do::Lock(0));
+    let mermaid = report.to_mermaid();
+    let dot = report.to_dot();
+    let at = |name: &str| {
+        let is_it = |party: &latchwork::session::DeadlockParty| party.name.as_deref() == Some(name);
+        report.parties().iter().position(is_it).unwrap()
+    };
+    for (name, next) in [("one", "two"), ("two", "three"), ("three", "one")] {
+        let (own, other) = (at(name), at(next));
+        let key = report.parties()[own].wants.label.as_deref().unwrap();
+        let arrow = format!(
+            "p{own} -->|\"{} (exclusive)\"| p{other}\n",
+            key.replace('"', "#34;")
+        );
+        assert!(mermaid.contains(&arrow), "{arrow} in {mermaid}");
+        let edge = format!(
+            "p{own} -> p{other} [label=\"{} (exclusive)\"];\n",
+            key.replace('"', "\\\"")
+        );
+        assert!(dot.contains(&edge), "{edge} in {dot}");
+    }
+    let victim = at("three");
+    assert!(mermaid.starts_with("flowchart LR\n"));
+    assert!(mermaid.ends_with(&format!("style p{victim} stroke-width:4px\n")));
+    assert_eq!(dot.matches("style=bold").count(), 1);
+    let bold = dot.lines().find(|line| line.contains("style=bold"));
+    let bold = bold.unwrap().trim();
+    assert!(bold.starts_with(&format!("p{victim} [label=")), "{bold}");
+    assert!(bold.contains("three"), "{bold}");
+    assert!(dot.ends_with("}\n"));
+}
+
 /// For a log: of the error, what its report prints; of the report, who was in it and who gave way.
 #[test]
 fn an_error_says_why() {
