@@ -3,7 +3,7 @@
 # finds anything is for ci/slow_plants.sh to say.
 #
 #   ci/sanitize.sh address [SECONDS]             wrong accesses to memory, and leaks: the tests, then so many seconds of the soak (30)
-#   ci/sanitize.sh address 0 TEST...             these files of tests/ alone
+#   ci/sanitize.sh address 0 TEST...             these programs of tests/ alone
 #   ci/sanitize.sh thread [SECONDS]              data races: so many seconds of the soak (120)
 #
 # ThreadSanitizer gets the soak and not the tests: it must see how threads start, end and wait, and the standard library that
@@ -24,15 +24,10 @@ thread) instrument=tsan seconds=${2:-120} flags=-Cunsafe-allow-abi-mismatch=sani
     exit 2
     ;;
 esac
-# All of tests/ but those of examples and of optional features, counts of instructions, those for shuttle, and stopped, whose
-# signals stop threads inside a sanitizer as well.
-tests=(stress stress_cell timeouts fairness properties peer_bugs bad_input memory histories)
-tests+=(lock_table lock_set holds owned async async_faults async_inline async_memory async_wakers)
-tests+=(free_key single_flight fenced_cell integer_hasher fork reclaim reclaim_bounds)
-tests+=(session ordered ordered_checked latch latch_links latch_memory latch_structures)
-tests+=(cell cell_heap cell_large cell_memory cell_orphans cell_values snapshot_bad_input thread_exit)
-tests+=(txn txn_bad_input txn_hazards txn_histories txn_limits txn_properties txn_ranked txn_unhappy txn_waits)
-tests+=(direct_access texts_cell texts_session texts_table)
+# All of tests/ but those of examples, of traits and optional features, counts of instructions, those for shuttle, and stopped,
+# whose signals stop threads inside a sanitizer as well.
+tests=(stress histories table cell reclaim txn latch ordered session)
+tests+=(async_memory cell_heap cell_orphans cell_reuse fork memory thread_exit)
 [[ $# -le 2 ]] || tests=("${@:3}")
 
 cargo +nightly --version >/dev/null ||
