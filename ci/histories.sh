@@ -9,18 +9,16 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec </dev/null
-unset LATCHWORK_PLANT
 
 usage() {
     sed -n '2,/^set/{/^# \?/s///p}' "${BASH_SOURCE[0]}" >&2
     exit 2
 }
 
-# `BINARY TEST NAME` of every test that records histories, NAME being without its module. The bugs on purpose are compiled
-# in, and none is switched on.
+# `BINARY TEST NAME` of every test that records histories, NAME being without its module.
 targets() {
     local binary
-    RUSTFLAGS="--cfg latchwork_noise --cfg latchwork_plant -D warnings" cargo test -p latchwork --release \
+    RUSTFLAGS="--cfg latchwork_noise -D warnings" cargo test -p latchwork --release \
         --target-dir target/noise --test histories --no-run --message-format=json |
         python3 -c 'import json, sys
 for line in sys.stdin:

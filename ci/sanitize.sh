@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The stress tests under a sanitizer, with random yields before atomic accesses, and a line in the log for each. Whether it
-# finds anything is for ci/slow_plants.sh to say.
+# finds anything is for `ci/plants --slow` to say.
 #
 #   ci/sanitize.sh address [SECONDS]             wrong accesses to memory, and leaks: the tests, then so many seconds of the soak (30)
 #   ci/sanitize.sh address 0 TEST...             these programs of tests/ alone
@@ -13,7 +13,6 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec </dev/null
-unset LATCHWORK_PLANT
 
 sanitizer=${1-}
 case $sanitizer in
@@ -33,7 +32,7 @@ tests+=(async_memory cell_heap cell_orphans cell_reuse fork memory thread_exit)
 cargo +nightly --version >/dev/null ||
     { echo "sanitize.sh: a nightly toolchain is needed: rustup toolchain install nightly --profile minimal" >&2; exit 2; }
 host=$(rustc +nightly -vV | sed -n 's/^host: //p')
-export RUSTFLAGS="-Zsanitizer=$sanitizer $flags -Cdebug-assertions --cfg latchwork_noise --cfg latchwork_plant ${RUSTFLAGS-}"
+export RUSTFLAGS="-Zsanitizer=$sanitizer $flags -Cdebug-assertions --cfg latchwork_noise ${RUSTFLAGS-}"
 # A yield on a busy machine lasts for as long as others have something to do.
 export LATCHWORK_PATIENCE=600
 export ASAN_OPTIONS="detect_leaks=1:${ASAN_OPTIONS-}"
@@ -73,7 +72,7 @@ if [[ $sanitizer == address ]]; then
     cargo +nightly test "${build[@]}" "${selected[@]}" --no-run
     for test in "${tests[@]}"; do
         run "$test" tests 's/^test result: ok\. \([0-9]*\) passed.*/\1/p' cargo +nightly test "${build[@]}" --test "$test" \
-            -- --skip plants:: --skip a_million_waiters_that_gave_up # Bugs on purpose; longer than its watchdog waits.
+            -- --skip a_million_waiters_that_gave_up # Longer than its watchdog waits.
     done
 fi
 [[ $seconds != 0 ]] || exit "$failed"

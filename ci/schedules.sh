@@ -15,9 +15,9 @@ usage() {
     exit 2
 }
 
-# Path of the test binary. The bugs on purpose are compiled in, and none is switched on.
+# Path of the test binary.
 binary() {
-    RUSTFLAGS="--cfg latchwork_shuttle --cfg latchwork_plant -D warnings" cargo test -p latchwork --release \
+    RUSTFLAGS="--cfg latchwork_shuttle -D warnings" cargo test -p latchwork --release \
         --target-dir target/shuttle --test shuttle --no-run --message-format=json |
         python3 -c 'import json, sys
 for line in sys.stdin:
@@ -30,7 +30,6 @@ targets() {
         awk -F:: 'NF == 2 && !/::a_number_is_a_schedule$/ { print $0, $2 }'
 }
 
-unset LATCHWORK_PLANT
 binary=$(binary)
 case ${1-} in
 --list)

@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec </dev/null
 
-steps=(format lint rules test counts gates noise doc package loom shuttle fuzz)
+steps=(format lint rules test counts gates noise doc package loom shuttle fuzz plants)
 declare -A about=(
     [format]="rustfmt, in all workspaces"
     [lint]="clippy without warnings, in all three workspaces"
@@ -16,12 +16,13 @@ declare -A about=(
     [test]="unit, integration and documentation tests, unoptimised"
     [counts]="allocations and atomic operations, optimised, one test at a time"
     [gates]="what the hot paths cost, counted, against what was agreed on in ci/gates.json"
-    [noise]="threads against an oracle, with random yields before atomic accesses, their histories, and bugs on purpose"
+    [noise]="threads against an oracle, with random yields before atomic accesses, and their histories"
     [doc]="the documentation, without warnings"
     [package]="what is published: the package, its dependencies, its public interface"
     [loom]="models: every interleaving within a bound, on a repaired loom"
-    [shuttle]="models of more threads: many random interleavings, and bugs on purpose"
+    [shuttle]="models of more threads: many random interleavings"
     [fuzz]="replay of the fuzz corpora and a smoke run with fixed seeds"
+    [plants]="some bugs on purpose, other ones on each commit, which the steps noise, shuttle and fuzz must find"
 )
 
 # Installs what a bare machine lacks.
@@ -93,6 +94,8 @@ step_rules() {
     ci/verification --check
     if python3 -c 'import tomllib' 2>/dev/null; then
         ci/ordering_mutants --self-test
+        ci/plants --self-test
+        ci/plants --check
         ci/ordering_mutants --list | sed -n '/^ordering_mutants:/,$p'
     else
         echo "test.sh: the list of argued mutants needs Python 3.11, and is not checked here"
@@ -179,7 +182,7 @@ step_package() {
 step_loom() { in_loom_tests run_tests --release; }
 
 step_shuttle() {
-    RUSTFLAGS="--cfg latchwork_shuttle --cfg latchwork_plant -D warnings" \
+    RUSTFLAGS="--cfg latchwork_shuttle -D warnings" \
         run_tests -p latchwork --release --target-dir target/shuttle --test shuttle
 }
 
@@ -188,9 +191,11 @@ step_fuzz() {
         echo "there are no fuzz targets"
         return
     fi
-    RUSTFLAGS="--cfg latchwork_plant -D warnings" \
-        run_tests --manifest-path fuzz/Cargo.toml --no-default-features --release --target-dir fuzz/target/plant
+    run_tests --manifest-path fuzz/Cargo.toml --no-default-features --release
 }
+
+# In a copy of the tree, with the builds of the steps before.
+step_plants() { ci/plants --few; }
 
 if [[ ${1-} == --list ]]; then
     for step in "${steps[@]}"; do

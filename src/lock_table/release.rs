@@ -3,7 +3,7 @@
 
 use super::Fairness;
 use super::index::{Leaf, RawTable, Walk, monitor_at};
-use crate::sync::{Ordering, planted};
+use crate::sync::Ordering;
 use crate::wait::Wakeup;
 use crate::word::{Mode, SlotWord};
 
@@ -11,18 +11,13 @@ impl RawTable {
     /// Removes one holder of the key.
     #[inline]
     pub(crate) fn unlock(&self, hash: u64, mode: Mode) {
-        // Release: the critical section happens before the next claim of this slot [S2].
-        let mut success = Ordering::Release;
-        if planted("unlock that releases nothing") {
-            // Relaxed: a deliberate bug.
-            success = Ordering::Relaxed;
-        }
-        // Relaxed on failure: the word has moved, or there are other holders: no pointer is
-        // followed before it is loaded again.
         let unlocked = self.root_slot(hash).compare_exchange(
             SlotWord::inline(hash, mode).bits(),
             SlotWord::EMPTY.bits(),
-            success,
+            // Release: the critical section happens before the next claim of this slot [S2].
+            Ordering::Release,
+            // Relaxed on failure: the word has moved, or there are other holders: no pointer is
+            // followed before it is loaded again.
             Ordering::Relaxed,
         );
         if let Err(found) = unlocked {
@@ -128,14 +123,9 @@ impl RawTable {
         walk.restart();
         while walk.leaf() == Leaf::Monitor(monitor) {
             if walk.unlink(monitor) {
-                if planted("monitor freed under a pin") {
-                    // SAFETY: there is none: a deliberate bug.
-                    drop(unsafe { Box::from_raw(monitor_at(monitor)) });
-                } else if !planted("monitor that is kept") {
-                    // SAFETY: unlinked by this compare-and-swap and no other: a dead monitor is not
-                    // linked again, and its address is not reused while the walk is pinned [M2].
-                    unsafe { walk.pin().retire(monitor_at(monitor)) };
-                }
+                // SAFETY: unlinked by this compare-and-swap and no other: a dead monitor is not
+                // linked again, and its address is not reused while the walk is pinned [M2].
+                unsafe { walk.pin().retire(monitor_at(monitor)) };
                 self.prune(&mut walk, hash);
                 return Walk::new(self, hash);
             }

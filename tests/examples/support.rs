@@ -13,8 +13,8 @@ use serde_json::Value;
 
 pub(crate) const HEADER: &str = "tailnum,origin,dest,distance\n";
 
-/// The example beside this test. `cargo test` builds both; with `--test examples` it builds the test
-/// alone, and this is the example as it was built last.
+/// The example beside this test. `cargo test` builds both; with `--test examples` it builds the
+/// test alone, and this is the example as it was built last.
 pub(crate) fn flights() -> Command {
     let test = std::env::current_exe().expect("the test has a path");
     let profile = test.parent().and_then(Path::parent).expect("…/deps/test");

@@ -149,29 +149,3 @@ fn calls_of_latches() {
     println!("latches: {total} operations, {late} too late");
     assert!(late > 0, "nobody was ever in the way");
 }
-
-/// Bugs on purpose, each in a process of its own.
-#[cfg(all(latchwork_plant, latchwork_noise))]
-mod plants {
-    use crate::common::plants::finds;
-
-    #[test]
-    fn reader_beside_a_writer() {
-        finds("locks_by_key", "reader beside a writer", "no order");
-    }
-
-    #[test]
-    fn write_without_comparison() {
-        finds("calls_of_cells", "write without comparison", "no order");
-    }
-
-    #[test]
-    fn upgrade_beside_readers() {
-        finds("sessions_by_key", "upgrade beside readers", "no order");
-    }
-
-    #[test]
-    fn read_without_validation() {
-        finds("calls_of_latches", "read without validation", "no order");
-    }
-}

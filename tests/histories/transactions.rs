@@ -166,19 +166,3 @@ fn transactions_that_have_none() {
         assert!(found.is_err(), "{what} was accepted: {found:?}");
     }
 }
-
-/// Bugs on purpose, each in a process of its own.
-#[cfg(all(latchwork_plant, latchwork_noise))]
-mod plants {
-    use crate::common::plants::finds;
-
-    #[test]
-    fn commit_without_validation() {
-        finds("few_cells", "commit without validation", "a cycle");
-    }
-
-    #[test]
-    fn snapshot_that_postpones_nobody() {
-        finds("few_cells", "snapshot that postpones nobody", "a cycle");
-    }
-}
