@@ -88,6 +88,8 @@ step_rules() {
     ci/prose
     ci/readme_figures --self-test
     ci/readme_figures --check
+    ci/corpus --self-test
+    ci/corpus --check
     ci/campaign_log --self-test
     ci/campaign_log --check
     ci/verification --self-test

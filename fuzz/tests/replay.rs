@@ -9,27 +9,33 @@ use latchwork_fuzz::{
     snapshots, tasks, transactions, two_threads, version, watchdog,
 };
 
-/// The inputs of the corpus `name`, in a stable order.
+/// The inputs of the corpus `name`: the lines of its file, which `ci/corpus` packs.
 fn corpus(name: &str) -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("corpus")
-        .join(name);
-    let entries = fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
-    let mut files: Vec<_> = entries
-        .map(|entry| entry.expect("a corpus is readable").path())
-        .collect();
-    files.sort();
-    let inputs: Vec<_> = files
-        .iter()
-        .map(|file| fs::read(file).expect("a corpus is readable"))
-        .collect();
+        .join(format!("{name}.hex"));
+    let text = fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    let inputs: Vec<_> = text.lines().map(bytes).collect();
     assert!(
         inputs.len() >= 20,
         "{} has {} inputs only",
-        folder.display(),
+        file.display(),
         inputs.len()
     );
     inputs
+}
+
+/// The bytes that hexadecimal digits stand for.
+fn bytes(hex: &str) -> Vec<u8> {
+    let pairs = hex.as_bytes().chunks(2);
+    let byte = |pair: &[u8]| {
+        let pair = std::str::from_utf8(pair).ok()?;
+        u8::from_str_radix(pair, 16).ok()
+    };
+    assert!(hex.len() % 2 == 0, "{hex:?} has half a byte");
+    pairs
+        .map(|pair| byte(pair).unwrap_or_else(|| panic!("{hex:?} has no hexadecimal digits")))
+        .collect()
 }
 
 /// `n` inputs of up to 512 bytes, the same in every run.
