@@ -84,6 +84,8 @@ step_lint() {
 step_rules() {
     ci/rule_tags --self-test
     ci/rule_tags
+    ci/arrows --self-test
+    ci/arrows
     ci/prose --self-test
     ci/prose
     ci/readme_figures --self-test
