@@ -3,7 +3,6 @@
 
 use super::Fairness;
 use super::index::{Leaf, RawTable, Walk, monitor_at};
-use crate::sync::Ordering;
 use crate::wait::Wakeup;
 use crate::word::{Mode, SlotWord};
 
@@ -11,17 +10,9 @@ impl RawTable {
     /// Removes one holder of the key.
     #[inline]
     pub(crate) fn unlock(&self, hash: u64, mode: Mode) {
-        let unlocked = self.root_slot(hash).compare_exchange(
-            SlotWord::inline(hash, mode).bits(),
-            SlotWord::EMPTY.bits(),
-            // Release: the critical section happens before the next claim of this slot [S2].
-            Ordering::Release,
-            // Relaxed on failure: the word has moved, or there are other holders: no pointer is
-            // followed before it is loaded again.
-            Ordering::Relaxed,
-        );
-        if let Err(found) = unlocked {
-            self.unlock_slow(hash, mode, SlotWord::from_bits(found));
+        if let Err(found) = self.root_slot(hash).leave(SlotWord::inline(hash, mode)) {
+            // The word has moved, or there are other holders.
+            self.unlock_slow(hash, mode, found);
         }
     }
 
@@ -48,7 +39,7 @@ impl RawTable {
             match walk.leaf() {
                 Leaf::Own(word) => {
                     debug_assert_eq!(word.mode(), mode, "held in another mode");
-                    if walk.leave(word) {
+                    if walk.slot().leave(word).is_ok() {
                         if word.without_holder() == SlotWord::EMPTY {
                             self.prune(&mut walk, hash);
                         }
@@ -84,7 +75,7 @@ impl RawTable {
         loop {
             match walk.leaf() {
                 Leaf::Own(word) => {
-                    if walk.downgrade(word) {
+                    if walk.slot().downgrade(word, hash).is_ok() {
                         return;
                     }
                 }
@@ -106,7 +97,7 @@ impl RawTable {
             match walk.leaf() {
                 Leaf::Own(word) if word.readers() > 1 => return false,
                 Leaf::Own(word) => {
-                    if walk.upgrade(word) {
+                    if walk.slot().upgrade(word, hash).is_ok() {
                         return true;
                     }
                 }
@@ -122,7 +113,7 @@ impl RawTable {
         let mut walk = walk;
         walk.restart();
         while walk.leaf() == Leaf::Monitor(monitor) {
-            if walk.unlink(monitor) {
+            if walk.slot().unlink(monitor).is_ok() {
                 // SAFETY: unlinked by this compare-and-swap and no other: a dead monitor is not
                 // linked again, and its address is not reused while the walk is pinned [M2].
                 unsafe { walk.pin().retire(monitor_at(monitor)) };
