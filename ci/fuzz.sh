@@ -53,17 +53,22 @@ sanitizer=${SANITIZER:-address}
 triple=$(rustc +nightly -vV | sed -n 's/^host: //p')
 cargo +nightly fuzz build --sanitizer "$sanitizer" "$target"
 program=fuzz/target/$triple/release/$target
-committed=fuzz/corpus/$target
+packed=fuzz/corpus/$target.hex
+# libFuzzer reads a file for each input.
+committed=fuzz/target/corpus/$target
 found=fuzz/target/campaign/$target
 artifacts=fuzz/artifacts/$target
-mkdir -p "$committed" "$found" "$artifacts"
+mkdir -p "$found" "$artifacts"
+rm -rf "$committed"
+ci/corpus unpack "$packed" "$committed"
 
 if [[ $keep == yes ]]; then
     # An input for each branch that the committed ones do not reach, and not for each number of times as well.
     "$program" -set_cover_merge=1 -use_counters=0 -max_len="$most_kept_bytes" "$committed" "$found"
     many=$(find "$committed" -type f | wc -l)
-    echo "fuzz.sh: $committed has $many inputs, $(du --bytes --summarize "$committed" | cut -f1) bytes"
-    [[ $many -le $most_kept ]] || fail "that is too many: more than $most_kept"
+    [[ $many -le $most_kept ]] || fail "$many inputs are too many: more than $most_kept"
+    ci/corpus pack "$committed" "$packed"
+    echo "fuzz.sh: $packed has $many inputs, $(wc -c <"$packed") bytes"
     exit
 fi
 

@@ -101,18 +101,23 @@ def _mutant(source, text, mutation, start, end, replacement):
 
 
 def semantic_mutants(root, only):
-    """The committed changes of logic: `old` becomes `new`. `old` must stand in its file exactly once."""
-    path = Path(root, SEMANTIC)
-    if not path.exists():
-        return
+    """The committed changes of logic."""
+    if Path(root, SEMANTIC).exists():
+        for _, mutant in changes(root, SEMANTIC, "mutant", only):
+            yield mutant
+
+
+def changes(root, listed, kind, only=None):
+    """The entries of the list `listed`, each with its mutant: `old` becomes `new`. `old` must stand in its file exactly once."""
+    path = Path(root, listed)
     names = set()
-    for entry in _load(path).get("mutant", []):
+    for entry in _load(path).get(kind, []):
         name, file, old, new = (_field(path, entry, key) for key in ("name", "file", "old", "new"))
         if name in names:
-            raise ListError(f"{SEMANTIC}: {name!r} is there twice")
+            raise ListError(f"{listed}: {name!r} is there twice")
         names.add(name)
         if not Path(root, file).is_file():
-            raise ListError(f"{SEMANTIC}: {name!r} is for {file}, which does not exist")
+            raise ListError(f"{listed}: {name!r} is for {file}, which does not exist")
         if only and file not in only:
             continue
         source = Source(file, Path(root, file).read_text())
@@ -120,10 +125,10 @@ def semantic_mutants(root, only):
         pattern = r"\s+".join(re.escape(word) for word in old.split())
         found = [m for m in re.finditer(pattern, source.text) if not source.in_tests(m.start())]
         if len(found) != 1:
-            raise ListError(f"{SEMANTIC}: the old text of {name!r} stands {len(found)} times in {file}, not once")
+            raise ListError(f"{listed}: the old text of {name!r} stands {len(found)} times in {file}, not once")
         start, end = found[0].span()
         line, function = source.line_of(start), source.function_at(start)
-        yield Mutant(file, function, name, "semantic", line, start, end, new.strip())
+        yield entry, Mutant(file, function, name, "semantic", line, start, end, new.strip())
 
 
 def all_mutants(root, only):

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # The stress tests under a sanitizer, with random yields before atomic accesses, and a line in the log for each. Whether it
-# finds anything is for ci/slow_plants.sh to say.
+# finds anything is for `ci/plants --slow` to say.
 #
 #   ci/sanitize.sh address [SECONDS]             wrong accesses to memory, and leaks: the tests, then so many seconds of the soak (30)
-#   ci/sanitize.sh address 0 TEST...             these files of tests/ alone
+#   ci/sanitize.sh address 0 TEST...             these programs of tests/ alone
 #   ci/sanitize.sh thread [SECONDS]              data races: so many seconds of the soak (120)
 #
 # ThreadSanitizer gets the soak and not the tests: it must see how threads start, end and wait, and the standard library that
@@ -13,7 +13,6 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec </dev/null
-unset LATCHWORK_PLANT
 
 sanitizer=${1-}
 case $sanitizer in
@@ -24,21 +23,16 @@ thread) instrument=tsan seconds=${2:-120} flags=-Cunsafe-allow-abi-mismatch=sani
     exit 2
     ;;
 esac
-# All of tests/ but those of examples and of optional features, counts of instructions, those for shuttle, and stopped, whose
-# signals stop threads inside a sanitizer as well.
-tests=(stress stress_cell timeouts fairness properties peer_bugs bad_input memory histories)
-tests+=(lock_table lock_set holds owned async async_faults async_inline async_memory async_wakers)
-tests+=(free_key single_flight fenced_cell integer_hasher fork reclaim reclaim_bounds)
-tests+=(session ordered ordered_checked latch latch_links latch_memory latch_structures)
-tests+=(cell cell_heap cell_large cell_memory cell_orphans cell_values snapshot_bad_input thread_exit)
-tests+=(txn txn_bad_input txn_hazards txn_histories txn_limits txn_properties txn_ranked txn_unhappy txn_waits)
-tests+=(direct_access texts_cell texts_session texts_table)
+# All of tests/ but those of examples, of traits and optional features, counts of instructions, those for shuttle, and stopped,
+# whose signals stop threads inside a sanitizer as well.
+tests=(stress histories table cell reclaim txn latch ordered session)
+tests+=(async_memory cell_heap cell_orphans cell_reuse fork memory thread_exit)
 [[ $# -le 2 ]] || tests=("${@:3}")
 
 cargo +nightly --version >/dev/null ||
     { echo "sanitize.sh: a nightly toolchain is needed: rustup toolchain install nightly --profile minimal" >&2; exit 2; }
 host=$(rustc +nightly -vV | sed -n 's/^host: //p')
-export RUSTFLAGS="-Zsanitizer=$sanitizer $flags -Cdebug-assertions --cfg latchwork_noise --cfg latchwork_plant ${RUSTFLAGS-}"
+export RUSTFLAGS="-Zsanitizer=$sanitizer $flags -Cdebug-assertions --cfg latchwork_noise ${RUSTFLAGS-}"
 # A yield on a busy machine lasts for as long as others have something to do.
 export LATCHWORK_PATIENCE=600
 export ASAN_OPTIONS="detect_leaks=1:${ASAN_OPTIONS-}"
@@ -78,7 +72,7 @@ if [[ $sanitizer == address ]]; then
     cargo +nightly test "${build[@]}" "${selected[@]}" --no-run
     for test in "${tests[@]}"; do
         run "$test" tests 's/^test result: ok\. \([0-9]*\) passed.*/\1/p' cargo +nightly test "${build[@]}" --test "$test" \
-            -- --skip plants:: --skip a_million_waiters_that_gave_up # Bugs on purpose; longer than its watchdog waits.
+            -- --skip a_million_waiters_that_gave_up # Longer than its watchdog waits.
     done
 fi
 [[ $seconds != 0 ]] || exit "$failed"

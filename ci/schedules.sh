@@ -15,38 +15,31 @@ usage() {
     exit 2
 }
 
-# Paths of the test binaries. The bugs on purpose are compiled in, and none is switched on.
-binaries() {
-    local file tests=()
-    for file in tests/shuttle*.rs; do
-        tests+=(--test "$(basename "$file" .rs)")
-    done
-    RUSTFLAGS="--cfg latchwork_shuttle --cfg latchwork_plant -D warnings" cargo test -p latchwork --release \
-        --target-dir target/shuttle "${tests[@]}" --no-run --message-format=json |
+# Path of the test binary.
+binary() {
+    RUSTFLAGS="--cfg latchwork_shuttle -D warnings" cargo test -p latchwork --release \
+        --target-dir target/shuttle --test shuttle --no-run --message-format=json |
         python3 -c 'import json, sys
 for line in sys.stdin:
     print(*filter(None, [json.loads(line).get("executable")]))' | sed '/^$/d'
 }
 
-# `BINARY TEST` of every test that explores schedules.
+# `MODULE::TEST TEST` of every test that explores schedules.
 targets() {
-    local binary
-    while read -r binary; do
-        "$binary" --list --format terse 2>/dev/null | sed -n "s|: test$||p" |
-            grep -v -e '^plants::' -e '^a_number_is_a_schedule$' | sed "s|^|$binary |"
-    done < <(binaries)
+    "$binary" --list --format terse 2>/dev/null | sed -n "s|: test$||p" |
+        awk -F:: 'NF == 2 && !/::a_number_is_a_schedule$/ { print $0, $2 }'
 }
 
-unset LATCHWORK_PLANT
+binary=$(binary)
 case ${1-} in
 --list)
     targets | cut -d' ' -f2
     ;;
 --replay)
     [[ $# == 3 && $3 =~ ^[0-9]+$ ]] || usage
-    binary=$(targets | awk -v test="$2" '$2 == test { print $1 }')
-    [[ -n $binary ]] || { echo "schedules.sh: there is no test '$2'; --list names them" >&2; exit 2; }
-    RUST_BACKTRACE=1 LATCHWORK_SCHEDULES=1 LATCHWORK_SEED=$3 "$binary" "$2" --exact --nocapture
+    path=$(targets | awk -v test="$2" '$2 == test { print $1 }')
+    [[ -n $path ]] || { echo "schedules.sh: there is no test '$2'; --list names them" >&2; exit 2; }
+    RUST_BACKTRACE=1 LATCHWORK_SCHEDULES=1 LATCHWORK_SEED=$3 "$binary" "$path" --exact --nocapture
     ;;
 *)
     [[ ${1-} =~ ^[1-9][0-9]*$ ]] || usage
@@ -56,11 +49,11 @@ case ${1-} in
     all=$(targets)
     failed=0
     for test in ${*:-$(cut -d' ' -f2 <<<"$all")}; do
-        binary=$(awk -v test="$test" '$2 == test { print $1 }' <<<"$all")
-        [[ -n $binary ]] || { echo "schedules.sh: there is no test '$test'; --list names them" >&2; exit 2; }
+        path=$(awk -v test="$test" '$2 == test { print $1 }' <<<"$all")
+        [[ -n $path ]] || { echo "schedules.sh: there is no test '$test'; --list names them" >&2; exit 2; }
         start=$(date +%s)
         status=0
-        said=$(LATCHWORK_SCHEDULES=$count LATCHWORK_SEED=$seed "$binary" "$test" --exact --nocapture 2>&1) || status=$?
+        said=$(LATCHWORK_SCHEDULES=$count LATCHWORK_SEED=$seed "$binary" "$path" --exact --nocapture 2>&1) || status=$?
         log=(ci/campaign_log shuttle --target "$test" --unit schedules --since "$start" --set "seed=$seed")
         if [[ $status == 0 ]] && grep -q "^$test: $count schedules from $seed on" <<<"$said"; then
             "${log[@]}" --amount "$count" --outcome clean

@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec </dev/null
 
-steps=(format lint rules test counts gates noise doc package loom shuttle fuzz)
+steps=(format lint rules test counts gates noise doc package loom shuttle fuzz plants)
 declare -A about=(
     [format]="rustfmt, in all workspaces"
     [lint]="clippy without warnings, in all three workspaces"
@@ -16,12 +16,13 @@ declare -A about=(
     [test]="unit, integration and documentation tests, unoptimised"
     [counts]="allocations and atomic operations, optimised, one test at a time"
     [gates]="what the hot paths cost, counted, against what was agreed on in ci/gates.json"
-    [noise]="threads against an oracle, with random yields before atomic accesses, their histories, and bugs on purpose"
+    [noise]="threads against an oracle, with random yields before atomic accesses, and their histories"
     [doc]="the documentation, without warnings"
     [package]="what is published: the package, its dependencies, its public interface"
     [loom]="models: every interleaving within a bound, on a repaired loom"
-    [shuttle]="models of more threads: many random interleavings, and bugs on purpose"
+    [shuttle]="models of more threads: many random interleavings"
     [fuzz]="replay of the fuzz corpora and a smoke run with fixed seeds"
+    [plants]="some bugs on purpose, other ones on each commit, which the steps noise, shuttle and fuzz must find"
 )
 
 # Installs what a bare machine lacks.
@@ -83,16 +84,22 @@ step_lint() {
 step_rules() {
     ci/rule_tags --self-test
     ci/rule_tags
+    ci/arrows --self-test
+    ci/arrows
     ci/prose --self-test
     ci/prose
     ci/readme_figures --self-test
     ci/readme_figures --check
+    ci/corpus --self-test
+    ci/corpus --check
     ci/campaign_log --self-test
     ci/campaign_log --check
     ci/verification --self-test
     ci/verification --check
     if python3 -c 'import tomllib' 2>/dev/null; then
         ci/ordering_mutants --self-test
+        ci/plants --self-test
+        ci/plants --check
         ci/ordering_mutants --list | sed -n '/^ordering_mutants:/,$p'
     else
         echo "test.sh: the list of argued mutants needs Python 3.11, and is not checked here"
@@ -139,7 +146,7 @@ step_test() {
     run_tests -p latchwork-lease --all-features --lib --bins --tests
     ! command -v redis-server >/dev/null || ci/lease_plants.sh
     # All of the workspace again, so that what it depends on is not compiled with other features.
-    run_tests --workspace --all-features --test observe --test observe_panics --test version_serde --test session
+    run_tests --workspace --all-features --test interface --test observe_panics --test session
 }
 
 step_counts() { run_tests --release --test counts -- --test-threads=1; }
@@ -151,7 +158,7 @@ step_gates() {
 
 step_noise() {
     RUSTC_WORKSPACE_WRAPPER="$PWD/ci/rustc-noise" run_tests --workspace --release \
-        --test stress --test stress_cell --test timeouts --test histories --test txn_histories
+        --test stress --test histories
 }
 
 step_doc() { RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps; }
@@ -179,16 +186,8 @@ step_package() {
 step_loom() { in_loom_tests run_tests --release; }
 
 step_shuttle() {
-    local file tests=()
-    for file in tests/shuttle*.rs; do
-        [[ -f $file ]] && tests+=(--test "$(basename "$file" .rs)")
-    done
-    if [[ ${#tests[@]} == 0 ]]; then
-        echo "there are no tests for shuttle"
-        return
-    fi
-    RUSTFLAGS="--cfg latchwork_shuttle --cfg latchwork_plant -D warnings" \
-        run_tests -p latchwork --release --target-dir target/shuttle "${tests[@]}"
+    RUSTFLAGS="--cfg latchwork_shuttle -D warnings" \
+        run_tests -p latchwork --release --target-dir target/shuttle --test shuttle
 }
 
 step_fuzz() {
@@ -196,9 +195,11 @@ step_fuzz() {
         echo "there are no fuzz targets"
         return
     fi
-    RUSTFLAGS="--cfg latchwork_plant -D warnings" \
-        run_tests --manifest-path fuzz/Cargo.toml --no-default-features --release --target-dir fuzz/target/plant
+    run_tests --manifest-path fuzz/Cargo.toml --no-default-features --release
 }
+
+# In a copy of the tree, with the builds of the steps before.
+step_plants() { ci/plants --few; }
 
 if [[ ${1-} == --list ]]; then
     for step in "${steps[@]}"; do

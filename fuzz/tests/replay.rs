@@ -9,27 +9,33 @@ use latchwork_fuzz::{
     snapshots, tasks, transactions, two_threads, version, watchdog,
 };
 
-/// The inputs of the corpus `name`, in a stable order.
+/// The inputs of the corpus `name`: the lines of its file, which `ci/corpus` packs.
 fn corpus(name: &str) -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("corpus")
-        .join(name);
-    let entries = fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
-    let mut files: Vec<_> = entries
-        .map(|entry| entry.expect("a corpus is readable").path())
-        .collect();
-    files.sort();
-    let inputs: Vec<_> = files
-        .iter()
-        .map(|file| fs::read(file).expect("a corpus is readable"))
-        .collect();
+        .join(format!("{name}.hex"));
+    let text = fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    let inputs: Vec<_> = text.lines().map(bytes).collect();
     assert!(
         inputs.len() >= 20,
         "{} has {} inputs only",
-        folder.display(),
+        file.display(),
         inputs.len()
     );
     inputs
+}
+
+/// The bytes that hexadecimal digits stand for.
+fn bytes(hex: &str) -> Vec<u8> {
+    let pairs = hex.as_bytes().chunks(2);
+    let byte = |pair: &[u8]| {
+        let pair = std::str::from_utf8(pair).ok()?;
+        u8::from_str_radix(pair, 16).ok()
+    };
+    assert!(hex.len() % 2 == 0, "{hex:?} has half a byte");
+    pairs
+        .map(|pair| byte(pair).unwrap_or_else(|| panic!("{hex:?} has no hexadecimal digits")))
+        .collect()
 }
 
 /// `n` inputs of up to 512 bytes, the same in every run.
@@ -247,68 +253,4 @@ fn a_smoke_of_versions() {
     };
     let right = (0..100_000).filter(|seed| version(&text(*seed))).count();
     assert!((20_000..90_000).contains(&right), "{right}");
-}
-
-/// Bugs that are in the crate on purpose (`src/sync/plant.rs`): each target finds one with its
-/// corpus or its smoke.
-#[cfg(latchwork_plant)]
-mod plants {
-    use std::process::Command;
-
-    /// Runs the test `by` in a process of its own, with the bug in it, and wants it to fail.
-    fn finds(by: &str, bug: &str) {
-        let own = std::env::current_exe().expect("this binary has a path");
-        let run = |bug: Option<&str>| {
-            let mut command = Command::new(&own);
-            command.args([by, "--exact"]).env_remove("LATCHWORK_PLANT");
-            command.env("RUST_BACKTRACE", "0");
-            command.envs(bug.map(|bug| ("LATCHWORK_PLANT", bug)));
-            let output = command.output().expect("this binary runs");
-            output.status.success()
-        };
-        assert!(!run(Some(bug)), "{by} does not find: {bug}");
-        // It was not for another reason.
-        assert!(run(None), "{by} fails without it");
-        println!("planted {bug}|{by}|1|tests|it fails with the bug, and passes without");
-    }
-
-    #[test]
-    fn one_thread() {
-        finds("a_smoke_of_one_thread", "reader beside a writer");
-    }
-
-    #[test]
-    fn two_threads() {
-        finds("a_smoke_of_two_threads", "reader beside a writer");
-    }
-
-    #[test]
-    fn tasks() {
-        finds("the_corpus_of_tasks", "release that wakes nobody");
-    }
-
-    #[test]
-    fn sessions() {
-        finds("the_corpus_of_sessions", "upgrade beside readers");
-    }
-
-    #[test]
-    fn cells() {
-        finds("the_corpus_of_cells", "write that wakes nobody");
-    }
-
-    #[test]
-    fn transactions() {
-        finds("the_corpus_of_transactions", "commit without validation");
-    }
-
-    #[test]
-    fn snapshots() {
-        finds("the_corpus_of_snapshots", "snapshot of what is new");
-    }
-
-    #[test]
-    fn versions() {
-        finds("a_smoke_of_versions", "version with a sign");
-    }
 }

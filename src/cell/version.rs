@@ -4,8 +4,6 @@ use core::fmt;
 use core::num::IntErrorKind;
 use core::str::FromStr;
 
-use crate::sync::planted;
-
 /// Counts the committed writes of one [`VersionedCell`](crate::VersionedCell).
 ///
 /// Each write adds one, and no number is used twice. As text it is a decimal number, which
@@ -265,7 +263,7 @@ impl FromStr for Version {
     /// number of more than 64 bits.
     fn from_str(text: &str) -> Result<Self, ParseVersionError> {
         // The whole text is checked: `parse` reads a number only as far as it fits.
-        if !text.bytes().all(|byte| byte.is_ascii_digit()) && !planted("version with a sign") {
+        if !text.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(ParseVersionError(Problem::NotANumber));
         }
         text.parse().map(Version).map_err(|error| {

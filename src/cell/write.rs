@@ -9,7 +9,6 @@ use super::{
     Version, Versioned, VersionedCell, Word, waiters,
 };
 use crate::reclaim::{self, CellPin, Local};
-use crate::sync::planted;
 
 /// A completed write.
 #[must_use]
@@ -101,7 +100,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
                 let seen = self.load();
                 let node = self.at_pin(pin, seen).settle();
                 let value = kept.take().expect("a failed attempt returns the value");
-                if node.version() != expected && !planted("write without comparison") {
+                if node.version() != expected {
                     return Err((value, Err(node.version())));
                 }
                 self.publish(local, pin, &patience, seen, Some(node), value)
@@ -514,7 +513,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// Wakes the waiters for a version before `written`.
     #[inline]
     fn tell(&self, written: &Written) {
-        if written.is_waited && !planted("write that wakes nobody") {
+        if written.is_waited {
             waiters::wake(self.head.address(), written.version);
         }
     }

@@ -13,7 +13,7 @@ use super::monitor::{Cancelled, Entered, Left, Monitor};
 use super::observe::Wait;
 use super::party::{Party, SetParty};
 use crate::reclaim::Pin;
-use crate::sync::{Ordering, Parker, now};
+use crate::sync::{Parker, now};
 use crate::wait::{Notify, Signal, Spin, Waiter, Wakeup};
 use crate::word::{Entry, Kind, Mode, SlotWord};
 
@@ -124,8 +124,8 @@ impl RawTable {
     /// Returns whether `mode` would have to wait, by one load of the root slot. It is a hint.
     #[inline]
     pub(super) fn is_taken(&self, hash: u64, mode: Mode) -> bool {
-        // Relaxed: no pointer is followed, and only the order of two attempts depends on it.
-        let word = SlotWord::from_bits(self.root_slot(hash).load(Ordering::Relaxed));
+        // Only the order of two attempts depends on it.
+        let word = self.root_slot(hash).peek();
         match word.kind() {
             Kind::Empty | Kind::Child => false,
             Kind::Inline => word.names(hash) && !word.mode().admits(mode),
@@ -136,20 +136,7 @@ impl RawTable {
     /// Locks the key if its root slot is empty, or returns the word that it contains.
     #[inline(always)]
     pub(super) fn claim_root(&self, hash: u64, mode: Mode) -> Result<(), SlotWord> {
-        // Acquire: from the last unlock in this slot, and through its release sequence from all
-        // earlier ones [S2].
-        // Relaxed on failure: no pointer is followed; a caller that uses the word acquires it by
-        // another compare-and-swap, or loads it again.
-        let claimed = self.root_slot(hash).compare_exchange(
-            SlotWord::EMPTY.bits(),
-            SlotWord::inline(hash, mode).bits(),
-            Ordering::Acquire,
-            Ordering::Relaxed,
-        );
-        match claimed {
-            Ok(_) => Ok(()),
-            Err(found) => Err(SlotWord::from_bits(found)),
-        }
+        self.root_slot(hash).claim(hash, mode)
     }
 
     #[cold]
@@ -241,7 +228,7 @@ impl RawTable {
         loop {
             match walk.leaf() {
                 Leaf::Empty => {
-                    if walk.claim(mode) {
+                    if walk.slot().claim(hash, mode).is_ok() {
                         return Acquired::Holds;
                     }
                 }
@@ -252,7 +239,7 @@ impl RawTable {
                 }
                 Leaf::Own(word) if mode.admits(word.mode()) => {
                     if !word.is_full() {
-                        if walk.join(word) {
+                        if walk.slot().join(word).is_ok() {
                             return Acquired::Holds;
                         }
                     } else {

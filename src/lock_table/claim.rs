@@ -164,7 +164,7 @@ impl RawTable {
         loop {
             match walk.leaf() {
                 Leaf::Own(word) if word.readers() == 1 => {
-                    if walk.upgrade(word) {
+                    if walk.slot().upgrade(word, hash).is_ok() {
                         return holds();
                     }
                 }

@@ -6,9 +6,9 @@
 //!
 //! In any other case a fast path changes nothing, and the general walk follows.
 //!
-//! They are the walk of `index.rs` in registers: the same loads and the same transitions, by the
-//! same rules. With a million locks held this is a third faster (benchmark `crowded`). A key that
-//! alternates between two tasks saves an eighth of the time (report, `async`).
+//! They are the walk of `index.rs` in registers. With a million locks held this is a third faster
+//! (benchmark `crowded`). A key that alternates between two tasks saves an eighth of the time
+//! (report, `async`).
 #![allow(unsafe_code)]
 
 use std::sync::Arc;
@@ -17,14 +17,15 @@ use super::acquire::Acquired;
 use super::fold::is_crowded;
 use super::index::{Child, RawTable, Walk, child_ref, monitor_at};
 use super::monitor::{Entered, Monitor};
+use super::slot::Slot;
 use crate::reclaim::Pin;
-use crate::sync::{AtomicU64, Ordering, store_load_fence};
+use crate::sync::store_load_fence;
 use crate::wait::{Waiter, Wakeup};
 use crate::word::{Kind, Mode, SlotWord};
 
 /// The end of the children: its content, its slot, and the child that contains the slot.
 struct Bottom<'p> {
-    slot: &'p AtomicU64,
+    slot: &'p Slot,
     word: SlotWord,
     child: &'p Child,
 }
@@ -33,8 +34,8 @@ impl RawTable {
     /// Pins if the root slot of `hash` has a child.
     #[inline(always)]
     fn pin_below(&self, hash: u64) -> Option<Pin> {
-        // Relaxed: a hint; the word is loaded again under the pin.
-        let word = SlotWord::from_bits(self.root_slot(hash).load(Ordering::Relaxed));
+        // A hint; the word is loaded again under the pin.
+        let word = self.root_slot(hash).peek();
         (word.kind() == Kind::Child).then(|| self.domain.pin())
     }
 
@@ -44,8 +45,7 @@ impl RawTable {
         let mut depth = 0;
         let mut above = None;
         loop {
-            // Acquire: as in `Walk::leaf` [S2].
-            let word = SlotWord::from_bits(slot.load(Ordering::Acquire));
+            let word = slot.load();
             if word.kind() != Kind::Child || word.is_frozen() {
                 return above.map(|child| Bottom { slot, word, child });
             }
@@ -64,14 +64,13 @@ impl RawTable {
         hash: u64,
         f: impl FnOnce(&Monitor, SlotWord, Pin) -> R,
     ) -> Option<R> {
-        // Relaxed: a hint; the word is loaded again under the pin.
-        let hint = SlotWord::from_bits(self.root_slot(hash).load(Ordering::Relaxed));
+        // A hint; the word is loaded again under the pin.
+        let hint = self.root_slot(hash).peek();
         if hint.kind() != Kind::Monitor {
             return None;
         }
         let pin = self.domain.pin();
-        // Acquire: as in `Walk::leaf` [S2].
-        let word = SlotWord::from_bits(self.root_slot(hash).load(Ordering::Acquire));
+        let word = self.root_slot(hash).load();
         if word.kind() != Kind::Monitor {
             return None;
         }
@@ -123,16 +122,9 @@ impl RawTable {
             && mode.admits(found.mode())
             && !found.is_full()
         {
-            // Acquire: as in `Walk::join`; the word need not have been acquired before [S2] [S3].
-            // Relaxed on failure: as here.
-            match self.root_slot(hash).compare_exchange(
-                found.bits(),
-                found.with_reader().bits(),
-                Ordering::Acquire,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return true,
-                Err(other) => found = SlotWord::from_bits(other),
+            match self.root_slot(hash).join(found) {
+                Ok(()) => return true,
+                Err(other) => found = other,
             }
         }
         false
@@ -144,17 +136,9 @@ impl RawTable {
     pub(super) fn leave_root(&self, hash: u64, mut found: SlotWord) -> bool {
         while found.kind() == Kind::Inline {
             debug_assert!(found.names(hash), "a held key has its word [S1]");
-            // Release: as in `Walk::leave` [S2].
-            // Relaxed on failure: no pointer is followed, and the word is used only as an expected
-            // value.
-            match self.root_slot(hash).compare_exchange(
-                found.bits(),
-                found.without_holder().bits(),
-                Ordering::Release,
-                Ordering::Relaxed,
-            ) {
-                Ok(_) => return true,
-                Err(other) => found = SlotWord::from_bits(other),
+            match self.root_slot(hash).leave(found) {
+                Ok(()) => return true,
+                Err(other) => found = other,
             }
         }
         false
@@ -169,17 +153,7 @@ impl RawTable {
         let Some(Bottom { slot, word, .. }) = self.descend(hash, &pin) else {
             return false;
         };
-        // Acquire: as in `Walk::claim` [S2].
-        // Relaxed on failure: the general walk loads it again.
-        word == SlotWord::EMPTY
-            && slot
-                .compare_exchange(
-                    SlotWord::EMPTY.bits(),
-                    SlotWord::inline(hash, mode).bits(),
-                    Ordering::Acquire,
-                    Ordering::Relaxed,
-                )
-                .is_ok()
+        word == SlotWord::EMPTY && slot.claim(hash, mode).is_ok()
     }
 
     /// Unlocks the key if its slot below the root has its word with this one holder. Returns
@@ -192,17 +166,8 @@ impl RawTable {
         let Some(Bottom { slot, word, child }) = self.descend(hash, &pin) else {
             return false;
         };
-        // Release: as in `Walk::leave` [S2].
-        // Relaxed on failure: the general walk loads it again.
-        let unlocked = word == SlotWord::inline(hash, mode)
-            && slot
-                .compare_exchange(
-                    word.bits(),
-                    SlotWord::EMPTY.bits(),
-                    Ordering::Release,
-                    Ordering::Relaxed,
-                )
-                .is_ok();
+        let own = SlotWord::inline(hash, mode);
+        let unlocked = word == own && slot.leave(own).is_ok();
         if unlocked {
             // A thread that empties a slot checks the whole child afterwards [F3].
             store_load_fence();

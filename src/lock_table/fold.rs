@@ -3,9 +3,10 @@
 #![allow(unsafe_code)]
 
 use super::index::{Child, FAN, RawTable, Walk, child_at, child_ref};
+use super::slot::Slot;
 use crate::reclaim::Pin;
+use crate::sync::store_load_fence;
 use crate::sync::tuning::fold_now;
-use crate::sync::{AtomicU64, Ordering, store_load_fence};
 use crate::word::{Kind, SlotWord};
 
 impl RawTable {
@@ -44,10 +45,10 @@ impl RawTable {
     /// Replaces the child `word` in `parent` by nothing, by its one remaining word, or by a copy.
     ///
     /// Any number of threads may do it at once: one of them succeeds.
-    pub(super) fn fold(&self, pin: &Pin, parent: &AtomicU64, word: SlotWord) {
+    pub(super) fn fold(&self, pin: &Pin, parent: &Slot, word: SlotWord) {
         // SAFETY: the caller loaded `word` under `pin`.
         let child = unsafe { child_ref(word, pin) };
-        let words: [SlotWord; FAN] = core::array::from_fn(|i| freeze(&child.slots[i]));
+        let words: [SlotWord; FAN] = core::array::from_fn(|i| child.slots[i].freeze());
         let mut left = words.iter().copied().filter(|w| *w != SlotWord::EMPTY);
         let (new, copy) = match (left.next(), left.next()) {
             (None, _) => (SlotWord::EMPTY, None),
@@ -58,17 +59,9 @@ impl RawTable {
                 (SlotWord::child(copy.expose_provenance()), Some(copy))
             }
         };
-        // Release: passes on the happens-before edges of every slot, acquired by `freeze` [F2].
-        // Relaxed on failure: another thread has folded it, or has frozen the parent; the caller
-        // walks again.
-        let won = parent
-            .compare_exchange(
-                word.bits(),
-                new.bits(),
-                Ordering::Release,
-                Ordering::Relaxed,
-            )
-            .is_ok();
+        // On failure another thread has folded it, or has frozen the parent; the caller walks
+        // again.
+        let won = parent.fold(word, new).is_ok();
         if won {
             // SAFETY: unlinked by this compare-and-swap and no other, because a word is not stored
             // again while a pin could mistake it for itself [S5].
@@ -76,28 +69,6 @@ impl RawTable {
         } else if let Some(copy) = copy {
             // SAFETY: made above and never published.
             drop(unsafe { Box::from_raw(copy) });
-        }
-    }
-}
-
-/// Makes `slot` final and returns its content.
-fn freeze(slot: &AtomicU64) -> SlotWord {
-    loop {
-        // Acquire: a slot that another thread froze also carries happens-before edges [F2].
-        let word = SlotWord::from_bits(slot.load(Ordering::Acquire));
-        if word.is_frozen() {
-            return word.thawed();
-        }
-        // Acquire: an equal word may be a later one than was loaded [F2].
-        // Relaxed on failure: it is loaded again.
-        let frozen = slot.compare_exchange(
-            word.bits(),
-            word.frozen().bits(),
-            Ordering::Acquire,
-            Ordering::Relaxed,
-        );
-        if frozen.is_ok() {
-            return word;
         }
     }
 }
@@ -115,11 +86,11 @@ enum Occupancy {
     More,
 }
 
-fn occupancy(slots: &[AtomicU64; FAN]) -> Occupancy {
+fn occupancy(slots: &[Slot; FAN]) -> Occupancy {
     let mut seen = Occupancy::Empty;
     for slot in slots {
-        // Relaxed: a hint; the fence before it gives what order it needs [F3].
-        let word = SlotWord::from_bits(slot.load(Ordering::Relaxed));
+        // The fence before it gives what order it needs [F3].
+        let word = slot.peek();
         if word == SlotWord::EMPTY {
             continue;
         }
@@ -150,9 +121,9 @@ mod tests {
         }
         let pin = table.domain.pin();
         let root = table.root_slot(hashes[0]);
-        let before = SlotWord::from_bits(root.load(Ordering::Relaxed));
+        let before = root.peek();
         table.fold(&pin, root, before);
-        let after = SlotWord::from_bits(root.load(Ordering::Relaxed));
+        let after = root.peek();
         assert!(after != before && after.kind() == Kind::Child);
         for hash in hashes {
             assert!(!table.try_lock(hash, Mode::Exclusive));

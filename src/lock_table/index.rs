@@ -1,12 +1,13 @@
 //! Finds the slot of a hash: a root array, and child arrays where keys collide.
 //!
-//! The order of every access is argued in PROTOCOL.md; each named transition of [`Walk`] is one
-//! compare-and-swap of one slot.
+//! The order of every access is argued in PROTOCOL.md; the transitions of a slot are those of
+//! [`Slot`].
 #![allow(unsafe_code)]
 
 use std::sync::OnceLock;
 
 use super::monitor::Monitor;
+use super::slot::Slot;
 use super::{Fairness, Statistics};
 use crate::reclaim::{Domain, Pin};
 use crate::sync::tuning::{FAN_BITS, MAX_ROOT_BITS, MIN_ROOT_BITS};
@@ -15,18 +16,21 @@ use crate::word::{Kind, Mode, STATE_BITS, SlotWord};
 
 pub(super) const FAN: usize = 1 << FAN_BITS;
 
+// The index and the word of a slot are the whole hash [S4].
+const _: () = assert!(MIN_ROOT_BITS >= STATE_BITS || MAX_ROOT_BITS == 0);
+
 /// Slots for the next index bits of all keys that collided in one slot.
 #[derive(Debug)]
 #[repr(align(8))]
 pub(super) struct Child {
-    pub(super) slots: [AtomicU64; FAN],
+    pub(super) slots: [Slot; FAN],
     pub(super) canary: Canary,
 }
 
 impl Child {
     pub(super) fn new(word: impl Fn(usize) -> SlotWord) -> Self {
         Child {
-            slots: core::array::from_fn(|i| AtomicU64::new(word(i).bits())),
+            slots: core::array::from_fn(|i| Slot::new(word(i))),
             canary: Canary::new(),
         }
     }
@@ -34,7 +38,7 @@ impl Child {
 
 /// A lock table of hashes.
 pub(crate) struct RawTable {
-    root: Box<[AtomicU64]>,
+    root: Box<[Slot]>,
     /// The first hash bit that indexes a child of the root.
     child_shift: u32,
     pub(super) fairness: Fairness,
@@ -51,7 +55,9 @@ impl RawTable {
             + u32::from(!expected_locks.saturating_mul(2).max(2).is_power_of_two());
         let bits = wanted.clamp(MIN_ROOT_BITS, MAX_ROOT_BITS);
         RawTable {
-            root: (0..1usize << bits).map(|_| AtomicU64::new(0)).collect(),
+            root: (0..1usize << bits)
+                .map(|_| Slot::new(SlotWord::EMPTY))
+                .collect(),
             // A checked table may have fewer root slots than a word has state bits; its keys
             // differ above those.
             child_shift: bits.max(STATE_BITS),
@@ -62,12 +68,12 @@ impl RawTable {
         }
     }
 
-    pub(super) fn root(&self) -> &[AtomicU64] {
+    pub(super) fn root(&self) -> &[Slot] {
         &self.root
     }
 
     #[inline]
-    pub(super) fn root_slot(&self, hash: u64) -> &AtomicU64 {
+    pub(super) fn root_slot(&self, hash: u64) -> &Slot {
         let index = hash as usize & (self.root.len() - 1);
         // SAFETY: the length is a power of two and at least 1, so the mask is below it.
         unsafe { self.root.get_unchecked(index) }
@@ -99,10 +105,10 @@ impl RawTable {
 
 impl Drop for RawTable {
     fn drop(&mut self) {
-        fn free(slots: &[AtomicU64]) {
+        fn free(slots: &[Slot]) {
             for slot in slots {
-                // Relaxed: the table is borrowed mutably, so all other accesses happened before.
-                let word = SlotWord::from_bits(slot.load(Ordering::Relaxed));
+                // The table is borrowed mutably, so all other accesses happened before.
+                let word = slot.peek();
                 match word.kind() {
                     Kind::Empty | Kind::Inline => {}
                     Kind::Monitor => {
@@ -162,10 +168,10 @@ pub(super) struct Walk<'t> {
     hash: u64,
     pin: Option<Pin>,
     /// In the root of `table`, or in a child that the pin keeps.
-    slot: *const AtomicU64,
+    slot: *const Slot,
     depth: u32,
     /// The slot of the child that contains `slot`, and its word.
-    parent: Option<(*const AtomicU64, SlotWord)>,
+    parent: Option<(*const Slot, SlotWord)>,
 }
 
 impl<'t> Walk<'t> {
@@ -209,11 +215,12 @@ impl<'t> Walk<'t> {
         self.pin.as_ref().expect("pinned at a monitor")
     }
 
-    pub(super) fn parent(&self) -> Option<(*const AtomicU64, SlotWord)> {
+    pub(super) fn parent(&self) -> Option<(*const Slot, SlotWord)> {
         self.parent
     }
 
-    fn slot(&self) -> &AtomicU64 {
+    /// Returns the slot at which the walk is.
+    pub(super) fn slot(&self) -> &Slot {
         // SAFETY: in the root, which the table owns, or in a child that the pin keeps [S5].
         unsafe { &*self.slot }
     }
@@ -224,9 +231,7 @@ impl<'t> Walk<'t> {
     #[inline]
     pub(super) fn leaf(&mut self) -> Leaf {
         loop {
-            // Acquire: children and monitors are read through the word, and an unlocker that finds
-            // its word moved continues from it. Pairs with the Release of every transition [S2].
-            let word = SlotWord::from_bits(self.slot().load(Ordering::Acquire));
+            let word = self.slot().load();
             if word.is_frozen() {
                 self.help_fold();
                 continue;
@@ -254,7 +259,7 @@ impl<'t> Walk<'t> {
             let index = self.table.child_index(self.hash, self.depth);
             // SAFETY: loaded under this walk's pin, which existed before the load.
             let child = unsafe { child_ref(word, pin) };
-            let slot: *const AtomicU64 = &child.slots[index];
+            let slot: *const Slot = &child.slots[index];
             self.parent = Some((self.slot, word));
             self.slot = slot;
             self.depth += 1;
@@ -284,58 +289,6 @@ impl<'t> Walk<'t> {
         unsafe { &*monitor_at(word).cast_const() }
     }
 
-    fn cas(&self, old: SlotWord, new: SlotWord, success: Ordering) -> bool {
-        // Relaxed on failure: the caller loads it again, with Acquire, before it follows a pointer.
-        self.slot()
-            .compare_exchange(old.bits(), new.bits(), success, Ordering::Relaxed)
-            .is_ok()
-    }
-
-    /// Locks an empty slot for the key.
-    pub(super) fn claim(&self, mode: Mode) -> bool {
-        // Acquire: from the last unlock in this slot, and through its release sequence from all
-        // earlier ones [S2].
-        self.cas(
-            SlotWord::EMPTY,
-            SlotWord::inline(self.hash, mode),
-            Ordering::Acquire,
-        )
-    }
-
-    /// Adds a reader to the key's own shared word.
-    pub(super) fn join(&self, word: SlotWord) -> bool {
-        // Acquire: an equal word may be a later one, after another holder has locked and unlocked
-        // [S3].
-        self.cas(word, word.with_reader(), Ordering::Acquire)
-    }
-
-    /// Removes one holder from the key's own word.
-    pub(super) fn leave(&self, word: SlotWord) -> bool {
-        // Release: the critical section happens before the next claim, which acquires it [S2].
-        self.cas(word, word.without_holder(), Ordering::Release)
-    }
-
-    /// Converts the key's own exclusive word to one of one reader.
-    pub(super) fn downgrade(&self, word: SlotWord) -> bool {
-        // Release: the holder's writes happen before the reads of the readers that join it [S2].
-        self.cas(
-            word,
-            SlotWord::inline(self.hash, Mode::Shared),
-            Ordering::Release,
-        )
-    }
-
-    /// Converts the key's own word of one reader to an exclusive one.
-    pub(super) fn upgrade(&self, word: SlotWord) -> bool {
-        // Acquire: the critical sections of earlier readers happen before this holder's writes, and
-        // an equal word may be a later one [S3].
-        self.cas(
-            word,
-            SlotWord::inline(self.hash, Mode::Exclusive),
-            Ordering::Acquire,
-        )
-    }
-
     /// Replaces another key's word, whose hash is `other`, by a child that contains it.
     ///
     /// If the two keys have different slots in the child, the key is also locked there. Returns
@@ -352,14 +305,8 @@ impl<'t> Walk<'t> {
                 SlotWord::EMPTY
             }
         })));
-        // Release: publishes the child, and with it the happens-before edges of the word [S2].
-        // Acquire: the lock that is inserted follows all releases of this slot, including when an
-        // equal word has returned since the load [S3].
-        if self.cas(
-            word,
-            SlotWord::child(child.expose_provenance()),
-            Ordering::AcqRel,
-        ) {
+        let expanded = SlotWord::child(child.expose_provenance());
+        if self.slot().expand(word, expanded).is_ok() {
             ours != theirs
         } else {
             // SAFETY: made above and never published.
@@ -375,25 +322,13 @@ impl<'t> Walk<'t> {
         monitor: Box<Monitor>,
     ) -> Result<&'t Monitor, Box<Monitor>> {
         let raw = Box::into_raw(monitor);
-        // Release: publishes the monitor [S2].
-        // Acquire: a reader that inflates because the count is full holds the key at once, and an
-        // equal word may be a later one [S3].
-        if self.cas(
-            word,
-            SlotWord::monitor(raw.expose_provenance()),
-            Ordering::AcqRel,
-        ) {
+        let inflated = SlotWord::monitor(raw.expose_provenance());
+        if self.slot().inflate(word, inflated).is_ok() {
             // SAFETY: the caller holds the key or waits for it, and so keeps the monitor [M1].
             Ok(unsafe { &*raw })
         } else {
             // SAFETY: made above and never published.
             Err(unsafe { Box::from_raw(raw) })
         }
-    }
-
-    /// Removes a dead monitor from its slot.
-    pub(super) fn unlink(&self, word: SlotWord) -> bool {
-        // Release: passes on what the caller acquired from the dead state to the next claim [M3].
-        self.cas(word, SlotWord::EMPTY, Ordering::Release)
     }
 }

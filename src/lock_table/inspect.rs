@@ -10,9 +10,10 @@ use std::time::Duration;
 use super::index::{Child, Leaf, RawTable, Walk, child_ref, monitor_at};
 use super::monitor::Monitor;
 use super::sessions::Sessions;
+use super::slot::Slot;
 use super::{KeyId, TableStats};
 use crate::reclaim::Pin;
-use crate::sync::{AtomicU64, Ordering, recently};
+use crate::sync::recently;
 use crate::waits_for::{Owner, OwnerKind};
 use crate::word::{Kind, Mode, SlotWord, State};
 
@@ -218,11 +219,10 @@ impl RawTable {
     /// Calls `f` with each word in use. A word that is moved concurrently may be seen twice or not
     /// at all.
     fn visit(&self, mut f: impl FnMut(Found<'_>)) {
-        fn go(slots: &[AtomicU64], root: Option<usize>, pin: &Pin, f: &mut impl FnMut(Found<'_>)) {
+        fn go(slots: &[Slot], root: Option<usize>, pin: &Pin, f: &mut impl FnMut(Found<'_>)) {
             for (i, slot) in slots.iter().enumerate() {
                 let root = root.unwrap_or(i);
-                // Acquire: monitors and children are read through the word [S2].
-                let word = SlotWord::from_bits(slot.load(Ordering::Acquire)).thawed();
+                let word = slot.load().thawed();
                 match word.kind() {
                     Kind::Empty => {}
                     Kind::Inline => f(Found::Inline(word, word.hash_beside(root as u64))),

@@ -31,6 +31,7 @@ mod party;
 mod release;
 mod sessions;
 mod set;
+mod slot;
 mod turns;
 
 use core::fmt;

@@ -3,7 +3,6 @@
 
 use super::Fairness;
 use super::index::{Leaf, RawTable, Walk, monitor_at};
-use crate::sync::{Ordering, planted};
 use crate::wait::Wakeup;
 use crate::word::{Mode, SlotWord};
 
@@ -11,22 +10,9 @@ impl RawTable {
     /// Removes one holder of the key.
     #[inline]
     pub(crate) fn unlock(&self, hash: u64, mode: Mode) {
-        // Release: the critical section happens before the next claim of this slot [S2].
-        let mut success = Ordering::Release;
-        if planted("unlock that releases nothing") {
-            // Relaxed: a deliberate bug.
-            success = Ordering::Relaxed;
-        }
-        // Relaxed on failure: the word has moved, or there are other holders: no pointer is
-        // followed before it is loaded again.
-        let unlocked = self.root_slot(hash).compare_exchange(
-            SlotWord::inline(hash, mode).bits(),
-            SlotWord::EMPTY.bits(),
-            success,
-            Ordering::Relaxed,
-        );
-        if let Err(found) = unlocked {
-            self.unlock_slow(hash, mode, SlotWord::from_bits(found));
+        if let Err(found) = self.root_slot(hash).leave(SlotWord::inline(hash, mode)) {
+            // The word has moved, or there are other holders.
+            self.unlock_slow(hash, mode, found);
         }
     }
 
@@ -53,7 +39,7 @@ impl RawTable {
             match walk.leaf() {
                 Leaf::Own(word) => {
                     debug_assert_eq!(word.mode(), mode, "held in another mode");
-                    if walk.leave(word) {
+                    if walk.slot().leave(word).is_ok() {
                         if word.without_holder() == SlotWord::EMPTY {
                             self.prune(&mut walk, hash);
                         }
@@ -89,7 +75,7 @@ impl RawTable {
         loop {
             match walk.leaf() {
                 Leaf::Own(word) => {
-                    if walk.downgrade(word) {
+                    if walk.slot().downgrade(word, hash).is_ok() {
                         return;
                     }
                 }
@@ -111,7 +97,7 @@ impl RawTable {
             match walk.leaf() {
                 Leaf::Own(word) if word.readers() > 1 => return false,
                 Leaf::Own(word) => {
-                    if walk.upgrade(word) {
+                    if walk.slot().upgrade(word, hash).is_ok() {
                         return true;
                     }
                 }
@@ -127,15 +113,10 @@ impl RawTable {
         let mut walk = walk;
         walk.restart();
         while walk.leaf() == Leaf::Monitor(monitor) {
-            if walk.unlink(monitor) {
-                if planted("monitor freed under a pin") {
-                    // SAFETY: there is none: a deliberate bug.
-                    drop(unsafe { Box::from_raw(monitor_at(monitor)) });
-                } else if !planted("monitor that is kept") {
-                    // SAFETY: unlinked by this compare-and-swap and no other: a dead monitor is not
-                    // linked again, and its address is not reused while the walk is pinned [M2].
-                    unsafe { walk.pin().retire(monitor_at(monitor)) };
-                }
+            if walk.slot().unlink(monitor).is_ok() {
+                // SAFETY: unlinked by this compare-and-swap and no other: a dead monitor is not
+                // linked again, and its address is not reused while the walk is pinned [M2].
+                unsafe { walk.pin().retire(monitor_at(monitor)) };
                 self.prune(&mut walk, hash);
                 return Walk::new(self, hash);
             }

@@ -5,7 +5,6 @@ use core::hash::{BuildHasher, Hash};
 
 use super::holds::Hold;
 use super::{LockError, Policy, Session};
-use crate::sync::planted;
 use crate::waits_for::{At, Held};
 use crate::word::Mode;
 
@@ -117,7 +116,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     pub(super) fn need(&mut self, hash: u64, mode: Mode) -> Need {
         self.settle();
         match self.held.get(hash) {
-            Some(hold) if hold.mode >= mode || planted("upgrade beside readers") => Need::Nothing,
+            Some(hold) if hold.mode >= mode => Need::Nothing,
             Some(_) => Need::Upgrade,
             None => Need::Lock,
         }

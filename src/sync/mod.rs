@@ -6,9 +6,6 @@
 //! | `latchwork_noise` | the same, and a random yield before one access in eight |
 //! | `latchwork_loom` | loom: every interleaving and every allowed reordering of small models |
 //! | `latchwork_shuttle` | shuttle: many random interleavings of larger ones |
-//!
-//! `latchwork_plant` combines with any of them: deliberate bugs that the instruments must find
-//! (`plant.rs`).
 
 pub(crate) mod tuning;
 
@@ -26,7 +23,6 @@ mod canary;
 mod clock;
 #[cfg(latchwork_noise)]
 mod noise;
-mod plant;
 
 #[cfg(all(latchwork_loom, latchwork_shuttle))]
 compile_error!("latchwork_loom and latchwork_shuttle exclude each other");
@@ -41,7 +37,6 @@ pub(crate) use imp::{
     constructor, full_fence, global, load_load_fence, nap, plain_thread_local, publish,
     release_fence, spin_loop, store_load_fence, thread_local, unlock_fairly, yield_now,
 };
-pub(crate) use plant::planted;
 
 impl Parker {
     /// Parks until unparked or until the deadline, if there is one. Returns `false` if the deadline

@@ -9,9 +9,9 @@ const CHECKED: bool = cfg!(any(latchwork_loom, latchwork_shuttle));
 pub(crate) const FAN_BITS: u32 = if CHECKED { 1 } else { 4 };
 
 /// The binary logarithm of the fewest root slots. With as many index bits as a slot word has state
-/// bits, the index and the word together are the whole hash. A checked table has one slot, so all
-/// keys collide.
-pub(crate) const MIN_ROOT_BITS: u32 = if CHECKED { 0 } else { crate::word::STATE_BITS };
+/// bits, which the table asserts, the index and the word together are the whole hash. A checked
+/// table has one slot, so all keys collide.
+pub(crate) const MIN_ROOT_BITS: u32 = if CHECKED { 0 } else { 10 };
 
 /// The binary logarithm of the most root slots (512 MiB), which limits the hint.
 pub(crate) const MAX_ROOT_BITS: u32 = if CHECKED { 0 } else { 26 };

@@ -6,7 +6,6 @@ use core::marker::PhantomData;
 
 use crate::cell::{Current, Head, NodeRef, VersionedCell, clock};
 use crate::reclaim::{self, CellPin};
-use crate::sync::planted;
 
 /// Calls a closure with a view of all cells as they are at the instant of the call.
 ///
@@ -93,9 +92,6 @@ impl<'t, 'env: 't> View<'t, 'env> {
     #[inline(never)]
     fn older(&self, head: &Head) -> NodeRef<'t> {
         let mut node = self.newest(head);
-        if planted("snapshot of what is new") {
-            return node;
-        }
         loop {
             let stamp = node.stamp();
             let stamp = stamp.expect("a node that was current is stamped");
@@ -115,7 +111,6 @@ impl<'t, 'env: 't> View<'t, 'env> {
         match unsafe { NodeRef::new(head.load().node()) }.current() {
             Current::Settled(node) => node,
             // A later node of the head was installed after the timestamp: one load is enough.
-            Current::Owned(owned) if planted("snapshot that postpones nobody") => owned.base,
             Current::Owned(owned) if owned.owner.postpone(self.moment).is_decided() => {
                 owned.settle()
             }

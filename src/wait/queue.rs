@@ -8,7 +8,6 @@ use core::ptr::NonNull;
 use std::sync::Arc;
 
 use super::waiter::{Notify, Signal, Waiter};
-use crate::sync::planted;
 use crate::word::{Mode, Queued};
 
 /// The part of a waiter that belongs to the queue's mutex [W1].
@@ -268,9 +267,6 @@ impl Queue {
 
     /// Signals the head to re-check, and adds it to `wakeup`.
     pub(crate) fn wake_head(&mut self, wakeup: &mut Wakeup) {
-        if planted("release that wakes nobody") {
-            return;
-        }
         let head = self.head.expect("the state has a queued waiter");
         // SAFETY: the head is linked, so alive.
         unsafe { head.as_ref() }.set_signal(Signal::Woken);

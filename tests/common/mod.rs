@@ -9,8 +9,6 @@
 
 pub mod hashers;
 pub mod history;
-#[cfg(latchwork_plant)]
-pub mod plants;
 pub mod reference;
 #[cfg(latchwork_shuttle)]
 pub mod schedules;

@@ -14,6 +14,7 @@ mod reports;
 mod retries;
 mod scenarios;
 mod sets;
+mod texts;
 mod threads;
 mod times;
 mod unpolled;

@@ -9,8 +9,8 @@
 //! | `objects.rs` | what a key, a cell and a latch may do |
 //! | `serial.rs` | whether transactions, snapshots and single calls can have: a search for a cycle |
 //!
-//! Real threads are recorded by `tests/histories.rs` and `tests/txn_histories.rs`, tasks under
-//! shuttle by `tests/shuttle_histories.rs`; what they do is in `tests/common/work/`.
+//! Real threads are recorded by `tests/histories/`, tasks under shuttle by
+//! `tests/shuttle/histories.rs`; what they do is in `tests/common/work/`.
 
 pub mod linear;
 pub mod objects;

@@ -1,0 +1,8 @@
+//! Threads against an oracle. The step `noise` runs them with random yields before atomic accesses.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod cell;
+mod table;
+mod timeouts;
