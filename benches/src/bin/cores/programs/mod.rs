@@ -5,6 +5,7 @@ mod control;
 mod keys;
 mod transactions;
 
+use std::sync::Barrier;
 use std::thread;
 
 use crate::tracee::Marker;
@@ -47,8 +48,10 @@ pub(crate) const ALL: &[&Question] = &[
 ];
 
 /// Operations of each core before it is traced, so that the one-time set-up of a thread is complete
-/// and its memory has the size that it keeps.
+/// and its memory has the size that it keeps. The size depends on the number of threads, so all
+/// cores set up at once, and let each other run after each [`SLICE`].
 const SET_UP: u64 = 20_000;
+const SLICE: u64 = 64;
 
 /// Up to so many more, each core a few more than the previous one. A structure does some work, such
 /// as freeing memory, once in a hundred operations. So some cores do it in the short time that is
@@ -63,12 +66,22 @@ fn shared<T>(value: T) -> &'static T {
 /// Runs a program as the tracer expects it. Does not return.
 pub(crate) fn run(program: &Program, cores: u64) -> ! {
     let share: &'static Share = shared((program.share)());
+    let ready: &'static Barrier = shared(Barrier::new(cores as usize));
     let threads: Vec<_> = (0..cores)
         .map(|core| {
             thread::spawn(move || {
                 let mut work = share(core);
                 let phase = PHASES * core / cores;
-                (0..SET_UP + phase).for_each(|_| work());
+                ready.wait();
+                for n in 0..SET_UP {
+                    work();
+                    if n % SLICE == 0 {
+                        thread::yield_now();
+                    }
+                }
+                // No core stops while another one sets up.
+                ready.wait();
+                (0..phase).for_each(|_| work());
                 Marker::Ready.say();
                 loop {
                     work();
