@@ -53,6 +53,11 @@ pub(crate) const ALL: &[&Question] = &[
 const SET_UP: u64 = 20_000;
 const SLICE: u64 = 64;
 
+/// The first operations, during which a reader has a pin. On real cores garbage waits for readers
+/// now and then, and a thread keeps the memory from then on. The time that is traced is too short
+/// for that.
+const HELD_BACK: u64 = 480;
+
 /// Up to so many more, each core a few more than the previous one. A structure does some work, such
 /// as freeing memory, once in a hundred operations. So some cores do it in the short time that is
 /// counted, and not all of them or none.
@@ -66,12 +71,16 @@ fn shared<T>(value: T) -> &'static T {
 /// Runs a program as the tracer expects it. Does not return.
 pub(crate) fn run(program: &Program, cores: u64) -> ! {
     let share: &'static Share = shared((program.share)());
-    let ready: &'static Barrier = shared(Barrier::new(cores as usize));
+    let ready: &'static Barrier = shared(Barrier::new(cores as usize + 1));
+    let reader = latchwork::pin();
     let threads: Vec<_> = (0..cores)
         .map(|core| {
             thread::spawn(move || {
                 let mut work = share(core);
                 let phase = PHASES * core / cores;
+                (0..HELD_BACK).for_each(|_| work());
+                // The reader ends its pin between the two.
+                ready.wait();
                 ready.wait();
                 for n in 0..SET_UP {
                     work();
@@ -90,6 +99,10 @@ pub(crate) fn run(program: &Program, cores: u64) -> ! {
             })
         })
         .collect();
+    ready.wait();
+    drop(reader);
+    ready.wait();
+    ready.wait();
     for thread in threads {
         let _ = thread.join();
     }
