@@ -7,6 +7,9 @@ mod transactions;
 
 use std::sync::Barrier;
 use std::thread;
+use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use crate::tracee::Marker;
 
@@ -51,12 +54,12 @@ pub(crate) const ALL: &[&Question] = &[
 /// and its memory has the size that it keeps. The size depends on the number of threads, so all
 /// cores set up at once, and let each other run after each [`SLICE`].
 const SET_UP: u64 = 20_000;
-const SLICE: u64 = 64;
+const SLICE: u64 = 1_024;
 
 /// The first operations, during which a reader has a pin. On real cores garbage waits for readers
 /// now and then, and a thread keeps the memory from then on. The time that is traced is too short
 /// for that.
-const HELD_BACK: u64 = 480;
+const HELD_BACK: u64 = 1_000;
 
 /// Up to so many more, each core a few more than the previous one. A structure does some work, such
 /// as freeing memory, once in a hundred operations. So some cores do it in the short time that is
@@ -73,11 +76,16 @@ pub(crate) fn run(program: &Program, cores: u64) -> ! {
     let share: &'static Share = shared((program.share)());
     let ready: &'static Barrier = shared(Barrier::new(cores as usize + 1));
     let reader = latchwork::pin();
+    // Locked while the threads begin: each of them queues at a mutex of the kind that structures
+    // use, which makes its part of the set-up of that mutex.
+    let begin: &'static Mutex<()> = shared(Mutex::new(()));
+    let begins = begin.lock();
     let threads: Vec<_> = (0..cores)
         .map(|core| {
             thread::spawn(move || {
                 let mut work = share(core);
                 let phase = PHASES * core / cores;
+                drop(begin.lock());
                 (0..HELD_BACK).for_each(|_| work());
                 // The reader ends its pin between the two.
                 ready.wait();
@@ -99,6 +107,9 @@ pub(crate) fn run(program: &Program, cores: u64) -> ! {
             })
         })
         .collect();
+    // Most of them queue by then.
+    thread::sleep(Duration::from_millis(100));
+    drop(begins);
     ready.wait();
     drop(reader);
     ready.wait();
