@@ -341,7 +341,9 @@ fn an_owner_is_alive_for_whoever_pins_during_the_commit() {
             world.set_both(1);
             latchwork::flush();
             let seen = world.outcome([reader]);
-            seen.strip_suffix(" 110").expect("both are written").to_owned()
+            seen.strip_suffix(" 110")
+                .expect("both are written")
+                .to_owned()
         });
 }
 
