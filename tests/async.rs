@@ -400,7 +400,7 @@ fn tasks_that_take_many_keys_never_wait_in_a_circle() {
     }
 }
 
-/// A future that is ready at once does not yield: a loop over free keys ends in its first poll, with
+/// A future that is ready at once does not yield: a loop over free keys ends in its first poll, for
 /// all kinds of locks, cells and transactions. It yields where it says so, as the chapter on tasks
 /// shows.
 #[test]
