@@ -224,7 +224,9 @@ mod tests {
             at_will::begin(START);
             let cell = VersionedCell::new(Slow(COST));
             let pin = crate::pin();
-            (0..LEFT).for_each(|_| drop(cell.set(Slow(COST))));
+            for _ in 0..LEFT {
+                cell.set(Slow(COST));
+            }
             drop(pin);
             let (mut writes, mut longest) = (0, 0);
             while crate::stats().garbage > 500 {
