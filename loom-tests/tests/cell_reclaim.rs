@@ -3,8 +3,9 @@
 //! load of the epoch and the publication of its state.
 
 use std::cell::Cell;
-use std::sync::Arc;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use latchwork::{VersionedCell, cell::OwnedVersioned, model};
 use latchwork_loom_tests::Model;
@@ -17,6 +18,7 @@ struct Values {
     alive: [UnsafeCell<bool>; 4],
     // Relaxed everywhere: loom runs one thread at a time, and it is not part of the model.
     drops: [AtomicUsize; 4],
+    noted: Mutex<String>,
 }
 
 // SAFETY: loom checks the cells; that is what they are for.
@@ -55,6 +57,7 @@ impl Values {
         Arc::new(Values {
             alive: core::array::from_fn(|_| UnsafeCell::new(true)),
             drops: Default::default(),
+            noted: Mutex::default(),
         })
     }
 
@@ -81,6 +84,9 @@ impl Value {
 
 impl Drop for Value {
     fn drop(&mut self) {
+        // What an execution leaves is dropped after the thread-locals.
+        let inside = WRITES_ONLY.try_with(Cell::get).unwrap_or(false);
+        assert!(!inside, "dropped inside a destructor or a panic");
         // SAFETY: as in `look`.
         self.1.alive[self.0].with_mut(|alive| unsafe { *alive = false });
         self.1.drops[self.0].fetch_add(1, Ordering::Relaxed);
@@ -483,6 +489,58 @@ fn a_queued_value_is_destroyed_once() {
             other.join().unwrap();
             values.drops(2)
         });
+}
+
+loom::thread_local! {
+    /// Whether the thread runs a destructor, or unwinds, in which no value may be dropped.
+    static WRITES_ONLY: Cell<bool> = Cell::new(false);
+}
+
+/// Its destructor replaces three values.
+struct Writes(VersionedCell<Value>, Arc<Values>);
+
+impl Drop for Writes {
+    fn drop(&mut self) {
+        WRITES_ONLY.with(|inside| inside.set(true));
+        for n in 1..=3 {
+            self.0.set(self.1.value(n));
+        }
+        WRITES_ONLY.with(|inside| inside.set(false));
+        *self.1.noted.lock().unwrap() = self.1.drops(3);
+    }
+}
+
+/// The third write finds the first value reclaimable, and leaves it to others, which may be there
+/// already.
+#[test]
+fn a_write_inside_a_destructor_drops_no_value() {
+    for (name, panics) in [
+        ("a destructor that writes beside a flush", false),
+        ("a panic that writes beside a flush", true),
+    ] {
+        Model::new(name)
+            .rules("[R10] [R11]")
+            .preemptions(Some(if panics { 1 } else { 2 }))
+            .outcomes(&["000, then 1111", "100, then 1111", "110, then 1111"])
+            .check(move || {
+                let values = Values::reclaiming();
+                let writes = Writes(VersionedCell::new(values.value(0)), values.clone());
+                let other = thread::spawn(latchwork::flush);
+                if panics {
+                    let unwinds = std::panic::catch_unwind(AssertUnwindSafe(|| {
+                        let _writes = writes;
+                        std::panic::resume_unwind(Box::new("a closure that unwinds"));
+                    }));
+                    assert!(unwinds.is_err());
+                } else {
+                    drop(VersionedCell::new(writes));
+                }
+                other.join().unwrap();
+                latchwork::flush();
+                let noted = values.noted.lock().unwrap().clone();
+                format!("{noted}, then {}", values.drops(4))
+            });
+    }
 }
 
 /// Its destructor unwinds, if it is the value of this number.

@@ -322,3 +322,64 @@ fn an_owner_is_alive_for_whoever_finds_it() {
             format!("{x}{y}")
         });
 }
+
+/// A flush absorbs the owner of a commit that still runs, and advances the epoch once. A thread
+/// that pins itself then does not hold the owner back, so no node of the owner may be left for it.
+#[test]
+fn an_owner_is_alive_for_whoever_pins_during_the_commit() {
+    Model::new("a flush and a read beside a transaction that ends")
+        .rules("[X1]")
+        .preemptions(Some(2))
+        .outcomes(&["0", "1"])
+        .check(|| {
+            model::reclaim_in_model();
+            let world = World::new();
+            let reader = spawn(&world, |w| {
+                latchwork::flush();
+                w.note(w.x.get());
+            });
+            world.set_both(1);
+            latchwork::flush();
+            let seen = world.outcome([reader]);
+            seen.strip_suffix(" 110")
+                .expect("both are written")
+                .to_owned()
+        });
+}
+
+/// The closure writes a cell and undoes that, when it already owns all that it meets. The claim of
+/// the cell ends with the commit, because the owner does.
+#[test]
+fn a_claim_that_the_closure_does_not_use_ends_with_the_commit() {
+    Model::new("a commit with a claim of a cell that it does not write")
+        .rules("[X1]")
+        .preemptions(Some(2))
+        .outcomes(&["0 011"])
+        .check(|| {
+            model::reclaim_in_model();
+            let world = World::new();
+            let other = spawn(&world, |w| {
+                latchwork::flush();
+                w.note(w.x.get());
+            });
+            let lost_at = [VersionedCell::new(0), VersionedCell::new(0)];
+            let mut attempts = 0;
+            atomically(|tx| {
+                if let Some(lost_at) = lost_at.get(attempts) {
+                    attempts += 1;
+                    tx.read(lost_at)?;
+                    lost_at.set(1);
+                }
+                tx.or_else(
+                    |tx| {
+                        tx.set(&world.x, 7)?;
+                        tx.retry()
+                    },
+                    |tx| tx.set(&world.y, 1),
+                )?;
+                tx.set(&world.z, 1)
+            });
+            latchwork::flush();
+            world.outcome([other])
+        });
+}

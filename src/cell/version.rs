@@ -24,6 +24,15 @@ use core::str::FromStr;
 /// assert!(after > before);
 /// assert_eq!(after.to_string().parse::<Version>(), Ok(after));
 /// ```
+/// Versions of two cells compare equal by chance:
+/// ```
+/// use latchwork::VersionedCell;
+///
+/// let (price, stock) = (VersionedCell::new(100), VersionedCell::new(3));
+/// let seen = price.set(120);
+/// assert_eq!(seen, stock.set(2)); // each was written once
+/// assert!(stock.compare_and_set(seen, 9).is_ok()); // `seen` is a version of the other cell
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(transparent))]

@@ -89,3 +89,156 @@ impl Quota {
         (self.destroyed, self.passed) = (0, 0);
     }
 }
+
+#[cfg(all(test, not(any(latchwork_loom, latchwork_shuttle))))]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::VersionedCell;
+    use crate::sync::at_will;
+    use crate::sync::tuning::COLLECT_FOR;
+
+    const CHILD: &str = "LATCHWORK_QUOTA_TEST";
+    const START: u64 = 1 << 40;
+
+    /// Runs the rest of a test in a process of its own, in which no other thread has a pin.
+    fn alone(test: &str, body: impl FnOnce()) {
+        if std::env::var_os(CHILD).is_some() {
+            return body();
+        }
+        let own = std::env::current_exe().expect("this binary has a path");
+        let mut command = Command::new(own);
+        command.args([&format!("reclaim::quota::tests::{test}"), "--exact"]);
+        let output = command.env(CHILD, "").output().expect("this binary runs");
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{printed}");
+        assert!(printed.contains("1 passed"), "it did not run: {printed}");
+    }
+
+    /// A release as that of a write, of objects whose destructors take so long each. Returns the
+    /// time that it took, and the sizes of the batches.
+    fn release(quota: &mut Quota, cost: impl Fn(usize) -> u64) -> (u64, Vec<usize>) {
+        at_will::begin(START);
+        let mut batches = Vec::new();
+        while quota.is_left() {
+            let n = CHUNK.min(quota.most - quota.done).min(quota.batch);
+            for _ in 0..n {
+                at_will::pass(cost(quota.done));
+                quota.count_destroyed();
+            }
+            batches.push(n);
+        }
+        (at_will::pass(0) - START, batches)
+    }
+
+    #[test]
+    fn a_release_ends_with_its_time_and_does_its_least() {
+        const MOST: usize = 5_000;
+        let costs = [0, 1, 100, 600, 1_000, 19_999, 20_000, 60_000, 300_000];
+        for cost in costs {
+            for (least, span) in [(0, 0), (2, COLLECT_FOR), (9, 0), (2, 3 * COLLECT_FOR)] {
+                let mut quota = Quota::new(least, MOST, START, span);
+                let (time, batches) = release(&mut quota, |_| cost);
+                let case = format!("{cost} ns, at least {least}, {span} ns: {batches:?}");
+                assert!(quota.done >= least && quota.done <= MOST, "{case}");
+                // A batch is twice as long as one that ended in time, so that much too late.
+                let late = (2 * FAST_BATCH).max(cost) + cost;
+                assert!(time < span + late || quota.done < least + 2, "{case}");
+                // It ends before its time only if nothing is left.
+                let ends_early = time < span && quota.done < MOST;
+                assert!(!ends_early, "{case}");
+                for pair in batches.windows(2) {
+                    let is_last = pair[1] < 2 * pair[0];
+                    let is_slow = pair[0] as u64 * cost >= FAST_BATCH;
+                    match is_slow {
+                        true => assert_eq!(pair[1], 1, "{case}"),
+                        false if pair[0] == BATCH_IN_HAND => assert!(pair[1] <= pair[0], "{case}"),
+                        false => assert!(!is_last || quota.done == MOST, "{case}"),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Fast destructors, and then slow ones: one batch of these, and then one by one.
+    #[test]
+    fn destructors_that_become_slow_are_one_batch() {
+        let mut quota = Quota::new(0, 1_000, START, COLLECT_FOR);
+        let slow = |done| if done >= 63 { COLLECT_FOR } else { 1 };
+        let (_, batches) = release(&mut quota, slow);
+        assert_eq!(batches, [1, 2, 4, 8, 16, 32, 32]);
+        assert_eq!(quota.end(), 1, "the next write begins with one");
+        let mut quota = Quota::new(2, 1_000, START, COLLECT_FOR);
+        quota.batch = BATCH_IN_HAND;
+        assert_eq!(release(&mut quota, |_| 1).1[0], BATCH_IN_HAND);
+        // Objects without a destructor are no batch.
+        let mut quota = Quota::new(0, 1_000, START, COLLECT_FOR);
+        quota.count_plain(CHUNK);
+        assert!(quota.is_left());
+        assert_eq!((quota.batch, quota.done), (1, CHUNK));
+        at_will::pass(COLLECT_FOR);
+        assert!(quota.is_left(), "the clock is read after each batch");
+        quota.count_plain(CHUNK);
+        assert!(!quota.is_left());
+        assert!(Quota::all().is_left());
+    }
+
+    /// A value whose destructor takes time.
+    struct Slow(u64);
+
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            at_will::pass(self.0);
+        }
+    }
+
+    /// What a write has no time for is owed, so that garbage does not accumulate, and a write is
+    /// short otherwise.
+    #[test]
+    fn garbage_does_not_accumulate_however_slow_it_is() {
+        alone("garbage_does_not_accumulate_however_slow_it_is", || {
+            const WRITES: usize = 20_000;
+            for cost in [0, 500, 5_000, 50_000, 1_000_000] {
+                at_will::begin(START);
+                let cell = VersionedCell::new(Slow(cost));
+                let (mut most, mut longest) = (0, 0);
+                for _ in 0..WRITES {
+                    let before = at_will::pass(200);
+                    cell.set(Slow(cost));
+                    longest = longest.max(at_will::pass(0) - before);
+                    most = most.max(crate::stats().garbage);
+                }
+                assert!(most < 1_000, "{most} values of {cost} ns each");
+                println!("{cost} ns: {most} values, {longest} ns in a write");
+            }
+        });
+    }
+
+    /// Values that were held back by a pin: each write has its time, and then they are gone.
+    #[test]
+    fn a_write_spends_its_time_on_what_a_pin_has_left() {
+        alone("a_write_spends_its_time_on_what_a_pin_has_left", || {
+            const LEFT: usize = 3_000;
+            const COST: u64 = 5_000;
+            at_will::begin(START);
+            let cell = VersionedCell::new(Slow(COST));
+            let pin = crate::pin();
+            for _ in 0..LEFT {
+                cell.set(Slow(COST));
+            }
+            drop(pin);
+            let (mut writes, mut longest) = (0, 0);
+            while crate::stats().garbage > 500 {
+                let before = at_will::pass(30_000);
+                cell.set(Slow(COST));
+                longest = longest.max(at_will::pass(0) - before);
+                writes += 1;
+                assert!(writes < 10 * LEFT, "{} are left", crate::stats().garbage);
+            }
+            assert!(longest >= COLLECT_FOR, "{longest} ns");
+            assert!(longest < COLLECT_FOR + 3 * FAST_BATCH, "{longest} ns");
+            println!("{writes} writes, {longest} ns at the longest");
+        });
+    }
+}

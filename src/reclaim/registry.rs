@@ -504,3 +504,32 @@ impl Drop for Registry {
         }
     }
 }
+
+#[cfg(all(test, not(any(latchwork_loom, latchwork_shuttle))))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_thread_makes_a_large_scan_for_all() {
+        let registry = Registry::new();
+        // Small scans run beside each other.
+        for scanned in [0, AGE_FROM - 1] {
+            registry.scanned.set(scanned);
+            assert!(registry.begin_scan(7) && registry.begin_scan(7));
+            assert_eq!(registry.scan_ends.get(), 0);
+        }
+        registry.scanned.set(AGE_FROM);
+        for now in [100, 5 * ADVANCE_AFTER] {
+            let begin = |after| registry.begin_scan(now + after);
+            assert!(begin(0));
+            assert!(!begin(0) && !begin(ADVANCE_AFTER - 1));
+            // The thread that scans was preempted. Another one takes its place, and is alone again.
+            assert!(begin(ADVANCE_AFTER));
+            assert!(!begin(ADVANCE_AFTER) && !begin(2 * ADVANCE_AFTER - 1));
+            registry.end_scan();
+            assert_eq!(registry.scan_ends.get(), 0);
+            assert!(begin(0));
+            registry.end_scan();
+        }
+    }
+}

@@ -28,6 +28,8 @@ mod noise;
 compile_error!("latchwork_loom and latchwork_shuttle exclude each other");
 
 pub(crate) use canary::Canary;
+#[cfg(test)]
+pub(crate) use clock::at_will;
 pub(crate) use clock::{now, recently};
 pub(crate) use core::sync::atomic::Ordering;
 #[cfg(latchwork_loom)]

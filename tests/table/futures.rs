@@ -14,7 +14,8 @@ use crate::common::tasks::{
 use crate::common::{Rng, assert_as_new, until_waits, watchdog};
 use crate::runtimes::{RUNTIMES, Task};
 use latchwork::{
-    Fairness, LockTable, Mode,
+    Fairness, LockTable, Mode, Transaction, VersionedCell,
+    cell::Version,
     table::{
         LockAllFuture, LockFuture, OwnedExclusiveGuard, OwnedLockAllFuture, OwnedLockFuture,
         OwnedLockSet, OwnedSharedGuard, OwnedSharedLockFuture, SharedLockFuture,
@@ -394,5 +395,39 @@ fn tasks_that_take_many_keys_never_wait_in_a_circle() {
         });
         run(tasks.collect());
         assert_eq!((table.locked_count(), table.stats().monitors), (0, 0));
+    }
+}
+
+/// A future that is ready at once does not yield: a loop over free keys ends in its first poll, for
+/// all kinds of locks, cells and transactions. It yields where it says so, as the chapter on tasks
+/// shows.
+#[test]
+fn a_loop_over_free_keys_yields_only_where_it_says_so() {
+    const KEYS: u64 = 1_000;
+    for every in [None, Some(64)] {
+        let (table, cell) = (LockTable::<u64>::new(), VersionedCell::new(0));
+        let mut work = std::pin::pin!(async {
+            let mut session = table.session();
+            for key in 0..KEYS {
+                drop(table.lock_async(&key).await);
+                drop(table.lock_shared_async(&key).await);
+                drop(table.lock_all_async([(&key, Mode::Exclusive)]).await);
+                session.lock_async(&key).await.unwrap();
+                session.release_all();
+                cell.set_async(key).await;
+                let done = Transaction::builder().run_async(|tx| tx.update(&cell, |n| n + 1));
+                done.await.unwrap();
+                cell.changed(Version::FIRST).await;
+                if every.is_some_and(|every| key % every == 0) {
+                    yield_once().await;
+                }
+            }
+        });
+        let ((bell, waker), mut polls) = (Bell::new(), 1);
+        while poll_with(&mut work, &waker).is_pending() {
+            polls += 1;
+        }
+        let yields = every.map_or(0, |every| KEYS.div_ceil(every));
+        assert_eq!((polls, bell.rings()), (1 + yields, yields));
     }
 }

@@ -3,10 +3,13 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::thread;
+use std::time::Duration;
 
-use crate::common::watchdog;
+use latchwork::cell::UpdateError;
 use latchwork::txn::TxError;
-use latchwork::{Abort, Transaction, VersionedCell, atomically};
+use latchwork::{Abort, RetryPolicy, Transaction, VersionedCell, atomically, snapshot};
+
+use crate::common::{watchdog, write_elsewhere};
 
 #[test]
 fn a_nested_transaction_stays_committed_if_the_outer_one_aborts() {
@@ -59,4 +62,47 @@ fn a_retry_runs_again_after_any_unpark_and_waits_on() {
         cell.set(7);
         assert_eq!(waiter.join().unwrap(), 7);
     });
+}
+
+/// A closure waits for threads that work for it, in a scope and in rayon. What the chapter on `Tx`
+/// promises of them: they may read what the transaction owns, and a write of it must be bounded,
+/// because it would wait for the closure. The closure does not wait for the bound of another write.
+#[test]
+fn other_threads_inside_an_escalated_closure_read_and_do_not_write_its_cells() {
+    const LOSSES: u32 = 3;
+    let _watchdog =
+        watchdog("other_threads_inside_an_escalated_closure_read_and_do_not_write_its_cells");
+    let (owned, free) = (VersionedCell::new(1), VersionedCell::new(1));
+    let bound = RetryPolicy::attempts(1).or_timeout(Duration::from_millis(50));
+    let write = |cell: &VersionedCell<u32>| cell.try_update(&bound, |n| Ok::<_, ()>(n + 1));
+    let transfer = Transaction::builder().timeout(Duration::from_millis(50));
+    let mut losses = 0;
+    let seen = atomically(|tx| {
+        let before = *tx.read(&owned)?;
+        if losses < LOSSES {
+            losses += 1;
+            write_elsewhere(&owned, before);
+            // The attempt is lost here.
+            tx.read(&free)?;
+        }
+        tx.set(&owned, before + 10)?;
+        let work = || {
+            assert_eq!(owned.get(), before);
+            assert_eq!(snapshot(|s| *s.read(&owned)), before);
+            let error = write(&owned).unwrap_err();
+            assert!(matches!(
+                error,
+                UpdateError::Contended | UpdateError::TimedOut
+            ));
+            let nested = transfer.run(|tx| tx.update(&owned, |n| n + 1));
+            assert_eq!(nested, Err(TxError::TimedOut));
+            write(&free).is_ok()
+        };
+        let scoped = thread::scope(|s| s.spawn(work).join().unwrap());
+        let (one, other) = rayon::join(work, work);
+        Ok([scoped, one, other])
+    });
+    assert_eq!((seen, losses), ([true; 3], LOSSES));
+    // The transaction has written what it owned, once, and the threads what it did not.
+    assert_eq!((owned.get(), free.get()), (11, 4));
 }

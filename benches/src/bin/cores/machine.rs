@@ -114,9 +114,12 @@ pub(crate) fn run(program: Command, plan: Plan) -> Result<Run, String> {
     let mut tracee = Tracee::start(program)?;
     let threads = tracee.threads(plan.cores)?;
     let mut cores = Vec::new();
-    // One after the other, so that it is the same each time.
+    // All at once: they set up what they share as threads that run beside each other do.
+    for thread in &threads {
+        thread.run()?;
+    }
     for thread in threads {
-        thread.run_to_marker()?;
+        thread.reach_marker()?;
         let registers = thread.registers()?;
         if Marker::said(&registers) != Some(Marker::Ready) {
             return Err("a breakpoint that is none of ours".to_owned());

@@ -228,16 +228,19 @@ fn signal_of(status: i32) -> i32 {
 }
 
 impl Thread {
-    /// Runs it to its next breakpoint.
-    pub(crate) fn run_to_marker(self) -> Result<(), String> {
-        let mut signal = 0;
+    /// Lets it run, beside the others, to its next breakpoint.
+    pub(crate) fn run(self) -> Result<(), String> {
+        self.request(libc::PTRACE_CONT, 0)
+    }
+
+    /// Waits until it has reached its breakpoint.
+    pub(crate) fn reach_marker(self) -> Result<(), String> {
         loop {
-            self.request(libc::PTRACE_CONT, signal as usize)?;
             let status = self.wait()?;
             if libc::WSTOPSIG(status) == libc::SIGTRAP && status >> 16 == 0 {
                 return Ok(());
             }
-            signal = signal_of(status);
+            self.request(libc::PTRACE_CONT, signal_of(status) as usize)?;
         }
     }
 

@@ -5,7 +5,11 @@ mod control;
 mod keys;
 mod transactions;
 
+use std::sync::Barrier;
 use std::thread;
+use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use crate::tracee::Marker;
 
@@ -47,8 +51,15 @@ pub(crate) const ALL: &[&Question] = &[
 ];
 
 /// Operations of each core before it is traced, so that the one-time set-up of a thread is complete
-/// and its memory has the size that it keeps.
+/// and its memory has the size that it keeps. The size depends on the number of threads, so all
+/// cores set up at once, and let each other run after each [`SLICE`].
 const SET_UP: u64 = 20_000;
+const SLICE: u64 = 1_024;
+
+/// The first operations, during which a reader has a pin. On real cores garbage waits for readers
+/// now and then, and a thread keeps the memory from then on. The time that is traced is too short
+/// for that.
+const HELD_BACK: u64 = 1_000;
 
 /// Up to so many more, each core a few more than the previous one. A structure does some work, such
 /// as freeing memory, once in a hundred operations. So some cores do it in the short time that is
@@ -63,12 +74,31 @@ fn shared<T>(value: T) -> &'static T {
 /// Runs a program as the tracer expects it. Does not return.
 pub(crate) fn run(program: &Program, cores: u64) -> ! {
     let share: &'static Share = shared((program.share)());
+    let ready: &'static Barrier = shared(Barrier::new(cores as usize + 1));
+    let reader = latchwork::pin();
+    // Locked while the threads begin: each of them queues at a mutex of the kind that structures
+    // use, which makes its part of the set-up of that mutex.
+    let begin: &'static Mutex<()> = shared(Mutex::new(()));
+    let begins = begin.lock();
     let threads: Vec<_> = (0..cores)
         .map(|core| {
             thread::spawn(move || {
                 let mut work = share(core);
                 let phase = PHASES * core / cores;
-                (0..SET_UP + phase).for_each(|_| work());
+                drop(begin.lock());
+                (0..HELD_BACK).for_each(|_| work());
+                // The reader ends its pin between the two.
+                ready.wait();
+                ready.wait();
+                for n in 0..SET_UP {
+                    work();
+                    if n % SLICE == 0 {
+                        thread::yield_now();
+                    }
+                }
+                // No core stops while another one sets up.
+                ready.wait();
+                (0..phase).for_each(|_| work());
                 Marker::Ready.say();
                 loop {
                     work();
@@ -77,6 +107,13 @@ pub(crate) fn run(program: &Program, cores: u64) -> ! {
             })
         })
         .collect();
+    // Most of them queue by then.
+    thread::sleep(Duration::from_millis(100));
+    drop(begins);
+    ready.wait();
+    drop(reader);
+    ready.wait();
+    ready.wait();
     for thread in threads {
         let _ = thread.join();
     }
