@@ -1,0 +1,342 @@
+//! The order of rounds: the short form, and cycles through all faults.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::Options;
+use crate::fault::{self, Damage, Fault, Target};
+use crate::hub::Hub;
+use crate::message::Client;
+use crate::network::Network;
+use crate::record::{self, Control, Line};
+use crate::servers::{Kind, Programs, Servers};
+use crate::session::{Crew, Hosts, Session};
+
+const KINDS: [Kind; 3] = [Kind::Etcd, Kind::Quorum, Kind::Postgres];
+
+/// A control: a bug, and the fault that shows it.
+struct Planted {
+    kind: Kind,
+    name: &'static str,
+    crew: Crew,
+    is_unfenced: bool,
+    fault: (Target, Damage),
+}
+
+fn controls() -> [Planted; 4] {
+    [
+        Planted {
+            kind: Kind::Quorum,
+            name: "no fence",
+            crew: Crew::SOUND,
+            is_unfenced: true,
+            fault: (Target::Holder, Damage::Stop),
+        },
+        Planted {
+            kind: Kind::Quorum,
+            name: "no configuration hash",
+            crew: Crew {
+                plant: Some("no configuration hash"),
+                has_two_lists: true,
+                ..Crew::SOUND
+            },
+            is_unfenced: false,
+            fault: (Target::AllServers, Damage::Nothing),
+        },
+        Planted {
+            kind: Kind::Etcd,
+            name: "own key unchecked",
+            crew: Crew {
+                plant: Some("own key unchecked"),
+                ..Crew::SOUND
+            },
+            is_unfenced: false,
+            fault: (Target::Waiter, Damage::RemoveRequest),
+        },
+        Planted {
+            kind: Kind::Etcd,
+            name: "the Lock call of etcd",
+            crew: Crew {
+                client: Client::LockCall,
+                ..Crew::SOUND
+            },
+            is_unfenced: false,
+            fault: (Target::Waiter, Damage::RemoveRequest),
+        },
+    ]
+}
+
+/// What sessions share.
+struct Campaign {
+    programs: Programs,
+    network: Network,
+    hosts: Hosts,
+    hub: Hub,
+    /// The number of the last worker process.
+    next: u32,
+    /// Names of what was skipped, so that each is printed once.
+    skipped: Vec<String>,
+    is_sound: bool,
+}
+
+impl Campaign {
+    fn new(options: &Options) -> Result<Campaign, String> {
+        let seed = options.seed.unwrap_or_else(|| fastrand::u64(0..1_000_000));
+        fastrand::seed(seed);
+        println!("lease_faults: seed {seed}");
+        let mut network = Network::new(options.namespaces.clone())?;
+        let hosts = Hosts::add(&mut network)?;
+        if network.can_be_slow() {
+            println!("lease_faults: slow links: {}", network.slowness());
+        }
+        Ok(Campaign {
+            programs: Programs::find(),
+            network,
+            hosts,
+            hub: Hub::listen(&options.folder.join("hub"))?,
+            next: 0,
+            skipped: Vec::new(),
+            is_sound: true,
+        })
+    }
+
+    fn skip(&mut self, text: String) {
+        if !self.skipped.contains(&text) {
+            println!("SKIPPED {text}");
+            self.skipped.push(text);
+        }
+    }
+
+    /// Returns the engines whose programs are installed.
+    fn kinds(&mut self, options: &Options) -> Vec<Kind> {
+        let is_selected = |kind: &Kind| options.only.is_empty() || options.only.contains(kind);
+        let mut kinds = Vec::new();
+        for kind in KINDS.into_iter().filter(is_selected) {
+            match self.programs.missing(kind).map(str::to_owned) {
+                Some(program) => {
+                    let required = std::env::var("ENGINES_REQUIRED").unwrap_or_default();
+                    let text = format!("{}: {program} is not installed", kind.name());
+                    let name = if kind == Kind::Quorum {
+                        "redis"
+                    } else {
+                        kind.name()
+                    };
+                    if required.split(',').any(|engine| engine == name) {
+                        self.is_sound = false;
+                        println!("BROKEN {text}, and is required");
+                    } else {
+                        self.skip(text);
+                    }
+                }
+                None => kinds.push(kind),
+            }
+        }
+        kinds
+    }
+
+    fn session(
+        &mut self,
+        kind: Kind,
+        options: &Options,
+        ttl: Duration,
+    ) -> Result<Session<'_>, String> {
+        Session::start(
+            kind,
+            &self.programs,
+            &mut self.network,
+            &self.hosts,
+            &self.hub,
+            &options.folder,
+            &mut self.next,
+            ttl,
+        )
+    }
+}
+
+/// Returns why a fault cannot be made here.
+fn unsupported(fault: Fault, servers: &Servers, has_links: bool) -> Option<&'static str> {
+    match fault.damage {
+        Damage::FillDisk if !servers.has_disks => Some("no disk can be mounted"),
+        Damage::ClockAhead | Damage::ClockBack if !servers.has_clocks => {
+            Some("the clock of the server cannot be moved")
+        }
+        _ if fault.needs_links() && !has_links => Some("there are no network namespaces"),
+        _ => None,
+    }
+}
+
+/// Runs the faults of a list at one engine, then its controls. `report` receives each result.
+fn run_session(
+    campaign: &mut Campaign,
+    options: &Options,
+    kind: Kind,
+    ttl: Duration,
+    faults: &[Fault],
+    controls: &[Planted],
+    report: &mut dyn FnMut(Line) -> Result<bool, String>,
+) -> Result<(), String> {
+    let (has_links, can_be_slow) = (campaign.network.has_links(), campaign.network.can_be_slow());
+    let mut skipped = Vec::new();
+    let mut session = campaign.session(kind, options, ttl)?;
+    if faults.iter().any(|fault| fault.damage == Damage::Rewind) {
+        session.back_up()?;
+    }
+    let mut run = || -> Result<(), String> {
+        session.hire(Crew::SOUND)?;
+        for &fault in faults {
+            let mut reason = unsupported(fault, &session.servers, has_links);
+            if fault.damage == Damage::Slow && !can_be_slow {
+                reason = Some("links cannot be slowed");
+            }
+            if let Some(reason) = reason {
+                skipped.push(format!("{}: {}: {reason}", kind.name(), fault.name(kind)));
+                continue;
+            }
+            let round = session.round(fault)?;
+            println!("{}", round.line());
+            if !report(Line::Round(round))? {
+                return Ok(());
+            }
+        }
+        for control in controls {
+            let fault = Fault::new(control.fault);
+            let crew = control.crew.clone();
+            let (verdict, rounds) = session.control(crew, control.is_unfenced, fault, 6)?;
+            let is_detected = match control.is_unfenced {
+                true => verdict.stale > 0,
+                false => verdict.overlaps + verdict.regressions > 0,
+            };
+            let control = Control {
+                kind,
+                name: control.name.to_owned(),
+                rounds,
+                is_detected,
+                verdict,
+            };
+            println!("{}", control.line());
+            if !report(Line::Control(control))? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    };
+    let result = run();
+    drop(session);
+    for text in skipped {
+        campaign.skip(text);
+    }
+    result
+}
+
+fn controls_of(kind: Kind) -> Vec<Planted> {
+    controls()
+        .into_iter()
+        .filter(|control| control.kind == kind)
+        .collect()
+}
+
+fn is_sound(line: &Line) -> bool {
+    match line {
+        Line::Round(round) => round.broken.is_empty(),
+        Line::Control(control) => control.is_detected,
+    }
+}
+
+/// Runs the short form, and returns whether all rules held and all controls were detected.
+pub(crate) fn short(options: &Options) -> Result<bool, String> {
+    let mut campaign = Campaign::new(options)?;
+    let mut sound = true;
+    for kind in campaign.kinds(options) {
+        let ttl = match kind {
+            Kind::Etcd => Duration::from_secs(2),
+            _ => Duration::from_secs(1),
+        };
+        let (faults, controls) = (fault::short(kind), controls_of(kind));
+        let mut report = |line: Line| {
+            sound = sound && is_sound(&line);
+            Ok(true)
+        };
+        run_session(
+            &mut campaign,
+            options,
+            kind,
+            ttl,
+            &faults,
+            &controls,
+            &mut report,
+        )?;
+    }
+    Ok(sound && campaign.is_sound)
+}
+
+/// Runs cycles through all faults until the rounds of the file have lasted so long.
+pub(crate) fn long(
+    options: &Options,
+    minutes: f64,
+    state: &Path,
+    only: Option<&str>,
+) -> Result<bool, String> {
+    let mut campaign = Campaign::new(options)?;
+    let kinds = campaign.kinds(options);
+    let lines = record::read(state);
+    let (mut sound, mut seconds, mut cycle) = (lines.iter().all(is_sound), 0.0, 1);
+    let mut done: Vec<(Kind, String)> = Vec::new();
+    for line in &lines {
+        if let Line::Round(round) = line {
+            seconds += round.seconds;
+            if round.cycle > cycle {
+                done.clear();
+            }
+            cycle = cycle.max(round.cycle);
+            done.push((round.kind, round.fault.clone()));
+        }
+    }
+    let limit = minutes * 60.0;
+    if !lines.is_empty() {
+        println!(
+            "lease_faults: continues in cycle {cycle}, after {:.0} s",
+            seconds
+        );
+    }
+    while seconds < limit {
+        for &kind in &kinds {
+            let mut faults: Vec<Fault> = fault::all(kind)
+                .into_iter()
+                .filter(|fault| !done.contains(&(kind, fault.name(kind))))
+                .filter(|fault| only.is_none_or(|text| fault.name(kind).contains(text)))
+                .collect();
+            if faults.is_empty() || seconds >= limit {
+                continue;
+            }
+            fastrand::shuffle(&mut faults);
+            // Once a cycle, at the end of the session.
+            let controls = if only.is_none() {
+                controls_of(kind)
+            } else {
+                Vec::new()
+            };
+            let mut report = |mut line: Line| {
+                sound = sound && is_sound(&line);
+                if let Line::Round(round) = &mut line {
+                    round.cycle = cycle;
+                    seconds += round.seconds;
+                }
+                record::append(state, &line)?;
+                Ok(seconds < limit)
+            };
+            let ttl = Duration::from_secs(2);
+            run_session(
+                &mut campaign,
+                options,
+                kind,
+                ttl,
+                &faults,
+                &controls,
+                &mut report,
+            )?;
+        }
+        done.clear();
+        cycle += 1;
+    }
+    Ok(sound && campaign.is_sound)
+}
