@@ -58,6 +58,9 @@ fi
 
 folder=$(mktemp -d)
 chmod 755 "$folder"
+# Workers are started from the same file, which another build would replace.
+cp "$program" "$folder/program"
+program=$folder/program
 prefix=lwf$$
 clean() {
     local namespace
@@ -88,7 +91,7 @@ if [[ ${action[0]} == short || ${2-} == --fault ]]; then
     [[ $status == 0 ]] && echo "lease_faults.sh: passed"
     exit "$status"
 fi
-# A campaign that was interrupted is logged when it has ended.
+# A campaign that was interrupted is logged when it has ended. Status 1 is a finding.
 if [[ $status -lt 2 ]]; then
     python3 - "$state" <<'PYTHON'
 import json, subprocess, sys, time
@@ -119,6 +122,14 @@ for engine, done in rounds.items():
     subprocess.run(log, check=True)
 PYTHON
     "$program" table --state "$state" | tee "${state%.jsonl}.md"
+    python3 - "${state%.jsonl}.md" lease/FAULTS.md <<'PYTHON'
+import pathlib, sys
+
+table, target = map(pathlib.Path, sys.argv[1:])
+begin, end = "<!-- results: begin -->\n", "<!-- results: end -->\n"
+before, rest = target.read_text().split(begin)
+target.write_text(before + begin + table.read_text() + end + rest.split(end)[1])
+PYTHON
     mv "$state" "${state%.jsonl}-$(date +%s).jsonl"
 fi
 exit "$status"

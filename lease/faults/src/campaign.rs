@@ -8,60 +8,75 @@ use crate::fault::{self, Damage, Fault, Target};
 use crate::hub::Hub;
 use crate::message::Client;
 use crate::network::Network;
-use crate::record::{self, Control, Line};
+use crate::record::{self, Control, Line, Round};
 use crate::servers::{Kind, Programs, Servers};
-use crate::session::{Crew, Hosts, Session};
+use crate::session::{Crew, Hosts, Planted, Session, ShownBy};
 
 const KINDS: [Kind; 3] = [Kind::Etcd, Kind::Quorum, Kind::Postgres];
 
-/// A control: a bug, and the fault that shows it.
-struct Planted {
-    kind: Kind,
-    name: &'static str,
-    crew: Crew,
-    is_unfenced: bool,
-    fault: (Target, Damage),
-}
-
-fn controls() -> [Planted; 4] {
+fn controls() -> [Planted; 5] {
+    let control = |kind, name, shown_by, fault| Planted {
+        kind,
+        name,
+        crew: Crew::SOUND,
+        shown_by,
+        fault,
+        is_short: true,
+    };
+    let with_crew = |planted: Planted, crew| Planted { crew, ..planted };
+    let removed = (Target::Waiter, Damage::RemoveRequest);
     [
-        Planted {
-            kind: Kind::Quorum,
-            name: "no fence",
-            crew: Crew::SOUND,
-            is_unfenced: true,
-            fault: (Target::Holder, Damage::Stop),
-        },
-        Planted {
-            kind: Kind::Quorum,
-            name: "no configuration hash",
-            crew: Crew {
+        control(
+            Kind::Quorum,
+            "no fence",
+            ShownBy::StaleWrites,
+            (Target::Holder, Damage::Stop),
+        ),
+        with_crew(
+            control(
+                Kind::Quorum,
+                "no configuration hash",
+                ShownBy::TwoHolders,
+                (Target::AllServers, Damage::Nothing),
+            ),
+            Crew {
                 plant: Some("no configuration hash"),
                 has_two_lists: true,
                 ..Crew::SOUND
             },
-            is_unfenced: false,
-            fault: (Target::AllServers, Damage::Nothing),
-        },
-        Planted {
-            kind: Kind::Etcd,
-            name: "own key unchecked",
-            crew: Crew {
+        ),
+        with_crew(
+            control(
+                Kind::Etcd,
+                "own key unchecked",
+                ShownBy::TwoHolders,
+                removed,
+            ),
+            Crew {
                 plant: Some("own key unchecked"),
                 ..Crew::SOUND
             },
-            is_unfenced: false,
-            fault: (Target::Waiter, Damage::RemoveRequest),
-        },
-        Planted {
-            kind: Kind::Etcd,
-            name: "the Lock call of etcd",
-            crew: Crew {
+        ),
+        with_crew(
+            control(
+                Kind::Etcd,
+                "the Lock call of etcd",
+                ShownBy::TwoHolders,
+                removed,
+            ),
+            Crew {
                 client: Client::LockCall,
                 ..Crew::SOUND
             },
-            is_unfenced: false,
-            fault: (Target::Waiter, Damage::RemoveRequest),
+        ),
+        Planted {
+            is_short: false,
+            ..control(
+                Kind::Postgres,
+                "a lease that is left",
+                ShownBy::Ghosts,
+                (Target::AllServers, Damage::LeaveLease),
+            )
         },
     ]
 }
@@ -192,27 +207,24 @@ fn run_session(
                 skipped.push(format!("{}: {}: {reason}", kind.name(), fault.name(kind)));
                 continue;
             }
-            let round = session.round(fault)?;
+            let round = session.round(fault);
+            let has_failed = round.is_err();
+            // Without a result, the servers and workers are replaced by the next session.
+            let round = round.unwrap_or_else(|error| {
+                let mut round = Round::new(kind, fault.name(kind));
+                round.broken.push(error);
+                round
+            });
             println!("{}", round.line());
-            if !report(Line::Round(round))? {
+            if !report(Line::Round(round))? || has_failed {
                 return Ok(());
             }
         }
-        for control in controls {
-            let fault = Fault::new(control.fault);
-            let crew = control.crew.clone();
-            let (verdict, rounds) = session.control(crew, control.is_unfenced, fault, 6)?;
-            let is_detected = match control.is_unfenced {
-                true => verdict.stale > 0,
-                false => verdict.overlaps + verdict.regressions > 0,
-            };
-            let control = Control {
-                kind,
-                name: control.name.to_owned(),
-                rounds,
-                is_detected,
-                verdict,
-            };
+        for planted in controls {
+            let control = session.control(planted, 6).unwrap_or_else(|error| {
+                println!("BROKEN control: {}: {error}", planted.name);
+                Control::undetected(kind, planted.name)
+            });
             println!("{}", control.line());
             if !report(Line::Control(control))? {
                 return Ok(());
@@ -228,10 +240,10 @@ fn run_session(
     result
 }
 
-fn controls_of(kind: Kind) -> Vec<Planted> {
+fn controls_of(kind: Kind, is_short: bool) -> Vec<Planted> {
     controls()
         .into_iter()
-        .filter(|control| control.kind == kind)
+        .filter(|control| control.kind == kind && (control.is_short || !is_short))
         .collect()
 }
 
@@ -251,7 +263,7 @@ pub(crate) fn short(options: &Options) -> Result<bool, String> {
             Kind::Etcd => Duration::from_secs(2),
             _ => Duration::from_secs(1),
         };
-        let (faults, controls) = (fault::short(kind), controls_of(kind));
+        let (faults, controls) = (fault::short(kind), controls_of(kind, true));
         let mut report = |line: Line| {
             sound = sound && is_sound(&line);
             Ok(true)
@@ -292,6 +304,18 @@ pub(crate) fn long(
         }
     }
     let limit = minutes * 60.0;
+    let is_selected = |name: &str| only.is_none_or(|text| name.contains(text));
+    let names = |kind: Kind| {
+        fault::all(kind)
+            .into_iter()
+            .map(move |fault| fault.name(kind))
+    };
+    if !kinds
+        .iter()
+        .any(|&kind| names(kind).any(|name| is_selected(&name)))
+    {
+        return Err("no fault is selected".to_owned());
+    }
     if !lines.is_empty() {
         println!(
             "lease_faults: continues in cycle {cycle}, after {:.0} s",
@@ -303,7 +327,7 @@ pub(crate) fn long(
             let mut faults: Vec<Fault> = fault::all(kind)
                 .into_iter()
                 .filter(|fault| !done.contains(&(kind, fault.name(kind))))
-                .filter(|fault| only.is_none_or(|text| fault.name(kind).contains(text)))
+                .filter(|fault| is_selected(&fault.name(kind)))
                 .collect();
             if faults.is_empty() || seconds >= limit {
                 continue;
@@ -311,7 +335,7 @@ pub(crate) fn long(
             fastrand::shuffle(&mut faults);
             // Once a cycle, at the end of the session.
             let controls = if only.is_none() {
-                controls_of(kind)
+                controls_of(kind, false)
             } else {
                 Vec::new()
             };

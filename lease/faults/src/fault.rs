@@ -43,6 +43,8 @@ pub(crate) enum Damage {
     RemoveRequest,
     /// A client connects with another list of nodes.
     OtherList,
+    /// A lease is acquired and left behind, as a control.
+    LeaveLease,
     /// Nothing happens.
     Nothing,
 }
@@ -175,6 +177,7 @@ impl Fault {
             Rewind => "with older data",
             RemoveRequest => "without its request",
             OtherList => "in another list",
+            LeaveLease => "with a lease that is left",
             Nothing => "undisturbed",
         };
         format!("{target} {damage}")
@@ -214,7 +217,7 @@ impl Fault {
     pub(crate) fn duration(self, kind: Kind, ttl: Duration) -> Duration {
         let second = Duration::from_secs(1);
         match (self.target, self.damage) {
-            (_, Nothing) => second,
+            (_, Nothing | LeaveLease) => second,
             (Leader, Stop | Unplug | CutOut | CutIn) => second * 5,
             (_, RemoveRequest) => Duration::ZERO,
             (Holder | Waiter, _) => ttl + Duration::from_millis(1800),

@@ -325,7 +325,8 @@ mod tests {
         // Two requests in flight at once have no order.
         history.acquisitions[2].asked = 250;
         history.acquisitions[1].asked = 250;
-        history.acquisitions[0].token = 0;
+        history.acquisitions[0].token = 1;
+        history.acquisitions[2].token = 2;
         assert_eq!(judge(&history).regressions, 0);
     }
 

@@ -54,7 +54,7 @@ impl LockCall {
         post(&self.agent, &self.address, path, body).map_err(EngineError::unknown)
     }
 
-    /// Grants an engine lease, calls `Lock` in a thread, and extends the engine lease meanwhile.
+    /// Grants an engine lease. One thread calls `Lock`, and another one extends the engine lease.
     fn start(&self, request: &Request<'_>) -> Result<(), EngineError> {
         let seconds = request.ttl.as_secs().max(2);
         let body = json!({ "TTL": seconds.to_string() });

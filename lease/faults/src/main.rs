@@ -97,7 +97,7 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("lease_faults: {error}");
-            ExitCode::FAILURE
+            ExitCode::from(2)
         }
     }
 }

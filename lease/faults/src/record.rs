@@ -31,6 +31,8 @@ pub(crate) struct Round {
     pub(crate) verdict: Verdict,
     /// Milliseconds.
     pub(crate) outage: u64,
+    /// The longest outage after the end of the fault.
+    pub(crate) afterwards: u64,
     pub(crate) takeover: Option<u64>,
     pub(crate) free_after: u64,
     pub(crate) ghosts: u64,
@@ -52,6 +54,8 @@ pub(crate) struct Control {
     pub(crate) name: String,
     pub(crate) rounds: u32,
     pub(crate) is_detected: bool,
+    #[serde(default)]
+    pub(crate) ghosts: u64,
     pub(crate) verdict: Verdict,
 }
 
@@ -70,6 +74,7 @@ impl Round {
             seconds: 0.0,
             verdict: Verdict::default(),
             outage: 0,
+            afterwards: 0,
             takeover: None,
             free_after: 0,
             ghosts: 0,
@@ -104,10 +109,12 @@ impl Round {
         let v = &self.verdict;
         let takeover = self.takeover.map(|ms| format!(", takeover {ms}"));
         let mut line = format!(
-            "{:<8} {:<34} {:>5} leases, {:>3} refused, outage {:>5} ms{}, free {} ms, notice {} ms",
+            "{:<8} {:<34} {:>5} leases, {:>3} lost, {:>3} refused, outage {:>5} ms{}, free {} ms, \
+             notice {} ms",
             self.kind.name(),
             self.fault,
             v.acquisitions,
+            v.losses,
             v.refused,
             self.outage,
             takeover.unwrap_or_default(),
@@ -129,6 +136,17 @@ impl Round {
 }
 
 impl Control {
+    pub(crate) fn undetected(kind: Kind, name: &str) -> Control {
+        Control {
+            kind,
+            name: name.to_owned(),
+            rounds: 0,
+            is_detected: false,
+            ghosts: 0,
+            verdict: Verdict::default(),
+        }
+    }
+
     pub(crate) fn line(&self) -> String {
         let v = &self.verdict;
         let found = if self.is_detected {
@@ -138,13 +156,14 @@ impl Control {
         };
         format!(
             "{:<8} control: {:<25} {found} in round {}: {} stale writes, {} overlaps, {} tokens \
-             not greater",
+             not greater, {} ghosts",
             self.kind.name(),
             self.name,
             self.rounds,
             v.stale,
             v.overlaps,
-            v.regressions
+            v.regressions,
+            self.ghosts
         )
     }
 }
@@ -196,19 +215,22 @@ pub(crate) fn table(lines: &[Line]) -> String {
     let minutes = seconds / 60.0;
     let _ = writeln!(
         text,
-        "{count} rounds in {minutes:.0} minutes: {} leases, {} writes, of which {} were refused as \
-         stale;\n{} stale writes accepted, {} numbers with two holders, {ghosts} ghosts, {lossless} \
-         tokens out of order\noutside of lost data, {broken} broken rules.\n",
+        "{count} rounds in {minutes:.0} minutes: {} leases, {} writes, {} refused writes;\n\
+         {} stale writes accepted, {} numbers with two holders, {ghosts} ghosts,\n\
+         {lossless} tokens out of order outside of lost data, {broken} broken rules.\n",
         all.acquisitions, all.writes, all.refused, all.stale, all.shared
     );
     text.push_str(
-        "| engine | fault | rounds | leases | refused | outage, ms | takeover | notice | over |\n\
-         |---|---|---|---|---|---|---|---|---|\n",
+        "| engine | fault | rounds | leases | refused | outage | afterwards | takeover | notice \
+         | over |\n\
+         |---|---|---|---|---|---|---|---|---|---|\n",
     );
     for ((kind, fault), rounds) in &rows {
         let mut verdict = Verdict::default();
         rounds.iter().for_each(|round| verdict.add(&round.verdict));
         let outage = rounds.iter().map(|round| round.outage).max().unwrap_or(0);
+        let afterwards = rounds.iter().map(|round| round.afterwards).max();
+        let afterwards = afterwards.unwrap_or(0);
         let takeover = rounds.iter().filter_map(|round| round.takeover).max();
         let takeover = takeover.map_or(String::new(), |ms| ms.to_string());
         let notice = match verdict.losses {
@@ -218,7 +240,8 @@ pub(crate) fn table(lines: &[Line]) -> String {
         let over: usize = rounds.iter().map(|round| round.over.len()).sum();
         let _ = writeln!(
             text,
-            "| {kind} | {fault} | {} | {} | {} | {outage} | {takeover} | {notice} | {over} |",
+            "| {kind} | {fault} | {} | {} | {} | {outage} | {afterwards} | {takeover} | {notice} \
+             | {over} |",
             rounds.len(),
             verdict.acquisitions,
             verdict.refused
@@ -245,7 +268,8 @@ pub(crate) fn table(lines: &[Line]) -> String {
         };
         let _ = writeln!(
             text,
-            "| {kind} | {name} | {} stale writes, {} overlaps, {} tokens not greater{missed} |",
+            "| {kind} | {name} | {} stale writes, {} overlaps, {} tokens not greater, {ghosts} \
+             ghosts{missed} |",
             verdict.stale, verdict.overlaps, verdict.regressions
         );
     }

@@ -232,7 +232,8 @@ impl Servers {
             ]);
         }
         words.extend([initdb.as_str(), "-D", &data, "-A", "trust", "-U", POSTGRES]);
-        words.extend(["--no-sync", "-E", "UTF8", "--locale=C"]);
+        // Small segments, so that a full disk is detected soon.
+        words.extend(["--no-sync", "-E", "UTF8", "--locale=C", "--wal-segsize=1"]);
         run(&words)
     }
 
@@ -287,7 +288,7 @@ impl Servers {
                     format!("listen_addresses={address}"),
                     format!("port={port}"),
                     format!("unix_socket_directories={folder}"),
-                    "min_wal_size=32MB".to_owned(),
+                    "min_wal_size=2MB".to_owned(),
                     "max_wal_size=64MB".to_owned(),
                 ] {
                     command.arg("-c").arg(setting);
@@ -334,7 +335,7 @@ impl Servers {
 
     /// Whether the engine's server runs with a clock that can be moved.
     fn clock_works(&mut self, network: &Network) -> bool {
-        // Programs in Go read the clock without the library.
+        // etcd does not read the clock through the library.
         if self.kind == Kind::Etcd || self.programs.clock.is_none() {
             return false;
         }
@@ -484,7 +485,29 @@ impl Servers {
         while file.write_all(&block).is_ok() {}
         // What remains is less than a block.
         while file.write_all(&[0]).is_ok() {}
+        if self.kind == Kind::Postgres {
+            self.need_disk();
+        }
         Ok(())
+    }
+
+    /// Makes PostgreSQL begin segments of its log, beyond those that exist.
+    fn need_disk(&self) {
+        let server = &self.servers[0];
+        let programs = self.programs.postgres.clone().unwrap_or_default();
+        let psql = programs.join("psql").display().to_string();
+        let (folder, port) = (
+            server.folder.display().to_string(),
+            server.ports[0].to_string(),
+        );
+        for _ in 0..20 {
+            let statement = "SELECT pg_logical_emit_message(false, '', ''); SELECT pg_switch_wal()";
+            // The server ends when the disk is full.
+            let connect = [psql.as_str(), "-X", "-q", "-h", &folder, "-p", &port];
+            if run(&[&connect[..], &["-U", POSTGRES, "-c", statement]].concat()).is_err() {
+                return;
+            }
+        }
     }
 
     pub(crate) fn unfill(&self) {
@@ -528,11 +551,18 @@ impl Servers {
         let (agent, place) = (agent(Duration::from_secs(2)), self.place(0, network));
         let keys = gateway::queue(&agent, &place, prefix)?;
         // Of at least three, so that another waiter is granted behind it.
-        let Some(key) = keys.get(1).filter(|_| keys.len() >= 3) else {
+        let [first, second, _, ..] = keys.as_slice() else {
             return Ok(false);
         };
-        let body = json!({ "key": key });
-        post(&agent, &place, "/v3/kv/deleterange", &body).map(|_| true)
+        // While its predecessor exists, the second request is that of a waiter.
+        let body = json!({
+            "compare": [{
+                "key": first, "target": "CREATE", "result": "GREATER", "create_revision": "0",
+            }],
+            "success": [{ "request_delete_range": { "key": second } }],
+        });
+        let answer = post(&agent, &place, "/v3/kv/txn", &body)?;
+        Ok(answer["succeeded"] == true)
     }
 }
 

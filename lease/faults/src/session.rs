@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use latchwork::table::FencingToken;
 use latchwork_lease::conformance;
-use latchwork_lease::engine::{Engine, EngineError, Key};
+use latchwork_lease::engine::{Attempt, Engine, EngineError, Key, Nonce, Request};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::clock::{Nanos, nanos, now};
@@ -19,7 +19,7 @@ use crate::hub::{Doing, Hub, Thread};
 use crate::lock_call;
 use crate::message::{Client, Job, LONG, NAMESPACE, PROBE, SHORT};
 use crate::network::{HostId, Network};
-use crate::record::{Round, milliseconds};
+use crate::record::{Control, Round, milliseconds};
 use crate::servers::{Kind, Programs, Servers};
 use crate::worker::REFUSED;
 
@@ -61,6 +61,27 @@ impl Crew {
         plant: None,
         has_two_lists: false,
     };
+}
+
+/// The finding that shows a bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ShownBy {
+    StaleWrites,
+    /// Two holders at one time, or tokens that are not greater.
+    TwoHolders,
+    Ghosts,
+}
+
+/// A control: a bug, and the fault that shows it.
+#[derive(Clone, Debug)]
+pub(crate) struct Planted {
+    pub(crate) kind: Kind,
+    pub(crate) name: &'static str,
+    pub(crate) crew: Crew,
+    pub(crate) shown_by: ShownBy,
+    pub(crate) fault: (Target, Damage),
+    /// Whether the short form has time for it.
+    pub(crate) is_short: bool,
 }
 
 struct Worker {
@@ -400,6 +421,7 @@ impl<'a> Session<'a> {
             Damage::Nothing => return Ok(()),
             Damage::RemoveRequest => return self.remove_request(),
             Damage::OtherList => return self.refuse_other_list(),
+            Damage::LeaveLease => return self.leave_lease(),
             _ => {}
         }
         for &at in &affected.servers {
@@ -477,6 +499,21 @@ impl<'a> Session<'a> {
         match removed {
             0 => Err("there are no two waiters".to_owned()),
             _ => Ok(()),
+        }
+    }
+
+    /// Acquires a lease that no worker releases.
+    fn leave_lease(&self) -> Result<(), String> {
+        let request = Request {
+            key: LEFT,
+            nonce: LEFT_NONCE,
+            owner: "a control",
+            ttl: Duration::from_secs(60),
+        };
+        let answer = self.ask(|engine, deadline| engine.try_acquire(&request, deadline))?;
+        match answer {
+            Attempt::Granted(_) => Ok(()),
+            busy => Err(format!("{busy:?}")),
         }
     }
 
@@ -600,12 +637,7 @@ impl<'a> Session<'a> {
             }
         }
         if has_probe {
-            let since = if fault.interrupts(self.kind) {
-                healed
-            } else {
-                injected
-            };
-            self.measure_outage(fault, since, ended, &mut round);
+            self.measure_outage(fault, [injected, healed, ended], &mut round);
         }
         self.conclude(Some(fault), &mut round);
         if fault.loses_data() {
@@ -638,18 +670,32 @@ impl<'a> Session<'a> {
     }
 
     /// I5: the longest time without a lease of the probe.
-    fn measure_outage(&self, fault: Fault, since: Nanos, until: Nanos, round: &mut Round) {
+    fn measure_outage(
+        &self,
+        fault: Fault,
+        [injected, healed, until]: [Nanos; 3],
+        round: &mut Round,
+    ) {
         let state = self.hub.state();
-        let grants = state.grants.iter();
-        let grants = grants.filter(|(name, at, _)| name == PROBE && *at > since && *at <= until);
-        let (mut last, mut longest) = (since, 0);
-        for (_, at, _) in grants {
-            longest = longest.max(at - last);
-            last = *at;
-        }
-        // An outage that is still open counts.
-        longest = longest.max(until - last);
+        let longest_after = |since: Nanos| {
+            let grants = state.grants.iter();
+            let grants =
+                grants.filter(|(name, at, _)| name == PROBE && (since..until).contains(at));
+            let (mut last, mut longest) = (since, 0);
+            for (_, at, _) in grants {
+                longest = longest.max(at - last);
+                last = *at;
+            }
+            // An outage that is still open counts.
+            longest.max(until - last)
+        };
+        let afterwards = longest_after(healed);
+        let longest = match fault.interrupts(self.kind) {
+            true => afterwards,
+            false => longest_after(injected),
+        };
         drop(state);
+        round.afterwards = milliseconds(afterwards);
         let limit = fault.longest_outage(self.kind);
         round.outage = milliseconds(longest);
         round.bound("I5", "outage", longest, limit, generous(limit));
@@ -707,32 +753,42 @@ impl<'a> Session<'a> {
     }
 
     /// Runs rounds of workers with a bug until its effect is detected, and returns the findings.
-    pub(crate) fn control(
-        &mut self,
-        crew: Crew,
-        is_unfenced: bool,
-        fault: Fault,
-        rounds: u32,
-    ) -> Result<(Verdict, u32), String> {
-        let has_bug = crew.plant.is_some() || crew.client == Client::LockCall;
-        self.hire(crew)?;
+    pub(crate) fn control(&mut self, planted: &Planted, rounds: u32) -> Result<Control, String> {
+        self.hire(planted.crew.clone())?;
         self.past = Past::default();
-        let mut all = Verdict::default();
-        for number in 1..=rounds {
-            self.hub.state().is_unfenced = is_unfenced;
-            let round = self.round(fault)?;
-            all.add(&round.verdict);
-            let is_detected = match has_bug {
-                true => all.overlaps + all.regressions > 0,
-                false => all.stale > 0,
+        let mut control = Control {
+            kind: self.kind,
+            name: planted.name.to_owned(),
+            rounds: 0,
+            is_detected: false,
+            ghosts: 0,
+            verdict: Verdict::default(),
+        };
+        while !control.is_detected && control.rounds < rounds {
+            self.hub.state().is_unfenced = planted.shown_by == ShownBy::StaleWrites;
+            let round = self.round(Fault::new(planted.fault))?;
+            control.rounds += 1;
+            control.ghosts += round.ghosts;
+            control.verdict.add(&round.verdict);
+            control.is_detected = match planted.shown_by {
+                ShownBy::StaleWrites => control.verdict.stale > 0,
+                ShownBy::TwoHolders => control.verdict.overlaps + control.verdict.regressions > 0,
+                ShownBy::Ghosts => control.ghosts > 0,
             };
-            if is_detected {
-                return Ok((all, number));
-            }
         }
-        Ok((all, rounds))
+        if planted.shown_by == ShownBy::Ghosts {
+            self.ask(|engine, deadline| engine.release(LEFT, LEFT_NONCE, deadline))?;
+        }
+        Ok(control)
     }
 }
+
+/// The lease of a control that is left behind.
+const LEFT: Key<'static> = Key {
+    namespace: NAMESPACE,
+    name: "left",
+};
+const LEFT_NONCE: Nonce = Nonce::new(1);
 
 fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
