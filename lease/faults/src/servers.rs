@@ -369,7 +369,8 @@ impl Servers {
                 let programs = self.programs.postgres.clone().unwrap_or_default();
                 let program = programs.join("pg_isready").display().to_string();
                 let (host, port) = place.split_once(':').unwrap_or_default();
-                run(&[&program, "-q", "-t", "1", "-h", host, "-p", port]).is_ok()
+                let at = ["-t", "1", "-h", host, "-p", port, "-U", POSTGRES];
+                run(&[&[program.as_str(), "-q"], &at[..]].concat()).is_ok()
             }
         }
     }
@@ -419,25 +420,25 @@ impl Servers {
         let Some(process) = &self.servers[at].process else {
             return;
         };
-        let main = process.id();
-        let mut all = children(main);
-        all.push(main);
-        for id in all {
-            if let Some(id) = Pid::from_raw(id as i32) {
-                // A process that has ended is no failure.
-                let _ = kill_process(id, signal);
-            }
-        }
+        send(&children(process.id()), signal);
+        send(&[process.id()], signal);
     }
 
-    /// Ends a server as a crash does, and waits until it has ended.
+    /// Ends a server as a crash does, and waits until all of its processes have ended.
     pub(crate) fn kill(&mut self, at: usize) {
-        self.signal(at, Signal::KILL);
-        if let Some(mut process) = self.servers[at].process.take() {
-            let _ = process.wait();
+        let Some(mut process) = self.servers[at].process.take() else {
+            return;
+        };
+        let others = children(process.id());
+        send(&others, Signal::KILL);
+        send(&[process.id()], Signal::KILL);
+        let _ = process.wait();
+        // A server does not start while a process of the previous one uses its memory.
+        let start = Instant::now();
+        while others.iter().any(|id| is_alive(*id)) && start.elapsed() < Duration::from_secs(10) {
+            thread::sleep(Duration::from_millis(5));
         }
         if self.kind == Kind::Postgres {
-            // Its child processes end when they detect the end of their parent.
             let _ = fs::remove_file(self.servers[at].folder.join("data/postmaster.pid"));
         }
     }
@@ -614,6 +615,23 @@ fn free_ports(has_links: bool, kind: Kind) -> Result<[u16; 2], String> {
     let bound = [bind()?, bind()?];
     let port = |listener: &TcpListener| listener.local_addr().map_err(text);
     Ok([port(&bound[0])?.port(), port(&bound[1])?.port()])
+}
+
+fn send(processes: &[u32], signal: Signal) {
+    for id in processes {
+        if let Some(id) = Pid::from_raw(*id as i32) {
+            // A process that has ended is no failure.
+            let _ = kill_process(id, signal);
+        }
+    }
+}
+
+/// Whether a process runs. One that waits to be reaped does not.
+fn is_alive(id: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    status
+        .lines()
+        .any(|line| line.starts_with("State:") && !line.contains('Z'))
 }
 
 fn children(parent: u32) -> Vec<u32> {

@@ -36,10 +36,12 @@ pub(crate) struct Hosts {
 
 impl Hosts {
     pub(crate) fn add(network: &mut Network) -> Result<Hosts, String> {
-        let mut several = |count: usize| (0..count).map(|_| network.add()).collect();
+        let mut several = |count: usize| -> Result<Vec<HostId>, String> {
+            (0..count).map(|_| network.add()).collect()
+        };
         Ok(Hosts {
-            servers: Result::<_, String>::from_iter::<Vec<_>>(several(5))?,
-            workers: Result::<_, String>::from_iter::<Vec<_>>(several(WORKERS))?,
+            servers: several(5)?,
+            workers: several(WORKERS)?,
             probe: network.add()?,
         })
     }
