@@ -113,6 +113,8 @@ for engine, done in rounds.items():
     settings = {
         "rounds": len(done), "writes": total("writes"), "refused": total("refused"), "stale": total("stale"),
         "shared numbers": total("shared"), "ghosts": sum(one["ghosts"] for one in done), "losses": total("losses"),
+        "gave up": sum(one["gave_up"] for one in done), "unavailable": sum(one["unavailable"] for one in done),
+        "releases unconfirmed": sum(one["unconfirmed"] for one in done),
         "targets exceeded": sum(len(one["over"]) for one in done),
         "controls detected": f"{sum(one['is_detected'] for one in controls[engine])} of {len(controls[engine])}",
         "load": f"{sum(one['load'] for one in done) / len(done):.1f}",

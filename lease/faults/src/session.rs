@@ -576,10 +576,6 @@ impl<'a> Session<'a> {
     pub(crate) fn round(&mut self, fault: Fault) -> Result<Round, String> {
         let mut round = Round::new(self.kind, fault.name(self.kind));
         let start = Instant::now();
-        if self.kind == Kind::Quorum && fault.damage == Damage::OtherList {
-            // Before its own round, so that the worker's history is not mixed with others.
-            self.hub.state().take_history();
-        }
         let has_probe = self.workers.iter().any(|worker| worker.probes);
 
         // Phase 1: all names are leased, so nothing of an earlier round remains.
