@@ -208,7 +208,6 @@ impl Fault {
                 self.damage,
                 Kill | Stop | Unplug | CutOut | CutIn | FillDisk | LoseData | Rewind
             ),
-            // A member whose disk is full ends, and starts again when there is space.
             _ => kind == Kind::Postgres && self.is_of_servers(),
         }
     }

@@ -45,7 +45,7 @@ pub(crate) struct State {
     registers: HashMap<String, FencedCell<u64>>,
     /// The index of the present acquisition of each thread.
     present: HashMap<Thread, usize>,
-    /// The number of the present round. Messages about leases of an earlier one are dropped.
+    /// The number of writes, which is the value of each of them.
     written: u64,
 }
 

@@ -62,7 +62,7 @@ pub(crate) enum Message {
     Write {
         held: Nanos,
     },
-    /// The lease was true for `is_held` after its end.
+    /// `is_held` was true after the end of the lease.
     HeldPastEnd,
     Ended {
         held: Nanos,

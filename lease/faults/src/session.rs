@@ -369,7 +369,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// The threads of workers, but for the probe, that do something with the long name.
+    /// Waits for a process of which a thread does this, and returns it.
     fn choose(&self, doing: &Doing) -> Option<u32> {
         let start = Instant::now();
         while start.elapsed() < generous(self.ttl) {
