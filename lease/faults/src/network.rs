@@ -67,7 +67,7 @@ impl Network {
             };
             if try_qdisc(DELAY) {
                 slowness = Slowness::Delay;
-            } else if try_qdisc(RATE) {
+            } else if try_qdisc(&["tbf", "rate", "64kbit", "burst", "2kb", "latency", "2s"]) {
                 slowness = Slowness::Rate;
             }
             let _ = run(&["tc", "qdisc", "del", "dev", "bridge", "root"]);
@@ -93,7 +93,7 @@ impl Network {
     pub(crate) fn slowness(&self) -> &'static str {
         match self.slowness {
             Slowness::Delay => "50 ms more",
-            Slowness::Rate => "512 kbit/s",
+            Slowness::Rate => "512 kbit/s at etcd, 64 kbit/s elsewhere",
             Slowness::Unsupported => "not slow",
         }
     }
@@ -189,11 +189,12 @@ impl Network {
         ])
     }
 
-    /// Makes what a host sends slow.
-    pub(crate) fn slow(&self, id: HostId) -> Result<(), String> {
+    /// Makes what a host sends slow: by a delay, or at most at this rate.
+    pub(crate) fn slow(&self, id: HostId, rate: &str) -> Result<(), String> {
+        let at_rate = ["tbf", "rate", rate, "burst", "2kb", "latency", "2s"];
         let words = match self.slowness {
             Slowness::Delay => DELAY,
-            _ => RATE,
+            _ => &at_rate,
         };
         self.qdisc(id, &[&["replace"], words].concat())
     }
@@ -225,4 +226,3 @@ impl Network {
 }
 
 const DELAY: &[&str] = &["netem", "delay", "50ms", "20ms"];
-const RATE: &[&str] = &["tbf", "rate", "512kbit", "burst", "3kb", "latency", "2s"];

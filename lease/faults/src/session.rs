@@ -478,7 +478,9 @@ impl<'a> Session<'a> {
             Damage::Unplug => self.network.unplug(host),
             Damage::CutOut => self.network.cut_out(host),
             Damage::CutIn => self.network.cut_in(host),
-            Damage::Slow => self.network.slow(host),
+            // An answer of etcd and of its members is longer.
+            Damage::Slow if self.kind == Kind::Etcd => self.network.slow(host, "512kbit"),
+            Damage::Slow => self.network.slow(host, "64kbit"),
             damage => Err(format!("{damage:?} is no damage of a link")),
         }
     }
