@@ -257,6 +257,8 @@ fn is_sound(line: &Line) -> bool {
 /// Runs the short form, and returns whether all rules held and all controls were detected.
 pub(crate) fn short(options: &Options) -> Result<bool, String> {
     let mut campaign = Campaign::new(options)?;
+    // No clock is moved, and a server that does not start under the library costs seconds.
+    campaign.programs.clock = None;
     let mut sound = true;
     for kind in campaign.kinds(options) {
         let ttl = match kind {
