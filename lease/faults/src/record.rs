@@ -28,6 +28,9 @@ pub(crate) struct Round {
     /// The number of the cycle through all faults.
     pub(crate) cycle: u32,
     pub(crate) seconds: f64,
+    /// When each phase ended, in seconds since the begin of the round.
+    #[serde(default)]
+    pub(crate) phases: Vec<f64>,
     pub(crate) verdict: Verdict,
     /// Milliseconds.
     pub(crate) outage: u64,
@@ -72,6 +75,7 @@ impl Round {
             fault,
             cycle: 0,
             seconds: 0.0,
+            phases: Vec::new(),
             verdict: Verdict::default(),
             outage: 0,
             afterwards: 0,
@@ -258,6 +262,7 @@ pub(crate) fn table(lines: &[Line]) -> String {
         controls
             .iter()
             .for_each(|control| verdict.add(&control.verdict));
+        let ghosts: u64 = controls.iter().map(|control| control.ghosts).sum();
         let missed = controls
             .iter()
             .filter(|control| !control.is_detected)

@@ -546,6 +546,16 @@ impl Servers {
         Err("etcd: there is no leader".to_owned())
     }
 
+    /// Returns the term of etcd, which grows with each election.
+    pub(crate) fn term(&self, network: &Network) -> Option<i64> {
+        let agent = agent(Duration::from_millis(500));
+        (0..self.len()).find_map(|at| {
+            let place = self.place(at, network);
+            let status = post(&agent, &place, "/v3/maintenance/status", &json!({})).ok()?;
+            Some(gateway::number(&status["raftTerm"])).filter(|term| *term > 0)
+        })
+    }
+
     /// Removes the key of the second request in a queue of etcd, which is that of a waiter. Returns
     /// whether there was one.
     pub(crate) fn remove_waiter(&self, prefix: &[u8], network: &Network) -> Result<bool, String> {
