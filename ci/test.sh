@@ -145,6 +145,9 @@ step_test() {
     # The engines of leases, on files and on servers.
     run_tests -p latchwork-lease --all-features --lib --bins --tests
     ! command -v redis-server >/dev/null || ci/lease_plants.sh
+    # Servers, links and holders that fail. As root, each of them has a network namespace.
+    [[ $(id -u) != 0 ]] || need ip iproute2
+    ci/lease_faults.sh --short
     # All of the workspace again, so that what it depends on is not compiled with other features.
     run_tests --workspace --all-features --test interface --test observe_panics --test session
 }

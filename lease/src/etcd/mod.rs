@@ -383,9 +383,17 @@ enum Plant {
     DelayedExecuted,
 }
 
-#[cfg(not(test))]
+#[cfg(not(any(test, latchwork_plant)))]
 const fn planted(_: Plant) -> bool {
     false
+}
+
+/// Returns whether the environment variable names the fault, as `ci/lease_faults.sh` does.
+#[cfg(all(latchwork_plant, not(test)))]
+fn planted(plant: Plant) -> bool {
+    static PLANT: std::sync::LazyLock<Option<String>> =
+        std::sync::LazyLock::new(|| std::env::var("LATCHWORK_PLANT").ok());
+    plant == Plant::OwnKeyUnchecked && PLANT.as_deref() == Some("own key unchecked")
 }
 
 #[cfg(test)]
