@@ -1,6 +1,8 @@
 //! The change of the list of nodes: [`change_nodes`].
 
 use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,7 +21,26 @@ const STEP_LIMIT: Duration = Duration::from_secs(10);
 /// The time between two reads while leases exist.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// The list of nodes was not changed because leases are held: the source of an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LeasesHeld {
+    /// The number of leases.
+    pub leases: usize,
+}
+
+impl fmt::Display for LeasesHeld {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let held = self.leases;
+        write!(f, "{held} leases are held; the list of nodes was not changed")
+    }
+}
+
+impl Error for LeasesHeld {}
+
 /// Replaces the list of nodes `old` by `new`, both as URLs of the engine.
+///
+/// The command `lease nodes change` does the same.
 ///
 /// From the first step on, no client of the old list acquires a lease; its leases can be renewed
 /// and released. When all of them have ended, the counters of the old nodes are copied to the new
@@ -36,7 +57,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Returns an error, and the old list stays valid, if
 /// - too few nodes can be reached,
 /// - a node belongs to a third list,
-/// - leases are held after `patience`.
+/// - leases are held after `patience`: its source is [`LeasesHeld`].
 ///
 /// If a node fails in the last steps, neither list is valid until the change is repeated.
 ///
@@ -188,10 +209,8 @@ impl Change {
                 return Ok(());
             }
             if start.elapsed() >= patience {
-                let held = locks.len();
-                return Err(EngineError::not_done(format!(
-                    "{held} leases are held; the list of nodes was not changed"
-                )));
+                let leases = locks.len();
+                return Err(EngineError::not_done(LeasesHeld { leases }));
             }
             thread::sleep(PAUSE);
         }

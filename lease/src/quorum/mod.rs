@@ -10,6 +10,7 @@
 mod acquire;
 mod answers;
 mod change;
+mod direct;
 mod inspect;
 mod listen;
 mod members;
@@ -19,6 +20,7 @@ mod read;
 mod renew;
 mod scripts;
 mod settings;
+mod wire;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -39,6 +41,7 @@ use crate::guarantees::{Exclusive, Guarantees, TokenOrder};
 use crate::notices::Notices;
 
 use answers::{Answers, Wait};
+use direct::Direct;
 use listen::Listeners;
 use members::Members;
 use node::{Answer, Contact, Job, Node, Packed, Refusal};
@@ -84,8 +87,10 @@ const RECENT: usize = 4096;
 /// +subscribe +scan`.
 ///
 /// # Threads
-/// The engine has one thread for each node. The first wait for a busy name starts a further one
-/// that listens for releases; with more than five nodes there are several.
+/// The engine has one thread for each node, which connects, and which sends requests if several
+/// callers use the node at once, or over TLS. A caller that is alone sends to all nodes by itself.
+/// The first wait for a busy name starts a further thread that listens for releases; with more than
+/// five nodes there are several.
 ///
 /// # Forks
 /// Each call returns an error in a child of a fork. The child can connect an engine of its own.
@@ -170,7 +175,7 @@ impl QuorumEngine {
     }
 }
 
-pub use change::change_nodes;
+pub use change::{LeasesHeld, change_nodes};
 
 impl Drop for Quorum {
     fn drop(&mut self) {
@@ -343,6 +348,42 @@ impl Quorum {
         answers
     }
 
+    /// Sends one request to the nodes at some places of a set.
+    ///
+    /// The caller also reads the answers if no other thread uses one of the connections.
+    fn begin(
+        &self,
+        set: &[usize],
+        places: &[usize],
+        request: &Arc<Packed>,
+        deadline: Instant,
+        answers: &Arc<Answers>,
+    ) -> Option<Direct<'_>> {
+        let direct = Direct::send(&self.nodes, set, places, request, deadline, answers);
+        if direct.is_none() {
+            for place in places {
+                self.send(set, *place, request, deadline, answers);
+            }
+        }
+        direct
+    }
+
+    /// Sends one request to a set of nodes, and waits for the answers.
+    fn call(
+        &self,
+        set: &[usize],
+        request: &Arc<Packed>,
+        deadline: Instant,
+        wanted: usize,
+        decide: impl Fn(&[Option<Answer>]) -> Wait,
+    ) -> (Arc<Answers>, Vec<Option<Answer>>) {
+        let answers = Arc::new(Answers::new(set.len(), wanted));
+        let places: Vec<usize> = (0..set.len()).collect();
+        let direct = self.begin(set, &places, request, deadline, &answers);
+        let all = self.gather_from(direct, set, &answers, deadline, decide);
+        (answers, all)
+    }
+
     /// Sends one request to the node at a place of a set.
     fn send(
         &self,
@@ -352,12 +393,8 @@ impl Quorum {
         deadline: Instant,
         answers: &Arc<Answers>,
     ) {
-        self.nodes[set[place]].submit(Job {
-            request: Arc::clone(request),
-            deadline,
-            answers: Arc::clone(answers),
-            place,
-        });
+        let (request, answers) = (Arc::clone(request), Arc::clone(answers));
+        self.nodes[set[place]].submit(Job::new(request, deadline, answers, place));
     }
 
     /// Waits for the answers of a set of nodes.
@@ -368,7 +405,19 @@ impl Quorum {
         deadline: Instant,
         decide: impl Fn(&[Option<Answer>]) -> Wait,
     ) -> Vec<Option<Answer>> {
+        self.gather_from(None, set, answers, deadline, decide)
+    }
+
+    fn gather_from(
+        &self,
+        direct: Option<Direct<'_>>,
+        set: &[usize],
+        answers: &Answers,
+        deadline: Instant,
+        decide: impl Fn(&[Option<Answer>]) -> Wait,
+    ) -> Vec<Option<Answer>> {
         answers.wait(
+            direct,
             deadline,
             decide,
             |place| self.nodes[set[place]].is_slow(),
@@ -436,13 +485,8 @@ impl Quorum {
         };
         if hash.is_empty() {
             // The node has lost its data, or is new. It joins with the next request.
-            let answers = Arc::new(Answers::new(1, 1));
-            self.nodes[node].submit(Job {
-                request: self.claim("", &self.hash),
-                deadline: Instant::now() + Duration::from_secs(2),
-                answers,
-                place: 0,
-            });
+            let deadline = Instant::now() + Duration::from_secs(2);
+            self.ask(&[node], self.claim("", &self.hash), deadline, 1);
             return Ok(refusal("it has no configuration, and has lost its data"));
         }
         if hash.strip_suffix(scripts::CLOSING) == Some(&self.hash) {
