@@ -32,7 +32,10 @@ pub struct LeasesHeld {
 impl fmt::Display for LeasesHeld {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let held = self.leases;
-        write!(f, "{held} leases are held; the list of nodes was not changed")
+        write!(
+            f,
+            "{held} leases are held; the list of nodes was not changed"
+        )
     }
 }
 
@@ -96,8 +99,16 @@ struct Change {
 impl Change {
     fn run(&self, patience: Duration) -> Result<(), EngineError> {
         // Nothing is changed if a node belongs to other clients.
-        self.check(&self.old, self.least_old())?;
-        self.check(&self.new, self.new.nodes.len())?;
+        let all = self.new.nodes.len();
+        let old = self.check(&self.old, self.least_old())?;
+        let new = self.check(&self.new, all)?;
+        // An interrupted change had copied all counters, if it had opened a node of the new list.
+        // Clients may use that list since.
+        let is_closed = |hash: &&String| !hash.is_empty() && **hash != self.old.hash;
+        let was_closed = old.iter().filter(is_closed).count() >= self.least_old();
+        if was_closed && new.contains(&self.new.hash) {
+            return self.open();
+        }
         // Step 1: no lease is granted under the old list any more.
         self.replace(
             &self.old,
@@ -116,7 +127,6 @@ impl Change {
             return Err(error);
         }
         // Step 3: no node of the new list has a counter that is behind.
-        let all = self.new.nodes.len();
         self.replace(&self.new, &self.old_closing, &self.new_closing, all)?;
         let counters = self.counters()?;
         for (namespace, counter) in &counters {
@@ -128,7 +138,12 @@ impl Change {
                 ));
             }
         }
-        // Step 4: the new list is valid, and clients of the old one are refused.
+        self.open()
+    }
+
+    /// Step 4: the new list is valid, and clients of the old one are refused.
+    fn open(&self) -> Result<(), EngineError> {
+        let all = self.new.nodes.len();
         self.replace(&self.new, &self.new_closing, &self.new.hash, all)?;
         self.replace(&self.old, &self.old_closing, &self.new.hash, 0)
     }
@@ -159,23 +174,25 @@ impl Change {
         }
     }
 
-    /// Refuses nodes that belong to a third list.
-    fn check(&self, quorum: &Quorum, least: usize) -> Result<(), EngineError> {
+    /// Refuses nodes that belong to a third list, and returns the hashes of the others.
+    fn check(&self, quorum: &Quorum, least: usize) -> Result<Vec<String>, EngineError> {
+        let mut hashes = Vec::new();
         let answers = self.ask(quorum, quorum.claim("", ""), least)?;
         for (node, answer) in quorum.nodes.iter().zip(&answers) {
             let Some(Answer::Replies(replies)) = answer else {
                 continue;
             };
-            let [hash, words, _] = configuration(replies);
-            let hash = hash.strip_suffix(scripts::CLOSING).unwrap_or(&hash);
+            let [present, words, _] = configuration(replies);
+            let hash = present.strip_suffix(scripts::CLOSING).unwrap_or(&present);
             if !hash.is_empty() && hash != self.old.hash && hash != self.new.hash {
                 return Err(EngineError::misconfigured(format!(
                     "node {} belongs to other clients with {words}",
                     node.label()
                 )));
             }
+            hashes.push(present);
         }
-        Ok(())
+        Ok(hashes)
     }
 
     /// Replaces the configuration of nodes that have `from` or none. An interrupted change may have

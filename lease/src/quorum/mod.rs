@@ -75,6 +75,9 @@ const RECENT: usize = 4096;
 /// the list. The engine refuses a node that is named twice, a replica, a node of a cluster, and a
 /// `maxmemory-policy` that may drop locks.
 ///
+/// Nodes may have several releases, of Redis and Valkey, from 7 on. An older node is refused, and so
+/// is the list that contains it.
+///
 /// # Durability
 /// A node that restarts without its data can grant a lock that another client holds. If a majority
 /// depends on such a node, two clients hold one name. Set `appendonly yes` and
@@ -85,6 +88,10 @@ const RECENT: usize = 4096;
 /// A user needs the keys `~latchwork:*`, the channels `&latchwork:*` and the commands
 /// `+@connection +info +script|load +evalsha +get +set +del +incr +pexpire +pttl +time +publish
 /// +subscribe +scan`.
+///
+/// A node that deletes the user, or changes its password, ends its connections and counts as one
+/// that failed. If a majority does so, calls return an error that is not temporary until the user
+/// is restored. Change a password while both are valid (`ACL SETUSER … >NEW`), and restart clients.
 ///
 /// # Threads
 /// The engine has one thread for each node, which connects, and which sends requests if several

@@ -306,10 +306,24 @@ impl Change {
             Stage::Reading if done >= if self.is(Flaw::CopyOfOne) { 1 } else { 2 } => {
                 Stage::Copying
             }
-            Stage::Copying if done >= if self.is(Flaw::CopyToOne) { 1 } else { NEW.len() } => {
+            Stage::Copying
+                if done
+                    >= if self.is(Flaw::CopyToOne) {
+                        1
+                    } else {
+                        NEW.len()
+                    } =>
+            {
                 Stage::Opening
             }
-            Stage::Raising if done >= if self.is(Flaw::FloorOfOne) { 1 } else { MAJORITY } => {
+            Stage::Raising
+                if done
+                    >= if self.is(Flaw::FloorOfOne) {
+                        1
+                    } else {
+                        MAJORITY
+                    } =>
+            {
                 Stage::Raised
             }
             _ => return,
@@ -461,12 +475,7 @@ impl System for Change {
 }
 
 impl Change {
-    fn acquire(
-        &self,
-        state: &State,
-        who: usize,
-        found: &mut dyn FnMut(Step, State),
-    ) -> Checked {
+    fn acquire(&self, state: &State, who: usize, found: &mut dyn FnMut(Step, State)) -> Checked {
         let (one, acquisition) = (&state.all[who], who as u8);
         for at in 0..NODES {
             let node = at as u8;
