@@ -16,6 +16,9 @@
 //! # Faults
 //! Any node may expire any lock at any moment, and an ask may arrive after its client has left.
 //! A raise that arrives late is the subject of `model.rs`, and is not repeated here.
+//!
+//! # Reduction
+//! Nodes 1 and 2 are in both lists, so states in which they are exchanged are one.
 
 use std::hash::{Hash, Hasher};
 
@@ -66,7 +69,7 @@ pub(crate) struct Change {
 }
 
 /// In the order of the change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum List {
     None,
     Old,
@@ -75,7 +78,7 @@ enum List {
     New,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Node {
     list: List,
     /// One plus the acquisition that has the lock, or zero.
@@ -84,7 +87,7 @@ struct Node {
     counter: u8,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Ask {
     None,
     InFlight,
@@ -120,8 +123,8 @@ struct Acquisition {
     intact: u8,
 }
 
-/// Two acquisitions of the old list and one of the new, or three of the old.
-const ACQUISITIONS: usize = 3;
+/// One acquisition of the old list and one of the new, or two of the old.
+const ACQUISITIONS: usize = 2;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct State {
@@ -213,6 +216,37 @@ fn list_of(acquisition: &Acquisition) -> std::ops::Range<usize> {
 
 fn bit(node: usize) -> u8 {
     1 << node
+}
+
+impl State {
+    /// Removes facts that no transition reads, and orders the nodes that differ in nothing else.
+    fn normalise(&mut self) {
+        if self.stage >= Stage::Opening {
+            self.seen = 0;
+        }
+        for one in &mut self.all {
+            if one.phase == Phase::Held {
+                one.floor = 0;
+            }
+        }
+        let order = |state: &State, at: usize| {
+            let has = |bits: u8| bits >> at & 1;
+            let asks = state
+                .all
+                .map(|one| (one.asks[at], has(one.late), has(one.intact)));
+            (state.nodes[at], asks, has(state.done))
+        };
+        if order(self, 1) <= order(self, 2) {
+            return;
+        }
+        let exchange = |bits: u8| bits & !6 | bits >> 1 & 2 | bits << 1 & 4;
+        self.nodes.swap(1, 2);
+        self.done = exchange(self.done);
+        for one in &mut self.all {
+            one.asks.swap(1, 2);
+            (one.late, one.intact) = (exchange(one.late), exchange(one.intact));
+        }
+    }
 }
 
 type Checked = Result<(), Violation<Step>>;
@@ -430,6 +464,10 @@ impl System for Change {
     }
 
     fn successors(&self, state: &State, found: &mut dyn FnMut(Step, State)) -> Checked {
+        let found = &mut |step, mut next: State| {
+            next.normalise();
+            found(step, next);
+        };
         if state.stage == Stage::Start {
             let mut next = *state;
             next.stage = match self.event {
