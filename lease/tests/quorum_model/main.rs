@@ -455,6 +455,7 @@ fn flaws_of_a_change_are_detected() {
         Flaw::ClosingOfOne,
         Flaw::NoWait,
         Flaw::WaitForOne,
+        Flaw::WaitForOthers,
         Flaw::NoCopy,
         Flaw::CopyOfOne,
         Flaw::CopyToOne,
