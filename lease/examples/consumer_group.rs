@@ -3,7 +3,9 @@
 //! Each worker is a process. It leases a name as a member, and counts the members. Of the shards it
 //! leases its part and no more: it releases what exceeds the part, and acquires shards that are
 //! free. No worker coordinates the others. A member that is killed leaves the group when its lease
-//! ends, and its shards become free at about the same time.
+//! ends, and its shards become free at about the same time. A lease can end as late as its length
+//! after the death, so it lasts three quarters of the time within which the shards must be held
+//! again. The rest is for the other workers.
 //!
 //! The parent starts and ends workers, and measures the time until all shards are held and no
 //! worker holds more than its part. Run it with
@@ -34,11 +36,12 @@ struct Cli {
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1000))]
     shards: u32,
 
-    /// Milliseconds of a lease
-    #[arg(long, value_name = "MS", default_value_t = 2000, value_parser = clap::value_parser!(u64).range(200..=60_000))]
-    ttl: u64,
+    /// Milliseconds after which the shards of a killed worker are held again; leases last three
+    /// quarters of it
+    #[arg(long, value_name = "MS", default_value_t = 3000, value_parser = clap::value_parser!(u64).range(200..=60_000))]
+    takeover: u64,
 
-    /// Leases after which the group must be balanced
+    /// Times of a takeover after which the group must be balanced
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
     patience: u32,
 
@@ -52,6 +55,17 @@ const SHARDS: &str = "group/shard/";
 
 fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
+}
+
+impl Cli {
+    /// The time within which shards are taken over.
+    fn takeover(&self) -> Duration {
+        Duration::from_millis(self.takeover)
+    }
+
+    fn ttl(&self) -> Duration {
+        self.takeover() * 3 / 4
+    }
 }
 
 fn shard(number: u32) -> String {
@@ -77,8 +91,7 @@ fn work(cli: &Cli, url: &str, number: u32) -> Result<(), String> {
     let label = format!("worker {number}");
     let leases = Leases::builder().owner_label(label).connect(url);
     let leases = leases.map_err(text)?;
-    let ttl = Duration::from_millis(cli.ttl);
-    let membership = leases.acquire(&format!("{MEMBERS}{number}"), ttl);
+    let membership = leases.acquire(&format!("{MEMBERS}{number}"), cli.ttl());
     let membership = membership.map_err(text)?;
     let mut held: BTreeMap<u32, Lease> = BTreeMap::new();
     // Relaxed: the flag publishes no other memory.
@@ -88,7 +101,7 @@ fn work(cli: &Cli, url: &str, number: u32) -> Result<(), String> {
             return Err("the membership was lost".to_owned());
         }
         balance(cli, &leases, &mut held, number)?;
-        thread::sleep(ttl / 20);
+        thread::sleep(cli.takeover() / 40);
     }
     drop(held);
     leases.shutdown(Duration::from_secs(5)).map_err(text)
@@ -122,8 +135,7 @@ fn balance(
         if held.len() == part || !is_free(&name) {
             continue;
         }
-        let ttl = Duration::from_millis(cli.ttl);
-        if let Some(lease) = leases.try_acquire(&name, ttl).map_err(text)? {
+        if let Some(lease) = leases.try_acquire(&name, cli.ttl()).map_err(text)? {
             held.insert(candidate, lease);
         }
     }
@@ -144,7 +156,7 @@ impl Group<'_> {
         let worker = Command::new(env::current_exe()?)
             .arg(format!("--on={}", self.url))
             .arg(format!("--shards={}", self.cli.shards))
-            .arg(format!("--ttl={}", self.cli.ttl))
+            .arg(format!("--takeover={}", self.cli.takeover))
             .arg(format!("--worker={}", self.started))
             .stdin(Stdio::piped())
             .spawn()?;
@@ -182,7 +194,7 @@ impl Group<'_> {
     /// Waits until the group is balanced, and prints a row. Returns whether it is.
     fn settle(&self, change: &str) -> Result<bool, String> {
         let start = Instant::now();
-        let ttl = Duration::from_millis(self.cli.ttl);
+        let takeover = self.cli.takeover();
         loop {
             let holders = self.holders()?;
             let held: usize = holders.values().sum();
@@ -191,16 +203,16 @@ impl Group<'_> {
             let is_balanced =
                 held == shards as usize && most <= part(shards, count) && holders.len() <= count;
             let elapsed = start.elapsed();
-            if is_balanced || elapsed > ttl * self.cli.patience {
-                let leases = elapsed.as_secs_f64() / ttl.as_secs_f64();
+            if is_balanced || elapsed > takeover * self.cli.patience {
+                let part = elapsed.as_secs_f64() / takeover.as_secs_f64();
                 let least = holders.values().copied().min().unwrap_or(0);
                 println!(
-                    "{change:20} {count:>7} {held:>6} {least:>5} {most:>5} {:>9.2} {leases:>7.2}",
+                    "{change:20} {count:>7} {held:>6} {least:>5} {most:>5} {:>9.2} {part:>7.2}",
                     elapsed.as_secs_f64(),
                 );
                 return Ok(is_balanced);
             }
-            thread::sleep(ttl / 50);
+            thread::sleep(takeover / 50);
         }
     }
 }
@@ -215,7 +227,7 @@ fn run(cli: &Cli, url: &str) -> Result<bool, String> {
     };
     println!(
         "{:20} {:>7} {:>6} {:>5} {:>5} {:>9} {:>7}",
-        "change", "workers", "shards", "least", "most", "seconds", "leases"
+        "change", "workers", "shards", "least", "most", "seconds", "of time"
     );
     let mut is_balanced = true;
     for _ in 0..2 {

@@ -20,9 +20,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use etcd::Cluster;
 use latchwork::table::FencingToken;
-use latchwork_lease::Leases;
 use latchwork_lease::engine::{Engine, Key, Nonce, Outcome, Released, Renewal, Renewed};
 use latchwork_lease::etcd::EtcdEngine;
+use latchwork_lease::{Leases, Release};
 use serde_json::json;
 use support::{Folder, attempt, ms, request, soon};
 
@@ -269,6 +269,53 @@ fn a_process_renews_its_leases_in_few_requests() {
 }
 
 #[test]
+fn several_names_are_acquired_in_one_transaction() {
+    let Some(cluster) = Cluster::start(1) else {
+        return;
+    };
+    let (leases, other) = (
+        Leases::connect(&cluster.url()).unwrap(),
+        Leases::connect(&cluster.url()).unwrap(),
+    );
+    let ttl = Duration::from_secs(10);
+    let names = |count: usize| (0..count).map(|at| format!("set/{at:02}"));
+    // A group of this length exists then.
+    leases.acquire("first", ttl).unwrap().release().unwrap();
+    let before = cluster.requests_of("Txn");
+    let set = leases.acquire_all(names(60), ttl).unwrap();
+    assert_eq!(cluster.requests_of("Txn") - before, 1);
+    assert!(set.is_held() && set.len() == 60);
+    let tokens: Vec<u64> = set.iter().map(|lease| lease.token().get()).collect();
+    assert!(tokens.iter().all(|token| *token == tokens[0]), "{tokens:?}");
+    // One name that is held prevents all, and nothing remains of the attempt.
+    assert!(
+        other
+            .try_acquire_all(["a", "set/07", "z"], ttl)
+            .unwrap()
+            .is_none()
+    );
+    assert!(other.holder("a").unwrap().is_none() && other.holder("z").unwrap().is_none());
+    // The leases are renewed and released as others.
+    thread::sleep(Duration::from_secs(5));
+    assert!(set.is_held());
+    let waiting = thread::spawn(move || {
+        let set = other.acquire_all(["a", "set/07", "z"], ttl).unwrap();
+        let token = set.get("set/07").unwrap().token().get();
+        set.release().unwrap();
+        token
+    });
+    thread::sleep(ms(300));
+    assert_eq!(set.release().unwrap(), Release::Done);
+    assert!(waiting.join().unwrap() > tokens[0]);
+    // More names than a transaction accepts.
+    let large = leases.acquire_all(names(130), ttl).unwrap();
+    assert!(large.is_held() && large.len() == 130);
+    assert_eq!(large.release().unwrap(), Release::Done);
+    let keys = cluster.ctl(&["get", "--prefix", "--keys-only", "latchwork/q/"]);
+    assert_eq!(keys.trim(), "");
+}
+
+#[test]
 fn a_wait_leaves_no_watch_behind() {
     let Some(cluster) = Cluster::start(1) else {
         return;
@@ -421,6 +468,23 @@ fn bad_input_is_refused_in_one_line() {
     });
     assert!(refusal(&foreign).contains("is not that of etcd"));
 
+    // A member of an older release beside one that suffices.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let old = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            let _ = client.read(&mut [0; 1024]);
+            let _ = client.write_all(
+                b"HTTP/1.1 200 OK\r\nContent-Length: 48\r\nConnection: close\r\n\r\n\
+                  {\"etcdserver\":\"3.3.25\",\"etcdcluster\":\"3.3.0\"}   ",
+            );
+        }
+    });
+    let mixed = refusal(&format!("{url},{old}"));
+    let expected = format!("etcd {old}: the release 3.3.25 is older than 3.4");
+    assert!(mixed.contains(&expected), "{mixed}");
+
     let free = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -494,6 +558,69 @@ fn a_user_needs_its_password_and_the_privilege_that_is_documented() {
         engine.release(key, Nonce::new(1), soon()).unwrap(),
         Released::Done
     );
+}
+
+#[test]
+fn credentials_that_expire_are_renewed_and_those_that_are_revoked_are_reported() {
+    let arguments = ["--auth-token-ttl", "1"].map(str::to_owned);
+    let Some(cluster) = Cluster::start_with(1, "http", &arguments) else {
+        return;
+    };
+    let root = |command: &str| {
+        let login = ["--user", "root:sEcret"];
+        let words: Vec<&str> = login.into_iter().chain(command.split(' ')).collect();
+        cluster.ctl(&words);
+    };
+    let permit = "role grant-permission the_role --prefix=true readwrite latchwork/";
+    for command in [
+        "user add root:sEcret",
+        "user grant-role root root",
+        "role add the_role",
+        "user add user:sEcret",
+        "user grant-role user the_role",
+        permit,
+        "auth enable",
+    ] {
+        cluster.ctl(&command.split(' ').collect::<Vec<_>>());
+    }
+    let url = cluster.url().replace("etcd://", "etcd://user:sEcret@");
+    let engine = EtcdEngine::connect(&url).unwrap();
+    let key = key("expiring");
+    let token = attempt(&engine, key, 1, LONG).unwrap();
+    let renew = || {
+        let renewal = Renewal {
+            key,
+            nonce: Nonce::new(1),
+            token: FencingToken::new(token),
+            ttl: LONG,
+        };
+        engine.renew_many(&[renewal], soon())
+    };
+    // The token of the user expires, and the next request requests another one.
+    for _ in 0..2 {
+        thread::sleep(ms(2500));
+        assert_eq!(renew().unwrap(), [Renewed::Held]);
+    }
+    let refused = |expected: &str| {
+        let error = renew().unwrap_err();
+        assert!(!error.is_temporary, "{error}");
+        let text = format!("{error} {error:?}");
+        assert!(
+            text.contains(expected) && !text.contains("sEcret"),
+            "{text}"
+        );
+        assert!(!error.to_string().contains('\n'), "{error}");
+    };
+    // The role loses its privilege, and the user is deleted. Each is one line, and is repaired.
+    root("role revoke-permission the_role --prefix=true latchwork/");
+    refused("permission denied");
+    root(permit);
+    assert_eq!(renew().unwrap(), [Renewed::Held]);
+    root("user delete user");
+    refused("authentication failed");
+    root("user add user:sEcret");
+    root("user grant-role user the_role");
+    assert_eq!(renew().unwrap(), [Renewed::Held]);
 }
 
 /// Makes an authority, and certificates that it signs for this machine and for a client.

@@ -4,7 +4,10 @@
 #[cfg(feature = "etcd")]
 #[path = "support/etcd.rs"]
 mod etcd;
-#[cfg(feature = "etcd")]
+#[cfg(feature = "redis")]
+#[path = "support/redis.rs"]
+mod redis;
+#[cfg(any(feature = "etcd", feature = "redis"))]
 mod support;
 
 use std::fmt::Write;
@@ -103,16 +106,35 @@ fn totals_in_etcd_are_right_although_workers_are_killed_and_stopped() {
             &["--ttl=2000", "--pause=40", "--torment=700", &on],
         ]
         .concat();
-        replay_with(&["--features=etcd"], name, &arguments)
+        replay_with(&["--all-features"], name, &arguments)
     };
-    let output = replay("etcd", &[]);
+    assert_only_the_fence_protects(|arguments| replay("etcd", arguments));
+}
+
+/// The fence and the totals are in the first node, and the leases on a majority of three.
+#[cfg(feature = "redis")]
+#[test]
+fn totals_in_redis_are_right_although_workers_are_killed_and_stopped() {
+    let Some(nodes) = redis::Redis::several(3) else {
+        return;
+    };
+    let on = format!("--on={}", redis::url(&nodes));
+    assert_only_the_fence_protects(|arguments| {
+        let arguments = [arguments, &["--torment=120", &on]].concat();
+        replay_with(&["--all-features"], "redis", &arguments)
+    });
+}
+
+/// Checks a replay with the fence, and the control without it.
+#[cfg(any(feature = "etcd", feature = "redis"))]
+fn assert_only_the_fence_protects(replay: impl Fn(&[&str]) -> Output) {
+    let output = replay(&[]);
     assert!(output.status.success(), "{output:?}");
     assert!(row(&output, "workers killed") + row(&output, "workers stopped past their lease") > 0);
     assert_eq!(row(&output, "totals that are wrong"), 0);
     assert_eq!(row(&output, "flights counted more than once"), 0);
-    // The control without a fence.
     for seed in 1..=5 {
-        let output = replay("etcd", &["--no-fence", &format!("--seed={seed}")]);
+        let output = replay(&["--no-fence", &format!("--seed={seed}")]);
         assert!(output.status.success(), "{output:?}");
         if row(&output, "totals that are wrong") > 0 {
             return;

@@ -564,6 +564,165 @@ fn the_list_of_nodes_changes_after_all_leases_have_ended() {
 }
 
 #[test]
+fn a_change_that_was_interrupted_while_it_opened_the_new_list_is_completed() {
+    let Some(nodes) = Redis::several(4) else {
+        return;
+    };
+    let (old, new) = (url(&nodes[..3]), url(&nodes[1..]));
+    let before = connect(&old);
+    let token = attempt(&before, KEY, 1, LONG).unwrap();
+    before.release(KEY, Nonce::new(1), soon()).unwrap();
+    change_nodes(&old, &new, LONG).unwrap();
+    // As if the change had ended before it opened the last node. A majority is open, so a client
+    // of the new list holds a lease.
+    let after = connect(&new);
+    let opened = get(&nodes[1], CONFIG);
+    nodes[3].command(&["SET", CONFIG, &format!("{opened} closing")]);
+    let next = attempt(&after, KEY, 2, LONG).unwrap();
+    assert!(next > token);
+    change_nodes(&old, &new, ms(200)).unwrap();
+    for node in &nodes {
+        assert_eq!(get(node, CONFIG), opened);
+    }
+    let renewed = after.renew_many(&[renewal(2, next)], soon());
+    assert_eq!(renewed.unwrap(), [Renewed::Held]);
+    // A repetition after its end has no effect.
+    change_nodes(&old, &new, ms(200)).unwrap();
+}
+
+#[test]
+fn a_change_reads_the_nodes_that_it_closed_and_no_others() {
+    let Some(mut nodes) = Redis::several(5) else {
+        return;
+    };
+    let (old, new) = (url(&nodes[..3]), url([&nodes[1], &nodes[3], &nodes[4]]));
+    drop(connect(&old));
+    // The first node cannot be reached when the list is closed, and a lease is on the third.
+    nodes[0].end();
+    occupy(&nodes[2], 77);
+    thread::scope(|scope| {
+        let change = scope.spawn(|| change_nodes(&old, &new, LONG));
+        for node in &nodes[1..3] {
+            until("the list is closed", || {
+                get(node, CONFIG).ends_with(" closing")
+            });
+        }
+        // The first node is not closed, so its clients and the third node are a majority.
+        nodes[2].signal("STOP");
+        let (first, _) = nodes.split_first_mut().unwrap();
+        first.resume();
+        let error = change.join().unwrap().unwrap_err();
+        assert!(error.to_string().contains("nodes answered"), "{error}");
+    });
+    // The nodes that can be reached are open again. The change is repeated, and completed after
+    // the lease has ended.
+    assert!(!get(&nodes[1], CONFIG).ends_with(" closing"));
+    nodes[2].signal("CONT");
+    nodes[2].command(&["DEL", LOCK]);
+    change_nodes(&old, &new, LONG).unwrap();
+    assert!(attempt(&connect(&new), KEY, 1, LONG).is_some());
+}
+
+#[test]
+fn an_answer_that_no_caller_awaits_is_read() {
+    let Some(nodes) = Redis::several(3) else {
+        return;
+    };
+    let engine = connect(&url(&nodes));
+    nodes[2].command(&["SET", FENCE, "40"]);
+    nodes[2].signal("STOP");
+    // A majority suffices, and the third answer arrives after the call.
+    assert_eq!(attempt(&engine, KEY, 1, LONG), Some(1));
+    nodes[2].signal("CONT");
+    until("the third node has the token", || {
+        lock(&nodes[2]) == Some((1, 1))
+    });
+}
+
+#[test]
+fn credentials_that_are_changed_are_reported_and_recover() {
+    let Some(nodes) = Redis::several(3) else {
+        return;
+    };
+    let allow = |node: &Redis, password: &str| {
+        let words = ["ACL", "SETUSER", "worker", "on", "resetpass", password];
+        let rights = ["~latchwork:*", "&latchwork:*", "+@all"];
+        assert_eq!(node.command(&[&words[..], &rights].concat()), "+OK\r\n");
+    };
+    nodes.iter().for_each(|node| allow(node, ">the-sEcret"));
+    let list: Vec<String> = nodes
+        .iter()
+        .map(|node| format!("redis://worker:the-sEcret@127.0.0.1:{}", node.port))
+        .collect();
+    let engine = connect(&format!("quorum:{}", list.join(",")));
+    let token = attempt(&engine, KEY, 1, LONG).unwrap();
+    let renew = || engine.renew_many(&[renewal(1, token)], soon());
+    // One node removes the user, which ends its connections: the others suffice.
+    nodes[0].command(&["ACL", "DELUSER", "worker"]);
+    assert_eq!(renew().unwrap(), [Renewed::Held]);
+    // A majority refuses the user: one line without the password, which no repetition repairs.
+    nodes[1].command(&["ACL", "DELUSER", "worker"]);
+    let refused = |error: latchwork_lease::engine::EngineError| {
+        let text = format!("{error} {error:?}");
+        assert!(!text.contains("sEcret") && !error.to_string().contains('\n'));
+        !error.is_temporary && text.contains("WRONGPASS")
+    };
+    until("the refusal is reported", || refused(renew().unwrap_err()));
+    until("acquisitions are refused", || {
+        let asked = engine.try_acquire(&request(key("b"), 2, LONG), soon());
+        refused(asked.unwrap_err())
+    });
+    // With another password, the user is refused still, and with the earlier one it is accepted.
+    allow(&nodes[1], ">another-sEcret");
+    assert!(renew().is_err());
+    allow(&nodes[1], ">the-sEcret");
+    until("the lease is renewed", || {
+        renew().is_ok_and(|answers| answers == [Renewed::Held])
+    });
+}
+
+#[test]
+fn a_node_of_another_kind_or_release_is_refused_beside_others() {
+    let Some(nodes) = Redis::several(2) else {
+        return;
+    };
+    // A server of release 6 beside two of release 7 or later.
+    let info = "redis_version:6.2.14\r\nredis_mode:standalone\r\nrun_id:old\r\n\
+                maxmemory_policy:noeviction\r\nrole:master\r\ncluster_enabled:0\r\n";
+    let others = "+OK\r\n".repeat(8);
+    let old = pretend(format!("${}\r\n{info}\r\n{others}", info.len()));
+    let list = format!("{},redis://127.0.0.1:{old}", url(&nodes));
+    let text = refused(&list);
+    assert!(text.contains(&format!("127.0.0.1:{old}")), "{text}");
+    assert!(text.contains("release 6.2.14 is older than 7"), "{text}");
+    assert_eq!(get(&nodes[0], CONFIG), "", "the list was used");
+    // Another server answers in another protocol.
+    let other = pretend("HTTP/1.1 400 Bad Request\r\n\r\n".to_owned());
+    let error = QuorumEngine::connect(&format!("quorum:redis://127.0.0.1:{other}")).unwrap_err();
+    assert!(!error.to_string().contains('\n'), "{error}");
+}
+
+/// Starts a server that answers everything with one text, and returns its port.
+fn pretend(answer: String) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let (mut client, answer) = (client.unwrap(), answer.clone());
+            thread::spawn(move || {
+                let mut bytes = [0; 65536];
+                while let Ok(1..) = client.read(&mut bytes) {
+                    if client.write_all(answer.as_bytes()).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+#[test]
 fn nodes_that_are_not_independent_are_refused() {
     let Some(node) = Redis::start(&[]) else {
         return;

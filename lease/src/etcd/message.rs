@@ -106,6 +106,14 @@ pub(super) fn is_absent(key: &[u8]) -> Value {
     json!({ "key": encode(key), "target": "VERSION", "version": "0" })
 }
 
+/// No key has this prefix: a comparison of a range holds for each of its keys.
+pub(super) fn is_empty(prefix: &[u8]) -> Value {
+    json!({
+        "key": encode(prefix), "range_end": encode(&end_of(prefix)),
+        "target": "VERSION", "version": "0",
+    })
+}
+
 pub(super) fn was_created_at(key: &[u8], revision: i64) -> Value {
     json!({ "key": encode(key), "target": "CREATE", "create_revision": revision.to_string() })
 }

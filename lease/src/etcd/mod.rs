@@ -15,6 +15,7 @@ mod message;
 mod release;
 mod renew;
 mod resolver;
+mod set;
 mod settings;
 mod view;
 
@@ -27,8 +28,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use latchwork::table::FencingToken;
 
 use crate::engine::{
-    Attempt, Engine, EngineError, HolderInfo, Key, Nonce, Released, Renewal, Renewed, Request,
-    floor,
+    Attempt, AttemptAll, Engine, EngineError, HolderInfo, Key, Nonce, Released, Renewal, Renewed,
+    Request, floor,
 };
 use crate::guarantees::{Exclusive, Guarantees, TokenOrder};
 
@@ -47,7 +48,8 @@ const KEEPER_PAUSE: Duration = Duration::from_millis(100);
 /// The number of turns without work after which the keeper thread ends.
 const KEEPER_IDLE: u32 = 50;
 
-/// An engine that keeps leases in an etcd cluster, release 3.4 or later.
+/// An engine that keeps leases in an etcd cluster, release 3.4 or later. Members may have several
+/// releases, as during an upgrade; a cluster with an older member is refused.
 ///
 /// # URL
 /// `etcd://USER:PASSWORD@HOST:PORT,HOST:PORT?OPTION=VALUE`, with the endpoints of all members. The
@@ -63,6 +65,10 @@ const KEEPER_IDLE: u32 = 50;
 /// A password that is not in the URL is read from the variable `ETCDCTL_PASSWORD`. Errors and
 /// `Debug` never contain it. The gateway of etcd does not support users by the name in a
 /// certificate; a user needs a password.
+///
+/// The token of a user expires, and the engine requests another one with the password. A user that
+/// was deleted, or whose password or privileges were changed, gets an error that is not temporary
+/// until they are restored. Leases that are held then end.
 ///
 /// # Privileges
 /// A user needs a role that may read and write the keys with the prefix:
@@ -274,6 +280,20 @@ impl Engine for EtcdEngine {
         let driver = self.driver()?;
         self.start_keeper();
         Ok(driver.ask(request, deadline)?)
+    }
+
+    fn try_acquire_all(
+        &self,
+        requests: &[Request<'_>],
+        deadline: Instant,
+    ) -> Option<Result<AttemptAll, EngineError>> {
+        let driver = match self.driver() {
+            Ok(driver) => driver,
+            Err(error) => return Some(Err(error)),
+        };
+        self.start_keeper();
+        let attempt = driver.ask_all(requests, deadline)?;
+        Some(attempt.map_err(EngineError::from))
     }
 
     fn renew_many(

@@ -9,10 +9,10 @@ use redis::Value;
 
 use crate::engine::{Attempt, EngineError, Key, Nonce, Outcome, Released, Request};
 use crate::notices;
+use crate::plant::planted;
 
 use super::answers::{Answers, Wait};
 use super::node::{Answer, Job, Packed};
-use super::plant::planted;
 use super::scripts::{self, Script};
 use super::{Quorum, check_deadline, inspect, jitter, milliseconds};
 
@@ -212,19 +212,19 @@ impl Quorum {
         let majority = self.members.majority();
         let packed = self.acquire_request(request);
         let decide = |answers: &[Option<Answer>]| Tally::new(answers, majority).decide();
-        let answers = if asks_one_first && set.len() > 1 {
+        let (asked, mut answers) = if asks_one_first && set.len() > 1 {
             // Of many waiters, one reaches the others of the nodes, and is not disturbed there.
             let answers = Arc::new(Answers::new(set.len(), 1));
             let mut asked = vec![false; set.len()];
             for gate in (0..set.len()).filter(|place| !self.nodes[set[*place]].is_slow()) {
-                self.send(&set, gate, &packed, deadline, &answers);
                 asked[gate] = true;
                 let limit = deadline.min(Instant::now() + GATE_LIMIT);
                 let is_known = |answers: &[Option<Answer>]| match answers[gate] {
                     Some(_) => Wait::Over,
                     None => Wait::Needed,
                 };
-                let first = self.gather(&set, &answers, limit, is_known);
+                let direct = self.begin(&set, &[gate], &packed, deadline, &answers);
+                let first = self.gather_from(direct, &set, &answers, limit, is_known);
                 match Vote::of(&first[gate]) {
                     Vote::Busy(..) => {
                         self.refused.lock().insert(request.nonce);
@@ -235,15 +235,13 @@ impl Quorum {
                     _ => break,
                 }
             }
-            for place in (0..set.len()).filter(|place| !asked[*place]) {
-                self.send(&set, place, &packed, deadline, &answers);
-            }
-            answers
+            let others: Vec<usize> = (0..set.len()).filter(|place| !asked[*place]).collect();
+            let direct = self.begin(&set, &others, &packed, deadline, &answers);
+            let all = self.gather_from(direct, &set, &answers, deadline, decide);
+            (answers, all)
         } else {
-            self.ask(&set, packed, deadline, majority)
+            self.call(&set, &packed, deadline, majority, decide)
         };
-        let asked = answers;
-        let mut answers = self.gather(&set, &asked, deadline, decide);
         let tally = Tally::new(&answers, majority);
         if let Err(error) = self.fail_foreign(&set, &mut answers) {
             self.undo(request, &set, &tally);
@@ -323,9 +321,9 @@ impl Quorum {
             .collect();
         let packed = Self::raise_request(request, token);
         let needed = tally.majority.saturating_sub(having);
-        let answers = self.ask(&others, packed, deadline, needed);
         // Further nodes receive it, so that a renewal finds the token on all of them.
         if is_enough {
+            self.ask(&others, packed, deadline, needed);
             return Some(token);
         }
         let raised = |answers: &[Option<Answer>]| count_of(answers, 1);
@@ -337,7 +335,7 @@ impl Quorum {
                 false => Wait::Needed,
             }
         };
-        let answers = self.gather(&others, &answers, deadline, decide);
+        let (_, answers) = self.call(&others, &packed, deadline, needed, decide);
         (raised(&answers) >= needed).then_some(token)
     }
 
@@ -377,12 +375,9 @@ impl Quorum {
         asked.on_late(seen, move |place, answer| {
             let own = Vote::of(&Some(answer.clone())).token();
             if own.is_some_and(|own| own != token) {
-                nodes[place].submit(Job {
-                    request: Arc::clone(&packed),
-                    deadline: Instant::now() + Duration::from_secs(2),
-                    answers: Arc::new(Answers::new(1, 1)),
-                    place: 0,
-                });
+                let deadline = Instant::now() + Duration::from_secs(2);
+                let answers = Arc::new(Answers::new(1, 1));
+                nodes[place].submit(Job::new(Arc::clone(&packed), deadline, answers, 0));
             }
         });
     }
@@ -432,7 +427,7 @@ impl Quorum {
                 true => Wait::Over,
                 false => Wait::Needed,
             };
-            let removed = undone.wait(limit, decide, |_| false, |_| {});
+            let removed = undone.wait(None, limit, decide, |_| false, |_| {});
             if count_of(&removed, 1) < granted {
                 error.outcome = Outcome::Unknown;
             }
@@ -475,8 +470,7 @@ impl Quorum {
                 false => Wait::Needed,
             }
         };
-        let answers = self.ask(&set, packed, deadline, majority);
-        let answers = self.gather(&set, &answers, deadline, decide);
+        let (_, answers) = self.call(&set, &packed, deadline, majority, decide);
         let (removed, absent) = (count_of(&answers, 1), count_of(&answers, 0));
         if removed >= majority {
             return Ok(Released::Done);

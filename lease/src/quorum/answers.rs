@@ -3,8 +3,9 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use super::direct::Direct;
 use super::node::Answer;
 
 /// The least time for which a caller waits for the last nodes.
@@ -99,9 +100,10 @@ impl Answers {
     ///
     /// Stragglers are awaited for as long again as the others needed, and for a little more, unless
     /// `is_slow` returns true for all of them. `on_slow` receives the places of those that did not
-    /// answer by then.
+    /// answer by then. The caller reads the answers of `direct` by itself.
     pub(super) fn wait(
         &self,
+        mut direct: Option<Direct<'_>>,
         deadline: Instant,
         decide: impl Fn(&[Option<Answer>]) -> Wait,
         is_slow: impl Fn(usize) -> bool,
@@ -136,7 +138,12 @@ impl Answers {
                 places.filter(is_missing).for_each(&mut on_slow);
                 break;
             }
-            self.changed.wait_until(&mut all, limit);
+            match &mut direct {
+                Some(direct) if direct.is_pending() => {
+                    MutexGuard::unlocked(&mut all, || direct.turn(limit));
+                }
+                _ => drop(self.changed.wait_until(&mut all, limit)),
+            }
         }
         all.answers.clone()
     }
@@ -171,19 +178,19 @@ mod tests {
             other.deliver(2, reply());
         });
         let mut slow = Vec::new();
-        let all = answers.wait(far, decide, |_| false, |place| slow.push(place));
+        let all = answers.wait(None, far, decide, |_| false, |place| slow.push(place));
         thread.join().unwrap();
         assert_eq!((count(&all), slow), (2, vec![1]));
         // Once it is set aside, the caller does not wait for it at all.
-        let all = answers.wait(far, decide, |place| place == 1, |_| panic!("no wait"));
+        let all = answers.wait(None, far, decide, |place| place == 1, |_| panic!("no wait"));
         assert_eq!(count(&all), 2);
         // A result that needs it waits until the deadline.
         let soon = Instant::now() + Duration::from_millis(30);
-        answers.wait(soon, |_| Wait::Needed, |_| true, |_| {});
+        answers.wait(None, soon, |_| Wait::Needed, |_| true, |_| {});
         assert!(Instant::now() >= soon);
         answers.deliver(1, reply());
         assert_eq!(
-            count(&answers.wait(far, |_| Wait::Needed, |_| false, |_| {})),
+            count(&answers.wait(None, far, |_| Wait::Needed, |_| false, |_| {})),
             3
         );
     }

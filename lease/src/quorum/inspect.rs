@@ -1,55 +1,140 @@
 //! The requirements on a server that stores leases, and the meaning of its errors.
 
+use std::io::{self, Write as _};
+use std::net::{TcpStream, ToSocketAddrs as _};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use redis::{Connection, ErrorKind, RedisError, ServerErrorKind, Value};
+use redis::{Connection, ErrorKind, Parser, RedisError, RedisResult, ServerErrorKind, Value};
 
 use super::node::{ANSWER_LIMIT, Node, Refusal, introduction};
 use super::scripts::{self, Script};
 use super::settings::Address;
+use super::wire;
 
 /// The oldest release of Redis and Valkey with all commands of the scripts.
 const LEAST_VERSION: u32 = 7;
 
 /// A connection to a server that may store leases.
 pub(super) struct Made {
-    pub(super) connection: Connection,
+    pub(super) line: Line,
     /// The identity of the server.
     pub(super) server: String,
+}
+
+/// A connection that blocks.
+pub(super) enum Line {
+    Plain(TcpStream, Parser),
+    Tls(Box<Connection>),
+}
+
+impl Line {
+    pub(super) fn send(&mut self, bytes: &[u8]) -> RedisResult<()> {
+        match self {
+            Line::Plain(stream, _) => Ok(stream.write_all(bytes)?),
+            Line::Tls(connection) => connection.send_packed_command(bytes),
+        }
+    }
+
+    pub(super) fn receive(&mut self) -> RedisResult<Value> {
+        match self {
+            Line::Plain(stream, parser) => parser.parse_value(stream),
+            Line::Tls(connection) => connection.recv_response(),
+        }
+    }
+
+    /// Limits the time of each later call.
+    fn limit(&self, limit: Duration) -> RedisResult<()> {
+        match self {
+            Line::Plain(stream, _) => {
+                stream.set_read_timeout(Some(limit))?;
+                Ok(stream.set_write_timeout(Some(limit))?)
+            }
+            Line::Tls(connection) => {
+                connection.set_read_timeout(Some(limit))?;
+                connection.set_write_timeout(Some(limit))
+            }
+        }
+    }
+}
+
+/// Makes a connection without TLS, before anything is sent.
+fn dial(host: &str, port: u16, deadline: Instant) -> io::Result<TcpStream> {
+    let mut last = None;
+    for address in (host, port).to_socket_addrs()? {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        match TcpStream::connect_timeout(&address, left) {
+            Ok(stream) => {
+                Address::configure(&stream)?;
+                return Ok(stream);
+            }
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| io::ErrorKind::TimedOut.into()))
+}
+
+/// The commands that a connection without TLS begins with, and their number.
+fn login(address: &Address) -> (Vec<u8>, usize) {
+    let settings = address.client.get_connection_info().redis_settings();
+    let (mut bytes, mut commands) = (Vec::new(), 0);
+    let mut add = |command: &redis::Cmd| {
+        command.write_packed_command(&mut bytes);
+        commands += 1;
+    };
+    if let Some(password) = settings.password() {
+        let mut command = redis::cmd("AUTH");
+        if let Some(user) = settings.username() {
+            command.arg(user);
+        }
+        add(command.arg(password));
+    }
+    if settings.db() != 0 {
+        add(redis::cmd("SELECT").arg(settings.db()));
+    }
+    (bytes, commands)
 }
 
 /// Connects to a node, loads the scripts, and refuses a server that cannot store leases [QU9].
 pub(super) fn connect(address: &Address, limit: Duration) -> Result<Made, Refusal> {
     let deadline = Instant::now() + limit;
     let refused = |error: &RedisError| refusal(error);
-    let mut connection = address
-        .client
-        .get_connection_with_timeout(limit)
-        .map_err(|error| refused(&error))?;
+    let (mut line, (mut bytes, logins)) = match address.without_tls() {
+        Some((host, port)) if wire::IS_AVAILABLE => {
+            let stream = dial(host, port, deadline).map_err(|error| refused(&error.into()))?;
+            (Line::Plain(stream, Parser::new()), login(address))
+        }
+        _ => {
+            let connection = address.client.get_connection_with_timeout(limit);
+            let connection = connection.map_err(|error| refused(&error))?;
+            (Line::Tls(Box::new(connection)), (Vec::new(), 0))
+        }
+    };
+    bytes.extend(introduction());
     let left = deadline
         .saturating_duration_since(Instant::now())
         .max(Duration::from_millis(1));
-    connection
-        .set_read_timeout(Some(left))
-        .and_then(|()| connection.set_write_timeout(Some(left)))
-        .and_then(|()| connection.send_packed_command(&introduction()))
+    line.limit(left)
+        .and_then(|()| line.send(&bytes))
         .map_err(|error| refused(&error))?;
     let mut replies = Vec::new();
-    for _ in 0..=scripts::ALL.len() {
-        match connection
-            .recv_response()
-            .map_err(|error| refused(&error))?
-        {
+    for number in 0..=logins + scripts::ALL.len() {
+        match line.receive().map_err(|error| refused(&error))? {
             Value::ServerError(error) => {
                 let details = error.details().unwrap_or_default();
-                return Err(server_refusal(error.code(), details));
+                let mut refusal = server_refusal(error.code(), details);
+                // A user, password or database that the server refuses.
+                refusal.is_permanent |= number < logins;
+                return Err(refusal);
             }
             reply => replies.push(reply),
         }
     }
-    let mut replies = replies.into_iter();
+    let mut replies = replies.into_iter().skip(logins);
     let info = replies.next().as_ref().and_then(text).unwrap_or_default();
     let server = check(&info).map_err(permanent)?;
     for (script, digest) in scripts::ALL.into_iter().zip(replies) {
@@ -59,11 +144,8 @@ pub(super) fn connect(address: &Address, limit: Duration) -> Result<Made, Refusa
             ));
         }
     }
-    connection
-        .set_read_timeout(Some(ANSWER_LIMIT))
-        .and_then(|()| connection.set_write_timeout(Some(ANSWER_LIMIT)))
-        .map_err(|error| refused(&error))?;
-    Ok(Made { connection, server })
+    line.limit(ANSWER_LIMIT).map_err(|error| refused(&error))?;
+    Ok(Made { line, server })
 }
 
 /// Returns the digests of the scripts.

@@ -10,15 +10,18 @@
 mod acquire;
 mod answers;
 mod change;
+mod direct;
 mod inspect;
 mod listen;
 mod members;
 mod node;
+#[cfg(latchwork_plant)]
 mod plant;
 mod read;
 mod renew;
 mod scripts;
 mod settings;
+mod wire;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -39,6 +42,7 @@ use crate::guarantees::{Exclusive, Guarantees, TokenOrder};
 use crate::notices::Notices;
 
 use answers::{Answers, Wait};
+use direct::Direct;
 use listen::Listeners;
 use members::Members;
 use node::{Answer, Contact, Job, Node, Packed, Refusal};
@@ -72,6 +76,9 @@ const RECENT: usize = 4096;
 /// the list. The engine refuses a node that is named twice, a replica, a node of a cluster, and a
 /// `maxmemory-policy` that may drop locks.
 ///
+/// Nodes may have several releases of Redis and Valkey, from 7 on. A list with an older node is
+/// refused.
+///
 /// # Durability
 /// A node that restarts without its data can grant a lock that another client holds. If a majority
 /// depends on such a node, two clients hold one name. Set `appendonly yes` and
@@ -83,9 +90,15 @@ const RECENT: usize = 4096;
 /// `+@connection +info +script|load +evalsha +get +set +del +incr +pexpire +pttl +time +publish
 /// +subscribe +scan`.
 ///
+/// A node that deletes the user, or changes its password, ends its connections and counts as one
+/// that failed. If a majority does so, calls return an error that is not temporary until the user
+/// is restored. Change a password while both are valid (`ACL SETUSER … >NEW`), and restart clients.
+///
 /// # Threads
-/// The engine has one thread for each node. The first wait for a busy name starts a further one
-/// that listens for releases; with more than five nodes there are several.
+/// The engine has one thread for each node, which connects, and which sends requests if several
+/// callers use the node at once, or over TLS. A caller that is alone sends to all nodes by itself.
+/// The first wait for a busy name starts a further thread that listens for releases; with more than
+/// five nodes there are several.
 ///
 /// # Forks
 /// Each call returns an error in a child of a fork. The child can connect an engine of its own.
@@ -170,7 +183,7 @@ impl QuorumEngine {
     }
 }
 
-pub use change::change_nodes;
+pub use change::{LeasesHeld, change_nodes};
 
 impl Drop for Quorum {
     fn drop(&mut self) {
@@ -262,7 +275,7 @@ impl Quorum {
     fn join(&self) -> Result<(), EngineError> {
         let places: Vec<usize> = (0..self.nodes.len()).collect();
         let deadline = Instant::now() + CONNECT_LIMIT;
-        if plant::planted("no configuration hash") {
+        if crate::plant::planted("no configuration hash") {
             return Ok(());
         }
         let (all, needed) = (self.nodes.len(), self.nodes.len() / 2 + 1);
@@ -343,6 +356,42 @@ impl Quorum {
         answers
     }
 
+    /// Sends one request to the nodes at some places of a set.
+    ///
+    /// The caller also reads the answers if no other thread uses one of the connections.
+    fn begin(
+        &self,
+        set: &[usize],
+        places: &[usize],
+        request: &Arc<Packed>,
+        deadline: Instant,
+        answers: &Arc<Answers>,
+    ) -> Option<Direct<'_>> {
+        let direct = Direct::send(&self.nodes, set, places, request, deadline, answers);
+        if direct.is_none() {
+            for place in places {
+                self.send(set, *place, request, deadline, answers);
+            }
+        }
+        direct
+    }
+
+    /// Sends one request to a set of nodes, and waits for the answers.
+    fn call(
+        &self,
+        set: &[usize],
+        request: &Arc<Packed>,
+        deadline: Instant,
+        wanted: usize,
+        decide: impl Fn(&[Option<Answer>]) -> Wait,
+    ) -> (Arc<Answers>, Vec<Option<Answer>>) {
+        let answers = Arc::new(Answers::new(set.len(), wanted));
+        let places: Vec<usize> = (0..set.len()).collect();
+        let direct = self.begin(set, &places, request, deadline, &answers);
+        let all = self.gather_from(direct, set, &answers, deadline, decide);
+        (answers, all)
+    }
+
     /// Sends one request to the node at a place of a set.
     fn send(
         &self,
@@ -352,12 +401,8 @@ impl Quorum {
         deadline: Instant,
         answers: &Arc<Answers>,
     ) {
-        self.nodes[set[place]].submit(Job {
-            request: Arc::clone(request),
-            deadline,
-            answers: Arc::clone(answers),
-            place,
-        });
+        let (request, answers) = (Arc::clone(request), Arc::clone(answers));
+        self.nodes[set[place]].submit(Job::new(request, deadline, answers, place));
     }
 
     /// Waits for the answers of a set of nodes.
@@ -368,7 +413,19 @@ impl Quorum {
         deadline: Instant,
         decide: impl Fn(&[Option<Answer>]) -> Wait,
     ) -> Vec<Option<Answer>> {
+        self.gather_from(None, set, answers, deadline, decide)
+    }
+
+    fn gather_from(
+        &self,
+        direct: Option<Direct<'_>>,
+        set: &[usize],
+        answers: &Answers,
+        deadline: Instant,
+        decide: impl Fn(&[Option<Answer>]) -> Wait,
+    ) -> Vec<Option<Answer>> {
         answers.wait(
+            direct,
             deadline,
             decide,
             |place| self.nodes[set[place]].is_slow(),
@@ -436,13 +493,8 @@ impl Quorum {
         };
         if hash.is_empty() {
             // The node has lost its data, or is new. It joins with the next request.
-            let answers = Arc::new(Answers::new(1, 1));
-            self.nodes[node].submit(Job {
-                request: self.claim("", &self.hash),
-                deadline: Instant::now() + Duration::from_secs(2),
-                answers,
-                place: 0,
-            });
+            let deadline = Instant::now() + Duration::from_secs(2);
+            self.ask(&[node], self.claim("", &self.hash), deadline, 1);
             return Ok(refusal("it has no configuration, and has lost its data"));
         }
         if hash.strip_suffix(scripts::CLOSING) == Some(&self.hash) {

@@ -1,8 +1,14 @@
-//! One node: its queue of requests, and the thread that sends them.
+//! One node: its connection, its queue of requests, and the thread that serves both.
 //!
-//! Each node has one thread and one connection. The thread sends all requests of the queue in one
-//! round trip. A node that does not answer delays only its own thread: callers wait until a
-//! majority has answered, and requests to a node that is set aside fail at once [QU8].
+//! Each node has one thread and one connection. The connection is *free* while no thread uses it. A
+//! caller that finds the connections of all nodes free borrows them, and sends and receives by
+//! itself: see [`Direct`](super::direct::Direct). Otherwise it adds its requests to the queues. The
+//! thread of the node sends all requests of the queue in one round trip, and connects.
+//!
+//! A caller returns a connection although a request has no answer, if it needs none. The next user
+//! reads that answer, or the thread does so a little later. A node that does not answer delays only
+//! its own thread: callers wait until a majority has answered, and requests to a node that is set
+//! aside fail at once [QU8].
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -10,18 +16,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
-use redis::{Connection, RedisError, Value};
+use parking_lot::{Condvar, Mutex};
+use redis::{RedisError, Value};
 
 use crate::engine::{EngineError, Nonce};
 
 use super::answers::Answers;
 use super::inspect;
+use super::inspect::Line;
 use super::scripts::{self, Script};
 use super::settings::Address;
+use super::wire::{self, Wire};
 
 /// The longest wait for a node, whatever the deadline of a request: then it is set aside.
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+
+/// The reason of a node that is set aside without an error of its connection.
+const NO_ANSWER: &str = "it did not answer in time";
 
 /// The time within which a connection is made.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
@@ -31,6 +42,12 @@ const PROBE_AFTER: Duration = Duration::from_millis(50);
 
 /// The greatest time between two probes.
 const PROBE_AFTER_AT_MOST: Duration = Duration::from_secs(1);
+
+/// The time between two reads of answers that no caller awaits.
+const WATCH_INTERVAL: Duration = Duration::from_millis(5);
+
+/// The number of such times without an answer to read, after which the thread waits for a notice.
+const WATCHES: u32 = 20;
 
 /// The greatest number of requests in the queue of a node.
 const QUEUE_LIMIT: usize = 16_384;
@@ -56,7 +73,34 @@ struct State {
     /// Releases that did not reach the node. They are sent before it is used again [QU14].
     unreleased: VecDeque<Arc<Packed>>,
     link: Link,
+    slot: Slot,
+    /// The connection was returned with requests whose answers a caller awaits.
+    is_awaited: bool,
+    /// The thread reads answers at intervals, without a notice.
+    is_watched: bool,
+    /// The number of failures since the last connection.
+    failures: u32,
+    probe_at: Instant,
     is_closed: bool,
+}
+
+/// The connection, if it is without TLS.
+#[derive(Debug)]
+enum Slot {
+    /// The thread of the node uses the connection, or there is none.
+    Thread,
+    /// A caller has borrowed it.
+    Caller,
+    Free(Wire),
+}
+
+/// The connection of a node for one caller.
+pub(super) enum Borrowed {
+    Wire(Wire),
+    /// The node is set aside.
+    Refused(Refusal),
+    /// Another thread uses the connection.
+    Busy,
 }
 
 /// The connection, as callers see it.
@@ -85,6 +129,25 @@ pub(super) struct Job {
     pub(super) answers: Arc<Answers>,
     /// The place of the answer.
     pub(super) place: usize,
+    /// It was sent over a connection that has ended.
+    was_sent: bool,
+}
+
+impl Job {
+    pub(super) fn new(
+        request: Arc<Packed>,
+        deadline: Instant,
+        answers: Arc<Answers>,
+        place: usize,
+    ) -> Self {
+        Job {
+            request,
+            deadline,
+            answers,
+            place,
+            was_sent: false,
+        }
+    }
 }
 
 /// Commands as they are sent.
@@ -116,6 +179,15 @@ pub(super) enum Answer {
 }
 
 impl Packed {
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Returns the number of replies.
+    pub(super) fn replies(&self) -> usize {
+        self.replies
+    }
+
     /// Marks a request after which a nonce may hold a lock.
     pub(super) fn acquires(mut self, nonce: Nonce) -> Self {
         self.effect = Effect::Acquires(nonce);
@@ -172,6 +244,11 @@ impl Node {
                 acquired: HashSet::new(),
                 unreleased: VecDeque::new(),
                 link: Link::New,
+                slot: Slot::Thread,
+                is_awaited: false,
+                is_watched: false,
+                failures: 0,
+                probe_at: Instant::now(),
                 is_closed: false,
             }),
             changed: Condvar::new(),
@@ -180,8 +257,8 @@ impl Node {
         let worker = Worker {
             node: Arc::clone(&node),
             connection: None,
-            failures: 0,
-            probe_at: Instant::now(),
+            wire: None,
+            watches: 0,
         };
         let thread = thread::Builder::new().name("lease node".to_owned());
         thread
@@ -212,22 +289,111 @@ impl Node {
             job.answers.deliver(job.place, Answer::NotDone(refusal));
             return;
         }
-        match job.request.effect {
-            Effect::None => {}
-            Effect::Acquires(nonce) if state.acquired.len() < QUEUE_LIMIT * 2 => {
-                state.acquired.insert(nonce.get());
-            }
-            // A release that fails is sent again whether it is in the set or not.
-            Effect::Acquires(_) => {}
-            Effect::Releases(nonce) => {
-                state.acquired.remove(&nonce.get());
+        state.note(&job);
+        state.queue.push_back(job);
+        // Who has borrowed the connection notifies the thread when it is returned.
+        let must_notify = state.queue.len() == 1 && !matches!(state.slot, Slot::Caller);
+        drop(state);
+        if must_notify {
+            self.changed.notify_all();
+        }
+    }
+
+    /// Lends the connection to a caller, if no other thread uses it.
+    pub(super) fn borrow(&self) -> Borrowed {
+        let mut state = self.state.lock();
+        if let Link::Down(refusal) = &state.link {
+            return Borrowed::Refused(refusal.clone());
+        }
+        if !state.queue.is_empty() {
+            // Requests of one nonce must not overtake each other.
+            return Borrowed::Busy;
+        }
+        match std::mem::replace(&mut state.slot, Slot::Caller) {
+            Slot::Free(wire) => Borrowed::Wire(wire),
+            other => {
+                state.slot = other;
+                Borrowed::Busy
             }
         }
-        state.queue.push_back(job);
-        let is_first = state.queue.len() == 1;
+    }
+
+    /// Records the effect of a request that a caller sends by itself, or that the node refuses.
+    pub(super) fn note(&self, job: &Job, is_refused: bool) {
+        let mut state = self.state.lock();
+        match is_refused {
+            true => state.owe(job),
+            false => state.note(job),
+        }
+    }
+
+    /// Returns a connection that a caller has borrowed.
+    ///
+    /// If an answer `is_awaited`, the thread of the node reads it at once, and otherwise soon.
+    pub(super) fn give_back(&self, wire: Wire, is_awaited: bool) {
+        let mut state = self.state.lock();
+        let has_rest = !wire.is_idle();
+        let must_watch = has_rest && !state.is_watched;
+        state.is_watched |= has_rest;
+        state.is_awaited |= is_awaited && has_rest;
+        state.slot = Slot::Free(wire);
+        let must_notify =
+            must_watch || state.is_awaited || !state.queue.is_empty() || state.is_closed;
         drop(state);
-        if is_first {
+        if must_notify {
             self.changed.notify_all();
+        }
+    }
+
+    /// Handles the end of a connection that a caller has borrowed: the thread of the node sends the
+    /// requests without an answer once more, because each can be repeated.
+    pub(super) fn resend(&self, wire: Wire) {
+        let mut state = self.state.lock();
+        state.slot = Slot::Thread;
+        for mut job in wire.into_jobs().into_iter().rev() {
+            job.was_sent = true;
+            state.queue.push_front(job);
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    /// Sets a node aside that did not answer a caller which has borrowed its connection.
+    pub(super) fn hang(&self, wire: Wire) {
+        let refusal = Refusal {
+            reason: NO_ANSWER.into(),
+            is_permanent: false,
+        };
+        let mut jobs = wire.into_jobs();
+        jobs.iter_mut().for_each(|job| job.was_sent = true);
+        self.set_aside(refusal, jobs);
+    }
+
+    /// Delivers the replies to a request.
+    pub(super) fn answer(&self, job: &Job, replies: Vec<Value>) {
+        // Relaxed: a hint, and no other data depends on it.
+        self.is_slow.store(false, Ordering::Relaxed);
+        job.answers.deliver(job.place, answer(replies));
+    }
+
+    /// Fails requests and those of the queue, and later ones until a probe succeeds.
+    fn set_aside(&self, refusal: Refusal, mut jobs: VecDeque<Job>) {
+        let mut state = self.state.lock();
+        let pause = PROBE_AFTER * 2_u32.saturating_pow(state.failures.min(10));
+        state.failures = state.failures.saturating_add(1);
+        state.probe_at = Instant::now() + pause.min(PROBE_AFTER_AT_MOST);
+        state.link = Link::Down(refusal.clone());
+        state.slot = Slot::Thread;
+        jobs.append(&mut state.queue);
+        jobs.iter().for_each(|job| state.keep(job));
+        drop(state);
+        self.changed.notify_all();
+        for job in jobs {
+            let answer = match job.was_sent {
+                true => Answer::Unknown(Arc::clone(&refusal.reason)),
+                false => Answer::NotDone(refusal.clone()),
+            };
+            job.answers.deliver(job.place, answer);
         }
     }
 
@@ -263,16 +429,24 @@ impl Node {
         self.state.lock().is_closed = true;
         self.changed.notify_all();
     }
-
-    fn set_link(&self, link: Link) -> MutexGuard<'_, State> {
-        let mut state = self.state.lock();
-        state.link = link;
-        self.changed.notify_all();
-        state
-    }
 }
 
 impl State {
+    /// Records the effect of a request that is sent.
+    fn note(&mut self, job: &Job) {
+        match job.request.effect {
+            Effect::None => {}
+            Effect::Acquires(nonce) if self.acquired.len() < QUEUE_LIMIT * 2 => {
+                self.acquired.insert(nonce.get());
+            }
+            // A release that fails is sent again whether it is in the set or not.
+            Effect::Acquires(_) => {}
+            Effect::Releases(nonce) => {
+                self.acquired.remove(&nonce.get());
+            }
+        }
+    }
+
     /// Keeps a release that was not sent, if the nonce may hold a lock on the node.
     fn owe(&mut self, job: &Job) {
         if let Effect::Releases(nonce) = job.request.effect {
@@ -304,9 +478,24 @@ pub(super) enum Contact {
 /// The thread of a node.
 struct Worker {
     node: Arc<Node>,
-    connection: Option<Connection>,
-    failures: u32,
-    probe_at: Instant,
+    /// The connection with TLS.
+    connection: Option<Line>,
+    /// The connection without TLS, while the thread uses it.
+    wire: Option<Wire>,
+    /// The number of intervals since an answer was read that no caller awaits.
+    watches: u32,
+}
+
+/// The next step of the thread of a node.
+enum Task {
+    /// It sends requests.
+    Send(VecDeque<Job>),
+    /// It reads the answers that are missing.
+    Finish,
+    /// It reads the answers that have arrived.
+    Watch,
+    /// The time of a probe has passed.
+    Probe,
 }
 
 /// The end of a round trip that failed.
@@ -319,67 +508,134 @@ enum Failed {
 
 impl Worker {
     fn run(mut self) {
-        self.connect();
-        while let Some(jobs) = self.next() {
-            if jobs.is_empty() {
-                // The node was set aside, and the time of its probe has passed.
-                self.connect();
-                continue;
+        self.connect(&mut VecDeque::new());
+        while let Some(task) = self.next() {
+            match task {
+                Task::Send(jobs) => self.perform(jobs),
+                Task::Finish => self.perform(VecDeque::new()),
+                Task::Watch => self.watch(),
+                Task::Probe => drop(self.connect(&mut VecDeque::new())),
             }
-            self.perform(jobs);
         }
     }
 
-    /// Waits for requests. Returns none of them at the time of a probe, and `None` at the end.
-    fn next(&mut self) -> Option<VecDeque<Job>> {
-        let mut state = self.node.state.lock();
+    /// Waits for something to do. Returns `None` at the end.
+    fn next(&mut self) -> Option<Task> {
+        let node = Arc::clone(&self.node);
+        let mut state = node.state.lock();
+        if let Some(wire) = self.wire.take() {
+            state.is_watched |= !wire.is_idle();
+            state.slot = Slot::Free(wire);
+        }
         loop {
             if matches!(state.link, Link::Down(_)) {
                 if state.is_closed {
                     return None;
                 }
-                if Instant::now() >= self.probe_at {
-                    return Some(VecDeque::new());
+                if Instant::now() >= state.probe_at {
+                    return Some(Task::Probe);
                 }
-                self.node.changed.wait_until(&mut state, self.probe_at);
+                let probe_at = state.probe_at;
+                node.changed.wait_until(&mut state, probe_at);
                 continue;
             }
-            if !state.queue.is_empty() {
-                return Some(std::mem::take(&mut state.queue));
+            if !matches!(state.slot, Slot::Caller) {
+                let oldest = match &state.slot {
+                    Slot::Free(wire) => wire.oldest(),
+                    _ => None,
+                };
+                let must_finish = oldest.is_some() && (state.is_awaited || state.is_closed);
+                let is_old = oldest.is_some_and(|at| at.elapsed() >= WATCH_INTERVAL);
+                let task = match std::mem::take(&mut state.queue) {
+                    jobs if !jobs.is_empty() => Some(Task::Send(jobs)),
+                    _ if must_finish => Some(Task::Finish),
+                    _ if is_old => Some(Task::Watch),
+                    _ => None,
+                };
+                if oldest.is_some() {
+                    self.watches = 0;
+                }
+                if task.is_some() {
+                    if let Slot::Free(wire) = std::mem::replace(&mut state.slot, Slot::Thread) {
+                        self.wire = Some(wire);
+                    }
+                    state.is_awaited = false;
+                    return task;
+                }
+                if state.is_closed {
+                    return None;
+                }
             }
-            if state.is_closed {
-                return None;
+            // A caller that has borrowed the connection returns it with a notice if necessary.
+            if !state.is_watched {
+                node.changed.wait(&mut state);
+            } else if node
+                .changed
+                .wait_for(&mut state, WATCH_INTERVAL)
+                .timed_out()
+            {
+                self.watches += 1;
+                state.is_watched = self.watches < WATCHES;
             }
-            self.node.changed.wait(&mut state);
         }
     }
 
-    /// Connects, and returns whether it succeeded. Otherwise the node is set aside.
-    fn connect(&mut self) -> bool {
-        self.connection = None;
+    /// Reads answers that have arrived, without waiting for others.
+    fn watch(&mut self) {
+        let Some(mut wire) = self.wire.take() else {
+            return;
+        };
+        let node = &self.node;
+        match wire.advance(|job, replies| node.answer(&job, replies)) {
+            Ok(()) if wire.limit().is_some_and(|limit| limit <= Instant::now()) => {
+                node.hang(wire);
+            }
+            Ok(()) => self.wire = Some(wire),
+            Err(_) => node.resend(wire),
+        }
+    }
+
+    /// Connects, and returns whether it succeeded.
+    ///
+    /// Otherwise the node is set aside, and the jobs fail.
+    fn connect(&mut self, jobs: &mut VecDeque<Job>) -> bool {
+        (self.connection, self.wire) = (None, None);
         let made = inspect::connect(&self.node.address, CONNECT_LIMIT).and_then(|made| {
             inspect::register(&self.node, &self.node.servers, made.server)?;
-            Ok(made.connection)
+            Ok(made.line)
         });
-        let connected = made.and_then(|mut connection| {
-            self.release_owed(&mut connection)?;
-            Ok(connection)
+        let connected = made.and_then(|mut line| {
+            self.release_owed(&mut line)?;
+            Ok(line)
         });
-        match connected {
-            Ok(connection) => {
-                self.connection = Some(connection);
-                self.failures = 0;
+        let refusal = match connected {
+            Ok(Line::Plain(stream, parser)) => match Wire::new(stream, parser) {
+                Ok(wire) => {
+                    self.wire = Some(wire);
+                    None
+                }
+                Err(error) => Some(inspect::refusal(&error.into())),
+            },
+            Ok(line) => {
+                self.connection = Some(line);
+                None
+            }
+            Err(refusal) => Some(refusal),
+        };
+        match refusal {
+            None => {
+                self.node.state.lock().failures = 0;
                 true
             }
-            Err(refusal) => {
-                self.set_aside(refusal);
+            Some(refusal) => {
+                self.node.set_aside(refusal, std::mem::take(jobs));
                 false
             }
         }
     }
 
     /// Sends the releases that did not reach the node. The node is used when none is left [QU14].
-    fn release_owed(&self, connection: &mut Connection) -> Result<(), Refusal> {
+    fn release_owed(&self, line: &mut Line) -> Result<(), Refusal> {
         loop {
             let mut state = self.node.state.lock();
             let owed = std::mem::take(&mut state.unreleased);
@@ -389,7 +645,7 @@ impl Worker {
                 return Ok(());
             }
             drop(state);
-            if let Err(error) = release(connection, &owed) {
+            if let Err(error) = release(line, &owed) {
                 let mut state = self.node.state.lock();
                 owed.into_iter()
                     .rev()
@@ -399,95 +655,99 @@ impl Worker {
         }
     }
 
-    /// Fails all requests of the queue, and later ones until a probe succeeds.
-    fn set_aside(&mut self, refusal: Refusal) {
-        self.connection = None;
-        let pause = PROBE_AFTER * 2_u32.saturating_pow(self.failures.min(10));
-        self.failures = self.failures.saturating_add(1);
-        self.probe_at = Instant::now() + pause.min(PROBE_AFTER_AT_MOST);
-        let mut state = self.node.set_link(Link::Down(refusal.clone()));
-        let queue = std::mem::take(&mut state.queue);
-        queue.iter().for_each(|job| state.keep(job));
-        drop(state);
-        for job in queue {
-            job.answers
-                .deliver(job.place, Answer::NotDone(refusal.clone()));
-        }
-    }
-
-    /// Sends requests in one round trip. If the connection ended, it does so once more, because
-    /// each request can be repeated.
+    /// Sends requests in one round trip, and reads the answers that are missing. If the connection
+    /// ended, it does so once more, because each request can be repeated.
     fn perform(&mut self, mut jobs: VecDeque<Job>) {
-        let mut was_sent = false;
         for attempt in 0..2 {
             let now = Instant::now();
             jobs.retain(|job| {
                 let is_late = job.deadline <= now;
                 if is_late {
                     self.node.state.lock().keep(job);
-                    job.answers.deliver(job.place, late(was_sent));
+                    job.answers.deliver(job.place, late(job.was_sent));
                 }
                 !is_late
             });
-            if jobs.is_empty() {
+            let is_connected = self.wire.is_some() || self.connection.is_some();
+            if jobs.is_empty() && !is_connected {
                 return;
             }
-            if self.connection.is_none() && !self.connect() {
-                break;
+            if !is_connected && !self.connect(&mut jobs) {
+                return;
             }
             let failed = match self.round_trip(&mut jobs) {
                 Ok(()) => return,
                 Err(failed) => failed,
             };
-            was_sent = true;
             self.connection = None;
             match failed {
                 Failed::Ended(_) if attempt == 0 => {}
                 Failed::Ended(error) | Failed::Hung(error) => {
-                    self.set_aside(inspect::refusal(&error));
+                    self.node.set_aside(inspect::refusal(&error), jobs);
+                    return;
                 }
             }
-            if self.failures > 0 {
-                break;
-            }
-        }
-        let mut state = self.node.state.lock();
-        jobs.iter().for_each(|job| state.keep(job));
-        let refusal = match &state.link {
-            Link::Down(refusal) => refusal.clone(),
-            _ => Refusal {
-                reason: "the connection ended".into(),
-                is_permanent: false,
-            },
-        };
-        drop(state);
-        for job in jobs {
-            let answer = match was_sent {
-                true => Answer::Unknown(Arc::clone(&refusal.reason)),
-                false => Answer::NotDone(refusal.clone()),
-            };
-            job.answers.deliver(job.place, answer);
         }
     }
 
     /// Sends all requests and reads their replies, each within [`ANSWER_LIMIT`]: callers wait only
     /// until their own deadlines. Removes the requests that were answered.
     fn round_trip(&mut self, jobs: &mut VecDeque<Job>) -> Result<(), Failed> {
-        let connection = self.connection.as_mut().expect("the caller has connected");
+        match self.wire.take() {
+            Some(wire) => self.round_trip_on(wire, jobs),
+            None => self.round_trip_with_tls(jobs),
+        }
+    }
+
+    fn round_trip_on(&mut self, mut wire: Wire, jobs: &mut VecDeque<Job>) -> Result<(), Failed> {
+        let node = &self.node;
+        let mut sent = Ok(());
+        for job in std::mem::take(jobs) {
+            match sent {
+                Ok(()) => sent = wire.send(job),
+                Err(_) => jobs.push_back(job),
+            }
+        }
+        let mut result = sent.map_err(|error| failed(error.into()));
+        while let (Ok(()), Some(limit)) = (&result, wire.limit()) {
+            wire::wait([&wire].into_iter(), limit);
+            result = wire
+                .advance(|job, replies| node.answer(&job, replies))
+                .map_err(failed);
+            if result.is_ok() && wire.limit().is_some_and(|limit| limit <= Instant::now()) {
+                let error = std::io::Error::from(std::io::ErrorKind::TimedOut);
+                result = Err(Failed::Hung(error.into()));
+            }
+        }
+        match result {
+            Ok(()) => self.wire = Some(wire),
+            Err(_) => {
+                for mut job in wire.into_jobs().into_iter().rev() {
+                    job.was_sent = true;
+                    jobs.push_front(job);
+                }
+            }
+        }
+        result
+    }
+
+    fn round_trip_with_tls(&mut self, jobs: &mut VecDeque<Job>) -> Result<(), Failed> {
+        let line = self.connection.as_mut().expect("the caller has connected");
         let sent = if jobs.len() == 1 {
-            connection.send_packed_command(&jobs[0].request.bytes)
+            line.send(jobs[0].request.bytes())
         } else {
             let mut bytes = Vec::new();
             jobs.iter()
-                .for_each(|job| bytes.extend_from_slice(&job.request.bytes));
-            connection.send_packed_command(&bytes)
+                .for_each(|job| bytes.extend_from_slice(job.request.bytes()));
+            line.send(&bytes)
         };
+        jobs.iter_mut().for_each(|job| job.was_sent = true);
         sent.map_err(failed)?;
         while let Some(job) = jobs.front() {
             let mut replies = Vec::with_capacity(job.request.replies);
             let mut lacks_script = false;
             for _ in 0..job.request.replies {
-                let reply = connection.recv_response().map_err(failed)?;
+                let reply = line.receive().map_err(failed)?;
                 lacks_script |=
                     matches!(&reply, Value::ServerError(error) if error.code() == "NOSCRIPT");
                 replies.push(reply);
@@ -498,24 +758,22 @@ impl Worker {
                     "the node has lost its scripts",
                 ))));
             }
-            // Relaxed: a hint, and no other data depends on it.
-            self.node.is_slow.store(false, Ordering::Relaxed);
             let job = jobs.pop_front().expect("it is the front");
-            job.answers.deliver(job.place, answer(replies));
+            self.node.answer(&job, replies);
         }
         Ok(())
     }
 }
 
 /// Sends releases that did not reach the node, and waits for the replies.
-fn release(connection: &mut Connection, owed: &VecDeque<Arc<Packed>>) -> redis::RedisResult<()> {
+fn release(line: &mut Line, owed: &VecDeque<Arc<Packed>>) -> redis::RedisResult<()> {
     let bytes: Vec<u8> = owed.iter().flat_map(|one| one.bytes.clone()).collect();
     if bytes.is_empty() {
         return Ok(());
     }
-    connection.send_packed_command(&bytes)?;
+    line.send(&bytes)?;
     for _ in 0..owed.iter().map(|one| one.replies).sum() {
-        connection.recv_response()?;
+        line.receive()?;
     }
     Ok(())
 }
@@ -530,7 +788,7 @@ fn failed(error: RedisError) -> Failed {
 /// The answer to a request whose deadline has passed.
 fn late(was_sent: bool) -> Answer {
     match was_sent {
-        true => Answer::Unknown("it did not answer in time".into()),
+        true => Answer::Unknown(NO_ANSWER.into()),
         false => Answer::NotDone(Refusal {
             reason: "it did not answer earlier requests in time".into(),
             is_permanent: false,

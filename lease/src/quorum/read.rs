@@ -176,8 +176,7 @@ impl Quorum {
                 false => Wait::Needed,
             }
         };
-        let answers = self.ask(&set, packed, deadline, majority);
-        let answers = self.gather(&set, &answers, deadline, decide);
+        let (_, answers) = self.call(&set, &packed, deadline, majority, decide);
         let (locks, replied) = first_locks(&answers);
         match replied >= majority {
             true => Ok((locks, replied)),
@@ -238,8 +237,7 @@ impl Quorum {
                 false => Wait::Needed,
             }
         };
-        let answers = self.ask(&set, packed, deadline, majority);
-        let mut answers = self.gather(&set, &answers, deadline, decide);
+        let (_, mut answers) = self.call(&set, &packed, deadline, majority, decide);
         self.fail_foreign(&set, &mut answers)?;
         match count_of(&answers, 1) >= majority {
             true => Ok(()),
@@ -379,9 +377,10 @@ impl Quorum {
         let set = self.members.of(key);
         let node = set.into_iter().find(|node| !self.nodes[*node].is_slow())?;
         let packed = Arc::new(read_request(&[scripts::lock(key)]));
-        let answers = self.ask(&[node], packed, deadline, 1);
+        let answers = Arc::new(super::Answers::new(1, 1));
+        let direct = self.begin(&[node], &[0], &packed, deadline, &answers);
         let limit = deadline.min(Instant::now() + ONE_LIMIT);
-        let answers = self.gather(&[node], &answers, limit, |_| Wait::Needed);
+        let answers = self.gather_from(direct, &[node], &answers, limit, |_| Wait::Needed);
         let (locks, replied) = first_locks(&answers);
         let is_held = locks.first().is_some_and(|seen| seen.lock.nonce != nonce);
         match replied {

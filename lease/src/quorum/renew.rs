@@ -53,19 +53,19 @@ impl Quorum {
         let majority = self.members.majority();
         let answers = Arc::new(Answers::new(shares.len(), majority));
         let set: Vec<usize> = shares.iter().map(|share| share.node).collect();
-        let mut same: Option<Arc<Packed>> = None;
-        for (at, share) in shares.iter().enumerate() {
-            // Where each node stores all leases, all nodes receive one request.
-            let is_all = share.places.len() == renewals.len();
-            let packed = match &same {
-                Some(packed) if is_all => Arc::clone(packed),
-                _ => Arc::new(self.renew_request(renewals, &share.places)),
-            };
-            if is_all {
-                same = Some(Arc::clone(&packed));
+        // Where each node stores all leases, all nodes receive one request.
+        let is_all = |share: &Share| share.places.len() == renewals.len();
+        let direct = if shares.iter().all(is_all) {
+            let packed = Arc::new(self.renew_request(renewals, &shares[0].places));
+            let places: Vec<usize> = (0..set.len()).collect();
+            self.begin(&set, &places, &packed, deadline, &answers)
+        } else {
+            for (at, share) in shares.iter().enumerate() {
+                let packed = Arc::new(self.renew_request(renewals, &share.places));
+                self.send(&set, at, &packed, deadline, &answers);
             }
-            self.send(&set, at, &packed, deadline, &answers);
-        }
+            None
+        };
         let renewed = |of: &Vec<(usize, Standing)>| {
             let count = |wanted| of.iter().filter(|(_, one)| *one == wanted).count();
             let (held, unknown) = (count(Standing::Held), count(Standing::Unknown));
@@ -83,7 +83,7 @@ impl Quorum {
                 true => Wait::Needed,
             }
         };
-        let mut answers = self.gather(&set, &answers, deadline, decide);
+        let mut answers = self.gather_from(direct, &set, &answers, deadline, decide);
         let standings = standings(renewals.len(), &shares, &answers);
         self.fail_foreign(&set, &mut answers)?;
         let results: Vec<Renewed> = standings.iter().map(renewed).collect();

@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::fs;
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, TcpStream};
 use std::time::Duration;
 
 use redis::io::tcp::TcpSettings;
@@ -28,7 +29,25 @@ pub(super) struct Address {
     /// `HOST:PORT/DB`, normalised. It identifies the node in the configuration.
     pub(super) label: String,
     pub(super) client: Client,
+    host: String,
+    port: u16,
     is_encrypted: bool,
+}
+
+impl Address {
+    /// Returns the host and the port of a node without TLS.
+    pub(super) fn without_tls(&self) -> Option<(&str, u16)> {
+        (!self.is_encrypted).then_some((&self.host, self.port))
+    }
+
+    /// Sets the options of a connection to the node.
+    pub(super) fn configure(stream: &TcpStream) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        #[cfg(any(target_os = "android", target_os = "linux"))]
+        redis::io::tcp::socket2::SockRef::from(stream)
+            .set_tcp_user_timeout(Some(UNACKNOWLEDGED_LIMIT))?;
+        Ok(())
+    }
 }
 
 impl fmt::Debug for Address {
@@ -138,11 +157,13 @@ fn address(text: &str, password: Option<&str>) -> Result<Address, String> {
         _ => host.clone(),
     };
     let label = format!("{host_for_label}:{port}/{database}");
-    let client = client(host, port, is_encrypted, certificates, settings)
+    let client = client(host.clone(), port, is_encrypted, certificates, settings)
         .map_err(|error| format!("{label}: {error}"))?;
     Ok(Address {
         label,
         client,
+        host,
+        port,
         is_encrypted,
     })
 }

@@ -1,8 +1,15 @@
-//! The command `lease`, as real processes over the engine `sqlite:`.
+//! The command `lease`, as real processes over the engine `sqlite:`, etcd and Redis.
 #![cfg(target_os = "linux")]
 
 mod arguments;
 mod end;
+mod engines;
+#[path = "../support/etcd.rs"]
+mod etcd;
+#[path = "../support/redis.rs"]
+mod redis;
 mod sandbox;
+#[path = "../support/mod.rs"]
+mod support;
 mod terminal;
 mod views;

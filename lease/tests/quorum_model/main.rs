@@ -1,16 +1,19 @@
 //! Searches the protocol of the engine `quorum:`. The properties hold, and mutants are detected.
 //!
-//! `model.rs` describes the protocol, its faults and its properties. With one kind of fault, all
+//! `model.rs` describes the protocol, its faults and its properties; `change.rs` describes the
+//! change of the list of nodes and the raise of a floor. With one kind of fault, all
 //! states of three nodes and two clients are searched; with all kinds together, in optimised tests.
 //! For two acquisitions of each client, and for five nodes and three clients, the search ends at a
 //! number of states, which is greater in optimised tests.
 //! `cargo test --release -p latchwork-lease --test quorum_model -- --nocapture` prints the numbers.
 
+mod change;
 mod model;
 mod search;
 
+use change::{Change, Event, Flaw};
 use model::{DISTINCT, EXCLUSIVE, FENCE, Faults, Model, Mutant, ORDER, Step};
-use search::{Found, search};
+use search::{Found, System, search};
 
 const NO_FAULT: Faults = Faults {
     renewals: false,
@@ -365,4 +368,104 @@ fn lost_data_breaks_the_order_of_tokens() {
         };
         is_detected("lost data", &model, &[DISTINCT, ORDER]);
     }
+}
+
+// The change of the list of nodes, and the floor
+
+const OTHER_STEPS: [change::Step; 9] = [
+    change::Step::Close { node: 0 },
+    change::Step::FindFree { node: 0 },
+    change::Step::Reopen { node: 0 },
+    change::Step::Claim { node: 0 },
+    change::Step::Read { node: 0 },
+    change::Step::Copy { node: 0 },
+    change::Step::Open { node: 0 },
+    change::Step::LateAsk {
+        acquisition: 0,
+        node: 0,
+    },
+    change::Step::Grant { acquisition: 0 },
+];
+
+/// Searches the states of a change within the bound.
+#[track_caller]
+fn change_holds(title: &str, system: &Change, limit: usize, steps: &[change::Step]) {
+    let found = search(system, limit);
+    let extent = match found.is_exhaustive {
+        true => "all",
+        false => "the nearest",
+    };
+    println!("{title}: {extent} {} states", found.states);
+    assert!(found.violation.is_none(), "{:#?}", found.violation);
+    for step in steps {
+        let is_made = found.kinds & 1 << Change::kind(*step) != 0;
+        assert!(is_made, "{title}: no step is like {step:?}");
+    }
+}
+
+/// Searches until the flaw violates one of the properties.
+#[track_caller]
+fn flaw_is_detected(event: Event, flaw: Flaw, properties: &[&str]) {
+    for counters in [EQUAL, ONE_AHEAD] {
+        let system = Change {
+            event,
+            counters,
+            flaw: Some(flaw),
+        };
+        let found = search(&system, 3_000_000);
+        if let Some((property, steps)) = found.violation {
+            println!("{flaw:?}: {property}, after {} steps", steps.len());
+            assert!(properties.contains(&property), "{property}: {steps:#?}");
+            return;
+        }
+    }
+    panic!("the search does not detect {flaw:?}");
+}
+
+#[test]
+fn a_change_of_the_list_keeps_leases_apart_and_tokens_ordered() {
+    for (title, counters) in [("change", EQUAL), ("change, one ahead", ONE_AHEAD)] {
+        let system = Change {
+            event: Event::Change,
+            counters,
+            flaw: None,
+        };
+        change_holds(title, &system, BOUND, &OTHER_STEPS);
+    }
+}
+
+#[test]
+fn a_raised_floor_precedes_all_later_tokens() {
+    for (title, counters) in [("floor", EQUAL), ("floor, one ahead", ONE_AHEAD)] {
+        let system = Change {
+            event: Event::Floor,
+            counters,
+            flaw: None,
+        };
+        let floor = change::Step::Floor { node: 0 };
+        change_holds(title, &system, BOUND, &[floor, OTHER_STEPS[8]]);
+    }
+}
+
+#[test]
+fn flaws_of_a_change_are_detected() {
+    let all = [DISTINCT, ORDER, EXCLUSIVE];
+    for flaw in [
+        Flaw::NoClosing,
+        Flaw::ClosingOfOne,
+        Flaw::NoWait,
+        Flaw::WaitForOne,
+        Flaw::WaitForOthers,
+        Flaw::NoCopy,
+        Flaw::CopyOfOne,
+        Flaw::CopyToOne,
+        Flaw::OpenedEarly,
+    ] {
+        flaw_is_detected(Event::Change, flaw, &all);
+    }
+}
+
+#[test]
+fn a_floor_of_a_minority_is_detected() {
+    flaw_is_detected(Event::Floor, Flaw::FloorOfOne, &[ORDER, DISTINCT]);
 }

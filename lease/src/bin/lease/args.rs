@@ -97,6 +97,9 @@ pub(crate) enum Action {
     /// a case fails.
     #[command(after_long_help = URLS)]
     Check(Check),
+    /// Changes the list of nodes of a quorum engine
+    #[command(subcommand)]
+    Nodes(Nodes),
     /// Measures latency and hand-overs
     #[command(after_long_help = URLS)]
     Bench(Bench),
@@ -186,6 +189,34 @@ pub(crate) struct Check {
     pub(crate) on: On,
     #[command(flatten)]
     pub(crate) json: Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Nodes {
+    /// Replaces the list of nodes after all leases have ended
+    ///
+    /// From the beginning on, no client of the present list acquires a lease; leases that are held
+    /// can be renewed and released. When all of them have ended, clients of the present list are
+    /// refused, and must use the new one. If a lease is held after --wait, the present list stays
+    /// valid, and the exit code is 75. A change that was interrupted can be repeated.
+    ///
+    /// All new nodes must be reachable. A node of the present list that is not must never be used
+    /// again with its data. The new URL comes from --to, else from the variable LEASE_NEW_URL.
+    #[command(after_long_help = URLS)]
+    Change(Change),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Change {
+    /// The URL with the present list of nodes
+    #[arg(long = "on", value_name = "URL")]
+    pub(crate) url: Option<String>,
+    /// The URL with the new list of nodes
+    #[arg(long = "to", value_name = "URL")]
+    pub(crate) new_url: Option<String>,
+    /// The time after which the change is given up if leases are held
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration::parse)]
+    pub(crate) wait: Duration,
 }
 
 #[derive(Debug, Args)]

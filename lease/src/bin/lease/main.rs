@@ -14,6 +14,8 @@ mod duration;
 #[cfg(unix)]
 mod exit;
 #[cfg(unix)]
+mod nodes;
+#[cfg(unix)]
 mod run;
 #[cfg(unix)]
 mod sys;
@@ -81,16 +83,17 @@ fn usage(error: &clap::Error) -> ExitCode {
 #[cfg(unix)]
 fn perform(action: args::Action) -> Result<u8, Failure> {
     use args::Action;
-    let on = match &action {
-        Action::Run(args) => &args.on,
-        Action::Status(args) | Action::Watch(args) => &args.on,
-        Action::List(args) => &args.on,
-        Action::Break(args) => &args.on,
-        Action::Check(args) => &args.on,
-        Action::Bench(args) => &args.on,
+    let (on, to) = match &action {
+        Action::Run(args) => (&args.on.url, &None),
+        Action::Status(args) | Action::Watch(args) => (&args.on.url, &None),
+        Action::List(args) => (&args.on.url, &None),
+        Action::Break(args) => (&args.on.url, &None),
+        Action::Check(args) => (&args.on.url, &None),
+        Action::Bench(args) => (&args.on.url, &None),
+        Action::Nodes(args::Nodes::Change(args)) => (&args.url, &args.new_url),
     };
-    url::hide_password(on.url.as_deref());
-    let find = || url::find(on.url.as_deref());
+    url::hide_passwords(on.as_deref(), to.as_deref());
+    let find = || url::find(on.as_deref());
     match &action {
         Action::Run(args) => run::run(job(args, find)?),
         Action::Status(args) => view::status(&find()?, &args.name, args.json.json),
@@ -98,6 +101,9 @@ fn perform(action: args::Action) -> Result<u8, Failure> {
         Action::Watch(args) => view::watch(&find()?, &args.name, args.json.json),
         Action::Break(args) => view::break_(&find()?, &args.name, args.token, args.json.json),
         Action::Check(args) => check::check(&find()?, args),
+        Action::Nodes(args::Nodes::Change(args)) => {
+            nodes::change(&find()?, &url::find_new(to.as_deref())?, args.wait)
+        }
         Action::Bench(args) => bench::bench(&find()?, args),
     }
 }

@@ -14,6 +14,20 @@ use crate::exit::Failure;
 /// The variable that holds a URL. The command that `lease run` starts does not receive it.
 pub(crate) const VARIABLE: &str = "LEASE_URL";
 
+/// The variable that holds the new URL of `lease nodes change`.
+const NEW_VARIABLE: &str = "LEASE_NEW_URL";
+
+/// Returns the new URL: of `--to`, else of its variable.
+pub(crate) fn find_new(to: Option<&str>) -> Result<String, Failure> {
+    if let Some(url) = to {
+        return Ok(url.to_owned());
+    }
+    std::env::var(NEW_VARIABLE)
+        .ok()
+        .filter(|url| !url.is_empty())
+        .ok_or_else(|| Failure::own(format!("--to and the variable {NEW_VARIABLE} are absent")))
+}
+
 /// Returns the URL: of `--on`, else of the variable, else of the file, else the user's own SQLite.
 pub(crate) fn find(on: Option<&str>) -> Result<String, Failure> {
     if let Some(url) = on {
@@ -116,33 +130,51 @@ pub(crate) fn has_password(url: &str) -> bool {
     in_authority || lower.contains("password=") || lower.contains("passwd=")
 }
 
-/// Removes a URL with a password from the list of processes: executes this program again, with the
-/// URL in its environment, which other users cannot read.
+/// Removes URLs with a password from the list of processes: executes this program again, with the
+/// URLs in its environment, which other users cannot read.
 ///
 /// Returns where there is no password, or where the program cannot be executed again.
-pub(crate) fn hide_password(on: Option<&str>) {
-    let Some(url) = on.filter(|url| has_password(url)) else {
+pub(crate) fn hide_passwords(on: Option<&str>, to: Option<&str>) {
+    let on = on.filter(|url| has_password(url));
+    let to = to.filter(|url| has_password(url));
+    if on.is_some() {
+        eprintln!(
+            "lease: warning: other users may have seen the password in --on; \
+             set {VARIABLE} or write the URL to ~/.config/lease/url instead"
+        );
+    }
+    if to.is_some() {
+        eprintln!(
+            "lease: warning: other users may have seen the password in --to; \
+             set {NEW_VARIABLE} instead"
+        );
+    }
+    let hidden = [("--on", VARIABLE, on), ("--to", NEW_VARIABLE, to)];
+    let hidden = hidden.into_iter().filter_map(|(option, variable, url)| {
+        let url = url?;
+        Some((option, variable, url))
+    });
+    let hidden: Vec<_> = hidden.collect();
+    if hidden.is_empty() {
         return;
-    };
-    eprintln!(
-        "lease: warning: other users may have seen the password in --on; \
-         set {VARIABLE} or write the URL to ~/.config/lease/url instead"
-    );
+    }
     let mut args = env::args_os();
     let name = args.next().unwrap_or_else(|| "lease".into());
     let Ok(program) = env::current_exe() else {
         return;
     };
+    let options: Vec<&str> = hidden.iter().map(|(option, ..)| *option).collect();
+    let variables = hidden.iter().map(|(_, variable, url)| (variable, url));
     // Returns only if it fails. The arguments then stay as they are.
     let _ = Command::new(program)
         .arg0(name)
-        .args(without_on(args))
-        .env(VARIABLE, url)
+        .args(without(&options, args))
+        .envs(variables)
         .exec();
 }
 
-/// Returns the arguments without `--on URL` and `--on=URL` before `--`.
-fn without_on(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
+/// Returns the arguments without `--OPTION URL` and `--OPTION=URL` before `--`.
+fn without(options: &[&str], args: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut kept = Vec::new();
     let mut args = args;
     while let Some(arg) = args.next() {
@@ -150,13 +182,19 @@ fn without_on(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
             kept.push(arg);
             kept.extend(args);
             break;
-        } else if arg == OsStr::new("--on") {
+        } else if options.iter().any(|option| arg == OsStr::new(option)) {
             args.next();
-        } else if !arg.as_encoded_bytes().starts_with(b"--on=") {
+        } else if !options.iter().any(|option| has_value(&arg, option)) {
             kept.push(arg);
         }
     }
     kept
+}
+
+/// Returns whether an argument is `OPTION=VALUE`.
+fn has_value(arg: &OsStr, option: &str) -> bool {
+    let rest = arg.as_encoded_bytes().strip_prefix(option.as_bytes());
+    rest.is_some_and(|rest| rest.starts_with(b"="))
 }
 
 /// Returns the failure of `env` for a command that certainly cannot be executed.
@@ -231,7 +269,10 @@ mod tests {
         let args = [
             "run", "--on", "a", "--on=b", "n", "--", "x", "--on", "c", "--on=d",
         ];
-        let kept = without_on(args.iter().map(OsString::from));
+        let kept = without(&["--on"], args.iter().map(OsString::from));
         assert_eq!(kept, ["run", "n", "--", "x", "--on", "c", "--on=d"]);
+        let args = ["nodes", "change", "--on", "a", "--to=b", "--wait=1s"];
+        let kept = without(&["--on", "--to"], args.iter().map(OsString::from));
+        assert_eq!(kept, ["nodes", "change", "--wait=1s"]);
     }
 }
