@@ -216,7 +216,7 @@ pub use stats::{Stats, flush, stats};
 #[doc(no_inline)]
 pub use table::{Fairness, LockTable, Mode, RandomState};
 #[doc(no_inline)]
-pub use txn::{Abort, Transaction, Tx, TxError, atomically, snapshot};
+pub use txn::{Abort, Transaction, Tx, TxError, atomically, snapshot, update_all};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -230,6 +230,13 @@ impl<T: Send + Sync + 'static> Node<T> {
         )
     }
 
+    /// Creates a node of an owner, which will replace `prev` when the owner commits.
+    #[inline]
+    pub(crate) fn owned(when: When, prev: NodeRef<'_>, value: T) -> Self {
+        let version = prev.version().next();
+        Self::new(Header::new(when, version, prev.as_ptr().as_ptr()), value)
+    }
+
     /// A node to be [placed](Header::place).
     #[inline]
     pub(crate) fn draft(value: T) -> Self {

@@ -47,6 +47,18 @@ pub(crate) struct Local {
     pace: Pace,
     /// The name of its thread.
     thread: usize,
+    /// See [`take_block`](Self::take_block).
+    block: Cell<Option<Block>>,
+}
+
+/// Memory in which a layer above makes its objects one after another. All of them are retired at
+/// once, with the block.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Block {
+    pub(crate) memory: NonNull<u8>,
+    pub(crate) kind: &'static Kind,
+    /// How many objects were made in it.
+    pub(crate) used: usize,
 }
 
 /// When this thread advances the epoch next.
@@ -193,6 +205,27 @@ impl Local {
                 ..Pace::default()
             },
             thread,
+            block: Cell::new(None),
+        }
+    }
+
+    /// Returns the block that this thread keeps, if there is one.
+    #[inline(always)]
+    pub(crate) fn take_block(&self) -> Option<Block> {
+        self.block.take()
+    }
+
+    /// Keeps a block for the thread's next object. Code that has taken a block may run other code
+    /// that keeps one; the block that was kept before is retired then.
+    ///
+    /// # Safety
+    /// As for [`retire`](Self::retire), once no pin from before the call is left: the caller does
+    /// not use the objects in the block again.
+    #[inline(always)]
+    pub(crate) unsafe fn keep_block(&self, pin: &CellPin, block: Block) {
+        if let Some(before) = self.block.replace(Some(block)) {
+            // SAFETY: the caller's contract, of the call that has kept it.
+            unsafe { self.retire(pin, before.memory, before.kind) };
         }
     }
 
@@ -291,6 +324,22 @@ impl Local {
         unsafe { buffer.push(len, Retired { object, kind }) };
         if kind.is_large {
             self.collect_at.set(len + 1);
+        }
+    }
+
+    /// Retires a few objects as [`retire`](Self::retire) does.
+    ///
+    /// # Safety
+    /// The caller's contract of [`retire`](Self::retire), for each object.
+    #[inline]
+    pub(crate) unsafe fn retire_all<const N: usize>(
+        &self,
+        pin: &CellPin,
+        objects: [(NonNull<u8>, &'static Kind); N],
+    ) {
+        for (object, kind) in objects {
+            // SAFETY: the caller's contract.
+            unsafe { self.retire(pin, object, kind) };
         }
     }
 
@@ -590,6 +639,10 @@ impl Local {
 
 impl Drop for Local {
     fn drop(&mut self) {
+        if let Some(block) = self.block.take() {
+            // SAFETY: the contract of `keep_block`.
+            unsafe { self.retire(&self.pin(), block.memory, block.kind) };
+        }
         // Its garbage stays in the slot for others [R5]. No destructor runs: one that panics here
         // would end the process.
         if let Some((

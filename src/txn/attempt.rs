@@ -10,7 +10,8 @@ use super::ladder::{Ladder, Loss};
 use super::log::{Entry, Log};
 use crate::cell::limit::earlier;
 use crate::cell::{
-    Current, Head, Header, Node, NodeRef, Owned, Owner, Status, Version, VersionedCell, clock,
+    Current, Head, Header, Node, NodeRef, Owned, Owner, OwnerSlot, Status, Version, VersionedCell,
+    clock,
 };
 use crate::reclaim::{CellPin, Local};
 use crate::sync::tuning::LINEAR_CELLS;
@@ -52,7 +53,7 @@ pub(super) struct Attempt<'t> {
     pub(super) local: &'t Local,
     pub(super) ladder: &'t Ladder,
     pub(super) log: ManuallyDrop<Box<Log>>,
-    pub(super) owner: Option<NonNull<Owner>>,
+    pub(super) owner: Option<OwnerSlot>,
     pub(super) outlook: Outlook,
     /// The timestamp at which the reads were current. `None` while each read validates all earlier
     /// reads.
@@ -139,19 +140,15 @@ impl<'t> Attempt<'t> {
 
     #[inline]
     pub(super) fn owner(&self) -> Option<&'t Owner> {
+        let owner = self.owner.as_ref()?.as_ptr();
         // SAFETY: this attempt's own, and retired when it is over.
-        self.owner.map(|owner| unsafe { &*owner.as_ptr() })
+        Some(unsafe { &*owner.as_ptr() })
     }
 
     #[inline]
     pub(super) fn owner_or_new(&mut self) -> &'t Owner {
-        let owner = match self.owner {
-            Some(owner) => owner,
-            None => {
-                let owner = Owner::new(self.ladder.rank, self.local.thread());
-                *self.owner.insert(self.log.make_owner(self.local, owner))
-            }
-        };
+        let new = || OwnerSlot::new(self.local, self.ladder.rank);
+        let owner = self.owner.get_or_insert_with(new).as_ptr();
         // SAFETY: as in `owner`.
         unsafe { &*owner.as_ptr() }
     }

@@ -41,8 +41,9 @@ impl<'t> Attempt<'t> {
 
     #[inline(never)]
     fn commit_all(&mut self) -> Result<(), Abort> {
-        self.put_all()?;
-        let stamp = self.decide()?;
+        let owner = self.owner_or_new();
+        self.put_all(owner)?;
+        let stamp = self.decide(owner)?;
         self.clean_up(stamp);
         self.forget_replaced();
         Ok(())
@@ -69,8 +70,7 @@ impl<'t> Attempt<'t> {
 
     /// Installs every write in its cell, in one order for all transactions.
     #[inline]
-    fn put_all(&mut self) -> Result<(), Abort> {
-        let owner = self.owner_or_new();
+    fn put_all(&mut self, owner: &Owner) -> Result<(), Abort> {
         let when = When::owner(core::ptr::from_ref(owner).expose_provenance());
         // The most frequent case: two cells whose reads are current.
         let is_done = match &mut self.log.entries[..] {
@@ -170,50 +170,46 @@ impl<'t> Attempt<'t> {
     }
 
     /// Commits or fails, by one compare-and-swap. Returns the stamp.
-    fn decide(&mut self) -> Result<u64, Abort> {
-        let owner = self.owner_or_new();
+    #[inline]
+    fn decide(&mut self, owner: &Owner) -> Result<u64, Abort> {
         let Log {
             entries, writes, ..
         } = &**self.log;
-        let exposed = *writes < entries.len() && entries.iter().any(Entry::is_exposed);
-        let mut pushes = 0;
-        loop {
-            let status = if !exposed && pushes >= max_pushes() {
-                // From now on a snapshot that finds the transaction decides instead [X9].
-                owner.close()
-            } else {
-                owner.status()
-            };
-            match status {
-                Status::Aborted => return Err(self.lose(Loss::Overtaken, None)),
-                Status::Committed(stamp) => return Ok(stamp),
-                Status::Undecided(_) | Status::Closing(_) | Status::Prepared(_) => {}
+        // With a write for each cell, no read needs validation: the attempt owns what it has read.
+        if *writes < entries.len() && entries.iter().any(Entry::is_exposed) {
+            return self.decide_exposed(owner);
+        }
+        match owner.commit() {
+            Some(stamp) => Ok(stamp),
+            None => Err(self.lose(Loss::Overtaken, None)),
+        }
+    }
+
+    /// As `decide`, of an attempt that relies on cells that it does not own.
+    #[inline(never)]
+    fn decide_exposed(&mut self, owner: &Owner) -> Result<u64, Abort> {
+        for _ in 0..=max_pushes() {
+            let status = owner.status();
+            if status == Status::Aborted {
+                break;
             }
             // A thread that begins a snapshot from now on finds the installed nodes [X5].
             store_load_fence();
             let stamp = clock::commit_timestamp();
-            let committed = Status::Committed(stamp);
-            let decided = if exposed {
-                let prepared = Status::Prepared(stamp);
-                owner.change(status, prepared).is_ok() && {
-                    // Of two transactions that each write a read of the other, at least one detects
-                    // it [X3].
-                    store_load_fence();
-                    self.validate()?;
-                    owner.change(prepared, committed).is_ok()
-                }
-            } else {
-                owner.change(status, committed).is_ok()
-            };
-            if decided {
+            let prepared = Status::Prepared(stamp);
+            if owner.change(status, prepared).is_err() {
+                continue;
+            }
+            // Of two transactions that each write a read of the other, at least one detects it
+            // [X3].
+            store_load_fence();
+            self.validate()?;
+            if owner.change(prepared, Status::Committed(stamp)).is_ok() {
                 return Ok(stamp);
             }
-            pushes += 1;
-            // The next attempt has an age, and then owns all cells that it reads.
-            if exposed && pushes > max_pushes() {
-                return Err(self.lose(Loss::Overtaken, None));
-            }
         }
+        // The next attempt has an age, and then owns all cells that it reads.
+        Err(self.lose(Loss::Overtaken, None))
     }
 
     /// Checks whether every cell that was only read is unchanged, and is not owned by another

@@ -16,6 +16,7 @@ mod retry;
 mod run;
 mod snapshot;
 pub(crate) mod stats;
+mod update_all;
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -27,6 +28,7 @@ pub use future::{TransactionFuture, TryTransactionFuture};
 pub use run::Transaction;
 pub use snapshot::{View, snapshot};
 pub use stats::LabelStats;
+pub use update_all::{CellSet, try_update_all, update_all};
 
 use crate::cell::{Version, VersionedCell};
 
