@@ -4,8 +4,8 @@
 use core::ptr::NonNull;
 
 use super::alloc::Shape;
-use crate::sync::Canary;
 use crate::sync::tuning::{GARBAGE_BATCH as BATCH, GARBAGE_BATCH_BYTES as BATCH_BYTES};
+use crate::sync::{AtomicU32, Canary, Ordering};
 
 /// The functions and the memory of one type of objects.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub(crate) struct Kind {
     drop_share: unsafe fn(NonNull<u8>) -> bool,
     /// Ends an object whose last reference was dropped; only its memory is left. May run user code.
     destroy: unsafe fn(NonNull<u8>),
+    /// Where the count of its references is, as an offset.
+    count_at: Option<usize>,
     destructor: Destructor,
     /// Nothing is left to be done by `destroy`. A checker has something to do for each object.
     is_inert: bool,
@@ -56,10 +58,22 @@ impl Kind {
             shape,
             drop_share,
             destroy,
+            count_at: None,
             destructor,
             is_inert: matches!(destructor, Destructor::None) && !core::mem::needs_drop::<Canary>(),
             is_large,
         }
+    }
+
+    /// With a count of references, so that an object with one reference is released without a call
+    /// of `drop_share`.
+    ///
+    /// # Safety
+    /// An object has an [`AtomicU32`] at this offset. If it is 1 for a caller with a reference,
+    /// `drop_share` would return `true`, after no more than an Acquire load of the count [R3].
+    pub(crate) const unsafe fn counted_at(mut self, offset: usize) -> Self {
+        self.count_at = Some(offset);
+        self
     }
 }
 
@@ -89,6 +103,17 @@ impl Retired {
     /// Its grace period is over [R2], or the reference is the caller's.
     #[inline]
     pub(super) unsafe fn drop_share(&self) -> bool {
+        if let Some(offset) = self.kind.count_at {
+            // SAFETY: inside the object, by the contract of `counted_at`.
+            let count = unsafe { self.object.add(offset) };
+            // SAFETY: as above; the object is alive.
+            let count = unsafe { count.cast::<AtomicU32>().as_ref() };
+            // Acquire: synchronises with the last use of the object by each other owner. Pairs
+            // with the Release with which it has dropped its reference [R3].
+            if count.load(Ordering::Acquire) == 1 {
+                return true;
+            }
+        }
         // SAFETY: `Kind::of` vouches for the function, the caller for the time.
         unsafe { (self.kind.drop_share)(self.object) }
     }

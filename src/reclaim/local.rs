@@ -14,6 +14,7 @@ use super::limbo::{Queued, Size};
 use super::participant::{CellPin, Participant};
 use super::quota::{CHUNK, Quota};
 use super::registry::Slot;
+use super::retire_buffer::RetireBuffer;
 use crate::sync::tuning::{
     ADVANCE_AFTER, COLLECT_AFTER, COLLECT_AFTER_SLOW, COLLECT_FOR, FLUSHES_IN_VAIN,
     GARBAGE_BATCH as BATCH, GARBAGE_BATCH_BYTES as BATCH_BYTES, GARBAGE_LIMIT as LIMIT,
@@ -310,37 +311,43 @@ impl Local {
     /// `object` is from `allocate`, is of this kind and may change threads, is unlinked, and is
     /// retired only this once; `pin` belongs to this thread [R1].
     #[inline]
-    pub(crate) unsafe fn retire(&self, _pin: &CellPin, object: NonNull<u8>, kind: &'static Kind) {
-        // A model that reclaims nothing forgets the object.
+    pub(crate) unsafe fn retire(&self, pin: &CellPin, object: NonNull<u8>, kind: &'static Kind) {
+        // SAFETY: the caller's contract.
+        unsafe { self.retire_all(pin, [(object, kind)]) };
+    }
+
+    /// Retires some objects as [`retire`](Self::retire) does.
+    ///
+    /// # Safety
+    /// The contract of `retire`, for each object. `objects` retires nothing itself.
+    #[inline]
+    pub(crate) unsafe fn retire_all(
+        &self,
+        _pin: &CellPin,
+        objects: impl IntoIterator<Item = (NonNull<u8>, &'static Kind)>,
+    ) {
+        // A model that reclaims nothing forgets the objects.
         let Some((domain, slot)) = self.participant.enter() else {
             return;
         };
         let buffer = slot.buffer();
-        let len = buffer.own_len();
-        if len == self.full_at.get() {
-            self.make_room(domain, slot);
-        }
-        // SAFETY: this thread's slot; so many were pushed, and there is room.
-        unsafe { buffer.push(len, Retired { object, kind }) };
-        if kind.is_large {
-            self.collect_at.set(len + 1);
-        }
-    }
-
-    /// Retires a few objects as [`retire`](Self::retire) does.
-    ///
-    /// # Safety
-    /// The caller's contract of [`retire`](Self::retire), for each object.
-    #[inline]
-    pub(crate) unsafe fn retire_all<const N: usize>(
-        &self,
-        pin: &CellPin,
-        objects: [(NonNull<u8>, &'static Kind); N],
-    ) {
+        let places = buffer.places();
+        let mut len = buffer.own_len();
         for (object, kind) in objects {
-            // SAFETY: the caller's contract.
-            unsafe { self.retire(pin, object, kind) };
+            if len == self.full_at.get() {
+                // SAFETY: this thread's slot; so many were written.
+                unsafe { buffer.publish(len) };
+                self.make_room(domain, slot);
+            }
+            // SAFETY: this thread's slot; so many were written, and there is room.
+            unsafe { RetireBuffer::write(places, len, Retired { object, kind }) };
+            len += 1;
+            if kind.is_large {
+                self.collect_at.set(len);
+            }
         }
+        // SAFETY: this thread's slot; so many were written.
+        unsafe { buffer.publish(len) };
     }
 
     #[cold]

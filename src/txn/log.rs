@@ -40,12 +40,6 @@ impl Entry {
         self.head.addr().get()
     }
 
-    /// Whether it is that of the cell, and has nothing to write.
-    #[inline]
-    pub(super) fn is_unwritten(&self, head: &Head) -> bool {
-        self.head == NonNull::from(head) && self.write.is_none()
-    }
-
     /// Returns the attempt's own node in the cell, if there is one, and the previous node.
     #[inline]
     pub(super) fn take_put(&mut self) -> Option<(NonNull<Header>, NonNull<Header>)> {
@@ -126,11 +120,28 @@ impl Log {
         kind: &'static Kind,
         seen: Option<NonNull<Header>>,
     ) -> usize {
-        inside::note(head.address());
         let i = self.entries.len();
         if i >= LINEAR_CELLS {
             self.push_to_index(i, head);
         }
+        // SAFETY: there is room: for as many as need no index from the beginning, and for one more
+        // from then on.
+        unsafe { self.push_early(head, kind, seen) }
+    }
+
+    /// As `push`, while the log needs no index.
+    ///
+    /// # Safety
+    /// The log has room for one entry more: it has fewer than need an index, for example.
+    #[inline(always)]
+    pub(super) unsafe fn push_early(
+        &mut self,
+        head: &Head,
+        kind: &'static Kind,
+        seen: Option<NonNull<Header>>,
+    ) -> usize {
+        inside::note(head.address());
+        let i = self.entries.len();
         let entry = Entry {
             head: NonNull::from(head),
             kind,
@@ -140,7 +151,7 @@ impl Log {
         };
         let end = self.entries.as_mut_ptr().wrapping_add(i);
         // Written in place: a move costs more than all the rest of a read.
-        // SAFETY: there is room: for so many from the beginning, and for one more from then on.
+        // SAFETY: there is room, by the caller's contract.
         unsafe { end.write(entry) };
         // SAFETY: it was just written.
         unsafe { self.entries.set_len(i + 1) };

@@ -300,7 +300,7 @@ impl<'c, const N: usize> Attempt<'c, N> {
                 header.set_when(When::stamp(stamp));
                 is_waited |= self.heads[i].load().is_waited();
             }
-            let replaced = core::array::from_fn(|i| (bases[i].cast(), self.kinds[i]));
+            let replaced = (0..N).map(|i| (bases[i].cast(), self.kinds[i]));
             // SAFETY: superseded by the commit, which belongs to this thread. The nodes on them are
             // stamped, so no thread that pins from now on reaches them [X7].
             unsafe { local.retire_all(&pin, replaced) };
