@@ -18,7 +18,7 @@ use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 
 use super::clock;
-use crate::reclaim::{Block, CellPin, Destructor, Kind, Local};
+use crate::reclaim::{CellPin, Destructor, Kind, Local};
 use crate::sync::tuning::{OWNERS, PATIENCE, max_pushes};
 use crate::sync::{AtomicU64, Canary, Ordering, store_load_fence};
 
@@ -162,33 +162,37 @@ impl Owners {
     }
 }
 
-/// The owner of a running attempt, and the block that it lies in, which the attempt has until the
+/// The owner of a running attempt. The attempt has the block in which the owner lies, until the
 /// owner ends.
 pub(crate) struct OwnerSlot {
     owner: NonNull<Owner>,
-    block: Block,
+    /// The place of the owner in the block.
+    number: usize,
 }
 
 impl OwnerSlot {
     /// Makes an undecided owner for an attempt of this thread.
     #[inline]
     pub(crate) fn new(local: &Local, rank: Rank) -> Self {
-        let mut block = local.take_block().unwrap_or_else(|| Block {
-            memory: local.allocate(Owners::new()).cast(),
-            kind: Owners::KIND,
-            used: 0,
-        });
+        let (block, number) = match local.take_block() {
+            Some((block, used)) => (block.cast(), used),
+            None => (local.allocate(Owners::new()), 0),
+        };
         let owner = Owner::new(rank, local.thread());
         // SAFETY: this attempt has the block, which is not retired yet; each owner in it is made
         // once.
-        let owner = unsafe { Owners::make(block.memory.cast(), block.used, owner) };
-        block.used += 1;
-        OwnerSlot { owner, block }
+        let owner = unsafe { Owners::make(block, number, owner) };
+        OwnerSlot { owner, number }
     }
 
     #[inline(always)]
     pub(crate) fn as_ptr(&self) -> NonNull<Owner> {
         self.owner
+    }
+
+    fn block(&self) -> NonNull<u8> {
+        // SAFETY: the first owner of the same block.
+        unsafe { self.owner.sub(self.number) }.cast()
     }
 
     /// Ends the owner: the thread keeps the block for its next one, or retires the block.
@@ -198,13 +202,13 @@ impl OwnerSlot {
     /// owner again. `pin` belongs to this thread.
     #[inline]
     pub(crate) unsafe fn end(self, local: &Local, pin: &CellPin) {
-        let block = self.block;
-        if block.used < OWNERS {
+        let (block, used) = (self.block(), self.number + 1);
+        if used < OWNERS {
             // SAFETY: the owners before this one have ended, and this one ends here [X1].
-            unsafe { local.keep_block(pin, block) };
+            unsafe { local.keep_block(pin, block, used, Owners::KIND) };
         } else {
             // SAFETY: as above.
-            unsafe { local.retire(pin, block.memory, block.kind) };
+            unsafe { local.retire(pin, block, Owners::KIND) };
         }
     }
 }
@@ -489,8 +493,8 @@ mod tests {
             for n in 1..=OWNERS {
                 let outer = OwnerSlot::new(local, Rank::NONE);
                 let inner = OwnerSlot::new(local, Rank::NONE);
-                assert_ne!(inner.block.memory, outer.block.memory);
-                assert_eq!((outer.block.used, inner.block.used), (n, 1));
+                assert_ne!(inner.block(), outer.block());
+                assert_eq!((outer.number + 1, inner.number), (n, 0));
                 made.push(outer.as_ptr());
                 // SAFETY: neither has nodes.
                 unsafe { inner.end(local, &pin) };

@@ -75,6 +75,28 @@ impl Kind {
         self.count_at = Some(offset);
         self
     }
+
+    /// The count of references, of objects that need nothing else when they are released.
+    #[inline]
+    pub(super) fn is_inert_and_counted_at(&self) -> Option<usize> {
+        self.count_at.filter(|_| self.is_inert)
+    }
+}
+
+/// Returns whether an object with a count of references has only one. Then no thread can add
+/// another: to add one requires a reference, or a pin from before the object was retired [R3].
+///
+/// # Safety
+/// The object is of a kind that has its count at this offset, and the caller has a reference.
+#[inline(always)]
+pub(super) unsafe fn has_one_share(object: NonNull<u8>, count_at: usize) -> bool {
+    // SAFETY: inside the object, by the contract of `counted_at`.
+    let count = unsafe { object.add(count_at) };
+    // SAFETY: as above; the object is alive, by the reference.
+    let count = unsafe { count.cast::<AtomicU32>().as_ref() };
+    // Acquire: synchronises with the last use of the object by each other owner. Pairs with the
+    // Release with which it has dropped its reference [R3].
+    count.load(Ordering::Acquire) == 1
 }
 
 /// An object that was unlinked and that readers may still see.
@@ -103,17 +125,6 @@ impl Retired {
     /// Its grace period is over [R2], or the reference is the caller's.
     #[inline]
     pub(super) unsafe fn drop_share(&self) -> bool {
-        if let Some(offset) = self.kind.count_at {
-            // SAFETY: inside the object, by the contract of `counted_at`.
-            let count = unsafe { self.object.add(offset) };
-            // SAFETY: as above; the object is alive.
-            let count = unsafe { count.cast::<AtomicU32>().as_ref() };
-            // Acquire: synchronises with the last use of the object by each other owner. Pairs
-            // with the Release with which it has dropped its reference [R3].
-            if count.load(Ordering::Acquire) == 1 {
-                return true;
-            }
-        }
         // SAFETY: `Kind::of` vouches for the function, the caller for the time.
         unsafe { (self.kind.drop_share)(self.object) }
     }

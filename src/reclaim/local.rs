@@ -48,18 +48,17 @@ pub(crate) struct Local {
     pace: Pace,
     /// The name of its thread.
     thread: usize,
-    /// See [`take_block`](Self::take_block).
-    block: Cell<Option<Block>>,
+    block: KeptBlock,
 }
 
 /// Memory in which a layer above makes its objects one after another. All of them are retired at
-/// once, with the block.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Block {
-    pub(crate) memory: NonNull<u8>,
-    pub(crate) kind: &'static Kind,
+/// once, with the block. See [`Local::take_block`].
+#[derive(Default)]
+struct KeptBlock {
+    memory: Cell<Option<NonNull<u8>>>,
     /// How many objects were made in it.
-    pub(crate) used: usize,
+    used: Cell<usize>,
+    kind: Cell<Option<&'static Kind>>,
 }
 
 /// When this thread advances the epoch next.
@@ -206,28 +205,49 @@ impl Local {
                 ..Pace::default()
             },
             thread,
-            block: Cell::new(None),
+            block: KeptBlock::default(),
         }
     }
 
-    /// Returns the block that this thread keeps, if there is one.
+    /// Returns the block that this thread keeps, if there is one, and the number of objects that
+    /// were made in it.
     #[inline(always)]
-    pub(crate) fn take_block(&self) -> Option<Block> {
-        self.block.take()
+    pub(crate) fn take_block(&self) -> Option<(NonNull<u8>, usize)> {
+        let memory = self.block.memory.take()?;
+        Some((memory, self.block.used.get()))
     }
 
     /// Keeps a block for the thread's next object. Code that has taken a block may run other code
     /// that keeps one; the block that was kept before is retired then.
     ///
     /// # Safety
-    /// As for [`retire`](Self::retire), once no pin from before the call is left: the caller does
-    /// not use the objects in the block again.
+    /// As for [`retire`](Self::retire). The caller does not use the objects in the block again, and
+    /// all blocks are of this kind.
     #[inline(always)]
-    pub(crate) unsafe fn keep_block(&self, pin: &CellPin, block: Block) {
-        if let Some(before) = self.block.replace(Some(block)) {
-            // SAFETY: the caller's contract, of the call that has kept it.
-            unsafe { self.retire(pin, before.memory, before.kind) };
+    pub(crate) unsafe fn keep_block(
+        &self,
+        pin: &CellPin,
+        block: NonNull<u8>,
+        used: usize,
+        kind: &'static Kind,
+    ) {
+        self.block.used.set(used);
+        self.block.kind.set(Some(kind));
+        if let Some(before) = self.block.memory.replace(Some(block)) {
+            self.retire_block_slow(pin, before);
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn retire_block_slow(&self, pin: &CellPin, block: NonNull<u8>) {
+        let kind = self
+            .block
+            .kind
+            .get()
+            .expect("a block was kept with its kind");
+        // SAFETY: the contract of `keep_block`.
+        unsafe { self.retire(pin, block, kind) };
     }
 
     /// Whether this thread keeps a pin.
@@ -275,6 +295,16 @@ impl Local {
     pub(super) unsafe fn keep(&self, retired: &Retired) {
         // SAFETY: the caller's contract.
         unsafe { self.nodes.put(retired.object, &retired.kind.shape) };
+    }
+
+    /// Keeps the memory of some objects of one kind.
+    ///
+    /// # Safety
+    /// As for [`free`](Self::free). The iterator runs no user code.
+    #[inline]
+    pub(super) unsafe fn keep_all(&self, kind: &Kind, memory: impl Iterator<Item = NonNull<u8>>) {
+        // SAFETY: the caller's contract.
+        unsafe { self.nodes.put_all(memory, &kind.shape) };
     }
 
     /// Drops one reference to `object` now. If it was the last, destroys the object: now, or inside
@@ -427,9 +457,9 @@ impl Local {
             let reclaimable = limbo.count_up_to(up_to);
             // Objects without a destructor at once: most garbage is of this kind.
             let n = RELEASES_PER_RETIRE * retired.max(1);
-            let done = limbo.drain_plain(n, up_to, |retired| {
-                // SAFETY: its grace period is over [R2]; it is plain.
-                unsafe { drops::release_plain(self, retired) };
+            let done = limbo.drain_plain(n, up_to, |kind, some| {
+                // SAFETY: their grace periods are over [R2]; they are plain.
+                unsafe { drops::release_plain(self, kind, some) };
             });
             (retired, done, reclaimable - done, limbo.size())
         });
@@ -485,9 +515,9 @@ impl Local {
         let looked = slot.try_with_limbo(&domain.epoch, |limbo, retired| {
             let mut left = RELEASES_PER_RETIRE * retired.max(1);
             loop {
-                let plain = limbo.drain_plain(left, up_to, |retired| {
-                    // SAFETY: its grace period is over [R2]; it is plain.
-                    unsafe { drops::release_plain(self, retired) };
+                let plain = limbo.drain_plain(left, up_to, |kind, some| {
+                    // SAFETY: their grace periods are over [R2]; they are plain.
+                    unsafe { drops::release_plain(self, kind, some) };
                 });
                 let others = limbo.set_aside(left - plain, up_to);
                 left -= plain + others;
@@ -646,9 +676,8 @@ impl Local {
 
 impl Drop for Local {
     fn drop(&mut self) {
-        if let Some(block) = self.block.take() {
-            // SAFETY: the contract of `keep_block`.
-            unsafe { self.retire(&self.pin(), block.memory, block.kind) };
+        if let Some((block, _)) = self.take_block() {
+            self.retire_block_slow(&self.pin(), block);
         }
         // Its garbage stays in the slot for others [R5]. No destructor runs: one that panics here
         // would end the process.
