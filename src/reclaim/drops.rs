@@ -72,8 +72,8 @@ pub(super) unsafe fn release_plain(local: &Local, kind: &'static Kind, objects: 
     };
     let is_last = |retired: &&Retired| {
         // SAFETY: the caller's contract.
-        unsafe { has_one_share(retired.object, count_at) }
-        || drop_share_slow(retired)
+        let is_last = unsafe { has_one_share(retired.object, count_at) };
+        is_last || drop_share_slow(retired)
     };
     let memory = objects.iter().filter(is_last).map(|retired| retired.object);
     // SAFETY: only the memory is left of each, and it is ours.
