@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use common::{Rng, watchdog, write_elsewhere};
 use latchwork::{
@@ -117,6 +118,16 @@ fn arguments_in_every_order_keep_their_places() {
     assert_eq!(state(&cells), expected);
 }
 
+/// Flushes until a condition holds, or fails.
+fn until(condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(30), "in vain");
+        latchwork::flush();
+        thread::yield_now();
+    }
+}
+
 /// Counts the values made and those dropped.
 #[derive(Clone, Debug, Default)]
 struct Count(Arc<[AtomicUsize; 2]>);
@@ -130,8 +141,10 @@ impl Count {
         Counted(self.clone(), n)
     }
 
-    fn living(&self) -> usize {
-        self.0[0].load(Relaxed) - self.0[1].load(Relaxed)
+    /// Flushes until only `left` values live. Other tests of this process may be pinned.
+    fn drops_all_but(&self, left: usize) {
+        let living = || self.0[0].load(Relaxed) - self.0[1].load(Relaxed);
+        until(|| living() == left);
     }
 }
 
@@ -160,8 +173,7 @@ fn an_error_or_a_panic_leaves_every_cell_as_it_was() {
     }));
     assert!(panics.is_err());
     // The thread is not pinned by either: all garbage of these values is gone.
-    latchwork::flush();
-    assert_eq!(count.living(), 2);
+    count.drops_all_but(2);
     let versions = try_update_all((a, b), |(a, b)| {
         Ok::<_, ()>((count.value(b.1), count.value(a.1)))
     });
@@ -200,8 +212,7 @@ fn a_closure_runs_again_after_a_write_in_between() {
         );
         assert_eq!(versions, [a.version(), b.version()]);
     }
-    latchwork::flush();
-    assert_eq!(count.living(), 2);
+    count.drops_all_but(2);
 }
 
 /// Two threads at a time, on overlapping sets in every order, beside transactions and single
@@ -266,7 +277,7 @@ fn an_update_wakes_those_who_wait_for_any_of_its_cells() {
             });
         }
         // They have begun to wait, or will find the write.
-        thread::sleep(std::time::Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(20));
         update_all(cells.each_ref(), |[a, b]| [a + 1, b + 1]);
     });
     assert_eq!(woken.load(Relaxed), 4);
@@ -296,8 +307,8 @@ fn a_destructor_may_update_the_same_cells() {
         [(), ()].map(|()| Updates(Some(counts.clone())))
     });
     drop(cells);
-    latchwork::flush();
     // Two at first, one by the thread, and two for each run.
+    until(|| counts[0].get() == 7);
     assert_eq!(counts.each_ref().map(VersionedCell::get), [7, 7]);
 }
 
