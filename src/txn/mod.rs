@@ -8,6 +8,7 @@ mod aftermath;
 mod attempt;
 mod commit;
 mod error;
+mod few;
 mod future;
 mod ladder;
 mod leave;

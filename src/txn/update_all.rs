@@ -11,6 +11,7 @@ use core::ptr::NonNull;
 use super::aftermath::Aftermath;
 use super::attempt::Outlook;
 use super::error::{TxAbort, TxError};
+use super::few::{self, Failed, Few};
 use super::ladder::Loss;
 use super::leave::restore;
 use super::run::Transaction;
@@ -20,7 +21,7 @@ use crate::cell::{
 };
 use crate::reclaim::inside::{self, Inside};
 use crate::reclaim::{self, CellPin, Kind, Local};
-use crate::sync::{load_load_fence, store_load_fence};
+use crate::sync::load_load_fence;
 
 /// Replaces the values of a few cells together, by the result of a closure.
 ///
@@ -210,11 +211,10 @@ mod sealed {
 /// The most cells of a set.
 const MOST: usize = 8;
 
-/// The cells of one attempt: their words, and the kinds of their nodes.
+/// The cells of one attempt, and the kinds of their nodes.
 struct Attempt<'c, const N: usize> {
     heads: [&'c Head; N],
     kinds: [&'static Kind; N],
-    /// The order of their addresses.
     order: [usize; N],
 }
 
@@ -222,23 +222,12 @@ impl<'c, const N: usize> Attempt<'c, N> {
     /// # Panics
     /// Panics if one cell is given twice.
     #[inline(always)]
+    #[cfg_attr(debug_assertions, track_caller)]
     fn new(heads: [&'c Head; N], kinds: [&'static Kind; N]) -> Self {
         const { assert!(0 < N && N <= MOST, "a set has one to eight cells") };
-        let mut order = [0; N];
-        let mut ranks = 0;
-        for (i, head) in heads.iter().enumerate() {
-            // Counted and not sorted: a branch on addresses is mispredicted half the time.
-            let is_before = |other: &&Head| other.address() < head.address();
-            let rank: usize = heads
-                .iter()
-                .map(|other| usize::from(is_before(other)))
-                .sum();
-            order[rank] = i;
-            ranks += rank;
-        }
-        if ranks != N * (N - 1) / 2 {
+        let Some(order) = few::order(&heads) else {
             given_twice();
-        }
+        };
         Attempt {
             heads,
             kinds,
@@ -260,9 +249,9 @@ impl<'c, const N: usize> Attempt<'c, N> {
             let (words, seen) = self.read(&pin)?;
             let new = {
                 let _inside = Inside::closure(None);
-                self.heads
-                    .iter()
-                    .for_each(|head| inside::note(head.address()));
+                for head in self.heads {
+                    inside::note(head.address());
+                }
                 match f(seen) {
                     Ok(new) => new,
                     Err(error) => return Some(Err(error)),
@@ -270,46 +259,27 @@ impl<'c, const N: usize> Attempt<'c, N> {
             };
             let own = OwnerSlot::new(local, Rank::NONE);
             let when = When::owner(own.as_ptr().as_ptr().expose_provenance());
-            let nodes = allocate(local, when, seen, new);
-            let mut installed = 0;
-            for i in self.order {
-                if !self.heads[i].replace_marked(words[i], nodes[i]) {
-                    break;
-                }
-                installed += 1;
-            }
-            // SAFETY: this attempt's own, and retired below.
-            let owner = unsafe { own.as_ptr().as_ref() };
-            let stamp = match installed == N {
-                true => owner.commit(),
-                false => None,
-            };
-            let bases = seen.map(NodeRef::as_ptr);
-            let Some(stamp) = stamp else {
-                self.undo(local, pin, own, nodes, bases, installed);
-                return None;
+            let few = Few {
+                heads: self.heads,
+                kinds: self.kinds,
+                words,
+                nodes: allocate(local, when, seen, new),
+                order: self.order,
             };
             let versions = seen.map(|node| node.version().next());
-            // A thread that begins to wait from now on finds the commit; an earlier waiter is found
-            // [C5].
-            store_load_fence();
-            let mut is_waited = false;
-            for i in 0..N {
-                // SAFETY: installed by this thread, under the pin [R1].
-                let header = unsafe { nodes[i].as_ref() };
-                header.set_when(When::stamp(stamp));
-                is_waited |= self.heads[i].load().is_waited();
+            // SAFETY: the nodes were just made for the owner; the pin is this thread's.
+            match unsafe { few.commit(local, &pin, own) } {
+                Ok(is_waited) => {
+                    if is_waited {
+                        wake(local, pin, &self.heads, &versions);
+                    }
+                    Some(Ok(versions))
+                }
+                Err(failed) => {
+                    undo(local, pin, &few, failed);
+                    None
+                }
             }
-            let replaced = (0..N).map(|i| (bases[i].cast(), self.kinds[i]));
-            // SAFETY: superseded by the commit, which belongs to this thread. The nodes on them are
-            // stamped, so no thread that pins from now on reaches them [X7].
-            unsafe { local.retire_all(&pin, replaced) };
-            // SAFETY: each of its nodes is stamped [X1].
-            unsafe { own.end(local, &pin) };
-            if is_waited {
-                self.wake(local, pin, versions);
-            }
-            Some(Ok(versions))
         })
     }
 
@@ -328,51 +298,43 @@ impl<'c, const N: usize> Attempt<'c, N> {
         let is_still_so = others.all(|(head, word)| head.load().node() == word.node());
         (is_settled && is_still_so).then_some((words, seen))
     }
+}
 
-    /// Leaves every cell as it was, of which the first `installed` in order have a node of the
-    /// owner.
-    #[cold]
-    #[inline(never)]
-    fn undo(
-        &self,
-        local: &Local,
-        pin: CellPin,
-        own: OwnerSlot,
-        nodes: [NonNull<Header>; N],
-        bases: [NonNull<Header>; N],
-        installed: usize,
-    ) {
-        // SAFETY: this attempt's own, and retired below.
-        unsafe { own.as_ptr().as_ref() }.kill();
-        let mut aftermath = Aftermath::default();
-        for (place, i) in self.order.into_iter().enumerate() {
-            if place < installed {
-                let put = (nodes[i], bases[i]);
-                restore(local, &pin, self.heads[i], self.kinds[i], put);
-            } else {
-                aftermath.unused.push((nodes[i], self.kinds[i]));
-            }
+/// Leaves every cell as it was.
+#[cold]
+#[inline(never)]
+fn undo<const N: usize>(local: &Local, pin: CellPin, few: &Few<'_, N>, failed: Failed) {
+    let Failed { own, installed } = failed;
+    // SAFETY: this attempt's own, and retired below.
+    unsafe { own.as_ptr().as_ref() }.kill();
+    let mut aftermath = Aftermath::default();
+    for (place, i) in few.order.into_iter().enumerate() {
+        if place < installed {
+            let put = (few.nodes[i], few.base(i));
+            restore(local, &pin, few.heads[i], few.kinds[i], put);
+        } else {
+            aftermath.unused.push((few.nodes[i], few.kinds[i]));
         }
-        // SAFETY: each of its nodes was unlinked, here or by another thread [X1].
-        unsafe { own.end(local, &pin) };
-        drop(pin);
-        aftermath.settle(local);
     }
+    // SAFETY: each of its nodes was unlinked, here or by another thread [X1].
+    unsafe { own.end(local, &pin) };
+    drop(pin);
+    aftermath.settle(local);
+}
 
-    /// Wakes the waiters of all cells, once the thread is unpinned. They leave their queues before:
-    /// later, another cell may have the address [X8].
-    #[cold]
-    #[inline(never)]
-    fn wake(&self, local: &Local, pin: CellPin, versions: [Version; N]) {
-        let mut aftermath = Aftermath::default();
-        for (head, version) in self.heads.iter().zip(versions) {
-            if head.load().is_waited() {
-                aftermath.woken.take_out(head.address(), version);
-            }
+/// Wakes the waiters of all cells, once the thread is unpinned. They leave their queues before:
+/// later, another cell may have the address [X8].
+#[cold]
+#[inline(never)]
+fn wake(local: &Local, pin: CellPin, heads: &[&Head], versions: &[Version]) {
+    let mut aftermath = Aftermath::default();
+    for (head, version) in heads.iter().zip(versions) {
+        if head.load().is_waited() {
+            aftermath.woken.take_out(head.address(), *version);
         }
-        drop(pin);
-        aftermath.settle(local);
     }
+    drop(pin);
+    aftermath.settle(local);
 }
 
 #[cold]
@@ -475,7 +437,9 @@ impl<T: Send + Sync + 'static, const N: usize> CellSet for [&VersionedCell<T>; N
         f: &mut impl for<'v> FnMut(Self::Values<'v>) -> Result<Self::NewValues, E>,
         _: sealed::Token,
     ) -> Option<Result<Self::Versions, E>> {
-        self.iter().for_each(|cell| cell.check_direct());
+        for cell in self {
+            cell.check_direct();
+        }
         let attempt = Attempt::new(self.map(VersionedCell::head), [Node::<T>::KIND; N]);
         attempt.run(
             // SAFETY: the current nodes of cells of this type, which have values.
