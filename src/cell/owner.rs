@@ -200,7 +200,7 @@ impl OwnerSlot {
     /// # Safety
     /// Each node of the owner has been unlinked or stamped [X1], and the caller does not use the
     /// owner again. `pin` belongs to this thread.
-    #[inline]
+    #[inline(always)]
     pub(crate) unsafe fn end(self, local: &Local, pin: &CellPin) {
         let (block, used) = (self.block(), self.number + 1);
         if used < OWNERS {
@@ -325,7 +325,7 @@ impl Owner {
 
     /// Commits a transaction that owns every cell that it has read, and has installed every node.
     /// Returns its stamp. `None`: it was aborted.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn commit(&self) -> Option<u64> {
         let status = self.status();
         // A model may close it at once.

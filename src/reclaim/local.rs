@@ -350,7 +350,7 @@ impl Local {
     ///
     /// # Safety
     /// The contract of `retire`, for each object. `objects` retires nothing itself.
-    #[inline]
+    #[inline(always)]
     pub(crate) unsafe fn retire_all(
         &self,
         _pin: &CellPin,

@@ -83,7 +83,7 @@ impl<'t> Attempt<'t> {
             nodes: [node_a, node_b],
             order,
         };
-        for (node, base) in few.nodes.into_iter().zip(bases) {
+        for (node, base) in [(node_a, seen_a), (node_b, seen_b)] {
             // SAFETY: not published yet, and the closure that has seen its value is over; the
             // attempt has found the base, and is pinned since before.
             unsafe { few::place(node, when, base) };

@@ -61,7 +61,8 @@ impl<const N: usize> Few<'_, N> {
         pin: &CellPin,
         own: OwnerSlot,
     ) -> Result<bool, Failed> {
-        for (installed, i) in self.order.into_iter().enumerate() {
+        for installed in 0..N {
+            let i = self.order[installed];
             if !self.heads[i].replace_marked(self.words[i], self.nodes[i]) {
                 return Err(Failed { own, installed });
             }
@@ -75,13 +76,13 @@ impl<const N: usize> Few<'_, N> {
         // [C5].
         store_load_fence();
         let mut is_waited = false;
-        for (head, node) in self.heads.iter().zip(self.nodes) {
+        for i in 0..N {
             // SAFETY: installed by this thread, under the pin [R1].
-            unsafe { node.as_ref() }.set_when(When::stamp(stamp));
-            is_waited |= head.load().is_waited();
+            unsafe { self.nodes[i].as_ref() }.set_when(When::stamp(stamp));
+            is_waited |= self.heads[i].load().is_waited();
         }
-        let replaced = self.words.into_iter().zip(self.kinds);
-        let replaced = replaced.map(|(word, kind)| (word.node().cast(), kind));
+        // By number: iterators over arrays by value copy the arrays.
+        let replaced = (0..N).map(|i| (self.base(i).cast(), self.kinds[i]));
         // SAFETY: superseded by the commit, which belongs to this thread. The nodes on them are
         // stamped, so no thread that pins from now on reaches them [X7].
         unsafe { local.retire_all(pin, replaced) };
@@ -91,6 +92,7 @@ impl<const N: usize> Few<'_, N> {
     }
 
     /// The node that cell `i` had when the attempt read it.
+    #[inline(always)]
     pub(super) fn base(&self, i: usize) -> NonNull<Header> {
         self.words[i].node()
     }
