@@ -26,6 +26,7 @@
 //! |---|---|
 //! | [`VersionedCell`] | a value that is read without waiting, with conditional writes |
 //! | [`atomically`], [`Transaction`] | changes of several cells that become visible together |
+//! | [`update_all`] | the same for two to eight known cells, at a lower cost |
 //! | [`snapshot`] | reads of any number of cells as of one instant, without a retry |
 //! | [`OptimisticLatch`], [`Coupled`] | traversal of lists and trees with optimistic reads |
 //!

@@ -59,25 +59,22 @@ pub(super) unsafe fn release_plain(local: &Local, kind: &'static Kind, objects: 
             .iter()
             .all(|r| r.is_plain() && ptr::eq(r.kind, kind))
     );
+    let count_at = kind.count_at();
     let is_last = |retired: &&Retired| {
         // SAFETY: the caller's contract.
-        unsafe { retired.drop_share() }
+        let has_one = count_at.is_some_and(|at| unsafe { has_one_share(retired.object, at) });
+        has_one || drop_share_slow(retired)
     };
-    let Some(count_at) = kind.is_inert_and_counted_at() else {
+    if kind.is_inert() {
+        let memory = objects.iter().filter(is_last).map(|retired| retired.object);
+        // SAFETY: only the memory is left of each, and it is ours.
+        unsafe { local.keep_all(kind, memory) };
+    } else {
         for retired in objects.iter().filter(is_last) {
             // SAFETY: it was the last share.
             unsafe { destroy_plain(local, retired) };
         }
-        return;
-    };
-    let is_last = |retired: &&Retired| {
-        // SAFETY: the caller's contract.
-        let is_last = unsafe { has_one_share(retired.object, count_at) };
-        is_last || drop_share_slow(retired)
-    };
-    let memory = objects.iter().filter(is_last).map(|retired| retired.object);
-    // SAFETY: only the memory is left of each, and it is ours.
-    unsafe { local.keep_all(kind, memory) };
+    }
 
     #[cold]
     fn drop_share_slow(retired: &Retired) -> bool {

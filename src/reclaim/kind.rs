@@ -76,10 +76,14 @@ impl Kind {
         self
     }
 
-    /// The count of references, of objects that need nothing else when they are released.
     #[inline]
-    pub(super) fn is_inert_and_counted_at(&self) -> Option<usize> {
-        self.count_at.filter(|_| self.is_inert)
+    pub(super) fn count_at(&self) -> Option<usize> {
+        self.count_at
+    }
+
+    #[inline]
+    pub(super) fn is_inert(&self) -> bool {
+        self.is_inert
     }
 }
 
