@@ -104,7 +104,7 @@ impl<'t> Attempt<'t> {
         }
     }
 
-    /// Takes the waiters of two cells out of their queues, after the commit [X8].
+    /// Removes the waiters of two cells from their queues, after the commit [X8].
     #[cold]
     #[inline(never)]
     fn wake_two(&mut self, nodes: [NonNull<Header>; 2]) {
@@ -333,7 +333,7 @@ impl<'t> Attempt<'t> {
         self.retire_owner();
     }
 
-    /// Takes the claims out that have no value in the end.
+    /// Removes the claims that have no value in the end.
     #[cold]
     fn remove_claims(&mut self) {
         for entry in &mut self.log.entries {

@@ -1,7 +1,8 @@
 //! A multi-word compare-and-swap of a few cells, whose number the compiler knows.
 //!
 //! Steps 16 and 6 of the protocol, without a log: everything lies in registers and on the stack. A
-//! commit of two cells takes this path, and so does [`update_all`](super::update_all()).
+//! transaction that reads and writes two cells commits like this, and so does
+//! [`update_all`](super::update_all()).
 #![allow(unsafe_code)]
 
 use core::ptr::NonNull;
@@ -14,8 +15,8 @@ use crate::sync::store_load_fence;
 pub(super) struct Few<'a, const N: usize> {
     pub(super) heads: [&'a Head; N],
     pub(super) kinds: [&'static Kind; N],
-    /// What the heads had when the attempt read them: a node that the thread's pin keeps, with the
-    /// value of the cell.
+    /// The words of the heads when the attempt read them. Their nodes had the values of the cells,
+    /// and the pin of the thread keeps them.
     pub(super) words: [Word; N],
     /// The nodes of the owner, over those of `words`.
     pub(super) nodes: [NonNull<Header>; N],

@@ -42,7 +42,9 @@ use crate::sync::load_load_fence;
 ///
 /// # Blocking
 /// Blocks the thread as a transaction does: while a transaction that has escalated owns one of the
-/// cells. An update that repeatedly aborts escalates itself, and eventually commits.
+/// cells. An update that repeatedly aborts escalates itself, and eventually commits. On a
+/// current-thread runtime the wait can hang indefinitely: use
+/// [`Transaction::run_async`](crate::Transaction::run_async) in tasks.
 ///
 /// # Panics
 /// - Panics if the closure panics. Every cell then keeps its value.
@@ -63,11 +65,12 @@ use crate::sync::load_load_fence;
 /// ```
 /// use latchwork::{VersionedCell, update_all};
 ///
-/// let (from, to, log) = (VersionedCell::new(10), VersionedCell::new(0), VersionedCell::new(vec![]));
+/// let (from, to) = (VersionedCell::new(10), VersionedCell::new(0));
 /// update_all((&from, &to), |(from, to)| (from - 4, to + 4));
 /// assert_eq!((from.get(), to.get()), (6, 4));
 ///
 /// // Values of different types.
+/// let log = VersionedCell::new(vec![]);
 /// let versions = update_all((&from, &log), |(from, log)| {
 ///     (from - 1, [&log[..], &["fee"]].concat())
 /// });
