@@ -217,8 +217,8 @@ impl Local {
         Some((memory, self.block.used.get()))
     }
 
-    /// Keeps a block for the thread's next object. Between `take_block` and this call, other code of
-    /// the thread may have kept another block, which is retired then.
+    /// Keeps a block for the thread's next object. Between `take_block` and this call, other code
+    /// of the thread may have kept another block, which is retired then.
     ///
     /// # Safety
     /// As for [`retire`](Self::retire). The caller does not use the objects in the block again, and
