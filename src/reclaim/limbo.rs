@@ -125,6 +125,10 @@ impl Limbo {
         self.extend_batch(self.batches.len() - 1, objects);
     }
 
+    #[allow(
+        clippy::manual_inspect,
+        reason = "`inspect` hides the length of the iterator, which `extend` trusts"
+    )]
     fn extend_batch(&mut self, i: usize, objects: impl IntoIterator<Item = Retired>) {
         let batch = &mut self.batches[i].objects;
         let (before, mut bytes) = (batch.len(), 0);
