@@ -26,6 +26,7 @@
 //! |---|---|
 //! | [`VersionedCell`] | a value that is read without waiting, with conditional writes |
 //! | [`atomically`], [`Transaction`] | changes of several cells that become visible together |
+//! | [`update_all`] | the same for two to eight known cells, at a lower cost |
 //! | [`snapshot`] | reads of any number of cells as of one instant, without a retry |
 //! | [`OptimisticLatch`], [`Coupled`] | traversal of lists and trees with optimistic reads |
 //!
@@ -216,7 +217,7 @@ pub use stats::{Stats, flush, stats};
 #[doc(no_inline)]
 pub use table::{Fairness, LockTable, Mode, RandomState};
 #[doc(no_inline)]
-pub use txn::{Abort, Transaction, Tx, TxError, atomically, snapshot};
+pub use txn::{Abort, Transaction, Tx, TxError, atomically, snapshot, update_all};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

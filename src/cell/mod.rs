@@ -34,7 +34,7 @@ pub use future::{CompareAndSetFuture, SetFuture, SwapFuture, UpdateFuture};
 pub(crate) use head::{Head, Word};
 pub(crate) use node::{Header, Node};
 pub use owned::OwnedVersioned;
-pub(crate) use owner::{Owner, Owners, Rank, Status};
+pub(crate) use owner::{Owner, OwnerSlot, Rank, Status};
 pub use policy::{Conflict, RetryPolicy, UpdateError};
 pub use read::{ReadPin, Versioned, VersionedRef, pin};
 pub use version::{ParseVersionError, Version};
@@ -199,7 +199,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// in its log.
     #[inline(always)]
     #[cfg_attr(debug_assertions, track_caller)]
-    fn check_direct(&self) {
+    pub(crate) fn check_direct(&self) {
         crate::reclaim::inside::check_direct::<T>(self.head.address());
     }
 

@@ -11,7 +11,7 @@
 //! `when`: publishes nothing but itself; see [C4]. `shares`: as the count of `std::sync::Arc`.
 #![allow(unsafe_code)]
 
-use core::mem::MaybeUninit;
+use core::mem::{MaybeUninit, offset_of};
 use core::ptr::NonNull;
 
 use super::clock;
@@ -212,7 +212,10 @@ impl<T: Send + Sync + 'static> Node<T> {
         let destructor = Destructor::of::<(T, Header)>();
         // SAFETY: the functions drop the one reference that a retired node has to itself, and end
         // the node.
-        &unsafe { Kind::of::<Self>(Self::drop_share, Self::destroy, destructor) }
+        let kind = unsafe { Kind::of::<Self>(Self::drop_share, Self::destroy, destructor) };
+        let shares = offset_of!(Self, header) + offset_of!(Header, shares);
+        // SAFETY: the count is there, and `drop_share` reads it as the contract requires.
+        &unsafe { kind.counted_at(shares) }
     };
 
     /// The first node of a cell: every snapshot sees it, there being nothing older.
@@ -228,6 +231,13 @@ impl<T: Send + Sync + 'static> Node<T> {
             Header::new(When::UNSET, version, prev.as_ptr().as_ptr()),
             value,
         )
+    }
+
+    /// Creates a node of an owner, which will replace `prev` when the owner commits.
+    #[inline]
+    pub(crate) fn owned(when: When, prev: NodeRef<'_>, value: T) -> Self {
+        let version = prev.version().next();
+        Self::new(Header::new(when, version, prev.as_ptr().as_ptr()), value)
     }
 
     /// A node to be [placed](Header::place).

@@ -18,9 +18,9 @@ use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 
 use super::clock;
-use crate::reclaim::{Destructor, Kind, Local};
-use crate::sync::tuning::{OWNERS, PATIENCE};
-use crate::sync::{AtomicU64, Canary, Ordering};
+use crate::reclaim::{CellPin, Destructor, Kind, Local};
+use crate::sync::tuning::{OWNERS, PATIENCE, max_pushes};
+use crate::sync::{AtomicU64, Canary, Ordering, store_load_fence};
 
 /// The packed word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +124,7 @@ impl Owners {
         &unsafe { Kind::of::<Self>(Self::drop_share, Self::destroy, Destructor::None) }
     };
 
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         Owners([const { MaybeUninit::uninit() }; OWNERS])
     }
 
@@ -133,7 +133,7 @@ impl Owners {
     /// # Safety
     /// `owners` is alive and this thread's, and there is none at `i` yet.
     #[inline]
-    pub(crate) unsafe fn make(owners: NonNull<Self>, i: usize, owner: Owner) -> NonNull<Owner> {
+    unsafe fn make(owners: NonNull<Self>, i: usize, owner: Owner) -> NonNull<Owner> {
         assert!(i < OWNERS);
         // SAFETY: the block is alive.
         let first = unsafe { &raw mut (*owners.as_ptr()).0 };
@@ -158,6 +158,57 @@ impl Owners {
         if core::mem::needs_drop::<Owner>() {
             // SAFETY: the only one, and it was made.
             unsafe { object.cast::<Owner>().drop_in_place() };
+        }
+    }
+}
+
+/// The owner of a running attempt. The attempt has the block in which the owner lies, until the
+/// owner ends.
+pub(crate) struct OwnerSlot {
+    owner: NonNull<Owner>,
+    /// The place of the owner in the block.
+    number: usize,
+}
+
+impl OwnerSlot {
+    /// Makes an undecided owner for an attempt of this thread.
+    #[inline]
+    pub(crate) fn new(local: &Local, rank: Rank) -> Self {
+        let (block, number) = match local.take_block() {
+            Some((block, used)) => (block.cast(), used),
+            None => (local.allocate(Owners::new()), 0),
+        };
+        let owner = Owner::new(rank, local.thread());
+        // SAFETY: this attempt has the block, which is not retired yet; each owner in it is made
+        // once.
+        let owner = unsafe { Owners::make(block, number, owner) };
+        OwnerSlot { owner, number }
+    }
+
+    #[inline(always)]
+    pub(crate) fn as_ptr(&self) -> NonNull<Owner> {
+        self.owner
+    }
+
+    fn block(&self) -> NonNull<u8> {
+        // SAFETY: the first owner of the same block.
+        unsafe { self.owner.sub(self.number) }.cast()
+    }
+
+    /// Ends the owner: the thread keeps the block for its next one, or retires the block.
+    ///
+    /// # Safety
+    /// Each node of the owner has been unlinked or stamped [X1], and the caller does not use the
+    /// owner again. `pin` belongs to this thread.
+    #[inline(always)]
+    pub(crate) unsafe fn end(self, local: &Local, pin: &CellPin) {
+        let (block, used) = (self.block(), self.number + 1);
+        if used < OWNERS {
+            // SAFETY: the owners before this one have ended, and this one ends here [X1].
+            unsafe { local.keep_block(pin, block, used, Owners::KIND) };
+        } else {
+            // SAFETY: as above.
+            unsafe { local.retire(pin, block, Owners::KIND) };
         }
     }
 }
@@ -272,6 +323,53 @@ impl Owner {
         Status::Committed(clock::commit_timestamp())
     }
 
+    /// Commits a transaction that owns every cell that it has read, and has installed every node.
+    /// Returns its stamp. `None`: it was aborted.
+    #[inline(always)]
+    pub(crate) fn commit(&self) -> Option<u64> {
+        let status = self.status();
+        // A model may close it at once.
+        if max_pushes() > 0 && matches!(status, Status::Undecided(_)) {
+            if let Some(stamp) = self.commit_from(status) {
+                return Some(stamp);
+            }
+        }
+        self.commit_slow()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn commit_slow(&self) -> Option<u64> {
+        let mut pushes = 0;
+        loop {
+            let status = if pushes >= max_pushes() {
+                // From now on a snapshot that finds the transaction decides instead [X9].
+                self.close()
+            } else {
+                self.status()
+            };
+            match status {
+                Status::Aborted => return None,
+                Status::Committed(stamp) => return Some(stamp),
+                Status::Undecided(_) | Status::Closing(_) | Status::Prepared(_) => {}
+            }
+            if let Some(stamp) = self.commit_from(status) {
+                return Some(stamp);
+            }
+            pushes += 1;
+        }
+    }
+
+    /// Commits at the present timestamp, unless the status is another one by now.
+    #[inline(always)]
+    fn commit_from(&self, status: Status) -> Option<u64> {
+        // A thread that begins a snapshot from now on finds the installed nodes [X5].
+        store_load_fence();
+        let stamp = clock::commit_timestamp();
+        let changed = self.change(status, Status::Committed(stamp));
+        changed.is_ok().then_some(stamp)
+    }
+
     /// Changes the status to the next one until there is none. Returns the resulting status.
     #[inline]
     fn change_while(&self, next: impl Fn(Status) -> Option<Status>) -> Status {
@@ -383,6 +481,33 @@ mod tests {
         }
         assert_eq!(an_owner(closing).kill(), Status::Aborted);
         assert_eq!(an_owner(Status::Committed(5)).kill(), Status::Committed(5));
+    }
+
+    /// A block of owners is for several attempts: each has one of its own, and the last one retires
+    /// the block. An attempt inside another one has another block.
+    #[test]
+    fn owners_of_a_block_are_used_once_each() {
+        let run = |local: &Local| {
+            let pin = local.pin();
+            let mut made = Vec::new();
+            for n in 1..=OWNERS {
+                let outer = OwnerSlot::new(local, Rank::NONE);
+                let inner = OwnerSlot::new(local, Rank::NONE);
+                assert_ne!(inner.block(), outer.block());
+                assert_eq!((outer.number + 1, inner.number), (n, 0));
+                made.push(outer.as_ptr());
+                // SAFETY: neither has nodes.
+                unsafe { inner.end(local, &pin) };
+                // SAFETY: as above.
+                unsafe { outer.end(local, &pin) };
+            }
+            made.sort_unstable();
+            made.dedup();
+            assert_eq!(made.len(), OWNERS);
+        };
+        // A thread that has no block yet.
+        let thread = std::thread::spawn(move || crate::reclaim::with(run));
+        thread.join().expect("it does not panic");
     }
 
     #[test]

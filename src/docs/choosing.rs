@@ -13,6 +13,7 @@
 //! | Does it need several keys, all known at the start? | [`LockTable::lock_all`] |
 //! | Do the keys become known one by one? | [`Session`] |
 //! | Is one value read often and replaced rarely? | [`VersionedCell`] |
+//! | Must two to eight known values change together? | [`update_all`] |
 //! | Must several values change together? | [`atomically`] |
 //! | Must many values be read as of one instant? | [`snapshot`] |
 //!
@@ -64,3 +65,4 @@
 //! [`atomically`]: crate::atomically
 //! [`ordered::checked`]: crate::ordered::checked
 //! [`snapshot`]: crate::snapshot()
+//! [`update_all`]: crate::update_all()

@@ -65,6 +65,7 @@
 //! | own | to prevent other writes of a cell until an attempt has ended |
 //! | age | the order in which escalated transactions began; the older one prevails |
 //! | wound | to abort a newer transaction that owns a cell which an older one needs |
+//! | update of a few cells | a transaction without a log: [`update_all`](crate::update_all()) |
 //! | snapshot | a view of any number of cells as they were at one instant |
 //! | opacity | no attempt, including one that aborts, sees a state that never existed |
 //! | strict serialisability | all transactions have one order, and it agrees with real time |

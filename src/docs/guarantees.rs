@@ -83,7 +83,8 @@
 //! 19. **Opacity.** No attempt sees a state that never existed, including attempts that abort.
 //!     *Checked by* rule X4: models, histories.
 //! 20. **Atomicity.** All writes of a transaction become visible together. A panic in the closure
-//!     leaves every cell unchanged. *Checked by* rules X2 and X7: models, tests of panics.
+//!     leaves every cell unchanged. The same holds for [`update_all`](crate::update_all()).
+//!     *Checked by* rules X2, X7 and X11: models, tests of panics.
 //! 21. **Progress.** A transaction that repeatedly aborts escalates, acquires ownership of its
 //!     cells in order of age (wound-wait), and commits after a bounded number of aborts. A stalled
 //!     thread delays no reader. *Checked by* rule X6: models, and tests that stop a thread.

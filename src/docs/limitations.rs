@@ -19,6 +19,7 @@
 //! | [`VersionedCell::set`], `swap`, `update`, `compare_and_set` | see below | [`set_async`] |
 //! | `update_and_get`, `fetch_update`, `try_update` | see below | [`update_async`] |
 //! | [`atomically`], [`Transaction::run`], `try_run` | in `retry`, and see below | [`run_async`] |
+//! | [`update_all`], `try_update_all` | see below | [`run_async`] |
 //! | [`wait_changed`], `wait_changed_for` | until a write, or for the timeout | [`changed`] |
 //! | `wait_changed_value`, `wait_changed_value_for` | as these | [`changed_value`] |
 //! | [`flush`](crate::flush) | runs destructors of values | the same, or a blocking thread |
@@ -250,6 +251,7 @@
 //! [`VersionedCell::read`]: crate::VersionedCell::read
 //! [`VersionedCell::set`]: crate::VersionedCell::set
 //! [`atomically`]: crate::atomically
+//! [`update_all`]: crate::update_all()
 //! [`changed`]: crate::VersionedCell::changed
 //! [`changed_value`]: crate::VersionedCell::changed_value
 //! [`lock`]: crate::LockTable::lock

@@ -88,6 +88,7 @@
 //! | `set`, `update` | one compare-and-swap of the cell, and a new node with its timestamp |
 //! | a transaction that only reads | as `read`, and one validation for each new cell |
 //! | a transaction that writes *n* cells | *n* compare-and-swaps, *n* nodes, and its status |
+//! | `update_all` of *n* cells | the same, without a log |
 //! | a snapshot of *n* cells | *n* loads, and after a write a compare-and-swap of a global clock |
 //! | the first lock in a session | as `lock`, and an entry in a list |
 //! | an optimistic read of a latch | nothing |
@@ -132,7 +133,8 @@
 //!    are held at once.
 //! 2. Keep [`Fairness::Eventual`](crate::Fairness::Eventual) unless strict order is required.
 //! 3. Read many cells under one [`pin`](crate::pin()), with `read_in`.
-//! 4. Keep transactions small, and read the contended cells last.
+//! 4. Keep transactions small, and read the contended cells last. If a transaction reads and writes
+//!    two to eight known cells, use [`update_all`](crate::update_all()).
 //! 5. Replace a counter that every transaction writes by several cells, and sum them in a
 //!    [`snapshot`](crate::snapshot()).
 //! 6. Label the transactions, and read [`stats`](crate::stats()): it counts aborts by reason.

@@ -6,7 +6,7 @@ use core::ptr;
 use std::collections::VecDeque;
 
 use super::inside::Inside;
-use super::kind::Retired;
+use super::kind::{Kind, Retired, has_one_share};
 use super::local::Local;
 use crate::sync::plain_thread_local;
 
@@ -47,18 +47,39 @@ pub(super) unsafe fn destroy(local: &Local, retired: Retired) {
     });
 }
 
-/// Drops the share that a retired object without user code had to itself, and destroys the object
-/// if it was the last.
+/// Drops the shares that retired objects without user code had to themselves, and destroys each
+/// object whose last share it was. All of them are of one kind.
 ///
 /// # Safety
-/// As for [`Retired::drop_share`].
+/// As for [`Retired::drop_share`], for each object.
 #[inline]
-pub(super) unsafe fn release_plain(local: &Local, retired: &Retired) {
-    debug_assert!(retired.is_plain());
-    // SAFETY: the caller's contract.
-    if unsafe { retired.drop_share() } {
-        // SAFETY: it was the last.
-        unsafe { destroy_plain(local, retired) };
+pub(super) unsafe fn release_plain(local: &Local, kind: &'static Kind, objects: &[Retired]) {
+    debug_assert!(
+        objects
+            .iter()
+            .all(|r| r.is_plain() && ptr::eq(r.kind, kind))
+    );
+    let count_at = kind.count_at();
+    let is_last = |retired: &&Retired| {
+        // SAFETY: the caller's contract.
+        let has_one = count_at.is_some_and(|at| unsafe { has_one_share(retired.object, at) });
+        has_one || drop_share_slow(retired)
+    };
+    if kind.is_inert() {
+        let memory = objects.iter().filter(is_last).map(|retired| retired.object);
+        // SAFETY: only the memory is left of each, and it is ours.
+        unsafe { local.keep_all(kind, memory) };
+    } else {
+        for retired in objects.iter().filter(is_last) {
+            // SAFETY: it was the last share.
+            unsafe { destroy_plain(local, retired) };
+        }
+    }
+
+    #[cold]
+    fn drop_share_slow(retired: &Retired) -> bool {
+        // SAFETY: the contract of the function around it.
+        unsafe { retired.drop_share() }
     }
 }
 

@@ -47,9 +47,9 @@ impl<'a> Hand<'a> {
         self.range = 0..0;
         let (mut plain, mut bytes) = (0, 0);
         loop {
-            plain += limbo.drain_plain(n - plain - self.range.end, up_to, |retired| {
-                // SAFETY: its grace period is over [R2]; it is plain.
-                unsafe { drops::release_plain(self.local, retired) };
+            plain += limbo.drain_plain(n - plain - self.range.end, up_to, |kind, some| {
+                // SAFETY: their grace periods are over [R2]; they are plain.
+                unsafe { drops::release_plain(self.local, kind, some) };
             });
             let room = (n - plain).min(batch) - self.range.end;
             let some = limbo.pop_some(room, up_to, queued, |retired| {

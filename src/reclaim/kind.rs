@@ -4,8 +4,8 @@
 use core::ptr::NonNull;
 
 use super::alloc::Shape;
-use crate::sync::Canary;
 use crate::sync::tuning::{GARBAGE_BATCH as BATCH, GARBAGE_BATCH_BYTES as BATCH_BYTES};
+use crate::sync::{AtomicU32, Canary, Ordering};
 
 /// The functions and the memory of one type of objects.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub(crate) struct Kind {
     drop_share: unsafe fn(NonNull<u8>) -> bool,
     /// Ends an object whose last reference was dropped; only its memory is left. May run user code.
     destroy: unsafe fn(NonNull<u8>),
+    /// Where the count of its references is, as an offset.
+    count_at: Option<usize>,
     destructor: Destructor,
     /// Nothing is left to be done by `destroy`. A checker has something to do for each object.
     is_inert: bool,
@@ -56,11 +58,49 @@ impl Kind {
             shape,
             drop_share,
             destroy,
+            count_at: None,
             destructor,
             is_inert: matches!(destructor, Destructor::None) && !core::mem::needs_drop::<Canary>(),
             is_large,
         }
     }
+
+    /// With a count of references, so that an object with one reference is released without a call
+    /// of `drop_share`.
+    ///
+    /// # Safety
+    /// An object has an [`AtomicU32`] at this offset. If it is 1 for a caller with a reference,
+    /// `drop_share` would return `true`, after no more than an Acquire load of the count [R3].
+    pub(crate) const unsafe fn counted_at(mut self, offset: usize) -> Self {
+        self.count_at = Some(offset);
+        self
+    }
+
+    #[inline]
+    pub(super) fn count_at(&self) -> Option<usize> {
+        self.count_at
+    }
+
+    #[inline]
+    pub(super) fn is_inert(&self) -> bool {
+        self.is_inert
+    }
+}
+
+/// Returns whether an object with a count of references has only one. Then no thread can add
+/// another: to add one requires a reference, or a pin from before the object was retired [R3].
+///
+/// # Safety
+/// The object is of a kind that has its count at this offset, and the caller has a reference.
+#[inline(always)]
+pub(super) unsafe fn has_one_share(object: NonNull<u8>, count_at: usize) -> bool {
+    // SAFETY: inside the object, by the contract of `counted_at`.
+    let count = unsafe { object.add(count_at) };
+    // SAFETY: as above; the object is alive, by the reference.
+    let count = unsafe { count.cast::<AtomicU32>().as_ref() };
+    // Acquire: synchronises with the last use of the object by each other owner. Pairs with the
+    // Release with which it has dropped its reference [R3].
+    count.load(Ordering::Acquire) == 1
 }
 
 /// An object that was unlinked and that readers may still see.

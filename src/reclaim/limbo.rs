@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::kind::Retired;
+use super::kind::{Kind, Retired};
 use super::retire_buffer::RetireBuffer;
 use crate::sync::{recently, tuning::GARBAGE_BATCH};
 
@@ -125,12 +125,19 @@ impl Limbo {
         self.extend_batch(self.batches.len() - 1, objects);
     }
 
+    #[allow(
+        clippy::manual_inspect,
+        reason = "`inspect` hides the length of the iterator, which `extend` trusts"
+    )]
     fn extend_batch(&mut self, i: usize, objects: impl IntoIterator<Item = Retired>) {
         let batch = &mut self.batches[i].objects;
-        let before = batch.len();
-        batch.extend(objects);
+        let (before, mut bytes) = (batch.len(), 0);
+        batch.extend(objects.into_iter().map(|retired| {
+            bytes += retired.bytes();
+            retired
+        }));
         self.len += batch.len() - before;
-        self.bytes += batch.range(before..).map(Retired::bytes).sum::<usize>();
+        self.bytes += bytes;
         if batch.is_empty() {
             self.batches.remove(i);
         }
@@ -253,27 +260,30 @@ impl Limbo {
     }
 
     /// Removes the oldest objects, in order and at most `n`, while their epoch is at most `epoch`
-    /// and they run no user code. Calls `f` for each, and returns how many there were.
+    /// and they run no user code. Calls `f` for each run of objects of one kind, and returns how
+    /// many objects there were.
     #[inline]
     pub(super) fn drain_plain(
         &mut self,
         n: usize,
         epoch: u64,
-        mut f: impl FnMut(&Retired),
+        mut f: impl FnMut(&'static Kind, &[Retired]),
     ) -> usize {
         let mut drained = 0;
         while let Some(front) = self.batches.front_mut() {
-            let (objects, _) = front.objects.as_slices();
-            let some = &objects[..objects.len().min(n - drained)];
-            let plain = some.iter().take_while(|retired| retired.is_plain());
             if front.epoch > epoch {
                 break;
             }
+            let (objects, _) = front.objects.as_slices();
+            let mut rest = &objects[..objects.len().min(n - drained)];
             let (mut count, mut bytes) = (0, 0);
-            for retired in plain {
-                f(retired);
-                count += 1;
-                bytes += retired.bytes();
+            while let Some(first) = rest.first().filter(|first| first.is_plain()) {
+                let same = |retired: &&Retired| core::ptr::eq(retired.kind, first.kind);
+                let (run, others) = rest.split_at(rest.iter().take_while(same).count());
+                f(first.kind, run);
+                count += run.len();
+                bytes += run.len() * first.bytes();
+                rest = others;
             }
             if count == 0 {
                 break;
@@ -310,7 +320,7 @@ impl Limbo {
 mod tests {
     use core::ptr::NonNull;
 
-    use super::super::kind::{Destructor, Kind};
+    use super::super::kind::Destructor;
     use super::*;
 
     /// Objects in the order of their addresses, plain or not, of so many bytes.
@@ -370,11 +380,11 @@ mod tests {
         limbo.append(2, objects::<[u64; 10]>(4..6, false));
         let size = |objects, bytes| Size { objects, bytes };
         assert_eq!(limbo.size(), size(5, 3 * 8 + 2 * 80));
-        assert_eq!(limbo.drain_plain(2, 2, |_| ()), 2);
+        assert_eq!(limbo.drain_plain(2, 2, |_, _| ()), 2);
         assert_eq!(limbo.size(), size(3, 8 + 2 * 80));
         // Up to the first object with a destructor.
-        assert_eq!(limbo.drain_plain(9, 2, |_| ()), 1);
-        assert_eq!(limbo.drain_plain(9, 2, |_| ()), 0);
+        assert_eq!(limbo.drain_plain(9, 2, |_, _| ()), 1);
+        assert_eq!(limbo.drain_plain(9, 2, |_, _| ()), 0);
         assert_eq!(limbo.size(), size(2, 2 * 80));
         assert_eq!(addresses(&mut limbo, 2), [4, 5]);
         assert_eq!(limbo.size(), size(0, 0));
@@ -389,7 +399,9 @@ mod tests {
         limbo.append(2, objects::<u64>(4..6, true));
         let mut seen = Vec::new();
         let mut drain = |n, epoch| {
-            limbo.drain_plain(n, epoch, |retired| seen.push(retired.object.addr().get()))
+            limbo.drain_plain(n, epoch, |_, some| {
+                seen.extend(some.iter().map(|retired| retired.object.addr().get()));
+            })
         };
         assert_eq!(
             [drain(9, 0), drain(2, 1), drain(9, 1), drain(9, 2)],
@@ -408,7 +420,7 @@ mod tests {
         assert_eq!([limbo.set_aside(9, 0), limbo.set_aside(2, 1)], [0, 2]);
         assert_eq!([limbo.set_aside(9, 1), limbo.set_aside(9, 1)], [1, 0]);
         assert_eq!((limbo.size(), limbo.count_up_to(0)), (size, 3));
-        assert_eq!(limbo.drain_plain(9, 1, |_| ()), 1);
+        assert_eq!(limbo.drain_plain(9, 1, |_, _| ()), 1);
         assert_eq!([limbo.set_aside(9, 1), limbo.set_aside(9, 2)], [0, 2]);
         assert_eq!(addresses(&mut limbo, 0), [1, 2, 3, 5, 6]);
         assert_eq!(limbo.size(), Size::default());
@@ -442,7 +454,7 @@ mod tests {
             [size(2), size(1)]
         );
         assert_eq!(pop(&mut limbo, 9, 2), size(0), "a plain one is next");
-        assert_eq!(limbo.drain_plain(9, 2, |_| ()), 1);
+        assert_eq!(limbo.drain_plain(9, 2, |_, _| ()), 1);
         assert_eq!(
             [pop(&mut limbo, 9, 1), pop(&mut limbo, 9, 2)],
             [size(0), size(2)]

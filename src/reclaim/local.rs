@@ -14,6 +14,7 @@ use super::limbo::{Queued, Size};
 use super::participant::{CellPin, Participant};
 use super::quota::{CHUNK, Quota};
 use super::registry::Slot;
+use super::retire_buffer::RetireBuffer;
 use crate::sync::tuning::{
     ADVANCE_AFTER, COLLECT_AFTER, COLLECT_AFTER_SLOW, COLLECT_FOR, FLUSHES_IN_VAIN,
     GARBAGE_BATCH as BATCH, GARBAGE_BATCH_BYTES as BATCH_BYTES, GARBAGE_LIMIT as LIMIT,
@@ -47,6 +48,17 @@ pub(crate) struct Local {
     pace: Pace,
     /// The name of its thread.
     thread: usize,
+    block: KeptBlock,
+}
+
+/// Memory in which a layer above makes its objects one after another. All of them are retired at
+/// once, with the block. See [`Local::take_block`].
+#[derive(Default)]
+struct KeptBlock {
+    memory: Cell<Option<NonNull<u8>>>,
+    /// How many objects were made in it.
+    used: Cell<usize>,
+    kind: Cell<Option<&'static Kind>>,
 }
 
 /// When this thread advances the epoch next.
@@ -193,7 +205,49 @@ impl Local {
                 ..Pace::default()
             },
             thread,
+            block: KeptBlock::default(),
         }
+    }
+
+    /// Returns the block that this thread keeps, if there is one, and the number of objects that
+    /// were made in it.
+    #[inline(always)]
+    pub(crate) fn take_block(&self) -> Option<(NonNull<u8>, usize)> {
+        let memory = self.block.memory.take()?;
+        Some((memory, self.block.used.get()))
+    }
+
+    /// Keeps a block for the thread's next object. Between `take_block` and this call, other code
+    /// of the thread may have kept another block, which is retired then.
+    ///
+    /// # Safety
+    /// As for [`retire`](Self::retire). The caller does not use the objects in the block again, and
+    /// all blocks are of this kind.
+    #[inline(always)]
+    pub(crate) unsafe fn keep_block(
+        &self,
+        pin: &CellPin,
+        block: NonNull<u8>,
+        used: usize,
+        kind: &'static Kind,
+    ) {
+        self.block.used.set(used);
+        self.block.kind.set(Some(kind));
+        if let Some(before) = self.block.memory.replace(Some(block)) {
+            self.retire_block_slow(pin, before);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn retire_block_slow(&self, pin: &CellPin, block: NonNull<u8>) {
+        let kind = self
+            .block
+            .kind
+            .get()
+            .expect("a block was kept with its kind");
+        // SAFETY: the contract of `keep_block`.
+        unsafe { self.retire(pin, block, kind) };
     }
 
     /// Whether this thread keeps a pin.
@@ -243,6 +297,16 @@ impl Local {
         unsafe { self.nodes.put(retired.object, &retired.kind.shape) };
     }
 
+    /// Keeps the memory of some objects of one kind.
+    ///
+    /// # Safety
+    /// As for [`free`](Self::free). The iterator runs no user code.
+    #[inline]
+    pub(super) unsafe fn keep_all(&self, kind: &Kind, memory: impl Iterator<Item = NonNull<u8>>) {
+        // SAFETY: the caller's contract.
+        unsafe { self.nodes.put_all(memory, &kind.shape) };
+    }
+
     /// Drops one reference to `object` now. If it was the last, destroys the object: now, or inside
     /// the destructor of another object, after that destructor [R10]. May run user code.
     ///
@@ -277,21 +341,43 @@ impl Local {
     /// `object` is from `allocate`, is of this kind and may change threads, is unlinked, and is
     /// retired only this once; `pin` belongs to this thread [R1].
     #[inline]
-    pub(crate) unsafe fn retire(&self, _pin: &CellPin, object: NonNull<u8>, kind: &'static Kind) {
-        // A model that reclaims nothing forgets the object.
+    pub(crate) unsafe fn retire(&self, pin: &CellPin, object: NonNull<u8>, kind: &'static Kind) {
+        // SAFETY: the caller's contract.
+        unsafe { self.retire_all(pin, [(object, kind)]) };
+    }
+
+    /// Retires some objects as [`retire`](Self::retire) does.
+    ///
+    /// # Safety
+    /// The contract of `retire`, for each object. `objects` retires nothing itself.
+    #[inline(always)]
+    pub(crate) unsafe fn retire_all(
+        &self,
+        _pin: &CellPin,
+        objects: impl IntoIterator<Item = (NonNull<u8>, &'static Kind)>,
+    ) {
         let Some((domain, slot)) = self.participant.enter() else {
-            return;
+            // A model that reclaims nothing forgets the objects. The iterator has effects.
+            return objects.into_iter().for_each(|_| ());
         };
         let buffer = slot.buffer();
-        let len = buffer.own_len();
-        if len == self.full_at.get() {
-            self.make_room(domain, slot);
+        let places = buffer.places();
+        let mut len = buffer.own_len();
+        for (object, kind) in objects {
+            if len == self.full_at.get() {
+                // SAFETY: this thread's slot; so many were written.
+                unsafe { buffer.publish(len) };
+                self.make_room(domain, slot);
+            }
+            // SAFETY: this thread's slot; so many were written, and there is room.
+            unsafe { RetireBuffer::write(places, len, Retired { object, kind }) };
+            len += 1;
+            if kind.is_large {
+                self.collect_at.set(len);
+            }
         }
-        // SAFETY: this thread's slot; so many were pushed, and there is room.
-        unsafe { buffer.push(len, Retired { object, kind }) };
-        if kind.is_large {
-            self.collect_at.set(len + 1);
-        }
+        // SAFETY: this thread's slot; so many were written.
+        unsafe { buffer.publish(len) };
     }
 
     #[cold]
@@ -371,9 +457,9 @@ impl Local {
             let reclaimable = limbo.count_up_to(up_to);
             // Objects without a destructor at once: most garbage is of this kind.
             let n = RELEASES_PER_RETIRE * retired.max(1);
-            let done = limbo.drain_plain(n, up_to, |retired| {
-                // SAFETY: its grace period is over [R2]; it is plain.
-                unsafe { drops::release_plain(self, retired) };
+            let done = limbo.drain_plain(n, up_to, |kind, some| {
+                // SAFETY: their grace periods are over [R2]; they are plain.
+                unsafe { drops::release_plain(self, kind, some) };
             });
             (retired, done, reclaimable - done, limbo.size())
         });
@@ -429,9 +515,9 @@ impl Local {
         let looked = slot.try_with_limbo(&domain.epoch, |limbo, retired| {
             let mut left = RELEASES_PER_RETIRE * retired.max(1);
             loop {
-                let plain = limbo.drain_plain(left, up_to, |retired| {
-                    // SAFETY: its grace period is over [R2]; it is plain.
-                    unsafe { drops::release_plain(self, retired) };
+                let plain = limbo.drain_plain(left, up_to, |kind, some| {
+                    // SAFETY: their grace periods are over [R2]; they are plain.
+                    unsafe { drops::release_plain(self, kind, some) };
                 });
                 let others = limbo.set_aside(left - plain, up_to);
                 left -= plain + others;
@@ -590,6 +676,9 @@ impl Local {
 
 impl Drop for Local {
     fn drop(&mut self) {
+        if let Some((block, _)) = self.take_block() {
+            self.retire_block_slow(&self.pin(), block);
+        }
         // Its garbage stays in the slot for others [R5]. No destructor runs: one that panics here
         // would end the process.
         if let Some((

@@ -20,12 +20,14 @@ use crate::sync::{AtomicU64, Ordering, UnsafeCell};
 
 type Place = UnsafeCell<MaybeUninit<Retired>>;
 
+pub(super) type Places = [Place; ROOM];
+
 /// A ring of objects. The number of all that were ever pushed determines the place of the next.
 #[derive(Debug)]
 pub(super) struct RetireBuffer {
     len: AtomicU64,
     /// Allocated for the first object: most readers never retire one.
-    places: OnceLock<Box<[Place; ROOM]>>,
+    places: OnceLock<Box<Places>>,
 }
 
 // SAFETY: the protocol above: each object is written by one thread and read by another afterwards
@@ -42,8 +44,9 @@ impl RetireBuffer {
         }
     }
 
+    /// The places of the objects, for [`write`](Self::write).
     #[inline(always)]
-    fn places(&self) -> &[Place; ROOM] {
+    pub(super) fn places(&self) -> &Places {
         self.places.get_or_init(|| {
             Box::new(core::array::from_fn(|_| {
                 UnsafeCell::new(MaybeUninit::uninit())
@@ -51,24 +54,32 @@ impl RetireBuffer {
         })
     }
 
-    /// Adds an object to `len` earlier ones.
+    /// Writes object number `len`, which [`publish`](Self::publish) pushes.
     ///
     /// # Safety
-    /// The caller owns the slot, `len` is the number of all that were pushed, and fewer than `ROOM`
-    /// of them have not been popped [R4].
+    /// The caller owns the slot, has written all objects with a lesser number, and fewer than
+    /// `ROOM` of them have not been popped [R4].
     #[inline(always)]
-    pub(super) unsafe fn push(&self, len: u64, retired: Retired) {
-        self.places()[len as usize % ROOM].with_mut(|place| {
+    pub(super) unsafe fn write(places: &Places, len: u64, retired: Retired) {
+        places[len as usize % ROOM].with_mut(|place| {
             // SAFETY: no thread uses this place: its last object was popped.
             unsafe { place.write(MaybeUninit::new(retired)) };
         });
-        // Release: the object is complete. Pairs with the Acquire in `len` [R4].
-        self.len.store(len + 1, Ordering::Release);
+    }
+
+    /// Pushes the objects that were written, up to number `len`.
+    ///
+    /// # Safety
+    /// The caller owns the slot, and has written all of them [R4].
+    #[inline(always)]
+    pub(super) unsafe fn publish(&self, len: u64) {
+        // Release: the objects are complete. Pairs with the Acquire in `len` [R4].
+        self.len.store(len, Ordering::Release);
     }
 
     /// How many were pushed, ever.
     pub(super) fn len(&self) -> u64 {
-        // Acquire: the objects are complete. Pairs with the Release in `push` [R4].
+        // Acquire: the objects are complete. Pairs with the Release in `publish` [R4].
         self.len.load(Ordering::Acquire)
     }
 

@@ -10,7 +10,8 @@ use super::ladder::{Ladder, Loss};
 use super::log::{Entry, Log};
 use crate::cell::limit::earlier;
 use crate::cell::{
-    Current, Head, Header, Node, NodeRef, Owned, Owner, Status, Version, VersionedCell, clock,
+    Current, Head, Header, Node, NodeRef, Owned, Owner, OwnerSlot, Status, Version, VersionedCell,
+    clock,
 };
 use crate::reclaim::{CellPin, Local};
 use crate::sync::tuning::LINEAR_CELLS;
@@ -52,8 +53,11 @@ pub(super) struct Attempt<'t> {
     pub(super) local: &'t Local,
     pub(super) ladder: &'t Ladder,
     pub(super) log: ManuallyDrop<Box<Log>>,
-    pub(super) owner: Option<NonNull<Owner>>,
+    pub(super) owner: Option<OwnerSlot>,
     pub(super) outlook: Outlook,
+    /// An attempt with fewer entries reads by the fast path: it is running, has no age, and
+    /// validates all reads at each read.
+    fast_below: usize,
     /// The timestamp at which the reads were current. `None` while each read validates all earlier
     /// reads.
     moment: Option<u64>,
@@ -74,6 +78,10 @@ impl<'t> Attempt<'t> {
             log: ManuallyDrop::new(log),
             owner: None,
             outlook: Outlook::Running,
+            fast_below: match ladder.rank.is_ranked() {
+                false => LINEAR_CELLS,
+                true => 0,
+            },
             moment: None,
             pin: ManuallyDrop::new(local.pin()),
         }
@@ -90,6 +98,7 @@ impl<'t> Attempt<'t> {
         if self.outlook.is_running() {
             self.outlook = outlook;
         }
+        self.fast_below = 0;
         Abort(())
     }
 
@@ -139,19 +148,15 @@ impl<'t> Attempt<'t> {
 
     #[inline]
     pub(super) fn owner(&self) -> Option<&'t Owner> {
+        let owner = self.owner.as_ref()?.as_ptr();
         // SAFETY: this attempt's own, and retired when it is over.
-        self.owner.map(|owner| unsafe { &*owner.as_ptr() })
+        Some(unsafe { &*owner.as_ptr() })
     }
 
     #[inline]
     pub(super) fn owner_or_new(&mut self) -> &'t Owner {
-        let owner = match self.owner {
-            Some(owner) => owner,
-            None => {
-                let owner = Owner::new(self.ladder.rank, self.local.thread());
-                *self.owner.insert(self.log.make_owner(self.local, owner))
-            }
-        };
+        let new = || OwnerSlot::new(self.local, self.ladder.rank);
+        let owner = self.owner.get_or_insert_with(new).as_ptr();
         // SAFETY: as in `owner`.
         unsafe { &*owner.as_ptr() }
     }
@@ -194,14 +199,12 @@ impl<'t> Attempt<'t> {
         }
     }
 
-    /// Returns the state of a cell that is not in the log, by the fast path. The attempt must have
-    /// no age, own nothing, and validate all reads at each read. The words of the cells alone must
-    /// show that these reads are still current [X4].
+    /// Returns the state of a cell that is not in the log, by the fast path. The words of the cells
+    /// alone must show that all reads are still current [X4].
     #[inline(always)]
     fn undisturbed(&self, head: &Head) -> Option<NodeRef<'t>> {
         let entries = &self.log.entries;
-        let is_plain = !self.ladder.rank.is_ranked() && self.owner.is_none();
-        if !is_plain || self.moment.is_some() || entries.len() >= LINEAR_CELLS {
+        if entries.len() >= self.fast_below {
             return None;
         }
         // As in `observe_first`.
@@ -259,11 +262,14 @@ impl<'t> Attempt<'t> {
         &mut self,
         cell: &'t VersionedCell<T>,
     ) -> Result<(usize, &'t T), Abort> {
-        self.check_running()?;
         let (i, node) = match self.undisturbed(cell.head()) {
             Some(node) => {
-                let seen = Some(node.as_ptr());
-                (self.log.push(cell.head(), Node::<T>::KIND, seen), node)
+                let (head, seen) = (cell.head(), Some(node.as_ptr()));
+                // SAFETY: it has fewer entries than need an index.
+                (
+                    unsafe { self.log.push_early(head, Node::<T>::KIND, seen) },
+                    node,
+                )
             }
             None => self.value_disturbed(cell)?,
         };
@@ -276,6 +282,7 @@ impl<'t> Attempt<'t> {
         &mut self,
         cell: &'t VersionedCell<T>,
     ) -> Result<(usize, NodeRef<'t>), Abort> {
+        self.check_running()?;
         let Some(i) = self.log.find(cell.head()) else {
             return self.observe_first(cell, None);
         };
@@ -357,6 +364,7 @@ impl<'t> Attempt<'t> {
     /// Reads at a new timestamp from now on, if the earlier reads are still current [X4].
     #[cold]
     fn advance(&mut self) -> Result<(), Abort> {
+        self.fast_below = 0;
         self.moment = Some(clock::read_timestamp());
         self.look_through()
     }
@@ -416,17 +424,18 @@ impl<'t> Attempt<'t> {
         cell: &'t VersionedCell<T>,
         value: T,
     ) -> Result<(), Abort> {
-        self.check_running()?;
-        // The last read is the likeliest.
         let log = &mut **self.log;
-        match log.entries.last_mut() {
-            Some(last) if last.is_unwritten(cell.head()) && log.alternatives == 0 => {
-                last.write = Some(self.local.allocate(Node::draft(value)).cast());
+        if log.entries.len() <= self.fast_below && log.alternatives == 0 {
+            // From the end: the last read is the likeliest.
+            let mut entries = log.entries.iter_mut().rev();
+            let entry = entries.find(|entry| entry.head == cell.head().into());
+            if let Some(entry) = entry.filter(|entry| entry.write.is_none()) {
+                entry.write = Some(self.local.allocate(Node::draft(value)).cast());
                 log.writes += 1;
-                Ok(())
+                return Ok(());
             }
-            _ => self.write_elsewhere(cell, value),
         }
+        self.write_elsewhere(cell, value)
     }
 
     #[inline(never)]
@@ -435,6 +444,7 @@ impl<'t> Attempt<'t> {
         cell: &'t VersionedCell<T>,
         value: T,
     ) -> Result<(), Abort> {
+        self.check_running()?;
         let head = cell.head();
         let found = match self.log.find(head) {
             None if self.ladder.owns(head) => Some(self.claim(cell, None)?.0),
@@ -478,6 +488,9 @@ impl<'t> Attempt<'t> {
             return false;
         };
         self.outlook = timer.map_or(Outlook::Running, Outlook::RunningUntil);
+        if !self.ladder.rank.is_ranked() && self.moment.is_none() {
+            self.fast_below = LINEAR_CELLS;
+        }
         true
     }
 

@@ -5,10 +5,13 @@ use core::ptr::NonNull;
 
 use super::attempt::{Attempt, Outlook};
 use super::error::Abort;
+use super::few::{self, Failed, Few};
 use super::ladder::{Loss, Met};
 use super::leave::restore;
 use super::log::{Entry, Log};
-use crate::cell::{Current, Head, Header, NodeRef, Owned, Owner, Status, When, Word, clock};
+use crate::cell::{
+    Current, Head, Header, NodeRef, Owned, Owner, OwnerSlot, Rank, Status, When, Word, clock,
+};
 use crate::sync::store_load_fence;
 use crate::sync::tuning::max_pushes;
 
@@ -41,11 +44,89 @@ impl<'t> Attempt<'t> {
 
     #[inline(never)]
     fn commit_all(&mut self) -> Result<(), Abort> {
-        self.put_all()?;
-        let stamp = self.decide()?;
+        if !self.ladder.rank.is_ranked() && self.commit_two() {
+            return Ok(());
+        }
+        let owner = self.owner_or_new();
+        self.put_all(owner)?;
+        let stamp = self.decide(owner)?;
         self.clean_up(stamp);
         self.forget_replaced();
         Ok(())
+    }
+
+    /// Commits a transaction that has read two cells, and writes both. `false`: the attempt is
+    /// another one, or has not committed yet.
+    #[inline(always)]
+    fn commit_two(&mut self) -> bool {
+        let [a, b] = &self.log.entries[..] else {
+            return false;
+        };
+        let (Some(seen_a), Some(seen_b)) = (a.seen, b.seen) else {
+            return false;
+        };
+        let (Some(node_a), Some(node_b)) = (a.write, b.write) else {
+            return false;
+        };
+        // SAFETY: their cells are borrowed for as long as the attempt lives.
+        let heads = [a, b].map(|entry| unsafe { entry.head.as_ref() });
+        let (words, bases) = (heads.map(Head::load), [seen_a, seen_b]);
+        let Some(order) = few::order(&heads).filter(|_| words.map(Word::node) == bases) else {
+            return false;
+        };
+        let own = OwnerSlot::new(self.local, Rank::NONE);
+        let when = When::owner(own.as_ptr().as_ptr().expose_provenance());
+        let few = Few {
+            heads,
+            kinds: [a.kind, b.kind],
+            words,
+            nodes: [node_a, node_b],
+            order,
+        };
+        for (node, base) in [(node_a, seen_a), (node_b, seen_b)] {
+            // SAFETY: not published yet, and the closure that has seen its value is over; the
+            // attempt has found the base, and is pinned since before.
+            unsafe { few::place(node, when, base) };
+        }
+        // SAFETY: the nodes are the attempt's, and placed above; the pin is older than the words.
+        match unsafe { few.commit(self.local, &self.pin, own) } {
+            Ok(is_waited) => {
+                if is_waited {
+                    self.wake_two(few.nodes);
+                }
+                self.forget_replaced();
+                true
+            }
+            Err(failed) => {
+                self.note_two(few.order, failed);
+                false
+            }
+        }
+    }
+
+    /// Removes the waiters of two cells from their queues, after the commit [X8].
+    #[cold]
+    #[inline(never)]
+    fn wake_two(&mut self, nodes: [NonNull<Header>; 2]) {
+        let Log {
+            entries, aftermath, ..
+        } = &mut **self.log;
+        for (entry, node) in entries.iter().zip(nodes) {
+            // SAFETY: installed by this thread, under the pin [R1].
+            let version = unsafe { node.as_ref() }.version();
+            aftermath.woken.take_out(entry.address(), version);
+        }
+    }
+
+    /// Records the owner and the nodes that it has installed: the attempt continues with them.
+    #[cold]
+    #[inline(never)]
+    fn note_two(&mut self, order: [usize; 2], failed: Failed) {
+        self.owner = Some(failed.own);
+        for i in order.into_iter().take(failed.installed) {
+            let entry = &mut self.log.entries[i];
+            entry.put = entry.write.take();
+        }
     }
 
     /// Commits a transaction of one cell: a conditional write.
@@ -67,26 +148,9 @@ impl<'t> Attempt<'t> {
         Ok(())
     }
 
-    /// Installs every write in its cell, in one order for all transactions.
-    #[inline]
-    fn put_all(&mut self) -> Result<(), Abort> {
-        let owner = self.owner_or_new();
+    /// Installs every write in its cell that is not there yet, in one order for all transactions.
+    fn put_all(&mut self, owner: &Owner) -> Result<(), Abort> {
         let when = When::owner(core::ptr::from_ref(owner).expose_provenance());
-        // The most frequent case: two cells whose reads are current.
-        let is_done = match &mut self.log.entries[..] {
-            [a, b] if a.address() < b.address() => a.put_upon_seen(when) && b.put_upon_seen(when),
-            [a, b] => b.put_upon_seen(when) && a.put_upon_seen(when),
-            _ => false,
-        };
-        match is_done {
-            true => Ok(()),
-            false => self.put_many(when),
-        }
-    }
-
-    /// Installs the rest of the writes.
-    #[inline(never)]
-    fn put_many(&mut self, when: When) -> Result<(), Abort> {
         let Log { entries, order, .. } = &mut **self.log;
         order.clear();
         order.extend((0..entries.len() as u32).filter(|i| entries[*i as usize].write.is_some()));
@@ -170,50 +234,46 @@ impl<'t> Attempt<'t> {
     }
 
     /// Commits or fails, by one compare-and-swap. Returns the stamp.
-    fn decide(&mut self) -> Result<u64, Abort> {
-        let owner = self.owner_or_new();
+    #[inline]
+    fn decide(&mut self, owner: &Owner) -> Result<u64, Abort> {
         let Log {
             entries, writes, ..
         } = &**self.log;
-        let exposed = *writes < entries.len() && entries.iter().any(Entry::is_exposed);
-        let mut pushes = 0;
-        loop {
-            let status = if !exposed && pushes >= max_pushes() {
-                // From now on a snapshot that finds the transaction decides instead [X9].
-                owner.close()
-            } else {
-                owner.status()
-            };
-            match status {
-                Status::Aborted => return Err(self.lose(Loss::Overtaken, None)),
-                Status::Committed(stamp) => return Ok(stamp),
-                Status::Undecided(_) | Status::Closing(_) | Status::Prepared(_) => {}
+        // With a write for each cell, no read needs validation: the attempt owns what it has read.
+        if *writes < entries.len() && entries.iter().any(Entry::is_exposed) {
+            return self.decide_exposed(owner);
+        }
+        match owner.commit() {
+            Some(stamp) => Ok(stamp),
+            None => Err(self.lose(Loss::Overtaken, None)),
+        }
+    }
+
+    /// As `decide`, of an attempt that relies on cells that it does not own.
+    #[inline(never)]
+    fn decide_exposed(&mut self, owner: &Owner) -> Result<u64, Abort> {
+        for _ in 0..=max_pushes() {
+            let status = owner.status();
+            if status == Status::Aborted {
+                break;
             }
             // A thread that begins a snapshot from now on finds the installed nodes [X5].
             store_load_fence();
             let stamp = clock::commit_timestamp();
-            let committed = Status::Committed(stamp);
-            let decided = if exposed {
-                let prepared = Status::Prepared(stamp);
-                owner.change(status, prepared).is_ok() && {
-                    // Of two transactions that each write a read of the other, at least one detects
-                    // it [X3].
-                    store_load_fence();
-                    self.validate()?;
-                    owner.change(prepared, committed).is_ok()
-                }
-            } else {
-                owner.change(status, committed).is_ok()
-            };
-            if decided {
+            let prepared = Status::Prepared(stamp);
+            if owner.change(status, prepared).is_err() {
+                continue;
+            }
+            // Of two transactions that each write a read of the other, at least one detects it
+            // [X3].
+            store_load_fence();
+            self.validate()?;
+            if owner.change(prepared, Status::Committed(stamp)).is_ok() {
                 return Ok(stamp);
             }
-            pushes += 1;
-            // The next attempt has an age, and then owns all cells that it reads.
-            if exposed && pushes > max_pushes() {
-                return Err(self.lose(Loss::Overtaken, None));
-            }
         }
+        // The next attempt has an age, and then owns all cells that it reads.
+        Err(self.lose(Loss::Overtaken, None))
     }
 
     /// Checks whether every cell that was only read is unchanged, and is not owned by another
@@ -242,33 +302,48 @@ impl<'t> Attempt<'t> {
         // A thread that begins to wait from now on finds the commit; an earlier waiter is found
         // [C5].
         store_load_fence();
+        if self.ladder.rank.is_ranked() {
+            self.remove_claims();
+        }
         let Log {
             entries, aftermath, ..
         } = &mut **self.log;
-        for entry in &*entries {
-            let Some(node) = entry.put else { continue };
-            // A claim of a cell that the closure has neither read nor, in the end, written has its
-            // base in the node.
-            let base = entry.seen.or_else(|| entry.claimed_upon());
-            let base = base.expect("an own node has a previous one");
+        let replaced = entries.iter().filter_map(|entry| {
+            let node = entry.put?;
             // SAFETY: installed by this thread, under the pin [R1].
             let header = unsafe { node.as_ref() };
             // SAFETY: its cell is borrowed for as long as the attempt lives.
             let head = unsafe { entry.head.as_ref() };
-            if header.when().is_claim() {
-                restore(self.local, &self.pin, head, entry.kind, (node, base));
-                continue;
-            }
             header.set_when(When::stamp(stamp));
             if head.load().is_waited() {
                 let woken = &mut aftermath.woken;
                 woken.take_out(head.address(), header.version());
             }
-            // SAFETY: superseded by the commit, which belongs to this thread. The node on it is
-            // stamped, so no thread that pins from now on reaches this one [X7].
-            unsafe { self.local.retire(&self.pin, base.cast(), entry.kind) };
-        }
+            let base = entry
+                .seen
+                .expect("an own node with a value is upon another one");
+            Some((base.cast(), entry.kind))
+        });
+        // SAFETY: superseded by the commit, which belongs to this thread. The nodes on them are
+        // stamped, so no thread that pins from now on reaches these [X7].
+        unsafe { self.local.retire_all(&self.pin, replaced) };
         self.retire_owner();
+    }
+
+    /// Removes the claims that have no value in the end.
+    #[cold]
+    fn remove_claims(&mut self) {
+        for entry in &mut self.log.entries {
+            // SAFETY: the attempt's own node, which it has installed under its pin [R1].
+            let is_claim = |put: &NonNull<Header>| unsafe { put.as_ref() }.when().is_claim();
+            if entry.put.as_ref().is_some_and(is_claim) {
+                if let Some(put) = entry.take_put() {
+                    // SAFETY: its cell is borrowed for as long as the attempt lives.
+                    let head = unsafe { entry.head.as_ref() };
+                    restore(self.local, &self.pin, head, entry.kind, put);
+                }
+            }
+        }
     }
 }
 
@@ -297,13 +372,6 @@ impl Entry {
             base,
             is_waited,
         })
-    }
-
-    /// As `put`, by an owner. `false`: not done.
-    #[inline(always)]
-    fn put_upon_seen(&mut self, when: When) -> bool {
-        let put = self.put(when);
-        put.map(|put| self.note(put)).is_some()
     }
 
     /// Records an installed node, which is removed if the attempt aborts.

@@ -78,10 +78,10 @@ impl Attempt<'_> {
                 // The attempt is decided: a thread that begins to wait from now on detects that
                 // [X10].
                 let woken = &mut self.log.aftermath.woken;
-                woken.take_out_of_owner(owner.addr().get());
+                woken.take_out_of_owner(owner.as_ptr().addr().get());
             }
-            // Every node of its own has been unlinked or stamped [X1].
-            self.log.end_owner(self.local, &self.pin);
+            // SAFETY: every node of its own has been unlinked or stamped [X1].
+            unsafe { owner.end(self.local, &self.pin) };
         }
     }
 

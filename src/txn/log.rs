@@ -11,9 +11,9 @@ use std::collections::HashMap;
 use foldhash::fast::FixedState;
 
 use super::aftermath::Aftermath;
-use crate::cell::{Head, Header, Owner, Owners, Rank};
-use crate::reclaim::{self, CellPin, Kind, Local, inside};
-use crate::sync::tuning::{LINEAR_CELLS, OWNERS};
+use crate::cell::{Head, Header, Rank};
+use crate::reclaim::{Kind, inside};
+use crate::sync::tuning::LINEAR_CELLS;
 
 /// One cell.
 pub(super) struct Entry {
@@ -38,12 +38,6 @@ impl Entry {
     #[inline]
     pub(super) fn address(&self) -> usize {
         self.head.addr().get()
-    }
-
-    /// Whether it is that of the cell, and has nothing to write.
-    #[inline]
-    pub(super) fn is_unwritten(&self, head: &Head) -> bool {
-        self.head == NonNull::from(head) && self.write.is_none()
     }
 
     /// Returns the attempt's own node in the cell, if there is one, and the previous node.
@@ -85,8 +79,6 @@ pub(super) struct Log {
     pub(super) aftermath: Aftermath,
     /// The rank of the thread before the attempt, if it has an age.
     pub(super) outer: Rank,
-    owners: Option<NonNull<Owners>>,
-    used_owners: usize,
 }
 
 impl Default for Log {
@@ -100,8 +92,6 @@ impl Default for Log {
             order: Vec::new(),
             aftermath: Aftermath::default(),
             outer: Rank::NONE,
-            owners: None,
-            used_owners: 0,
         }
     }
 }
@@ -130,11 +120,28 @@ impl Log {
         kind: &'static Kind,
         seen: Option<NonNull<Header>>,
     ) -> usize {
-        inside::note(head.address());
         let i = self.entries.len();
         if i >= LINEAR_CELLS {
             self.push_to_index(i, head);
         }
+        // SAFETY: there is room: for as many as need no index from the beginning, and for one more
+        // from then on.
+        unsafe { self.push_early(head, kind, seen) }
+    }
+
+    /// As `push`, while the log needs no index.
+    ///
+    /// # Safety
+    /// The log has room for one entry more: it has fewer than need an index, for example.
+    #[inline(always)]
+    pub(super) unsafe fn push_early(
+        &mut self,
+        head: &Head,
+        kind: &'static Kind,
+        seen: Option<NonNull<Header>>,
+    ) -> usize {
+        inside::note(head.address());
+        let i = self.entries.len();
         let entry = Entry {
             head: NonNull::from(head),
             kind,
@@ -144,7 +151,7 @@ impl Log {
         };
         let end = self.entries.as_mut_ptr().wrapping_add(i);
         // Written in place: a move costs more than all the rest of a read.
-        // SAFETY: there is room: for so many from the beginning, and for one more from then on.
+        // SAFETY: there is room, by the caller's contract.
         unsafe { end.write(entry) };
         // SAFETY: it was just written.
         unsafe { self.entries.set_len(i + 1) };
@@ -160,36 +167,6 @@ impl Log {
                 .extend(before.map(|(i, e)| (e.address(), i as u32)));
         }
         self.index.insert(head.address(), i as u32);
-    }
-
-    /// An owner for an attempt. One at a time.
-    #[inline]
-    pub(super) fn make_owner(&mut self, local: &Local, owner: Owner) -> NonNull<Owner> {
-        let owners = *self
-            .owners
-            .get_or_insert_with(|| local.allocate(Owners::new()));
-        let i = self.used_owners;
-        self.used_owners += 1;
-        // SAFETY: this log's, until it is retired; each is made once.
-        unsafe { Owners::make(owners, i, owner) }
-    }
-
-    /// The owner that was made last is done with: every node of its own has been unlinked or
-    /// stamped [X1].
-    #[inline]
-    pub(super) fn end_owner(&mut self, local: &Local, pin: &CellPin) {
-        if self.used_owners == OWNERS {
-            self.retire_owners(local, pin);
-        }
-    }
-
-    #[cold]
-    fn retire_owners(&mut self, local: &Local, pin: &CellPin) {
-        if let Some(owners) = self.owners.take() {
-            self.used_owners = 0;
-            // SAFETY: each owner in it is done with [X1].
-            unsafe { local.retire(pin, owners.cast(), Owners::KIND) };
-        }
     }
 
     /// An empty log, which this thread may have used before.
@@ -216,14 +193,6 @@ impl Log {
     }
 }
 
-impl Drop for Log {
-    fn drop(&mut self) {
-        if self.owners.is_some() {
-            reclaim::with(|local| self.retire_owners(local, &local.pin()));
-        }
-    }
-}
-
 /// A log of more cells is not kept.
 const KEPT_CELLS: usize = 1024;
 
@@ -246,24 +215,5 @@ mod tests {
             log.put_away();
             assert_eq!(KEPT.take().is_some(), cells + writes == 2);
         }
-    }
-
-    /// A block of owners is for several attempts: each has one of its own, and the last ends the
-    /// block.
-    #[test]
-    fn owners_of_a_block_are_used_once_each() {
-        reclaim::with(|local| {
-            let mut log = Log::default();
-            let mut made = Vec::new();
-            for n in 1..=OWNERS {
-                made.push(log.make_owner(local, Owner::new(Rank::NONE, 0)));
-                log.end_owner(local, &local.pin());
-                assert_eq!(log.owners.is_some(), n < OWNERS);
-            }
-            made.dedup();
-            assert_eq!(made.len(), OWNERS);
-            log.make_owner(local, Owner::new(Rank::NONE, 0));
-            assert!(log.owners.is_some());
-        });
     }
 }

@@ -8,6 +8,7 @@ mod aftermath;
 mod attempt;
 mod commit;
 mod error;
+mod few;
 mod future;
 mod ladder;
 mod leave;
@@ -16,6 +17,7 @@ mod retry;
 mod run;
 mod snapshot;
 pub(crate) mod stats;
+mod update_all;
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -27,6 +29,7 @@ pub use future::{TransactionFuture, TryTransactionFuture};
 pub use run::Transaction;
 pub use snapshot::{View, snapshot};
 pub use stats::LabelStats;
+pub use update_all::{CellSet, try_update_all, update_all};
 
 use crate::cell::{Version, VersionedCell};
 

@@ -28,7 +28,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use latchwork::{LockTable, Mode, VersionedCell, atomically, snapshot};
+use latchwork::{LockTable, Mode, VersionedCell, atomically, snapshot, update_all};
 
 /// Calls whose allocations are counted.
 const CALLS: usize = 1000;
@@ -168,6 +168,12 @@ fn transactions() {
             tx.update(&accounts[0], |n| n - 1)?;
             tx.update(&accounts[1], |n| n + 1)
         });
+    });
+    gate("update_all of two", || {
+        let accounts = accounts();
+        done(update_all((&accounts[0], &accounts[1]), |(a, b)| {
+            (a - 1, b + 1)
+        }));
     });
     for n in [2, 32] {
         gate(&format!("snapshot of {n}"), || {

@@ -43,6 +43,31 @@ impl FreeList {
         self.len.set(self.len.get() + 1);
     }
 
+    /// Adds some pieces, at most `most`, and returns how many there were.
+    ///
+    /// # Safety
+    /// As for [`push`](Self::push). The iterator uses neither the list nor a piece that it has
+    /// returned.
+    #[inline(always)]
+    pub(super) unsafe fn push_all(
+        &self,
+        most: usize,
+        memory: &mut impl Iterator<Item = NonNull<u8>>,
+    ) -> usize {
+        let (mut first, mut pushed) = (self.first.get(), 0);
+        while pushed < most {
+            let Some(memory) = memory.next() else { break };
+            let free = memory.cast::<Free>();
+            // SAFETY: the caller's contract.
+            unsafe { free.write(Free { next: first }) };
+            first = Some(free);
+            pushed += 1;
+        }
+        self.first.set(first);
+        self.len.set(self.len.get() + pushed);
+        pushed
+    }
+
     /// Replaces this list, which is empty, by another.
     pub(super) fn refill(&self, other: Self) {
         debug_assert_eq!(self.len(), 0);

@@ -155,6 +155,33 @@ impl NodePool {
         unsafe { self.0[class].push(memory) };
     }
 
+    /// Keeps some memory, or returns it to the allocator, as [`put`](Self::put) does.
+    ///
+    /// # Safety
+    /// The contract of `put`, for each piece. The iterator does not use the pool.
+    #[inline(always)]
+    pub(in crate::reclaim) unsafe fn put_all(
+        &self,
+        mut memory: impl Iterator<Item = NonNull<u8>>,
+        shape: &Shape,
+    ) {
+        loop {
+            if let Some(class) = shape.class {
+                let list = &self.0[class];
+                let room = shape.kept.saturating_sub(list.len());
+                // SAFETY: ours by the caller's contract; a class has at least one grain.
+                let pushed = unsafe { list.push_all(room, &mut memory) };
+                if pushed < room {
+                    return;
+                }
+            }
+            // There is no room: this piece makes some, or does not stay.
+            let Some(memory) = memory.next() else { return };
+            // SAFETY: the caller's contract.
+            unsafe { self.put(memory, shape) };
+        }
+    }
+
     /// Gives slots back, many at once. `false`: none of these are.
     #[cold]
     #[inline(never)]

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use latchwork::{VersionedCell, atomically, cell::Version, snapshot};
+use latchwork::{VersionedCell, atomically, cell::Version, snapshot, update_all};
 
 use crate::common::history::{Txn, check, stamp};
 use crate::common::{Rng, pause};
@@ -185,8 +185,56 @@ impl<'c> Recorder<'c> {
         });
     }
 
-    /// One cell, outside of any transaction.
+    /// Two cells at once, without a log unless another thread is in the way. The values that lost
+    /// attempts have read are recorded too.
+    fn update(&mut self) {
+        let (i, mut j) = (self.cell(), self.cell());
+        if i == j {
+            j = (j + 1) % self.cells.len();
+        }
+        let numbers = [self.number(), self.number()];
+        let linger = self.rng.one_in(4);
+        let (mut began, mut attempts) = (stamp(), Vec::new());
+        let made = update_all([&self.cells[i], &self.cells[j]], |seen| {
+            if !attempts.is_empty() {
+                began = stamp();
+            }
+            if linger {
+                pause();
+            }
+            attempts.push((began, stamp(), seen.map(|number| *number)));
+            numbers
+        });
+        let (began, ..) = attempts.pop().expect("one attempt at the least");
+        self.record.done.lost += attempts.len();
+        self.record.done.commits += 1;
+        for (began, ended, seen) in attempts {
+            let txn = self.record.txns.len();
+            let seen = [(txn, i, seen[0]), (txn, j, seen[1])];
+            self.record.unversioned.extend(seen);
+            self.record.txns.push(Txn {
+                began,
+                ended,
+                ..Txn::default()
+            });
+        }
+        let made = [(i, made[0].get()), (j, made[1].get())];
+        for ((cell, version), number) in made.into_iter().zip(numbers) {
+            self.record.versions.insert((cell, number), version);
+        }
+        self.finish(Txn {
+            began,
+            ended: 0,
+            reads: made.map(|(cell, version)| (cell, version - 1)).into(),
+            writes: made.into(),
+        });
+    }
+
+    /// One cell, outside of any transaction, or two.
     fn single(&mut self) {
+        if self.cells.len() > 1 && self.rng.one_in(2) {
+            return self.update();
+        }
         let (i, number, began) = (self.cell(), self.number(), stamp());
         let (mut reads, mut writes) = (Vec::new(), Vec::new());
         let cell = &self.cells[i];
