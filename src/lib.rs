@@ -195,6 +195,8 @@ pub mod latch;
 
 pub mod txn;
 
+pub mod map;
+
 pub mod ordered;
 
 pub mod table;
@@ -210,6 +212,8 @@ pub use cell::model;
 pub use cell::outside_of_closures;
 #[doc(no_inline)]
 pub use cell::{RetryPolicy, VersionedCell, pin};
+#[doc(no_inline)]
+pub use map::VersionedMap;
 #[doc(no_inline)]
 pub use session::Session;
 pub use stats::{Stats, flush, stats};

@@ -16,9 +16,9 @@ pub mod model;
 mod node;
 mod owned;
 mod owner;
-mod patience;
+pub(crate) mod patience;
 mod policy;
-mod read;
+pub(crate) mod read;
 mod version;
 pub(crate) mod wait;
 pub(crate) mod waiters;
@@ -195,11 +195,24 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         }
     }
 
+    /// Makes the cell of an entry of a map, which may be without a value.
+    ///
+    /// # Safety
+    /// `node` is from `allocate`, and no other thread can reach it. No method that users call is
+    /// called while the cell has no value.
+    #[allow(unsafe_code)]
+    pub(crate) unsafe fn of_node(node: core::ptr::NonNull<Node<T>>) -> Self {
+        VersionedCell {
+            head: Head::new(node.cast()),
+            value: PhantomData,
+        }
+    }
+
     /// Debug builds: panics if the caller is inside the closure of a transaction that has this cell
     /// in its log.
     #[inline(always)]
     #[cfg_attr(debug_assertions, track_caller)]
-    fn check_direct(&self) {
+    pub(crate) fn check_direct(&self) {
         crate::reclaim::inside::check_direct::<T>(self.head.address());
     }
 

@@ -93,10 +93,16 @@ impl<T: Send + Sync + 'static> Drop for VersionedCell<T> {
 }
 
 impl<T: Send + Sync + 'static> OwnedVersioned<T> {
-    /// Creates one more reference to a node that the caller may use.
-    pub(super) fn of(node: NodeRef<'_>) -> Self {
+    /// Creates one more reference to a node that the caller may use, and that has a value.
+    pub(crate) fn of(node: NodeRef<'_>) -> Self {
         node.header().share();
         OwnedVersioned(node.as_ptr(), PhantomData)
+    }
+
+    /// # Safety
+    /// `node` is a `Node<T>` with a value, and one reference to it is the caller's.
+    pub(crate) unsafe fn from_share(node: NonNull<Header>) -> Self {
+        OwnedVersioned(node, PhantomData)
     }
 
     /// Acquires the reference that the cell owns.

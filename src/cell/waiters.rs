@@ -95,6 +95,15 @@ pub(crate) fn leave(ticket: Ticket) {
     drop(left);
 }
 
+/// Runs `f` under the mutex of the queue, unless a waiter of the cell is in it. `f` runs no user
+/// code [V10].
+#[cold]
+pub(crate) fn if_none_waits<R>(cell: usize, f: impl FnOnce() -> R) -> Option<R> {
+    let shard = shard(cell).lock();
+    let is_empty = shard.waiting.range(Ticket::all_of(cell)).next().is_none();
+    is_empty.then(f)
+}
+
 /// Wakes all waiters for a version before `written`.
 #[cold]
 pub(crate) fn wake(cell: usize, written: Version) {

@@ -214,3 +214,26 @@ pub(crate) fn fold_now(hash: u64) -> bool {
         })
         .unwrap_or(true)
 }
+
+/// The number of slots of a line of the index of a map. A cache line has eight.
+pub(crate) const MAP_LINE: usize = if CHECKED { 2 } else { 8 };
+
+/// The number of lines that a search of a small table of a map visits. It was not chosen by
+/// measurement.
+pub(crate) const MAP_WINDOW: usize = if CHECKED { 1 } else { 4 };
+
+/// The number of slots that a write of an entry copies while a map grows.
+pub(crate) const MAP_CHUNK: usize = if CHECKED { 1 } else { 64 };
+
+/// The number of records of the graveyard that a write of an entry examines. More than the one that
+/// it may add.
+pub(crate) const MAP_BURIALS: usize = 3;
+
+/// Whether writes of entries bury and copy. In a model only a call that asks for it does.
+pub(crate) const MAP_MAINTAINS: bool = !cfg!(latchwork_loom);
+
+/// The number of stripes of the counters of a map, and of its graveyard.
+pub(crate) const MAP_STRIPES: usize = if CHECKED { 1 } else { 8 };
+
+/// The number of floors of a map.
+pub(crate) const MAP_FLOORS: usize = if CHECKED { 1 } else { 64 };
