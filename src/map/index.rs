@@ -20,7 +20,7 @@ pub(crate) struct Index<K: Send + Sync + 'static, V: Send + Sync + 'static> {
     root: AtomicPtr<Table>,
     pub(super) shared: Box<Shared>,
     /// It owns entries, and is invariant in both: an insert stores through a shared reference.
-    entries: PhantomData<(Entry<K, V>, Invariant<K>, Invariant<V>)>,
+    entries: PhantomData<(Entry<K, V>, Invariant<(K, V)>)>,
 }
 
 type Invariant<T> = fn(T) -> T;
@@ -345,7 +345,8 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
     /// again.
     pub(super) fn take_entries(&mut self) -> Vec<NonNull<Entry<K, V>>> {
         let mut entries = Vec::new();
-        let root = *self.root.get_mut();
+        // Relaxed: the map is borrowed exclusively; so it is below.
+        let root = self.root.load(Ordering::Relaxed);
         let mut tables = Vec::new();
         let mut next = NonNull::new(root);
         while let Some(table) = next {
@@ -353,7 +354,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
             // SAFETY: a table of this map, which is borrowed exclusively.
             next = NonNull::new(unsafe { table.as_ref() }.next());
         }
-        *self.root.get_mut() = core::ptr::null_mut();
+        self.root.store(core::ptr::null_mut(), Ordering::Relaxed);
         for (n, table) in tables.into_iter().enumerate() {
             // SAFETY: as above.
             let this = unsafe { table.as_ref() };
@@ -383,7 +384,8 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
 
 impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Drop for Index<K, V> {
     fn drop(&mut self) {
-        if !self.root.get_mut().is_null() {
+        // Relaxed: as above.
+        if !self.root.load(Ordering::Relaxed).is_null() {
             drop(Entries::of(self));
         }
     }

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each file of models uses its part")]
 
 pub mod cells;
+pub mod maps;
 pub mod task;
 
 use std::fmt::Display;
