@@ -24,11 +24,11 @@ enum Fate {
 impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
     /// Records that an entry has a vacant node of this version, which is stamped.
     pub(super) fn record(&self, local: &Local, entry: &Entry<K, V>, version: Version) {
-        let address = core::ptr::from_ref(entry).addr();
-        self.bequeath(local, entry.hash, address, version);
+        let (hash, address) = entry.name();
+        self.bequeath(local, hash, address, version);
     }
 
-    fn bequeath(&self, local: &Local, hash: u64, entry: usize, version: Version) {
+    pub(super) fn bequeath(&self, local: &Local, hash: u64, entry: usize, version: Version) {
         let record = Record {
             hash,
             entry,

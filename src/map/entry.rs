@@ -49,6 +49,11 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Entry<K, V> {
         self.key.with(|key| unsafe { &*key })
     }
 
+    /// Names the entry in a record [V11].
+    pub(super) fn name(&self) -> (u64, usize) {
+        (self.hash, core::ptr::from_ref(self).addr())
+    }
+
     /// The node of a word that was loaded from the head under the pin.
     #[inline(always)]
     pub(super) fn node<'p>(&'p self, seen: Word, _: &'p CellPin) -> NodeRef<'p> {

@@ -15,6 +15,7 @@ mod scan;
 mod shared;
 mod slot;
 mod table;
+mod txn;
 mod write;
 
 use core::fmt;

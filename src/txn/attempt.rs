@@ -388,6 +388,10 @@ impl<'t> Attempt<'t> {
                     continue;
                 }
             };
+            if base.header().is_dead() {
+                // The entry of a map that was buried [V4].
+                return Err(self.lose(Loss::Read, Some(head)));
+            }
             let node = Node::<T>::claim(self.local, base, owner);
             if head.replace_marked(word, node.cast()) {
                 if word.node() != base.as_ptr() {
@@ -449,6 +453,12 @@ impl<'t> Attempt<'t> {
     #[inline]
     pub(super) fn write_at<T: Send + Sync + 'static>(&mut self, i: usize, value: T) {
         let node = self.local.allocate(Node::draft(value)).cast();
+        self.write_node_at(i, node);
+    }
+
+    /// As `write_at`, of a draft.
+    #[inline]
+    pub(super) fn write_node_at(&mut self, i: usize, node: NonNull<Header>) {
         let replaced = self.log.entries[i].write.replace(node);
         if replaced.is_none() {
             self.log.writes += 1;

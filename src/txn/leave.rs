@@ -87,8 +87,11 @@ impl Attempt<'_> {
 
     /// Ends one that has committed.
     #[inline(always)]
-    pub(super) fn conclude(self) {
+    pub(super) fn conclude(mut self) {
         debug_assert!(self.owner.is_none() && self.log.writes == 0);
+        if !self.log.touched.is_empty() {
+            self.note_commits();
+        }
         ManuallyDrop::new(self).leave();
     }
 

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use foldhash::fast::FixedState;
 
 use super::aftermath::Aftermath;
+use super::entry::Touched;
 use crate::cell::{Head, Header, Owner, Owners, Rank};
 use crate::reclaim::{self, CellPin, Kind, Local, inside};
 use crate::sync::tuning::{LINEAR_CELLS, OWNERS};
@@ -83,6 +84,8 @@ pub(super) struct Log {
     /// The order in which more than two writes are installed.
     pub(super) order: Vec<u32>,
     pub(super) aftermath: Aftermath,
+    /// The entries of maps that the closure has written.
+    pub(super) touched: Vec<Touched>,
     /// The rank of the thread before the attempt, if it has an age.
     pub(super) outer: Rank,
     owners: Option<NonNull<Owners>>,
@@ -99,6 +102,7 @@ impl Default for Log {
             alternatives: 0,
             order: Vec::new(),
             aftermath: Aftermath::default(),
+            touched: Vec::new(),
             outer: Rank::NONE,
             owners: None,
             used_owners: 0,
@@ -210,6 +214,7 @@ impl Log {
             self.index.clear();
         }
         self.entries.clear();
+        self.touched.clear();
         // A panic that the closure has caught may have left some.
         self.alternatives = 0;
         let _ = KEPT.try_with(|kept| kept.set(Some(self)));
