@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use common::hashers::Place;
 use common::watchdog;
@@ -549,6 +550,150 @@ fn a_pin_holds_entries_back_and_no_writer() {
     );
     drop(seen);
     drop(pin);
+    map.flush();
+    assert_eq!(map.stats().entries, 0);
+}
+
+#[test]
+fn room_is_reserved_and_returned() {
+    let _alone = alone();
+    let map = VersionedMap::new();
+    (0..100).for_each(|n| drop(map.insert(n, n)));
+    map.reserve(10_000);
+    let reserved = map.stats();
+    assert!(reserved.capacity >= 10_100);
+    (0..10_000).for_each(|n| drop(map.insert(n, n)));
+    assert_eq!(
+        map.stats().index_bytes,
+        reserved.index_bytes,
+        "it has grown"
+    );
+    assert!(map.try_reserve(usize::MAX).is_err() && map.try_reserve(usize::MAX / 64).is_err());
+    map.retain(|key, value| key == value && key % 10 == 0);
+    assert_eq!(map.len(), 1000);
+    map.flush();
+    map.shrink_to_fit();
+    let shrunk = map.stats();
+    assert!(shrunk.index_bytes < reserved.index_bytes / 4 && shrunk.entries == 1000);
+    assert!((0..10_000).all(|n| map.contains_key(&n) == (n % 10 == 0)));
+    map.clear();
+    map.flush();
+    assert_eq!((map.len(), map.stats().entries), (0, 0));
+}
+
+/// A map that is filled and cleared again and again does not grow: it did in another crate.
+#[test]
+fn a_map_that_is_cleared_does_not_grow() {
+    let _alone = alone();
+    let map = VersionedMap::new();
+    let mut first = 0;
+    for round in 0..10 {
+        (0..5000).for_each(|n| drop(map.insert(n, round)));
+        let bytes = map.stats().index_bytes;
+        if round == 0 {
+            first = bytes;
+        }
+        assert!(bytes <= 2 * first, "{bytes} after {first}");
+        map.clear();
+        map.flush();
+    }
+}
+
+/// A thread that is stopped while it copies, or holds the mutex of the map, delays no writer.
+#[test]
+fn writers_do_not_wait_for_a_copier_that_is_stopped() {
+    let _alone = alone();
+    let _watchdog = watchdog("writers_do_not_wait_for_a_copier_that_is_stopped");
+    let map = VersionedMap::new();
+    (0..64).for_each(|n| drop(map.insert(n, n)));
+    map.while_stopped(|| {
+        for n in 64..10_000 {
+            map.insert(n, n);
+            map.remove(&(n - 64));
+        }
+        assert_eq!(map.len(), 64);
+        assert!((9_936..10_000).all(|n| map.contains_key(&n)));
+        let pin = latchwork::pin();
+        assert_eq!(map.iter_in(&pin).count(), 64);
+    });
+    map.flush();
+    map.shrink_to_fit();
+    assert_eq!((map.len(), map.stats().entries), (64, 64));
+}
+
+#[test]
+fn a_waiter_sees_inserts_updates_and_removals() {
+    let _alone = alone();
+    let _watchdog = watchdog("a_waiter_sees_inserts_updates_and_removals");
+    let map = VersionedMap::new();
+    let short = Duration::from_millis(2);
+    assert_eq!(map.wait_changed_for("a", None, short), None);
+    assert_eq!(
+        map.wait_changed_for("a", Some(version(3)), short),
+        Some(None)
+    );
+    thread::scope(|s| {
+        let waiter = s.spawn(|| map.wait_changed("a", None));
+        s.spawn(|| {
+            // An entry with a waiter is not buried.
+            map.flush();
+            map.insert("a".to_owned(), 1);
+        });
+        assert_eq!(waiter.join().unwrap(), Some(version(1)));
+    });
+    thread::scope(|s| {
+        let waiter = s.spawn(|| map.wait_changed("a", Some(version(1))));
+        s.spawn(|| drop(map.remove("a")));
+        assert_eq!(waiter.join().unwrap(), None);
+    });
+    map.flush();
+    assert_eq!(map.stats().entries, 0);
+}
+
+/// A future that is ready, dropped or re-polled leaves nothing behind.
+#[test]
+fn a_future_waits_for_an_absent_key() {
+    let _alone = alone();
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Wake, Waker};
+    #[derive(Default)]
+    struct Bell(AtomicUsize);
+    impl Wake for Bell {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+    let map = VersionedMap::new();
+    let bells = [Arc::new(Bell::default()), Arc::new(Bell::default())];
+    let wakers = bells.each_ref().map(|bell| Waker::from(bell.clone()));
+    let rung = || bells.each_ref().map(|bell| bell.0.load(SeqCst));
+    {
+        let mut future = pin!(map.changed("a", None));
+        let mut poll = |n: usize| future.as_mut().poll(&mut Context::from_waker(&wakers[n]));
+        assert!(poll(0).is_pending() && poll(1).is_pending());
+        map.flush();
+        assert_eq!(map.stats().entries, 1, "an entry with a waiter was buried");
+        map.insert("a".to_owned(), 1);
+        map.remove("a");
+        assert_eq!(rung(), [0, 1]);
+        // Absent again: it waits for the next insert.
+        assert!(poll(0).is_pending());
+        map.insert("a".to_owned(), 2);
+        assert_eq!(rung(), [1, 1]);
+        assert_eq!(poll(0), Poll::Ready(Some(version(3))));
+    }
+    {
+        let mut dropped = Box::pin(map.changed("b", None));
+        assert!(
+            dropped
+                .as_mut()
+                .poll(&mut Context::from_waker(&wakers[0]))
+                .is_pending()
+        );
+        drop(dropped);
+    }
+    map.remove("a");
     map.flush();
     assert_eq!(map.stats().entries, 0);
 }

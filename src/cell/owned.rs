@@ -99,14 +99,8 @@ impl<T: Send + Sync + 'static> OwnedVersioned<T> {
         OwnedVersioned(node.as_ptr(), PhantomData)
     }
 
-    /// # Safety
-    /// `node` is a `Node<T>` with a value, and one reference to it is the caller's.
-    pub(crate) unsafe fn from_share(node: NonNull<Header>) -> Self {
-        OwnedVersioned(node, PhantomData)
-    }
-
     /// Acquires the reference that the cell owns.
-    pub(super) fn of_cell(cell: VersionedCell<T>) -> Self {
+    pub(crate) fn of_cell(cell: VersionedCell<T>) -> Self {
         let node = cell.load().node();
         core::mem::forget(cell);
         OwnedVersioned(node, PhantomData)

@@ -8,7 +8,7 @@ use super::index::Index;
 use super::shared::{Changes, Maintenance, Record};
 use super::slot::{Content, Word};
 use super::table::{Slot, Table};
-use crate::cell::{Current, Node, NodeRef, Version, waiters};
+use crate::cell::{Current, Header, Node, Version, waiters};
 use crate::reclaim::{self, CellPin, Local};
 use crate::sync::tuning::{MAP_BURIALS, MAP_MAINTAINS};
 
@@ -137,21 +137,30 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
             unsafe { Node::discard(dead, local) };
             return Fate::Again(version);
         }
-        self.unlink(local, entry, base, pin);
+        self.unlink(local, entry, [base.as_ptr(), dead.cast()], pin);
         Fate::Done
     }
 
-    /// Takes a dead entry out of all tables, and retires it with its last node.
-    fn unlink(&self, local: &Local, entry: &Entry<K, V>, last: NodeRef<'_>, pin: &CellPin) {
-        let address = core::ptr::from_ref(entry).addr();
+    /// Takes a dead entry out of all tables, and retires it with its last nodes.
+    fn unlink(
+        &self,
+        local: &Local,
+        entry: &Entry<K, V>,
+        nodes: [NonNull<Header>; 2],
+        pin: &CellPin,
+    ) {
+        let (hash, address) = entry.name();
         for table in self.tables(pin) {
-            if let Some(slot) = slot_of(table, entry.hash, address) {
+            if let Some(slot) = slot_of(table, hash, address) {
                 slot.end();
             }
         }
         self.shared.count(local, Changes::NO_ENTRY);
-        // SAFETY: replaced by the dead node, by this thread [V4].
-        unsafe { local.retire(pin, last.as_ptr().cast(), Node::<V>::KIND) };
+        for node in nodes {
+            // SAFETY: the vacant node was replaced by the dead one, by this thread [V4]; and the
+            // dead one is out of reach with the entry.
+            unsafe { local.retire(pin, node.cast(), Node::<V>::KIND) };
+        }
         // SAFETY: no table from the root on has it, and it was unlinked by this thread, which has
         // locked the mutex of the map [V3] [V8].
         unsafe { local.retire(pin, NonNull::from(entry).cast(), Entry::<K, V>::KIND) };

@@ -1,17 +1,19 @@
 //! An entry: a key, and the cell of its versions. It does not move [V3].
 #![allow(unsafe_code)]
 
+use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
 
-use crate::cell::{Header, Node, NodeRef, VersionedCell, Word};
+use crate::cell::{Node, NodeRef, VersionedCell, Word};
 use crate::reclaim::{CellPin, Destructor, Kind, Local};
 use crate::sync::UnsafeCell;
 
 /// One key, with the head of its versions.
 #[repr(C)]
 pub(crate) struct Entry<K, V: Send + Sync + 'static> {
-    /// Its nodes may be vacant.
-    pub(crate) cell: VersionedCell<V>,
+    /// Its nodes may be vacant. Its last node, which is dead, is retired with the entry, and not by
+    /// the end of the cell.
+    pub(crate) cell: ManuallyDrop<VersionedCell<V>>,
     pub(super) hash: u64,
     /// The generation of the table in which the entry was installed first.
     pub(super) birth: u64,
@@ -26,8 +28,8 @@ unsafe impl<K: Send + Sync, V: Send + Sync> Send for Entry<K, V> {}
 impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Entry<K, V> {
     /// How an entry is released once it was retired.
     pub(super) const KIND: &'static Kind = {
-        let destructor = Destructor::of::<(K, VersionedCell<V>)>();
-        // SAFETY: an entry has no shares, and its end is that of its fields.
+        let destructor = Destructor::of::<K>();
+        // SAFETY: an entry has no shares, and its end is that of its key.
         &unsafe { Kind::of::<Self>(Self::drop_share, Self::destroy, destructor) }
     };
 
@@ -36,7 +38,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Entry<K, V> {
     pub(super) unsafe fn new(key: K, hash: u64, birth: u64, node: NonNull<Node<V>>) -> Self {
         Entry {
             // SAFETY: the caller's contract. No method for users is called on the cell.
-            cell: unsafe { VersionedCell::of_node(node) },
+            cell: ManuallyDrop::new(unsafe { VersionedCell::of_node(node) }),
             hash,
             birth,
             key: UnsafeCell::new(key),
@@ -65,17 +67,15 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Entry<K, V> {
     ///
     /// # Safety
     /// `entry` is from `allocate`, and no other thread can reach it.
-    pub(super) unsafe fn into_parts(entry: NonNull<Self>, local: &Local) -> (K, NonNull<Header>) {
+    pub(super) unsafe fn into_parts(entry: NonNull<Self>, local: &Local) -> (K, VersionedCell<V>) {
         // SAFETY: the caller alone has it, and nothing uses it again.
         let Entry { cell, key, .. } = unsafe { entry.read() };
         // SAFETY: as above; the entry is from `allocate`.
         unsafe { local.free(entry) };
-        let node = cell.head().load().node();
-        core::mem::forget(cell);
         // SAFETY: the caller alone has it; the original is forgotten.
         let moved = key.with(|key| unsafe { key.read() });
         core::mem::forget(key);
-        (moved, node)
+        (moved, ManuallyDrop::into_inner(cell))
     }
 
     /// # Safety
@@ -87,7 +87,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Entry<K, V> {
     /// # Safety
     /// `object` is an entry that no thread can reach.
     unsafe fn destroy(object: NonNull<u8>) {
-        // SAFETY: the caller's contract. The node that is left has its share.
+        // SAFETY: the caller's contract.
         unsafe { object.cast::<Self>().drop_in_place() };
     }
 }

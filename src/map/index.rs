@@ -10,7 +10,7 @@ use super::entry::Entry;
 use super::shared::{Changes, Maintenance, Shared};
 use super::slot::{Content, Word};
 use super::table::{Shape, Slot, Table};
-use crate::cell::{self, Header, Node, Version};
+use crate::cell::{self, Node, Version, VersionedCell};
 use crate::reclaim::{self, CellPin, Local};
 use crate::sync::tuning::MAP_CHUNK;
 use crate::sync::{AtomicPtr, Ordering};
@@ -173,7 +173,9 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
         let address = entry.as_ptr().expose_provenance();
         if !slot.fill(Word::entry(address, hash)) {
             // SAFETY: it was not published, so that it is the caller's alone.
-            return Err(unsafe { Entry::into_parts(entry, local) }.0);
+            let (key, cell) = unsafe { Entry::into_parts(entry, local) };
+            core::mem::forget(cell);
+            return Err(key);
         }
         self.shared.count(local, Changes::ENTRY);
         Ok(self.entry(address, pin))
@@ -272,6 +274,29 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
         }
     }
 
+    /// Replaces the tables by one for so many entries, and waits until all entries are copied.
+    ///
+    /// # Errors
+    /// Returns an error if the allocator has no memory. The map is unchanged then.
+    pub(super) fn resize(
+        &self,
+        wants: impl Fn(Shape) -> Option<Shape>,
+    ) -> Result<(), TryReserveError> {
+        reclaim::with(|local| {
+            let mut maintenance = self.shared.maintenance().lock();
+            let pin = local.pin();
+            while self.copy_some(local, &mut maintenance, &pin) {}
+            let root = self.root(&pin);
+            let Some(shape) = wants(root.shape()) else {
+                return Ok(());
+            };
+            let next = Table::new(shape, root.generation + 1)?;
+            self.append(local, root, next);
+            while self.copy_some(local, &mut maintenance, &pin) {}
+            Ok(())
+        })
+    }
+
     /// Whether there are entries to be copied.
     #[inline]
     pub(super) fn is_growing(&self, pin: &CellPin) -> bool {
@@ -297,11 +322,12 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
     /// Each entry that is in the map, once: step 11. Entries that are installed or buried meanwhile
     /// may be missing.
     pub(super) fn scan<'p>(&'p self, pin: &'p CellPin) -> Scan<'p, K, V> {
+        let root = self.root(pin);
         Scan {
             index: self,
             pin,
-            first: self.root(pin).generation,
-            table: self.root(pin),
+            first: root.generation,
+            table: root,
             slot: 0,
         }
     }
@@ -410,8 +436,8 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Entries<K, V> {
         self.0.len()
     }
 
-    /// The key and the node of the next entry, which belong to the caller.
-    pub(super) fn next(&mut self, local: &Local) -> Option<(K, NonNull<Header>)> {
+    /// The key and the cell of the next entry. The cell may be without a value.
+    pub(super) fn next(&mut self, local: &Local) -> Option<(K, VersionedCell<V>)> {
         let entry = self.0.pop()?;
         // SAFETY: from `allocate`, and this value's alone.
         Some(unsafe { Entry::into_parts(entry, local) })
@@ -420,17 +446,17 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Entries<K, V> {
 
 impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Drop for Entries<K, V> {
     fn drop(&mut self) {
-        /// Goes on as a panic of a destructor passes.
+        /// If a destructor panics, the others run as the panic passes.
         struct Rest<'a, K: Send + Sync + 'static, V: Send + Sync + 'static> {
-            entries: &'a mut Vec<NonNull<Entry<K, V>>>,
+            entries: &'a mut Entries<K, V>,
             local: &'a Local,
         }
 
         impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Rest<'_, K, V> {
             fn release(&mut self) {
-                while let Some(entry) = self.entries.pop() {
-                    // SAFETY: from `allocate`, and the one reference is the map's.
-                    unsafe { self.local.release_now(entry.cast(), Entry::<K, V>::KIND) };
+                while let Some((key, cell)) = self.entries.next(self.local) {
+                    drop(key);
+                    drop(cell);
                 }
             }
         }
@@ -441,7 +467,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Drop for Entries<K, V> 
             }
         }
 
-        let entries = &mut self.0;
+        let entries = self;
         reclaim::with(|local| Rest { entries, local }.release());
     }
 }

@@ -16,6 +16,7 @@ mod shared;
 mod slot;
 mod table;
 mod txn;
+mod wait;
 mod write;
 
 use core::fmt;
@@ -25,6 +26,7 @@ use core::panic::UnwindSafe;
 pub use error::{MapConflict, Occupied};
 use index::Index;
 pub use scan::{IntoIter, Iter};
+pub use wait::MapChangedFuture;
 
 use crate::hash::RandomState;
 
@@ -206,6 +208,13 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static, S> VersionedMap<K, V, S
     /// ```
     pub fn flush(&self) {
         self.index.flush();
+    }
+
+    /// For tests: runs `f` while this thread is in the middle of the work that it does for others.
+    #[doc(hidden)]
+    pub fn while_stopped<R>(&self, f: impl FnOnce() -> R) -> R {
+        let _stopped = self.index.shared.maintenance().lock();
+        f()
     }
 
     /// Returns the number of keys, of entries, and the size of the index.

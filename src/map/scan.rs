@@ -4,10 +4,12 @@
 use core::fmt;
 use core::hash::{BuildHasher, Hash};
 use core::iter::FusedIterator;
+use std::collections::TryReserveError;
 
 use super::VersionedMap;
 use super::index::{Entries, Scan};
-use crate::cell::{Node, OwnedVersioned, ReadPin, VersionedRef};
+use super::table::Shape;
+use crate::cell::{OwnedVersioned, ReadPin, VersionedRef};
 use crate::reclaim;
 
 impl<K: Send + Sync + 'static, V: Send + Sync + 'static, S> VersionedMap<K, V, S> {
@@ -71,6 +73,119 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> fmt::Debug for Iter<'_,
     }
 }
 
+impl<K, V, S> VersionedMap<K, V, S>
+where
+    K: Eq + Hash + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: BuildHasher,
+{
+    /// Removes each key for which `f` returns `false`.
+    ///
+    /// Each removal is atomic, and the whole is not: a key that another thread inserts meanwhile may
+    /// stay, and `f` is called again for a value that another thread has replaced. `f` runs pinned.
+    ///
+    /// # Blocking
+    /// Blocks the thread as [`insert`](Self::insert) does, for each key.
+    ///
+    /// # Panics
+    /// Panics if `f` panics; the keys that were visited before stay removed.
+    ///
+    /// # Examples
+    /// ```
+    /// let map: latchwork::VersionedMap<_, _> = (0..10).map(|n| (n, n)).collect();
+    /// map.retain(|_, n| n % 2 == 0);
+    /// assert_eq!(map.len(), 5);
+    /// ```
+    pub fn retain(&self, mut f: impl FnMut(&K, &V) -> bool) {
+        reclaim::with(|local| {
+            local.collect_some();
+            let pin = local.pin();
+            for entry in self.index.scan(&pin) {
+                self.remove_unless(local, &pin, entry, &mut f);
+            }
+        });
+    }
+
+    /// Removes all keys, one after another. A key that another thread inserts meanwhile may stay.
+    ///
+    /// # Blocking
+    /// Blocks the thread as [`insert`](Self::insert) does, for each key.
+    ///
+    /// # Examples
+    /// ```
+    /// let map: latchwork::VersionedMap<_, _> = (0..10).map(|n| (n, n)).collect();
+    /// map.clear();
+    /// assert!(map.is_empty());
+    /// ```
+    pub fn clear(&self) {
+        self.retain(|_, _| false);
+    }
+}
+
+impl<K: Send + Sync + 'static, V: Send + Sync + 'static, S> VersionedMap<K, V, S> {
+    /// Makes room for `additional` more keys, so that their inserts do not grow the map.
+    ///
+    /// # Blocking
+    /// Blocks while another thread copies entries of this map, and until all entries are copied.
+    /// Reads and writes of other threads continue.
+    ///
+    /// # Panics
+    /// Panics if there is no memory.
+    ///
+    /// # Examples
+    /// ```
+    /// let map = latchwork::VersionedMap::<u32, u32>::new();
+    /// map.reserve(1000);
+    /// assert!(map.stats().capacity >= 1000);
+    /// ```
+    pub fn reserve(&self, additional: usize) {
+        if let Err(error) = self.try_reserve(additional) {
+            panic!("a map has no room for {additional} more keys: {error}");
+        }
+    }
+
+    /// Makes room as [`reserve`](Self::reserve) does.
+    ///
+    /// # Errors
+    /// Returns an error if there is no memory. The map is unchanged then.
+    ///
+    /// # Examples
+    /// ```
+    /// let map = latchwork::VersionedMap::<u32, u32>::new();
+    /// assert!(map.try_reserve(1000).is_ok() && map.try_reserve(usize::MAX).is_err());
+    /// ```
+    pub fn try_reserve(&self, additional: usize) -> Result<(), TryReserveError> {
+        let entries = self.index.shared.entries().saturating_add(additional);
+        self.index
+            .resize(|shape| (shape.entries() < entries).then(|| Shape::for_entries(entries)))
+    }
+
+    /// Shrinks the index to the size that its entries need. See [`flush`](Self::flush) to free the
+    /// entries of removed keys first.
+    ///
+    /// # Blocking
+    /// Blocks as [`reserve`](Self::reserve) does.
+    ///
+    /// # Panics
+    /// Panics if there is no memory.
+    ///
+    /// # Examples
+    /// ```
+    /// let map = latchwork::VersionedMap::<u32, u32>::with_capacity(1000);
+    /// map.shrink_to_fit();
+    /// assert!(map.stats().capacity < 1000);
+    /// ```
+    pub fn shrink_to_fit(&self) {
+        let fit = Shape::for_entries(self.index.shared.entries());
+        let shrunk = self
+            .index
+            .resize(|shape| (shape.entries() > fit.entries()).then_some(fit));
+        if let Err(error) = shrunk {
+            panic!("a map cannot shrink: {error}");
+        }
+    }
+}
+
 impl<K, V, S> IntoIterator for VersionedMap<K, V, S>
 where
     K: Send + Sync + 'static,
@@ -106,17 +221,12 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Iterator for IntoIter<K
     fn next(&mut self) -> Option<Self::Item> {
         reclaim::with(|local| {
             loop {
-                let (key, node) = self.0.next(local)?;
-                // SAFETY: the node of an entry that no other thread can reach. No transaction owns
-                // it.
-                if unsafe { node.as_ref() }.is_vacant() {
-                    // SAFETY: as above; the one reference is this thread's.
-                    unsafe { local.release_now(node.cast(), Node::<V>::KIND) };
-                    continue;
+                let (key, cell) = self.0.next(local)?;
+                let node = cell.head().load().node();
+                // SAFETY: the node of a cell that no other thread can reach. No transaction owns it.
+                if !unsafe { node.as_ref() }.is_vacant() {
+                    return Some((key, OwnedVersioned::of_cell(cell).into_value()));
                 }
-                // SAFETY: as above; it has a value.
-                let value = unsafe { OwnedVersioned::<V>::from_share(node) };
-                return Some((key, value.into_value()));
             }
         })
     }

@@ -469,6 +469,29 @@ where
         })
     }
 
+    /// Removes the value of an entry unless `f` returns `true` for it.
+    pub(super) fn remove_unless(
+        &self,
+        local: &Local,
+        pin: &CellPin,
+        entry: &Entry<K, V>,
+        f: &mut impl FnMut(&K, &V) -> bool,
+    ) {
+        let mut patience = Patience::new();
+        loop {
+            let seen = entry.cell.head().load();
+            let node = entry.node(seen, pin).settle();
+            // SAFETY: it has a value where that is read.
+            if node.header().is_vacant() || f(entry.key(), unsafe { node.value() }) {
+                return;
+            }
+            match self.publish(local, pin, &patience, entry, (seen, node), None) {
+                Ok(_) => return,
+                Err((_, lost)) => patience.step_back(lost),
+            }
+        }
+    }
+
     /// Makes one attempt to write a key that is present.
     #[inline]
     #[cfg_attr(debug_assertions, track_caller)]

@@ -23,6 +23,7 @@ pub const OTHER: u64 = 6;
 
 impl World {
     pub fn new() -> Arc<Self> {
+        super::arena::reset();
         Arc::new(World {
             map: Map::default(),
             notes: Notes::default(),
