@@ -3,6 +3,7 @@
 mod common;
 
 use common::maps::{KEY, OTHER, World};
+use latchwork::model;
 use latchwork_loom_tests::{Model, spawn};
 
 #[test]
@@ -203,5 +204,48 @@ fn a_copy_beside_a_burial() {
             world.bury();
             assert_eq!(world.map.stats().entries, 1, "a dead entry is linked");
             outcome
+        });
+}
+
+/// The waiter keeps its entry, or finds the dead one and searches again.
+#[test]
+fn an_insert_wakes_a_waiter_for_an_absent_key() {
+    Model::new("a waiter for an absent key beside a burial and an insert")
+        .rules("[V10]")
+        .preemptions(Some(3))
+        .outcomes(&["w3 2 e1"])
+        .check(|| {
+            let world = World::with_a_removed_key();
+            let other = spawn(&world, |world| {
+                world.bury();
+                world.map.insert(KEY, 2);
+            });
+            let seen = world.map.wait_changed(&KEY, None);
+            world.note(format!("w{}", seen.unwrap()));
+            world.outcome([other])
+        });
+}
+
+/// The reader may be in the table that was replaced, which still has the entry.
+#[test]
+fn a_reader_in_a_table_that_was_replaced() {
+    Model::new("a reader beside a copy, a removal, a burial and a flush")
+        .rules("[V3] [V8]")
+        .preemptions(Some(2))
+        .outcomes(&["?"])
+        .check(|| {
+            model::reclaim_in_model();
+            let world = World::new();
+            world.map.insert(KEY, 1);
+            world.map.grow_in_model(2);
+            let other = spawn(&world, |world| {
+                world.copy();
+                world.map.remove(&KEY);
+                world.map.end_grace_in_model();
+                world.bury();
+                latchwork::flush();
+            });
+            world.note(format!("g{}", world.get(KEY)));
+            world.outcome([other])
         });
 }

@@ -46,17 +46,27 @@ fn absence_by_a_tombstone_against_a_burial_and_an_insert() {
     Model::new("write skew over a key that is buried")
         .rules("[V4] [X3]")
         .preemptions(Some(2))
-        .outcomes(&["?"])
+        .outcomes(&["c- c10 10 e1 x20", "c- c10 20 e1 x10"])
         .check(|| {
             model::make_fences_steps();
             let world = World::with_a_removed_key();
             let other = spawn(&world, |world| {
                 world.bury();
-                copy(world, OTHER, KEY);
+                let x = atomically(|tx| {
+                    let x = *tx.read(&world.x)?;
+                    tx.insert(&world.map, KEY, 10 + x)?;
+                    Ok(x)
+                });
+                world.note(format!("c{}", show((x > 0).then_some(&x))));
             });
-            copy(&world, KEY, OTHER);
+            let seen = atomically(|tx| {
+                let seen = tx.get(&world.map, &KEY)?.copied();
+                tx.set(&world.x, 10 + seen.unwrap_or(0))?;
+                Ok(seen)
+            });
+            world.note(format!("c{}", show(seen.as_ref())));
             let outcome = world.outcome([other]);
-            format!("{outcome} o{}", world.get(OTHER))
+            format!("{outcome} x{}", world.x.get())
         });
 }
 
@@ -90,9 +100,9 @@ fn a_snapshot_beside_an_insert() {
                 world.map.insert(OTHER, 2);
             });
             let seen = snapshot(|view| {
-                // The later insert first.
-                let second = show(view.get(&world.map, &OTHER));
-                format!("s{}{second}", show(view.get(&world.map, &KEY)))
+                // The earlier insert first: the later one may happen between the two calls.
+                let first = show(view.get(&world.map, &KEY));
+                format!("s{first}{}", show(view.get(&world.map, &OTHER)))
             });
             assert_ne!(seen, "s-2", "the later insert alone");
             world.note(seen);
@@ -130,17 +140,16 @@ fn a_snapshot_keeps_the_entries_that_it_shows() {
     Model::new("a snapshot beside a removal, a burial and an insert")
         .rules("[V5] [V3]")
         .preemptions(Some(2))
-        .outcomes(&["?"])
+        .outcomes(&["s- 2 e1", "s1 2 e1", "s2 2 e1"])
         .check(|| {
             model::reclaim_in_model();
             let world = World::new();
             world.map.insert(KEY, 1);
             let other = spawn(&world, |world| {
+                world.x.set(1);
                 world.map.remove(&KEY);
-                for _ in 0..2 {
-                    world.map.end_grace_in_model();
-                    world.bury();
-                }
+                world.map.end_grace_in_model();
+                world.bury();
                 latchwork::flush();
                 world.map.insert(KEY, 2);
             });
@@ -150,6 +159,11 @@ fn a_snapshot_keeps_the_entries_that_it_shows() {
                 let all: String = all.collect();
                 let all = if all.is_empty() { "-".to_owned() } else { all };
                 assert_eq!(by_key, all, "two instants");
+                let was_removed = by_key != "1";
+                assert!(
+                    !was_removed || *view.read(&world.x) == 1,
+                    "the later removal alone"
+                );
                 by_key
             });
             world.note(format!("s{seen}"));
@@ -162,7 +176,7 @@ fn a_reader_keeps_the_entry_that_it_reads() {
     Model::new("a reader beside a removal, a burial and a flush")
         .rules("[V3] [R1]")
         .preemptions(Some(2))
-        .outcomes(&["?"])
+        .outcomes(&["g- - e0", "g- - e1", "g51 - e0", "g51 - e1"])
         .check(|| {
             model::reclaim_in_model();
             let world = World::new();

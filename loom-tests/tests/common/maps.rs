@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
-use latchwork::VersionedMap;
+use latchwork::{VersionedCell, VersionedMap};
 use latchwork_loom_tests::Notes;
 use loom::thread::JoinHandle;
 
@@ -15,6 +15,7 @@ pub type Map = VersionedMap<u64, u64, BuildHasherDefault<Itself>>;
 /// One execution of a model. Under loom a map begins with one line of two slots, so all keys meet.
 pub struct World {
     pub map: Map,
+    pub x: VersionedCell<u64>,
     notes: Notes,
 }
 
@@ -26,6 +27,7 @@ impl World {
         super::arena::reset();
         Arc::new(World {
             map: Map::default(),
+            x: VersionedCell::new(0),
             notes: Notes::default(),
         })
     }
