@@ -15,7 +15,7 @@ use common::watchdog;
 use latchwork::cell::{UpdateError, Version};
 use latchwork::{RetryPolicy, VersionedMap};
 
-/// A pin of one test would hold back what another one counts.
+/// A pin of one test would hold back the entries that another one counts.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -163,7 +163,7 @@ fn removed_keys_leave_no_entries() {
     assert_eq!((map.len(), map.stats().entries), (1, 1));
 }
 
-/// Ten million keys in sequence, 64 at a time: the index stays small, without a call of `flush`.
+/// Many keys in sequence, 64 at a time: the index stays small, without a call of `flush`.
 #[test]
 fn a_map_of_few_keys_stays_small_whatever_keys_it_had() {
     let _alone = alone();
@@ -696,4 +696,46 @@ fn a_future_waits_for_an_absent_key() {
     map.remove("a");
     map.flush();
     assert_eq!(map.stats().entries, 0);
+}
+
+/// Keys that stay are found by each scan, once, while other threads insert and remove.
+#[test]
+fn a_scan_visits_each_entry_once_while_the_map_grows() {
+    let _alone = alone();
+    let _watchdog = watchdog("a_scan_visits_each_entry_once_while_the_map_grows");
+    for _ in 0..2 {
+        let map = VersionedMap::new();
+        (0..100_u64).for_each(|n| drop(map.insert(n, n)));
+        let stop = AtomicBool::new(false);
+        thread::scope(|s| {
+            for from in [1_000_000, 2_000_000] {
+                let (map, stop) = (&map, &stop);
+                s.spawn(move || {
+                    let mut n = from;
+                    while !stop.load(SeqCst) && n < from + 20_000 {
+                        map.insert(n, n);
+                        if n % 3 == 0 {
+                            map.remove(&(n - 2));
+                        }
+                        n += 1;
+                    }
+                });
+            }
+            for _ in 0..20 {
+                let mut keys = Vec::new();
+                let pin = latchwork::pin();
+                keys.extend(map.iter_in(&pin).map(|(key, _)| *key));
+                drop(pin);
+                keys.sort_unstable();
+                let all = keys.len();
+                keys.dedup();
+                let stay = keys.iter().take_while(|key| **key < 100).count();
+                if (keys.len(), stay) != (all, 100) {
+                    stop.store(true, SeqCst);
+                    panic!("{} of {all} differ, {stay} stay", keys.len());
+                }
+            }
+            stop.store(true, SeqCst);
+        });
+    }
 }

@@ -13,7 +13,7 @@ use latchwork::{
     Transaction, TxError, VersionedCell, VersionedMap, atomically, snapshot, txn::TxAbort,
 };
 
-/// A pin of one test would hold back what another one counts.
+/// A pin of one test would hold back the entries that another one counts.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -49,7 +49,7 @@ fn a_transaction_sees_its_own_inserts_and_removals() {
     assert_eq!(map.stats().entries, 1);
 }
 
-/// An attempt that does not commit leaves no key, and what it made is freed.
+/// An attempt that does not commit leaves no key, and its entries are freed.
 #[test]
 fn a_transaction_that_is_aborted_leaves_nothing() {
     let _alone = alone();
@@ -79,7 +79,8 @@ fn a_transaction_that_is_aborted_leaves_nothing() {
     assert_eq!((stats.len, stats.entries, stats.removed), (1, 1, 0));
 }
 
-/// Two transactions that each insert what the other has found absent: one of them sees the other.
+/// Two transactions that each insert the key that the other has found absent: one of them sees the
+/// other.
 #[test]
 fn absence_is_in_the_read_set() {
     let _alone = alone();
@@ -219,7 +220,7 @@ fn a_snapshot_keeps_showing_what_is_removed_and_nothing_that_is_inserted() {
     assert_eq!(map.len(), 10_200);
 }
 
-/// More keys than a transaction looks through at each read.
+/// More keys than a transaction validates at each read.
 #[test]
 fn a_transaction_of_many_keys_is_consistent() {
     let _alone = alone();
@@ -262,7 +263,7 @@ fn a_transaction_of_many_keys_is_consistent() {
     assert_eq!(map.stats().entries, map.len());
 }
 
-/// A map that only transactions use also grows, and frees what they remove.
+/// A map that only transactions use also grows, and frees the removed keys.
 #[test]
 fn transactions_alone_maintain_a_map() {
     let _alone = alone();

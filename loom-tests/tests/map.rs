@@ -20,7 +20,7 @@ fn two_inserts_make_one_entry() {
         });
 }
 
-/// They want one slot, and both get one.
+/// They contend for one slot, and both get one.
 #[test]
 fn inserts_of_two_keys_in_one_line() {
     Model::new("inserts of two keys in one line")
@@ -185,7 +185,7 @@ fn an_insert_beside_a_copy_and_a_get() {
         });
 }
 
-/// The slots of the entry in both tables are gone, or it is in none.
+/// The slots of the entry are unlinked in both tables, or it is in none.
 #[test]
 fn a_copy_beside_a_burial() {
     Model::new("a copy beside a removal and a burial")

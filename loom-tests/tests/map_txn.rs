@@ -14,7 +14,7 @@ fn show(value: Option<&u64>) -> String {
     value.map_or("-".to_owned(), u64::to_string)
 }
 
-/// Reads a key, and inserts another one with what it has found, plus ten.
+/// Reads a key, and inserts another one with the value that was found, plus ten.
 fn copy(world: &World, from: u64, to: u64) {
     let seen = atomically(|tx| {
         let seen = tx.get(&world.map, &from)?.copied();
@@ -39,8 +39,8 @@ fn a_burial_against_a_transaction() {
         });
 }
 
-/// The first transaction relies on the absence of a key whose tombstone is buried meanwhile, and the
-/// second one inserts the key anew: at least one finds the other.
+/// The first transaction relies on the absence of a key whose tombstone is buried concurrently, and
+/// the second one inserts the key anew: at least one finds the other.
 #[test]
 fn absence_by_a_tombstone_against_a_burial_and_an_insert() {
     Model::new("write skew over a key that is buried")
@@ -110,7 +110,7 @@ fn a_snapshot_beside_an_insert() {
         });
 }
 
-/// A scan walks the tables while the map grows; what was there before is there once.
+/// A scan walks the tables while the map grows; the key that was there before is there once.
 #[test]
 fn a_scan_beside_an_insert_and_a_copy() {
     Model::new("a scan beside an insert and a copy")

@@ -34,7 +34,7 @@ pub(crate) struct Header {
     written: UnsafeCell<Written>,
 }
 
-/// What a node has in the place of a value. Cells have values only; the entries of a map have all
+/// The contents of a node in the place of a value. Cells have values only; the entries of a map have all
 /// three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]

@@ -12,7 +12,7 @@ use crate::cell::{Current, Header, Node, Version, waiters};
 use crate::reclaim::{self, CellPin, Local};
 use crate::sync::tuning::{MAP_BURIALS, MAP_MAINTAINS};
 
-/// What becomes of a record.
+/// The result of the examination of a record.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
     /// The entry is buried, or has a value.
@@ -61,15 +61,16 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
     /// Copies all that is left, and buries all that no pin holds back.
     pub(super) fn flush(&self) {
         reclaim::with(|local| {
-            let mut left = self.shared.records();
+            let mut before = usize::MAX;
             loop {
                 local.end_grace_periods();
                 self.finish_maintenance(local);
-                let before = core::mem::replace(&mut left, self.shared.records());
+                let left = self.shared.records();
                 // The rest waits for pins, transactions or waiters; or other threads add to it.
                 if left == 0 || left >= before {
                     break;
                 }
+                before = left;
             }
             local.flush();
         });
@@ -117,7 +118,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
         if node == base && !base.header().is_vacant() {
             return Fate::Done;
         }
-        // An owner may put its node back, or take it out, and a new node has a new grace period.
+        // An owner may restore the base or commit its node, and a new node has a new grace period.
         let version = base.version();
         if node != base || version != record.version {
             return Fate::Again(version);
@@ -141,7 +142,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
         Fate::Done
     }
 
-    /// Takes a dead entry out of all tables, and retires it with its last nodes.
+    /// Removes a dead entry from all tables, and retires it with its last nodes.
     fn unlink(
         &self,
         local: &Local,

@@ -5,8 +5,8 @@ use core::fmt;
 
 use crate::cell::Version;
 
-/// Reports that a conditional write of a map found another version than it expected, or no value. It
-/// contains the value that was not written.
+/// Reports that a conditional write of a map found another version than it expected, or no value.
+/// It contains the value that was not written.
 ///
 /// # Examples
 /// ```
@@ -14,7 +14,8 @@ use crate::cell::Version;
 /// let map = VersionedMap::new();
 /// map.insert("a", 1);
 /// let conflict = map.compare_and_set("a", Version::new(7), 2).unwrap_err();
-/// assert_eq!(conflict.to_string(), "expected version 7, but the current version is 1; read the key again");
+/// let text = conflict.to_string();
+/// assert_eq!(text, "expected version 7, but the current version is 1; read the key again");
 /// assert_eq!(conflict.value, 2);
 /// let conflict = map.compare_and_set("b", Version::new(7), 2).unwrap_err();
 /// assert_eq!(conflict.to_string(), "expected version 7, but the key is absent");
@@ -53,7 +54,8 @@ impl<V> fmt::Display for MapConflict<V> {
 
 impl<V> Error for MapConflict<V> {}
 
-/// Reports that a key has a value already. It contains the key and the value that were not inserted.
+/// Reports that a key has a value already. It contains the key and the value that were not
+/// inserted.
 ///
 /// # Examples
 /// ```

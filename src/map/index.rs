@@ -15,7 +15,7 @@ use crate::reclaim::{self, CellPin, Local};
 use crate::sync::tuning::MAP_CHUNK;
 use crate::sync::{AtomicPtr, Ordering};
 
-/// The tables of a map, and what its threads share beside them.
+/// The tables of a map, and the state that its threads share beside them.
 pub(crate) struct Index<K: Send + Sync + 'static, V: Send + Sync + 'static> {
     root: AtomicPtr<Table>,
     pub(super) shared: Box<Shared>,
@@ -130,8 +130,8 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
         }
     }
 
-    /// The place for an entry of a key that a search has not found. `None`: there was no empty slot,
-    /// and the map has grown.
+    /// The place for an entry of a key that a search has not found. `None`: there was no empty
+    /// slot, and the map has grown.
     #[inline]
     pub(super) fn place<'p>(
         &'p self,
@@ -245,7 +245,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
             let word = slot.load();
             match word.content() {
                 Content::Empty if !slot.fill(Word::FROZEN) => continue,
-                Content::Empty | Content::Frozen | Content::Gone => return,
+                Content::Empty | Content::Frozen | Content::Unlinked => return,
                 Content::Entry(address) => {
                     let entry = self.entry(address, pin);
                     // Not dead: a dead entry is unlinked before the mutex of the map is unlocked
@@ -319,8 +319,8 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
         })
     }
 
-    /// Each entry that is in the map, once: step 11. Entries that are installed or buried meanwhile
-    /// may be missing.
+    /// Each entry that is in the map, once: step 11. Entries that are installed or buried at the
+    /// same time may be missing.
     pub(super) fn scan<'p>(&'p self, pin: &'p CellPin) -> Scan<'p, K, V> {
         let root = self.root(pin);
         Scan {
@@ -371,7 +371,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
     /// again.
     pub(super) fn take_entries(&mut self) -> Vec<NonNull<Entry<K, V>>> {
         let mut entries = Vec::new();
-        // Relaxed: the map is borrowed exclusively; so it is below.
+        // Relaxed: the map is borrowed exclusively.
         let root = self.root.load(Ordering::Relaxed);
         let mut tables = Vec::new();
         let mut next = NonNull::new(root);
@@ -380,6 +380,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
             // SAFETY: a table of this map, which is borrowed exclusively.
             next = NonNull::new(unsafe { table.as_ref() }.next());
         }
+        // Relaxed: as above.
         self.root.store(core::ptr::null_mut(), Ordering::Relaxed);
         for (n, table) in tables.into_iter().enumerate() {
             // SAFETY: as above.

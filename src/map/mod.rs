@@ -32,8 +32,8 @@ use crate::hash::RandomState;
 
 /// Stores values by key, each with a version, for threads that read without waiting.
 ///
-/// A reader gets the value that was current when it read. It waits for no writer, lock, or growth of
-/// the map, and excludes no other thread. A write replaces the value of one key as a whole. The
+/// A reader gets the value that was current when it read. It waits for no writer, lock, or growth
+/// of the map, and excludes no other thread. A write replaces the value of one key as a whole. The
 /// [`Version`](crate::cell::Version) of a key grows with each write for as long as the map exists,
 /// also over a removal. So an optimistic writer passes the version that it has read, and fails if
 /// another thread has written, or has removed and inserted the key, since.
@@ -51,7 +51,8 @@ use crate::hash::RandomState;
 /// [`LockTable`](crate::LockTable) beside a map if a holder of a key does I/O.
 ///
 /// # Blocking
-/// Reads never block. A write blocks the thread while a transaction that has escalated owns the key.
+/// Reads never block. A write blocks the thread while a transaction that has escalated owns the
+/// key.
 ///
 /// # Progress
 /// Reads are wait-free. Writes are lock-free, with the exceptions of
@@ -66,7 +67,7 @@ use crate::hash::RandomState;
 /// [`shrink_to_fit`](Self::shrink_to_fit).
 ///
 /// # Panics
-/// A method that takes a key panics if the hasher or `Eq` panics. The map is unchanged then. Panics
+/// A method with a key panics if the hasher or `Eq` panics. The map is unchanged then. Panics
 /// if an entry lies at an address of more than 48 bits.
 ///
 /// # Examples

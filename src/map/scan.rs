@@ -15,9 +15,9 @@ use crate::reclaim;
 impl<K: Send + Sync + 'static, V: Send + Sync + 'static, S> VersionedMap<K, V, S> {
     /// Returns an iterator over all keys with their values, in no order. A pin keeps them.
     ///
-    /// The values are as they are when the iterator reaches them, so they may never have been in the
-    /// map together. A key that is inserted or removed during the walk may be missing or present.
-    /// Use a [`snapshot`](crate::snapshot()) for the whole map as of one instant.
+    /// The values are as they are when the iterator reaches them, so they may never have been in
+    /// the map together. A key that is inserted or removed during the walk may be missing or
+    /// present. Use a [`snapshot`](crate::snapshot()) for the whole map as of one instant.
     ///
     /// # Blocking
     /// Never blocks, and blocks no other thread.
@@ -81,8 +81,9 @@ where
 {
     /// Removes each key for which `f` returns `false`.
     ///
-    /// Each removal is atomic, and the whole is not: a key that another thread inserts meanwhile may
-    /// stay, and `f` is called again for a value that another thread has replaced. `f` runs pinned.
+    /// Each removal is atomic, and the whole is not: a key that another thread inserts concurrently
+    /// may stay, and `f` is called again for a value that another thread has replaced. `f` runs
+    /// pinned.
     ///
     /// # Blocking
     /// Blocks the thread as [`insert`](Self::insert) does, for each key.
@@ -106,7 +107,8 @@ where
         });
     }
 
-    /// Removes all keys, one after another. A key that another thread inserts meanwhile may stay.
+    /// Removes all keys, one after another. A key that another thread inserts concurrently may
+    /// stay.
     ///
     /// # Blocking
     /// Blocks the thread as [`insert`](Self::insert) does, for each key.
@@ -223,7 +225,8 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Iterator for IntoIter<K
             loop {
                 let (key, cell) = self.0.next(local)?;
                 let node = cell.head().load().node();
-                // SAFETY: the node of a cell that no other thread can reach. No transaction owns it.
+                // SAFETY: the node of a cell that no other thread can reach. No transaction owns
+                // it.
                 if !unsafe { node.as_ref() }.is_vacant() {
                     return Some((key, OwnedVersioned::of_cell(cell).into_value()));
                 }

@@ -1,5 +1,5 @@
-//! What the threads of a map share beside its tables: counters, floors, the graveyard, and the mutex
-//! of the thread that buries and copies.
+//! The state that the threads of a map share beside its tables: counters, floors, the graveyard,
+//! and the mutex of the thread that buries and copies.
 
 use std::collections::VecDeque;
 
@@ -133,7 +133,7 @@ impl Shared {
         stripe.records.lock().push_back(record);
     }
 
-    /// Whether the calling thread should bury: its stripe has records. Sometimes it also looks at
+    /// Whether the calling thread should bury: its stripe has records. Sometimes it also checks
     /// the other stripes, whose threads may have ended.
     pub(super) fn is_burial_due(&self, local: &Local) -> bool {
         let stripe = self.stripe(local);
@@ -174,7 +174,7 @@ impl Floor {
 
     /// Raises the floor. The caller has locked the mutex of the map.
     pub(super) fn raise(&self, version: Version) {
-        // Relaxed, both: no other thread changes it, and the dead node publishes it [V6].
+        // Relaxed: both, since no other thread changes it, and the dead node publishes it [V6].
         if self.0.load(Ordering::Relaxed) < version.get() {
             self.0.store(version.get(), Ordering::Relaxed);
         }

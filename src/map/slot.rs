@@ -1,10 +1,10 @@
-//! The word of a slot: empty, an entry with a tag, frozen, or gone.
+//! The word of a slot: empty, an entry with a tag, frozen, or unlinked.
 //!
 //! | word | meaning |
 //! |---|---|
 //! | 0 | empty |
 //! | 1 | frozen: the search continues in the next table |
-//! | 2 | gone: the entry that was here was unlinked |
+//! | 2 | unlinked: the search passes the slot |
 //! | others | bits 0-47: the address of an entry; bits 48-63: the tag, high bits of its hash |
 
 /// The packed word, without any atomics.
@@ -14,12 +14,12 @@ pub(super) struct Word(u64);
 const ADDRESS_BITS: u32 = 48;
 const ADDRESS: u64 = (1 << ADDRESS_BITS) - 1;
 
-/// What a slot has.
+/// The contents of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Content {
     Empty,
     Frozen,
-    Gone,
+    Unlinked,
     /// The address of an entry.
     Entry(usize),
 }
@@ -27,7 +27,7 @@ pub(super) enum Content {
 impl Word {
     pub(super) const EMPTY: Word = Word(0);
     pub(super) const FROZEN: Word = Word(1);
-    pub(super) const GONE: Word = Word(2);
+    pub(super) const UNLINKED: Word = Word(2);
 
     /// The word of an entry.
     ///
@@ -40,7 +40,7 @@ impl Word {
             address & !ADDRESS == 0,
             "an address has more than 48 bits, which `VersionedMap` does not support"
         );
-        debug_assert!(address > Self::GONE.0);
+        debug_assert!(address > Self::UNLINKED.0);
         Word(address | hash & !ADDRESS)
     }
 
@@ -55,7 +55,7 @@ impl Word {
         match self {
             Self::EMPTY => Content::Empty,
             Self::FROZEN => Content::Frozen,
-            Self::GONE => Content::Gone,
+            Self::UNLINKED => Content::Unlinked,
             Word(bits) => Content::Entry((bits & ADDRESS) as usize),
         }
     }
@@ -79,7 +79,7 @@ mod tests {
     fn a_word_is_one_of_four_things() {
         assert_eq!(Word::EMPTY.content(), Content::Empty);
         assert_eq!(Word::FROZEN.content(), Content::Frozen);
-        assert_eq!(Word::GONE.content(), Content::Gone);
+        assert_eq!(Word::UNLINKED.content(), Content::Unlinked);
         for address in [16, 0x7fff_ffff_ff40, ADDRESS as usize & !15] {
             for hash in [0, 1, u64::MAX, 0x1234_5678_9abc_def0] {
                 let word = Word::entry(address, hash);

@@ -44,7 +44,7 @@ impl Shape {
         let lines = lines.checked_next_power_of_two();
         // Too many for any memory: the allocation fails.
         let lines = lines.unwrap_or(1 << (usize::BITS - 1));
-        // A longer window where there are more lines, some of which have more than their share of
+        // A longer window where there are more lines, some of which are crowded by their
         // entries.
         let window = WINDOW + lines.ilog2() as usize / 3;
         Shape { lines, window }
@@ -163,7 +163,7 @@ impl Slot {
     #[inline(always)]
     pub(super) fn load(&self) -> Word {
         // Acquire: the entry is whole; a thread that finds FROZEN finds the next table; and one
-        // that finds GONE, the floor. Pairs with the Releases below [V1] [V2] [V6].
+        // that finds UNLINKED, the floor. Pairs with the Releases below [V1] [V2] [V6].
         Word::from_bits(self.0.load(Ordering::Acquire))
     }
 
@@ -185,7 +185,7 @@ impl Slot {
     pub(super) fn end(&self) {
         // Release: a thread that passes the slot finds the floor [V6]. A store, since no other
         // thread changes the word of an entry.
-        self.0.store(Word::GONE.bits(), Ordering::Release);
+        self.0.store(Word::UNLINKED.bits(), Ordering::Release);
     }
 }
 
@@ -239,7 +239,7 @@ mod tests {
         assert!(shape.after(1000, slots).lines > shape.lines);
         let after = shape.after(20, slots);
         assert_eq!((after.lines, after.window), (shape.lines, 2 * shape.window));
-        // The window is full of slots that are gone.
+        // The window is full of unlinked slots.
         assert_eq!(shape.after(20, 3), Shape::for_entries(20));
     }
 

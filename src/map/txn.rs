@@ -79,7 +79,8 @@ where
                     return entry;
                 }
                 Err(returned) => {
-                    // SAFETY: it was not published, so that it is ours; it was made without a value.
+                    // SAFETY: it was not published, so that it is ours; it was made without a
+                    // value.
                     unsafe { Node::discard(node, local) };
                     key = returned;
                 }

@@ -27,7 +27,7 @@ where
     /// the version of an absent key.
     ///
     /// Returns at once if the version differs already. Several writes may cause one wake-up: a key
-    /// that is absent, inserted, and removed again may still be absent when the thread looks. A
+    /// that is absent, inserted, and removed again may still be absent when the thread checks. A
     /// writer pays for waiters only while there are some. A waiter for an absent key makes an entry
     /// without a value, which is freed once no thread waits.
     ///
@@ -58,8 +58,8 @@ where
             .unwrap_or_else(|| unreachable!("there is no deadline"))
     }
 
-    /// Waits as [`wait_changed`](Self::wait_changed) does, and returns `None` if the timeout expires
-    /// first.
+    /// Waits as [`wait_changed`](Self::wait_changed) does, and returns `None` if the timeout
+    /// expires first.
     ///
     /// A timeout that overflows [`Instant`] waits indefinitely.
     ///
@@ -123,8 +123,8 @@ where
     /// Returns a future that waits until the version of a key differs from `seen`, and returns the
     /// new version. See [`wait_changed`](Self::wait_changed).
     ///
-    /// The future is ready at once, without a yield to the executor, if the version differs already.
-    /// It keeps no pin.
+    /// The future is ready at once, without a yield to the executor, if the version differs
+    /// already. It keeps no pin.
     ///
     /// # Panics
     /// The future panics where [`wait_changed`](Self::wait_changed) does.

@@ -43,8 +43,8 @@ impl<'t> Tx<'t, '_> {
         self.attempt.check_running()
     }
 
-    /// Reads the cell of an entry of a map, which the pin of the attempt keeps. Returns its place in
-    /// the log.
+    /// Reads the cell of an entry of a map, which the pin of the attempt keeps. Returns its place
+    /// in the log.
     pub(crate) fn observe_entry<T: Send + Sync + 'static>(
         &mut self,
         cell: &'t VersionedCell<T>,

@@ -1,8 +1,8 @@
 //! Addresses that are the same in each execution.
 //!
-//! A transaction installs its nodes in the order of the addresses of its cells. The entries of a map
-//! are allocated, so their order would be that of the allocator, which differs from execution to
-//! execution; loom requires that an execution can be repeated.
+//! A transaction installs its nodes in the order of the addresses of its cells. The entries of a
+//! map are allocated, so their order would be that of the allocator, which differs from execution
+//! to execution; loom requires that an execution can be repeated.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -23,7 +23,7 @@ thread_local! {
     static ARENA: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
 }
 
-/// Begins an execution. What was allocated in the one before must not be used again.
+/// Begins an execution. Memory of the execution before must not be used again.
 pub fn reset() {
     ARENA.with(|arena| {
         let (begin, _) = arena.get();

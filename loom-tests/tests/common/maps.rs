@@ -1,4 +1,4 @@
-//! A map of a few keys, whose hashes are the keys themselves, and what was seen.
+//! A map of a few keys, whose hashes are the keys themselves, and the notes of the threads.
 
 use std::fmt::Display;
 use std::hash::BuildHasherDefault;
@@ -12,7 +12,8 @@ use super::Itself;
 
 pub type Map = VersionedMap<u64, u64, BuildHasherDefault<Itself>>;
 
-/// One execution of a model. Under loom a map begins with one line of two slots, so all keys meet.
+/// One execution of a model. Under loom a map begins with one line of two slots, so all keys share
+/// it.
 pub struct World {
     pub map: Map,
     pub x: VersionedCell<u64>,
@@ -71,12 +72,12 @@ impl World {
         }
     }
 
-    /// Buries what can be buried.
+    /// Buries the entries that can be buried.
     pub fn bury(&self) {
         self.map.bury_in_model(2);
     }
 
-    /// What was noted, the value of the key, and the number of entries.
+    /// The notes, the value of the key, and the number of entries.
     pub fn outcome(&self, threads: impl IntoIterator<Item = JoinHandle<()>>) -> String {
         let mut notes = self.notes.after(threads);
         let stats = self.map.stats();
