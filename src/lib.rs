@@ -82,6 +82,7 @@
 //! - Use a [`Session`] if the keys become known one by one.
 //! - Use a [`VersionedCell`] for a value that is read often and replaced as a whole.
 //! - Use [`atomically`] if several values must change together, and [`snapshot`] to read them.
+//! - Use a [`VersionedMap`] for values by key, with versions, transactions and snapshots.
 //! - Use [`ordered`] locks if the set of locks is fixed.
 //! - Use [`latch`] to build a list or a tree with many readers.
 //!
