@@ -232,7 +232,7 @@ fn a_reader_in_a_table_that_was_replaced() {
     Model::new("a reader beside a copy, a removal, a burial and a flush")
         .rules("[V3] [V8]")
         .preemptions(Some(2))
-        .outcomes(&["?"])
+        .outcomes(&["g- - e0", "g- - e1", "g1 - e0", "g1 - e1"])
         .check(|| {
             model::reclaim_in_model();
             let world = World::new();
