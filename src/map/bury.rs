@@ -120,7 +120,8 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
         }
         // An owner may restore the base or commit its node, and a new node has a new grace period.
         let version = base.version();
-        if node != base || version != record.version {
+        // Neither while the entry is locked [V12].
+        if node != base || version != record.version || seen.is_locked() {
             return Fate::Again(version);
         }
         // Before the dead node is there: a thread that finds it makes an entry with a later version

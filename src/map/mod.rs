@@ -7,7 +7,11 @@
 mod bury;
 mod entry;
 mod error;
+mod guard;
 mod index;
+mod lock;
+mod lock_future;
+mod locked;
 #[cfg(latchwork_loom)]
 mod model;
 mod read;
@@ -25,6 +29,8 @@ use core::panic::UnwindSafe;
 
 pub use error::{MapConflict, Occupied};
 use index::Index;
+pub use guard::{EntryGuard, EntryRef, EntrySession, EntrySet};
+pub use lock_future::EntryLockFuture;
 pub use scan::{IntoIter, Iter};
 pub use wait::MapChangedFuture;
 
@@ -89,6 +95,7 @@ where
 {
     hasher: S,
     index: Index<K, V>,
+    locks: lock::Locks,
 }
 
 // A panic in a closure, a hasher or a comparison leaves the map as it was.
@@ -155,7 +162,11 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static, S> VersionedMap<K, V, S
     #[must_use]
     pub fn with_capacity_and_hasher(capacity: usize, hasher: S) -> Self {
         match Index::with_capacity(capacity) {
-            Ok(index) => VersionedMap { hasher, index },
+            Ok(index) => VersionedMap {
+                hasher,
+                index,
+                locks: lock::Locks::new(),
+            },
             Err(error) => panic!("a map of capacity {capacity} cannot be made: {error}"),
         }
     }

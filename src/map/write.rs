@@ -18,10 +18,10 @@ use crate::reclaim::{self, CellPin, Local};
 use crate::sync::planted;
 
 /// A completed write.
-struct Written {
-    version: Version,
+pub(super) struct Written {
+    pub(super) version: Version,
     /// The node with the value before, if the key had one.
-    old: Option<NonNull<Header>>,
+    pub(super) old: Option<NonNull<Header>>,
 }
 
 /// How one attempt to write a key that is present has ended.
@@ -75,7 +75,7 @@ where
     #[cfg_attr(debug_assertions, track_caller)]
     pub fn insert(&self, key: K, value: V) -> (Version, Option<Versioned<'_, V>>) {
         let hash = self.hash(&key);
-        let mut patience = Patience::new();
+        let mut patience = self.patience(hash);
         let (mut key, mut value) = (key, value);
         reclaim::with(|local| {
             local.collect_some();
@@ -117,7 +117,7 @@ where
     #[cfg_attr(debug_assertions, track_caller)]
     pub fn insert_if_absent(&self, key: K, value: V) -> Result<Version, Occupied<K, V>> {
         let hash = self.hash(&key);
-        let mut patience = Patience::new();
+        let mut patience = self.patience(hash);
         let mut key = key;
         let mut kept = Some(value);
         reclaim::with(|local| {
@@ -172,7 +172,7 @@ where
     #[cfg_attr(debug_assertions, track_caller)]
     pub fn upsert(&self, key: K, default: V, mut f: impl FnMut(&V) -> V) -> Version {
         let hash = self.hash(&key);
-        let mut patience = Patience::new();
+        let mut patience = self.patience(hash);
         let mut key = key;
         let mut default = Some(default);
         reclaim::with(|local| {
@@ -403,7 +403,7 @@ where
     {
         let hash = self.hash(key);
         let deadline = policy.start();
-        let mut patience = Patience::new();
+        let mut patience = self.patience(hash).until(deadline);
         let mut attempts = 0_u32;
         reclaim::with(|local| {
             loop {
@@ -441,7 +441,7 @@ where
         Q: Hash + Eq + ?Sized,
     {
         let hash = self.hash(key);
-        let mut patience = Patience::new();
+        let mut patience = self.patience(hash);
         let mut returned = None;
         reclaim::with(|local| {
             local.collect_some();
@@ -597,6 +597,9 @@ where
         let (mut seen, mut value) = (seen, value);
         let is_removal = value.is_none();
         let (seen, base, node) = loop {
+            if seen.is_locked() {
+                return Err((value, Lost::Locked));
+            }
             // The previous node gets its stamp first: it could not be determined afterwards [C4].
             let base = match entry.node(seen, pin).current() {
                 Current::Settled(node) => node,
@@ -631,8 +634,35 @@ where
             }
             seen = newer;
         };
+        let written = self.published(local, pin, entry, (seen, base), node.cast(), is_removal);
+        if seen.is_waited() {
+            // Pinned still: later, the address may be that of another entry [V10].
+            waiters::wake(head.address(), written.version);
+        }
+        // An update leaves the index as it is.
+        if is_removal || written.old.is_none() {
+            self.index.maintain(local, pin);
+        }
+        Ok(written)
+    }
+
+}
+
+impl<K: Send + Sync + 'static, V: Send + Sync + 'static, S> VersionedMap<K, V, S> {
+    /// Stamps a node that the caller has installed over `base`, in place of the word `seen`, and
+    /// retires the nodes that it replaces. The caller wakes the waiters.
+    #[inline]
+    pub(super) fn published(
+        &self,
+        local: &Local,
+        pin: &CellPin,
+        entry: &Entry<K, V>,
+        (seen, base): (Word, NodeRef<'_>),
+        node: NonNull<Header>,
+        is_removal: bool,
+    ) -> Written {
         // SAFETY: published by this thread, under the pin [R1].
-        let header = unsafe { node.cast::<Header>().as_ref() };
+        let header = unsafe { node.as_ref() };
         header.stamp_published();
         // SAFETY: superseded by this compare-and-swap and no other [C2], under this thread's pin;
         // every node of this entry is of this kind.
@@ -654,15 +684,7 @@ where
             }
             _ => {}
         }
-        if seen.is_waited() {
-            // Pinned still: later, the address may be that of another entry [V10].
-            waiters::wake(head.address(), written.version);
-        }
-        // An update leaves the index as it is.
-        if is_removal || written.old.is_none() {
-            self.index.maintain(local, pin);
-        }
-        Ok(written)
+        written
     }
 }
 

@@ -117,6 +117,10 @@ pub(crate) const PATIENCE: u32 = if CHECKED { 0 } else { 8 };
 /// instead. It was not chosen by measurement.
 pub(crate) const NAP_AFTER: u32 = 64;
 
+/// The number of spins of an attempt that encounters a locked entry of a map. Most locks last
+/// longer, and the attempt owns cells. It was not chosen by measurement.
+pub(crate) const LOCK_SPINS: u32 = if CHECKED { 0 } else { 32 };
+
 /// The number of times that a transaction with limited attempts yields to an owner that it must not
 /// abort, before the attempt counts as lost. More than [`PATIENCE`]: an owner without an age is
 /// aborted first. It was not chosen by measurement.

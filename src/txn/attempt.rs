@@ -26,6 +26,8 @@ pub(super) enum Outlook {
     Lost(Loss, Option<usize>),
     /// A transaction owns the cell of this address, and notifies the task when it ends.
     Owned(NonNull<Owner>, usize),
+    /// The cell is that of an entry of a map, which is locked [V14].
+    Locked(NonNull<Head>),
     /// The deadline has passed while it waited for an owner.
     TimedOut,
     /// The closure requests a wait for a change, no longer than this.
@@ -381,6 +383,10 @@ impl<'t> Attempt<'t> {
         let owner = self.owner_or_new();
         let (put, base) = loop {
             let word = head.load();
+            if word.is_locked() {
+                self.wait_for_lock(head)?;
+                continue;
+            }
             let base = match self.node(word.node()).current() {
                 Current::Settled(node) => node,
                 Current::Owned(Owned { owner: other, .. }) => {

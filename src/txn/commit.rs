@@ -117,6 +117,10 @@ impl<'t> Attempt<'t> {
         let mut node = entry.write.expect("it is written");
         loop {
             let word = head.load();
+            if word.is_locked() {
+                self.wait_for_lock(head)?;
+                continue;
+            }
             let base = match claim {
                 Some(claim) if word.node() == claim => upon.expect("a claim has a previous node"),
                 // Another thread has aborted this attempt, and has written.
@@ -166,6 +170,18 @@ impl<'t> Attempt<'t> {
             Err(Met::Overtaken) => Err(self.lose(Loss::Overtaken, Some(head))),
             Err(Met::TimedOut) => Err(self.end(Outlook::TimedOut)),
             Err(Met::Busy) => Err(self.end(Outlook::Owned(other.into(), head.address()))),
+        }
+    }
+
+    /// Ends the attempt because an entry is locked, unless the lock ends after a short spin. The
+    /// attempt owns nothing while it waits [V14].
+    #[cold]
+    pub(super) fn wait_for_lock(&mut self, head: &Head) -> Result<(), Abort> {
+        match self.ladder.meet_lock(|| head.load().is_locked()) {
+            Ok(()) => Ok(()),
+            Err(Met::Overtaken) => Err(self.lose(Loss::Write, Some(head))),
+            Err(Met::TimedOut) => Err(self.end(Outlook::TimedOut)),
+            Err(Met::Busy) => Err(self.end(Outlook::Locked(head.into()))),
         }
     }
 
@@ -286,7 +302,8 @@ impl Entry {
         // SAFETY: its cell is borrowed for as long as the attempt lives.
         let head = unsafe { self.head.as_ref() };
         let word = head.load();
-        if word.node() != base {
+        // Nor if the entry is locked [V12].
+        if !word.is_free(base) {
             return None;
         }
         // SAFETY: the attempt has found it, and is pinned since before [R1].
