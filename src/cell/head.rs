@@ -32,7 +32,10 @@ impl Word {
 
     #[inline(always)]
     pub(crate) fn node(self) -> NonNull<Header> {
-        let address = self.0.as_ptr().map_addr(|address| address & !(WAITED | LOCKED));
+        let address = self
+            .0
+            .as_ptr()
+            .map_addr(|address| address & !(WAITED | LOCKED));
         // SAFETY: without its marks it is still the address of a node.
         unsafe { NonNull::new_unchecked(address) }
     }

@@ -441,4 +441,3 @@ where
     let published = entries.into_values().map(|held| held.publish(map));
     published.flatten().count()
 }
-

@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use super::VersionedMap;
 use super::guard::{EntryGuard, EntrySession, EntrySet};
 use super::lock_future::EntryLockFuture;
 use super::locked::Held;
-use super::VersionedMap;
 use crate::cell::limit::has_passed;
 use crate::cell::patience::{Lost, Patience};
 use crate::hash::IntegerHasher;

@@ -101,9 +101,7 @@ where
                 let owner = reclaim::with(|local| {
                     let pin = local.pin();
                     match map.index.search(hash, key, &pin) {
-                        Search::Found(entry, _) => {
-                            enlist_with_owner_of(entry.cell.head(), notify)
-                        }
+                        Search::Found(entry, _) => enlist_with_owner_of(entry.cell.head(), notify),
                         Search::Absent(_) => OwnerOf::Ended,
                     }
                 });

@@ -182,7 +182,10 @@ where
         let version = self.index.floor(hash);
         let node = Node::<V>::vacant(local, version);
         // SAFETY: from `allocate`, and published by this call or not at all.
-        match unsafe { self.index.install_locked(local, pin, place, hash, wanted, node) } {
+        match unsafe {
+            self.index
+                .install_locked(local, pin, place, hash, wanted, node)
+        } {
             Ok(entry) => {
                 self.index.record(local, entry, version);
                 let held = Held {

@@ -28,8 +28,8 @@ use core::hash::{BuildHasher, Hash};
 use core::panic::UnwindSafe;
 
 pub use error::{MapConflict, Occupied};
-use index::Index;
 pub use guard::{EntryGuard, EntryRef, EntrySession, EntrySet};
+use index::Index;
 pub use lock_future::EntryLockFuture;
 pub use scan::{IntoIter, Iter};
 pub use wait::MapChangedFuture;

@@ -645,7 +645,6 @@ where
         }
         Ok(written)
     }
-
 }
 
 impl<K: Send + Sync + 'static, V: Send + Sync + 'static, S> VersionedMap<K, V, S> {

@@ -6,7 +6,9 @@ use std::time::Instant;
 use crate::cell::limit::has_passed;
 use crate::cell::{Head, Owner, Rank, Status};
 use crate::reclaim::Local;
-use crate::sync::tuning::{LOCK_SPINS, LOSE_AFTER, NAP_AFTER, NOTIFY_AFTER, OWN_ALL_AFTER, OWN_BEATEN_AFTER};
+use crate::sync::tuning::{
+    LOCK_SPINS, LOSE_AFTER, NAP_AFTER, NOTIFY_AFTER, OWN_ALL_AFTER, OWN_BEATEN_AFTER,
+};
 use crate::sync::{AtomicU64, Ordering, global, nap, spin_loop, yield_now};
 
 use super::error::AbortReasons;
