@@ -36,7 +36,7 @@ impl Patience {
     #[cold]
     pub(crate) fn step_back(&mut self, lost: Lost) {
         match lost {
-            // The caller waits in the queue of the lock, and has locked the key itself now [V14].
+            // The caller waits in the queue of the lock, and has locked the key itself now [V13].
             Lost::Locked => {}
             Lost::Moved => self.backoff.snooze(),
             Lost::Owned if self.met < NAP_AFTER => {

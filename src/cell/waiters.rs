@@ -3,7 +3,7 @@
 //! A cell has no space for a queue. Its waiters are kept here, by the address of the cell, and
 //! leave a mark in its word [C5]. Waiters for the end of a transaction are also here, by the
 //! address of its owner. No cell has this address as long as the transaction is undecided [X10].
-//! Waiters for the end of a lock are here by an address inside the head of the entry [V14].
+//! Waiters for the end of a lock are here by an address inside the head of the entry [V13].
 
 use core::ops::RangeInclusive;
 use std::collections::BTreeMap;
@@ -122,7 +122,7 @@ pub(crate) fn wake_those_of_owner(owner: usize) {
 }
 
 /// Wakes all waiters for the end of a lock, which has ended, and for a version before `written`, if
-/// the lock has written one. The caller has found the mark of the word [V14].
+/// the lock has written one. The caller has found the mark of the word [V13].
 #[cold]
 pub(crate) fn wake_those_of_lock(head: &Head, written: Option<Version>) {
     let mut woken = Woken::default();

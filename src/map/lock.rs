@@ -60,7 +60,7 @@ impl Limit {
     }
 }
 
-/// The patience of a writer, which may have waited in the queue of a lock [V14].
+/// The patience of a writer, which may have waited in the queue of a lock [V13].
 pub(super) struct Persistence<'m> {
     patience: Patience,
     locks: &'m Locks,

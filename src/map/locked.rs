@@ -126,7 +126,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Held<K, V> {
             let seen_base = (seen, base);
             let written = map.published(local, &pin, entry, seen_base, node.cast(), is_removal);
             if seen.is_waited() {
-                // Pinned still: later, the address may be that of another entry [V14].
+                // Pinned still: later, the address may be that of another entry [V13].
                 waiters::wake_those_of_lock(head, Some(written.version));
             }
             if is_removal || written.old.is_none() {
@@ -141,7 +141,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Drop for Held<K, V> {
     /// Unlocks the entry, which keeps its value.
     fn drop(&mut self) {
         reclaim::with(|local| {
-            // Once it is unlocked, another thread may bury it [V14].
+            // Once it is unlocked, another thread may bury it [V13].
             let _pin = local.pin();
             let head = self.entry().cell.head();
             if head.unlock().is_waited() {

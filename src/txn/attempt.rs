@@ -26,7 +26,7 @@ pub(super) enum Outlook {
     Lost(Loss, Option<usize>),
     /// A transaction owns the cell of this address, and notifies the task when it ends.
     Owned(NonNull<Owner>, usize),
-    /// The cell is that of an entry of a map, which is locked [V14].
+    /// The cell is that of an entry of a map, which is locked [V13].
     Locked(NonNull<Head>),
     /// The deadline has passed while it waited for an owner.
     TimedOut,

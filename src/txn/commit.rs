@@ -174,7 +174,7 @@ impl<'t> Attempt<'t> {
     }
 
     /// Ends the attempt because an entry is locked, unless the lock ends after a short spin. The
-    /// attempt owns nothing while it waits [V14].
+    /// attempt owns nothing while it waits [V13].
     #[cold]
     pub(super) fn wait_for_lock(&mut self, head: &Head) -> Result<(), Abort> {
         match self.ladder.meet_lock(|| head.load().is_locked()) {

@@ -160,7 +160,7 @@ impl Ladder {
     }
 
     /// Waits a little for the end of a lock. `Err`: the attempt ends, and waits for it afterwards if
-    /// its limits allow [V14].
+    /// its limits allow [V13].
     #[cold]
     pub(super) fn meet_lock(&self, is_locked: impl Fn() -> bool) -> Result<(), Met> {
         for _ in 0..LOCK_SPINS {

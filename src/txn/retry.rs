@@ -66,7 +66,7 @@ impl Attempt<'_> {
     }
 
     /// Has the end of a lock, which the attempt has encountered, notify. Returns the address of the
-    /// cell, and `None` if the lock has ended already. After the roll-back, and pinned still [V14].
+    /// cell, and `None` if the lock has ended already. After the roll-back, and pinned still [V13].
     pub(super) fn enlist_with_lock(
         &self,
         head: NonNull<Head>,
