@@ -350,6 +350,22 @@ impl<T: Send + Sync + 'static> Node<T> {
         value
     }
 
+    /// Moves the value out of a node of an owner that was aborted. The node becomes a claim, which
+    /// has no value: other threads may still find it, and retire it [X7].
+    ///
+    /// # Safety
+    /// The node has a value and was installed by this thread under its pin. Its owner was aborted, so
+    /// no thread reads the value.
+    pub(crate) unsafe fn take_aborted(node: NonNull<Self>) -> T {
+        // SAFETY: alive, under the pin.
+        let Node { header, value } = unsafe { node.as_ref() };
+        let owner = header.when().as_owner().expect("the node of an owner");
+        // SAFETY: no thread reads the value, and this one does so once: a claim has none.
+        let value = value.with_mut(|value| unsafe { value.cast::<T>().read() });
+        header.set_when(When::claim(owner));
+        value
+    }
+
     /// Frees a node without a value.
     ///
     /// # Safety

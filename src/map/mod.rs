@@ -4,6 +4,7 @@
 //! protocol](crate::docs::internals::maps) has the steps and the rules that the code cites in
 //! brackets.
 
+mod batch;
 mod bury;
 mod entry;
 mod error;
@@ -27,6 +28,7 @@ use core::fmt;
 use core::hash::{BuildHasher, Hash};
 use core::panic::UnwindSafe;
 
+pub use batch::{Batch, Cancelled, Reason};
 pub use error::{MapConflict, Occupied};
 pub use guard::{EntryGuard, EntryRef, EntrySession, EntrySet};
 use index::Index;

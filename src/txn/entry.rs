@@ -1,13 +1,14 @@
 //! Entries of maps in a transaction: cells that may be without a value, and that a pin keeps.
 #![allow(unsafe_code)]
 
+use core::cell::Cell;
 use core::ptr::NonNull;
 
 use super::Tx;
 use super::attempt::Attempt;
 use super::error::Abort;
 use super::ladder::Loss;
-use crate::cell::{Node, NodeRef, Version, VersionedCell};
+use crate::cell::{Header, Node, NodeRef, OwnedVersioned, Version, VersionedCell};
 use crate::reclaim::{CellPin, Local};
 
 /// A map whose entry a transaction has written.
@@ -34,7 +35,72 @@ pub(super) struct Touched {
     i: u32,
 }
 
+/// A value that the closure has written, and that returns to its owner unless the attempt commits.
+pub(super) struct Lent {
+    /// The number of the log entry.
+    i: u32,
+    /// A `Cell<Option<T>>`, which outlives the attempt.
+    place: NonNull<()>,
+    /// Returns the value of a draft, which was installed in its cell or not.
+    give_back: unsafe fn(&Local, NonNull<Header>, Installed, NonNull<()>),
+}
+
+/// Whether a draft was installed in its cell.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Installed {
+    No,
+    /// By an owner, which was aborted.
+    Yes,
+}
+
+/// # Safety
+/// `draft` is a `Node<T>` with a value, of this attempt, which has ended without a commit. It was
+/// installed as `installed` tells. `place` is a `Cell<Option<T>>` of this thread.
+unsafe fn give_back<T: Send + Sync + 'static>(
+    local: &Local,
+    draft: NonNull<Header>,
+    installed: Installed,
+    place: NonNull<()>,
+) {
+    let node = draft.cast::<Node<T>>();
+    let value = match installed {
+        // SAFETY: it was not published, so that it is ours, and it has a value.
+        Installed::No => unsafe { Node::into_value(node, local) },
+        // SAFETY: its owner was aborted, so no thread reads the value, and it has one.
+        Installed::Yes => unsafe { Node::take_aborted(node) },
+    };
+    // SAFETY: by the caller's contract.
+    unsafe { place.cast::<Cell<Option<T>>>().as_ref() }.set(Some(value));
+}
+
 impl<'t> Tx<'t, '_> {
+    /// Records the value of `place` for the commit. It returns there unless the attempt commits.
+    pub(crate) fn lend_entry<T: Send + Sync + 'static>(
+        &mut self,
+        map: &'t (dyn Keeper + 'static),
+        entry: (u64, usize),
+        i: usize,
+        place: &'t Cell<Option<T>>,
+    ) {
+        let value = place.take();
+        debug_assert!(value.is_some(), "a failed attempt returns the value");
+        self.write_entry(map, entry, i, value);
+        self.attempt.log.lent.push(Lent {
+            i: i as u32,
+            place: NonNull::from(place).cast(),
+            give_back: give_back::<T>,
+        });
+    }
+
+    /// The committed value, if the key has one.
+    pub(crate) fn entry_owned<T: Send + Sync + 'static>(
+        &self,
+        i: usize,
+    ) -> Option<OwnedVersioned<T>> {
+        let node = self.attempt.seen(i);
+        (!node.header().is_vacant()).then(|| OwnedVersioned::of(node))
+    }
+
     pub(crate) fn local(&self) -> &'t Local {
         self.attempt.local
     }
@@ -105,6 +171,28 @@ impl<'t> Tx<'t, '_> {
 }
 
 impl Attempt<'_> {
+    /// Returns the lent values to their owners. The attempt does not commit, and its owner is
+    /// decided.
+    #[cold]
+    pub(super) fn return_lent(&mut self) {
+        for lent in core::mem::take(&mut self.log.lent) {
+            let entry = &mut self.log.entries[lent.i as usize];
+            let is_installed = |node: &NonNull<Header>| {
+                // SAFETY: the attempt's own node, under its pin [R1].
+                !unsafe { node.as_ref() }.when().is_claim()
+            };
+            let (draft, installed) = match entry.write.take() {
+                Some(draft) => (draft, Installed::No),
+                None => match entry.put.filter(is_installed) {
+                    Some(draft) => (draft, Installed::Yes),
+                    None => continue,
+                },
+            };
+            // SAFETY: recorded together, and the place outlives the attempt.
+            unsafe { (lent.give_back)(self.local, draft, installed, lent.place) };
+        }
+    }
+
     /// Reports what was committed to the maps. Pinned still.
     #[cold]
     pub(super) fn note_commits(&mut self) {

@@ -15,6 +15,9 @@ impl Attempt<'_> {
         if let Some(owner) = self.owner() {
             owner.kill();
         }
+        if !self.log.lent.is_empty() {
+            self.return_lent();
+        }
         self.undo_to(0);
         let Log {
             entries, aftermath, ..

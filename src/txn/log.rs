@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use foldhash::fast::FixedState;
 
 use super::aftermath::Aftermath;
-use super::entry::Touched;
+use super::entry::{Lent, Touched};
 use crate::cell::{Head, Header, Owner, Owners, Rank};
 use crate::reclaim::{self, CellPin, Kind, Local, inside};
 use crate::sync::tuning::{LINEAR_CELLS, OWNERS};
@@ -86,6 +86,8 @@ pub(super) struct Log {
     pub(super) aftermath: Aftermath,
     /// The entries of maps that the closure has written.
     pub(super) touched: Vec<Touched>,
+    /// The values that return to their owners unless the attempt commits.
+    pub(super) lent: Vec<Lent>,
     /// The rank of the thread before the attempt, if it has an age.
     pub(super) outer: Rank,
     owners: Option<NonNull<Owners>>,
@@ -103,6 +105,7 @@ impl Default for Log {
             order: Vec::new(),
             aftermath: Aftermath::default(),
             touched: Vec::new(),
+            lent: Vec::new(),
             outer: Rank::NONE,
             owners: None,
             used_owners: 0,
@@ -215,6 +218,7 @@ impl Log {
         }
         self.entries.clear();
         self.touched.clear();
+        self.lent.clear();
         // A panic that the closure has caught may have left some.
         self.alternatives = 0;
         let _ = KEPT.try_with(|kept| kept.set(Some(self)));
