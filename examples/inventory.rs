@@ -1,9 +1,9 @@
-//! A shop whose clerks take what they have read, and whose customers wait for what is sold out.
+//! A shop whose clerks reserve pieces by version, and whose customers wait for deliveries.
 //!
-//! What it teaches: `put_if` writes a key only if it has the version that the clerk has read.
-//! `transact` writes the stock and the order together, or returns the reason for each condition that
-//! was not met. A customer reads the stock in a transaction, and `retry` sleeps until a delivery has
-//! changed it. The shopkeeper counts in a `snapshot`, which delays no other thread.
+//! `put_if` writes a key only if it has the version that the clerk has read. `transact` writes the
+//! stock and the order together, or returns the reason for each condition that does not hold. A
+//! customer reads the stock in a transaction, and `retry` sleeps until a delivery has changed it.
+//! The shopkeeper counts in a `snapshot`, which delays no other thread.
 //!
 //! Run it with `cargo run --release --example inventory`.
 
@@ -23,8 +23,8 @@ const VISITS: u64 = 300;
 /// The stock of each good, and the orders by number, in one map.
 type Shop = VersionedMap<String, u64>;
 
-/// Reserves one piece under the number of an order, by what was read before. Returns how often
-/// another clerk was faster.
+/// Reserves one piece under the number of an order, by the version that was read before. Returns
+/// how often another clerk was faster.
 fn reserve(shop: &Shop, good: &str, order: &str) -> u64 {
     let mut conflicts = 0;
     loop {
@@ -41,7 +41,7 @@ fn reserve(shop: &Shop, good: &str, order: &str) -> u64 {
         };
         match &cancelled.reasons[..] {
             [Reason::VersionIs { .. }, Reason::Met] => conflicts += 1,
-            other => panic!("nobody else has this order number: {other:?}"),
+            other => panic!("no other clerk has this order number: {other:?}"),
         }
     }
 }
@@ -102,7 +102,7 @@ fn main() {
     let stock: u64 = GOODS.iter().map(|good| left(good)).sum();
     assert_eq!(stock + CLERKS * ORDERS, 3 * STOCK);
 
-    // What is left is thrown away: the customers must wait for the deliveries.
+    // The rest is thrown away: the customers must wait for the deliveries.
     shop.remove("plums");
     let waits = AtomicU64::new(0);
     thread::scope(|s| {
@@ -110,7 +110,8 @@ fn main() {
             s.spawn(|| (0..VISITS).for_each(|_| buy(&shop, "plums", &waits)));
         }
         for _ in 0..CUSTOMERS * VISITS / 10 {
-            // The draft is visible once it is committed, and customers wait as long as it is locked.
+            // The draft is visible once it is committed, and customers wait as long as it is
+            // locked.
             let mut plums = shop.lock("plums");
             plums.set(plums.get().copied().unwrap_or(0) + 10);
             plums.commit();

@@ -1,9 +1,9 @@
 //! A cache of pages that are slow to make, for tasks.
 //!
-//! What it teaches: a hit is `get`, which waits for no other task. A miss locks the key with
-//! `lock_async`, looks again, and makes the page while it holds the lock, across an `.await`. So each
-//! page is made once, and a task that is cancelled leaves no page and no lock. Readers of an old page
-//! read on while a new one is made.
+//! A hit is `get`, which waits for no other task. A miss locks the key with
+//! `lock_async`, checks again, and makes the page while it holds the lock, across an `.await`. So
+//! each page is made once, and a task that is cancelled leaves no page and no lock. Readers of an
+//! old page read on while a new one is made.
 //!
 //! Run it with `cargo run --release --example page_cache`.
 

@@ -354,8 +354,8 @@ impl<T: Send + Sync + 'static> Node<T> {
     /// has no value: other threads may still find it, and retire it [X7].
     ///
     /// # Safety
-    /// The node has a value and was installed by this thread under its pin. Its owner was aborted, so
-    /// no thread reads the value.
+    /// The node has a value and was installed by this thread under its pin. Its owner was aborted,
+    /// so no thread reads the value.
     pub(crate) unsafe fn take_aborted(node: NonNull<Self>) -> T {
         // SAFETY: alive, under the pin.
         let Node { header, value } = unsafe { node.as_ref() };

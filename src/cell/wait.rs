@@ -301,8 +301,8 @@ pub(crate) fn enlist_with_owner(owner: &Owner, notify: Notify) -> Option<Place> 
     enlisted.map(|t| Place(Some(t))).ok()
 }
 
-/// Adds a waiter for the end of the lock of an entry to its queue, or returns `None` if the entry is
-/// not locked any more. The caller is pinned [V13].
+/// Adds a waiter for the end of the lock of an entry to its queue, or returns `None` if the entry
+/// is not locked any more. The caller is pinned [V13].
 pub(crate) fn enlist_with_lock(head: &Head, notify: Notify) -> Option<Place> {
     let enlisted = waiters::enlist(head.lock_address(), Version::FIRST, notify, || {
         loop {

@@ -34,22 +34,22 @@
 //! [`locks`](super::locks) compares the strategies against deadlock.
 //!
 //! # Which map when
-//! | | [`VersionedMap`] | `papaya` | `scc::HashMap` | `dashmap` | `moka` |
+//! | | [`VersionedMap`] | `papaya` | `scc` | `dashmap` | `moka` |
 //! |---|---|---|---|---|---|
-//! | a reader waits for | nothing | nothing | a writer of its bucket | a writer of its shard | nothing |
-//! | a read returns | a reference under a pin | a reference under a guard | a reference under a lock | a reference under a lock | a clone |
-//! | a value is | replaced | replaced | changed in place | changed in place | replaced |
-//! | a write on condition | of a version | of a closure | under the lock | under the lock | under the lock |
+//! | a reader waits for | nothing | nothing | a writer | a writer of the shard | nothing |
+//! | a read returns | a pin | a guard | a lock | a lock | a clone |
+//! | a value is | replaced | replaced | changed | changed | replaced |
+//! | a write may depend on | a version | a closure | a lock | a lock | a closure |
 //! | several keys change together | yes | no | no | no | no |
 //! | all keys as of one instant | yes | no | no | no | no |
-//! | a lock of one key across an `.await` | yes | no | with care | no | while it computes |
-//! | a wait for a key to change | yes | no | no | no | no |
+//! | a lock across an `.await` | yes | no | with care | no | while it computes |
+//! | a wait for a change of a key | yes | no | no | no | no |
 //! | eviction, size limits, expiry | no | no | no | no | yes |
 //!
 //! Use a `VersionedMap` for one of these reasons:
 //! - A writer relies on what it has read, and must fail if another thread has written since:
-//!   [`compare_and_set`](crate::VersionedMap::compare_and_set). The version of a key also grows over
-//!   a removal, so a removed and inserted key is never mistaken for the old one.
+//!   [`compare_and_set`](crate::VersionedMap::compare_and_set). The version of a key also grows
+//! over   a removal, so a removed and inserted key is never mistaken for the old one.
 //! - Several keys, or keys and cells, change together: [`atomically`], or
 //!   [`transact`](crate::VersionedMap::transact), which reports why a condition was not met.
 //! - A report needs the whole map as of one instant, beside writers: [`snapshot`].
@@ -58,12 +58,12 @@
 //!
 //! Otherwise another map is smaller and often faster. `papaya` reads as fast and needs less memory
 //! for each entry. `dashmap` and `scc` change a large value in place, where a `VersionedMap` clones
-//! it. All three remove and insert other keys faster: a removed entry of a `VersionedMap` stays for a
-//! grace period, and its slot until the next growth. `moka` is a cache; the map never evicts.
+//! it. All three remove and insert other keys faster: a removed entry of a `VersionedMap` stays for
+//! a grace period, and its slot until the next growth. `moka` is a cache; the map never evicts.
 //!
 //! A guard of `dashmap` locks a shard, which has many keys. A thread that holds one guard and asks
-//! for another one may deadlock with itself or with another thread. A guard of a `VersionedMap` locks
-//! one key, and [`lock_all`](crate::VersionedMap::lock_all) and
+//! for another one may deadlock with itself or with another thread. A guard of a `VersionedMap`
+//! locks one key, and [`lock_all`](crate::VersionedMap::lock_all) and
 //! [`session`](crate::VersionedMap::session) prevent or detect deadlocks.
 //!
 //! ```

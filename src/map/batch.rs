@@ -17,10 +17,10 @@ use crate::reclaim;
 use crate::txn::{Transaction, TxAbort, TxError};
 
 /// Writes of several keys of a [`VersionedMap`], each with a condition. All are written together if
-/// all conditions are met, and none otherwise.
+/// all conditions hold, and none otherwise.
 ///
-/// Created by [`VersionedMap::transact`]. A version that the batch expects is a number, and may have
-/// been read of another key: nothing but the number is compared.
+/// Created by [`VersionedMap::transact`]. A version that the batch expects is a number, and may
+/// have been read of another key: nothing but the number is compared.
 ///
 /// # Examples
 /// See [`VersionedMap::transact`].
@@ -54,13 +54,13 @@ enum Write {
     Nothing,
 }
 
-/// Whether the condition of one item of a [`Batch`] was met. Returned in [`Cancelled`].
+/// Whether the condition of one item of a [`Batch`] was fulfilled. Returned in [`Cancelled`].
 ///
 /// # Examples
 /// See [`VersionedMap::transact`].
 #[non_exhaustive]
 pub enum Reason<V: Send + Sync + 'static> {
-    /// The condition was met. Another one was not.
+    /// The condition holds. Another one does not.
     Met,
     /// The key has a value, and must be absent.
     Exists,
@@ -80,8 +80,8 @@ pub enum Reason<V: Send + Sync + 'static> {
     Duplicate,
 }
 
-/// Reports that a [`Batch`] has written nothing, with a reason for each item. All reasons are of one
-/// instant.
+/// Reports that a [`Batch`] has written nothing, with a reason for each item. All reasons are of
+/// one instant.
 ///
 /// # Examples
 /// See [`VersionedMap::transact`].
@@ -156,7 +156,7 @@ impl<V: Send + Sync + 'static> Error for Cancelled<V> {}
 impl<K: Send + Sync + 'static, V: Send + Sync + 'static, S> VersionedMap<K, V, S> {
     /// Begins a batch of conditional writes, which are written together or not at all.
     ///
-    /// A batch reports the reason of each condition that was not met. Use
+    /// A batch reports the reason of each condition that does not hold. Use
     /// [`atomically`](crate::atomically()) for conditions that depend on values, and for cells
     /// beside keys.
     ///
@@ -225,23 +225,23 @@ where
         self.item(key, expected.into(), Write::Nothing, None)
     }
 
-    /// Writes all items if all conditions are met. Returns the version of each key after the commit,
+    /// Writes all items if all conditions hold. Returns the version of each key after the commit,
     /// and `None` for a key that is absent then.
     ///
-    /// The batch is one transaction: all conditions are met at the instant of the commit. It is
+    /// The batch is one transaction: all conditions hold at the instant of the commit. It is
     /// repeated while other writers interfere, and escalates as a transaction does.
     ///
     /// # Blocking
-    /// Blocks the thread as [`atomically`](crate::atomically()) does: while a key is locked, or while
-    /// a transaction that has escalated owns it. The thread is pinned for as long.
+    /// Blocks the thread as [`atomically`](crate::atomically()) does: while a key is locked, or
+    /// while a transaction that has escalated owns it. The thread is pinned for as long.
     ///
     /// # Errors
-    /// Returns [`Cancelled`] with a reason for each item, and with the values, if a condition was not
-    /// met, or if the batch has a key twice.
+    /// Returns [`Cancelled`] with a reason for each item, and with the values, if a condition does
+    /// not hold, or if the batch has a key twice.
     ///
     /// # Panics
-    /// Panics if `Eq` of a key panics. Panics where [`VersionedMap::insert`] does. Nothing is written
-    /// then.
+    /// Panics if `Eq` of a key panics. Panics where [`VersionedMap::insert`] does. Nothing is
+    /// written then.
     ///
     /// # Examples
     /// See [`VersionedMap::transact`].

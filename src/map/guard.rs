@@ -17,14 +17,14 @@ use crate::session::{LockError, Policy, Session};
 
 /// Holds one key of a [`VersionedMap`], with a draft of its value.
 ///
-/// Returned by [`VersionedMap::lock`] and its try, timed and async forms. No other thread writes the
-/// key, removes it or inserts it while the guard exists. [`commit`](Self::commit) publishes the
-/// draft; a guard that is dropped discards it, including in a panic and when a future that owns it is
-/// cancelled.
+/// Returned by [`VersionedMap::lock`] and its try, timed and async forms. No other thread writes
+/// the key, removes it or inserts it while the guard exists. [`commit`](Self::commit) publishes the
+/// draft; a guard that is dropped discards it, including in a panic and when a future that owns it
+/// is cancelled.
 ///
 /// The guard pins nothing. It may be sent to another thread, dropped there, and kept across an
-/// `.await`. If it is forgotten ([`core::mem::forget`]), the key stays locked for as long as the map
-/// exists, the draft leaks, and nothing else happens.
+/// `.await`. If it is forgotten ([`core::mem::forget`]), the key stays locked for as long as the
+/// map exists, the draft leaks, and nothing else happens.
 ///
 /// # Examples
 /// ```
@@ -274,8 +274,8 @@ where
 
 /// One owner of many locked keys of a [`VersionedMap`], which it locks one by one.
 ///
-/// Returned by [`VersionedMap::session`]. The session has a draft for each key, and publishes all of
-/// them in [`commit`](Self::commit). A session that is dropped discards its drafts.
+/// Returned by [`VersionedMap::session`]. The session has a draft for each key, and publishes all
+/// of them in [`commit`](Self::commit). A session that is dropped discards its drafts.
 ///
 /// # Deadlocks
 /// Deadlocks between the sessions of a map are detected, as those of a
@@ -385,8 +385,8 @@ where
     /// Blocks the thread until no other owner holds the key, or until the policy ends the wait.
     ///
     /// # Errors
-    /// Returns a [`LockError`] as [`Session::lock`] does. The session holds the same keys as before:
-    /// [discard](Self::discard) them, and retry.
+    /// Returns a [`LockError`] as [`Session::lock`] does. The session holds the same keys as
+    /// before: [discard](Self::discard) them, and retry.
     ///
     /// # Panics
     /// Panics as [`VersionedMap::lock`] does.

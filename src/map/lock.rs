@@ -113,8 +113,8 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static, S> VersionedMap<K, V, S
     /// Begins a session: one owner of many locked keys of this map, which it locks one by one.
     ///
     /// Deadlocks among the sessions of a map are detected and reported to one of them, as among the
-    /// [sessions](crate::Session) of a lock table. A transaction, a writer or an [`EntryGuard`] that
-    /// waits is not part of the search.
+    /// [sessions](crate::Session) of a lock table. A transaction, a writer or an [`EntryGuard`]
+    /// that waits is not part of the search.
     ///
     /// # Examples
     /// ```
@@ -150,7 +150,7 @@ where
     ///
     /// # Blocking
     /// Blocks the thread until no other thread has locked the key. The queue is that of a
-    /// [`LockTable`], with its [fairness](crate::Fairness). A direct write that meets a locked key
+    /// [`LockTable`], with its [fairness](crate::Fairness). A direct write of a locked key
     /// waits in the same queue. Also waits while a transaction that has escalated owns the key, and
     /// aborts one that has not.
     ///
@@ -158,9 +158,9 @@ where
     /// Panics as [`insert`](Self::insert) does, or if the clone of the key panics.
     ///
     /// # Deadlocks
-    /// A thread deadlocks with itself if it locks a key that it has locked, or writes it directly or
-    /// in a transaction past the guard. Two keys with the same 64-bit hash have one lock. Threads
-    /// that lock one key while they hold another must agree on an order, or use
+    /// A thread deadlocks with itself if it locks a key that it has locked, or writes it directly
+    /// or in a transaction past the guard. Two keys with the same 64-bit hash have one lock.
+    /// Threads that lock one key while they hold another must agree on an order, or use
     /// [`lock_all`](Self::lock_all) or a [`session`](Self::session).
     ///
     /// # Examples
@@ -185,8 +185,8 @@ where
     /// Locks a key as [`lock`](Self::lock) does, if that is possible at once.
     ///
     /// # Blocking
-    /// Never blocks. Returns `None` if another thread has locked the key, writes it after a wait for
-    /// a lock, or owns it in a transaction that has escalated.
+    /// Never blocks. Returns `None` if another thread has locked the key, writes it after a wait
+    /// for a lock, or owns it in a transaction that has escalated.
     ///
     /// # Panics
     /// Panics as [`lock`](Self::lock) does.

@@ -20,7 +20,7 @@ pub(super) struct Held<K: Send + Sync + 'static, V: Send + Sync + 'static> {
     draft: Draft<V>,
 }
 
-/// What the holder will write.
+/// The write that the holder intends.
 enum Draft<V> {
     Nothing,
     Value(V),

@@ -59,8 +59,8 @@ pub(super) enum Met {
 /// The losses of one transaction, over all its attempts, and its limits.
 pub(super) struct Ladder {
     pub(super) losses: u32,
-    /// Counts the attempts that have ended to wait for an owner or a lock. They are no aborts, but they
-    /// also lead to escalation.
+    /// Counts the attempts that have ended to wait for an owner or a lock. They are no aborts, but
+    /// they also lead to escalation.
     waits: u32,
     pub(super) rank: Rank,
     /// What most transactions never need.
@@ -159,8 +159,8 @@ impl Ladder {
         self.setbacks() >= OWN_ALL_AFTER || beaten.into_iter().any(|at| *at == head.address())
     }
 
-    /// Waits a little for the end of a lock. `Err`: the attempt ends, and waits for it afterwards if
-    /// its limits allow [V13].
+    /// Waits a little for the end of a lock. `Err`: the attempt ends, and waits for it afterwards
+    /// if its limits allow [V13].
     #[cold]
     pub(super) fn meet_lock(&self, is_locked: impl Fn() -> bool) -> Result<(), Met> {
         for _ in 0..LOCK_SPINS {
