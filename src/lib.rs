@@ -83,6 +83,7 @@
 //! - Use a [`Session`] if the keys become known one by one.
 //! - Use a [`VersionedCell`] for a value that is read often and replaced as a whole.
 //! - Use [`atomically`] if several values must change together, and [`snapshot`] to read them.
+//! - Use a [`VersionedMap`] for values by key, with versions, transactions and snapshots.
 //! - Use [`ordered`] locks if the set of locks is fixed.
 //! - Use [`latch`] to build a list or a tree with many readers.
 //!
@@ -196,6 +197,8 @@ pub mod latch;
 
 pub mod txn;
 
+pub mod map;
+
 pub mod ordered;
 
 pub mod table;
@@ -211,6 +214,8 @@ pub use cell::model;
 pub use cell::outside_of_closures;
 #[doc(no_inline)]
 pub use cell::{RetryPolicy, VersionedCell, pin};
+#[doc(no_inline)]
+pub use map::VersionedMap;
 #[doc(no_inline)]
 pub use session::Session;
 pub use stats::{Stats, flush, stats};

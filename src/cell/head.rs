@@ -1,4 +1,10 @@
-//! The word of a cell: the address of its current node, and whether a thread waits.
+//! The word of a cell: the address of its current node, and two marks.
+//!
+//! | bits | meaning |
+//! |---|---|
+//! | 0 | a thread waits, for a write or for the end of a lock |
+//! | 1 | the entry of a map is locked: its lock alone installs a node [V12] |
+//! | the others | the address of the node |
 #![allow(unsafe_code)]
 
 use core::ptr::NonNull;
@@ -8,6 +14,9 @@ use crate::sync::{AtomicPtr, Ordering};
 
 /// A thread waits for a write: the writer that replaces this word wakes the waiters.
 const WAITED: usize = 1;
+
+/// The cell is that of an entry of a map, which is locked. The node is settled then [V12].
+const LOCKED: usize = 2;
 
 /// A value of the word.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -23,9 +32,23 @@ impl Word {
 
     #[inline(always)]
     pub(crate) fn node(self) -> NonNull<Header> {
-        let address = self.0.as_ptr().map_addr(|address| address & !WAITED);
-        // SAFETY: without its mark it is still the address of a node.
+        let address = self
+            .0
+            .as_ptr()
+            .map_addr(|address| address & !(WAITED | LOCKED));
+        // SAFETY: without its marks it is still the address of a node.
         unsafe { NonNull::new_unchecked(address) }
+    }
+
+    /// Whether a writer may replace `node`: it is the node, and the word is not locked.
+    #[inline(always)]
+    pub(crate) fn is_free(self, node: NonNull<Header>) -> bool {
+        self.0.as_ptr().addr() & !WAITED == node.as_ptr().addr()
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_locked(self) -> bool {
+        self.0.as_ptr().addr() & LOCKED != 0
     }
 
     #[inline(always)]
@@ -35,6 +58,14 @@ impl Word {
 
     fn waited(self) -> Self {
         Word::from_raw(self.0.as_ptr().map_addr(|address| address | WAITED))
+    }
+
+    fn locked(self) -> Self {
+        Word::from_raw(self.0.as_ptr().map_addr(|address| address | LOCKED))
+    }
+
+    fn unlocked(self) -> Self {
+        Word::from_raw(self.0.as_ptr().map_addr(|address| address & !LOCKED))
     }
 }
 
@@ -59,15 +90,49 @@ impl Head {
         Word::from_raw(self.0.load(Ordering::Acquire))
     }
 
-    /// Installs `node` in place of `seen`, and clears the mark. `Err`: another word is there.
+    /// Where the waiters for the end of a lock find each other: no head and no owner is there, and
+    /// the mutex of their queue is that of the queue at [`address`](Self::address).
+    #[inline]
+    pub(crate) fn lock_address(&self) -> usize {
+        self.address() + LOCKED
+    }
+
+    /// Installs `node` in place of `seen`, and clears the mark. `Err`: another word is there. The
+    /// caller has checked that `seen` is not locked, or has locked it.
     #[inline(always)]
     pub(crate) fn replace(&self, seen: Word, node: NonNull<Header>) -> Result<(), Word> {
         self.exchange(seen, Word(node)).map_err(Word::from_raw)
     }
 
-    /// Installs `node` in place of `seen`, and keeps the mark. `false`: another word is there.
+    /// Locks the word, and installs the settled node in place of `seen`, which was not locked.
+    /// Keeps the mark. `false`: another word is there.
+    pub(crate) fn lock(&self, seen: Word, settled: NonNull<Header>) -> bool {
+        let word = Word(settled).locked();
+        let word = match seen.is_waited() {
+            true => word.waited(),
+            false => word,
+        };
+        // Release: as in `replace`; the node may have been under another one [C1].
+        self.exchange(seen, word).is_ok()
+    }
+
+    /// Unlocks the word, which the caller has locked, and leaves its node there. Keeps the mark.
+    /// Returns the previous word.
+    pub(crate) fn unlock(&self) -> Word {
+        loop {
+            let seen = self.load();
+            debug_assert!(seen.is_locked());
+            if self.exchange(seen, seen.unlocked()).is_ok() {
+                return seen;
+            }
+        }
+    }
+
+    /// Installs `node` in place of `seen`, and keeps the mark. `false`: another word is there. The
+    /// caller has checked that `seen` is not locked.
     #[inline(always)]
     pub(crate) fn replace_marked(&self, seen: Word, node: NonNull<Header>) -> bool {
+        debug_assert!(!seen.is_locked());
         let word = Word(node);
         let word = match seen.is_waited() {
             true => word.waited(),

@@ -16,9 +16,9 @@ pub mod model;
 mod node;
 mod owned;
 mod owner;
-mod patience;
+pub(crate) mod patience;
 mod policy;
-mod read;
+pub(crate) mod read;
 mod version;
 pub(crate) mod wait;
 pub(crate) mod waiters;
@@ -189,6 +189,19 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
 
     fn at(version: Version, value: T) -> Self {
         let node = reclaim::with(|local| local.allocate(Node::first(version, value)));
+        VersionedCell {
+            head: Head::new(node.cast()),
+            value: PhantomData,
+        }
+    }
+
+    /// Makes the cell of an entry of a map, which may be without a value.
+    ///
+    /// # Safety
+    /// `node` is from `allocate`, and no other thread can reach it. No method that users call is
+    /// called while the cell has no value.
+    #[allow(unsafe_code)]
+    pub(crate) unsafe fn of_node(node: core::ptr::NonNull<Node<T>>) -> Self {
         VersionedCell {
             head: Head::new(node.cast()),
             value: PhantomData,

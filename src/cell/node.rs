@@ -4,6 +4,7 @@
 //! | field | written | read |
 //! |---|---|---|
 //! | `version`, `prev`, `value` | before the node is published [C1] | pinned, or by a reference |
+//! | `contents` | when the node is made | the same |
 //! | `when` | from unset or owned to a stamp, by any thread [C4] | the same |
 //! | `shares` | by owned references, and by the release of the node [R3] | the same |
 //!
@@ -28,8 +29,21 @@ pub(crate) struct Header {
     when: AtomicU64,
     /// One for the cell, until the node is released, and one for each owned snapshot.
     shares: AtomicU32,
+    contents: Contents,
     canary: Canary,
     written: UnsafeCell<Written>,
+}
+
+/// The contents of a node in the place of a value. Cells have values only; the entries of a map have all
+/// three.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Contents {
+    Value,
+    /// Nothing: a claim, or the key of the entry is absent.
+    Vacant,
+    /// Nothing, and the entry is buried: no thread writes over this node [V4].
+    Dead,
 }
 
 // The documentation of cells states this size.
@@ -63,10 +77,11 @@ const MAX_SHARES: u32 = u32::MAX >> 1;
 
 impl Header {
     #[inline]
-    fn new(when: When, version: Version, prev: *mut Header) -> Self {
+    fn new(when: When, version: Version, prev: *mut Header, contents: Contents) -> Self {
         Header {
             when: AtomicU64::new(when.bits()),
             shares: AtomicU32::new(1),
+            contents,
             canary: Canary::new(),
             written: UnsafeCell::new(Written { version, prev }),
         }
@@ -82,6 +97,18 @@ impl Header {
     #[inline(always)]
     pub(crate) fn version(&self) -> Version {
         self.written().version
+    }
+
+    /// Whether the node has no value. Not asked of a claim, which no thread reads.
+    #[inline(always)]
+    pub(crate) fn is_vacant(&self) -> bool {
+        self.contents != Contents::Value
+    }
+
+    /// Whether the node ends an entry of a map.
+    #[inline(always)]
+    pub(crate) fn is_dead(&self) -> bool {
+        self.contents == Contents::Dead
     }
 
     /// Returns the node that this one replaces; `None` for the first.
@@ -221,38 +248,70 @@ impl<T: Send + Sync + 'static> Node<T> {
     /// The first node of a cell: every snapshot sees it, there being nothing older.
     pub(super) fn first(version: Version, value: T) -> Self {
         let when = When::stamp(clock::FIRST);
-        Self::new(Header::new(when, version, core::ptr::null_mut()), value)
+        Self::new(first_header(when, version, Contents::Value), value)
+    }
+
+    /// The first node of an entry of a map, whose key was absent before the node is stamped [V7].
+    pub(crate) fn born(version: Version, value: T) -> Self {
+        Self::new(first_header(When::UNSET, version, Contents::Value), value)
+    }
+
+    /// The first node of an entry whose key is absent.
+    pub(crate) fn vacant(local: &Local, version: Version) -> NonNull<Self> {
+        let when = When::stamp(clock::FIRST);
+        Self::without_value(local, first_header(when, version, Contents::Vacant))
+    }
+
+    /// The last node of an entry. Its version is that of no key.
+    pub(crate) fn dead(local: &Local) -> NonNull<Self> {
+        let when = When::stamp(clock::FIRST);
+        let version = Version::new(u64::MAX);
+        Self::without_value(local, first_header(when, version, Contents::Dead))
     }
 
     /// Creates a node that will replace `prev`.
-    pub(super) fn after(prev: NodeRef<'_>, value: T) -> Self {
-        let version = prev.version().next();
-        Self::new(
-            Header::new(When::UNSET, version, prev.as_ptr().as_ptr()),
-            value,
-        )
+    pub(crate) fn after(prev: NodeRef<'_>, value: T) -> Self {
+        Self::new(header_after(prev, Contents::Value), value)
+    }
+
+    /// Creates a node without a value that will replace `prev`.
+    pub(crate) fn vacant_after(local: &Local, prev: NodeRef<'_>) -> NonNull<Self> {
+        Self::without_value(local, header_after(prev, Contents::Vacant))
+    }
+
+    /// A node without a value to be [placed](Header::place).
+    pub(crate) fn vacant_draft(local: &Local) -> NonNull<Self> {
+        let header = first_header(When::UNSET, Version::FIRST, Contents::Vacant);
+        Self::without_value(local, header)
     }
 
     /// Creates a node of an owner, which will replace `prev` when the owner commits.
     #[inline]
     pub(crate) fn owned(when: When, prev: NodeRef<'_>, value: T) -> Self {
         let version = prev.version().next();
-        Self::new(Header::new(when, version, prev.as_ptr().as_ptr()), value)
+        let prev = prev.as_ptr().as_ptr();
+        Self::new(Header::new(when, version, prev, Contents::Value), value)
     }
 
     /// A node to be [placed](Header::place).
     #[inline]
     pub(crate) fn draft(value: T) -> Self {
-        let header = Header::new(When::UNSET, Version::FIRST, core::ptr::null_mut());
-        Self::new(header, value)
+        Self::new(
+            first_header(When::UNSET, Version::FIRST, Contents::Value),
+            value,
+        )
     }
 
-    /// A node without a value, that keeps others from replacing `base` until `owner` is decided. It
-    /// is written where it lies: the thread may have no room on its stack for a value that it only
-    /// reads [R8].
+    /// A node without a value, that keeps others from replacing `base` until `owner` is decided.
     pub(crate) fn claim(local: &Local, base: NodeRef<'_>, owner: &Owner) -> NonNull<Self> {
         let when = When::claim(core::ptr::from_ref(owner).expose_provenance());
-        let header = Header::new(when, base.version(), base.as_ptr().as_ptr());
+        let (version, prev) = (base.version(), base.as_ptr().as_ptr());
+        Self::without_value(local, Header::new(when, version, prev, Contents::Vacant))
+    }
+
+    /// A node without a value is written where it lies: the thread may have no room on its stack
+    /// for a value that it does not have [R8].
+    fn without_value(local: &Local, header: Header) -> NonNull<Self> {
         let node = local.reserve::<Self>();
         // SAFETY: fresh memory for a node, which begins with its header.
         unsafe { node.cast().write(header) };
@@ -277,13 +336,13 @@ impl<T: Send + Sync + 'static> Node<T> {
     }
 
     /// # Safety
-    /// It is no claim.
+    /// It has a value.
     #[inline(always)]
     pub(super) unsafe fn value(&self) -> &T {
         self.value.with(|value| {
             // SAFETY: nothing writes it while it can be reached through a shared reference [C1].
             let value = unsafe { &*value };
-            // SAFETY: a node that is no claim has a value, by the caller's contract.
+            // SAFETY: it has a value, by the caller's contract.
             unsafe { value.assume_init_ref() }
         })
     }
@@ -291,17 +350,42 @@ impl<T: Send + Sync + 'static> Node<T> {
     /// Moves the value out of a node, and frees the node.
     ///
     /// # Safety
-    /// `node` is from `allocate`, is no claim, and no other thread can reach it.
-    pub(super) unsafe fn into_value(node: NonNull<Self>, local: &Local) -> T {
+    /// `node` is from `allocate`, has a value, and no other thread can reach it.
+    pub(crate) unsafe fn into_value(node: NonNull<Self>, local: &Local) -> T {
         // SAFETY: alive, and the caller's alone.
         let value = unsafe { &node.as_ref().value };
-        // SAFETY: a node that is no claim has a value, which is not read again.
+        // SAFETY: it has a value, which is not read again.
         let value = value.with_mut(|value| unsafe { value.cast::<T>().read() });
+        // SAFETY: the caller alone has the node, and its value was moved out.
+        unsafe { Self::discard(node, local) };
+        value
+    }
+
+    /// Moves the value out of a node of an owner that was aborted. The node becomes a claim, which
+    /// has no value: other threads may still find it, and retire it [X7].
+    ///
+    /// # Safety
+    /// The node has a value and was installed by this thread under its pin. Its owner was aborted,
+    /// so no thread reads the value.
+    pub(crate) unsafe fn take_aborted(node: NonNull<Self>) -> T {
+        // SAFETY: alive, under the pin.
+        let Node { header, value } = unsafe { node.as_ref() };
+        let owner = header.when().as_owner().expect("the node of an owner");
+        // SAFETY: no thread reads the value, and this one does so once: a claim has none.
+        let value = value.with_mut(|value| unsafe { value.cast::<T>().read() });
+        header.set_when(When::claim(owner));
+        value
+    }
+
+    /// Frees a node without a value.
+    ///
+    /// # Safety
+    /// `node` is from `allocate`, has no value, and no other thread can reach it.
+    pub(crate) unsafe fn discard(node: NonNull<Self>, local: &Local) {
         // SAFETY: the caller alone has the node. Only its header is left.
         unsafe { node.drop_in_place() };
         // SAFETY: as above; the node is from `allocate`.
         unsafe { local.free(node) };
-        value
     }
 
     /// The value, for a write in place: the node becomes the first one of a new cell with the next
@@ -312,7 +396,7 @@ impl<T: Send + Sync + 'static> Node<T> {
     pub(super) unsafe fn write_in_place(&mut self) -> &mut T {
         let version = self.header.version().next();
         let when = When::stamp(clock::FIRST);
-        self.header = Header::new(when, version, core::ptr::null_mut());
+        self.header = first_header(when, version, Contents::Value);
         self.value.with_mut(|value| {
             // SAFETY: the node is borrowed exclusively.
             let value = unsafe { &mut *value };
@@ -338,13 +422,24 @@ impl<T: Send + Sync + 'static> Node<T> {
         let ended = Ended(node);
         // SAFETY: no other thread can reach it, and it ends after this reference.
         let Node { header, value } = unsafe { node.as_ref() };
-        if !header.when().is_claim() {
+        if !header.when().is_claim() && !header.is_vacant() {
             // Dropped in place, because this thread may have no space for it on its stack [R8].
             // SAFETY: a node that is no claim has a value, and nothing uses it again.
             value.with_mut(|value| unsafe { value.cast::<T>().drop_in_place() });
         }
         drop(ended);
     }
+}
+
+#[inline(always)]
+fn first_header(when: When, version: Version, contents: Contents) -> Header {
+    Header::new(when, version, core::ptr::null_mut(), contents)
+}
+
+#[inline(always)]
+fn header_after(prev: NodeRef<'_>, contents: Contents) -> Header {
+    let version = prev.version().next();
+    Header::new(When::UNSET, version, prev.as_ptr().as_ptr(), contents)
 }
 
 /// A node whose value has been or is being dropped. Under a checker the end of its header is an

@@ -93,14 +93,14 @@ impl<T: Send + Sync + 'static> Drop for VersionedCell<T> {
 }
 
 impl<T: Send + Sync + 'static> OwnedVersioned<T> {
-    /// Creates one more reference to a node that the caller may use.
-    pub(super) fn of(node: NodeRef<'_>) -> Self {
+    /// Creates one more reference to a node that the caller may use, and that has a value.
+    pub(crate) fn of(node: NodeRef<'_>) -> Self {
         node.header().share();
         OwnedVersioned(node.as_ptr(), PhantomData)
     }
 
     /// Acquires the reference that the cell owns.
-    pub(super) fn of_cell(cell: VersionedCell<T>) -> Self {
+    pub(crate) fn of_cell(cell: VersionedCell<T>) -> Self {
         let node = cell.load().node();
         core::mem::forget(cell);
         OwnedVersioned(node, PhantomData)

@@ -14,6 +14,8 @@ pub(crate) enum Lost {
     Moved,
     /// A transaction owns the cell.
     Owned,
+    /// The entry of a map is locked.
+    Locked,
 }
 
 /// Counts how often a writer has backed off.
@@ -34,6 +36,8 @@ impl Patience {
     #[cold]
     pub(crate) fn step_back(&mut self, lost: Lost) {
         match lost {
+            // The caller waits in the queue of the lock, and has locked the key itself now [V13].
+            Lost::Locked => {}
             Lost::Moved => self.backoff.snooze(),
             Lost::Owned if self.met < NAP_AFTER => {
                 self.met += 1;

@@ -94,12 +94,12 @@ impl RetryPolicy {
     }
 
     /// The deadline of a call that starts now.
-    pub(super) fn start(&self) -> Option<Instant> {
+    pub(crate) fn start(&self) -> Option<Instant> {
         self.limit.start()
     }
 
     /// Whether another attempt follows after so many.
-    pub(super) fn after<E>(
+    pub(crate) fn after<E>(
         &self,
         attempts: u32,
         deadline: Option<Instant>,

@@ -114,7 +114,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
 }
 
 #[inline]
-pub(super) fn pin_cells() -> CellPin {
+pub(crate) fn pin_cells() -> CellPin {
     reclaim::with(reclaim::Local::pin)
 }
 
@@ -152,6 +152,13 @@ pub fn pin() -> ReadPin {
 /// drop(pin);
 /// ```
 pub struct ReadPin(CellPin);
+
+impl ReadPin {
+    #[inline(always)]
+    pub(crate) fn cells(&self) -> &CellPin {
+        &self.0
+    }
+}
 
 impl fmt::Debug for ReadPin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -213,6 +220,16 @@ impl<T: Send + Sync + 'static> Versioned<'_, T> {
         node: NonNull<Header>,
         pin: CellPin,
     ) -> Versioned<'_, T> {
+        // SAFETY: the caller has found it in the cell, under the pin.
+        unsafe { Versioned::new(node, pin) }
+    }
+}
+
+impl<T: Send + Sync + 'static> Versioned<'_, T> {
+    /// # Safety
+    /// `node` is a `Node<T>` with a value, and was current under `pin`.
+    #[inline(always)]
+    pub(crate) unsafe fn new(node: NonNull<Header>, pin: CellPin) -> Self {
         Versioned {
             node,
             _pin: pin,
@@ -262,6 +279,13 @@ impl<T: Send + Sync + 'static> Clone for VersionedRef<'_, T> {
 impl<T: Send + Sync + 'static> Copy for VersionedRef<'_, T> {}
 
 impl<'p, T: Send + Sync + 'static> VersionedRef<'p, T> {
+    /// # Safety
+    /// `node` is a `Node<T>` with a value.
+    #[inline(always)]
+    pub(crate) unsafe fn new(node: NodeRef<'p>) -> Self {
+        VersionedRef(node, PhantomData)
+    }
+
     /// Returns the version of the value.
     #[inline]
     pub fn version(self) -> Version {

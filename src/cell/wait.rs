@@ -301,6 +301,24 @@ pub(crate) fn enlist_with_owner(owner: &Owner, notify: Notify) -> Option<Place> 
     enlisted.map(|t| Place(Some(t))).ok()
 }
 
+/// Adds a waiter for the end of the lock of an entry to its queue, or returns `None` if the entry
+/// is not locked any more. The caller is pinned [V13].
+pub(crate) fn enlist_with_lock(head: &Head, notify: Notify) -> Option<Place> {
+    let enlisted = waiters::enlist(head.lock_address(), Version::FIRST, notify, || {
+        loop {
+            let seen = head.load();
+            if !seen.is_locked() {
+                return Err(());
+            }
+            if head.mark(seen).is_ok() {
+                return Ok(());
+            }
+        }
+    });
+    // The notification is dropped here, after the mutex is released.
+    enlisted.map(|t| Place(Some(t))).ok()
+}
+
 /// The state of the owner of a cell, for a task that tries to write the cell.
 pub(crate) enum OwnerOf {
     /// A transaction with an age, whose end notifies the task.

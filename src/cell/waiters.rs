@@ -3,13 +3,14 @@
 //! A cell has no space for a queue. Its waiters are kept here, by the address of the cell, and
 //! leave a mark in its word [C5]. Waiters for the end of a transaction are also here, by the
 //! address of its owner. No cell has this address as long as the transaction is undecided [X10].
+//! Waiters for the end of a lock are here by an address inside the head of the entry [V13].
 
 use core::ops::RangeInclusive;
 use std::collections::BTreeMap;
 
 use crossbeam_utils::CachePadded;
 
-use super::Version;
+use super::{Head, Version};
 use crate::reclaim::inside::Inside;
 use crate::sync::tuning::WAITER_SHARDS;
 use crate::sync::{Mutex, global};
@@ -95,6 +96,15 @@ pub(crate) fn leave(ticket: Ticket) {
     drop(left);
 }
 
+/// Runs `f` under the mutex of the queue, unless a waiter of the cell is in it. `f` runs no user
+/// code [V10].
+#[cold]
+pub(crate) fn if_none_waits<R>(cell: usize, f: impl FnOnce() -> R) -> Option<R> {
+    let shard = shard(cell).lock();
+    let is_empty = shard.waiting.range(Ticket::all_of(cell)).next().is_none();
+    is_empty.then(f)
+}
+
 /// Wakes all waiters for a version before `written`.
 #[cold]
 pub(crate) fn wake(cell: usize, written: Version) {
@@ -108,6 +118,18 @@ pub(crate) fn wake(cell: usize, written: Version) {
 pub(crate) fn wake_those_of_owner(owner: usize) {
     let mut woken = Woken::default();
     woken.take_out_of_owner(owner);
+    woken.run();
+}
+
+/// Wakes all waiters for the end of a lock, which has ended, and for a version before `written`, if
+/// the lock has written one. The caller has found the mark of the word [V13].
+#[cold]
+pub(crate) fn wake_those_of_lock(head: &Head, written: Option<Version>) {
+    let mut woken = Woken::default();
+    woken.take_out(head.lock_address(), Version::new(u64::MAX));
+    if let Some(written) = written {
+        woken.take_out(head.address(), written);
+    }
     woken.run();
 }
 

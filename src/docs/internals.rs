@@ -26,6 +26,7 @@
 //! | [`cells`] | `src/cell` | C |
 //! | [`reclamation`] | `src/reclaim` | R |
 //! | [`transactions`] | `src/txn` | X |
+//! | [`maps`] | `src/map` | V |
 //! | [`latches`] | `src/latch` | O |
 //!
 //! Start with [`cells`], which is the shortest one, and continue with [`transactions`].
@@ -41,6 +42,7 @@
 //! lock_table, session
 //! cell, latch
 //! txn
+//! map
 //! ordered
 //! ```
 //!
@@ -120,3 +122,12 @@ pub mod transactions {}
 )]
 #[cfg_attr(not(doctest), doc = "\n", doc = include_str!("../latch/PROTOCOL.md"))]
 pub mod latches {}
+
+/// The protocol of maps: the index, growth and burial.
+#[allow(
+    rustdoc::broken_intra_doc_links,
+    rustdoc::invalid_rust_codeblocks,
+    reason = "a rule such as [S1] is no link, and a table of bits is no code"
+)]
+#[cfg_attr(not(doctest), doc = "\n", doc = include_str!("../map/PROTOCOL.md"))]
+pub mod maps {}

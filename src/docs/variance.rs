@@ -13,6 +13,8 @@
 //! | type | in | variance | reason |
 //! |---|---|---|---|
 //! | [`VersionedCell<T>`], [`ChangedFuture<'c, T>`] | `T` | invariant | `set` needs only `&self` |
+//! | [`VersionedMap<K, V, S>`] | `K`, `V` | invariant | `insert` needs only `&self` |
+//! | | `S` | covariant | the hasher is owned and never replaced |
 //! | [`Versioned<'c, T>`], [`VersionedRef<'p, T>`] | all | covariant | they lend a `&'c T` |
 //! | [`OwnedVersioned<T>`] | `T` | covariant | it shares a value, as `Arc<T>` |
 //! | [`Conflict<T>`], [`UpdateError<E>`] | `T`, `E` | covariant | they own a value |
@@ -60,6 +62,7 @@
 //! [`Unlinked<T>`]: crate::latch::Unlinked
 //! [`UpdateError<E>`]: crate::cell::UpdateError
 //! [`VersionedCell<T>`]: crate::VersionedCell
+//! [`VersionedMap<K, V, S>`]: crate::VersionedMap
 //! [`VersionedRef<'p, T>`]: crate::cell::VersionedRef
 //! [`Versioned<'c, T>`]: crate::cell::Versioned
 //! [`View<'t, 'env>`]: crate::txn::View
@@ -93,7 +96,7 @@ macro_rules! row {
             "```",
             $outcome,
             "\n",
-            "use latchwork::{cell::*, latch, ordered, session::*, table::*, txn::*, *};\n",
+            "use latchwork::{cell::*, latch, map::*, ordered, session::*, table::*, txn::*, *};\n",
             "struct OfLevel<X: 'static>(X);\n",
             "impl<X: 'static> ordered::Level for OfLevel<X> { const RANK: u32 = 1; }\n",
             "type Sub = for<'x> fn(&'x u8);\n",
@@ -135,7 +138,7 @@ macro_rules! lifetime {
             "```",
             $outcome,
             "\n",
-            "use latchwork::{cell::*, latch, ordered, session::*, table::*, txn::*, *};\n",
+            "use latchwork::{cell::*, latch, map::*, ordered, session::*, table::*, txn::*, *};\n",
             "type Of<'x> = ",
             $ty,
             ";\n",
@@ -156,6 +159,11 @@ mod tests {
     row!(invariant changed: "ChangedFuture<'static, X>");
     row!(invariant changed_value: "ChangedValueFuture<'static, X>");
     row!(invariant swap_future: "SwapFuture<'static, X>");
+    row!(invariant map_key: "VersionedMap<X, u8>");
+    row!(invariant map_value: "VersionedMap<u8, X>");
+    row!(covariant map_hasher: "VersionedMap<u8, u8, X>");
+    row!(covariant map_conflict: "MapConflict<X>");
+    row!(covariant map_occupied: "Occupied<X, X>");
     row!(covariant snapshot: "Versioned<'static, X>");
     row!(covariant snapshot_ref: "VersionedRef<'static, X>");
     row!(covariant owned_snapshot: "OwnedVersioned<X>");

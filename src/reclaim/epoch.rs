@@ -113,6 +113,14 @@ impl Epoch {
         self.0.load(Ordering::Relaxed)
     }
 
+    /// Returns the epoch for a [`GracePeriod`](super::local::GracePeriod) that begins now.
+    pub(super) fn begin_grace(&self) -> u64 {
+        // As F1, and no read-modify-write of the caller needs to precede it [V5].
+        full_fence();
+        // Relaxed: as in `tag`.
+        self.0.load(Ordering::Relaxed)
+    }
+
     /// Returns the present epoch, for a comparison only.
     pub(super) fn current(&self) -> u64 {
         // Relaxed: an old value delays an advance.

@@ -101,6 +101,10 @@ pub(crate) struct Census {
     pub(crate) oldest: Option<Duration>,
 }
 
+/// A period that ends once every pin from before its beginning has ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GracePeriod(u64);
+
 /// Calls `f` with the state of this thread. A thread that is being torn down may have lost its
 /// state. Then `f` gets a temporary one, whose garbage stays in its slot.
 #[inline(always)]
@@ -259,6 +263,27 @@ impl Local {
     #[inline]
     pub(crate) fn pin(&self) -> CellPin {
         self.participant.pin()
+    }
+
+    /// Begins a grace period.
+    pub(crate) fn begin_grace(&self) -> GracePeriod {
+        // A model that reclaims nothing has no grace periods.
+        let epoch = self.participant.enter().map(|(d, _)| d.epoch.begin_grace());
+        GracePeriod(epoch.unwrap_or_default())
+    }
+
+    /// Returns whether every pin from before the beginning of the period has ended. The accesses
+    /// under these pins happen before the return [R2].
+    pub(crate) fn is_over(&self, period: GracePeriod) -> bool {
+        let domain = self.participant.enter();
+        domain.is_none_or(|(domain, _)| period.0 <= domain.epoch.reclaimable())
+    }
+
+    /// Ends all grace periods that no pin holds back.
+    pub(crate) fn end_grace_periods(&self) {
+        if let Some((domain, _)) = self.participant.enter() {
+            domain.epoch.advance_twice(&domain.registry);
+        }
     }
 
     /// Moves `object` into memory of its own.

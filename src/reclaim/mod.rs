@@ -33,6 +33,6 @@ mod table_domain;
 #[cfg(latchwork_loom)]
 pub(crate) use domain::{reclaim_in_model, reclaim_with_dormant_slots_in_model};
 pub(crate) use kind::{Destructor, Kind};
-pub(crate) use local::{Local, census, with};
+pub(crate) use local::{GracePeriod, Local, census, with};
 pub(crate) use participant::CellPin;
 pub(crate) use table_domain::{Domain, Pin};

@@ -76,6 +76,13 @@ impl Counter {
         self.0.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Adds a number, which may be negative modulo 2⁶⁴.
+    #[inline]
+    pub(crate) fn add(&self, n: u64) {
+        // Relaxed: as above.
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
     /// Raises the counter to `value` if it is less.
     pub(crate) fn raise(&self, value: u64) {
         // Loaded first, because it is rarely raised.

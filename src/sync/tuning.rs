@@ -117,6 +117,10 @@ pub(crate) const PATIENCE: u32 = if CHECKED { 0 } else { 8 };
 /// instead. It was not chosen by measurement.
 pub(crate) const NAP_AFTER: u32 = 64;
 
+/// The number of spins of an attempt that encounters a locked entry of a map. Most locks last
+/// longer, and the attempt owns cells. It was not chosen by measurement.
+pub(crate) const LOCK_SPINS: u32 = if CHECKED { 0 } else { 32 };
+
 /// The number of times that a transaction with limited attempts yields to an owner that it must not
 /// abort, before the attempt counts as lost. More than [`PATIENCE`]: an owner without an age is
 /// aborted first. It was not chosen by measurement.
@@ -214,3 +218,26 @@ pub(crate) fn fold_now(hash: u64) -> bool {
         })
         .unwrap_or(true)
 }
+
+/// The number of slots of a line of the index of a map. A cache line has eight.
+pub(crate) const MAP_LINE: usize = if CHECKED { 2 } else { 8 };
+
+/// The number of lines that a search of a small table of a map visits. It was not chosen by
+/// measurement.
+pub(crate) const MAP_WINDOW: usize = if CHECKED { 1 } else { 4 };
+
+/// The number of slots that a write of an entry copies while a map grows.
+pub(crate) const MAP_CHUNK: usize = if CHECKED { 1 } else { 64 };
+
+/// The number of records of the graveyard that a write of an entry examines. More than the one that
+/// it may add.
+pub(crate) const MAP_BURIALS: usize = 3;
+
+/// Whether writes of entries bury and copy. In a model only a call that asks for it does.
+pub(crate) const MAP_MAINTAINS: bool = !cfg!(latchwork_loom);
+
+/// The number of stripes of the counters of a map, and of its graveyard.
+pub(crate) const MAP_STRIPES: usize = if CHECKED { 1 } else { 8 };
+
+/// The number of floors of a map.
+pub(crate) const MAP_FLOORS: usize = if CHECKED { 1 } else { 64 };

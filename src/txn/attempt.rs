@@ -27,6 +27,8 @@ pub(super) enum Outlook {
     Lost(Loss, Option<usize>),
     /// A transaction owns the cell of this address, and notifies the task when it ends.
     Owned(NonNull<Owner>, usize),
+    /// The cell is that of an entry of a map, which is locked [V13].
+    Locked(NonNull<Head>),
     /// The deadline has passed while it waited for an owner.
     TimedOut,
     /// The closure requests a wait for a change, no longer than this.
@@ -389,6 +391,10 @@ impl<'t> Attempt<'t> {
         let owner = self.owner_or_new();
         let (put, base) = loop {
             let word = head.load();
+            if word.is_locked() {
+                self.wait_for_lock(head)?;
+                continue;
+            }
             let base = match self.node(word.node()).current() {
                 Current::Settled(node) => node,
                 Current::Owned(Owned { owner: other, .. }) => {
@@ -396,6 +402,10 @@ impl<'t> Attempt<'t> {
                     continue;
                 }
             };
+            if base.header().is_dead() {
+                // The entry of a map that was buried [V4].
+                return Err(self.lose(Loss::Read, Some(head)));
+            }
             let node = Node::<T>::claim(self.local, base, owner);
             if head.replace_marked(word, node.cast()) {
                 if word.node() != base.as_ptr() {
@@ -459,6 +469,12 @@ impl<'t> Attempt<'t> {
     #[inline]
     pub(super) fn write_at<T: Send + Sync + 'static>(&mut self, i: usize, value: T) {
         let node = self.local.allocate(Node::draft(value)).cast();
+        self.write_node_at(i, node);
+    }
+
+    /// As `write_at`, of a draft.
+    #[inline]
+    pub(super) fn write_node_at(&mut self, i: usize, node: NonNull<Header>) {
         let replaced = self.log.entries[i].write.replace(node);
         if replaced.is_none() {
             self.log.writes += 1;

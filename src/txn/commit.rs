@@ -71,7 +71,9 @@ impl<'t> Attempt<'t> {
         // SAFETY: their cells are borrowed for as long as the attempt lives.
         let heads = [a, b].map(|entry| unsafe { entry.head.as_ref() });
         let (words, bases) = (heads.map(Head::load), [seen_a, seen_b]);
-        let Some(order) = few::order(&heads).filter(|_| words.map(Word::node) == bases) else {
+        // A lock of a key in a map keeps all writes away [V14].
+        let is_current = words.map(Word::node) == bases && !words.iter().any(|w| w.is_locked());
+        let Some(order) = few::order(&heads).filter(|_| is_current) else {
             return false;
         };
         let own = OwnerSlot::new(self.local, Rank::NONE);
@@ -181,6 +183,10 @@ impl<'t> Attempt<'t> {
         let mut node = entry.write.expect("it is written");
         loop {
             let word = head.load();
+            if word.is_locked() {
+                self.wait_for_lock(head)?;
+                continue;
+            }
             let base = match claim {
                 Some(claim) if word.node() == claim => upon.expect("a claim has a previous node"),
                 // Another thread has aborted this attempt, and has written.
@@ -230,6 +236,18 @@ impl<'t> Attempt<'t> {
             Err(Met::Overtaken) => Err(self.lose(Loss::Overtaken, Some(head))),
             Err(Met::TimedOut) => Err(self.end(Outlook::TimedOut)),
             Err(Met::Busy) => Err(self.end(Outlook::Owned(other.into(), head.address()))),
+        }
+    }
+
+    /// Ends the attempt because an entry is locked, unless the lock ends after a short spin. The
+    /// attempt owns nothing while it waits [V13].
+    #[cold]
+    pub(super) fn wait_for_lock(&mut self, head: &Head) -> Result<(), Abort> {
+        match self.ladder.meet_lock(|| head.load().is_locked()) {
+            Ok(()) => Ok(()),
+            Err(Met::Overtaken) => Err(self.lose(Loss::Write, Some(head))),
+            Err(Met::TimedOut) => Err(self.end(Outlook::TimedOut)),
+            Err(Met::Busy) => Err(self.end(Outlook::Locked(head.into()))),
         }
     }
 
@@ -358,7 +376,8 @@ impl Entry {
         // SAFETY: its cell is borrowed for as long as the attempt lives.
         let head = unsafe { self.head.as_ref() };
         let word = head.load();
-        if word.node() != base {
+        // Nor if the entry is locked [V12].
+        if !word.is_free(base) {
             return None;
         }
         // SAFETY: the attempt has found it, and is pinned since before [R1].

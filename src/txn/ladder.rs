@@ -6,7 +6,9 @@ use std::time::Instant;
 use crate::cell::limit::has_passed;
 use crate::cell::{Head, Owner, Rank, Status};
 use crate::reclaim::Local;
-use crate::sync::tuning::{LOSE_AFTER, NAP_AFTER, NOTIFY_AFTER, OWN_ALL_AFTER, OWN_BEATEN_AFTER};
+use crate::sync::tuning::{
+    LOCK_SPINS, LOSE_AFTER, NAP_AFTER, NOTIFY_AFTER, OWN_ALL_AFTER, OWN_BEATEN_AFTER,
+};
 use crate::sync::{AtomicU64, Ordering, global, nap, spin_loop, yield_now};
 
 use super::error::AbortReasons;
@@ -57,8 +59,8 @@ pub(super) enum Met {
 /// The losses of one transaction, over all its attempts, and its limits.
 pub(super) struct Ladder {
     pub(super) losses: u32,
-    /// Counts the attempts that a task has ended to wait for an owner. They are no aborts, but they
-    /// also lead to escalation.
+    /// Counts the attempts that have ended to wait for an owner or a lock. They are no aborts, but
+    /// they also lead to escalation.
     waits: u32,
     pub(super) rank: Rank,
     /// What most transactions never need.
@@ -105,7 +107,7 @@ impl Ladder {
         self.climb(at);
     }
 
-    /// A task has ended an attempt to wait for the owner of the cell of this address.
+    /// An attempt has ended to wait for the owner or the lock of the cell of this address.
     #[cold]
     pub(super) fn wait_for_owner(&mut self, at: usize) {
         self.waits = self.waits.saturating_add(1);
@@ -155,6 +157,25 @@ impl Ladder {
     fn owns_slow(&self, head: &Head) -> bool {
         let beaten = self.history.iter().flat_map(|history| &history.beaten);
         self.setbacks() >= OWN_ALL_AFTER || beaten.into_iter().any(|at| *at == head.address())
+    }
+
+    /// Waits a little for the end of a lock. `Err`: the attempt ends, and waits for it afterwards
+    /// if its limits allow [V13].
+    #[cold]
+    pub(super) fn meet_lock(&self, is_locked: impl Fn() -> bool) -> Result<(), Met> {
+        for _ in 0..LOCK_SPINS {
+            spin_loop();
+            if !is_locked() {
+                return Ok(());
+            }
+        }
+        if has_passed(self.deadline) {
+            return Err(Met::TimedOut);
+        }
+        Err(match self.on_owner {
+            OnOwner::Lose => Met::Overtaken,
+            OnOwner::Wait | OnOwner::Notify => Met::Busy,
+        })
     }
 
     /// Waits until `other`, which owns a cell that this attempt needs, is decided; or decides it.

@@ -15,6 +15,9 @@ impl Attempt<'_> {
         if let Some(owner) = self.owner() {
             owner.kill();
         }
+        if !self.log.lent.is_empty() {
+            self.return_lent();
+        }
         self.undo_to(0);
         let Log {
             entries, aftermath, ..
@@ -87,8 +90,11 @@ impl Attempt<'_> {
 
     /// Ends one that has committed.
     #[inline(always)]
-    pub(super) fn conclude(self) {
+    pub(super) fn conclude(mut self) {
         debug_assert!(self.owner.is_none() && self.log.writes == 0);
+        if !self.log.touched.is_empty() {
+            self.note_commits();
+        }
         ManuallyDrop::new(self).leave();
     }
 

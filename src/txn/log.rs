@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use foldhash::fast::FixedState;
 
 use super::aftermath::Aftermath;
+use super::entry::{Lent, Touched};
 use crate::cell::{Head, Header, Rank};
 use crate::reclaim::{Kind, inside};
 use crate::sync::tuning::LINEAR_CELLS;
@@ -77,6 +78,10 @@ pub(super) struct Log {
     /// The order in which more than two writes are installed.
     pub(super) order: Vec<u32>,
     pub(super) aftermath: Aftermath,
+    /// The entries of maps that the closure has written.
+    pub(super) touched: Vec<Touched>,
+    /// The values that return to their owners unless the attempt commits.
+    pub(super) lent: Vec<Lent>,
     /// The rank of the thread before the attempt, if it has an age.
     pub(super) outer: Rank,
 }
@@ -91,6 +96,8 @@ impl Default for Log {
             alternatives: 0,
             order: Vec::new(),
             aftermath: Aftermath::default(),
+            touched: Vec::new(),
+            lent: Vec::new(),
             outer: Rank::NONE,
         }
     }
@@ -187,6 +194,8 @@ impl Log {
             self.index.clear();
         }
         self.entries.clear();
+        self.touched.clear();
+        self.lent.clear();
         // A panic that the closure has caught may have left some.
         self.alternatives = 0;
         let _ = KEPT.try_with(|kept| kept.set(Some(self)));

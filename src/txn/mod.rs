@@ -7,6 +7,7 @@
 mod aftermath;
 mod attempt;
 mod commit;
+mod entry;
 mod error;
 mod few;
 mod future;
@@ -24,6 +25,7 @@ use core::marker::PhantomData;
 use std::time::Duration;
 
 use attempt::Attempt;
+pub(crate) use entry::{Committed, Keeper};
 pub use error::{Abort, AbortReasons, OrAbort, TxAbort, TxError};
 pub use future::{TransactionFuture, TryTransactionFuture};
 pub use run::Transaction;

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use super::attempt::Attempt;
 use crate::cell::dropped::Watch;
-use crate::cell::wait::{Place, enlist, enlist_with_owner};
-use crate::cell::{Header, Owner};
+use crate::cell::wait::{Place, enlist, enlist_with_lock, enlist_with_owner};
+use crate::cell::{Head, Header, Owner};
 use crate::sync::Parker;
 use crate::wait::Notify;
 
@@ -63,6 +63,18 @@ impl Attempt<'_> {
     pub(super) fn enlist_with_owner(&self, owner: NonNull<Owner>, notify: Notify) -> Option<Place> {
         // SAFETY: found in a node under the pin of this attempt [X1].
         enlist_with_owner(unsafe { owner.as_ref() }, notify)
+    }
+
+    /// Has the end of a lock, which the attempt has encountered, notify. Returns the address of the
+    /// cell, and `None` if the lock has ended already. After the roll-back, and pinned still [V13].
+    pub(super) fn enlist_with_lock(
+        &self,
+        head: NonNull<Head>,
+        notify: Notify,
+    ) -> (usize, Option<Place>) {
+        // SAFETY: the entry was found under the pin of this attempt [V3].
+        let head = unsafe { head.as_ref() };
+        (head.address(), enlist_with_lock(head, notify))
     }
 }
 

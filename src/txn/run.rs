@@ -48,8 +48,8 @@ pub struct Transaction {
 pub(super) enum Setback {
     /// The attempt aborted, at the cell of this address if at one.
     Lost(Loss, Option<usize>),
-    /// Another transaction owns the cell of this address, and notifies the task when it ends;
-    /// `None` if it has ended.
+    /// Another transaction owns the cell of this address, or a lock its entry, and notifies the
+    /// waiter when it ends; `None` if it has ended.
     Owned(usize, Option<Place>),
     /// The closure waits for a change of its read set; no places if there has been one.
     Waits(Option<Enlisted>, Option<Timer>),
@@ -249,7 +249,20 @@ impl Transaction {
         let ladder = ladder.get_or_insert_with(|| Box::new(first.again()));
         match setback {
             Setback::Lost(loss, at) => self.step_back(ladder, loss, at),
-            Setback::Owned(..) => unreachable!("a thread waits inside the attempt"),
+            // For a lock: a thread waits for an owner inside the attempt.
+            Setback::Owned(at, place) => {
+                ladder.wait_for_owner(at);
+                let Some(place) = place else {
+                    return ladder.check_deadline();
+                };
+                let sleeper = sleeper.as_ref().expect("a waiting thread has a sleeper");
+                let woken = sleeper.sleep(ladder.deadline);
+                drop(place);
+                match woken {
+                    true => Ok(()),
+                    false => Err(TxError::TimedOut),
+                }
+            }
             Setback::Waits(places, timer) => {
                 ladder.note_timer(timer);
                 let Some(places) = places else {
@@ -471,6 +484,10 @@ impl Attempt<'_> {
             Outlook::Retry(_) => Setback::ReadNothing,
             Outlook::Owned(owner, at) => {
                 Setback::Owned(at, self.enlist_with_owner(owner, notify()))
+            }
+            Outlook::Locked(head) => {
+                let (at, place) = self.enlist_with_lock(head, notify());
+                Setback::Owned(at, place)
             }
             Outlook::Lost(loss, at) => Setback::Lost(loss, at),
             Outlook::TimedOut => Setback::TimedOut,

@@ -50,7 +50,7 @@ pub fn snapshot<'env, R>(f: impl for<'t> FnOnce(&View<'t, 'env>) -> R) -> R {
     let pin = reclaim::with(reclaim::Local::pin);
     let view = View {
         moment: clock::read_timestamp(),
-        _pin: pin,
+        pin,
         scope: PhantomData,
         env: PhantomData,
     };
@@ -63,7 +63,7 @@ pub fn snapshot<'env, R>(f: impl for<'t> FnOnce(&View<'t, 'env>) -> R) -> R {
 /// See [`snapshot`].
 pub struct View<'t, 'env: 't> {
     moment: u64,
-    _pin: CellPin,
+    pin: CellPin,
     scope: PhantomData<&'t mut &'t ()>,
     env: PhantomData<&'env mut &'env ()>,
 }
@@ -85,6 +85,29 @@ impl<'t, 'env: 't> View<'t, 'env> {
         };
         // SAFETY: a node of the cell that was current, and so has a value.
         unsafe { node.value() }
+    }
+
+    /// Returns the newest node of an entry of a map with a stamp no later than the timestamp.
+    /// `None`: the key was absent before the first node [V7].
+    #[inline]
+    pub(crate) fn entry_at(&self, head: &Head) -> Option<NodeRef<'t>> {
+        // SAFETY: loaded under the pin, which lives as long as the view [R1] [X1].
+        let mut node = unsafe { NodeRef::new(head.load().node()) };
+        if node.stamp().is_none() {
+            node = self.newest(head);
+        }
+        loop {
+            let stamp = node.stamp();
+            if stamp.expect("a node that was current is stamped") <= self.moment {
+                return Some(node);
+            }
+            // SAFETY: as in `older`.
+            node = unsafe { NodeRef::new(node.header().prev()?) };
+        }
+    }
+
+    pub(crate) fn pin(&self) -> &CellPin {
+        &self.pin
     }
 
     /// Returns the newest node with a stamp no later than the timestamp.

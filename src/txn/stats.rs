@@ -120,7 +120,7 @@ pub(super) fn count_commit(label: Option<&'static str>) {
 pub(super) fn count_end(label: Option<&'static str>, outlook: Outlook) {
     let loss = match outlook {
         Outlook::Lost(loss, _) => loss,
-        Outlook::Owned(..) | Outlook::TimedOut => Loss::Overtaken,
+        Outlook::Owned(..) | Outlook::Locked(_) | Outlook::TimedOut => Loss::Overtaken,
         Outlook::Running | Outlook::RunningUntil(_) | Outlook::Retry(_) => return,
     };
     match loss {

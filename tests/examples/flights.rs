@@ -50,6 +50,7 @@ fn every_strategy_arrives_at_the_right_totals() {
         "session",
         "cells",
         "transactions",
+        "map",
     ];
     assert_eq!(names(only_run(&results)), all);
     let run = only_run(&results);
@@ -240,6 +241,7 @@ fn the_chosen_strategies_run_and_the_baseline_always_does() {
         ),
         (&["--strategy", "transactions"], &["mutex", "transactions"]),
         (&["--strategy", "session"], &["mutex", "session"]),
+        (&["--strategy", "map"], &["mutex", "map"]),
         (&["--strategy", "mutex"], &["mutex"]),
     ] {
         let results = results(&place, &file, options);

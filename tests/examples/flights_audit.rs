@@ -210,7 +210,7 @@ fn what_transactions_were_lost_to_is_counted() {
     let lost = reasons.map(|reason| transactions["aborts"][reason].as_u64().expect("a count"));
     assert!(lost.iter().sum::<u64>() > 0, "they never met");
     assert_eq!(transactions["waits"], lost.iter().sum::<u64>());
-    for (strategy, said) in [("cells", false), ("transactions", true)] {
+    for (strategy, said) in [("cells", false), ("transactions", true), ("map", true)] {
         let mut run = flights();
         run.args([
             "--repeat",

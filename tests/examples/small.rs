@@ -160,6 +160,27 @@ fn bounded_queue_delivers_every_letter_once() {
 }
 
 #[test]
+fn inventory_gives_each_order_one_piece() {
+    let printed = printed(&mut example("inventory"));
+    assert_eq!(number(&printed, " orders, each with one piece"), 2_000);
+    assert_eq!(number(&printed, " plums were delivered and bought"), 600);
+    number(&printed, " times another clerk was faster");
+    number(&printed, " times a customer waited");
+    let refused = "refused: nothing was written; item 0: the key exists";
+    assert_eq!(printed.lines().last(), Some(refused));
+}
+
+#[test]
+fn page_cache_makes_each_page_once() {
+    let printed = printed(&mut example("page_cache"));
+    assert_eq!(number(&printed, " requests for 8 pages"), 200);
+    assert_eq!(number(&printed, " pages were made"), 8);
+    assert_eq!(number(&printed, " hits"), 200);
+    let versions = printed.lines().last().expect("the last line");
+    assert_eq!(versions, "page 3 went from version 1 to 2");
+}
+
+#[test]
 fn philosophers_all_eat() {
     let printed = printed(&mut example("philosophers"));
     for name in ["Arendt", "Bacon", "Camus", "Diotima", "Epictetus"] {

@@ -10,10 +10,12 @@ use latchwork::latch::{self, Coupled, OptimisticLatch};
 use latchwork::ordered::{self, OrderedMutex, OrderedRwLock};
 use latchwork::{
     Fairness, LockTable, Mode, RandomState, RetryPolicy, Session, Stats, VersionedCell,
+    VersionedMap,
     cell::{
         ChangedFuture, ChangedValueFuture, Conflict, OwnedVersioned, ParseVersionError, ReadPin,
         UpdateError, Version, Versioned, VersionedRef,
     },
+    map::{IntoIter, Iter, MapChangedFuture, MapConflict, MapStats, Occupied},
     session::{
         DeadlockKey, DeadlockParty, DeadlockReport, LockError, Policy, Savepoint, SavepointError,
         SessionId, SessionLockFuture,
@@ -104,6 +106,17 @@ assert_not_impl_any!(LockTable<u64>: Clone);
 // A cell takes only values that may be shared and sent, so the cell may be both.
 assert_impl_all!(VersionedCell<String>: Send, Sync, Unpin, UnwindSafe, RefUnwindSafe, Default, From<String>);
 assert_not_impl_any!(VersionedCell<String>: Clone);
+assert_impl_all!(VersionedMap<String, String>: Send, Sync, Unpin, UnwindSafe, RefUnwindSafe, Default);
+assert_not_impl_any!(VersionedMap<String, String>: Clone);
+assert_impl_all!(VersionedMap<u8, u8, SendOnly>: Send);
+assert_not_impl_any!(VersionedMap<u8, u8, SendOnly>: Sync);
+assert_impl_all!(IntoIter<String, String>: Send, Sync);
+// An iterator uses the pin of its thread.
+assert_not_impl_any!(Iter<'static, String, String>: Send, Sync);
+assert_impl_all!(MapChangedFuture<'static, String, String, str, RandomState>: Send, Sync, Unpin);
+assert_impl_all!(MapConflict<String>: Send, Sync, Error);
+assert_impl_all!(Occupied<String, String>: Send, Sync, Error);
+assert_impl_all!(MapStats: Send, Sync, Copy);
 
 // A pin belongs to its thread: one that were dropped on another would unpin that.
 assert_not_impl_any!(ReadPin: Send, Sync, Clone);

@@ -10,6 +10,7 @@ use crate::work::Work;
 pub(crate) mod cells;
 pub(crate) mod levels;
 pub(crate) mod lock_all;
+pub(crate) mod map;
 pub(crate) mod mutex;
 pub(crate) mod ordered;
 pub(crate) mod rwlock;
@@ -148,4 +149,5 @@ pub(crate) static ALL: &[Entry] = &[
     Entry::of::<session::Sessions>(),
     Entry::of::<cells::VersionedCells>(),
     Entry::of::<transactions::Transactions>(),
+    Entry::of::<map::Map>(),
 ];

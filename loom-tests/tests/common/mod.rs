@@ -1,7 +1,9 @@
 //! A table whose keys are their own hashes, data that only a lock protects, and what was seen.
 #![allow(dead_code, reason = "each file of models uses its part")]
 
+pub mod arena;
 pub mod cells;
+pub mod maps;
 pub mod task;
 
 use std::fmt::Display;

@@ -1,0 +1,251 @@
+//! Maps: one entry for each key, growth and burial, in every interleaving within a bound.
+
+mod common;
+
+use common::maps::{KEY, OTHER, World};
+use latchwork::model;
+use latchwork_loom_tests::{Model, spawn};
+
+#[test]
+fn two_inserts_make_one_entry() {
+    Model::new("two inserts of one key")
+        .rules("[V1]")
+        .preemptions(None)
+        .outcomes(&["i- i1 1 e1", "i- i1 2 e1"])
+        .check(|| {
+            let world = World::new();
+            let other = spawn(&world, |world| world.insert_if_absent(KEY, 1));
+            world.insert_if_absent(KEY, 2);
+            world.outcome([other])
+        });
+}
+
+/// They contend for one slot, and both get one.
+#[test]
+fn inserts_of_two_keys_in_one_line() {
+    Model::new("inserts of two keys in one line")
+        .rules("[V1]")
+        .preemptions(None)
+        .outcomes(&["i1 i1 1 e2"])
+        .check(|| {
+            let world = World::new();
+            let other = spawn(&world, |world| world.insert_if_absent(KEY, 1));
+            world.insert_if_absent(OTHER, 2);
+            assert_eq!(world.get(OTHER), "2");
+            world.outcome([other])
+        });
+}
+
+#[test]
+fn a_get_beside_an_insert_sees_it_whole() {
+    Model::new("a get beside an insert")
+        .rules("[V2]")
+        .preemptions(None)
+        .outcomes(&["g- i1 1 e1", "g1 i1 1 e1"])
+        .check(|| {
+            let world = World::new();
+            let other = spawn(&world, |world| world.insert_if_absent(KEY, 1));
+            world.note(format!("g{}", world.get(KEY)));
+            world.outcome([other])
+        });
+}
+
+#[test]
+fn a_get_beside_a_removal_and_an_insert() {
+    Model::new("a get beside a removal, a burial and an insert")
+        .rules("[V2] [V4]")
+        .preemptions(Some(3))
+        .outcomes(&["g- i3 2 e1", "g1 i3 2 e1", "g2 i3 2 e1"])
+        .check(|| {
+            let world = World::new();
+            world.map.insert(KEY, 1);
+            let other = spawn(&world, |world| {
+                world.map.remove(&KEY);
+                world.bury();
+                world.insert_if_absent(KEY, 2);
+            });
+            world.note(format!("g{}", world.get(KEY)));
+            world.outcome([other])
+        });
+}
+
+#[test]
+fn a_burial_against_an_insert() {
+    Model::new("a burial beside an insert of the same key")
+        .rules("[V4] [V6]")
+        .preemptions(None)
+        .outcomes(&["i3 new 2 e1", "i3 same 2 e1"])
+        .check(|| {
+            let world = World::new();
+            world.map.insert(KEY, 1);
+            let before = world.entry();
+            world.map.remove(&KEY);
+            let other = spawn(&world, |world| world.bury());
+            world.insert_if_absent(KEY, 2);
+            let is_same = world.entry() == before;
+            world.note(if is_same { "same" } else { "new" });
+            world.outcome([other])
+        });
+}
+
+/// Both inserts pass the dead entry, or one of them writes over the tombstone.
+#[test]
+fn an_insert_passes_a_dead_entry() {
+    Model::new("two inserts beside a burial")
+        .rules("[V1] [V4]")
+        .preemptions(Some(3))
+        .outcomes(&["i- i3 1 e1", "i- i3 2 e1"])
+        .check(|| {
+            let world = World::with_a_removed_key();
+            let bury = spawn(&world, |world| world.bury());
+            let other = spawn(&world, |world| world.insert_if_absent(KEY, 1));
+            world.insert_if_absent(KEY, 2);
+            world.outcome([bury, other])
+        });
+}
+
+/// The record of the first removal must not bury the tombstone of the second one early, nor twice.
+#[test]
+fn a_burial_against_insert_and_remove() {
+    Model::new("a burial beside an insert and a removal")
+        .rules("[V4] [V11]")
+        .preemptions(Some(3))
+        .outcomes(&["i3 - e0", "i3 - e1"])
+        .check(|| {
+            let world = World::with_a_removed_key();
+            let other = spawn(&world, |world| {
+                world.insert_if_absent(KEY, 2);
+                world.map.remove(&KEY);
+            });
+            world.bury();
+            let outcome = world.outcome([other]);
+            world.bury();
+            world.bury();
+            let left = world.map.stats();
+            assert_eq!(
+                (left.entries, left.removed),
+                (0, 0),
+                "an entry is forgotten"
+            );
+            outcome
+        });
+}
+
+#[test]
+fn versions_grow_over_a_burial() {
+    Model::new("versions of a key beside its burial")
+        .rules("[V6]")
+        .preemptions(Some(3))
+        .outcomes(&["i1 2 e2", "i3 2 e2"])
+        .check(|| {
+            let world = World::with_a_removed_key();
+            // Both have one floor.
+            let bury = spawn(&world, |world| world.bury());
+            let other = spawn(&world, |world| {
+                world.insert_if_absent(OTHER, 1);
+            });
+            let (version, _) = world.map.insert(KEY, 2);
+            assert!(version.get() > 2, "a version that was used");
+            world.outcome([bury, other])
+        });
+}
+
+#[test]
+fn two_inserts_beside_a_copy_make_one_entry() {
+    Model::new("two inserts of one key beside a copy")
+        .rules("[V1] [V8]")
+        .preemptions(Some(2))
+        .outcomes(&["i- i1 1 e1", "i- i1 2 e1"])
+        .check(|| {
+            let world = World::new();
+            world.map.grow_in_model(2);
+            let copier = spawn(&world, World::copy);
+            let other = spawn(&world, |world| world.insert_if_absent(KEY, 1));
+            world.insert_if_absent(KEY, 2);
+            world.outcome([copier, other])
+        });
+}
+
+#[test]
+fn an_insert_beside_a_copy_and_a_get() {
+    Model::new("an insert and a get beside a copy")
+        .rules("[V1] [V8]")
+        .preemptions(Some(2))
+        .outcomes(&["g- i1 1 e2", "g1 i1 1 e2"])
+        .check(|| {
+            let world = World::new();
+            world.map.insert(OTHER, 7);
+            world.map.grow_in_model(2);
+            let copier = spawn(&world, World::copy);
+            let other = spawn(&world, |world| world.insert_if_absent(KEY, 1));
+            world.note(format!("g{}", world.get(KEY)));
+            // Never absent.
+            assert_eq!(world.get(OTHER), "7");
+            world.outcome([copier, other])
+        });
+}
+
+/// The slots of the entry are unlinked in both tables, or it is in none.
+#[test]
+fn a_copy_beside_a_burial() {
+    Model::new("a copy beside a removal and a burial")
+        .rules("[V3] [V8]")
+        .preemptions(Some(2))
+        .outcomes(&["g- - e1", "g- - e2"])
+        .check(|| {
+            let world = World::with_a_removed_key();
+            world.map.insert(OTHER, 7);
+            world.map.grow_in_model(2);
+            let copier = spawn(&world, World::copy);
+            let bury = spawn(&world, |world| world.bury());
+            world.note(format!("g{}", world.get(KEY)));
+            assert_eq!(world.get(OTHER), "7");
+            let outcome = world.outcome([copier, bury]);
+            world.bury();
+            assert_eq!(world.map.stats().entries, 1, "a dead entry is linked");
+            outcome
+        });
+}
+
+/// The waiter keeps its entry, or finds the dead one and searches again.
+#[test]
+fn an_insert_wakes_a_waiter_for_an_absent_key() {
+    Model::new("a waiter for an absent key beside a burial and an insert")
+        .rules("[V10]")
+        .preemptions(Some(3))
+        .outcomes(&["w3 2 e1"])
+        .check(|| {
+            let world = World::with_a_removed_key();
+            let other = spawn(&world, |world| {
+                world.bury();
+                world.map.insert(KEY, 2);
+            });
+            let seen = world.map.wait_changed(&KEY, None);
+            world.note(format!("w{}", seen.unwrap()));
+            world.outcome([other])
+        });
+}
+
+/// The reader may be in the table that was replaced, which still has the entry.
+#[test]
+fn a_reader_in_a_table_that_was_replaced() {
+    Model::new("a reader beside a copy, a removal, a burial and a flush")
+        .rules("[V3] [V8]")
+        .preemptions(Some(2))
+        .outcomes(&["g- - e0", "g- - e1", "g1 - e0", "g1 - e1"])
+        .check(|| {
+            model::reclaim_in_model();
+            let world = World::new();
+            world.map.insert(KEY, 1);
+            world.map.grow_in_model(2);
+            let other = spawn(&world, |world| {
+                world.copy();
+                world.map.remove(&KEY);
+                world.map.end_grace_in_model();
+                world.bury();
+                latchwork::flush();
+            });
+            world.note(format!("g{}", world.get(KEY)));
+            world.outcome([other])
+        });
+}

@@ -1,0 +1,159 @@
+//! Locks of keys beside writes, transactions, snapshots and burials, in every interleaving within a
+//! bound.
+
+mod common;
+
+use std::sync::Arc;
+
+use common::arena::Ascending;
+use common::maps::{KEY, OTHER, World};
+use latchwork::{atomically, snapshot};
+use latchwork_loom_tests::{Model, spawn};
+
+#[global_allocator]
+static ALLOCATOR: Ascending = Ascending;
+
+fn world() -> Arc<World> {
+    let world = World::new();
+    world.map.make_locks_in_model();
+    world
+}
+
+impl World {
+    /// Locks a key, and adds ten to its value. A dash is nothing.
+    fn lock_and_add(&self, key: u64) {
+        let mut guard = self.map.lock(&key);
+        let n = guard.get().copied().unwrap_or(0);
+        guard.set(n + 10);
+        let version = guard.commit().expect("it was written");
+        self.note(format!("l{version}"));
+    }
+
+    /// Adds one to a key in a transaction that also writes another one.
+    fn transact(&self) {
+        atomically(|tx| {
+            let n = tx.get(&self.map, &KEY)?.copied().unwrap_or(0);
+            tx.insert(&self.map, OTHER, n)?;
+            tx.insert(&self.map, KEY, n + 1)?;
+            Ok(())
+        });
+    }
+}
+
+#[test]
+fn a_lock_beside_an_update_loses_nothing() {
+    Model::new("a lock beside an update")
+        .rules("[V12]")
+        .preemptions(Some(3))
+        .outcomes(&["l2 12 e1", "l3 12 e1"])
+        .check(|| {
+            let world = world();
+            world.map.insert(KEY, 1);
+            let other = spawn(&world, |world| {
+                world.map.update(&KEY, |n| n + 1);
+            });
+            world.lock_and_add(KEY);
+            world.outcome([other])
+        });
+}
+
+#[test]
+fn a_lock_beside_a_transaction_loses_nothing() {
+    Model::new("a lock beside a transaction of two keys")
+        .rules("[V12] [V13] [X6]")
+        .preemptions(Some(2))
+        .outcomes(&["l2 12 e2 o11", "l3 12 e2 o1"])
+        .check(|| {
+            let world = world();
+            world.map.insert(KEY, 1);
+            let other = spawn(&world, |world| world.transact());
+            world.lock_and_add(KEY);
+            let outcome = world.outcome([other]);
+            format!("{outcome} o{}", world.get(OTHER))
+        });
+}
+
+/// The lock ends without a write: nothing but its end can wake the transaction.
+#[test]
+fn the_end_of_a_lock_wakes_a_transaction() {
+    Model::new("a lock that is dropped beside a transaction that waits for it")
+        .rules("[V13]")
+        .preemptions(Some(3))
+        .outcomes(&["2 e1"])
+        .check(|| {
+            let world = world();
+            world.map.insert(KEY, 1);
+            let guard = world.map.lock(&KEY);
+            let other = spawn(&world, |world| {
+                atomically(|tx| {
+                    let n = tx.get(&world.map, &KEY)?.copied().unwrap_or(0);
+                    tx.insert(&world.map, KEY, n + 1)?;
+                    Ok(())
+                });
+            });
+            drop(guard);
+            world.outcome([other])
+        });
+}
+
+#[test]
+fn a_lock_of_an_absent_key_beside_an_insert() {
+    Model::new("a lock of an absent key beside an insert")
+        .rules("[V1] [V12]")
+        .preemptions(Some(2))
+        .outcomes(&["i- l1 10 e1", "i1 l2 12 e1"])
+        .check(|| {
+            let world = world();
+            let other = spawn(&world, |world| world.insert_if_absent(KEY, 2));
+            world.lock_and_add(KEY);
+            world.outcome([other])
+        });
+}
+
+/// The record of the removed key would bury the entry under the lock.
+#[test]
+fn a_lock_beside_a_burial() {
+    Model::new("a lock of a removed key beside its burial")
+        .rules("[V4] [V12]")
+        .preemptions(Some(3))
+        .outcomes(&["l3 10 e1"])
+        .check(|| {
+            let world = World::with_a_removed_key();
+            world.map.make_locks_in_model();
+            let other = spawn(&world, |world| world.bury());
+            world.lock_and_add(KEY);
+            world.outcome([other])
+        });
+}
+
+#[test]
+fn a_lock_beside_a_snapshot() {
+    Model::new("a lock beside a snapshot that reads the key twice")
+        .rules("[V12] [C4]")
+        .preemptions(Some(3))
+        .outcomes(&["l2 s1 11 e1", "l2 s11 11 e1"])
+        .check(|| {
+            let world = world();
+            world.map.insert(KEY, 1);
+            let other = spawn(&world, |world| world.lock_and_add(KEY));
+            let [a, b] = snapshot(|s| [0; 2].map(|_| s.get(&world.map, &KEY).copied()));
+            assert_eq!(a, b, "a snapshot is of one instant");
+            world.note(format!("s{}", a.expect("it is present")));
+            world.outcome([other])
+        });
+}
+
+#[test]
+fn two_locks_of_one_key() {
+    Model::new("two locks of one key")
+        .rules("[V12]")
+        .preemptions(Some(2))
+        .outcomes(&["l2 l3 21 e1"])
+        .check(|| {
+            let world = world();
+            world.map.insert(KEY, 1);
+            let other = spawn(&world, |world| world.lock_and_add(KEY));
+            world.lock_and_add(KEY);
+            world.outcome([other])
+        });
+}

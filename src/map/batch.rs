@@ -1,0 +1,383 @@
+//! Conditional batches: several writes with conditions, all or none.
+#![allow(unsafe_code)]
+
+use core::cell::Cell;
+use core::error::Error;
+use core::fmt;
+use core::hash::{BuildHasher, Hash};
+use core::ptr::NonNull;
+use std::collections::HashMap;
+
+use super::VersionedMap;
+use super::entry::Entry;
+use super::index::Search;
+use crate::RandomState;
+use crate::cell::{OwnedVersioned, Version};
+use crate::reclaim;
+use crate::txn::{Transaction, TxAbort, TxError};
+
+/// Writes of several keys of a [`VersionedMap`], each with a condition. All are written together if
+/// all conditions hold, and none otherwise.
+///
+/// Created by [`VersionedMap::transact`]. A version that the batch expects is a number, and may
+/// have been read of another key: nothing but the number is compared.
+///
+/// # Examples
+/// See [`VersionedMap::transact`].
+#[must_use = "a batch does nothing until it is committed"]
+pub struct Batch<'m, K, V, S = RandomState>
+where
+    K: Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    map: &'m VersionedMap<K, V, S>,
+    items: Vec<Item<K, V>>,
+}
+
+/// The entry that has the key of an item, as long as the commit is pinned.
+type Made<K, V> = Cell<Option<NonNull<Entry<K, V>>>>;
+
+struct Item<K, V> {
+    hash: u64,
+    /// Moved into the map if the key has no entry.
+    key: Cell<Option<K>>,
+    /// `None`: the key must be absent.
+    expected: Option<Version>,
+    write: Write,
+    value: Cell<Option<V>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Write {
+    Value,
+    Removal,
+    Nothing,
+}
+
+/// Whether the condition of one item of a [`Batch`] was fulfilled. Returned in [`Cancelled`].
+///
+/// # Examples
+/// See [`VersionedMap::transact`].
+#[non_exhaustive]
+pub enum Reason<V: Send + Sync + 'static> {
+    /// The condition holds. Another one does not.
+    Met,
+    /// The key has a value, and must be absent.
+    Exists,
+    /// The key is absent, and must have a version.
+    Absent,
+    /// The key has another version than expected.
+    VersionIs {
+        /// The version that the batch expected.
+        expected: Version,
+        /// The version of the key.
+        current: Version,
+        /// The value of the key.
+        value: OwnedVersioned<V>,
+    },
+    /// The batch has the key more than once. No condition of the batch was checked, and the keys
+    /// that it has once are reported as [`Met`](Self::Met).
+    Duplicate,
+}
+
+/// Reports that a [`Batch`] has written nothing, with a reason for each item. All reasons are of
+/// one instant.
+///
+/// # Examples
+/// See [`VersionedMap::transact`].
+pub struct Cancelled<V: Send + Sync + 'static> {
+    /// One for each item, in the order of the batch.
+    pub reasons: Vec<Reason<V>>,
+    /// The values that were not written, in the order of the batch. `None` for an item that removes
+    /// or checks a key.
+    pub values: Vec<Option<V>>,
+}
+
+impl<V: Send + Sync + 'static> Reason<V> {
+    /// Returns whether the condition was met.
+    pub fn is_met(&self) -> bool {
+        matches!(self, Reason::Met)
+    }
+}
+
+impl<V: Send + Sync + 'static> fmt::Debug for Reason<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Met => f.write_str("Met"),
+            Reason::Exists => f.write_str("Exists"),
+            Reason::Absent => f.write_str("Absent"),
+            Reason::VersionIs {
+                expected, current, ..
+            } => f
+                .debug_struct("VersionIs")
+                .field("expected", expected)
+                .field("current", current)
+                .finish_non_exhaustive(),
+            Reason::Duplicate => f.write_str("Duplicate"),
+        }
+    }
+}
+
+impl<V: Send + Sync + 'static> fmt::Display for Reason<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Met => f.write_str("met"),
+            Reason::Exists => f.write_str("the key exists"),
+            Reason::Absent => f.write_str("the key is absent"),
+            Reason::VersionIs {
+                expected, current, ..
+            } => write!(f, "expected version {expected}, but it is {current}"),
+            Reason::Duplicate => f.write_str("the key is there more than once"),
+        }
+    }
+}
+
+impl<V: Send + Sync + 'static> fmt::Debug for Cancelled<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cancelled")
+            .field("reasons", &self.reasons)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<V: Send + Sync + 'static> fmt::Display for Cancelled<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("nothing was written")?;
+        let failed = self.reasons.iter().enumerate();
+        for (n, reason) in failed.filter(|(_, reason)| !reason.is_met()) {
+            write!(f, "; item {n}: {reason}")?;
+        }
+        Ok(())
+    }
+}
+
+impl<V: Send + Sync + 'static> Error for Cancelled<V> {}
+
+impl<K: Send + Sync + 'static, V: Send + Sync + 'static, S> VersionedMap<K, V, S> {
+    /// Begins a batch of conditional writes, which are written together or not at all.
+    ///
+    /// A batch reports the reason of each condition that does not hold. Use
+    /// [`atomically`](crate::atomically()) for conditions that depend on values, and for cells
+    /// beside keys.
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::{VersionedMap, map::Reason};
+    ///
+    /// let stock: VersionedMap<String, u32> = VersionedMap::new();
+    /// let (apples, _) = stock.insert("apples".into(), 7);
+    /// let order = |version| {
+    ///     let batch = stock.transact().put_if("apples".into(), version, 6);
+    ///     batch.insert_if_absent("order 1".into(), 1).commit()
+    /// };
+    /// let versions = order(apples).expect("no other writer");
+    /// assert_eq!(stock.version("apples"), versions[0]);
+    ///
+    /// let cancelled = order(apples).unwrap_err();
+    /// assert!(matches!(cancelled.reasons[..], [Reason::VersionIs { .. }, Reason::Exists]));
+    /// assert_eq!(cancelled.values, [Some(6), Some(1)]);
+    /// ```
+    pub fn transact(&self) -> Batch<'_, K, V, S> {
+        Batch {
+            map: self,
+            items: Vec::new(),
+        }
+    }
+}
+
+impl<K, V, S> Batch<'_, K, V, S>
+where
+    K: Eq + Hash + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: BuildHasher,
+{
+    fn item(mut self, key: K, expected: Option<Version>, write: Write, value: Option<V>) -> Self {
+        self.items.push(Item {
+            hash: self.map.hash(&key),
+            key: Cell::new(Some(key)),
+            expected,
+            write,
+            value: Cell::new(value),
+        });
+        self
+    }
+
+    /// Inserts a value, on condition that the key is absent.
+    ///
+    /// # Panics
+    /// Panics if the hasher panics, as the other methods that add an item do.
+    pub fn insert_if_absent(self, key: K, value: V) -> Self {
+        self.item(key, None, Write::Value, Some(value))
+    }
+
+    /// Replaces the value of a key, on condition that it has a version.
+    pub fn put_if(self, key: K, expected: Version, value: V) -> Self {
+        self.item(key, Some(expected), Write::Value, Some(value))
+    }
+
+    /// Removes a key, on condition that it has a version.
+    pub fn remove_if(self, key: K, expected: Version) -> Self {
+        self.item(key, Some(expected), Write::Removal, None)
+    }
+
+    /// Writes nothing, on condition that the key has a version, or is absent for `None`.
+    pub fn check(self, key: K, expected: impl Into<Option<Version>>) -> Self {
+        self.item(key, expected.into(), Write::Nothing, None)
+    }
+
+    /// Writes all items if all conditions hold. Returns the version of each key after the commit,
+    /// and `None` for a key that is absent then.
+    ///
+    /// The batch is one transaction: all conditions hold at the instant of the commit. It is
+    /// repeated while other writers interfere, and escalates as a transaction does.
+    ///
+    /// # Blocking
+    /// Blocks the thread as [`atomically`](crate::atomically()) does: while a key is locked, or
+    /// while a transaction that has escalated owns it. The thread is pinned for as long.
+    ///
+    /// # Errors
+    /// Returns [`Cancelled`] with a reason for each item, and with the values, if a condition does
+    /// not hold, or if the batch has a key twice.
+    ///
+    /// # Panics
+    /// Panics if `Eq` of a key panics. Panics where [`VersionedMap::insert`] does. Nothing is
+    /// written then.
+    ///
+    /// # Examples
+    /// See [`VersionedMap::transact`].
+    pub fn commit(self) -> Result<Vec<Option<Version>>, Cancelled<V>> {
+        let Batch { map, items } = self;
+        if let Some(reasons) = duplicates(&items) {
+            return Err(cancelled(reasons, items));
+        }
+        // Keeps the entries that the attempts make for absent keys: their records begin their grace
+        // periods later than the pin [V5].
+        let pin = reclaim::with(reclaim::Local::pin);
+        let made: Vec<Made<K, V>> = items.iter().map(|_| Cell::new(None)).collect();
+        let result = Transaction::builder().try_run(|tx| {
+            let mut places = Vec::with_capacity(items.len());
+            for (item, made) in items.iter().zip(&made) {
+                let entry = match made.get() {
+                    // SAFETY: installed under the outer pin, and so not buried yet [V5] [V11].
+                    Some(made) => unsafe { made.as_ref() },
+                    None => item.entry(map, made, tx.local(), &pin),
+                };
+                places.push((entry.name(), tx.observe_entry(&entry.cell)?));
+            }
+            let seen = |i| tx.entry_version_seen(i);
+            if items
+                .iter()
+                .zip(&places)
+                .any(|(item, (_, i))| seen(*i) != item.expected)
+            {
+                let reason =
+                    |(item, (_, i)): (&Item<K, V>, &(_, usize))| match (item.expected, seen(*i)) {
+                        (expected, current) if expected == current => Reason::Met,
+                        (None, _) => Reason::Exists,
+                        (Some(_), None) => Reason::Absent,
+                        (Some(expected), Some(current)) => Reason::VersionIs {
+                            expected,
+                            current,
+                            value: tx.entry_owned(*i).expect("it has a version"),
+                        },
+                    };
+                let reasons: Vec<_> = items.iter().zip(&places).map(reason).collect();
+                return Err(TxAbort::Transaction(reasons));
+            }
+            for (item, (name, i)) in items.iter().zip(&places) {
+                match item.write {
+                    Write::Value => tx.lend_entry(&map.index, *name, *i, &item.value),
+                    Write::Removal => tx.write_entry::<V>(&map.index, *name, *i, None),
+                    Write::Nothing => {}
+                }
+            }
+            let after = places.iter().map(|(_, i)| tx.entry_version_at(*i));
+            Ok(after.collect())
+        });
+        drop(pin);
+        match result {
+            Ok(versions) => Ok(versions),
+            Err(TxError::Aborted(reasons)) => Err(cancelled(reasons, items)),
+            Err(_) => unreachable!("the transaction has no limits and does not wait for a change"),
+        }
+    }
+}
+
+impl<K, V> Item<K, V>
+where
+    K: Eq + Hash + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    /// The entry of the key, which is made if there is none.
+    fn entry<'p, S: BuildHasher>(
+        &self,
+        map: &'p VersionedMap<K, V, S>,
+        made: &Made<K, V>,
+        local: &reclaim::Local,
+        pin: &'p reclaim::CellPin,
+    ) -> &'p Entry<K, V> {
+        let key = self.key.take().expect("it is in no entry");
+        if let Search::Found(entry, _) = map.index.search(self.hash, &key, pin) {
+            self.key.set(Some(key));
+            return entry;
+        }
+        let entry = map.own_entry_or_vacant(local, pin, self.hash, key);
+        made.set(Some(NonNull::from(entry)));
+        entry
+    }
+}
+
+fn cancelled<K, V>(reasons: Vec<Reason<V>>, items: Vec<Item<K, V>>) -> Cancelled<V>
+where
+    K: Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    let values = items.into_iter().map(|item| item.value.into_inner());
+    Cancelled {
+        reasons,
+        values: values.collect(),
+    }
+}
+
+/// The reasons if a key is there more than once.
+fn duplicates<K, V>(items: &[Item<K, V>]) -> Option<Vec<Reason<V>>>
+where
+    K: Eq + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    let mut is_duplicate = vec![false; items.len()];
+    let mut of_hash: HashMap<u64, Vec<usize>, RandomState> = HashMap::default();
+    for (n, item) in items.iter().enumerate() {
+        let key = item.key.take();
+        let earlier = of_hash.entry(item.hash).or_default();
+        for other in &*earlier {
+            let other_key = items[*other].key.take();
+            let is_equal = key == other_key;
+            items[*other].key.set(other_key);
+            if is_equal {
+                is_duplicate[*other] = true;
+                is_duplicate[n] = true;
+            }
+        }
+        item.key.set(key);
+        earlier.push(n);
+    }
+    let reason = |is_duplicate| match is_duplicate {
+        true => Reason::Duplicate,
+        false => Reason::Met,
+    };
+    let any = is_duplicate.contains(&true);
+    any.then(|| is_duplicate.into_iter().map(reason).collect())
+}
+
+impl<K, V, S> fmt::Debug for Batch<'_, K, V, S>
+where
+    K: Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch")
+            .field("items", &self.items.len())
+            .finish_non_exhaustive()
+    }
+}

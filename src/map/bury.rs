@@ -1,0 +1,192 @@
+//! The end of entries whose keys are absent: steps 7 and 8.
+#![allow(unsafe_code)]
+
+use core::ptr::NonNull;
+
+use super::entry::Entry;
+use super::index::Index;
+use super::shared::{Changes, Maintenance, Record};
+use super::slot::{Content, Word};
+use super::table::{Slot, Table};
+use crate::cell::{Current, Header, Node, Version, waiters};
+use crate::reclaim::{self, CellPin, Local};
+use crate::sync::tuning::{MAP_BURIALS, MAP_MAINTAINS};
+
+/// The result of the examination of a record.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// The entry is buried, or has a value.
+    Done,
+    /// The entry is examined again after another grace period.
+    Again(Version),
+}
+
+impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
+    /// Records that an entry has a vacant node of this version, which is stamped.
+    pub(super) fn record(&self, local: &Local, entry: &Entry<K, V>, version: Version) {
+        let (hash, address) = entry.name();
+        self.bequeath(local, hash, address, version);
+    }
+
+    pub(super) fn bequeath(&self, local: &Local, hash: u64, entry: usize, version: Version) {
+        let record = Record {
+            hash,
+            entry,
+            version,
+            grace: local.begin_grace(),
+        };
+        self.shared.bequeath(local, record);
+    }
+
+    /// Does a part of the work that is left, after a write that has made an entry, or has left one
+    /// vacant. Runs no user code.
+    #[inline]
+    pub(super) fn maintain(&self, local: &Local, pin: &CellPin) {
+        if MAP_MAINTAINS && (self.is_growing(pin) || self.shared.is_burial_due(local)) {
+            self.maintain_slow(local);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn maintain_slow(&self, local: &Local) {
+        let Some(mut maintenance) = self.shared.maintenance().try_lock() else {
+            return;
+        };
+        self.bury_some(local, &mut maintenance, MAP_BURIALS);
+        let pin = local.pin();
+        self.copy_some(local, &mut maintenance, &pin);
+    }
+
+    /// Copies all that is left, and buries all that no pin holds back.
+    pub(super) fn flush(&self) {
+        reclaim::with(|local| {
+            let mut before = usize::MAX;
+            loop {
+                local.end_grace_periods();
+                self.finish_maintenance(local);
+                let left = self.shared.records();
+                // The rest waits for pins, transactions or waiters; or other threads add to it.
+                if left == 0 || left >= before {
+                    break;
+                }
+                before = left;
+            }
+            local.flush();
+        });
+    }
+
+    fn finish_maintenance(&self, local: &Local) {
+        let mut maintenance = self.shared.maintenance().lock();
+        let records = self.shared.records();
+        self.bury_some(local, &mut maintenance, records);
+        let pin = local.pin();
+        while self.copy_some(local, &mut maintenance, &pin) {}
+    }
+
+    /// Examines at most `n` records whose grace periods are over. Returns how many.
+    pub(super) fn bury_some(
+        &self,
+        local: &Local,
+        maintenance: &mut Maintenance,
+        n: usize,
+    ) -> usize {
+        for done in 0..n {
+            let Some(record) = self.shared.take_record(local, maintenance) else {
+                return done;
+            };
+            let pin = local.pin();
+            if let Fate::Again(version) = self.bury(local, &record, &pin) {
+                self.bequeath(local, record.hash, record.entry, version);
+            }
+        }
+        n
+    }
+
+    /// Buries the entry of a record, if the vacant node is still there.
+    fn bury(&self, local: &Local, record: &Record, pin: &CellPin) -> Fate {
+        let Some(entry) = self.linked(record, pin) else {
+            return Fate::Done;
+        };
+        let head = entry.cell.head();
+        let seen = head.load();
+        let node = entry.node(seen, pin);
+        let base = match node.current() {
+            Current::Settled(base) => base,
+            Current::Owned(owned) => owned.base,
+        };
+        if node == base && !base.header().is_vacant() {
+            return Fate::Done;
+        }
+        // An owner may restore the base or commit its node, and a new node has a new grace period.
+        let version = base.version();
+        // Neither while the entry is locked [V12].
+        if node != base || version != record.version || seen.is_locked() {
+            return Fate::Again(version);
+        }
+        // Before the dead node is there: a thread that finds it makes an entry with a later version
+        // [V6].
+        self.shared.floor(record.hash).raise(version);
+        let dead = Node::<V>::dead(local);
+        let replace = || head.replace(seen, dead.cast()).is_ok();
+        // No waiter joins the queue while its mutex is locked, and none is left behind [V10].
+        let is_dead = match seen.is_waited() {
+            false => replace(),
+            true => waiters::if_none_waits(head.address(), replace).unwrap_or(false),
+        };
+        if !is_dead {
+            // SAFETY: it was not published.
+            unsafe { Node::discard(dead, local) };
+            return Fate::Again(version);
+        }
+        self.unlink(local, entry, [base.as_ptr(), dead.cast()], pin);
+        Fate::Done
+    }
+
+    /// Removes a dead entry from all tables, and retires it with its last nodes.
+    fn unlink(
+        &self,
+        local: &Local,
+        entry: &Entry<K, V>,
+        nodes: [NonNull<Header>; 2],
+        pin: &CellPin,
+    ) {
+        let (hash, address) = entry.name();
+        for table in self.tables(pin) {
+            if let Some(slot) = slot_of(table, hash, address) {
+                slot.end();
+            }
+        }
+        self.shared.count(local, Changes::NO_ENTRY);
+        for node in nodes {
+            // SAFETY: the vacant node was replaced by the dead one, by this thread [V4]; and the
+            // dead one is out of reach with the entry.
+            unsafe { local.retire(pin, node.cast(), Node::<V>::KIND) };
+        }
+        // SAFETY: no table from the root on has it, and it was unlinked by this thread, which has
+        // locked the mutex of the map [V3] [V8].
+        unsafe { local.retire(pin, NonNull::from(entry).cast(), Entry::<K, V>::KIND) };
+    }
+
+    /// The entry of a record, if a table has it. The address alone may be that of another one.
+    fn linked<'p>(&'p self, record: &Record, pin: &'p CellPin) -> Option<&'p Entry<K, V>> {
+        let is_linked = self
+            .tables(pin)
+            .any(|table| slot_of(table, record.hash, record.entry).is_some());
+        let entry = is_linked.then(|| self.entry(record.entry, pin));
+        // Its tag and its place may be those of another hash.
+        entry.filter(|entry| entry.hash == record.hash)
+    }
+}
+
+/// The slot of an entry in a table.
+fn slot_of(table: &Table, hash: u64, address: usize) -> Option<&Slot> {
+    for slot in table.window(hash) {
+        match slot.load() {
+            Word::EMPTY | Word::FROZEN => return None,
+            word if word.content() == Content::Entry(address) => return Some(slot),
+            _ => {}
+        }
+    }
+    None
+}

@@ -1,0 +1,507 @@
+//! The index: from a key to its entry, through the chain of tables [V1].
+#![allow(unsafe_code)]
+
+use core::marker::PhantomData;
+use core::ptr::{NonNull, with_exposed_provenance};
+use std::borrow::Borrow;
+use std::collections::TryReserveError;
+
+use super::entry::Entry;
+use super::shared::{Changes, Maintenance, Shared};
+use super::slot::{Content, Word};
+use super::table::{Shape, Slot, Table};
+use crate::cell::{self, Node, Version, VersionedCell};
+use crate::reclaim::{self, CellPin, Local};
+use crate::sync::tuning::MAP_CHUNK;
+use crate::sync::{AtomicPtr, Ordering};
+
+/// The tables of a map, and the state that its threads share beside them.
+pub(crate) struct Index<K: Send + Sync + 'static, V: Send + Sync + 'static> {
+    root: AtomicPtr<Table>,
+    pub(super) shared: Box<Shared>,
+    /// It owns entries, and is invariant in both: an insert stores through a shared reference.
+    entries: PhantomData<(Entry<K, V>, Invariant<(K, V)>)>,
+}
+
+type Invariant<T> = fn(T) -> T;
+
+/// Where a search has ended.
+pub(crate) enum Search<'p, K, V: Send + Sync + 'static> {
+    /// The entry, with the word of its head, which was not dead.
+    Found(&'p Entry<K, V>, cell::Word),
+    Absent(Vacancy<'p>),
+}
+
+/// Where an entry of the key would be installed.
+#[derive(Clone, Copy)]
+pub(crate) struct Vacancy<'p> {
+    table: &'p Table,
+    /// The first empty slot. `None`: the window is full, and there was no next table.
+    slot: Option<&'p Slot>,
+}
+
+/// An empty slot.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'p> {
+    table: &'p Table,
+    slot: &'p Slot,
+}
+
+impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
+    /// # Errors
+    /// Returns an error if the allocator has no memory.
+    pub(super) fn with_capacity(capacity: usize) -> Result<Self, TryReserveError> {
+        let table = Table::new(Shape::for_entries(capacity), 0)?;
+        let table = reclaim::with(|local| local.allocate(table));
+        Ok(Index {
+            root: AtomicPtr::new(table.as_ptr()),
+            shared: Box::new(Shared::new()),
+            entries: PhantomData,
+        })
+    }
+
+    /// The first table.
+    #[inline(always)]
+    pub(super) fn root<'p>(&'p self, _: &'p CellPin) -> &'p Table {
+        // Acquire: the table is whole. Pairs with the Release in `copy_some` [V1].
+        let root = self.root.load(Ordering::Acquire);
+        // SAFETY: a table is retired once the root is another. It was loaded under the pin [V3].
+        unsafe { &*root }
+    }
+
+    /// The table behind another one, if there is one.
+    #[inline]
+    pub(super) fn next<'p>(&'p self, table: &'p Table, _: &'p CellPin) -> Option<&'p Table> {
+        // SAFETY: it is retired after `table` was, or not at all [V3].
+        unsafe { table.next().as_ref() }
+    }
+
+    /// The entry at an address that was found in a slot.
+    #[inline(always)]
+    pub(super) fn entry<'p>(&'p self, address: usize, _: &'p CellPin) -> &'p Entry<K, V> {
+        // SAFETY: loaded from a slot under the pin, with Acquire [V2] [V3].
+        unsafe { &*with_exposed_provenance(address) }
+    }
+
+    /// Searches for a key: step 1.
+    #[inline]
+    pub(crate) fn search<'p, Q>(&'p self, hash: u64, key: &Q, pin: &'p CellPin) -> Search<'p, K, V>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        let mut table = self.root(pin);
+        loop {
+            let mut first_empty = None;
+            for slot in table.window(hash) {
+                let word = slot.load();
+                if word.has_tag_of(hash) {
+                    if let Content::Entry(address) = word.content() {
+                        let entry = self.entry(address, pin);
+                        if entry.hash == hash && entry.key().borrow() == key {
+                            let seen = entry.cell.head().load();
+                            if !entry.node(seen, pin).header().is_dead() {
+                                return Search::Found(entry, seen);
+                            }
+                        }
+                        continue;
+                    }
+                }
+                match word {
+                    Word::EMPTY => {
+                        first_empty = Some(slot);
+                        break;
+                    }
+                    Word::FROZEN => break,
+                    _ => {}
+                }
+            }
+            let next = match first_empty {
+                None => self.next(table, pin),
+                Some(_) => None,
+            };
+            match next {
+                Some(next) => table = next,
+                None => {
+                    let slot = first_empty;
+                    return Search::Absent(Vacancy { table, slot });
+                }
+            }
+        }
+    }
+
+    /// The place for an entry of a key that a search has not found. `None`: there was no empty
+    /// slot, and the map has grown.
+    #[inline]
+    pub(super) fn place<'p>(
+        &'p self,
+        local: &Local,
+        Vacancy { table, slot }: Vacancy<'p>,
+        hash: u64,
+    ) -> Option<Place<'p>> {
+        if slot.is_none() {
+            self.grow(local, table, Some(hash), 0);
+        }
+        slot.map(|slot| Place { table, slot })
+    }
+
+    /// The greatest version that an earlier entry of a key may have had. The caller has searched
+    /// for the key [V6].
+    #[inline]
+    pub(super) fn floor(&self, hash: u64) -> Version {
+        self.shared.floor(hash).load()
+    }
+
+    /// Installs an entry. `Err`: the slot has been used since; the key and the node are the
+    /// caller's again.
+    ///
+    /// # Safety
+    /// `node` is from `allocate`, and was not published.
+    #[inline]
+    pub(super) unsafe fn install<'p>(
+        &'p self,
+        local: &Local,
+        pin: &'p CellPin,
+        Place { table, slot }: Place<'p>,
+        hash: u64,
+        key: K,
+        node: NonNull<Node<V>>,
+    ) -> Result<&'p Entry<K, V>, K> {
+        // SAFETY: the caller's contract.
+        let entry = unsafe { Entry::new(key, hash, table.generation, node) };
+        self.install_entry(local, pin, slot, entry)
+    }
+
+    /// As `install`, of an entry that the caller has locked [V12].
+    ///
+    /// # Safety
+    /// As for `install`.
+    pub(super) unsafe fn install_locked<'p>(
+        &'p self,
+        local: &Local,
+        pin: &'p CellPin,
+        Place { table, slot }: Place<'p>,
+        hash: u64,
+        key: K,
+        node: NonNull<Node<V>>,
+    ) -> Result<&'p Entry<K, V>, K> {
+        // SAFETY: the caller's contract.
+        let entry = unsafe { Entry::new(key, hash, table.generation, node) };
+        let head = entry.cell.head();
+        let is_locked = head.lock(head.load(), node.cast());
+        debug_assert!(is_locked, "no other thread can reach it");
+        self.install_entry(local, pin, slot, entry)
+    }
+
+    #[inline]
+    fn install_entry<'p>(
+        &'p self,
+        local: &Local,
+        pin: &'p CellPin,
+        slot: &Slot,
+        entry: Entry<K, V>,
+    ) -> Result<&'p Entry<K, V>, K> {
+        let hash = entry.hash;
+        let entry = local.allocate(entry);
+        let address = entry.as_ptr().expose_provenance();
+        if !slot.fill(Word::entry(address, hash)) {
+            // SAFETY: it was not published, so that it is the caller's alone.
+            let (key, cell) = unsafe { Entry::into_parts(entry, local) };
+            core::mem::forget(cell);
+            return Err(key);
+        }
+        self.shared.count(local, Changes::ENTRY);
+        Ok(self.entry(address, pin))
+    }
+
+    /// Makes sure that there is a table after `table`: step 9. A window of the hash is full, or
+    /// there must be room for `entries`.
+    #[cold]
+    pub(super) fn grow(&self, local: &Local, table: &Table, hash: Option<u64>, entries: usize) {
+        let shape = self.shape_after(table, hash, entries);
+        match Table::new(shape, table.generation + 1) {
+            Ok(next) => self.append(local, table, next),
+            Err(error) => panic!("a map cannot grow: {error}"),
+        }
+    }
+
+    fn shape_after(&self, table: &Table, hash: Option<u64>, entries: usize) -> Shape {
+        let entries = entries.max(self.shared.entries() + 1);
+        match hash {
+            Some(hash) => table.shape().after(entries, table.crowd(hash)),
+            None => Shape::for_entries(entries),
+        }
+    }
+
+    /// Appends a table, unless there is one.
+    pub(super) fn append(&self, local: &Local, table: &Table, next: Table) {
+        let next = local.allocate(next);
+        if table.set_next(next).is_err() {
+            // SAFETY: never published.
+            unsafe { next.drop_in_place() };
+            // SAFETY: from `allocate`, and dropped.
+            unsafe { local.free(next) };
+        }
+    }
+
+    /// Copies some slots of the root to the next tables: step 10. `true`: some are left.
+    pub(super) fn copy_some(
+        &self,
+        local: &Local,
+        maintenance: &mut Maintenance,
+        pin: &CellPin,
+    ) -> bool {
+        let root = self.root(pin);
+        let Some(next) = self.next(root, pin) else {
+            return false;
+        };
+        let from = maintenance.copied;
+        for slot in root.slots_from(from).take(MAP_CHUNK) {
+            self.copy(local, slot, next, pin);
+        }
+        maintenance.copied += MAP_CHUNK;
+        if root.slot(maintenance.copied).is_some() {
+            return true;
+        }
+        // Release: the next table is whole [V1].
+        self.root
+            .store(core::ptr::from_ref(next).cast_mut(), Ordering::Release);
+        maintenance.copied = 0;
+        // SAFETY: the root is another, by this thread, which has locked the mutex of the map [V8].
+        unsafe { local.retire(pin, NonNull::from(root).cast(), Table::KIND) };
+        !next.next().is_null()
+    }
+
+    /// Freezes a slot, or copies its entry to the next tables.
+    fn copy(&self, local: &Local, slot: &Slot, next: &Table, pin: &CellPin) {
+        loop {
+            let word = slot.load();
+            match word.content() {
+                Content::Empty if !slot.fill(Word::FROZEN) => continue,
+                Content::Empty | Content::Frozen | Content::Unlinked => return,
+                Content::Entry(address) => {
+                    let entry = self.entry(address, pin);
+                    // Not dead: a dead entry is unlinked before the mutex of the map is unlocked
+                    // [V8].
+                    return self.put(local, word, entry.hash, next, pin);
+                }
+            }
+        }
+    }
+
+    /// Installs the word of an entry that is in an earlier table.
+    fn put(&self, local: &Local, word: Word, hash: u64, next: &Table, pin: &CellPin) {
+        let mut table = next;
+        loop {
+            // A copy that a panic has ended is repeated.
+            let is_done = table
+                .window(hash)
+                .any(|slot| slot.fill(word) || slot.load() == word);
+            if is_done {
+                return;
+            }
+            if table.next().is_null() {
+                self.grow(local, table, Some(hash), 0);
+            }
+            table = self.next(table, pin).expect("it has grown");
+        }
+    }
+
+    /// Replaces the tables by one for so many entries, and waits until all entries are copied.
+    ///
+    /// # Errors
+    /// Returns an error if the allocator has no memory. The map is unchanged then.
+    pub(super) fn resize(
+        &self,
+        wants: impl Fn(Shape) -> Option<Shape>,
+    ) -> Result<(), TryReserveError> {
+        reclaim::with(|local| {
+            let mut maintenance = self.shared.maintenance().lock();
+            let pin = local.pin();
+            while self.copy_some(local, &mut maintenance, &pin) {}
+            let root = self.root(&pin);
+            let Some(shape) = wants(root.shape()) else {
+                return Ok(());
+            };
+            let next = Table::new(shape, root.generation + 1)?;
+            self.append(local, root, next);
+            while self.copy_some(local, &mut maintenance, &pin) {}
+            Ok(())
+        })
+    }
+
+    /// Whether there are entries to be copied.
+    #[inline]
+    pub(super) fn is_growing(&self, pin: &CellPin) -> bool {
+        !self.root(pin).next().is_null()
+    }
+
+    /// All tables, from the root on.
+    pub(super) fn tables<'p>(&'p self, pin: &'p CellPin) -> impl Iterator<Item = &'p Table> {
+        core::iter::successors(Some(self.root(pin)), move |table| self.next(table, pin))
+    }
+
+    /// The number of entries for which the newest table was made, and the bytes of all tables.
+    pub(super) fn sizes(&self) -> (usize, usize) {
+        reclaim::with(|local| {
+            let pin = local.pin();
+            let shapes = self.tables(&pin).map(Table::shape);
+            shapes.fold((0, 0), |(_, bytes), shape| {
+                (shape.entries(), bytes + shape.bytes())
+            })
+        })
+    }
+
+    /// Each entry that is in the map, once: step 11. Entries that are installed or buried at the
+    /// same time may be missing.
+    pub(super) fn scan<'p>(&'p self, pin: &'p CellPin) -> Scan<'p, K, V> {
+        let root = self.root(pin);
+        Scan {
+            index: self,
+            pin,
+            first: root.generation,
+            table: root,
+            slot: 0,
+        }
+    }
+}
+
+/// A walk over all entries.
+pub(super) struct Scan<'p, K: Send + Sync + 'static, V: Send + Sync + 'static> {
+    index: &'p Index<K, V>,
+    pin: &'p CellPin,
+    /// The generation of the table in which the walk has begun.
+    first: u64,
+    table: &'p Table,
+    slot: usize,
+}
+
+impl<'p, K: Send + Sync + 'static, V: Send + Sync + 'static> Iterator for Scan<'p, K, V> {
+    type Item = &'p Entry<K, V>;
+
+    fn next(&mut self) -> Option<&'p Entry<K, V>> {
+        loop {
+            let Some(slot) = self.table.slot(self.slot) else {
+                self.table = self.index.next(self.table, self.pin)?;
+                self.slot = 0;
+                continue;
+            };
+            self.slot += 1;
+            if let Content::Entry(address) = slot.load().content() {
+                let entry = self.index.entry(address, self.pin);
+                let generation = self.table.generation;
+                // Another one was visited in an earlier table [V9].
+                if generation == self.first || entry.birth == generation {
+                    return Some(entry);
+                }
+            }
+        }
+    }
+}
+
+impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
+    /// Frees the tables, and returns all entries, which belong to the caller. The index is not used
+    /// again.
+    pub(super) fn take_entries(&mut self) -> Vec<NonNull<Entry<K, V>>> {
+        let mut entries = Vec::new();
+        // Relaxed: the map is borrowed exclusively.
+        let root = self.root.load(Ordering::Relaxed);
+        let mut tables = Vec::new();
+        let mut next = NonNull::new(root);
+        while let Some(table) = next {
+            tables.push(table);
+            // SAFETY: a table of this map, which is borrowed exclusively.
+            next = NonNull::new(unsafe { table.as_ref() }.next());
+        }
+        // Relaxed: as above.
+        self.root.store(core::ptr::null_mut(), Ordering::Relaxed);
+        for (n, table) in tables.into_iter().enumerate() {
+            // SAFETY: as above.
+            let this = unsafe { table.as_ref() };
+            for slot in this.slots_from(0) {
+                let Content::Entry(address) = slot.load().content() else {
+                    continue;
+                };
+                let entry = with_exposed_provenance::<Entry<K, V>>(address).cast_mut();
+                let entry = NonNull::new(entry).expect("an entry is not at null");
+                // SAFETY: alive: no entry is freed here.
+                let birth = unsafe { entry.as_ref() }.birth;
+                // A copy was found in the root [V9].
+                if n == 0 || birth == this.generation {
+                    entries.push(entry);
+                }
+            }
+            reclaim::with(|local| {
+                // SAFETY: no thread can reach it.
+                unsafe { table.drop_in_place() };
+                // SAFETY: from `allocate`, and dropped.
+                unsafe { local.free(table) };
+            });
+        }
+        entries
+    }
+}
+
+impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Drop for Index<K, V> {
+    fn drop(&mut self) {
+        // Relaxed: as above.
+        if !self.root.load(Ordering::Relaxed).is_null() {
+            drop(Entries::of(self));
+        }
+    }
+}
+
+/// The entries of a map that is being dropped.
+pub(super) struct Entries<K: Send + Sync + 'static, V: Send + Sync + 'static>(
+    Vec<NonNull<Entry<K, V>>>,
+);
+
+// SAFETY: it owns its entries.
+unsafe impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Send for Entries<K, V> {}
+// SAFETY: it lends nothing.
+unsafe impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Sync for Entries<K, V> {}
+
+impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Entries<K, V> {
+    pub(super) fn of(index: &mut Index<K, V>) -> Self {
+        Entries(index.take_entries())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The key and the cell of the next entry. The cell may be without a value.
+    pub(super) fn next(&mut self, local: &Local) -> Option<(K, VersionedCell<V>)> {
+        let entry = self.0.pop()?;
+        // SAFETY: from `allocate`, and this value's alone.
+        Some(unsafe { Entry::into_parts(entry, local) })
+    }
+}
+
+impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Drop for Entries<K, V> {
+    fn drop(&mut self) {
+        /// If a destructor panics, the others run as the panic passes.
+        struct Rest<'a, K: Send + Sync + 'static, V: Send + Sync + 'static> {
+            entries: &'a mut Entries<K, V>,
+            local: &'a Local,
+        }
+
+        impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Rest<'_, K, V> {
+            fn release(&mut self) {
+                while let Some((key, cell)) = self.entries.next(self.local) {
+                    drop(key);
+                    drop(cell);
+                }
+            }
+        }
+
+        impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Drop for Rest<'_, K, V> {
+            fn drop(&mut self) {
+                self.release();
+            }
+        }
+
+        let entries = self;
+        reclaim::with(|local| Rest { entries, local }.release());
+    }
+}

@@ -1,0 +1,416 @@
+//! Locks of keys.
+
+use core::hash::{BuildHasher, Hash};
+use core::ops::Deref;
+use std::borrow::Borrow;
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use super::VersionedMap;
+use super::guard::{EntryGuard, EntrySession, EntrySet};
+use super::lock_future::EntryLockFuture;
+use super::locked::Held;
+use crate::cell::limit::has_passed;
+use crate::cell::patience::{Lost, Patience};
+use crate::hash::IntegerHasher;
+use crate::lock_table::{ExclusiveGuard, LockTable};
+use crate::reclaim::{self, CellPin, Local};
+use crate::sync::now;
+use crate::word::Mode;
+
+/// The lock table of a map: its keys are the hashes.
+pub(super) type Table = LockTable<u64, IntegerHasher>;
+
+/// Made by the first lock.
+#[derive(Default)]
+pub(super) struct Locks(OnceLock<Box<Table>>);
+
+impl Locks {
+    pub(super) const fn new() -> Self {
+        Locks(OnceLock::new())
+    }
+
+    pub(super) fn table(&self) -> &Table {
+        self.0.get_or_init(Box::default)
+    }
+}
+
+/// How long a caller waits for a lock.
+#[derive(Clone, Copy)]
+enum Limit {
+    None,
+    Until(Instant),
+    /// It does not wait.
+    Try,
+}
+
+impl Limit {
+    fn after(timeout: Duration) -> Self {
+        // A timeout that overflows the clock waits indefinitely.
+        now().checked_add(timeout).map_or(Limit::None, Limit::Until)
+    }
+
+    fn is_over(self) -> bool {
+        match self {
+            Limit::None => false,
+            Limit::Until(instant) => has_passed(Some(instant)),
+            Limit::Try => true,
+        }
+    }
+}
+
+/// The patience of a writer, which may have waited in the queue of a lock [V13].
+pub(super) struct Persistence<'m> {
+    patience: Patience,
+    locks: &'m Locks,
+    hash: u64,
+    deadline: Option<Instant>,
+    /// Keeps other locks away until the write has ended.
+    lock: Option<ExclusiveGuard<'m>>,
+}
+
+impl Persistence<'_> {
+    pub(super) fn until(mut self, deadline: Option<Instant>) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Waits before the next attempt. Not while pinned.
+    #[cold]
+    pub(super) fn step_back(&mut self, lost: Lost) {
+        if lost == Lost::Locked && self.lock.is_none() {
+            let table = self.locks.table();
+            self.lock = match self.deadline {
+                None => Some(table.lock(&self.hash)),
+                Some(instant) => table.try_lock_until(&self.hash, instant),
+            };
+        }
+        self.patience.step_back(lost);
+    }
+}
+
+impl Deref for Persistence<'_> {
+    type Target = Patience;
+
+    fn deref(&self) -> &Patience {
+        &self.patience
+    }
+}
+
+impl<K: Send + Sync + 'static, V: Send + Sync + 'static, S> VersionedMap<K, V, S> {
+    /// The patience of a write of a key with this hash.
+    pub(super) fn patience(&self, hash: u64) -> Persistence<'_> {
+        Persistence {
+            patience: Patience::new(),
+            locks: &self.locks,
+            hash,
+            deadline: None,
+            lock: None,
+        }
+    }
+
+    /// Begins a session: one owner of many locked keys of this map, which it locks one by one.
+    ///
+    /// Deadlocks among the sessions of a map are detected and reported to one of them, as among the
+    /// [sessions](crate::Session) of a lock table. A transaction, a writer or an [`EntryGuard`]
+    /// that waits is not part of the search.
+    ///
+    /// # Examples
+    /// ```
+    /// let map: latchwork::VersionedMap<String, u32> = Default::default();
+    /// map.insert("a".into(), 1);
+    /// let mut session = map.session();
+    /// let n = *session.lock("a")?.get().expect("it has a value");
+    /// session.lock("b")?.set(n + 1);
+    /// session.commit();
+    /// assert_eq!(map.get("b").as_deref(), Some(&2));
+    /// # Ok::<_, latchwork::session::LockError>(())
+    /// ```
+    #[must_use = "a session that is dropped at once locks no key"]
+    pub fn session(&self) -> EntrySession<'_, K, V, S> {
+        EntrySession::new(self, self.locks.table().session())
+    }
+}
+
+impl<K, V, S> VersionedMap<K, V, S>
+where
+    K: Eq + Hash + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: BuildHasher,
+{
+    /// Locks a key, whether it is present or absent, and returns a guard with a draft of its value.
+    ///
+    /// Writers, transactions that write the key, and other locks of it wait until the guard is
+    /// dropped. Readers, snapshots and transactions that only read the key do not: they see the
+    /// previous value until the guard [commits](EntryGuard::commit).
+    ///
+    /// A lock of an absent key makes an entry with a clone of the key. Use
+    /// [`lock_key`](Self::lock_key) for a key that has no clone.
+    ///
+    /// # Blocking
+    /// Blocks the thread until no other thread has locked the key. The queue is that of a
+    /// [`LockTable`], with its [fairness](crate::Fairness). A direct write of a locked key
+    /// waits in the same queue. Also waits while a transaction that has escalated owns the key, and
+    /// aborts one that has not.
+    ///
+    /// # Panics
+    /// Panics as [`insert`](Self::insert) does, or if the clone of the key panics.
+    ///
+    /// # Deadlocks
+    /// A thread deadlocks with itself if it locks a key that it has locked, or writes it directly
+    /// or in a transaction past the guard. Two keys with the same 64-bit hash have one lock.
+    /// Threads that lock one key while they hold another must agree on an order, or use
+    /// [`lock_all`](Self::lock_all) or a [`session`](Self::session).
+    ///
+    /// # Examples
+    /// ```
+    /// let stock: latchwork::VersionedMap<String, u32> = Default::default();
+    /// stock.insert("apples".into(), 7);
+    /// let mut apples = stock.lock("apples");
+    /// apples.set(apples.get().map_or(0, |n| n - 1));
+    /// assert_eq!(stock.get("apples").as_deref(), Some(&7)); // a draft is not visible
+    /// apples.commit();
+    /// assert_eq!(stock.get("apples").as_deref(), Some(&6));
+    /// ```
+    #[cfg_attr(debug_assertions, track_caller)]
+    pub fn lock<Q>(&self, key: &Q) -> EntryGuard<'_, K, V, S>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        self.lock_within(key, Limit::None).expect("it has no limit")
+    }
+
+    /// Locks a key as [`lock`](Self::lock) does, if that is possible at once.
+    ///
+    /// # Blocking
+    /// Never blocks. Returns `None` if another thread has locked the key, writes it after a wait
+    /// for a lock, or owns it in a transaction that has escalated.
+    ///
+    /// # Panics
+    /// Panics as [`lock`](Self::lock) does.
+    ///
+    /// # Examples
+    /// ```
+    /// let map: latchwork::VersionedMap<u32, u32> = Default::default();
+    /// let guard = map.lock(&1);
+    /// assert!(map.try_lock(&1).is_none());
+    /// drop(guard);
+    /// assert!(map.try_lock(&1).is_some());
+    /// ```
+    #[cfg_attr(debug_assertions, track_caller)]
+    pub fn try_lock<Q>(&self, key: &Q) -> Option<EntryGuard<'_, K, V, S>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        self.lock_within(key, Limit::Try)
+    }
+
+    /// Locks a key as [`lock`](Self::lock) does, unless the time expires first. A timeout that
+    /// overflows [`Instant`] waits indefinitely.
+    ///
+    /// # Blocking
+    /// Blocks the thread for at most `timeout`.
+    ///
+    /// # Panics
+    /// Panics as [`lock`](Self::lock) does.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// let map: latchwork::VersionedMap<u32, u32> = Default::default();
+    /// let guard = map.lock(&1);
+    /// assert!(map.try_lock_for(&1, Duration::from_millis(1)).is_none());
+    /// # drop(guard);
+    /// ```
+    #[cfg_attr(debug_assertions, track_caller)]
+    pub fn try_lock_for<Q>(&self, key: &Q, timeout: Duration) -> Option<EntryGuard<'_, K, V, S>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        self.lock_within(key, Limit::after(timeout))
+    }
+
+    /// Locks a key as [`lock`](Self::lock) does. If the key is absent, the entry has `key` itself;
+    /// otherwise `key` is dropped.
+    ///
+    /// # Blocking
+    /// Blocks the thread as [`lock`](Self::lock) does.
+    ///
+    /// # Panics
+    /// Panics as [`insert`](Self::insert) does.
+    ///
+    /// # Examples
+    /// ```
+    /// #[derive(PartialEq, Eq, Hash)]
+    /// struct Id(u32); // not `Clone`
+    /// let map = latchwork::VersionedMap::new();
+    /// let mut guard = map.lock_key(Id(1));
+    /// guard.set("one");
+    /// guard.commit();
+    /// assert_eq!(map.get(&Id(1)).as_deref(), Some(&"one"));
+    /// ```
+    #[cfg_attr(debug_assertions, track_caller)]
+    pub fn lock_key(&self, key: K) -> EntryGuard<'_, K, V, S> {
+        let hash = self.hash(&key);
+        let lock = self.locks.table().lock(&hash);
+        let mut key = Some(key);
+        let held = hold(Limit::None, |local, pin| {
+            self.hold_owned(local, pin, hash, &mut key)
+        });
+        EntryGuard::new(self, held.expect("it has no limit"), lock)
+    }
+
+    /// Locks a key as [`lock`](Self::lock) does, without blocking the thread.
+    ///
+    /// The future hashes and clones the key at the call, and borrows only the map. It works on any
+    /// executor.
+    ///
+    /// # Panics
+    /// The call panics if the hasher or the clone of the key panics. The future panics where
+    /// [`lock`](Self::lock) does, and if it is polled after it was ready, or after a poll that
+    /// panicked.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: a future that is dropped leaves the queue, and passes on a lock that it was
+    /// granted.
+    ///
+    /// # Examples
+    /// ```
+    /// # pollster::block_on(async {
+    /// let pages: latchwork::VersionedMap<String, String> = Default::default();
+    /// let mut page = pages.lock_async("index").await;
+    /// if page.get().is_none() {
+    ///     page.set("…".repeat(3)); // after an `.await` of the fetch
+    /// }
+    /// page.commit();
+    /// assert_eq!(pages.get("index").as_deref().map(String::as_str), Some("………"));
+    /// # })
+    /// ```
+    pub fn lock_async<Q>(&self, key: &Q) -> EntryLockFuture<'_, K, V, S>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        let hash = self.hash(key);
+        EntryLockFuture::new(self, hash, key.to_owned())
+    }
+
+    /// Locks several keys. A key that is given twice is locked once.
+    ///
+    /// All calls lock in one order, so callers that hold no other lock of this map never deadlock
+    /// with each other.
+    ///
+    /// # Blocking
+    /// Blocks the thread until all keys are locked, as [`lock`](Self::lock) does for each.
+    ///
+    /// # Panics
+    /// Panics as [`lock`](Self::lock) does. No key is locked then.
+    ///
+    /// # Deadlocks
+    /// As for [`lock`](Self::lock), if the thread holds another lock of the map.
+    ///
+    /// # Examples
+    /// ```
+    /// let map: latchwork::VersionedMap<_, _> = [("a", 1), ("b", 2)].into_iter().collect();
+    /// let mut both = map.lock_all([&"a", &"b"]);
+    /// let n = *both.entry(&"a").unwrap().get().unwrap();
+    /// both.entry(&"b").unwrap().set(n + 10);
+    /// both.commit();
+    /// assert_eq!(map.get("b").as_deref(), Some(&11));
+    /// ```
+    #[cfg_attr(debug_assertions, track_caller)]
+    pub fn lock_all<'q, Q>(&self, keys: impl IntoIterator<Item = &'q Q>) -> EntrySet<'_, K, V, S>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized + 'q,
+    {
+        let keys = keys.into_iter().map(|key| (self.hash(key), key));
+        let keys: Vec<(u64, &Q)> = keys.collect();
+        let hashes = keys.iter().map(|(hash, _)| (hash, Mode::Exclusive));
+        let locks = self.locks.table().lock_all(hashes);
+        let mut set = EntrySet::new(self, locks);
+        for (hash, key) in keys {
+            if find(&mut set.entries, hash, key).is_none() {
+                set.add(self.hold_key(hash, key));
+            }
+        }
+        set
+    }
+
+    /// Locks the entry of a key whose hash the caller has locked.
+    #[cfg_attr(debug_assertions, track_caller)]
+    pub(super) fn hold_key<Q>(&self, hash: u64, key: &Q) -> Held<K, V>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        let held = hold(Limit::None, |local, pin| {
+            self.hold_borrowed(local, pin, hash, key)
+        });
+        held.expect("it has no limit")
+    }
+
+    #[cfg_attr(debug_assertions, track_caller)]
+    fn lock_within<Q>(&self, key: &Q, limit: Limit) -> Option<EntryGuard<'_, K, V, S>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        let hash = self.hash(key);
+        let table = self.locks.table();
+        let lock = match limit {
+            Limit::None => table.lock(&hash),
+            Limit::Until(instant) => table.try_lock_until(&hash, instant)?,
+            Limit::Try => table.try_lock(&hash)?,
+        };
+        let held = hold(limit, |local, pin| {
+            self.hold_borrowed(local, pin, hash, key)
+        })?;
+        Some(EntryGuard::new(self, held, lock))
+    }
+}
+
+/// Makes attempts to lock an entry until the limit ends the wait for a transaction that owns it.
+#[cfg_attr(debug_assertions, track_caller)]
+fn hold<K: Send + Sync + 'static, V: Send + Sync + 'static>(
+    limit: Limit,
+    mut attempt: impl FnMut(&Local, &CellPin) -> Result<Held<K, V>, Lost>,
+) -> Option<Held<K, V>> {
+    let mut patience = Patience::new();
+    reclaim::with(|local| {
+        loop {
+            local.collect_some();
+            let pin = local.pin();
+            let held = attempt(local, &pin);
+            drop(pin);
+            match held {
+                Ok(held) => return Some(held),
+                Err(Lost::Owned) if limit.is_over() => return None,
+                Err(lost) => patience.step_back(lost),
+            }
+        }
+    })
+}
+
+/// Locked entries by hash and address.
+pub(super) type Entries<K, V> = BTreeMap<(u64, usize), Held<K, V>>;
+
+/// The locked entry of a key.
+pub(super) fn find<'e, K, V, Q>(
+    entries: &'e mut Entries<K, V>,
+    hash: u64,
+    key: &Q,
+) -> Option<&'e mut Held<K, V>>
+where
+    K: Borrow<Q> + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    Q: Eq + ?Sized,
+{
+    let of_hash = entries.range_mut((hash, 0)..=(hash, usize::MAX));
+    let mut of_hash = of_hash.map(|(_, held)| held);
+    of_hash.find(|held| held.key().borrow() == key)
+}

@@ -1,0 +1,419 @@
+//! Keys in transactions and snapshots.
+#![allow(unsafe_code)]
+
+use core::hash::{BuildHasher, Hash};
+use std::borrow::Borrow;
+
+use super::VersionedMap;
+use super::entry::Entry;
+use super::index::{Index, Search};
+use super::shared::Changes;
+use crate::cell::{Node, Version};
+use crate::reclaim::{CellPin, Local};
+use crate::txn::{Abort, Committed, Keeper, Tx, View};
+
+impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Keeper for Index<K, V> {
+    fn note_commit(&self, local: &Local, pin: &CellPin, write: Committed) {
+        match (write.was_vacant, write.is_vacant) {
+            (true, false) => self.shared.count(local, Changes::VALUE),
+            (false, true) => {
+                self.shared.count(local, Changes::NO_VALUE);
+                let (hash, entry) = write.entry;
+                self.bequeath(local, hash, entry, write.version);
+            }
+            _ => return,
+        }
+        self.maintain(local, pin);
+    }
+}
+
+impl<K, V, S> VersionedMap<K, V, S>
+where
+    K: Eq + Hash + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    S: BuildHasher,
+{
+    /// The entry of a key, which is made if there is none: step 5.
+    pub(super) fn entry_or_vacant<'p, Q>(
+        &'p self,
+        local: &Local,
+        pin: &'p CellPin,
+        key: &Q,
+        make_key: impl FnOnce() -> K,
+    ) -> &'p Entry<K, V>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let hash = self.hash(key);
+        match self.index.search(hash, key, pin) {
+            Search::Found(entry, _) => entry,
+            Search::Absent(_) => self.own_entry_or_vacant(local, pin, hash, make_key()),
+        }
+    }
+
+    /// The same, of a key that the map may keep.
+    pub(super) fn own_entry_or_vacant<'p>(
+        &'p self,
+        local: &Local,
+        pin: &'p CellPin,
+        hash: u64,
+        mut key: K,
+    ) -> &'p Entry<K, V> {
+        loop {
+            let vacancy = match self.index.search(hash, &key, pin) {
+                Search::Found(entry, _) => return entry,
+                Search::Absent(vacancy) => vacancy,
+            };
+            let Some(place) = self.index.place(local, vacancy, hash) else {
+                continue;
+            };
+            // After the search, which has found the dead node of an earlier entry [V6].
+            let floor = self.index.floor(hash);
+            let node = Node::<V>::vacant(local, floor);
+            // SAFETY: from `allocate`, and published by this call or not at all.
+            match unsafe { self.index.install(local, pin, place, hash, key, node) } {
+                Ok(entry) => {
+                    self.index.record(local, entry, floor);
+                    self.index.maintain(local, pin);
+                    return entry;
+                }
+                Err(returned) => {
+                    // SAFETY: it was not published, so that it is ours; it was made without a
+                    // value.
+                    unsafe { Node::discard(node, local) };
+                    key = returned;
+                }
+            }
+        }
+    }
+}
+
+impl<'t, 'env> Tx<'t, 'env> {
+    /// Returns the value of a key: the value that this attempt has inserted, or else the committed
+    /// one. `None`: the key is absent, which holds until the commit.
+    ///
+    /// An absent key is in the read set as a present one is: no other thread inserts it before the
+    /// commit, and [`retry`](Self::retry) waits for its insert. The map makes an entry without a
+    /// value for it, and frees the entry later as that of a removed key.
+    ///
+    /// # Blocking
+    /// Does not wait for other threads, unless the transaction has escalated: see
+    /// [`atomically`](crate::atomically()).
+    ///
+    /// # Errors
+    /// Returns an [`Abort`] as [`read`](Self::read) does.
+    ///
+    /// # Panics
+    /// Panics if the hasher, `Eq` or `to_owned` panics.
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::{VersionedCell, VersionedMap, atomically};
+    /// let (stock, sold) = (VersionedMap::new(), VersionedCell::new(0));
+    /// stock.insert("apples".to_owned(), 7);
+    /// atomically(|tx| {
+    ///     let left = tx.get(&stock, "apples")?.copied().unwrap_or(0);
+    ///     tx.require(left > 0)?; // sleeps until the key changes, including when it is absent
+    ///     tx.insert(&stock, "apples".to_owned(), left - 1)?;
+    ///     tx.update(&sold, |n| n + 1)
+    /// });
+    /// assert_eq!((*stock.get("apples").unwrap(), sold.get()), (6, 1));
+    /// ```
+    pub fn get<K, V, S, Q>(
+        &mut self,
+        map: &'t VersionedMap<K, V, S>,
+        key: &Q,
+    ) -> Result<Option<&'t V>, Abort>
+    where
+        K: Eq + Hash + Send + Sync + Borrow<Q> + 'static,
+        V: Send + Sync + 'static,
+        S: BuildHasher,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        let (_, i) = self.observe_key(map, key, || key.to_owned())?;
+        Ok(self.entry_value(i))
+    }
+
+    /// Records a value to insert at the commit, and returns the value that [`get`](Self::get) would
+    /// have returned.
+    ///
+    /// If the key has a value, the map keeps the key that it has.
+    ///
+    /// # Errors
+    /// Returns an [`Abort`] as [`read`](Self::read) does. Key and value are then dropped.
+    ///
+    /// # Panics
+    /// Panics if the hasher or `Eq` panics.
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::{VersionedMap, atomically};
+    /// let seats = VersionedMap::new();
+    /// let is_taken = atomically(|tx| {
+    ///     Ok(tx.insert(&seats, 7, "Ann")?.is_some() || tx.insert(&seats, 8, "Ann")?.is_some())
+    /// });
+    /// assert_eq!((is_taken, seats.len()), (false, 2));
+    /// ```
+    pub fn insert<K, V, S>(
+        &mut self,
+        map: &'t VersionedMap<K, V, S>,
+        key: K,
+        value: V,
+    ) -> Result<Option<&'t V>, Abort>
+    where
+        K: Eq + Hash + Send + Sync + 'static,
+        V: Send + Sync + 'static,
+        S: BuildHasher,
+    {
+        self.check_running()?;
+        let entry = self.own_entry(map, key);
+        let i = self.observe_entry(&entry.cell)?;
+        let before = self.entry_value(i);
+        self.write_entry(&map.index, entry.name(), i, Some(value));
+        Ok(before)
+    }
+
+    /// Records the removal of a key at the commit, and returns the value that [`get`](Self::get)
+    /// would have returned.
+    ///
+    /// If the key is absent, the transaction writes nothing, and relies on the absence.
+    ///
+    /// # Errors
+    /// Returns an [`Abort`] as [`read`](Self::read) does.
+    ///
+    /// # Panics
+    /// Panics as [`get`](Self::get) does.
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::{VersionedMap, atomically};
+    /// let map: VersionedMap<_, _> = [("from", 7)].into_iter().collect();
+    /// atomically(|tx| {
+    ///     if let Some(value) = tx.remove(&map, "from")?.copied() {
+    ///         tx.insert(&map, "to", value)?;
+    ///     }
+    ///     Ok(())
+    /// });
+    /// assert_eq!((map.get("from").is_none(), *map.get("to").unwrap()), (true, 7));
+    /// ```
+    pub fn remove<K, V, S, Q>(
+        &mut self,
+        map: &'t VersionedMap<K, V, S>,
+        key: &Q,
+    ) -> Result<Option<&'t V>, Abort>
+    where
+        K: Eq + Hash + Send + Sync + Borrow<Q> + 'static,
+        V: Send + Sync + 'static,
+        S: BuildHasher,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        let (entry, i) = self.observe_key(map, key, || key.to_owned())?;
+        let before = self.entry_value(i);
+        if before.is_some() {
+            self.write_entry::<V>(&map.index, entry.name(), i, None);
+        }
+        Ok(before)
+    }
+
+    /// Returns the version of the value that [`get`](Self::get) returns, or `None` if the key is
+    /// absent.
+    ///
+    /// If the transaction has inserted the key, this is the version after the commit.
+    ///
+    /// # Errors
+    /// Returns an [`Abort`] as [`read`](Self::read) does.
+    ///
+    /// # Panics
+    /// Panics as [`get`](Self::get) does.
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::{VersionedMap, atomically};
+    /// let map = VersionedMap::new();
+    /// let version = atomically(|tx| {
+    ///     tx.insert(&map, "a", 1)?;
+    ///     tx.entry_version(&map, "a")
+    /// });
+    /// assert_eq!(version, map.version("a"));
+    /// ```
+    pub fn entry_version<K, V, S, Q>(
+        &mut self,
+        map: &'t VersionedMap<K, V, S>,
+        key: &Q,
+    ) -> Result<Option<Version>, Abort>
+    where
+        K: Eq + Hash + Send + Sync + Borrow<Q> + 'static,
+        V: Send + Sync + 'static,
+        S: BuildHasher,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        let (_, i) = self.observe_key(map, key, || key.to_owned())?;
+        Ok(self.entry_version_at(i))
+    }
+
+    /// Returns whether a key has this version, or whether it is absent for `None`. The answer holds
+    /// until the commit.
+    ///
+    /// Writes of the transaction itself do not count.
+    ///
+    /// # Errors
+    /// Returns an [`Abort`] as [`read`](Self::read) does.
+    ///
+    /// # Panics
+    /// Panics as [`get`](Self::get) does.
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::{VersionedMap, atomically};
+    /// let map = VersionedMap::new();
+    /// let (version, _) = map.insert("a", 1);
+    /// let both = atomically(|tx| {
+    ///     Ok((tx.check_entry(&map, "a", version)?, tx.check_entry(&map, "b", None)?))
+    /// });
+    /// assert_eq!(both, (true, true));
+    /// ```
+    pub fn check_entry<K, V, S, Q>(
+        &mut self,
+        map: &'t VersionedMap<K, V, S>,
+        key: &Q,
+        expected: impl Into<Option<Version>>,
+    ) -> Result<bool, Abort>
+    where
+        K: Eq + Hash + Send + Sync + Borrow<Q> + 'static,
+        V: Send + Sync + 'static,
+        S: BuildHasher,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        let (_, i) = self.observe_key(map, key, || key.to_owned())?;
+        Ok(self.entry_version_seen(i) == expected.into())
+    }
+
+    /// The entry of a key, and its place in the log.
+    fn observe_key<K, V, S, Q>(
+        &mut self,
+        map: &'t VersionedMap<K, V, S>,
+        key: &Q,
+        make_key: impl FnOnce() -> K,
+    ) -> Result<(&'t Entry<K, V>, usize), Abort>
+    where
+        K: Eq + Hash + Send + Sync + Borrow<Q> + 'static,
+        V: Send + Sync + 'static,
+        S: BuildHasher,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.check_running()?;
+        let local = self.local();
+        let pin = local.pin();
+        let entry = map.entry_or_vacant(local, &pin, key, make_key);
+        let entry = self.keep(entry);
+        let i = self.observe_entry(&entry.cell)?;
+        Ok((entry, i))
+    }
+
+    /// The entry of a key that is the caller's.
+    fn own_entry<K, V, S>(&mut self, map: &'t VersionedMap<K, V, S>, key: K) -> &'t Entry<K, V>
+    where
+        K: Eq + Hash + Send + Sync + 'static,
+        V: Send + Sync + 'static,
+        S: BuildHasher,
+    {
+        let local = self.local();
+        let pin = local.pin();
+        let entry = map.own_entry_or_vacant(local, &pin, map.hash(&key), key);
+        self.keep(entry)
+    }
+
+    /// An entry that the pin of the attempt keeps.
+    fn keep<K: Send + Sync + 'static, V: Send + Sync + 'static>(
+        &self,
+        entry: &Entry<K, V>,
+    ) -> &'t Entry<K, V> {
+        // SAFETY: found while the attempt is pinned, and it is pinned until it ends [V3].
+        unsafe { &*core::ptr::from_ref(entry) }
+    }
+}
+
+impl<'t, 'env> View<'t, 'env> {
+    /// Returns the value that a key had, or `None` if it was absent.
+    ///
+    /// Never blocks.
+    ///
+    /// # Panics
+    /// Panics if the hasher or `Eq` panics.
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::{VersionedMap, snapshot};
+    /// let map: VersionedMap<_, _> = [("a", 1), ("b", 2)].into_iter().collect();
+    /// let sum = snapshot(|s| ["a", "b", "c"].map(|key| s.get(&map, key).copied().unwrap_or(0)));
+    /// assert_eq!(sum, [1, 2, 0]);
+    /// ```
+    pub fn get<K, V, S, Q>(&self, map: &'t VersionedMap<K, V, S>, key: &Q) -> Option<&'t V>
+    where
+        K: Eq + Hash + Send + Sync + Borrow<Q> + 'static,
+        V: Send + Sync + 'static,
+        S: BuildHasher,
+        Q: Hash + Eq + ?Sized,
+    {
+        match map.index.search(map.hash(key), key, self.pin()) {
+            // No entry that had a value is buried under the pin [V5].
+            Search::Absent(_) => None,
+            Search::Found(entry, _) => self.value_at(entry),
+        }
+    }
+
+    /// Returns an iterator over all keys that had values, in no order, with these values.
+    ///
+    /// The iterator visits the map as of one instant, however long it runs, and delays no other
+    /// thread. While the snapshot lives, no value that any thread replaces is dropped.
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::{VersionedMap, snapshot};
+    /// let stock: VersionedMap<_, _> = [("apples", 7), ("pears", 3)].into_iter().collect();
+    /// let total: u32 = snapshot(|s| s.iter(&stock).map(|(_, n)| *n).sum());
+    /// assert_eq!(total, 10);
+    /// ```
+    pub fn iter<'s, K, V, S>(
+        &'s self,
+        map: &'t VersionedMap<K, V, S>,
+    ) -> impl Iterator<Item = (&'t K, &'t V)> + use<'s, 't, 'env, K, V, S>
+    where
+        K: Send + Sync + 'static,
+        V: Send + Sync + 'static,
+    {
+        map.index.scan(self.pin()).filter_map(|entry| {
+            let value = self.value_at(entry)?;
+            // SAFETY: found under the pin, which lives as long as the view [V3].
+            let entry: &'t Entry<K, V> = unsafe { &*core::ptr::from_ref(entry) };
+            Some((entry.key(), value))
+        })
+    }
+
+    /// Returns the number of keys that had values. Visits the whole map.
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::{VersionedMap, snapshot};
+    /// let map: VersionedMap<_, _> = (0..10).map(|n| (n, ())).collect();
+    /// assert_eq!(snapshot(|s| s.len(&map)), 10);
+    /// ```
+    pub fn len<K, V, S>(&self, map: &'t VersionedMap<K, V, S>) -> usize
+    where
+        K: Send + Sync + 'static,
+        V: Send + Sync + 'static,
+    {
+        self.iter(map).count()
+    }
+
+    fn value_at<K, V>(&self, entry: &Entry<K, V>) -> Option<&'t V>
+    where
+        K: Send + Sync + 'static,
+        V: Send + Sync + 'static,
+    {
+        let node = self.entry_at(entry.cell.head())?;
+        // SAFETY: a node of a cell of `V`, with a value.
+        (!node.header().is_vacant()).then(|| unsafe { node.value() })
+    }
+}

@@ -1,0 +1,220 @@
+//! Entries of maps in a transaction: cells that may be without a value, and that a pin keeps.
+#![allow(unsafe_code)]
+
+use core::cell::Cell;
+use core::ptr::NonNull;
+
+use super::Tx;
+use super::attempt::Attempt;
+use super::error::Abort;
+use super::ladder::Loss;
+use crate::cell::{Header, Node, NodeRef, OwnedVersioned, Version, VersionedCell};
+use crate::reclaim::{CellPin, Local};
+
+/// A map whose entry a transaction has written.
+pub(crate) trait Keeper {
+    /// An entry was written by a transaction that has committed. The thread is pinned.
+    fn note_commit(&self, local: &Local, pin: &CellPin, write: Committed);
+}
+
+/// The write of an entry.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Committed {
+    /// Names the entry to its map.
+    pub(crate) entry: (u64, usize),
+    pub(crate) version: Version,
+    pub(crate) was_vacant: bool,
+    pub(crate) is_vacant: bool,
+}
+
+/// An entry that the closure has written, if the write was not undone.
+pub(super) struct Touched {
+    keeper: NonNull<dyn Keeper>,
+    entry: (u64, usize),
+    /// The number of the log entry.
+    i: u32,
+}
+
+/// A value that the closure has written, and that returns to its owner unless the attempt commits.
+pub(super) struct Lent {
+    /// The number of the log entry.
+    i: u32,
+    /// A `Cell<Option<T>>`, which outlives the attempt.
+    place: NonNull<()>,
+    /// Returns the value of a draft, which was installed in its cell or not.
+    give_back: unsafe fn(&Local, NonNull<Header>, Installed, NonNull<()>),
+}
+
+/// Whether a draft was installed in its cell.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Installed {
+    No,
+    /// By an owner, which was aborted.
+    Yes,
+}
+
+/// # Safety
+/// `draft` is a `Node<T>` with a value, of this attempt, which has ended without a commit. It was
+/// installed as `installed` tells. `place` is a `Cell<Option<T>>` of this thread.
+unsafe fn give_back<T: Send + Sync + 'static>(
+    local: &Local,
+    draft: NonNull<Header>,
+    installed: Installed,
+    place: NonNull<()>,
+) {
+    let node = draft.cast::<Node<T>>();
+    let value = match installed {
+        // SAFETY: it was not published, so that it is ours, and it has a value.
+        Installed::No => unsafe { Node::into_value(node, local) },
+        // SAFETY: its owner was aborted, so no thread reads the value, and it has one.
+        Installed::Yes => unsafe { Node::take_aborted(node) },
+    };
+    // SAFETY: by the caller's contract.
+    unsafe { place.cast::<Cell<Option<T>>>().as_ref() }.set(Some(value));
+}
+
+impl<'t> Tx<'t, '_> {
+    /// Records the value of `place` for the commit. It returns there unless the attempt commits.
+    pub(crate) fn lend_entry<T: Send + Sync + 'static>(
+        &mut self,
+        map: &'t (dyn Keeper + 'static),
+        entry: (u64, usize),
+        i: usize,
+        place: &'t Cell<Option<T>>,
+    ) {
+        let value = place.take();
+        debug_assert!(value.is_some(), "a failed attempt returns the value");
+        self.write_entry(map, entry, i, value);
+        self.attempt.log.lent.push(Lent {
+            i: i as u32,
+            place: NonNull::from(place).cast(),
+            give_back: give_back::<T>,
+        });
+    }
+
+    /// The committed value, if the key has one.
+    pub(crate) fn entry_owned<T: Send + Sync + 'static>(
+        &self,
+        i: usize,
+    ) -> Option<OwnedVersioned<T>> {
+        let node = self.attempt.seen(i);
+        (!node.header().is_vacant()).then(|| OwnedVersioned::of(node))
+    }
+
+    pub(crate) fn local(&self) -> &'t Local {
+        self.attempt.local
+    }
+
+    pub(crate) fn check_running(&self) -> Result<(), Abort> {
+        self.attempt.check_running()
+    }
+
+    /// Reads the cell of an entry of a map, which the pin of the attempt keeps. Returns its place
+    /// in the log.
+    pub(crate) fn observe_entry<T: Send + Sync + 'static>(
+        &mut self,
+        cell: &'t VersionedCell<T>,
+    ) -> Result<usize, Abort> {
+        let i = self.attempt.observe(cell)?;
+        if self.attempt.seen(i).header().is_dead() {
+            // The key may have another entry [V4].
+            return Err(self.attempt.lose(Loss::Read, Some(cell.head())));
+        }
+        Ok(i)
+    }
+
+    /// The value that the closure sees, if the key has one.
+    pub(crate) fn entry_value<T: Send + Sync + 'static>(&self, i: usize) -> Option<&'t T> {
+        let node = self.entry_node(i);
+        // SAFETY: the entry is that of a cell of `T`, and the node has a value.
+        (!node.header().is_vacant()).then(|| unsafe { node.value() })
+    }
+
+    /// The version of that value after the commit.
+    pub(crate) fn entry_version_at(&self, i: usize) -> Option<Version> {
+        let is_vacant = self.entry_node(i).header().is_vacant();
+        (!is_vacant).then(|| self.attempt.version(i))
+    }
+
+    /// The version of the committed value.
+    pub(crate) fn entry_version_seen(&self, i: usize) -> Option<Version> {
+        let node = self.attempt.seen(i);
+        (!node.header().is_vacant()).then(|| node.version())
+    }
+
+    fn entry_node(&self, i: usize) -> NodeRef<'t> {
+        let write = self.attempt.log.entries[i].write;
+        write.map_or_else(|| self.attempt.seen(i), |node| self.attempt.node(node))
+    }
+
+    /// Records a value for the commit, or `None` for a removal. `entry` names the entry to `map`.
+    pub(crate) fn write_entry<T: Send + Sync + 'static>(
+        &mut self,
+        map: &'t (dyn Keeper + 'static),
+        entry: (u64, usize),
+        i: usize,
+        value: Option<T>,
+    ) {
+        let local = self.attempt.local;
+        let node = match value {
+            Some(value) => local.allocate(Node::draft(value)),
+            None => Node::<T>::vacant_draft(local),
+        };
+        self.attempt.write_node_at(i, node.cast());
+        let keeper = NonNull::from(map);
+        let i = i as u32;
+        let touched = &mut self.attempt.log.touched;
+        if !touched.iter().any(|touched| touched.i == i) {
+            touched.push(Touched { keeper, entry, i });
+        }
+    }
+}
+
+impl Attempt<'_> {
+    /// Returns the lent values to their owners. The attempt does not commit, and its owner is
+    /// decided.
+    #[cold]
+    pub(super) fn return_lent(&mut self) {
+        for lent in core::mem::take(&mut self.log.lent) {
+            let entry = &mut self.log.entries[lent.i as usize];
+            let is_installed = |node: &NonNull<Header>| {
+                // SAFETY: the attempt's own node, under its pin [R1].
+                !unsafe { node.as_ref() }.when().is_claim()
+            };
+            let (draft, installed) = match entry.write.take() {
+                Some(draft) => (draft, Installed::No),
+                None => match entry.put.filter(is_installed) {
+                    Some(draft) => (draft, Installed::Yes),
+                    None => continue,
+                },
+            };
+            // SAFETY: recorded together, and the place outlives the attempt.
+            unsafe { (lent.give_back)(self.local, draft, installed, lent.place) };
+        }
+    }
+
+    /// Reports what was committed to the maps. Pinned still.
+    #[cold]
+    pub(super) fn note_commits(&mut self) {
+        for touched in core::mem::take(&mut self.log.touched) {
+            let entry = &self.log.entries[touched.i as usize];
+            // One write alone was published without an owner, and is still in its place.
+            let (Some(new), Some(old)) = (entry.put.or(entry.write), entry.seen) else {
+                continue;
+            };
+            let [new, old] = [new, old].map(|node| self.node(node).header());
+            if new.when().is_claim() {
+                continue;
+            }
+            let write = Committed {
+                entry: touched.entry,
+                version: new.version(),
+                was_vacant: old.is_vacant(),
+                is_vacant: new.is_vacant(),
+            };
+            // SAFETY: the map is borrowed for as long as the attempt lives.
+            let map = unsafe { touched.keeper.as_ref() };
+            map.note_commit(self.local, &self.pin, write);
+        }
+    }
+}

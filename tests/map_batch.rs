@@ -1,0 +1,264 @@
+//! Conditional batches of writes of a map.
+
+mod common;
+
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use common::watchdog;
+use latchwork::map::{Cancelled, Reason};
+use latchwork::{VersionedMap, cell::Version, snapshot};
+
+/// A pin of one test would hold back what another one counts.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A key and a value without a clone.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Name(&'static str);
+
+#[derive(Debug, PartialEq)]
+struct Sum(u32);
+
+type Map = VersionedMap<Name, Sum>;
+
+fn names<V: Send + Sync>(cancelled: &Cancelled<V>) -> Vec<String> {
+    let reasons = cancelled.reasons.iter();
+    reasons.map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_batch_writes_all_items_and_returns_their_versions() {
+    let _alone = alone();
+    let map = Map::new();
+    let (a, _) = map.insert(Name("a"), Sum(1));
+    let (b, _) = map.insert(Name("b"), Sum(2));
+    let (c, _) = map.insert(Name("c"), Sum(3));
+    let versions = map
+        .transact()
+        .put_if(Name("a"), a, Sum(10))
+        .remove_if(Name("b"), b)
+        .check(Name("c"), c)
+        .insert_if_absent(Name("d"), Sum(4))
+        .check(Name("e"), None)
+        .commit()
+        .expect("all conditions are met");
+    let now = ["a", "b", "c", "d", "e"].map(|name| map.version(&Name(name)));
+    assert_eq!(versions, now);
+    assert_eq!(versions[0].map(Version::get), Some(a.get() + 1));
+    assert_eq!((now[1], now[2], now[4]), (None, Some(c), None));
+    assert_eq!(
+        (map.len(), map.get(&Name("d")).as_deref()),
+        (3, Some(&Sum(4)))
+    );
+    map.flush();
+    assert_eq!(map.stats().entries, 3);
+    assert_eq!(map.transact().commit().expect("nothing fails"), []);
+}
+
+#[test]
+fn a_cancelled_batch_writes_nothing_and_says_why() {
+    let _alone = alone();
+    let map = Map::new();
+    let (a, _) = map.insert(Name("a"), Sum(1));
+    let (_, _) = map.insert(Name("a"), Sum(2));
+    let (b, _) = map.insert(Name("b"), Sum(3));
+    let wrong = Version::new(77);
+    let cancelled = map
+        .transact()
+        .insert_if_absent(Name("b"), Sum(10))
+        .put_if(Name("a"), a, Sum(11))
+        .put_if(Name("b"), b, Sum(12));
+    // A key twice is refused before any condition.
+    let cancelled = cancelled.commit().expect_err("a key is there twice");
+    assert!(matches!(
+        cancelled.reasons[..],
+        [Reason::Duplicate, Reason::Met, Reason::Duplicate]
+    ));
+    assert_eq!(
+        cancelled.values,
+        [Some(Sum(10)), Some(Sum(11)), Some(Sum(12))]
+    );
+
+    let cancelled = map
+        .transact()
+        .insert_if_absent(Name("b"), Sum(10))
+        .put_if(Name("a"), a, Sum(11))
+        .put_if(Name("x"), wrong, Sum(12))
+        .remove_if(Name("y"), wrong)
+        .check(Name("z"), None)
+        .insert_if_absent(Name("w"), Sum(13))
+        .commit()
+        .expect_err("some conditions are not met");
+    assert_eq!(
+        names(&cancelled),
+        [
+            "the key exists",
+            "expected version 1, but it is 2",
+            "the key is absent",
+            "the key is absent",
+            "met",
+            "met"
+        ]
+    );
+    let Reason::VersionIs { current, value, .. } = &cancelled.reasons[1] else {
+        panic!("{cancelled:?}")
+    };
+    assert_eq!((current.get(), &**value), (2, &Sum(2)));
+    let values = [
+        Some(Sum(10)),
+        Some(Sum(11)),
+        Some(Sum(12)),
+        None,
+        None,
+        Some(Sum(13)),
+    ];
+    assert_eq!(cancelled.values, values);
+    assert_eq!(
+        (map.len(), map.get(&Name("a")).as_deref()),
+        (2, Some(&Sum(2)))
+    );
+    assert_eq!(
+        cancelled.to_string(),
+        "nothing was written; item 0: the key exists; item 1: expected version 1, but it is 2; \
+         item 2: the key is absent; item 3: the key is absent"
+    );
+    map.flush();
+    assert_eq!(map.stats().entries, 2);
+}
+
+/// Each key is dropped once, and each value is in the map, replaced, or returned, whatever attempts
+/// were lost on the way.
+#[test]
+fn batches_beside_writers_lose_no_value() {
+    let _alone = alone();
+    let _watchdog = watchdog("batches_beside_writers_lose_no_value");
+    const ROUNDS: u32 = 400;
+    let alive = Arc::new(());
+    let map = VersionedMap::new();
+    let (committed, cancelled) = (AtomicU32::new(0), AtomicU32::new(0));
+    let value = |n: u32| (n, alive.clone());
+    for key in 0..3 {
+        map.insert(key, value(0));
+    }
+    thread::scope(|s| {
+        for t in 0..4_u32 {
+            let (map, committed, cancelled, value) = (&map, &committed, &cancelled, &value);
+            s.spawn(move || {
+                for n in 0..ROUNDS {
+                    let pair = [(n + t) % 3, (n + t + 1) % 3];
+                    if t == 3 {
+                        // Lets attempts fail between their reads and their commit.
+                        map.update(&pair[0], |(n, live)| (*n, live.clone()));
+                        continue;
+                    }
+                    let read = pair.map(|key| {
+                        let read = map.get(&key).expect("present");
+                        (key, read.version(), read.0)
+                    });
+                    let [a, b] = read;
+                    let batch = map.transact();
+                    let batch = batch.put_if(a.0, a.1, value(a.2 + 1));
+                    let batch = batch.put_if(b.0, b.1, value(b.2 + 1));
+                    match batch
+                        .insert_if_absent(100 + t, value(0))
+                        .remove_key(n % 2 == 0)
+                    {
+                        Ok(_) => committed.fetch_add(1, SeqCst),
+                        Err(error) => {
+                            assert!(error.values.iter().all(Option::is_some));
+                            cancelled.fetch_add(1, SeqCst)
+                        }
+                    };
+                    map.remove(&(100 + t));
+                }
+            });
+        }
+    });
+    let sum: u32 = snapshot(|s| {
+        (0..3)
+            .map(|key| s.get(&map, &key).expect("present").0)
+            .sum()
+    });
+    assert_eq!(sum, 2 * committed.load(SeqCst));
+    assert_eq!(committed.load(SeqCst) + cancelled.load(SeqCst), 3 * ROUNDS);
+    assert!(committed.load(SeqCst) > 0);
+    assert_eq!(map.len(), 3);
+    map.flush();
+    assert_eq!((map.stats().entries, Arc::strong_count(&alive)), (3, 4));
+    drop(map);
+    latchwork::flush();
+    assert_eq!(Arc::strong_count(&alive), 1);
+}
+
+trait Maybe {
+    type Result;
+    fn remove_key(self, checks: bool) -> Self::Result;
+}
+
+impl Maybe for latchwork::map::Batch<'_, u32, (u32, Arc<()>)> {
+    type Result = Result<Vec<Option<Version>>, Cancelled<(u32, Arc<()>)>>;
+
+    /// A batch with a check, which relies on a key that it does not write.
+    fn remove_key(self, checks: bool) -> Self::Result {
+        match checks {
+            true => self.check(200, None).commit().map_err(|mut error| {
+                assert!(error.values.pop().is_some_and(|value| value.is_none()));
+                error
+            }),
+            false => self.commit(),
+        }
+    }
+}
+
+/// The values come back from an attempt that has installed its writes, and are written by the next.
+#[test]
+fn a_batch_waits_for_a_lock_and_keeps_its_values() {
+    let _alone = alone();
+    let _watchdog = watchdog("a_batch_waits_for_a_lock_and_keeps_its_values");
+    let map = &Map::new();
+    let (a, _) = map.insert(Name("a"), Sum(1));
+    let (b, _) = map.insert(Name("b"), Sum(2));
+    for commits in [false, true] {
+        drop(map.remove(&Name("c")));
+        let mut guard = map.lock_key(Name("b"));
+        let (a, b) = (map.version(&Name("a")), map.version(&Name("b")));
+        thread::scope(|s| {
+            let batch = s.spawn(move || {
+                let batch = map
+                    .transact()
+                    .put_if(Name("a"), a.expect("present"), Sum(10));
+                let batch = batch.put_if(Name("b"), b.expect("present"), Sum(20));
+                batch.insert_if_absent(Name("c"), Sum(30)).commit()
+            });
+            thread::sleep(Duration::from_millis(20));
+            assert!(!batch.is_finished());
+            guard.set(Sum(5));
+            match commits {
+                true => drop(guard.commit()),
+                false => drop(guard),
+            }
+            match (commits, batch.join().expect("no panic")) {
+                (false, Ok(versions)) => assert_eq!(versions.len(), 3),
+                (true, Err(cancelled)) => {
+                    assert_eq!(
+                        cancelled.values,
+                        [Some(Sum(10)), Some(Sum(20)), Some(Sum(30))]
+                    );
+                    assert!(matches!(
+                        cancelled.reasons[..],
+                        [Reason::Met, Reason::VersionIs { .. }, Reason::Met]
+                    ));
+                }
+                (_, other) => panic!("{other:?}"),
+            }
+        });
+    }
+    let values = ["a", "b", "c"].map(|name| map.get(&Name(name)).map(|sum| sum.0));
+    assert_eq!(values, [Some(10), Some(5), None]);
+    assert!(map.version(&Name("a")) > Some(a) && map.version(&Name("b")) > Some(b));
+}
