@@ -71,7 +71,7 @@ impl<'t> Attempt<'t> {
         // SAFETY: their cells are borrowed for as long as the attempt lives.
         let heads = [a, b].map(|entry| unsafe { entry.head.as_ref() });
         let (words, bases) = (heads.map(Head::load), [seen_a, seen_b]);
-        // A lock of a key in a map keeps all writes away [V14].
+        // A lock of a key in a map keeps all writes away [V12].
         let is_current = words.map(Word::node) == bases && !words.iter().any(|w| w.is_locked());
         let Some(order) = few::order(&heads).filter(|_| is_current) else {
             return false;
