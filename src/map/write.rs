@@ -237,11 +237,9 @@ where
                 kept = Some(value);
             }
             match node {
-                Some(node) if node.version() == expected => {
-                    Ok(Some(
-                        kept.take().expect("a failed attempt returns the value"),
-                    ))
-                }
+                Some(node) if node.version() == expected => Ok(Some(
+                    kept.take().expect("a failed attempt returns the value"),
+                )),
                 node => Err(node.map(NodeRef::version)),
             }
         });
