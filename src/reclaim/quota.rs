@@ -10,7 +10,7 @@ pub(super) const CHUNK: usize = 256;
 /// How much one release does [R12].
 #[derive(Debug)]
 pub(super) struct Quota {
-    /// However long it takes.
+    /// Released whatever time passes.
     least: usize,
     /// While there is time.
     pub(super) most: usize,
@@ -29,7 +29,7 @@ pub(super) struct Quota {
 }
 
 impl Quota {
-    /// Everything, however long it takes.
+    /// Everything, without a limit of time.
     pub(super) fn all() -> Self {
         Quota::new(usize::MAX, usize::MAX, recently(), 0)
     }

@@ -92,7 +92,7 @@ fn requested(key: &DeadlockKey) -> String {
 }
 
 fn line(text: &mut String, of: core::fmt::Arguments<'_>) {
-    writeln!(text, "{of}").expect("a string takes all text");
+    writeln!(text, "{of}").expect("a string accepts all text");
 }
 
 /// The language of a picture, for the characters that end a quoted text there.
@@ -109,7 +109,7 @@ fn escaped(text: &str, syntax: Syntax) -> String {
         match (character, syntax) {
             // Entity codes; the sign that begins one, too. Markdown and HTML mean nothing then.
             ('"' | '#' | '&' | '<' | '>' | '`', Syntax::Mermaid) => {
-                write!(quoted, "#{};", u32::from(character)).expect("a string takes all text");
+                write!(quoted, "#{};", u32::from(character)).expect("a string accepts all text");
             }
             ('"' | '\\', Syntax::Dot) => quoted.extend(['\\', character]),
             (character, _) if character.is_control() => quoted.push(' '),

@@ -91,7 +91,7 @@ pub(crate) const SCAN_OF_SLOT: u64 = if CHECKED { 0 } else { 400 };
 pub(crate) const COLLECT_FOR: u64 = if CHECKED { u64::MAX } else { 100_000 };
 
 /// The most objects with destructors that a thread removes from a slot at once, so that it locks
-/// the mutex of the slot once for all. One by one, a write of an `Arc` takes a quarter longer.
+/// the mutex of the slot once for all. One by one, a write of an `Arc` is a quarter slower.
 pub(crate) const BATCH_IN_HAND: usize = if CHECKED { 2 } else { 32 };
 
 /// The nanoseconds within which a batch of destructors is fast, so that the next one is larger. It
