@@ -7,7 +7,7 @@ use super::retire_buffer::RetireBuffer;
 use crate::sync::{recently, tuning::GARBAGE_BATCH};
 
 /// A slot keeps the memory of a batch for so many objects.
-const KEPT: usize = 8 * GARBAGE_BATCH;
+const KEPT: usize = 4 * GARBAGE_BATCH;
 
 /// Objects with the epoch at which they left the buffer.
 #[derive(Debug)]
