@@ -141,6 +141,25 @@ mod tests {
         text
     }
 
+    /// The documentation of `Leases::connect` has a row for each engine, and each row is one.
+    #[test]
+    fn the_table_of_urls_has_a_row_for_each_engine() {
+        let scheme = |url: &str| url.split(':').next().unwrap_or_default().to_owned();
+        let documented: Vec<String> = include_str!("leases.rs")
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("/// | `"))
+            .map(scheme)
+            .collect();
+        let engines: Vec<String> = engines().iter().map(|(url, _)| scheme(url)).collect();
+        assert_eq!(documented, engines);
+        for scheme in documented {
+            // Without a file or host, no engine is opened.
+            let error = crate::leases::engine(&format!("{scheme}:")).err();
+            let is_unknown = |error| matches!(error, crate::ConnectError::UnknownScheme { .. });
+            assert!(!error.is_some_and(is_unknown), "{scheme} is unknown");
+        }
+    }
+
     /// The table of the README is made of the data. `UPDATE_README=1` writes it.
     #[test]
     fn the_readme_has_the_guarantees_of_the_engines() {

@@ -98,13 +98,13 @@ impl AcquireOptions {
 impl Leases {
     /// Connects to the engine that the URL names.
     ///
-    /// | URL | engine |
-    /// |---|---|
-    /// | `memory:` | a new [`MemoryEngine`] |
-    /// | `sqlite:FILE` | a file on this machine |
-    /// | `postgres://…` | a table of a PostgreSQL server |
-    /// | `etcd://HOST:PORT,…` | an etcd cluster |
-    /// | `quorum:redis://…,redis://…` | independent Redis nodes |
+    /// | URL | engine | feature |
+    /// |---|---|---|
+    /// | `memory:` | a new [`MemoryEngine`] | |
+    /// | `sqlite:FILE` | a file on this machine, on Linux | `sqlite` |
+    /// | `postgres://USER@HOST/DATABASE` | rows of a table at a PostgreSQL server | `postgres` |
+    /// | `etcd://HOST:PORT,…` | keys of an etcd cluster | `etcd` |
+    /// | `quorum:redis://…,redis://…` | independent Redis nodes | `redis` |
     ///
     /// # Errors
     /// Returns an error if the scheme is unknown, or if the engine refuses the URL. The error never

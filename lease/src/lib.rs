@@ -70,6 +70,7 @@ mod name;
 mod notices;
 #[cfg(any(feature = "etcd", feature = "postgres", feature = "redis"))]
 mod percent;
+mod plant;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(feature = "redis")]

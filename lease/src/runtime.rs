@@ -19,6 +19,7 @@ use crate::acquisition::{Event, Failure, Terms};
 use crate::clock::{self, Timestamp};
 use crate::engine::{Engine, EngineError, Key, Outcome, Renewal};
 use crate::guarantees::Guarantees;
+use crate::plant::planted;
 use crate::shared::{Renew, Shared};
 
 /// How much earlier than necessary a lease is renewed together with others.
@@ -426,7 +427,10 @@ impl Core {
         renewals.sort_by_key(|renew| renew.unanswered);
         while let Some(first) = renewals.first() {
             let unanswered = first.unanswered;
-            let size = (most >> (4 * unanswered.min(4))).max(1);
+            let size = match planted("batches are not split") {
+                true => most,
+                false => (most >> (4 * unanswered.min(4))).max(1),
+            };
             let alike = renewals.iter().take(size);
             let size = alike
                 .take_while(|renew| renew.unanswered == unanswered)

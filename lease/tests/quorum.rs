@@ -591,6 +591,39 @@ fn a_change_that_was_interrupted_while_it_opened_the_new_list_is_completed() {
 }
 
 #[test]
+fn a_change_reads_the_nodes_that_it_closed_and_no_others() {
+    let Some(mut nodes) = Redis::several(5) else {
+        return;
+    };
+    let (old, new) = (url(&nodes[..3]), url([&nodes[1], &nodes[3], &nodes[4]]));
+    drop(connect(&old));
+    // The first node cannot be reached when the list is closed, and a lease is on the third.
+    nodes[0].end();
+    occupy(&nodes[2], 77);
+    thread::scope(|scope| {
+        let change = scope.spawn(|| change_nodes(&old, &new, LONG));
+        for node in &nodes[1..3] {
+            until("the list is closed", || {
+                get(node, CONFIG).ends_with(" closing")
+            });
+        }
+        // The first node is not closed, so its clients and the third node are a majority.
+        nodes[2].signal("STOP");
+        let (first, _) = nodes.split_first_mut().unwrap();
+        first.resume();
+        let error = change.join().unwrap().unwrap_err();
+        assert!(error.to_string().contains("nodes answered"), "{error}");
+    });
+    // The nodes that can be reached are open again. The change is repeated, and completed after
+    // the lease has ended.
+    assert!(!get(&nodes[1], CONFIG).ends_with(" closing"));
+    nodes[2].signal("CONT");
+    nodes[2].command(&["DEL", LOCK]);
+    change_nodes(&old, &new, LONG).unwrap();
+    assert!(attempt(&connect(&new), KEY, 1, LONG).is_some());
+}
+
+#[test]
 fn an_answer_that_no_caller_awaits_is_read() {
     let Some(nodes) = Redis::several(3) else {
         return;

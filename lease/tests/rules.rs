@@ -32,6 +32,11 @@ struct Observer {
     /// The first renewals that hang until `go_on`, whatever their deadline.
     hang: AtomicUsize,
     go_on: AtomicBool,
+    /// Whether several leases are released in one request.
+    releases_together: AtomicBool,
+    /// Such requests, of which the first has no answer.
+    releases_of_many: AtomicUsize,
+    releases: AtomicUsize,
     /// Whether releases hang until `go_on`.
     hang_releases: AtomicBool,
     /// Renewals of this name hang until their deadline, and all others with them.
@@ -95,12 +100,30 @@ impl Engine for Observed {
         deadline: Instant,
     ) -> Result<Released, EngineError> {
         let observer = &self.0;
+        observer.releases.fetch_add(1, Ordering::SeqCst);
         while observer.hang_releases.load(Ordering::SeqCst)
             && !observer.go_on.load(Ordering::SeqCst)
         {
             thread::sleep(Duration::from_millis(5));
         }
         observer.engine.release(key, nonce, deadline)
+    }
+
+    fn release_many(
+        &self,
+        releases: &[(Key<'_>, Nonce)],
+        deadline: Instant,
+    ) -> Option<Result<Vec<Released>, EngineError>> {
+        let observer = &self.0;
+        if !observer.releases_together.load(Ordering::SeqCst) {
+            return None;
+        }
+        if !releases.is_empty() && observer.releases_of_many.fetch_add(1, Ordering::SeqCst) == 0 {
+            return Some(Err(EngineError::unknown("no answer")));
+        }
+        let release =
+            |(key, nonce): &(Key<'_>, Nonce)| observer.engine.release(*key, *nonce, deadline);
+        Some(releases.iter().map(release).collect())
     }
 
     fn holder(&self, key: Key<'_>, deadline: Instant) -> Result<Option<HolderInfo>, EngineError> {
@@ -213,6 +236,32 @@ fn a_lease_for_which_the_engine_hangs_expires_few_others() {
         .collect();
     assert!(lost.contains(&"lease/7"), "{lost:?}");
     assert!(lost.len() <= 4, "{lost:?}");
+}
+
+#[test]
+fn releases_that_fail_together_are_repeated_one_by_one() {
+    let engine = Observed::default();
+    engine.0.releases_together.store(true, Ordering::SeqCst);
+    let leases = Leases::new(engine.clone());
+    let names = ["a", "b", "c", "d", "e"];
+    let set = leases.acquire_all(names, LONG).unwrap();
+    assert!(set.release().is_err());
+    let start = Instant::now();
+    while names
+        .iter()
+        .any(|name| leases.holder(name).unwrap().is_some())
+    {
+        assert!(start.elapsed() < LONG / 4, "a release was not repeated");
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(engine.0.releases_of_many.load(Ordering::SeqCst), 1);
+    assert!(engine.0.releases.load(Ordering::SeqCst) >= names.len());
+    // The next set needs one request.
+    let released = engine.0.releases.load(Ordering::SeqCst);
+    let set = leases.acquire_all(names, LONG).unwrap();
+    assert_eq!(set.release().unwrap(), Release::Done);
+    assert_eq!(engine.0.releases_of_many.load(Ordering::SeqCst), 2);
+    assert_eq!(engine.0.releases.load(Ordering::SeqCst), released);
 }
 
 #[test]

@@ -86,7 +86,7 @@ impl Client for Sqlite {
 }
 
 #[cfg(feature = "postgres")]
-pub(crate) use on_postgres::Postgres;
+pub(crate) use on_postgres::{Advisory, Postgres};
 
 #[cfg(feature = "postgres")]
 mod on_postgres {
@@ -147,6 +147,36 @@ mod on_postgres {
         }
     }
 
+    /// An advisory lock of a session.
+    pub(crate) struct Advisory {
+        client: postgres::Client,
+        acquire: Statement,
+        release: Statement,
+    }
+
+    impl Advisory {
+        pub(crate) fn connect(url: &str) -> Self {
+            let mut client = postgres::Client::connect(url, NoTls).unwrap();
+            Advisory {
+                acquire: client.prepare("SELECT pg_advisory_lock(1)").unwrap(),
+                release: client.prepare("SELECT pg_advisory_unlock(1)").unwrap(),
+                client,
+            }
+        }
+    }
+
+    impl Client for Advisory {
+        fn acquire(&mut self) -> u64 {
+            self.client.execute(&self.acquire, &[]).unwrap();
+            0
+        }
+
+        fn release(&mut self) {
+            let row = self.client.query_one(&self.release, &[]).unwrap();
+            assert!(row.get::<_, bool>(0), "the lock was held");
+        }
+    }
+
     impl Client for Postgres {
         fn acquire(&mut self) -> u64 {
             self.holder = fastrand::u128(..).to_be_bytes().to_vec();
@@ -183,7 +213,7 @@ mod on_postgres {
 }
 
 #[cfg(feature = "etcd")]
-pub(crate) use on_etcd::Etcd;
+pub(crate) use on_etcd::{Etcd, LockCall};
 
 #[cfg(feature = "etcd")]
 mod on_etcd {
@@ -222,6 +252,37 @@ mod on_etcd {
             let mut answer = self.agent.post(&url).send(&body).unwrap();
             let text = answer.body_mut().read_to_string().unwrap();
             serde_json::from_str(&text).unwrap()
+        }
+    }
+
+    /// The call `Lock` of etcd's server, under one lease.
+    #[derive(Debug)]
+    pub(crate) struct LockCall {
+        etcd: Etcd,
+        locked: String,
+    }
+
+    impl LockCall {
+        pub(crate) fn connect(endpoint: &str) -> Self {
+            LockCall {
+                etcd: Etcd::connect(endpoint),
+                locked: String::new(),
+            }
+        }
+    }
+
+    impl Client for LockCall {
+        fn acquire(&mut self) -> u64 {
+            let name = STANDARD.encode("lock-call");
+            let request = json!({ "name": name, "lease": self.etcd.lease });
+            let answer = self.etcd.post("lock/lock", &request);
+            answer["key"].as_str().unwrap().clone_into(&mut self.locked);
+            0
+        }
+
+        fn release(&mut self) {
+            self.etcd
+                .post("lock/unlock", &json!({ "key": self.locked }));
         }
     }
 

@@ -9,10 +9,10 @@ use redis::Value;
 
 use crate::engine::{Attempt, EngineError, Key, Nonce, Outcome, Released, Request};
 use crate::notices;
+use crate::plant::planted;
 
 use super::answers::{Answers, Wait};
 use super::node::{Answer, Job, Packed};
-use super::plant::planted;
 use super::scripts::{self, Script};
 use super::{Quorum, check_deadline, inspect, jitter, milliseconds};
 

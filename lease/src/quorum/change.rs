@@ -51,7 +51,8 @@ impl Error for LeasesHeld {}
 /// connect with the new one. A change that was interrupted can be repeated with the same lists.
 ///
 /// A node of the old list may be out of reach if the others are a majority of the nodes of each
-/// name. It must not be used again with its old data. All nodes of the new list must be reachable.
+/// name. It must not be used again with its old data. All nodes of the new list must be reachable,
+/// and the old nodes that were reached first must stay reachable.
 ///
 /// # Blocking
 /// Blocks until all leases have ended, at most for `patience` and the time of the steps.
@@ -110,14 +111,9 @@ impl Change {
             return self.open();
         }
         // Step 1: no lease is granted under the old list any more.
-        self.replace(
-            &self.old,
-            &self.old.hash,
-            &self.old_closing,
-            self.least_old(),
-        )?;
+        let closed = self.close()?;
         // Step 2: all leases end. Otherwise the old list becomes valid again.
-        if let Err(error) = self.drain(patience) {
+        if let Err(error) = self.drain(&closed, patience) {
             self.replace(
                 &self.old,
                 &self.old_closing,
@@ -128,7 +124,7 @@ impl Change {
         }
         // Step 3: no node of the new list has a counter that is behind.
         self.replace(&self.new, &self.old_closing, &self.new_closing, all)?;
-        let counters = self.counters()?;
+        let counters = self.counters(&closed)?;
         for (namespace, counter) in &counters {
             let request = floor_request(&self.new_closing, namespace, *counter);
             let answers = self.ask(&self.new, Arc::new(request), all)?;
@@ -146,6 +142,22 @@ impl Change {
         let all = self.new.nodes.len();
         self.replace(&self.new, &self.new_closing, &self.new.hash, all)?;
         self.replace(&self.old, &self.old_closing, &self.new.hash, 0)
+            .map(drop)
+    }
+
+    /// Closes the old list, and returns the nodes that are closed.
+    ///
+    /// The later steps read these nodes only. Another one may still grant locks, so a majority
+    /// could hold a lease of which some nodes show nothing.
+    fn close(&self) -> Result<Vec<usize>, EngineError> {
+        let (from, to) = (&self.old.hash, &self.old_closing);
+        let answers = self.replace(&self.old, from, to, self.least_old())?;
+        let is_closed = |answer: &Option<Answer>| match answer {
+            Some(Answer::Replies(replies)) => configuration(replies)[0] != self.old.hash,
+            _ => false,
+        };
+        let places = 0..answers.len();
+        Ok(places.filter(|at| is_closed(&answers[*at])).collect())
     }
 
     /// Returns the least number of old nodes that is a majority of the nodes of each name.
@@ -161,16 +173,26 @@ impl Change {
         least: usize,
     ) -> Result<Vec<Option<Answer>>, EngineError> {
         let all: Vec<usize> = (0..quorum.nodes.len()).collect();
+        self.ask_some(quorum, &all, request, least)
+    }
+
+    fn ask_some(
+        &self,
+        quorum: &Quorum,
+        all: &[usize],
+        request: Arc<Packed>,
+        least: usize,
+    ) -> Result<Vec<Option<Answer>>, EngineError> {
         let deadline = Instant::now() + STEP_LIMIT;
         let decide = |answers: &[Option<Answer>]| match replied(answers) >= least {
             true => Wait::Stragglers,
             false => Wait::Needed,
         };
-        let answers = quorum.ask(&all, request, deadline, 1);
-        let answers = quorum.gather(&all, &answers, deadline, decide);
+        let answers = quorum.ask(all, request, deadline, 1);
+        let answers = quorum.gather(all, &answers, deadline, decide);
         match replied(&answers) >= least {
             true => Ok(answers),
-            false => Err(quorum.unavailable(&all, &answers)),
+            false => Err(quorum.unavailable(all, &answers)),
         }
     }
 
@@ -203,7 +225,7 @@ impl Change {
         from: &str,
         to: &str,
         least: usize,
-    ) -> Result<(), EngineError> {
+    ) -> Result<Vec<Option<Answer>>, EngineError> {
         let words = match to.starts_with(&self.new.hash) {
             true => self.new.members.words(),
             false => self.old.members.words(),
@@ -211,17 +233,15 @@ impl Change {
         // All nodes of the new list were claimed before its hash replaces the passing one.
         let complete = if to == self.new.hash { to } else { "" };
         self.ask(quorum, claim(from, to, &words, complete), least)
-            .map(drop)
     }
 
-    /// Waits until no old node has a lock.
-    fn drain(&self, patience: Duration) -> Result<(), EngineError> {
+    /// Waits until no closed node has a lock.
+    fn drain(&self, closed: &[usize], patience: Duration) -> Result<(), EngineError> {
         let start = Instant::now();
-        let all: Vec<usize> = (0..self.old.nodes.len()).collect();
         let pattern = format!("{}*", scripts::escape(scripts::LOCKS));
         loop {
             let deadline = Instant::now() + STEP_LIMIT;
-            let locks = self.old.scan(&all, &pattern, self.least_old(), deadline)?;
+            let locks = self.old.scan(closed, &pattern, closed.len(), deadline)?;
             if locks.is_empty() {
                 return Ok(());
             }
@@ -233,16 +253,16 @@ impl Change {
         }
     }
 
-    /// Returns the greatest counter of each namespace on the old nodes.
-    fn counters(&self) -> Result<BTreeMap<String, u64>, EngineError> {
-        let all: Vec<usize> = (0..self.old.nodes.len()).collect();
+    /// Returns the greatest counter of each namespace on the closed nodes.
+    fn counters(&self, closed: &[usize]) -> Result<BTreeMap<String, u64>, EngineError> {
+        let all = closed.len();
         let pattern = format!("{}*", scripts::escape(scripts::FENCES));
         let deadline = Instant::now() + STEP_LIMIT;
-        let keys = self.old.scan(&all, &pattern, self.least_old(), deadline)?;
+        let keys = self.old.scan(closed, &pattern, all, deadline)?;
         let mut counters = BTreeMap::new();
         for key in keys {
             let request = Packed::default().command(&[b"GET", key.as_bytes()]);
-            let answers = self.ask(&self.old, Arc::new(request), self.least_old())?;
+            let answers = self.ask_some(&self.old, closed, Arc::new(request), all)?;
             let greatest = answers.iter().flatten().filter_map(|answer| match answer {
                 Answer::Replies(replies) => inspect::text(replies.first()?)?.parse().ok(),
                 _ => None,

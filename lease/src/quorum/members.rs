@@ -2,8 +2,8 @@
 
 use crate::engine::Key;
 use crate::notices::fnv;
+use crate::plant::planted;
 
-use super::plant::planted;
 use super::settings::Address;
 
 /// The greatest number of nodes that store one lock.

@@ -15,6 +15,7 @@ mod inspect;
 mod listen;
 mod members;
 mod node;
+#[cfg(latchwork_plant)]
 mod plant;
 mod read;
 mod renew;
@@ -75,8 +76,8 @@ const RECENT: usize = 4096;
 /// the list. The engine refuses a node that is named twice, a replica, a node of a cluster, and a
 /// `maxmemory-policy` that may drop locks.
 ///
-/// Nodes may have several releases, of Redis and Valkey, from 7 on. An older node is refused, and so
-/// is the list that contains it.
+/// Nodes may have several releases of Redis and Valkey, from 7 on. A list with an older node is
+/// refused.
 ///
 /// # Durability
 /// A node that restarts without its data can grant a lock that another client holds. If a majority
@@ -274,7 +275,7 @@ impl Quorum {
     fn join(&self) -> Result<(), EngineError> {
         let places: Vec<usize> = (0..self.nodes.len()).collect();
         let deadline = Instant::now() + CONNECT_LIMIT;
-        if plant::planted("no configuration hash") {
+        if crate::plant::planted("no configuration hash") {
             return Ok(());
         }
         let (all, needed) = (self.nodes.len(), self.nodes.len() / 2 + 1);

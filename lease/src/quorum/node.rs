@@ -486,7 +486,7 @@ struct Worker {
     watches: u32,
 }
 
-/// What the thread of a node does next.
+/// The next step of the thread of a node.
 enum Task {
     /// It sends requests.
     Send(VecDeque<Job>),
@@ -595,7 +595,9 @@ impl Worker {
         }
     }
 
-    /// Connects, and returns whether it succeeded. Otherwise the node is set aside, and `jobs` fail.
+    /// Connects, and returns whether it succeeded.
+    ///
+    /// Otherwise the node is set aside, and the jobs fail.
     fn connect(&mut self, jobs: &mut VecDeque<Job>) -> bool {
         (self.connection, self.wire) = (None, None);
         let made = inspect::connect(&self.node.address, CONNECT_LIMIT).and_then(|made| {

@@ -1,25 +1,8 @@
-//! Deliberate bugs of the protocol: for each of them, a test must fail.
-//!
-//! Only a build with the cfg `latchwork_plant` contains them, and only the one that the environment
-//! variable `LATCHWORK_PLANT` names is active. `ci/lease_plants.sh` lists the tests.
+//! Deliberate bugs in the scripts: see [`crate::plant`].
 
-/// Returns whether the bug with that name is active.
-#[cfg(not(latchwork_plant))]
-#[inline(always)]
-pub(super) const fn planted(_bug: &str) -> bool {
-    false
-}
-
-/// Returns whether the bug with that name is active.
-#[cfg(latchwork_plant)]
-pub(super) fn planted(bug: &str) -> bool {
-    static BUG: std::sync::LazyLock<Option<String>> =
-        std::sync::LazyLock::new(|| std::env::var("LATCHWORK_PLANT").ok());
-    BUG.as_deref() == Some(bug)
-}
+use crate::plant::planted;
 
 /// Returns the text of a script, with the bug that is active.
-#[cfg(latchwork_plant)]
 pub(super) fn changed(script: super::scripts::Script, text: &'static str) -> &'static str {
     use super::scripts::Script;
     let (from, to) = match script {

@@ -85,7 +85,7 @@ impl Wire {
         self.oldest().map(|at| at + ANSWER_LIMIT)
     }
 
-    /// Writes and reads what is possible, and calls `answered` with each request that has all of
+    /// Writes and reads without blocking, and calls `answered` with each request that has all of
     /// its replies.
     pub(super) fn advance(&mut self, mut answered: impl FnMut(Job, Vec<Value>)) -> RedisResult<()> {
         if !self.unwritten.is_empty() {
@@ -127,7 +127,7 @@ impl Wire {
     }
 }
 
-/// Writes what the system accepts, and returns how much that is.
+/// Writes as many bytes as the system accepts, and returns their number.
 fn write(mut stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     let mut written = 0;
     while written < bytes.len() {

@@ -1,10 +1,11 @@
 //! The change of the list of nodes, and the raise of a floor, without time.
 //!
 //! # The change
-//! Nodes 0 to 2 are the old list, and nodes 1 to 3 the new one. A coordinator closes the old list,
-//! waits until two of its nodes have no lock, closes the new list on all of its nodes, copies the
-//! greatest counter of two old nodes to all new ones, and opens the new list. It may also open the
-//! old list again while it waits. Each of its requests arrives at one node at a time.
+//! Nodes 0 to 2 are the old list, and nodes 1 to 3 the new one. A coordinator closes at least two
+//! nodes of the old list, waits until each of these had no lock, closes the new list on all of its
+//! nodes, copies the greatest counter of the closed nodes to all new ones, and opens the new list.
+//! It may also open the old list again while it waits. Each of its requests arrives at one node at
+//! a time.
 //!
 //! A node grants a lock only to clients with its list, and to none while it is closed. A client of
 //! the new list starts as soon as one node has opened it.
@@ -16,6 +17,9 @@
 //! # Faults
 //! Any node may expire any lock at any moment, and an ask may arrive after its client has left.
 //! A raise that arrives late is the subject of `model.rs`, and is not repeated here.
+//!
+//! # Reduction
+//! Nodes 1 and 2 are in both lists, so states in which they are exchanged are one.
 
 use std::hash::{Hash, Hasher};
 
@@ -38,6 +42,8 @@ pub(crate) enum Flaw {
     NoWait,
     /// Only one old node must have no lock.
     WaitForOne,
+    /// Any two old nodes must have no lock, whether they were closed or not.
+    WaitForOthers,
     /// No counter is copied.
     NoCopy,
     /// The counter of one old node is copied.
@@ -66,7 +72,7 @@ pub(crate) struct Change {
 }
 
 /// In the order of the change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum List {
     None,
     Old,
@@ -75,7 +81,7 @@ enum List {
     New,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Node {
     list: List,
     /// One plus the acquisition that has the lock, or zero.
@@ -84,7 +90,7 @@ struct Node {
     counter: u8,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Ask {
     None,
     InFlight,
@@ -120,8 +126,8 @@ struct Acquisition {
     intact: u8,
 }
 
-/// Two acquisitions of the old list and one of the new, or three of the old.
-const ACQUISITIONS: usize = 3;
+/// One acquisition of the old list and one of the new, or two of the old.
+const ACQUISITIONS: usize = 2;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct State {
@@ -132,6 +138,8 @@ pub(crate) struct State {
     stage: Stage,
     /// The nodes at which the stage has ended.
     done: u8,
+    /// The old nodes that the coordinator has closed.
+    closed: u8,
     /// The greatest counter that the coordinator has read.
     seen: u8,
 }
@@ -215,6 +223,37 @@ fn bit(node: usize) -> u8 {
     1 << node
 }
 
+impl State {
+    /// Removes facts that no transition reads, and orders the nodes that differ in nothing else.
+    fn normalise(&mut self) {
+        if self.stage >= Stage::Opening {
+            (self.seen, self.closed) = (0, 0);
+        }
+        for one in &mut self.all {
+            if one.phase == Phase::Held {
+                one.floor = 0;
+            }
+        }
+        let order = |state: &State, at: usize| {
+            let has = |bits: u8| bits >> at & 1;
+            let asks = state
+                .all
+                .map(|one| (one.asks[at], has(one.late), has(one.intact)));
+            (state.nodes[at], asks, has(state.done), has(state.closed))
+        };
+        if order(self, 1) <= order(self, 2) {
+            return;
+        }
+        let exchange = |bits: u8| bits & !6 | bits >> 1 & 2 | bits << 1 & 4;
+        self.nodes.swap(1, 2);
+        (self.done, self.closed) = (exchange(self.done), exchange(self.closed));
+        for one in &mut self.all {
+            one.asks.swap(1, 2);
+            (one.late, one.intact) = (exchange(one.late), exchange(one.intact));
+        }
+    }
+}
+
 type Checked = Result<(), Violation<Step>>;
 
 impl Change {
@@ -289,45 +328,35 @@ impl Change {
     /// Moves to the next stage if enough nodes have ended this one.
     fn proceed(&self, state: &mut State) {
         let done = state.done.count_ones() as usize;
+        let least = |flaw, number| if self.is(flaw) { 1 } else { number };
+        let read = |flaw| {
+            state.done == state.closed
+                || done >= least(flaw, 3)
+                || self.is(Flaw::WaitForOthers) && done >= MAJORITY
+        };
         let next = match state.stage {
-            Stage::Closing if done >= if self.is(Flaw::ClosingOfOne) { 1 } else { 2 } => {
+            Stage::Closing if done >= least(Flaw::ClosingOfOne, MAJORITY) => {
                 match self.is(Flaw::NoWait) {
                     true => Stage::Claiming,
                     false => Stage::Waiting,
                 }
             }
-            Stage::Waiting if done >= if self.is(Flaw::WaitForOne) { 1 } else { 2 } => {
-                Stage::Claiming
-            }
+            Stage::Waiting if read(Flaw::WaitForOne) => Stage::Claiming,
             Stage::Claiming if done == NEW.len() => match self.is(Flaw::NoCopy) {
                 true => Stage::Opening,
                 false => Stage::Reading,
             },
-            Stage::Reading if done >= if self.is(Flaw::CopyOfOne) { 1 } else { 2 } => {
-                Stage::Copying
-            }
-            Stage::Copying
-                if done
-                    >= if self.is(Flaw::CopyToOne) {
-                        1
-                    } else {
-                        NEW.len()
-                    } =>
-            {
-                Stage::Opening
-            }
-            Stage::Raising
-                if done
-                    >= if self.is(Flaw::FloorOfOne) {
-                        1
-                    } else {
-                        MAJORITY
-                    } =>
-            {
-                Stage::Raised
-            }
+            Stage::Reading if read(Flaw::CopyOfOne) => Stage::Copying,
+            Stage::Copying if done >= least(Flaw::CopyToOne, NEW.len()) => Stage::Opening,
+            Stage::Raising if done >= least(Flaw::FloorOfOne, MAJORITY) => Stage::Raised,
             _ => return,
         };
+        if state.stage == Stage::Closing {
+            state.closed = match self.is(Flaw::WaitForOthers) {
+                true => 7,
+                false => state.done,
+            };
+        }
         state.stage = next;
         if next != Stage::Raised {
             state.done = 0;
@@ -341,6 +370,7 @@ impl Change {
         let counter = &mut next.nodes[at].counter;
         let (is_old, is_new) = (OLD.contains(&at), NEW.contains(&at));
         let is_done = state.done & bit(at) != 0;
+        let is_closed = state.closed & bit(at) != 0;
         let step = match state.stage {
             Stage::Closing if is_old && !is_done => {
                 if *list == List::Old {
@@ -348,7 +378,7 @@ impl Change {
                 }
                 Step::Close { node }
             }
-            Stage::Waiting if is_old && !is_done && state.nodes[at].lock == 0 => {
+            Stage::Waiting if is_closed && !is_done && state.nodes[at].lock == 0 => {
                 Step::FindFree { node }
             }
             Stage::Reopening if *list == List::OldClosed => {
@@ -366,7 +396,7 @@ impl Change {
                 }
                 Step::Claim { node }
             }
-            Stage::Reading if is_old && !is_done => {
+            Stage::Reading if is_closed && !is_done => {
                 next.seen = next.seen.max(*counter);
                 Step::Read { node }
             }
@@ -425,16 +455,24 @@ impl System for Change {
             granted: 0,
             stage: Stage::Start,
             done: 0,
+            closed: 0,
             seen: 0,
         }]
     }
 
     fn successors(&self, state: &State, found: &mut dyn FnMut(Step, State)) -> Checked {
+        let found = &mut |step, mut next: State| {
+            next.normalise();
+            found(step, next);
+        };
         if state.stage == Stage::Start {
             let mut next = *state;
             next.stage = match self.event {
                 Event::Floor => Stage::Raising,
-                Event::Change if self.is(Flaw::NoClosing) => Stage::Waiting,
+                Event::Change if self.is(Flaw::NoClosing) => {
+                    next.closed = 7;
+                    Stage::Waiting
+                }
                 Event::Change => Stage::Closing,
             };
             found(Step::Begin, next);

@@ -1,7 +1,7 @@
 //! Searches the protocol of the engine `quorum:`. The properties hold, and mutants are detected.
 //!
-//! `model.rs` describes the protocol, its faults and its properties; `change.rs` describes the change
-//! of the list of nodes and the raise of a floor. With one kind of fault, all
+//! `model.rs` describes the protocol, its faults and its properties; `change.rs` describes the
+//! change of the list of nodes and the raise of a floor. With one kind of fault, all
 //! states of three nodes and two clients are searched; with all kinds together, in optimised tests.
 //! For two acquisitions of each client, and for five nodes and three clients, the search ends at a
 //! number of states, which is greater in optimised tests.
@@ -455,6 +455,7 @@ fn flaws_of_a_change_are_detected() {
         Flaw::ClosingOfOne,
         Flaw::NoWait,
         Flaw::WaitForOne,
+        Flaw::WaitForOthers,
         Flaw::NoCopy,
         Flaw::CopyOfOne,
         Flaw::CopyToOne,

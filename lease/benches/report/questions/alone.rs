@@ -37,7 +37,8 @@ fn run(client: &mut dyn Client) -> f64 {
     milliseconds(start.elapsed()) / PAIRS as f64
 }
 
-fn compare(mut ours: impl Client, mut theirs: impl Client) -> Vec<(f64, f64)> {
+/// Compares two clients, which alternate.
+pub(super) fn compare(mut ours: impl Client, mut theirs: impl Client) -> Vec<(f64, f64)> {
     run(&mut ours);
     run(&mut theirs);
     alternate(ROUNDS, || run(&mut ours), || run(&mut theirs))

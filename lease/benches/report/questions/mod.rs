@@ -1,6 +1,8 @@
 //! The sections of the report.
 
 mod alone;
+#[cfg(any(feature = "etcd", feature = "postgres", feature = "redis"))]
+mod anchors;
 mod crates;
 mod ends;
 #[cfg(feature = "postgres")]
@@ -33,6 +35,8 @@ pub(crate) fn all() -> Vec<Question> {
     vec![
         inside::QUESTION,
         alone::QUESTION,
+        #[cfg(any(feature = "etcd", feature = "postgres", feature = "redis"))]
+        anchors::QUESTION,
         #[cfg(feature = "postgres")]
         hand_over::QUESTION,
         #[cfg(feature = "etcd")]

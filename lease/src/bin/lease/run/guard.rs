@@ -572,12 +572,14 @@ fn acquire(job: &Request, cancelled: &AtomicBool) -> Result<(Leases, Lease), Fai
     // The command is ended a grace before the end of the lease. So the lease is renewed after a
     // third of the time until then, which leaves two thirds for an outage.
     let renew_at = job.ttl.saturating_sub(job.grace).as_secs_f64() / job.ttl.as_secs_f64() / 3.0;
+    let start = Instant::now();
     let leases = Leases::builder()
         .renew_at(renew_at)
         .connect(&job.url)
         .map_err(|error| crate::connect_failure(&error))?;
     let mut options = AcquireOptions::new(job.ttl);
-    options.give_up_after = job.wait;
+    // The time of the connection counts. At least one request follows.
+    options.give_up_after = job.wait.map(|wait| wait.saturating_sub(start.elapsed()));
     let result = block_on(leases.acquire_with_async(&job.name, &options), cancelled);
     match result {
         Some(Ok(lease)) => Ok((leases, lease)),
