@@ -81,7 +81,8 @@ fn assert_that_the_command_works(test: &str, url: &str) {
     let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
     assert_eq!(listed.as_array().unwrap().len(), 1);
 
-    // The lease is broken under its token only, and the command is ended then.
+    // The lease is broken under its token only, and the command is ended then. Those that gave up
+    // have left the queue of the engine, so the lease is free.
     assert_code(&place.output(&["break", "job", "--token", "1"]), 1);
     assert_eq!(place.status()["held"], true);
     assert_code(&place.output(&["break", "job", "--token", &held]), 0);

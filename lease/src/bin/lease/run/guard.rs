@@ -581,6 +581,10 @@ fn acquire(job: &Request, cancelled: &AtomicBool) -> Result<(Leases, Lease), Fai
     // The time of the connection counts. At least one request follows.
     options.give_up_after = job.wait.map(|wait| wait.saturating_sub(start.elapsed()));
     let result = block_on(leases.acquire_with_async(&job.name, &options), cancelled);
+    if !matches!(result, Some(Ok(_))) {
+        // A request that was withdrawn must leave the queue of the engine before this process ends.
+        let _ = leases.shutdown(CANCEL);
+    }
     match result {
         Some(Ok(lease)) => Ok((leases, lease)),
         Some(Err(AcquireError::GaveUp)) => {
@@ -591,9 +595,6 @@ fn acquire(job: &Request, cancelled: &AtomicBool) -> Result<(Leases, Lease), Fai
             ))
         }
         Some(Err(error)) => Err(crate::acquire_failure(&error)),
-        None => {
-            let _ = leases.shutdown(CANCEL);
-            Err(Failure::own("cancelled"))
-        }
+        None => Err(Failure::own("cancelled")),
     }
 }
