@@ -106,7 +106,7 @@ fn totals_in_etcd_are_right_although_workers_are_killed_and_stopped() {
             &["--ttl=2000", "--pause=40", "--torment=700", &on],
         ]
         .concat();
-        replay_with(&["--features=etcd"], name, &arguments)
+        replay_with(&["--all-features"], name, &arguments)
     };
     assert_only_the_fence_protects(|arguments| replay("etcd", arguments));
 }
@@ -121,7 +121,7 @@ fn totals_in_redis_are_right_although_workers_are_killed_and_stopped() {
     let on = format!("--on={}", redis::url(&nodes));
     assert_only_the_fence_protects(|arguments| {
         let arguments = [arguments, &["--torment=120", &on]].concat();
-        replay_with(&["--features=redis"], "redis", &arguments)
+        replay_with(&["--all-features"], "redis", &arguments)
     });
 }
 

@@ -366,7 +366,6 @@ impl Node {
         };
         let mut jobs = wire.into_jobs();
         jobs.iter_mut().for_each(|job| job.was_sent = true);
-        self.state.lock().slot = Slot::Thread;
         self.set_aside(refusal, jobs);
     }
 
@@ -384,6 +383,7 @@ impl Node {
         state.failures = state.failures.saturating_add(1);
         state.probe_at = Instant::now() + pause.min(PROBE_AFTER_AT_MOST);
         state.link = Link::Down(refusal.clone());
+        state.slot = Slot::Thread;
         jobs.append(&mut state.queue);
         jobs.iter().for_each(|job| state.keep(job));
         drop(state);
