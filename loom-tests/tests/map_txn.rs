@@ -171,6 +171,34 @@ fn a_snapshot_keeps_the_entries_that_it_shows() {
         });
 }
 
+/// The grace period of the first removal is over, and that of the second one begins.
+#[test]
+fn a_record_does_not_bury_a_later_tombstone() {
+    Model::new("a snapshot beside a second removal")
+        .rules("[V5] [V11]")
+        .preemptions(Some(2))
+        .outcomes(&["s- - e1", "s3 - e1"])
+        .check(|| {
+            model::reclaim_in_model();
+            let world = World::with_a_removed_key();
+            world.map.end_grace_in_model();
+            world.map.insert(KEY, 3);
+            let other = spawn(&world, |world| {
+                world.x.set(1);
+                world.map.remove(&KEY);
+                world.map.bury_in_model(1);
+            });
+            let seen = snapshot(|view| {
+                let seen = show(view.get(&world.map, &KEY));
+                let x = *view.read(&world.x);
+                assert!(seen != "-" || x == 1, "the later removal alone");
+                seen
+            });
+            world.note(format!("s{seen}"));
+            world.outcome([other])
+        });
+}
+
 #[test]
 fn a_reader_keeps_the_entry_that_it_reads() {
     Model::new("a reader beside a removal, a burial and a flush")

@@ -1,6 +1,7 @@
 //! Parts that models need and users must not have.
 
 use super::VersionedMap;
+use super::slot::Content;
 use crate::reclaim;
 
 impl<K: Send + Sync + 'static, V: Send + Sync + 'static, S> VersionedMap<K, V, S> {
@@ -35,6 +36,18 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static, S> VersionedMap<K, V, S
             };
             let pin = local.pin();
             self.index.copy_some(local, &mut maintenance, &pin)
+        })
+    }
+
+    /// The number of slots of all tables that have entries.
+    #[doc(hidden)]
+    pub fn linked_in_model(&self) -> usize {
+        reclaim::with(|local| {
+            let pin = local.pin();
+            let tables = self.index.tables(&pin);
+            let slots = tables.flat_map(|table| table.slots_from(0));
+            let words = slots.map(|slot| slot.load().content());
+            words.filter(|c| matches!(c, Content::Entry(_))).count()
         })
     }
 
