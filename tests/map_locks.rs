@@ -547,7 +547,48 @@ fn a_deadlock_of_two_sessions_has_one_victim() {
     assert_eq!([1, 2].map(|key| *map.get(&key).expect("present")), [2, 2]);
 }
 
-/// A lock waits for a transaction that has escalated, and aborts one that has not.
+/// A lock aborts a transaction that has not escalated, and waits for one that has.
+#[test]
+fn a_lock_waits_for_a_transaction_that_has_escalated() {
+    let _alone = alone();
+    let _watchdog = watchdog("a_lock_waits_for_a_transaction_that_has_escalated");
+    let map = &map_of([(1, 10)]);
+    let bell = Arc::new(Bell::default());
+    let waker = Waker::from(bell.clone());
+    let mut future = Box::pin(map.lock_async(&1));
+    let (mut locks, mut waits) = (0, 0);
+    atomically(|tx| {
+        let n = tx.get(map, &1)?.copied().unwrap_or(0);
+        let add = || {
+            let guard = map.try_lock(&1);
+            guard.map(|mut guard| {
+                guard.set(n + 1);
+                guard.commit()
+            })
+        };
+        match thread::scope(|s| s.spawn(add).join().expect("no panic")) {
+            Some(_) => locks += 1,
+            None => {
+                waits += 1;
+                let future = future.as_mut();
+                let poll = || future.poll(&mut Context::from_waker(&waker)).is_pending();
+                assert!(thread::scope(|s| s.spawn(poll).join().expect("no panic")));
+                assert_eq!(bell.rung(), 0);
+            }
+        }
+        assert!(locks < 100, "it never escalates");
+        tx.insert(map, 1, n + 100)?;
+        Ok(())
+    });
+    assert!(locks > 0 && waits == 1);
+    assert_eq!(bell.rung(), 1);
+    let polled = future.as_mut().poll(&mut Context::from_waker(&waker));
+    let Poll::Ready(guard) = polled else {
+        panic!("it was woken")
+    };
+    assert_eq!(guard.get(), Some(&(10 + locks + 100)));
+}
+
 #[test]
 fn guards_fit_in_few_words_and_are_sent() {
     fn sent<T: Send + Sync>(_: &T) {}
