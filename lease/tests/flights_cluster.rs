@@ -1,25 +1,28 @@
 //! The example `flights_cluster` in small: every flight is counted once, whatever happens to the
 //! workers, and without the fence some are counted twice.
 
-#[cfg(feature = "etcd")]
+#[cfg(all(feature = "etcd", feature = "redis"))]
 #[path = "support/etcd.rs"]
 mod etcd;
-#[cfg(feature = "redis")]
+#[cfg(all(feature = "etcd", feature = "redis"))]
 #[path = "support/redis.rs"]
 mod redis;
-#[cfg(any(feature = "etcd", feature = "redis"))]
+#[cfg(all(feature = "etcd", feature = "redis"))]
 mod support;
 
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+/// The features of the example. They are equal in all tests, because another build would replace
+/// the program that a concurrent test runs.
+const FEATURES: &[&str] = match cfg!(all(feature = "etcd", feature = "redis")) {
+    true => &["--all-features"],
+    false => &[],
+};
+
 /// Writes a file of flights, and runs the example on it.
 fn replay(name: &str, arguments: &[&str]) -> Output {
-    replay_with(&[], name, arguments)
-}
-
-fn replay_with(features: &[&str], name: &str, arguments: &[&str]) -> Output {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
     let file = folder.join(format!("{name}.csv"));
     let mut flights = "tailnum,origin,dest,distance\n".to_owned();
@@ -50,7 +53,7 @@ fn replay_with(features: &[&str], name: &str, arguments: &[&str]) -> Output {
         "--example",
         "flights_cluster",
     ])
-    .args(features)
+    .args(FEATURES)
     .arg("--")
     .arg(&file)
     .args(["--shards=16", "--batch=10"])
@@ -93,7 +96,7 @@ fn totals_are_wrong_without_the_fence() {
 }
 
 /// The fence and the totals are in etcd, and so are the leases.
-#[cfg(feature = "etcd")]
+#[cfg(all(feature = "etcd", feature = "redis"))]
 #[test]
 fn totals_in_etcd_are_right_although_workers_are_killed_and_stopped() {
     let Some(cluster) = etcd::Cluster::start(3) else {
@@ -106,13 +109,13 @@ fn totals_in_etcd_are_right_although_workers_are_killed_and_stopped() {
             &["--ttl=2000", "--pause=40", "--torment=700", &on],
         ]
         .concat();
-        replay_with(&["--all-features"], name, &arguments)
+        self::replay(name, &arguments)
     };
     assert_only_the_fence_protects(|arguments| replay("etcd", arguments));
 }
 
 /// The fence and the totals are in the first node, and the leases on a majority of three.
-#[cfg(feature = "redis")]
+#[cfg(all(feature = "etcd", feature = "redis"))]
 #[test]
 fn totals_in_redis_are_right_although_workers_are_killed_and_stopped() {
     let Some(nodes) = redis::Redis::several(3) else {
@@ -121,12 +124,12 @@ fn totals_in_redis_are_right_although_workers_are_killed_and_stopped() {
     let on = format!("--on={}", redis::url(&nodes));
     assert_only_the_fence_protects(|arguments| {
         let arguments = [arguments, &["--torment=120", &on]].concat();
-        replay_with(&["--all-features"], "redis", &arguments)
+        replay("redis", &arguments)
     });
 }
 
 /// Checks a replay with the fence, and the control without it.
-#[cfg(any(feature = "etcd", feature = "redis"))]
+#[cfg(all(feature = "etcd", feature = "redis"))]
 fn assert_only_the_fence_protects(replay: impl Fn(&[&str]) -> Output) {
     let output = replay(&[]);
     assert!(output.status.success(), "{output:?}");
