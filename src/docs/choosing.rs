@@ -50,7 +50,7 @@
 //! Use a `VersionedMap` for one of these reasons:
 //! - A writer relies on what it has read, and must fail if another thread has written since:
 //!   [`compare_and_set`](crate::VersionedMap::compare_and_set). The version of a key also grows
-//! over   a removal, so a removed and inserted key is never mistaken for the old one.
+//!   over a removal, so a removed and inserted key is never mistaken for the old one.
 //! - Several keys, or keys and cells, change together: [`atomically`], or
 //!   [`transact`](crate::VersionedMap::transact), which reports why a condition was not met.
 //! - A report needs the whole map as of one instant, beside writers: [`snapshot`].
