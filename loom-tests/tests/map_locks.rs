@@ -157,3 +157,31 @@ fn two_locks_of_one_key() {
             world.outcome([other])
         });
 }
+
+/// The batch writes both keys, or returns both values and reasons of one instant.
+#[test]
+fn a_batch_beside_a_write_is_all_or_nothing() {
+    Model::new("a batch of two conditions beside a write of one key")
+        .rules("[V14] [X4]")
+        .preemptions(Some(2))
+        .outcomes(&["b 11 e2 o20", "x 2 e2 o1"])
+        .check(|| {
+            let world = world();
+            let [(a, _), (b, _)] = [KEY, OTHER].map(|key| world.map.insert(key, 1));
+            let other = spawn(&world, |world| {
+                world.map.update(&KEY, |n| n + 1);
+            });
+            let batch = world.map.transact().put_if(KEY, a, 10);
+            match batch.put_if(OTHER, b, 20).commit() {
+                Ok(_) => world.note("b"),
+                Err(cancelled) => {
+                    assert_eq!(cancelled.values, [Some(10), Some(20)]);
+                    let is_met: Vec<_> = cancelled.reasons.iter().map(|r| r.is_met()).collect();
+                    assert_eq!(is_met, [false, true]);
+                    world.note("x");
+                }
+            }
+            let outcome = world.outcome([other]);
+            format!("{outcome} o{}", world.get(OTHER))
+        });
+}

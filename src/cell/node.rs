@@ -371,7 +371,7 @@ impl<T: Send + Sync + 'static> Node<T> {
         // SAFETY: alive, under the pin.
         let Node { header, value } = unsafe { node.as_ref() };
         let owner = header.when().as_owner().expect("the node of an owner");
-        // SAFETY: no thread reads the value, and this one does so once: a claim has none.
+        // SAFETY: no thread reads the value, and this one does so once: a claim has none [V14].
         let value = value.with_mut(|value| unsafe { value.cast::<T>().read() });
         header.set_when(When::claim(owner));
         value
