@@ -19,8 +19,10 @@ use crate::sync::{AtomicPtr, Ordering};
 pub(crate) struct Index<K: Send + Sync + 'static, V: Send + Sync + 'static> {
     root: AtomicPtr<Table>,
     pub(super) shared: Box<Shared>,
-    /// It owns entries, and is invariant in both: an insert stores through a shared reference.
-    entries: PhantomData<(Entry<K, V>, Invariant<(K, V)>)>,
+    /// It owns entries.
+    entries: PhantomData<Entry<K, V>>,
+    /// An insert stores both through a shared reference.
+    variance: PhantomData<Invariant<(K, V)>>,
 }
 
 type Invariant<T> = fn(T) -> T;
@@ -57,6 +59,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
             root: AtomicPtr::new(table.as_ptr()),
             shared: Box::new(Shared::new()),
             entries: PhantomData,
+            variance: PhantomData,
         })
     }
 
