@@ -34,8 +34,8 @@ pub(crate) struct Header {
     written: UnsafeCell<Written>,
 }
 
-/// The contents of a node in the place of a value. Cells have values only; the entries of a map have all
-/// three.
+/// The contents of a node in the place of a value. Cells have values only; the entries of a map
+/// have all three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum Contents {
