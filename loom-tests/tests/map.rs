@@ -166,6 +166,24 @@ fn two_inserts_beside_a_copy_make_one_entry() {
         });
 }
 
+/// The copier has frozen the first slot: the inserts use the next table, and do not wait.
+#[test]
+fn two_inserts_beside_a_copy_that_is_stopped() {
+    Model::new("two inserts of one key in a map that was copied in part")
+        .rules("[V1] [V8]")
+        .preemptions(Some(3))
+        .outcomes(&["i- i1 1 e1", "i- i1 2 e1"])
+        .check(|| {
+            let world = World::new();
+            world.map.grow_in_model(2);
+            assert!(world.map.copy_in_model());
+            let other = spawn(&world, |world| world.insert_if_absent(KEY, 1));
+            world.insert_if_absent(KEY, 2);
+            assert_ne!(world.get(KEY), "-");
+            world.outcome([other])
+        });
+}
+
 #[test]
 fn an_insert_beside_a_copy_and_a_get() {
     Model::new("an insert and a get beside a copy")

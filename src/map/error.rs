@@ -45,7 +45,8 @@ impl<V> fmt::Display for MapConflict<V> {
         match self.current {
             Some(current) => write!(
                 f,
-                "expected version {expected}, but the current version is {current}; read the key again"
+                "expected version {expected}, but the current version is {current}; \
+                 read the key again"
             ),
             None => write!(f, "expected version {expected}, but the key is absent"),
         }

@@ -190,7 +190,7 @@ impl<'t, 'env> Tx<'t, 'env> {
     /// use latchwork::{VersionedMap, atomically};
     /// let map: VersionedMap<_, _> = [("from", 7)].into_iter().collect();
     /// atomically(|tx| {
-    ///     if let Some(value) = tx.remove(&map, "from")?.copied() {
+    ///     if let Some(value) = tx.remove(&map, &"from")?.copied() {
     ///         tx.insert(&map, "to", value)?;
     ///     }
     ///     Ok(())
@@ -233,7 +233,7 @@ impl<'t, 'env> Tx<'t, 'env> {
     /// let map = VersionedMap::new();
     /// let version = atomically(|tx| {
     ///     tx.insert(&map, "a", 1)?;
-    ///     tx.entry_version(&map, "a")
+    ///     tx.entry_version(&map, &"a")
     /// });
     /// assert_eq!(version, map.version("a"));
     /// ```
@@ -269,7 +269,7 @@ impl<'t, 'env> Tx<'t, 'env> {
     /// let map = VersionedMap::new();
     /// let (version, _) = map.insert("a", 1);
     /// let both = atomically(|tx| {
-    ///     Ok((tx.check_entry(&map, "a", version)?, tx.check_entry(&map, "b", None)?))
+    ///     Ok((tx.check_entry(&map, &"a", version)?, tx.check_entry(&map, &"b", None)?))
     /// });
     /// assert_eq!(both, (true, true));
     /// ```

@@ -44,7 +44,7 @@ where
     /// ```
     /// let map = latchwork::VersionedMap::new();
     /// std::thread::scope(|s| {
-    ///     s.spawn(|| map.insert("ready".to_owned(), ()));
+    ///     s.spawn(|| drop(map.insert("ready".to_owned(), ())));
     ///     assert!(map.wait_changed("ready", None).is_some());
     /// });
     /// ```
