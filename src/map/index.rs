@@ -21,8 +21,8 @@ pub(crate) struct Index<K: Send + Sync + 'static, V: Send + Sync + 'static> {
     pub(super) shared: Box<Shared>,
     /// It owns entries.
     entries: PhantomData<Entry<K, V>>,
-    /// An insert stores both through a shared reference.
-    variance: PhantomData<Invariant<(K, V)>>,
+    /// An insert stores through a shared reference.
+    is_invariant: PhantomData<Invariant<(K, V)>>,
 }
 
 type Invariant<T> = fn(T) -> T;
@@ -59,7 +59,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
             root: AtomicPtr::new(table.as_ptr()),
             shared: Box::new(Shared::new()),
             entries: PhantomData,
-            variance: PhantomData,
+            is_invariant: PhantomData,
         })
     }
 
@@ -172,6 +172,39 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
     ) -> Result<&'p Entry<K, V>, K> {
         // SAFETY: the caller's contract.
         let entry = unsafe { Entry::new(key, hash, table.generation, node) };
+        self.install_entry(local, pin, slot, entry)
+    }
+
+    /// As `install`, of an entry that the caller has locked [V12].
+    ///
+    /// # Safety
+    /// As for `install`.
+    pub(super) unsafe fn install_locked<'p>(
+        &'p self,
+        local: &Local,
+        pin: &'p CellPin,
+        Place { table, slot }: Place<'p>,
+        hash: u64,
+        key: K,
+        node: NonNull<Node<V>>,
+    ) -> Result<&'p Entry<K, V>, K> {
+        // SAFETY: the caller's contract.
+        let entry = unsafe { Entry::new(key, hash, table.generation, node) };
+        let head = entry.cell.head();
+        let is_locked = head.lock(head.load(), node.cast());
+        debug_assert!(is_locked, "no other thread can reach it");
+        self.install_entry(local, pin, slot, entry)
+    }
+
+    #[inline]
+    fn install_entry<'p>(
+        &'p self,
+        local: &Local,
+        pin: &'p CellPin,
+        slot: &Slot,
+        entry: Entry<K, V>,
+    ) -> Result<&'p Entry<K, V>, K> {
+        let hash = entry.hash;
         let entry = local.allocate(entry);
         let address = entry.as_ptr().expose_provenance();
         if !slot.fill(Word::entry(address, hash)) {
