@@ -66,13 +66,9 @@ impl<K: ?Sized, S> Session<'_, K, S> {
             };
             self.detect(search);
         }
-        let mut has_turn = self.turn;
         loop {
             if let Some(done) = self.look(&mut None) {
                 return done;
-            }
-            if core::mem::take(&mut has_turn) {
-                self.pass_turn();
             }
             match self.next(detect, deadline) {
                 Next::Nothing => parker.park(),
