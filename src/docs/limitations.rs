@@ -22,6 +22,13 @@
 //! | [`update_all`], `try_update_all` | see below | [`run_async`] |
 //! | [`wait_changed`], `wait_changed_for` | until a write, or for the timeout | [`changed`] |
 //! | `wait_changed_value`, `wait_changed_value_for` | as these | [`changed_value`] |
+//! | [`VersionedMap`] `get`, `get_in`, `get_owned`, `version` | never | the same |
+//! | `insert`, `remove`, `compare_and_set`, `upsert` of a map | see below | a transaction |
+//! | `insert_if_absent`, `remove_if_version` of a map | see below | a transaction |
+//! | `retain`, `clear` of a map | see below, for each key | [`run_async`] |
+//! | `lock`, `lock_key`, `lock_all`, `try_lock_for` of a map | as those above | its `lock_async` |
+//! | `commit` of a batch | as [`atomically`] | [`run_async`] |
+//! | `reserve`, `try_reserve`, `shrink_to_fit` of a map | while entries are copied | no form |
 //! | [`flush`](crate::flush) | runs destructors of values | the same, or a blocking thread |
 //! | `lock`, `read`, `write` of [`ordered`](crate::ordered) locks | until acquired | no form |
 //! | `lock_all`, `read_all`, `write_all` of these | until acquired | no form |
@@ -31,9 +38,9 @@
 //!
 //! *See below*: a write, or a transaction that writes, waits while an older transaction that has
 //! escalated owns the cell. The wait ends with the attempt of the owner, so it is as long as one
-//! run of the owner's closure. Keep closures short, and do not sleep in them. The futures of the
-//! last column wait for the owner without blocking the thread. The limits of `try_update` bound
-//! its wait.
+//! run of the owner's closure. A write of a map also waits while the key is locked. Keep closures
+//! short, and do not sleep in them. The futures of the last column wait for the owner without
+//! blocking the thread. The limits of `try_update` bound its wait.
 //!
 //! `inspect`, `in_flight` and the statistics block only briefly, for a mutex that no user code
 //! holds.
@@ -250,6 +257,7 @@
 //! [`SingleFlight::run_async`]: crate::table::SingleFlight::run_async
 //! [`VersionedCell::read`]: crate::VersionedCell::read
 //! [`VersionedCell::set`]: crate::VersionedCell::set
+//! [`VersionedMap`]: crate::VersionedMap
 //! [`atomically`]: crate::atomically
 //! [`update_all`]: crate::update_all()
 //! [`changed`]: crate::VersionedCell::changed
