@@ -134,6 +134,26 @@ need_redis() {
     fi
 }
 
+# Those of etcd wait for elections and for the ends of leases most of the time: they run beside the others.
+test_engines() {
+    local lease=(-p latchwork-lease --all-features) beside=(etcd etcd_faults) others=() test name log job
+    for test in lease/tests/*; do
+        name=$(basename "$test" .rs)
+        [[ $name == support || " ${beside[*]} " == *" $name "* ]] || others+=(--test "$name")
+    done
+    cargo test "${lease[@]}" --lib --bins --tests --no-run
+    log=$(mktemp)
+    # With job control, since a background job would ignore the signals that tests of the command send.
+    set -m
+    run_tests "${lease[@]}" "${beside[@]/#/--test=}" >"$log" 2>&1 &
+    job=$!
+    set +m
+    run_tests "${lease[@]}" --lib --bins "${others[@]}" || { kill -- "-$job"; return 1; }
+    wait "$job" || { cat "$log"; return 1; }
+    cat "$log"
+    rm -f "$log"
+}
+
 step_test() {
     need_postgres
     need_etcd
@@ -143,7 +163,7 @@ step_test() {
     run_tests --workspace --exclude latchwork-lease
     run_tests -p latchwork-lease --doc
     # The engines of leases, on files and on servers.
-    run_tests -p latchwork-lease --all-features --lib --bins --tests
+    test_engines
     ! command -v redis-server >/dev/null || ci/lease_plants.sh
     # Servers, links and holders that fail. As root, each of them has a network namespace.
     [[ $(id -u) != 0 ]] || need ip iproute2
