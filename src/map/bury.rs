@@ -6,8 +6,6 @@ use core::ptr::NonNull;
 use super::entry::Entry;
 use super::index::Index;
 use super::shared::{Changes, Maintenance, Record};
-use super::slot::{Content, Word};
-use super::table::{Slot, Table};
 use crate::cell::{Current, Header, Node, Version, waiters};
 use crate::reclaim::{self, CellPin, Local};
 use crate::sync::tuning::{MAP_BURIALS, MAP_MAINTAINS};
@@ -153,7 +151,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
     ) {
         let (hash, address) = entry.name();
         for table in self.tables(pin) {
-            if let Some(slot) = slot_of(table, hash, address) {
+            if let Some(slot) = table.slot_of(hash, address) {
                 slot.end();
             }
         }
@@ -172,21 +170,9 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
     fn linked<'p>(&'p self, record: &Record, pin: &'p CellPin) -> Option<&'p Entry<K, V>> {
         let is_linked = self
             .tables(pin)
-            .any(|table| slot_of(table, record.hash, record.entry).is_some());
+            .any(|table| table.slot_of(record.hash, record.entry).is_some());
         let entry = is_linked.then(|| self.entry(record.entry, pin));
         // Its tag and its place may be those of another hash.
         entry.filter(|entry| entry.hash == record.hash)
     }
-}
-
-/// The slot of an entry in a table.
-fn slot_of(table: &Table, hash: u64, address: usize) -> Option<&Slot> {
-    for slot in table.window(hash) {
-        match slot.load() {
-            Word::EMPTY | Word::FROZEN => return None,
-            word if word.content() == Content::Entry(address) => return Some(slot),
-            _ => {}
-        }
-    }
-    None
 }
