@@ -262,3 +262,53 @@ fn a_batch_waits_for_a_lock_and_keeps_its_values() {
     assert_eq!(values, [Some(10), Some(5), None]);
     assert!(map.version(&Name("a")) > Some(a) && map.version(&Name("b")) > Some(b));
 }
+
+/// Equals its neighbours, so that `Eq` is not transitive.
+#[derive(Debug)]
+struct Near(i32);
+
+impl PartialEq for Near {
+    fn eq(&self, other: &Self) -> bool {
+        (self.0 - other.0).abs() <= 1
+    }
+}
+
+impl Eq for Near {}
+
+impl std::hash::Hash for Near {
+    fn hash<H: std::hash::Hasher>(&self, _: &mut H) {}
+}
+
+/// Two items of one entry would have one draft.
+#[test]
+fn two_items_of_one_entry_are_duplicates() {
+    let _alone = alone();
+    let _watchdog = watchdog("two_items_of_one_entry_are_duplicates");
+    let map = VersionedMap::<Near, String>::new();
+    let (version, _) = map.insert(Near(2), "old".to_owned());
+    map.insert(Near(9), "other".to_owned());
+    // Locked, so that an attempt that records both writes is rolled back.
+    let guard = map.lock_key(Near(2));
+    let cancelled = thread::scope(|threads| {
+        let batch = threads.spawn(|| {
+            let batch = map.transact().put_if(Near(1), version, "new".to_owned());
+            let batch = batch.remove_if(Near(3), version);
+            batch.insert_if_absent(Near(20), String::new()).commit()
+        });
+        thread::sleep(Duration::from_millis(20));
+        drop(guard);
+        batch.join().expect("no panic").unwrap_err()
+    });
+    assert!(matches!(
+        cancelled.reasons[..],
+        [Reason::Duplicate, Reason::Duplicate, Reason::Met]
+    ));
+    assert_eq!(
+        cancelled.values,
+        [Some("new".to_owned()), None, Some(String::new())]
+    );
+    assert_eq!(
+        map.get(&Near(2)).as_deref().map(String::as_str),
+        Some("old")
+    );
+}
