@@ -637,17 +637,19 @@ fn a_waiter_sees_inserts_updates_and_removals() {
         map.wait_changed_for("a", Some(version(3)), short),
         Some(None)
     );
-    thread::scope(|s| {
+    let inserted = thread::scope(|s| {
         let waiter = s.spawn(|| map.wait_changed("a", None));
-        s.spawn(|| {
+        let writer = s.spawn(|| {
             // An entry with a waiter is not buried.
             map.flush();
-            map.insert("a".to_owned(), 1);
+            map.insert("a".to_owned(), 1).0
         });
-        assert_eq!(waiter.join().unwrap(), Some(version(1)));
+        let inserted = Some(writer.join().unwrap());
+        assert_eq!(waiter.join().unwrap(), inserted);
+        inserted
     });
     thread::scope(|s| {
-        let waiter = s.spawn(|| map.wait_changed("a", Some(version(1))));
+        let waiter = s.spawn(|| map.wait_changed("a", inserted));
         s.spawn(|| drop(map.remove("a")));
         assert_eq!(waiter.join().unwrap(), None);
     });
@@ -684,9 +686,9 @@ fn a_future_waits_for_an_absent_key() {
         assert_eq!(rung(), [0, 1]);
         // Absent again: it waits for the next insert.
         assert!(poll(0).is_pending());
-        map.insert("a".to_owned(), 2);
+        let (inserted, _) = map.insert("a".to_owned(), 2);
         assert_eq!(rung(), [1, 1]);
-        assert_eq!(poll(0), Poll::Ready(Some(version(3))));
+        assert_eq!(poll(0), Poll::Ready(Some(inserted)));
     }
     {
         let mut dropped = Box::pin(map.changed("b", None));

@@ -312,3 +312,61 @@ fn two_items_of_one_entry_are_duplicates() {
         Some("old")
     );
 }
+
+/// An entry that a batch has made, at the address and with the hash of an entry that was buried, of
+/// which a record is left. If the record buried it, no attempt of the batch would end.
+#[test]
+fn an_old_record_does_not_bury_the_entry_of_a_batch() {
+    let _alone = alone();
+    let _watchdog = watchdog("an_old_record_does_not_bury_the_entry_of_a_batch");
+    for cells in 0..16 {
+        let map = VersionedMap::<u32, u32>::new();
+        let pin = latchwork::pin();
+        for _ in 0..2 {
+            map.insert(1, 0);
+            map.remove(&1);
+        }
+        drop(pin);
+        // The grace periods of two records end. The next write examines them: it renews the first,
+        // and buries for the second. One node more is retired, and all is freed.
+        latchwork::flush();
+        map.insert(2, 0);
+        map.insert(2, 1);
+        latchwork::flush();
+        // Of the size of nodes, so that the next entry has the address of the first in some round.
+        let cells: Vec<_> = (0..cells).map(latchwork::VersionedCell::new).collect();
+        let versions = map.transact().insert_if_absent(1, 7).commit();
+        assert!(versions.is_ok(), "no other thread writes");
+        assert_eq!(
+            map.get(&1).as_deref(),
+            Some(&7),
+            "beside {} cells",
+            cells.len()
+        );
+    }
+}
+
+/// Not the version of the last node of the entry before, which a record may have.
+#[test]
+fn a_vacant_entry_has_a_version_of_its_own() {
+    let _alone = alone();
+    let map = VersionedMap::<u32, u32>::new();
+    let makes: [fn(&VersionedMap<u32, u32>); 2] = [
+        |map| drop(map.lock(&1)),
+        |map| {
+            let is_absent = latchwork::atomically(|tx| Ok(tx.get(map, &1)?.is_none()));
+            assert!(is_absent);
+        },
+    ];
+    for make in makes {
+        let (version, _) = map.insert(1, 0);
+        map.remove(&1);
+        map.flush();
+        assert_eq!(map.stats().entries, 0);
+        make(&map);
+        // The removal, the vacant node, the insert.
+        assert_eq!(map.insert(1, 0).0, Version::new(version.get() + 3));
+        map.remove(&1);
+        map.flush();
+    }
+}

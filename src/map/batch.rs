@@ -10,7 +10,6 @@ use std::collections::HashMap;
 
 use super::VersionedMap;
 use super::entry::Entry;
-use super::index::Search;
 use crate::RandomState;
 use crate::cell::{OwnedVersioned, Version};
 use crate::reclaim;
@@ -34,7 +33,7 @@ where
     items: Vec<Item<K, V>>,
 }
 
-/// The entry that has the key of an item, as long as the commit is pinned.
+/// The entry that this commit has made with the key of an item, as long as it is pinned.
 type Made<K, V> = Cell<Option<NonNull<Entry<K, V>>>>;
 
 struct Item<K, V> {
@@ -320,13 +319,13 @@ where
         local: &reclaim::Local,
         pin: &'p reclaim::CellPin,
     ) -> &'p Entry<K, V> {
-        let key = self.key.take().expect("it is in no entry");
-        if let Search::Found(entry, _) = map.index.search(self.hash, &key, pin) {
-            self.key.set(Some(key));
-            return entry;
+        let mut key = self.key.take();
+        let entry = map.lent_entry_or_vacant(local, pin, self.hash, &mut key);
+        match key {
+            // The entry of another thread may be buried before the next attempt [V5].
+            Some(key) => self.key.set(Some(key)),
+            None => made.set(Some(NonNull::from(entry))),
         }
-        let entry = map.own_entry_or_vacant(local, pin, self.hash, key);
-        made.set(Some(NonNull::from(entry)));
         entry
     }
 }

@@ -178,8 +178,8 @@ where
             *key = Some(wanted);
             return Err(Lost::Moved);
         };
-        // After the search, which has found the dead node of an earlier entry [V6].
-        let version = self.index.floor(hash);
+        // After the search, which has found the dead node of an earlier entry [V6] [V11].
+        let version = self.index.floor(hash).next();
         let node = Node::<V>::vacant(local, version);
         // SAFETY: from `allocate`, and published by this call or not at all.
         match unsafe {

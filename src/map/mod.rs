@@ -43,8 +43,9 @@ use crate::hash::RandomState;
 /// A reader gets the value that was current when it read. It waits for no writer, lock, or growth
 /// of the map, and excludes no other thread. A write replaces the value of one key as a whole. The
 /// [`Version`](crate::cell::Version) of a key grows with each write for as long as the map exists,
-/// also over a removal. So an optimistic writer passes the version that it has read, and fails if
-/// another thread has written, or has removed and inserted the key, since.
+/// also over a removal, and may skip numbers while the key is absent. So an optimistic writer
+/// passes the version that it has read, and fails if another thread has written, or has removed and
+/// inserted the key, since.
 ///
 /// | operation | effect on shared memory |
 /// |---|---|
