@@ -104,8 +104,8 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Held<K, V> {
         if matches!(draft, Draft::Nothing) || (is_removal && self.committed().is_none()) {
             return None;
         }
+        // Collects nothing: a destructor may use the key, which is locked [V15].
         reclaim::with(|local| {
-            local.collect_some();
             let pin = local.pin();
             // From here on the entry is unlocked by the write.
             let held = ManuallyDrop::new(self);

@@ -75,6 +75,15 @@ use crate::hash::RandomState;
 /// entry, at least, and shrinks when it grows the next time, or by
 /// [`shrink_to_fit`](Self::shrink_to_fit).
 ///
+/// # Keys
+/// The hash of a key must not change while the map has it, and `Eq` must be an equivalence that does
+/// not change. Otherwise a key may have several entries, a method may find the entry of another key,
+/// and a lock may panic or wait for itself. No such key causes undefined behaviour.
+///
+/// Destructors of values run in methods that write or lock, before a key is locked and after it is
+/// unlocked. If the thread holds guards of other keys, a destructor that writes these keys
+/// deadlocks.
+///
 /// # Panics
 /// A method with a key panics if the hasher or `Eq` panics. The map is unchanged then. Panics
 /// if an entry lies at an address of more than 48 bits.

@@ -121,7 +121,7 @@ impl<'t, 'env> Tx<'t, 'env> {
     /// Returns an [`Abort`] as [`read`](Self::read) does.
     ///
     /// # Panics
-    /// Panics if the hasher, `Eq` or `to_owned` panics.
+    /// Panics if the hasher, `Eq` or `to_owned` panics. They run pinned, as the closure does.
     ///
     /// # Examples
     /// ```
