@@ -76,9 +76,9 @@ use crate::hash::RandomState;
 /// [`shrink_to_fit`](Self::shrink_to_fit).
 ///
 /// # Keys
-/// The hash of a key must not change while the map has it, and `Eq` must be an equivalence that does
-/// not change. Otherwise a key may have several entries, a method may find the entry of another key,
-/// and a lock may panic or wait for itself. No such key causes undefined behaviour.
+/// The hash of a key must not change while the map has it, and `Eq` must be an equivalence that
+/// does not change. Otherwise a key may have several entries, a method may find the entry of
+/// another key, and a lock may panic or wait for itself. No such key causes undefined behavior.
 ///
 /// Destructors of values run in methods that write or lock, before a key is locked and after it is
 /// unlocked. If the thread holds guards of other keys, a destructor that writes these keys

@@ -83,8 +83,8 @@ where
     /// Removes each key for which `f` returns `false`.
     ///
     /// Each removal is atomic, and the whole is not: a key that another thread inserts concurrently
-    /// may stay, and `f` is called again for a value that another thread has replaced, and for a key
-    /// that was locked or owned. `f` runs pinned. If `f` writes the key that it is called for,
+    /// may stay, and `f` is called again for a value that another thread has replaced, and for a
+    /// key that was locked or owned. `f` runs pinned. If `f` writes the key that it is called for,
     /// `retain` never returns.
     ///
     /// # Blocking
