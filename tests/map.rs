@@ -637,17 +637,19 @@ fn a_waiter_sees_inserts_updates_and_removals() {
         map.wait_changed_for("a", Some(version(3)), short),
         Some(None)
     );
-    thread::scope(|s| {
+    let inserted = thread::scope(|s| {
         let waiter = s.spawn(|| map.wait_changed("a", None));
-        s.spawn(|| {
+        let writer = s.spawn(|| {
             // An entry with a waiter is not buried.
             map.flush();
-            map.insert("a".to_owned(), 1);
+            map.insert("a".to_owned(), 1).0
         });
-        assert_eq!(waiter.join().unwrap(), Some(version(1)));
+        let inserted = Some(writer.join().unwrap());
+        assert_eq!(waiter.join().unwrap(), inserted);
+        inserted
     });
     thread::scope(|s| {
-        let waiter = s.spawn(|| map.wait_changed("a", Some(version(1))));
+        let waiter = s.spawn(|| map.wait_changed("a", inserted));
         s.spawn(|| drop(map.remove("a")));
         assert_eq!(waiter.join().unwrap(), None);
     });
@@ -684,9 +686,9 @@ fn a_future_waits_for_an_absent_key() {
         assert_eq!(rung(), [0, 1]);
         // Absent again: it waits for the next insert.
         assert!(poll(0).is_pending());
-        map.insert("a".to_owned(), 2);
+        let (inserted, _) = map.insert("a".to_owned(), 2);
         assert_eq!(rung(), [1, 1]);
-        assert_eq!(poll(0), Poll::Ready(Some(version(3))));
+        assert_eq!(poll(0), Poll::Ready(Some(inserted)));
     }
     {
         let mut dropped = Box::pin(map.changed("b", None));
@@ -743,4 +745,82 @@ fn a_scan_visits_each_entry_once_while_the_map_grows() {
             stop.store(true, SeqCst);
         });
     }
+}
+
+/// Counts the values that are alive.
+struct Alive(Arc<AtomicUsize>);
+
+impl Alive {
+    fn new(alive: &Arc<AtomicUsize>) -> Self {
+        alive.fetch_add(1, SeqCst);
+        Alive(alive.clone())
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
+}
+
+/// The numbers of keys that walks of both kinds visit.
+fn walked<S>(map: &VersionedMap<u64, Alive, S>) -> [usize; 2] {
+    let pin = latchwork::pin();
+    let iterated = map.iter_in(&pin).count();
+    [iterated, latchwork::snapshot(|s| s.len(map))]
+}
+
+/// A copy passes a window that is full, and puts the entry into a table after the next one.
+#[test]
+fn a_scan_finds_copies_that_passed_a_full_window() {
+    let _alone = alone();
+    let alive = Arc::default();
+    let map = VersionedMap::with_hasher(Place::Constant(0));
+    for key in 0..300 {
+        map.insert(key, Alive::new(&alive));
+        assert_eq!(walked(&map), [map.len(); 2], "after key {key}");
+    }
+    // Many tables, since the copier is stopped; then the copies, one part at each insert.
+    let map = VersionedMap::with_hasher(Place::Identity);
+    map.while_stopped(|| {
+        for key in 0..500 {
+            map.insert(key * 0x9E37_79B9, Alive::new(&alive));
+        }
+    });
+    for key in 500..700 {
+        map.insert(key * 0x9E37_79B9, Alive::new(&alive));
+        assert_eq!(walked(&map), [map.len(); 2], "after key {key}");
+    }
+}
+
+#[test]
+fn a_map_frees_copies_that_passed_a_full_window() {
+    let _alone = alone();
+    for size in 1..130 {
+        let alive = Arc::default();
+        let map = VersionedMap::with_hasher(Place::Constant(0));
+        for key in 0..size {
+            map.insert(key, Alive::new(&alive));
+        }
+        match size % 2 {
+            0 => drop(map),
+            _ => assert_eq!(map.into_iter().count() as u64, size),
+        }
+        latchwork::flush();
+        assert_eq!(alive.load(SeqCst), 0, "of {size}");
+    }
+}
+
+#[test]
+fn an_iterator_that_has_ended_stays_ended() {
+    let _alone = alone();
+    let map = VersionedMap::new();
+    map.insert(0, 0);
+    let pin = latchwork::pin();
+    let mut pairs = map.iter_in(&pin);
+    assert_eq!(pairs.by_ref().count(), 1);
+    for key in 1..500 {
+        map.insert(key, key);
+    }
+    assert!(pairs.next().is_none());
 }

@@ -262,3 +262,111 @@ fn a_batch_waits_for_a_lock_and_keeps_its_values() {
     assert_eq!(values, [Some(10), Some(5), None]);
     assert!(map.version(&Name("a")) > Some(a) && map.version(&Name("b")) > Some(b));
 }
+
+/// Equals its neighbours, so that `Eq` is not transitive.
+#[derive(Debug)]
+struct Near(i32);
+
+impl PartialEq for Near {
+    fn eq(&self, other: &Self) -> bool {
+        (self.0 - other.0).abs() <= 1
+    }
+}
+
+impl Eq for Near {}
+
+impl std::hash::Hash for Near {
+    fn hash<H: std::hash::Hasher>(&self, _: &mut H) {}
+}
+
+/// Two items of one entry would have one draft.
+#[test]
+fn two_items_of_one_entry_are_duplicates() {
+    let _alone = alone();
+    let _watchdog = watchdog("two_items_of_one_entry_are_duplicates");
+    let map = VersionedMap::<Near, String>::new();
+    let (version, _) = map.insert(Near(2), "old".to_owned());
+    map.insert(Near(9), "other".to_owned());
+    // Locked, so that an attempt that records both writes is rolled back.
+    let guard = map.lock_key(Near(2));
+    let cancelled = thread::scope(|threads| {
+        let batch = threads.spawn(|| {
+            let batch = map.transact().put_if(Near(1), version, "new".to_owned());
+            let batch = batch.remove_if(Near(3), version);
+            batch.insert_if_absent(Near(20), String::new()).commit()
+        });
+        thread::sleep(Duration::from_millis(20));
+        drop(guard);
+        batch.join().expect("no panic").unwrap_err()
+    });
+    assert!(matches!(
+        cancelled.reasons[..],
+        [Reason::Duplicate, Reason::Duplicate, Reason::Met]
+    ));
+    assert_eq!(
+        cancelled.values,
+        [Some("new".to_owned()), None, Some(String::new())]
+    );
+    assert_eq!(
+        map.get(&Near(2)).as_deref().map(String::as_str),
+        Some("old")
+    );
+}
+
+/// An entry that a batch has made, at the address and with the hash of an entry that was buried, of
+/// which a record is left. If the record buried it, no attempt of the batch would end.
+#[test]
+fn an_old_record_does_not_bury_the_entry_of_a_batch() {
+    let _alone = alone();
+    let _watchdog = watchdog("an_old_record_does_not_bury_the_entry_of_a_batch");
+    for cells in 0..16 {
+        let map = VersionedMap::<u32, u32>::new();
+        let pin = latchwork::pin();
+        for _ in 0..2 {
+            map.insert(1, 0);
+            map.remove(&1);
+        }
+        drop(pin);
+        // The grace periods of two records end. The next write examines them: it renews the first,
+        // and buries for the second. One node more is retired, and all is freed.
+        latchwork::flush();
+        map.insert(2, 0);
+        map.insert(2, 1);
+        latchwork::flush();
+        // Of the size of nodes, so that the next entry has the address of the first in some round.
+        let cells: Vec<_> = (0..cells).map(latchwork::VersionedCell::new).collect();
+        let versions = map.transact().insert_if_absent(1, 7).commit();
+        assert!(versions.is_ok(), "no other thread writes");
+        assert_eq!(
+            map.get(&1).as_deref(),
+            Some(&7),
+            "beside {} cells",
+            cells.len()
+        );
+    }
+}
+
+/// Not the version of the last node of the entry before, which a record may have.
+#[test]
+fn a_vacant_entry_has_a_version_of_its_own() {
+    let _alone = alone();
+    let map = VersionedMap::<u32, u32>::new();
+    let makes: [fn(&VersionedMap<u32, u32>); 2] = [
+        |map| drop(map.lock(&1)),
+        |map| {
+            let is_absent = latchwork::atomically(|tx| Ok(tx.get(map, &1)?.is_none()));
+            assert!(is_absent);
+        },
+    ];
+    for make in makes {
+        let (version, _) = map.insert(1, 0);
+        map.remove(&1);
+        map.flush();
+        assert_eq!(map.stats().entries, 0);
+        make(&map);
+        // The removal, the vacant node, the insert.
+        assert_eq!(map.insert(1, 0).0, Version::new(version.get() + 3));
+        map.remove(&1);
+        map.flush();
+    }
+}

@@ -7,7 +7,7 @@ use std::future::Future;
 use std::hash::{BuildHasher, Hasher};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -601,4 +601,156 @@ fn guards_fit_in_few_words_and_are_sent() {
     sent(&map.lock_async(&1));
     sent(&map.session());
     sent(&map.lock_all(&[1]));
+}
+
+/// The destructor finds out whether a key is locked, as one would that writes the key.
+struct Reports(Weak<VersionedMap<u32, Reports>>);
+
+static ENDED: AtomicUsize = AtomicUsize::new(0);
+static ENDED_LOCKED: AtomicUsize = AtomicUsize::new(0);
+
+impl Drop for Reports {
+    fn drop(&mut self) {
+        let Some(map) = self.0.upgrade() else {
+            return;
+        };
+        ENDED.fetch_add(1, SeqCst);
+        if map.try_lock(&0).is_none() {
+            ENDED_LOCKED.fetch_add(1, SeqCst);
+        }
+    }
+}
+
+#[test]
+fn destructors_do_not_run_while_a_call_has_locked_a_key() {
+    let _alone = alone();
+    let _watchdog = watchdog("destructors_do_not_run_while_a_call_has_locked_a_key");
+    let map = Arc::new(VersionedMap::new());
+    let value = || Reports(Arc::downgrade(&map));
+    map.insert(0, value());
+    // Retires values, and waits until the next call collects some.
+    let retire = || {
+        for key in 0..40 {
+            map.insert(1 + key % 20, value());
+        }
+        thread::sleep(WHILE);
+    };
+    for _ in 0..3 {
+        retire();
+        let mut guard = map.lock(&0);
+        guard.set(value());
+        retire();
+        let before = ENDED_LOCKED.load(SeqCst);
+        guard.commit();
+        // While the guard was there, the inserts had to find the key locked.
+        let during = ENDED_LOCKED.swap(0, SeqCst) - before;
+        assert_eq!(during, 0, "in `commit`");
+
+        retire();
+        drop(map.try_lock(&0));
+        retire();
+        drop(map.lock_key(0));
+        retire();
+        map.lock_all([&0]).commit();
+        retire();
+        let mut session = map.session();
+        session.lock(&0).expect("no other session").set(value());
+        session.commit();
+        retire();
+        let mut future = pin!(map.lock_async(&0));
+        let guard = future
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()));
+        assert!(guard.is_ready());
+        drop(guard);
+        assert_eq!(ENDED_LOCKED.load(SeqCst), 0);
+    }
+    assert!(ENDED.load(SeqCst) > 0, "no destructor has run");
+}
+
+/// Panics when it is dropped.
+struct Fails;
+
+impl Drop for Fails {
+    fn drop(&mut self) {
+        // Not `panic!`: the hook would print a trace for a panic that the test wants.
+        std::panic::resume_unwind(Box::new("a draft that panics"));
+    }
+}
+
+#[test]
+fn a_session_whose_end_panics_holds_no_key() {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    /// A waker that panics.
+    struct Loud;
+    impl Wake for Loud {
+        fn wake(self: Arc<Self>) {
+            std::panic::resume_unwind(Box::new("a waker that panics"));
+        }
+    }
+
+    let _alone = alone();
+    let map = VersionedMap::<u32, Option<Fails>>::new();
+    let mut session = map.session();
+    session.lock(&1).unwrap().set(Some(Fails));
+    session.lock(&2).unwrap();
+    assert!(catch_unwind(AssertUnwindSafe(|| session.discard())).is_err());
+    assert!(session.is_empty());
+    assert!(map.try_lock(&1).is_some() && map.try_lock(&2).is_some());
+
+    let mut changed = pin!(map.changed(&1, None));
+    let loud = Waker::from(Arc::new(Loud));
+    assert!(
+        changed
+            .as_mut()
+            .poll(&mut Context::from_waker(&loud))
+            .is_pending()
+    );
+    session.lock(&1).unwrap().set(None);
+    session.lock(&2).unwrap().set(None);
+    assert!(catch_unwind(AssertUnwindSafe(|| session.commit())).is_err());
+    assert!(session.is_empty());
+    assert!(map.try_lock(&1).is_some() && map.try_lock(&2).is_some());
+    // The other key may be published before.
+    assert!(map.get(&1).is_some());
+}
+
+/// A walk that removes keys waits for a locked one unpinned, in the queue of the lock.
+#[test]
+fn a_removal_of_all_keys_waits_for_a_lock_unpinned() {
+    let _alone = alone();
+    let _watchdog = watchdog("a_removal_of_all_keys_waits_for_a_lock_unpinned");
+    let map = VersionedMap::<u32, Option<Arc<()>>>::new();
+    let value = Arc::new(());
+    for key in 0..10 {
+        map.insert(key, Some(value.clone()));
+    }
+    let mut guard = map.lock(&3);
+    thread::scope(|threads| {
+        let visits = threads.spawn(|| {
+            let mut visits = 0;
+            map.retain(|key, _| {
+                visits += u32::from(*key == 3);
+                *key == 5
+            });
+            visits
+        });
+        // The other keys are removed, and what they had is dropped: the thread is not pinned.
+        let end = Instant::now() + Duration::from_secs(20);
+        while Arc::strong_count(&value) > 3 {
+            assert!(Instant::now() < end, "{} are left", map.len());
+            thread::sleep(Duration::from_millis(1));
+            map.flush();
+        }
+        assert_eq!(map.len(), 2);
+        guard.set(None);
+        guard.commit();
+        // Once when it was locked, again at most once for the attempt that found the lock unpinned,
+        // and once with the lock.
+        assert!((2..=3).contains(&visits.join().unwrap()));
+    });
+    assert_eq!(map.len(), 1);
+    assert!(map.get(&5).is_some());
+    drop(map);
 }

@@ -229,13 +229,14 @@ fn a_copy_beside_a_burial() {
         });
 }
 
-/// The waiter keeps its entry, or finds the dead one and searches again.
+/// The waiter keeps its entry, or finds the dead one and searches again. Each vacant entry that it
+/// makes has a version of its own.
 #[test]
 fn an_insert_wakes_a_waiter_for_an_absent_key() {
     Model::new("a waiter for an absent key beside a burial and an insert")
         .rules("[V10]")
         .preemptions(Some(3))
-        .outcomes(&["w3 2 e1"])
+        .outcomes(&["w3 2 e1", "w4 2 e1", "w5 2 e1"])
         .check(|| {
             let world = World::with_a_removed_key();
             let other = spawn(&world, |world| {

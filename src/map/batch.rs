@@ -10,7 +10,6 @@ use std::collections::HashMap;
 
 use super::VersionedMap;
 use super::entry::Entry;
-use super::index::Search;
 use crate::RandomState;
 use crate::cell::{OwnedVersioned, Version};
 use crate::reclaim;
@@ -34,7 +33,7 @@ where
     items: Vec<Item<K, V>>,
 }
 
-/// The entry that has the key of an item, as long as the commit is pinned.
+/// The entry that this commit has made with the key of an item, as long as it is pinned.
 type Made<K, V> = Cell<Option<NonNull<Entry<K, V>>>>;
 
 struct Item<K, V> {
@@ -76,7 +75,8 @@ pub enum Reason<V: Send + Sync + 'static> {
         value: OwnedVersioned<V>,
     },
     /// The batch has the key more than once. No condition of the batch was checked, and the keys
-    /// that it has once are reported as [`Met`](Self::Met).
+    /// that it has once are reported as [`Met`](Self::Met). Also reported for keys that differ if
+    /// the map has a key that equals each of them, because `Eq` is not transitive.
     Duplicate,
 }
 
@@ -264,6 +264,9 @@ where
                 };
                 places.push((entry.name(), tx.observe_entry(&entry.cell)?));
             }
+            if let Some(reasons) = same_entries(&places) {
+                return Err(TxAbort::Transaction(reasons));
+            }
             let seen = |i| tx.entry_version_seen(i);
             if items
                 .iter()
@@ -316,13 +319,13 @@ where
         local: &reclaim::Local,
         pin: &'p reclaim::CellPin,
     ) -> &'p Entry<K, V> {
-        let key = self.key.take().expect("it is in no entry");
-        if let Search::Found(entry, _) = map.index.search(self.hash, &key, pin) {
-            self.key.set(Some(key));
-            return entry;
+        let mut key = self.key.take();
+        let entry = map.lent_entry_or_vacant(local, pin, self.hash, &mut key);
+        match key {
+            // The entry of another thread may be buried before the next attempt [V5].
+            Some(key) => self.key.set(Some(key)),
+            None => made.set(Some(NonNull::from(entry))),
         }
-        let entry = map.own_entry_or_vacant(local, pin, self.hash, key);
-        made.set(Some(NonNull::from(entry)));
         entry
     }
 }
@@ -362,12 +365,32 @@ where
         item.key.set(key);
         earlier.push(n);
     }
-    let reason = |is_duplicate| match is_duplicate {
+    reasons_of(&is_duplicate)
+}
+
+/// The reasons if two items have one place in the log: each of their keys equals that of the entry.
+/// One entry has one draft, so a batch writes it once.
+fn same_entries<V: Send + Sync + 'static>(
+    places: &[((u64, usize), usize)],
+) -> Option<Vec<Reason<V>>> {
+    let mut of_place: HashMap<usize, usize, RandomState> = HashMap::default();
+    for (_, i) in places {
+        *of_place.entry(*i).or_default() += 1;
+    }
+    if of_place.len() == places.len() {
+        return None;
+    }
+    let is_duplicate: Vec<bool> = places.iter().map(|(_, i)| of_place[i] > 1).collect();
+    reasons_of(&is_duplicate)
+}
+
+fn reasons_of<V: Send + Sync + 'static>(is_duplicate: &[bool]) -> Option<Vec<Reason<V>>> {
+    let reason = |is_duplicate: &bool| match is_duplicate {
         true => Reason::Duplicate,
         false => Reason::Met,
     };
     let any = is_duplicate.contains(&true);
-    any.then(|| is_duplicate.into_iter().map(reason).collect())
+    any.then(|| is_duplicate.iter().map(reason).collect())
 }
 
 impl<K, V, S> fmt::Debug for Batch<'_, K, V, S>

@@ -6,8 +6,6 @@ use core::ptr::NonNull;
 use super::entry::Entry;
 use super::index::Index;
 use super::shared::{Changes, Maintenance, Record};
-use super::slot::{Content, Word};
-use super::table::{Slot, Table};
 use crate::cell::{Current, Header, Node, Version, waiters};
 use crate::reclaim::{self, CellPin, Local};
 use crate::sync::tuning::{MAP_BURIALS, MAP_MAINTAINS};
@@ -105,7 +103,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
 
     /// Buries the entry of a record, if the vacant node is still there.
     fn bury(&self, local: &Local, record: &Record, pin: &CellPin) -> Fate {
-        let Some(entry) = self.linked(record, pin) else {
+        let Some(entry) = self.linked(record.hash, record.entry, pin) else {
             return Fate::Done;
         };
         let head = entry.cell.head();
@@ -153,7 +151,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
     ) {
         let (hash, address) = entry.name();
         for table in self.tables(pin) {
-            if let Some(slot) = slot_of(table, hash, address) {
+            if let Some(slot) = table.slot_of(hash, address) {
                 slot.end();
             }
         }
@@ -168,25 +166,18 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
         unsafe { local.retire(pin, NonNull::from(entry).cast(), Entry::<K, V>::KIND) };
     }
 
-    /// The entry of a record, if a table has it. The address alone may be that of another one.
-    fn linked<'p>(&'p self, record: &Record, pin: &'p CellPin) -> Option<&'p Entry<K, V>> {
+    /// The entry of this name, if a table has it. The address alone may be that of another one.
+    pub(super) fn linked<'p>(
+        &'p self,
+        hash: u64,
+        address: usize,
+        pin: &'p CellPin,
+    ) -> Option<&'p Entry<K, V>> {
         let is_linked = self
             .tables(pin)
-            .any(|table| slot_of(table, record.hash, record.entry).is_some());
-        let entry = is_linked.then(|| self.entry(record.entry, pin));
+            .any(|table| table.slot_of(hash, address).is_some());
+        let entry = is_linked.then(|| self.entry(address, pin));
         // Its tag and its place may be those of another hash.
-        entry.filter(|entry| entry.hash == record.hash)
+        entry.filter(|entry| entry.hash == hash)
     }
-}
-
-/// The slot of an entry in a table.
-fn slot_of(table: &Table, hash: u64, address: usize) -> Option<&Slot> {
-    for slot in table.window(hash) {
-        match slot.load() {
-            Word::EMPTY | Word::FROZEN => return None,
-            word if word.content() == Content::Entry(address) => return Some(slot),
-            _ => {}
-        }
-    }
-    None
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::VersionedMap;
-use super::lock::{Entries, find};
+use super::lock::{Entries, collect, find};
 use super::locked::Held;
 use crate::RandomState;
 use crate::cell::Version;
@@ -126,6 +126,7 @@ where
         let EntryGuard { map, held, lock } = self;
         let version = held.publish(map);
         drop(lock);
+        collect();
         version
     }
 }
@@ -236,6 +237,7 @@ where
         } = self;
         let written = publish_all(map, entries);
         drop(locks);
+        collect();
         written
     }
 }
@@ -328,6 +330,9 @@ where
 
     /// Sets how the session reacts to a key that another owner holds, [`Policy::Detect`] by
     /// default.
+    ///
+    /// With every policy, including [`Policy::NoWait`], a lock waits while a transaction that has
+    /// escalated owns the key.
     pub fn policy(self, policy: Policy) -> Self {
         self.configure(|session| session.policy(policy))
     }
@@ -360,16 +365,30 @@ where
     /// See [`VersionedMap::session`].
     #[allow(clippy::must_use_candidate, reason = "the number is seldom needed")]
     pub fn commit(&mut self) -> usize {
-        let entries = core::mem::take(&mut self.entries);
-        let written = publish_all(self.map, entries);
-        self.session.release_all();
+        let released = Released(&mut self.session);
+        let written = publish_all(self.map, core::mem::take(&mut self.entries));
+        drop(released);
+        collect();
         written
     }
 
     /// Discards the drafts, and unlocks the keys. The session may lock again.
+    ///
+    /// # Panics
+    /// Panics if the destructor of a draft panics, or the waker of a task that waits for a key. All
+    /// keys are unlocked then.
     pub fn discard(&mut self) {
+        let _released = Released(&mut self.session);
         self.entries.clear();
-        self.session.release_all();
+    }
+}
+
+/// Releases the hashes of a session, also as a panic passes.
+struct Released<'s, 'm>(&'s mut Session<'m, u64, IntegerHasher>);
+
+impl Drop for Released<'_, '_> {
+    fn drop(&mut self) {
+        self.0.release_all();
     }
 }
 
@@ -401,6 +420,9 @@ where
     {
         let hash = self.map.hash(key);
         if find(&mut self.entries, hash, key).is_none() {
+            if self.is_empty() {
+                collect();
+            }
             self.session.lock(&hash)?;
             let held = self.map.hold_key(hash, key);
             self.entries.insert(held.id(), held);

@@ -362,21 +362,34 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
         Scan {
             index: self,
             pin,
-            first: root.generation,
+            begin: root,
+            last: self.tables(pin).last().unwrap_or(root),
             table: root,
             slot: 0,
         }
     }
 }
 
-/// A walk over all entries.
+/// A walk over all entries. It ends once: an iterator over it is fused.
 pub(super) struct Scan<'p, K: Send + Sync + 'static, V: Send + Sync + 'static> {
     index: &'p Index<K, V>,
     pin: &'p CellPin,
-    /// The generation of the table in which the walk has begun.
-    first: u64,
+    /// The table in which the walk has begun.
+    begin: &'p Table,
+    /// The newest table at that time, in which the walk ends.
+    last: &'p Table,
     table: &'p Table,
     slot: usize,
+}
+
+impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Scan<'_, K, V> {
+    /// Whether a table that the walk has left has the entry, so that this one is a copy [V9].
+    fn is_in_earlier(&self, entry: &Entry<K, V>) -> bool {
+        let (hash, address) = entry.name();
+        core::iter::successors(Some(self.begin), |table| self.index.next(table, self.pin))
+            .take_while(|table| !core::ptr::eq(*table, self.table))
+            .any(|table| table.slot_of(hash, address).is_some())
+    }
 }
 
 impl<'p, K: Send + Sync + 'static, V: Send + Sync + 'static> Iterator for Scan<'p, K, V> {
@@ -385,6 +398,9 @@ impl<'p, K: Send + Sync + 'static, V: Send + Sync + 'static> Iterator for Scan<'
     fn next(&mut self) -> Option<&'p Entry<K, V>> {
         loop {
             let Some(slot) = self.table.slot(self.slot) else {
+                if core::ptr::eq(self.table, self.last) {
+                    return None;
+                }
                 self.table = self.index.next(self.table, self.pin)?;
                 self.slot = 0;
                 continue;
@@ -392,9 +408,8 @@ impl<'p, K: Send + Sync + 'static, V: Send + Sync + 'static> Iterator for Scan<'
             self.slot += 1;
             if let Content::Entry(address) = slot.load().content() {
                 let entry = self.index.entry(address, self.pin);
-                let generation = self.table.generation;
                 // Another one was visited in an earlier table [V9].
-                if generation == self.first || entry.birth == generation {
+                if entry.birth == self.table.generation || !self.is_in_earlier(entry) {
                     return Some(entry);
                 }
             }
@@ -418,7 +433,8 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
         }
         // Relaxed: as above.
         self.root.store(core::ptr::null_mut(), Ordering::Relaxed);
-        for (n, table) in tables.into_iter().enumerate() {
+        let has_copies = tables.len() > 1;
+        for table in tables {
             // SAFETY: as above.
             let this = unsafe { table.as_ref() };
             for slot in this.slots_from(0) {
@@ -427,12 +443,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
                 };
                 let entry = with_exposed_provenance::<Entry<K, V>>(address).cast_mut();
                 let entry = NonNull::new(entry).expect("an entry is not at null");
-                // SAFETY: alive: no entry is freed here.
-                let birth = unsafe { entry.as_ref() }.birth;
-                // A copy was found in the root [V9].
-                if n == 0 || birth == this.generation {
-                    entries.push(entry);
-                }
+                entries.push(entry);
             }
             reclaim::with(|local| {
                 // SAFETY: no thread can reach it.
@@ -440,6 +451,11 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
                 // SAFETY: from `allocate`, and dropped.
                 unsafe { local.free(table) };
             });
+        }
+        if has_copies {
+            // An entry is in several tables [V9].
+            entries.sort_unstable();
+            entries.dedup();
         }
         entries
     }

@@ -256,6 +256,7 @@ where
     #[cfg_attr(debug_assertions, track_caller)]
     pub fn lock_key(&self, key: K) -> EntryGuard<'_, K, V, S> {
         let hash = self.hash(&key);
+        collect();
         let lock = self.locks.table().lock(&hash);
         let mut key = Some(key);
         let held = hold(Limit::None, |local, pin| {
@@ -296,6 +297,8 @@ where
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
         let hash = self.hash(key);
+        // Not in a poll: the future may have been granted the lock before.
+        collect();
         EntryLockFuture::new(self, hash, key.to_owned())
     }
 
@@ -331,6 +334,7 @@ where
         let keys = keys.into_iter().map(|key| (self.hash(key), key));
         let keys: Vec<(u64, &Q)> = keys.collect();
         let hashes = keys.iter().map(|(hash, _)| (hash, Mode::Exclusive));
+        collect();
         let locks = self.locks.table().lock_all(hashes);
         let mut set = EntrySet::new(self, locks);
         for (hash, key) in keys {
@@ -361,6 +365,7 @@ where
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
         let hash = self.hash(key);
+        collect();
         let table = self.locks.table();
         let lock = match limit {
             Limit::None => table.lock(&hash),
@@ -374,6 +379,12 @@ where
     }
 }
 
+/// Runs destructors of what other calls have retired. They may use the map, so the caller has not
+/// locked a key in this call [V15].
+pub(super) fn collect() {
+    reclaim::with(Local::collect_some);
+}
+
 /// Makes attempts to lock an entry until the limit ends the wait for a transaction that owns it.
 #[cfg_attr(debug_assertions, track_caller)]
 fn hold<K: Send + Sync + 'static, V: Send + Sync + 'static>(
@@ -383,7 +394,6 @@ fn hold<K: Send + Sync + 'static, V: Send + Sync + 'static>(
     let mut patience = Patience::new();
     reclaim::with(|local| {
         loop {
-            local.collect_some();
             let pin = local.pin();
             let held = attempt(local, &pin);
             drop(pin);

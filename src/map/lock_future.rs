@@ -87,7 +87,6 @@ where
         let mut patience = Patience::new();
         loop {
             let held = reclaim::with(|local| {
-                local.collect_some();
                 let pin = local.pin();
                 map.hold_owned(local, &pin, hash, &mut this.key)
             });

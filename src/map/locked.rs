@@ -104,8 +104,8 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Held<K, V> {
         if matches!(draft, Draft::Nothing) || (is_removal && self.committed().is_none()) {
             return None;
         }
+        // Collects nothing: a destructor may use the key, which is locked [V15].
         reclaim::with(|local| {
-            local.collect_some();
             let pin = local.pin();
             // From here on the entry is unlocked by the write.
             let held = ManuallyDrop::new(self);
@@ -178,8 +178,8 @@ where
             *key = Some(wanted);
             return Err(Lost::Moved);
         };
-        // After the search, which has found the dead node of an earlier entry [V6].
-        let version = self.index.floor(hash);
+        // After the search, which has found the dead node of an earlier entry [V6] [V11].
+        let version = self.index.floor(hash).next();
         let node = Node::<V>::vacant(local, version);
         // SAFETY: from `allocate`, and published by this call or not at all.
         match unsafe {

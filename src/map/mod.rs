@@ -43,8 +43,9 @@ use crate::hash::RandomState;
 /// A reader gets the value that was current when it read. It waits for no writer, lock, or growth
 /// of the map, and excludes no other thread. A write replaces the value of one key as a whole. The
 /// [`Version`](crate::cell::Version) of a key grows with each write for as long as the map exists,
-/// also over a removal. So an optimistic writer passes the version that it has read, and fails if
-/// another thread has written, or has removed and inserted the key, since.
+/// also over a removal, and may skip numbers while the key is absent. So an optimistic writer
+/// passes the version that it has read, and fails if another thread has written, or has removed and
+/// inserted the key, since.
 ///
 /// | operation | effect on shared memory |
 /// |---|---|
@@ -73,6 +74,15 @@ use crate::hash::RandomState;
 /// inserts and removals of any keys, or by [`flush`](Self::flush). The index has 16 bytes for each
 /// entry, at least, and shrinks when it grows the next time, or by
 /// [`shrink_to_fit`](Self::shrink_to_fit).
+///
+/// # Keys
+/// The hash of a key must not change while the map has it, and `Eq` must be an equivalence that
+/// does not change. Otherwise a key may have several entries, a method may find the entry of
+/// another key, and a lock may panic or wait for itself. No such key causes undefined behavior.
+///
+/// Destructors of values run in methods that write or lock, before a key is locked and after it is
+/// unlocked. If the thread holds guards of other keys, a destructor that writes these keys
+/// deadlocks.
 ///
 /// # Panics
 /// A method with a key panics if the hasher or `Eq` panics. The map is unchanged then. Panics

@@ -9,6 +9,7 @@ use std::collections::TryReserveError;
 use super::VersionedMap;
 use super::index::{Entries, Scan};
 use super::table::Shape;
+use crate::cell::patience::Patience;
 use crate::cell::{OwnedVersioned, ReadPin, VersionedRef};
 use crate::reclaim;
 
@@ -82,11 +83,13 @@ where
     /// Removes each key for which `f` returns `false`.
     ///
     /// Each removal is atomic, and the whole is not: a key that another thread inserts concurrently
-    /// may stay, and `f` is called again for a value that another thread has replaced. `f` runs
-    /// pinned.
+    /// may stay, and `f` is called again for a value that another thread has replaced, and for a
+    /// key that was locked or owned. `f` runs pinned. If `f` writes the key that it is called for,
+    /// `retain` never returns.
     ///
     /// # Blocking
-    /// Blocks the thread as [`insert`](Self::insert) does, for each key.
+    /// Blocks the thread as [`insert`](Self::insert) does, for each key. Keys that it must wait for
+    /// are visited last.
     ///
     /// # Panics
     /// Panics if `f` panics; the keys that were visited before stay removed.
@@ -101,8 +104,33 @@ where
         reclaim::with(|local| {
             local.collect_some();
             let pin = local.pin();
+            let mut left = Vec::new();
+            let patience = Patience::new();
             for entry in self.index.scan(&pin) {
-                self.remove_unless(local, &pin, entry, &mut f);
+                if self
+                    .remove_unless(local, &pin, &patience, entry, &mut f)
+                    .is_err()
+                {
+                    left.push(entry.name());
+                }
+            }
+            drop(pin);
+            for (hash, address) in left {
+                let mut patience = self.patience(hash);
+                loop {
+                    let pin = local.pin();
+                    // If it was buried, another entry of this hash may have the address: then this
+                    // one was inserted concurrently.
+                    let Some(entry) = self.index.linked(hash, address, &pin) else {
+                        break;
+                    };
+                    let done = self.remove_unless(local, &pin, &patience, entry, &mut f);
+                    drop(pin);
+                    match done {
+                        Ok(()) => break,
+                        Err(lost) => patience.step_back(lost),
+                    }
+                }
             }
         });
     }

@@ -139,6 +139,18 @@ impl Table {
             .map_err(|other| NonNull::new(other).expect("it is not null"))
     }
 
+    /// The slot that has the entry of this hash at this address.
+    pub(super) fn slot_of(&self, hash: u64, address: usize) -> Option<&Slot> {
+        for slot in self.window(hash) {
+            match slot.load() {
+                Word::EMPTY | Word::FROZEN => return None,
+                word if word.content() == Content::Entry(address) => return Some(slot),
+                _ => {}
+            }
+        }
+        None
+    }
+
     /// The number of slots of a window that have entries.
     pub(super) fn crowd(&self, hash: u64) -> usize {
         let is_entry = |slot: &&Slot| matches!(slot.load().content(), Content::Entry(_));

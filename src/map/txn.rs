@@ -58,23 +58,39 @@ where
         local: &Local,
         pin: &'p CellPin,
         hash: u64,
-        mut key: K,
+        key: K,
     ) -> &'p Entry<K, V> {
+        self.lent_entry_or_vacant(local, pin, hash, &mut Some(key))
+    }
+
+    /// The same. `lent` is left where it is unless a new entry has it.
+    pub(super) fn lent_entry_or_vacant<'p>(
+        &'p self,
+        local: &Local,
+        pin: &'p CellPin,
+        hash: u64,
+        lent: &mut Option<K>,
+    ) -> &'p Entry<K, V> {
+        let mut key = lent.take().expect("a failed attempt returns the key");
         loop {
             let vacancy = match self.index.search(hash, &key, pin) {
-                Search::Found(entry, _) => return entry,
+                Search::Found(entry, _) => {
+                    *lent = Some(key);
+                    return entry;
+                }
                 Search::Absent(vacancy) => vacancy,
             };
             let Some(place) = self.index.place(local, vacancy, hash) else {
                 continue;
             };
-            // After the search, which has found the dead node of an earlier entry [V6].
-            let floor = self.index.floor(hash);
-            let node = Node::<V>::vacant(local, floor);
+            // After the search, which has found the dead node of an earlier entry [V6]. Greater
+            // than the version in a record of such an entry, which may have had this address [V11].
+            let version = self.index.floor(hash).next();
+            let node = Node::<V>::vacant(local, version);
             // SAFETY: from `allocate`, and published by this call or not at all.
             match unsafe { self.index.install(local, pin, place, hash, key, node) } {
                 Ok(entry) => {
-                    self.index.record(local, entry, floor);
+                    self.index.record(local, entry, version);
                     self.index.maintain(local, pin);
                     return entry;
                 }
@@ -105,7 +121,7 @@ impl<'t, 'env> Tx<'t, 'env> {
     /// Returns an [`Abort`] as [`read`](Self::read) does.
     ///
     /// # Panics
-    /// Panics if the hasher, `Eq` or `to_owned` panics.
+    /// Panics if the hasher, `Eq` or `to_owned` panics. They run pinned, as the closure does.
     ///
     /// # Examples
     /// ```

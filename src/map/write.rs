@@ -403,8 +403,9 @@ where
         let mut patience = self.patience(hash).until(deadline);
         let mut attempts = 0_u32;
         reclaim::with(|local| {
+            // Not later: the patience may have locked the key [V15].
+            local.collect_some();
             loop {
-                local.collect_some();
                 let pin = local.pin();
                 let attempt = self.attempt(local, &pin, &patience, hash, key, |node| {
                     // SAFETY: it has a value.
@@ -466,27 +467,23 @@ where
         })
     }
 
-    /// Removes the value of an entry unless `f` returns `true` for it.
+    /// Makes one attempt to remove the value of an entry unless `f` returns `true` for it.
     pub(super) fn remove_unless(
         &self,
         local: &Local,
         pin: &CellPin,
+        patience: &Patience,
         entry: &Entry<K, V>,
         f: &mut impl FnMut(&K, &V) -> bool,
-    ) {
-        let mut patience = Patience::new();
-        loop {
-            let seen = entry.cell.head().load();
-            let node = entry.node(seen, pin).settle();
-            // SAFETY: it has a value where that is read.
-            if node.header().is_vacant() || f(entry.key(), unsafe { node.value() }) {
-                return;
-            }
-            match self.publish(local, pin, &patience, entry, (seen, node), None) {
-                Ok(_) => return,
-                Err((_, lost)) => patience.step_back(lost),
-            }
+    ) -> Result<(), Lost> {
+        let seen = entry.cell.head().load();
+        let node = entry.node(seen, pin).settle();
+        // SAFETY: it has a value where that is read.
+        if node.header().is_vacant() || f(entry.key(), unsafe { node.value() }) {
+            return Ok(());
         }
+        let removed = self.publish(local, pin, patience, entry, (seen, node), None);
+        removed.map(drop).map_err(|(_, lost)| lost)
     }
 
     /// Makes one attempt to write a key that is present.

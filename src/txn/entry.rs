@@ -181,14 +181,23 @@ impl Attempt<'_> {
                 // SAFETY: the attempt's own node, under its pin [R1].
                 !unsafe { node.as_ref() }.when().is_claim()
             };
-            let (draft, installed) = match entry.write.take() {
+            let has_value = |node: &NonNull<Header>| {
+                // SAFETY: as above.
+                !unsafe { node.as_ref() }.is_vacant()
+            };
+            let (draft, installed) = match entry.write {
                 Some(draft) => (draft, Installed::No),
                 None => match entry.put.filter(is_installed) {
                     Some(draft) => (draft, Installed::Yes),
                     None => continue,
                 },
             };
-            // SAFETY: recorded together, and the place outlives the attempt.
+            // A removal that was recorded later has replaced the value.
+            if !has_value(&draft) {
+                continue;
+            }
+            entry.write = None;
+            // SAFETY: recorded together, with a value, and the place outlives the attempt.
             unsafe { (lent.give_back)(self.local, draft, installed, lent.place) };
         }
     }
