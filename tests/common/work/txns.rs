@@ -196,13 +196,12 @@ impl<'c> Recorder<'c> {
         let linger = self.rng.one_in(4);
         let (mut began, mut attempts) = (stamp(), Vec::new());
         let made = update_all([&self.cells[i], &self.cells[j]], |seen| {
-            if !attempts.is_empty() {
-                began = stamp();
-            }
             if linger {
                 pause();
             }
             attempts.push((began, stamp(), seen.map(|number| *number)));
+            // The next attempt, if there is one, reads before its closure runs.
+            began = stamp();
             numbers
         });
         let (began, ..) = attempts.pop().expect("one attempt at the least");
