@@ -29,6 +29,24 @@ fn an_update_sees_one_instant() {
         });
 }
 
+/// The owner installs its nodes in the order of addresses: one of the two models reads against it.
+#[test]
+fn an_update_sees_one_instant_backwards() {
+    Model::new("the same update, of the two cells in the other order")
+        .rules("[X11] [X2]")
+        .preemptions(Some(2))
+        .outcomes(&["220", "110"])
+        .check(|| {
+            let world = World::new();
+            let writer = spawn(&world, |w| w.set_both(1));
+            update_all((&world.y, &world.x), |(y, x)| {
+                assert_eq!(x, y, "a state that never was");
+                (y + 1, x + 1)
+            });
+            world.outcome([writer])
+        });
+}
+
 /// The transaction relies on a cell that the update writes, and writes the other one.
 #[test]
 fn an_update_beside_a_transaction_that_reads_its_cell() {

@@ -297,8 +297,10 @@ impl<'c, const N: usize> Attempt<'c, N> {
         // SAFETY: loaded under the pin [R1] [X1].
         let seen = words.map(|word| unsafe { NodeRef::new(word.node()) });
         let is_settled = seen.iter().all(|node| node.stamp().is_some());
-        let mut others = self.heads.iter().zip(words).take(N - 1);
-        let is_still_so = others.all(|(head, word)| head.load().node() == word.node());
+        // All heads, after all stamps (Acquire): an owner may have committed since its node was
+        // loaded here, and its other nodes may have come after the loads.
+        let mut heads = self.heads.iter().zip(words);
+        let is_still_so = heads.all(|(head, word)| head.load().node() == word.node());
         (is_settled && is_still_so).then_some((words, seen))
     }
 }
