@@ -7,7 +7,6 @@ mod support;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use latchwork::table::FencingToken;
@@ -262,7 +261,7 @@ fn a_busy_key_reports_when_it_is_free_and_is_not_written() {
 #[test]
 fn the_engine_conforms() {
     let folder = Folder::new();
-    let open = || -> Arc<dyn Engine> { Arc::new(engine(&folder)) };
+    let open = || -> std::sync::Arc<dyn Engine> { std::sync::Arc::new(engine(&folder)) };
     contract::assert_conforms(&open);
 }
 
