@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec </dev/null
 
-steps=(format lint rules test counts gates noise doc package loom shuttle fuzz)
+steps=(format lint rules test counts gates noise doc package loom shuttle fuzz plants)
 declare -A about=(
     [format]="rustfmt, in all workspaces"
     [lint]="clippy without warnings, in all three workspaces"
@@ -22,7 +22,7 @@ declare -A about=(
     [loom]="models: every interleaving within a bound, on a repaired loom"
     [shuttle]="models of more threads: many random interleavings"
     [fuzz]="replay of the fuzz corpora and a smoke run with fixed seeds"
-    [plants]="some bugs on purpose, other ones on each commit; not among the steps that run without an argument"
+    [plants]="some bugs on purpose, other ones on each commit, which the steps noise, shuttle and fuzz must find"
 )
 
 # Installs what a bare machine lacks.
