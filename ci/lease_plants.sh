@@ -7,6 +7,7 @@ exec </dev/null
 
 export RUSTC_WORKSPACE_WRAPPER="$PWD/ci/rustc-plant"
 bugs=(
+    'unconditional write-back|quorum|a_token_is_written_back_only_while_the_lock_is_held'
     'majority of n/2|quorum|a_minority_of_the_nodes_grants_nothing'
     'greater values count|quorum|a_node_that_granted_a_greater_value_does_not_count'
     'no write-back|quorum|a_token_exceeds_those_of_all_majorities_before'
