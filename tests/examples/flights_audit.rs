@@ -2,6 +2,7 @@
 //! the steps that are not atomic.
 
 use std::fs;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 
@@ -27,6 +28,13 @@ fn few_flights() -> Dataset {
     let rows = "N1,EWR,IAH,1400\nN2,JFK,MIA,1089\nNA,EWR,MIA,7\n";
     let file = place.file("flights.csv", format!("{HEADER}{rows}"));
     data::read(&file).expect("the file is good")
+}
+
+/// The table of one round of a strategy, with the details.
+fn details(file: &Path, strategy: &str) -> String {
+    let mut run = flights();
+    run.args(["--repeat", "1", "--passes", "1", "--details"]);
+    printed(run.args(["--strategy", strategy]).arg(file))
 }
 
 fn sums(departures: u64, arrivals: u64) -> Sums {
@@ -211,17 +219,7 @@ fn what_transactions_were_lost_to_is_counted() {
     assert!(lost.iter().sum::<u64>() > 0, "they never met");
     assert_eq!(transactions["waits"], lost.iter().sum::<u64>());
     for (strategy, said) in [("cells", false), ("transactions", true), ("map", true)] {
-        let mut run = flights();
-        run.args([
-            "--repeat",
-            "1",
-            "--passes",
-            "1",
-            "--details",
-            "--strategy",
-            strategy,
-        ]);
-        let table = printed(run.arg(&file));
+        let table = details(&file, strategy);
         assert_eq!(table.contains("wounded"), said, "{strategy}: {table}");
     }
 }
@@ -253,17 +251,7 @@ fn deadlocks_are_found_retried_and_counted() {
         .map(|round| round["deadlocks"].as_u64().expect("a count"));
     assert_eq!(session["deadlocks"], each.sum::<u64>());
     for (strategy, said) in [("cells", false), ("session", true)] {
-        let mut run = flights();
-        run.args([
-            "--repeat",
-            "1",
-            "--passes",
-            "1",
-            "--details",
-            "--strategy",
-            strategy,
-        ]);
-        let table = printed(run.arg(&file));
+        let table = details(&file, strategy);
         assert_eq!(table.contains("deadlocks"), said, "{strategy}: {table}");
     }
 }
