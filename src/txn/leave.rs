@@ -90,11 +90,19 @@ impl Attempt<'_> {
 
     /// Ends one that has committed.
     #[inline(always)]
-    pub(super) fn conclude(mut self) {
+    pub(super) fn conclude(self) {
         debug_assert!(self.owner.is_none() && self.log.writes == 0);
         if !self.log.touched.is_empty() {
-            self.note_commits();
+            return self.conclude_entries();
         }
+        ManuallyDrop::new(self).leave();
+    }
+
+    /// By value, so that an attempt without entries of maps stays in registers.
+    #[cold]
+    #[inline(never)]
+    fn conclude_entries(mut self) {
+        self.note_commits();
         ManuallyDrop::new(self).leave();
     }
 
