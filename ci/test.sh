@@ -240,12 +240,25 @@ if [[ $# -gt 0 ]]; then
     steps=("$@")
 fi
 
+# Sets `needed` to the seconds of a processor that the commands so far needed, without what runs on in the background.
+count_processor() {
+    # Not in a subshell, which has other children.
+    times >"$clock"
+    needed=$(awk 'NR == 2 { gsub(/[ms]/, " "); printf "%d", $1 * 60 + $2 + $3 * 60 + $4 }' "$clock")
+}
+
+clock=$(mktemp)
 current=preparation
 taken=()
 # A signal ends the script with whatever status the last command had: only reaching the end is success.
 complete=no
 finish() {
-    [[ ${#taken[@]} == 0 ]] || printf '\nseconds: %s; total %d\n' "${taken[*]}" "$SECONDS"
+    if [[ ${#taken[@]} != 0 ]]; then
+        printf '\n%-10s %8s %17s\n' step seconds 'of a processor'
+        count_processor
+        printf '%-10s %8d %17d\n' "${taken[@]}" total "$SECONDS" "$needed"
+    fi
+    rm -f "$clock"
     if [[ $complete == yes ]]; then
         echo "test.sh: passed"
     else
@@ -267,8 +280,10 @@ ci/loom-patched.sh
 for step in "${steps[@]}"; do
     current=$step
     printf '\n=== %s: %s\n' "$step" "${about[$step]}"
-    start=$SECONDS
+    count_processor
+    start=$SECONDS before=$needed
     "step_$step"
-    taken+=("$step $((SECONDS - start))")
+    count_processor
+    taken+=("$step" "$((SECONDS - start))" "$((needed - before))")
 done
 complete=yes
