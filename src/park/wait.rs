@@ -79,9 +79,10 @@ impl Wait {
         park_until(parker, deadline, || self.is_granted())
     }
 
-    /// Blocks until one of several waits is granted. `false`: the deadline has passed.
+    /// Blocks until one of several waits is granted, or until the thread is unparked. `false`: the
+    /// deadline has passed. The caller checks what it waits for, so it needs no second look here.
     pub(crate) fn block_on_any(waits: &[Wait], parker: &Parker, deadline: Option<Instant>) -> bool {
-        park_until(parker, deadline, || waits.iter().any(Wait::is_granted))
+        waits.iter().any(Wait::is_granted) || parker.park_by(deadline)
     }
 
     /// Returns `Ready` once the wait is granted. Until then, the waker of the last poll is the one
