@@ -183,7 +183,8 @@ mod word;
 mod reclaim;
 mod waits_for;
 
-mod wait;
+mod park;
+use park as wait;
 
 mod hash;
 

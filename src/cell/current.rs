@@ -2,29 +2,9 @@
 //! transaction that may be undecided.
 #![allow(unsafe_code)]
 
-use core::marker::PhantomData;
-use core::ptr::NonNull;
-
-use super::node::{Header, Node};
+use super::node::NodeRef;
 use super::owner::{Owner, Status};
-use super::version::Version;
 use super::when::When;
-
-/// A node that is alive for `'p`, by a pin or by a reference. Its address also reaches the value.
-pub(crate) struct NodeRef<'p>(NonNull<Header>, PhantomData<&'p Header>);
-
-impl Clone for NodeRef<'_> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-impl Copy for NodeRef<'_> {}
-
-impl PartialEq for NodeRef<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        self.0 == other.0
-    }
-}
 
 /// The state of a cell, read through the node in its head.
 #[derive(Clone, Copy)]
@@ -69,46 +49,6 @@ impl<'p> Owned<'p> {
 }
 
 impl<'p> NodeRef<'p> {
-    /// # Safety
-    /// `node` is alive for `'p`, and so is whatever node and owner a pin from before it was loaded
-    /// would protect [R1] [X1].
-    #[inline(always)]
-    pub(crate) unsafe fn new(node: NonNull<Header>) -> Self {
-        NodeRef(node, PhantomData)
-    }
-
-    #[inline(always)]
-    pub(crate) fn header(self) -> &'p Header {
-        // SAFETY: alive, by the contract of `new`.
-        unsafe { self.0.as_ref() }
-    }
-
-    #[inline(always)]
-    pub(crate) fn as_ptr(self) -> NonNull<Header> {
-        self.0
-    }
-
-    #[inline(always)]
-    pub(crate) fn version(self) -> Version {
-        self.header().version()
-    }
-
-    /// Returns the stamp, if it is set.
-    #[inline(always)]
-    pub(crate) fn stamp(self) -> Option<u64> {
-        self.header().when().as_stamp()
-    }
-
-    /// # Safety
-    /// The node is a `Node<T>`, and has a value.
-    #[inline(always)]
-    pub(crate) unsafe fn value<T: Send + Sync + 'static>(self) -> &'p T {
-        // SAFETY: alive, and a `Node<T>` by the caller's contract.
-        let node = unsafe { self.0.cast::<Node<T>>().as_ref() };
-        // SAFETY: it has one, by the caller's contract.
-        unsafe { node.value() }
-    }
-
     /// The node that has the value now, if this is the one in the head. See [`Current::settle`].
     #[inline(always)]
     pub(crate) fn settle(self) -> NodeRef<'p> {
@@ -177,8 +117,10 @@ impl<'p> NodeRef<'p> {
 
 #[cfg(test)]
 mod tests {
+    use core::ptr::NonNull;
+
     use super::*;
-    use crate::cell::Rank;
+    use crate::cell::{Header, Node, Rank};
     use crate::{VersionedCell, reclaim};
 
     fn node<T>(node: &mut Node<T>) -> NodeRef<'_> {

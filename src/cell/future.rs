@@ -6,16 +6,16 @@ use core::pin::Pin;
 use core::task::{Context, Poll};
 
 use super::patience::{Lost, Patience};
-use super::wait::{OwnerOf, Place, enlist_with_owner_of};
+use super::wait::{OwnerOf, enlist_with_owner_of};
 use super::{Conflict, Head, OwnedVersioned, Version, VersionedCell};
-use crate::wait::{Notify, polled_again};
+use crate::park::{Notify, Wait, polled_again};
 
 /// The state of a write between two polls.
 enum State {
     /// The next poll tries to write.
     Tries,
     /// Waits for the end of a transaction that owns the cell [X10].
-    Waits(Place),
+    Waits(Wait),
     /// The future was ready, or a poll has panicked.
     Ended,
 }
@@ -36,9 +36,9 @@ impl State {
         // `Ended` remains if user code panics below.
         match core::mem::replace(self, State::Ended) {
             State::Tries => {}
-            State::Waits(place) => {
-                if place.renew(notify()) {
-                    *self = State::Waits(place);
+            State::Waits(wait) => {
+                if wait.poll(context).is_pending() {
+                    *self = State::Waits(wait);
                     return Poll::Pending;
                 }
             }
@@ -52,8 +52,8 @@ impl State {
             };
             if lost == Lost::Owned {
                 match enlist_with_owner_of(head, notify()) {
-                    OwnerOf::Enlisted(place) => {
-                        *self = State::Waits(place);
+                    OwnerOf::Enlisted(wait) => {
+                        *self = State::Waits(wait);
                         return Poll::Pending;
                     }
                     OwnerOf::Ended => continue,

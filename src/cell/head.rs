@@ -90,13 +90,6 @@ impl Head {
         Word::from_raw(self.0.load(Ordering::Acquire))
     }
 
-    /// Where the waiters for the end of a lock find each other: no head and no owner is there, and
-    /// the mutex of their queue is that of the queue at [`address`](Self::address).
-    #[inline]
-    pub(crate) fn lock_address(&self) -> usize {
-        self.address() + LOCKED
-    }
-
     /// Installs `node` in place of `seen`, and clears the mark. `Err`: another word is there. The
     /// caller has checked that `seen` is not locked, or has locked it.
     #[inline(always)]

@@ -8,7 +8,7 @@ use core::panic::{RefUnwindSafe, UnwindSafe};
 use core::ptr::NonNull;
 
 use super::read::{fmt_snapshot, pin_cells};
-use super::{Header, Node, NodeRef, Version, VersionedCell, dropped};
+use super::{Header, Node, NodeRef, Version, Versioned, VersionedCell, VersionedRef, dropped};
 use crate::reclaim;
 
 /// Shares ownership of a value with its cell, without a pin.
@@ -36,6 +36,35 @@ unsafe impl<T: Send + Sync + 'static> Sync for OwnedVersioned<T> {}
 // It lends a value, and no thread can change the value: again as `Arc`.
 impl<T: Send + Sync + 'static + RefUnwindSafe> UnwindSafe for OwnedVersioned<T> {}
 impl<T: Send + Sync + 'static + RefUnwindSafe> RefUnwindSafe for OwnedVersioned<T> {}
+
+impl<T: Send + Sync + 'static> Versioned<'_, T> {
+    /// Returns the same value without a pin. See [`VersionedCell::read_owned`].
+    ///
+    /// # Examples
+    /// ```
+    /// let cell = latchwork::VersionedCell::new("a");
+    /// let owned = cell.read().to_owned();
+    /// assert_eq!(std::thread::spawn(move || *owned).join().unwrap(), "a");
+    /// ```
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "the trait would clone the value"
+    )]
+    pub fn to_owned(&self) -> OwnedVersioned<T> {
+        OwnedVersioned::of(self.node())
+    }
+}
+
+impl<T: Send + Sync + 'static> VersionedRef<'_, T> {
+    /// Returns the same value without a pin. See [`VersionedCell::read_owned`].
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "the trait would clone the value"
+    )]
+    pub fn to_owned(self) -> OwnedVersioned<T> {
+        OwnedVersioned::of(self.node())
+    }
+}
 
 impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// Returns the current value, and keeps it without a pin.

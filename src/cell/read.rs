@@ -6,7 +6,7 @@ use core::marker::PhantomData;
 use core::ops::Deref;
 use core::ptr::NonNull;
 
-use super::{Header, NodeRef, OwnedVersioned, Version, VersionedCell, Word};
+use super::{Header, NodeRef, Version, VersionedCell, Word};
 use crate::reclaim::{self, CellPin};
 
 impl<T: Send + Sync + 'static> VersionedCell<T> {
@@ -187,7 +187,7 @@ unsafe impl<T: Send + Sync + 'static> Sync for Versioned<'_, T> {}
 
 impl<T: Send + Sync + 'static> Versioned<'_, T> {
     #[inline]
-    fn node(&self) -> NodeRef<'_> {
+    pub(super) fn node(&self) -> NodeRef<'_> {
         // SAFETY: it was loaded under the pin, which is as old as `self` [R1].
         unsafe { NodeRef::new(self.node) }
     }
@@ -196,22 +196,6 @@ impl<T: Send + Sync + 'static> Versioned<'_, T> {
     #[inline]
     pub fn version(&self) -> Version {
         self.node().version()
-    }
-
-    /// Returns the same value without a pin. See [`VersionedCell::read_owned`].
-    ///
-    /// # Examples
-    /// ```
-    /// let cell = latchwork::VersionedCell::new("a");
-    /// let owned = cell.read().to_owned();
-    /// assert_eq!(std::thread::spawn(move || *owned).join().unwrap(), "a");
-    /// ```
-    #[allow(
-        clippy::should_implement_trait,
-        reason = "the trait would clone the value"
-    )]
-    pub fn to_owned(&self) -> OwnedVersioned<T> {
-        OwnedVersioned::of(self.node())
     }
 
     /// Creates a `Versioned` of `node`, which was current under `pin`.
@@ -292,20 +276,16 @@ impl<'p, T: Send + Sync + 'static> VersionedRef<'p, T> {
         self.0.version()
     }
 
+    #[inline]
+    pub(super) fn node(self) -> NodeRef<'p> {
+        self.0
+    }
+
     /// Returns the value, which is valid for as long as the pin lives.
     #[inline]
     pub fn get(self) -> &'p T {
         // SAFETY: a node of a cell of `T` that has a value.
         unsafe { self.0.value() }
-    }
-
-    /// Returns the same value without a pin. See [`VersionedCell::read_owned`].
-    #[allow(
-        clippy::should_implement_trait,
-        reason = "the trait would clone the value"
-    )]
-    pub fn to_owned(self) -> OwnedVersioned<T> {
-        OwnedVersioned::of(self.0)
     }
 }
 

@@ -4,14 +4,13 @@
 use core::fmt;
 use core::future::Future;
 use core::pin::Pin;
-use core::task::{Context, Poll, Waker};
+use core::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::waiters::{self, Ticket};
 use super::{Current, Head, NodeRef, Owned, OwnedVersioned, Owner, Version, VersionedCell, Word};
+use crate::park::{Event, Notify, Wait, Waiter};
 use crate::reclaim::{self, inside};
 use crate::sync::{Parker, now, store_load_fence};
-use crate::wait::Notify;
 
 impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// Waits until the version differs from `seen`, and returns the new version.
@@ -170,23 +169,15 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     fn wait_until(&self, seen: Version, deadline: Option<Instant>) -> Option<Version> {
         self.check_direct();
         let (parker, unparker) = Parker::new();
-        let mut place = match enlist(&self.head, seen, Notify::Thread(unparker)) {
-            Ok(place) => place,
+        let wait = match enlist(&self.head, seen, Notify::Thread(unparker)) {
+            Ok(wait) => wait,
             Err(version) => return Some(version),
         };
         inside::check_unpinned(None, deadline);
-        loop {
-            let in_time = parker.park_by(deadline);
-            let version = self.version_now();
-            if version != seen {
-                place.leave();
-                return Some(version);
-            }
-            if !in_time {
-                place.leave();
-                return None;
-            }
-        }
+        wait.block_on(&parker, deadline);
+        // A write at the deadline counts.
+        let version = self.version_now();
+        (version != seen).then_some(version)
     }
 
     /// Returns a future that waits until the version differs from `seen`, and returns the new
@@ -251,10 +242,14 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     }
 }
 
+/// The place of a waiter in the queue of a cell, an owner or a lock.
+pub(crate) use crate::park::Wait as Place;
+
 /// Adds a waiter for a version other than `seen` to the queue of a cell. `Err` has the current
 /// version, if it differs already [C5].
-pub(crate) fn enlist(head: &Head, seen: Version, notify: Notify) -> Result<Place, Version> {
-    let enlisted = waiters::enlist(head.address(), seen, notify, || {
+pub(crate) fn enlist(head: &Head, seen: Version, notify: Notify) -> Result<Wait, Version> {
+    let waiter = Waiter::take_for_change(seen.get(), notify);
+    Wait::begin(Event::Write(head.address()), waiter, || {
         reclaim::with(|local| {
             let _pin = local.pin();
             // SAFETY: loaded under the pin [R1] [X1].
@@ -280,31 +275,28 @@ pub(crate) fn enlist(head: &Head, seen: Version, notify: Notify) -> Result<Place
                 };
             }
         })
-    });
-    // The notification is dropped here, after the mutex is released.
-    enlisted
-        .map(|t| Place(Some(t)))
-        .map_err(|(version, _)| version)
+    })
 }
 
 /// Adds a waiter for the end of a transaction to a queue, or returns `None` if it has ended. The
 /// caller is pinned. The owner must have an age, because other owners do not search for waiters
 /// when they end [X10].
-pub(crate) fn enlist_with_owner(owner: &Owner, notify: Notify) -> Option<Place> {
-    let enlisted = waiters::enlist(owner.address(), Version::FIRST, notify, || {
+pub(crate) fn enlist_with_owner(owner: &Owner, notify: Notify) -> Option<Wait> {
+    let waiter = Waiter::take_for_change(0, notify);
+    let wait = Wait::begin(Event::Decision(owner.address()), waiter, || {
         if owner.status().is_decided() {
             return Err(());
         }
         Ok(())
     });
-    // The notification is dropped here, after the mutex is released.
-    enlisted.map(|t| Place(Some(t))).ok()
+    wait.ok()
 }
 
 /// Adds a waiter for the end of the lock of an entry to its queue, or returns `None` if the entry
 /// is not locked any more. The caller is pinned [V13].
-pub(crate) fn enlist_with_lock(head: &Head, notify: Notify) -> Option<Place> {
-    let enlisted = waiters::enlist(head.lock_address(), Version::FIRST, notify, || {
+pub(crate) fn enlist_with_lock(head: &Head, notify: Notify) -> Option<Wait> {
+    let waiter = Waiter::take_for_change(0, notify);
+    let wait = Wait::begin(Event::Unlock(head.address()), waiter, || {
         loop {
             let seen = head.load();
             if !seen.is_locked() {
@@ -315,14 +307,13 @@ pub(crate) fn enlist_with_lock(head: &Head, notify: Notify) -> Option<Place> {
             }
         }
     });
-    // The notification is dropped here, after the mutex is released.
-    enlisted.map(|t| Place(Some(t))).ok()
+    wait.ok()
 }
 
 /// The state of the owner of a cell, for a task that tries to write the cell.
 pub(crate) enum OwnerOf {
     /// A transaction with an age, whose end notifies the task.
-    Enlisted(Place),
+    Enlisted(Wait),
     /// No transaction owns the cell any more.
     Ended,
     /// A transaction that has no age, and notifies no task when it ends.
@@ -343,30 +334,6 @@ pub(crate) fn enlist_with_owner_of(head: &Head, notify: Notify) -> OwnerOf {
         }
         enlist_with_owner(owner, notify).map_or(OwnerOf::Ended, OwnerOf::Enlisted)
     })
-}
-
-/// A place in a queue. The waiter leaves the queue when the place is dropped.
-pub(crate) struct Place(Option<Ticket>);
-
-impl Place {
-    /// Replaces the notification. `false`: the previous one has been used.
-    pub(crate) fn renew(&self, notify: Notify) -> bool {
-        // An unused notification is dropped here, after the mutex is released.
-        self.0
-            .is_some_and(|ticket| waiters::renew(ticket, notify).is_ok())
-    }
-
-    fn leave(&mut self) {
-        if let Some(ticket) = self.0.take() {
-            waiters::leave(ticket);
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.leave();
-    }
 }
 
 /// Waits until the version of a cell changes. Created by [`VersionedCell::changed`].
@@ -391,7 +358,7 @@ impl Drop for Place {
 pub struct ChangedFuture<'c, T: Send + Sync + 'static> {
     cell: &'c VersionedCell<T>,
     seen: Version,
-    waiting: Option<(Place, Waker)>,
+    waiting: Option<Wait>,
 }
 
 impl<T: Send + Sync + 'static> Future for ChangedFuture<'_, T> {
@@ -403,23 +370,15 @@ impl<T: Send + Sync + 'static> Future for ChangedFuture<'_, T> {
             self.waiting = None;
             return Poll::Ready(version);
         }
-        let waker = context.waker();
-        if let Some((Place(Some(ticket)), known)) = &mut self.waiting {
-            if known.will_wake(waker) {
-                return Poll::Pending;
-            }
-            // Both are cloned before either is stored, because a clone may panic. Otherwise the
-            // cell could have one waker, and this future the other.
-            let (stored, mut compared) = (Notify::Task(waker.clone()), waker.clone());
-            let renewed = waiters::renew(*ticket, stored);
-            if renewed.is_ok() {
-                core::mem::swap(known, &mut compared);
-                return Poll::Pending;
-            }
+        if let Some(wait) = &self.waiting
+            && wait.poll(context).is_pending()
+        {
+            return Poll::Pending;
         }
-        match enlist(&self.cell.head, self.seen, Notify::Task(waker.clone())) {
-            Ok(place) => {
-                self.waiting = Some((place, waker.clone()));
+        let notify = Notify::Task(context.waker().clone());
+        match enlist(&self.cell.head, self.seen, notify) {
+            Ok(wait) => {
+                self.waiting = Some(wait);
                 Poll::Pending
             }
             Err(version) => {

@@ -21,7 +21,7 @@
 //! | chapter | folder | tags |
 //! |---|---|---|
 //! | [`lock_table`] | `src/lock_table` | S, F, M, L, T |
-//! | [`waiting`] | `src/wait` | W |
+//! | [`waiting`] | `src/park` | W |
 //! | [`sessions`] | `src/session` | D |
 //! | [`cells`] | `src/cell` | C |
 //! | [`reclamation`] | `src/reclaim` | R |
@@ -37,7 +37,7 @@
 //! ```text
 //! sync            atomics and threads: those of std, or those of a model checker
 //! word            packed words as plain values, without atomics
-//! reclaim, wait   memory of replaced values; parked threads and tasks
+//! reclaim, park   memory of replaced values; parked threads and tasks
 //! waits_for       the graph of waits
 //! lock_table, session
 //! cell, latch
@@ -75,7 +75,7 @@ pub mod lock_table {}
     rustdoc::invalid_rust_codeblocks,
     reason = "a rule such as [S1] is no link, and a table of bits is no code"
 )]
-#[cfg_attr(not(doctest), doc = "\n", doc = include_str!("../wait/PROTOCOL.md"))]
+#[cfg_attr(not(doctest), doc = "\n", doc = include_str!("../park/PROTOCOL.md"))]
 pub mod waiting {}
 
 /// The protocol of sessions: deadlock detection.

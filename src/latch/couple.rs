@@ -3,8 +3,8 @@
 use core::fmt;
 
 use super::{ExclusiveGuard, LatchVersion, Obsolete, OptimisticLatch, Restart, SharedGuard};
+use crate::park::Spin;
 use crate::sync::tuning::OPTIMISTIC_ATTEMPTS;
-use crate::wait::Spin;
 
 /// How a traversal protects the node that it is at.
 ///

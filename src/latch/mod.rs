@@ -34,7 +34,6 @@ mod couple;
 mod error;
 mod guard;
 mod link;
-mod lot;
 mod raw;
 mod word;
 
@@ -45,8 +44,8 @@ pub use error::{Obsolete, Restart};
 pub use guard::{ExclusiveGuard, SharedGuard};
 pub use link::{Link, Unlinked};
 
+use crate::park::Spin;
 use crate::sync::tuning::OPTIMISTIC_ATTEMPTS;
-use crate::wait::Spin;
 use crate::word::Mode;
 use raw::{Entered, RawLatch};
 

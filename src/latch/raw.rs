@@ -1,11 +1,10 @@
 //! A latch without its value: entering, waiting, leaving, and what optimistic readers compare.
 
 use super::error::{Obsolete, Restart};
-use super::lot;
 use super::word::{Entry, Release, Word};
+use crate::park::{Event, Notify, Queue, Signal, Spin, Wait, Waiter, Wakeup};
 use crate::sync::tuning::LOOKS_IN_VAIN;
 use crate::sync::{AtomicU64, Ordering, Parker, acquire_fence, release_fence};
-use crate::wait::{Notify, Queue, Signal, Spin, Waiter, Wakeup};
 use crate::word::Mode;
 
 /// The result of an attempt to acquire the latch.
@@ -184,11 +183,11 @@ impl RawLatch {
         let (parker, unparker) = Parker::new();
         // Before the mutex is locked: it may allocate.
         let waiter = Waiter::take(mode, Notify::Thread(unparker));
-        let entered = lot::with_queue(self.address(), |queue| {
+        let wait = Wait::begin(self.event(), waiter, || {
             loop {
-                let entered = self.try_enter(mode);
-                if entered != Entered::Refused {
-                    break entered;
+                match self.try_enter(mode) {
+                    Entered::Refused => {}
+                    entered => return Err(entered),
                 }
                 let word = self.load();
                 // Refused in `word`, or else try again: each release between the refusal and the
@@ -197,56 +196,40 @@ impl RawLatch {
                 if word.enter(mode) == Entry::Refuse
                     && (word.is_queued() || self.cas(word, word.queued(), Ordering::Relaxed))
                 {
-                    queue.push(waiter.clone());
-                    break Entered::Refused;
+                    return Ok(());
                 }
             }
         });
-        let result = match entered {
-            Entered::Holds => Ok(()),
-            Entered::Obsolete => Err(Obsolete),
-            Entered::Refused => self.wait(&waiter, &parker),
-        };
-        Waiter::recycle(waiter);
-        result
+        match wait {
+            Ok(wait) => self.wait(&wait, &parker, mode),
+            Err(Entered::Obsolete) => Err(Obsolete),
+            Err(_) => Ok(()),
+        }
     }
 
-    /// The address by which the latch finds its queue: it is unique while a thread waits for the
-    /// latch.
-    fn address(&self) -> usize {
-        core::ptr::from_ref(self).addr()
+    /// The event that waiters wait for. It is unique while a thread waits for the latch.
+    fn event(&self) -> Event {
+        Event::Release(core::ptr::from_ref(self).addr())
     }
 
     // Waiting
 
-    fn wait(&self, waiter: &Waiter, parker: &Parker) -> Result<(), Obsolete> {
+    fn wait(&self, wait: &Wait, parker: &Parker, mode: Mode) -> Result<(), Obsolete> {
         let mut wakeup = Wakeup::default();
         let mut in_vain = 0;
-        loop {
-            match waiter.signal() {
-                Signal::Granted => break,
-                Signal::Waiting => parker.park(),
-                Signal::Woken => {
-                    let holds = lot::with_queue(self.address(), |queue| {
-                        self.look(queue, waiter, in_vain >= LOOKS_IN_VAIN, &mut wakeup)
-                    });
-                    if holds {
-                        break;
-                    }
-                    in_vain += 1;
-                }
-                Signal::Killed => {
-                    unreachable!("only sessions are killed, and none waits for a latch")
-                }
-            }
-        }
+        // Without a deadline it ends by a grant, so it is never cancelled.
+        wait.block_on_with(parker, None, |queue, waiter| {
+            let holds = self.look(queue, waiter, in_vain >= LOOKS_IN_VAIN, &mut wakeup);
+            in_vain += 1;
+            holds
+        });
         wakeup.run();
         // The signal is set after the word was changed, and no thread marks a latch obsolete that
         // the caller holds [O6].
         if self.load().is_obsolete() {
             return Err(Obsolete);
         }
-        self.entered(waiter.mode());
+        self.entered(mode);
         Ok(())
     }
 
@@ -317,9 +300,9 @@ impl RawLatch {
                 }
                 continue;
             }
-            let is_left = lot::with_queue(self.address(), |queue| {
-                self.leave_to(queue, owed, &mut wakeup)
-            });
+            let is_left = self
+                .event()
+                .with_queue(|queue| self.leave_to(queue, owed, &mut wakeup));
             if is_left {
                 return wakeup.run();
             }

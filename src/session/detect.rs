@@ -1,7 +1,7 @@
 //! The record of a session in its table, and its use by the session: the two halves of detection.
 use std::sync::Arc;
 
-use super::wait::Pending;
+use super::pending::Pending;
 use super::{DeadlockReport, LockError, Policy, Session};
 use crate::lock_table::{Found, Notices, Search, Waits};
 use crate::waits_for::{Cycle, Held, Link, Want};

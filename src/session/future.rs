@@ -8,7 +8,7 @@ use core::pin::Pin;
 use core::task::{Context, Poll};
 use std::time::Instant;
 
-use super::lock::Need;
+use super::holds::Need;
 use super::{LockError, Policy, Session};
 use crate::RandomState;
 use crate::lock_table::{KeyId, Search};

@@ -4,6 +4,14 @@ use crate::sync::tuning::LINEAR_HOLDS;
 use crate::waits_for::{At, Held, Numbers};
 use crate::word::Mode;
 
+/// The remaining action for a key that a session requests.
+pub(super) enum Need {
+    Nothing,
+    Lock,
+    /// The session holds the key shared.
+    Upgrade,
+}
+
 /// A key that a session holds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Hold {

@@ -3,18 +3,10 @@
 use core::borrow::Borrow;
 use core::hash::{BuildHasher, Hash};
 
-use super::holds::Hold;
-use super::{LockError, Policy, Session};
+use super::holds::Need;
+use super::{LockError, Session};
 use crate::waits_for::{At, Held};
 use crate::word::Mode;
-
-/// The remaining action for a key that a session requests.
-pub(super) enum Need {
-    Nothing,
-    Lock,
-    /// The session holds the key shared.
-    Upgrade,
-}
 
 impl<K: ?Sized, S: BuildHasher> Session<'_, K, S> {
     /// Locks `key` exclusively for this session.
@@ -108,52 +100,5 @@ impl<K: ?Sized, S: BuildHasher> Session<'_, K, S> {
             Need::Lock => self.lock_slow(want, false),
             Need::Upgrade => self.lock_slow(want, true),
         }
-    }
-}
-
-impl<K: ?Sized, S> Session<'_, K, S> {
-    #[inline]
-    pub(super) fn need(&mut self, hash: u64, mode: Mode) -> Need {
-        self.settle();
-        match self.held.get(hash) {
-            Some(hold) if hold.mode >= mode => Need::Nothing,
-            Some(_) => Need::Upgrade,
-            None => Need::Lock,
-        }
-    }
-
-    /// Acquires a free key, unless the policy or a deadlock requires the slow path.
-    #[inline]
-    pub(super) fn try_take(&mut self, want: Held) -> bool {
-        let taken = self.policy != Policy::WaitDie
-            && !self.announced
-            && !self.lost
-            && self.table.raw().try_lock(want.hash, want.mode);
-        if taken {
-            self.take(want);
-        }
-        taken
-    }
-
-    /// Records that the session holds a key from now on.
-    #[inline]
-    pub(super) fn take(&mut self, held: Held) {
-        let taken = self.tick();
-        self.held.push(Hold {
-            hash: held.hash,
-            mode: held.mode,
-            taken,
-            upgraded: None,
-            at: held.at,
-        });
-    }
-
-    /// Records that a key that was shared is exclusive from now on.
-    pub(super) fn upgraded(&mut self, held: Held) {
-        let now = self.tick();
-        let hold = self.held.get_mut(held.hash).expect("it is held shared");
-        hold.mode = Mode::Exclusive;
-        hold.at = held.at;
-        hold.upgraded = Some(now);
     }
 }

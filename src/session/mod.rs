@@ -11,6 +11,7 @@ mod diagram;
 mod future;
 mod holds;
 mod lock;
+mod pending;
 mod report;
 mod retry;
 mod savepoint;
@@ -26,17 +27,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 pub use future::SessionLockFuture;
-use holds::Holds;
+use holds::{Hold, Holds, Need};
+use pending::Pending;
 pub use report::{DeadlockKey, DeadlockParty, DeadlockReport, LockError, Policy};
 pub use savepoint::{Savepoint, SavepointError};
-use wait::Pending;
 
 use crate::RandomState;
 use crate::lock_table::LockTable;
 pub use crate::lock_table::SessionId;
 use crate::lock_table::discard;
 use crate::sync::tuning::DETECT_AFTER;
-use crate::waits_for::{Owner, OwnerKind};
+use crate::waits_for::{Held, Owner, OwnerKind};
 use crate::word::Mode;
 
 /// Owns many locks of one table, acquires them one by one, and releases them together.
@@ -387,6 +388,51 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         if self.turn {
             self.end_turn();
         }
+    }
+
+    #[inline]
+    fn need(&mut self, hash: u64, mode: Mode) -> Need {
+        self.settle();
+        match self.held.get(hash) {
+            Some(hold) if hold.mode >= mode => Need::Nothing,
+            Some(_) => Need::Upgrade,
+            None => Need::Lock,
+        }
+    }
+
+    /// Acquires a free key, unless the policy or a deadlock requires the slow path.
+    #[inline]
+    fn try_take(&mut self, want: Held) -> bool {
+        let taken = self.policy != Policy::WaitDie
+            && !self.announced
+            && !self.lost
+            && self.table.raw().try_lock(want.hash, want.mode);
+        if taken {
+            self.take(want);
+        }
+        taken
+    }
+
+    /// Records that the session holds a key from now on.
+    #[inline]
+    fn take(&mut self, held: Held) {
+        let taken = self.tick();
+        self.held.push(Hold {
+            hash: held.hash,
+            mode: held.mode,
+            taken,
+            upgraded: None,
+            at: held.at,
+        });
+    }
+
+    /// Records that a key that was shared is exclusive from now on.
+    fn upgraded(&mut self, held: Held) {
+        let now = self.tick();
+        let hold = self.held.get_mut(held.hash).expect("it is held shared");
+        hold.mode = Mode::Exclusive;
+        hold.at = held.at;
+        hold.upgraded = Some(now);
     }
 
     /// Advances the clock of the session and returns its value.

@@ -2,22 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use super::pending::Pending;
 use super::{LockError, Policy, Session};
 use crate::lock_table::{Claim, Claiming, Notices, RawTable, Search, Told};
 use crate::sync::{now, yield_now};
 use crate::wait::{Notify, Spin, Waiter, Wakeup};
 use crate::waits_for::Held;
 use crate::word::Mode;
-
-/// A claim of a session, and its purpose.
-#[derive(Debug)]
-pub(super) struct Pending {
-    pub(super) claim: Claim,
-    pub(super) want: Held,
-    pub(super) upgrade: bool,
-    /// Whether the table records the wait.
-    pub(super) published: bool,
-}
 
 /// The next action of a wait if no event precedes it.
 #[derive(Clone, Copy)]

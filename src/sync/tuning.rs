@@ -26,7 +26,7 @@ pub(crate) const MAX_INLINE_READERS: u64 = if CHECKED { 3 } else { 127 };
 /// not chosen by measurement.
 pub(crate) const MAX_BYPASSES: u64 = if CHECKED { 2 } else { 64 };
 
-/// The number of rounds of [`crate::wait::Spin`] before a waiter queues or parks. A model that
+/// The number of rounds of [`crate::park::Spin`] before a waiter queues or parks. A model that
 /// spins proves nothing more than one that does not, and would not end.
 pub(crate) const SPIN_ROUNDS: u32 = if CHECKED { 0 } else { 16 };
 
@@ -105,7 +105,7 @@ pub(crate) const RESCUE_AFTER: u64 = 10_000_000;
 /// Whether writes search for such garbage. In a model only a flush does.
 pub(crate) const RESCUES: bool = !CHECKED;
 
-/// The number of queues over which the waiters of cells are spread.
+/// The number of mutexes over which the queues of the parking lot are spread.
 pub(crate) const WAITER_SHARDS: usize = if CHECKED { 1 } else { 64 };
 
 /// The number of times that a writer yields to a transaction that owns the cell, before it aborts

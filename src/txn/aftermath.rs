@@ -4,7 +4,7 @@
 use core::ptr::NonNull;
 
 use crate::cell::Header;
-use crate::cell::waiters::Woken;
+use crate::park::WakeList;
 use crate::reclaim::{Kind, Local};
 
 /// The work that remains once the attempt is unpinned.
@@ -13,7 +13,7 @@ pub(super) struct Aftermath {
     /// The waiters for the cells that the attempt has written. They are out of their queues
     /// already: once the attempt is unpinned, a cell inside a value may be freed, and another may
     /// have its address [X8].
-    pub(super) woken: Woken,
+    pub(super) woken: WakeList,
     /// Values that were not written, to be dropped.
     pub(super) unused: Vec<(NonNull<Header>, &'static Kind)>,
 }

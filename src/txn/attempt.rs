@@ -6,13 +6,14 @@ use core::ptr::NonNull;
 use std::time::{Duration, Instant};
 
 use super::error::Abort;
-use super::ladder::{Ladder, Loss};
+use super::ladder::{Ladder, Loss, Met};
 use super::log::{Entry, Log};
 use crate::cell::limit::earlier;
 use crate::cell::{
     Current, Head, Header, Node, NodeRef, Owned, Owner, OwnerSlot, Status, Version, VersionedCell,
     clock,
 };
+use crate::park::Event;
 use crate::reclaim::{CellPin, Local};
 use crate::sync::tuning::LINEAR_CELLS;
 use crate::sync::{load_load_fence, now};
@@ -484,17 +485,33 @@ impl<'t> Attempt<'t> {
         }
     }
 
-    /// Notes from now on what is written: how much has been before.
-    pub(super) fn begin_alternative(&mut self) -> usize {
-        self.log.alternatives += 1;
-        self.log.undo.len()
+    /// Waits for the transaction that owns a cell, or aborts it [X6].
+    #[cold]
+    pub(super) fn give_way(&mut self, other: &Owner, head: &Head) -> Result<(), Abort> {
+        match self.ladder.meet(other, self.owner(), self.local) {
+            Ok(()) => {
+                // Its closure may run for long: its waiters are notified now [X10].
+                if other.rank().is_ranked() && other.status() == Status::Aborted {
+                    let woken = &mut self.log.aftermath.woken;
+                    woken.grant_all(Event::Decision(other.address()));
+                }
+                Ok(())
+            }
+            Err(Met::Overtaken) => Err(self.lose(Loss::Overtaken, Some(head))),
+            Err(Met::TimedOut) => Err(self.end(Outlook::TimedOut)),
+            Err(Met::Busy) => Err(self.end(Outlook::Owned(other.into(), head.address()))),
+        }
     }
 
-    /// Ends the alternative. `Some(n)`: undoes its writes, which follow the first `n` entries.
-    pub(super) fn end_alternative(&mut self, undo: Option<usize>) {
-        self.log.alternatives -= 1;
-        if let Some(before) = undo {
-            self.undo_to(before);
+    /// Ends the attempt because an entry is locked, unless the lock ends after a short spin. The
+    /// attempt owns nothing while it waits [V13].
+    #[cold]
+    pub(super) fn wait_for_lock(&mut self, head: &Head) -> Result<(), Abort> {
+        match self.ladder.meet_lock(|| head.load().is_locked()) {
+            Ok(()) => Ok(()),
+            Err(Met::Overtaken) => Err(self.lose(Loss::Write, Some(head))),
+            Err(Met::TimedOut) => Err(self.end(Outlook::TimedOut)),
+            Err(Met::Busy) => Err(self.end(Outlook::Locked(head.into()))),
         }
     }
 

@@ -3,14 +3,15 @@
 
 use core::ptr::NonNull;
 
-use super::attempt::{Attempt, Outlook};
+use super::attempt::Attempt;
 use super::error::Abort;
 use super::few::{self, Failed, Few};
-use super::ladder::{Loss, Met};
+use super::ladder::Loss;
 use super::leave::restore;
 use super::log::{Entry, Log};
 use crate::cell::{
     Current, Head, Header, NodeRef, Owned, Owner, OwnerSlot, Rank, Status, When, Word, clock,
+    waiters,
 };
 use crate::sync::store_load_fence;
 use crate::sync::tuning::max_pushes;
@@ -116,7 +117,7 @@ impl<'t> Attempt<'t> {
         for (entry, node) in entries.iter().zip(nodes) {
             // SAFETY: installed by this thread, under the pin [R1].
             let version = unsafe { node.as_ref() }.version();
-            aftermath.woken.take_out(entry.address(), version);
+            waiters::take_out(&mut aftermath.woken, entry.address(), version);
         }
     }
 
@@ -144,7 +145,7 @@ impl<'t> Attempt<'t> {
         if put.is_waited {
             let address = entry.address();
             let woken = &mut self.log.aftermath.woken;
-            woken.take_out(address, header.version());
+            waiters::take_out(woken, address, header.version());
         }
         self.forget_replaced();
         Ok(())
@@ -218,36 +219,6 @@ impl<'t> Attempt<'t> {
                     is_waited,
                 });
             }
-        }
-    }
-
-    /// Waits for the transaction that owns a cell, or aborts it [X6].
-    #[cold]
-    pub(super) fn give_way(&mut self, other: &Owner, head: &Head) -> Result<(), Abort> {
-        match self.ladder.meet(other, self.owner(), self.local) {
-            Ok(()) => {
-                // Its closure may run for long: its waiters are notified now [X10].
-                if other.rank().is_ranked() && other.status() == Status::Aborted {
-                    let woken = &mut self.log.aftermath.woken;
-                    woken.take_out_of_owner(other.address());
-                }
-                Ok(())
-            }
-            Err(Met::Overtaken) => Err(self.lose(Loss::Overtaken, Some(head))),
-            Err(Met::TimedOut) => Err(self.end(Outlook::TimedOut)),
-            Err(Met::Busy) => Err(self.end(Outlook::Owned(other.into(), head.address()))),
-        }
-    }
-
-    /// Ends the attempt because an entry is locked, unless the lock ends after a short spin. The
-    /// attempt owns nothing while it waits [V13].
-    #[cold]
-    pub(super) fn wait_for_lock(&mut self, head: &Head) -> Result<(), Abort> {
-        match self.ladder.meet_lock(|| head.load().is_locked()) {
-            Ok(()) => Ok(()),
-            Err(Met::Overtaken) => Err(self.lose(Loss::Write, Some(head))),
-            Err(Met::TimedOut) => Err(self.end(Outlook::TimedOut)),
-            Err(Met::Busy) => Err(self.end(Outlook::Locked(head.into()))),
         }
     }
 
@@ -335,7 +306,7 @@ impl<'t> Attempt<'t> {
             header.set_when(When::stamp(stamp));
             if head.load().is_waited() {
                 let woken = &mut aftermath.woken;
-                woken.take_out(head.address(), header.version());
+                waiters::take_out(woken, head.address(), header.version());
             }
             let base = entry
                 .seen

@@ -8,50 +8,9 @@ use super::Tx;
 use super::attempt::Attempt;
 use super::error::Abort;
 use super::ladder::Loss;
+use super::touched::{Committed, Installed, Keeper, Lent, Touched};
 use crate::cell::{Header, Node, NodeRef, OwnedVersioned, Version, VersionedCell};
-use crate::reclaim::{CellPin, Local};
-
-/// A map whose entry a transaction has written.
-pub(crate) trait Keeper {
-    /// An entry was written by a transaction that has committed. The thread is pinned.
-    fn note_commit(&self, local: &Local, pin: &CellPin, write: Committed);
-}
-
-/// The write of an entry.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Committed {
-    /// Names the entry to its map.
-    pub(crate) entry: (u64, usize),
-    pub(crate) version: Version,
-    pub(crate) was_vacant: bool,
-    pub(crate) is_vacant: bool,
-}
-
-/// An entry that the closure has written, if the write was not undone.
-pub(super) struct Touched {
-    keeper: NonNull<dyn Keeper>,
-    entry: (u64, usize),
-    /// The number of the log entry.
-    i: u32,
-}
-
-/// A value that the closure has written, and that returns to its owner unless the attempt commits.
-pub(super) struct Lent {
-    /// The number of the log entry.
-    i: u32,
-    /// A `Cell<Option<T>>`, which outlives the attempt.
-    place: NonNull<()>,
-    /// Returns the value of a draft, which was installed in its cell or not.
-    give_back: unsafe fn(&Local, NonNull<Header>, Installed, NonNull<()>),
-}
-
-/// Whether a draft was installed in its cell.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Installed {
-    No,
-    /// By an owner, which was aborted.
-    Yes,
-}
+use crate::reclaim::Local;
 
 /// # Safety
 /// `draft` is a `Node<T>` with a value, of this attempt, which has ended without a commit. It was

@@ -9,11 +9,9 @@ use core::task::{Context, Poll};
 use super::Tx;
 use super::error::{Abort, TxAbort, TxError};
 use super::ladder::{self, Ladder, OnOwner};
-use super::retry::Places;
 use super::run::{Setback, Transaction};
 use crate::cell::limit::has_passed;
-use crate::cell::wait::Place;
-use crate::wait::{Notify, polled_again};
+use crate::park::{Notify, Wait, polled_again};
 
 /// The state of a future between two polls.
 struct Task {
@@ -26,9 +24,9 @@ enum State {
     /// Not polled yet.
     New,
     /// Waits for a change of the read set.
-    Retries(Places),
+    Retries(Vec<Wait>),
     /// Waits for the end of a transaction that owns a cell [X10].
-    Owned(Place),
+    Owned(Wait),
     /// The future was ready, or a poll has panicked.
     Ended,
 }
@@ -55,11 +53,11 @@ impl Task {
         // `Ended` remains if user code panics below.
         match core::mem::replace(&mut self.state, State::Ended) {
             State::New => self.ladder = self.transaction.begin(OnOwner::Notify),
-            State::Retries(places) => drop(places),
-            State::Owned(place) => {
+            State::Retries(waits) => drop(waits),
+            State::Owned(wait) => {
                 // A spurious poll: the closure would only encounter the owner again.
-                if !has_passed(self.ladder.deadline) && place.renew(notify()) {
-                    self.state = State::Owned(place);
+                if !has_passed(self.ladder.deadline) && wait.poll(context).is_pending() {
+                    self.state = State::Owned(wait);
                     return Poll::Pending;
                 }
             }
@@ -95,16 +93,16 @@ impl Task {
                 } = self;
                 transaction.step_back(ladder, loss, at).map(|()| None)
             }
-            Setback::Owned(at, place) => {
+            Setback::Owned(at, wait) => {
                 self.ladder.wait_for_owner(at);
-                Ok(place.map(State::Owned))
+                Ok(wait.map(State::Owned))
             }
-            Setback::Waits(places, timer) => {
+            Setback::Waits(waits, timer) => {
                 self.ladder.note_timer(timer);
-                let places = places.map(|places| places.settle().ok_or(TxError::RetryWithoutReads));
-                let places = places.transpose()?;
+                let waits = waits.map(|waits| waits.settle().ok_or(TxError::RetryWithoutReads));
+                let waits = waits.transpose()?;
                 self.ladder.check_deadline()?;
-                Ok(places.map(State::Retries))
+                Ok(waits.map(State::Retries))
             }
             Setback::TimedOut => Err(TxError::TimedOut),
             Setback::ReadNothing => Err(TxError::RetryWithoutReads),
@@ -124,6 +122,105 @@ impl Drop for Task {
         if self.is_waiting() {
             self.transaction.cancel();
         }
+    }
+}
+
+impl Transaction {
+    /// Returns a future that runs the closure when it is polled, and is ready once the transaction
+    /// commits.
+    ///
+    /// The closure runs inside `poll`, from its beginning to its end. The future does not yield to
+    /// the executor if the first attempt commits. Between two polls the future owns no cell, pins
+    /// no value, and may move to another thread.
+    ///
+    /// # Blocking
+    /// `poll` does not block the thread. After [`retry`](Tx::retry), or when another transaction
+    /// owns a cell that this one needs, the future registers its waker and is pending. With
+    /// [`max_attempts`](Self::max_attempts) and no deadline it does not wait for an owner: the
+    /// attempt counts as aborted after a short spin, as in [`run`](Self::run).
+    ///
+    /// A deadline is checked when the future is polled, and does not wake it, because there is no
+    /// timer thread. The clock of a [timeout](Self::timeout) starts with the first poll. Use the
+    /// timer of the runtime where there is one:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use latchwork::{Transaction, VersionedCell};
+    ///
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+    /// let stock = VersionedCell::new(0_u32);
+    /// let take = Transaction::builder().run_async(|tx| match *tx.read(&stock)? {
+    ///     0 => tx.retry(),
+    ///     n => tx.set(&stock, n - 1),
+    /// });
+    /// let taken = tokio::time::timeout(Duration::from_millis(5), take).await;
+    /// assert!(taken.is_err());
+    /// # });
+    /// ```
+    ///
+    /// # Errors
+    /// The future returns a [`TxError`] as [`run`](Self::run) does.
+    ///
+    /// # Panics
+    /// The future panics if it is polled after it was ready, or after a poll that has panicked. It
+    /// panics where [`atomically`](crate::atomically) panics inside the closure.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: a future that is dropped before it was ready has written nothing, and owns no
+    /// cell.
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::{Transaction, VersionedCell};
+    ///
+    /// let mailbox = VersionedCell::new(Some("hello"));
+    /// let letter = pollster::block_on(Transaction::builder().run_async(|tx| {
+    ///     let Some(letter) = *tx.read(&mailbox)? else { return tx.retry() };
+    ///     tx.set(&mailbox, None)?;
+    ///     Ok(letter)
+    /// }));
+    /// assert_eq!(letter, Ok("hello"));
+    /// ```
+    pub fn run_async<'env, R, F>(&self, f: F) -> TransactionFuture<'env, R, F>
+    where
+        F: for<'t> FnMut(&mut Tx<'t, 'env>) -> Result<R, Abort>,
+    {
+        TransactionFuture::new(*self, f)
+    }
+
+    /// Returns a future that runs as that of [`run_async`](Self::run_async), for closures with
+    /// errors of their own.
+    ///
+    /// # Blocking
+    /// `poll` does not block the thread: see [`run_async`](Self::run_async).
+    ///
+    /// # Errors
+    /// The future returns a [`TxError`] as [`try_run`](Self::try_run) does.
+    ///
+    /// # Panics
+    /// The future panics where that of [`run_async`](Self::run_async) does.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: a future that is dropped before it was ready has written nothing, and owns no
+    /// cell.
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::{Transaction, TxError, VersionedCell, txn::OrAbort};
+    ///
+    /// let account = VersionedCell::new(10_u32);
+    /// let withdrawal = Transaction::builder().try_run_async(|tx| {
+    ///     let balance = *tx.read(&account)?;
+    ///     let left = balance.checked_sub(11).ok_or("no funds").or_abort()?;
+    ///     Ok(tx.set(&account, left)?)
+    /// });
+    /// assert_eq!(pollster::block_on(withdrawal), Err(TxError::Aborted("no funds")));
+    /// ```
+    pub fn try_run_async<'env, R, E, F>(&self, f: F) -> TryTransactionFuture<'env, R, E, F>
+    where
+        F: for<'t> FnMut(&mut Tx<'t, 'env>) -> Result<R, TxAbort<E>>,
+    {
+        TryTransactionFuture::new(*self, f)
     }
 }
 

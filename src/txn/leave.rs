@@ -7,6 +7,7 @@ use core::ptr::NonNull;
 use super::attempt::Attempt;
 use super::log::Log;
 use crate::cell::{Head, Header};
+use crate::park::Event;
 use crate::reclaim::{CellPin, Kind, Local};
 
 impl Attempt<'_> {
@@ -75,13 +76,27 @@ impl Attempt<'_> {
         }
     }
 
+    /// Notes from now on what is written: how much has been before.
+    pub(super) fn begin_alternative(&mut self) -> usize {
+        self.log.alternatives += 1;
+        self.log.undo.len()
+    }
+
+    /// Ends the alternative. `Some(n)`: undoes its writes, which follow the first `n` entries.
+    pub(super) fn end_alternative(&mut self, undo: Option<usize>) {
+        self.log.alternatives -= 1;
+        if let Some(before) = undo {
+            self.undo_to(before);
+        }
+    }
+
     pub(super) fn retire_owner(&mut self) {
         if let Some(owner) = self.owner.take() {
             if self.ladder.rank.is_ranked() {
                 // The attempt is decided: a thread that begins to wait from now on detects that
                 // [X10].
                 let woken = &mut self.log.aftermath.woken;
-                woken.take_out_of_owner(owner.as_ptr().addr().get());
+                woken.grant_all(Event::Decision(owner.as_ptr().addr().get()));
             }
             // SAFETY: every node of its own has been unlinked or stamped [X1].
             unsafe { owner.end(self.local, &self.pin) };

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use foldhash::fast::FixedState;
 
 use super::aftermath::Aftermath;
-use super::entry::{Lent, Touched};
+use super::touched::{Lent, Touched};
 use crate::cell::{Head, Header, Rank};
 use crate::reclaim::{Kind, inside};
 use crate::sync::tuning::LINEAR_CELLS;

@@ -18,6 +18,7 @@ mod retry;
 mod run;
 mod snapshot;
 pub(crate) mod stats;
+mod touched;
 mod update_all;
 
 use core::fmt;
@@ -25,12 +26,12 @@ use core::marker::PhantomData;
 use std::time::Duration;
 
 use attempt::Attempt;
-pub(crate) use entry::{Committed, Keeper};
 pub use error::{Abort, AbortReasons, OrAbort, TxAbort, TxError};
 pub use future::{TransactionFuture, TryTransactionFuture};
 pub use run::Transaction;
 pub use snapshot::{View, snapshot};
 pub use stats::LabelStats;
+pub(crate) use touched::{Committed, Keeper};
 pub use update_all::{CellSet, try_update_all, update_all};
 
 use crate::cell::{Version, VersionedCell};

@@ -2,33 +2,28 @@
 #![allow(unsafe_code)]
 
 use core::ptr::NonNull;
-use std::time::Instant;
 
 use super::attempt::Attempt;
 use crate::cell::dropped::Watch;
-use crate::cell::wait::{Place, enlist, enlist_with_lock, enlist_with_owner};
+use crate::cell::wait::{enlist, enlist_with_lock, enlist_with_owner};
 use crate::cell::{Head, Header, Owner};
-use crate::sync::Parker;
-use crate::wait::Notify;
+use crate::park::{Notify, Wait};
 
-/// Places in the queues of all cells that an attempt has read. The waiter leaves them on drop.
-pub(super) struct Places(#[allow(dead_code, reason = "its drop gives them up")] Vec<Place>);
-
-/// Places, before the drafts of the attempt are dropped.
+/// Waits for all cells that an attempt has read, before the drafts of the attempt are dropped.
 pub(super) struct Enlisted {
-    places: Places,
+    waits: Vec<Wait>,
     /// The nodes that were read, and the cells that are dropped with the drafts, if there are any.
     drafts: Option<(Vec<NonNull<Header>>, Watch)>,
 }
 
 impl Enlisted {
-    /// Returns the places, once the attempt has ended. `None`: no write can end the wait, because
+    /// Returns the waits, once the attempt has ended. `None`: no write can end the wait, because
     /// every cell was inside a value that the attempt itself had recorded, and was dropped with it
     /// [X8].
-    pub(super) fn settle(self) -> Option<Places> {
+    pub(super) fn settle(self) -> Option<Vec<Wait>> {
         match self.drafts {
             Some((nodes, watch)) if watch.has_seen(&nodes) => None,
-            _ => Some(self.places),
+            _ => Some(self.waits),
         }
     }
 }
@@ -42,17 +37,17 @@ impl Attempt<'_> {
     /// the roll-back and still pinned: a cell may be inside a value that is freed after the pin
     /// [X8].
     pub(super) fn enlist(&self, mut notify: impl FnMut() -> Notify) -> Option<Enlisted> {
-        let mut places = Vec::with_capacity(self.log.entries.len());
+        let mut waits = Vec::with_capacity(self.log.entries.len());
         for i in 0..self.log.entries.len() {
             if let Some(seen) = self.log.entries[i].seen {
                 let version = self.node(seen).version();
-                places.push(enlist(self.head(i), version, notify()).ok()?);
+                waits.push(enlist(self.head(i), version, notify()).ok()?);
             }
         }
         let seen = || self.log.entries.iter().filter_map(|entry| entry.seen);
         let has_drafts = !self.log.aftermath.unused.is_empty();
         Some(Enlisted {
-            places: Places(places),
+            waits,
             drafts: has_drafts.then(|| (seen().collect(), Watch::new())),
         })
     }
@@ -60,7 +55,7 @@ impl Attempt<'_> {
     /// Has the end of a transaction, which the attempt has encountered, notify; `None` if it has
     /// ended already. After the roll-back, so that the attempt holds nothing while it waits, and
     /// pinned still, so that the owner is alive [X1] [X10].
-    pub(super) fn enlist_with_owner(&self, owner: NonNull<Owner>, notify: Notify) -> Option<Place> {
+    pub(super) fn enlist_with_owner(&self, owner: NonNull<Owner>, notify: Notify) -> Option<Wait> {
         // SAFETY: found in a node under the pin of this attempt [X1].
         enlist_with_owner(unsafe { owner.as_ref() }, notify)
     }
@@ -71,31 +66,9 @@ impl Attempt<'_> {
         &self,
         head: NonNull<Head>,
         notify: Notify,
-    ) -> (usize, Option<Place>) {
+    ) -> (usize, Option<Wait>) {
         // SAFETY: the entry was found under the pin of this attempt [V3].
         let head = unsafe { head.as_ref() };
         (head.address(), enlist_with_lock(head, notify))
-    }
-}
-
-/// A thread that waits for a change.
-pub(super) struct Sleeper {
-    parker: Parker,
-    unparker: crate::sync::Unparker,
-}
-
-impl Sleeper {
-    pub(super) fn new() -> Self {
-        let (parker, unparker) = Parker::new();
-        Sleeper { parker, unparker }
-    }
-
-    pub(super) fn notify(&self) -> Notify {
-        Notify::Thread(self.unparker.clone())
-    }
-
-    /// `false`: the deadline has passed.
-    pub(super) fn sleep(&self, deadline: Option<Instant>) -> bool {
-        self.parker.park_by(deadline)
     }
 }

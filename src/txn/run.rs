@@ -5,15 +5,14 @@ use std::time::{Duration, Instant};
 
 use super::attempt::{Attempt, Outlook, Timer};
 use super::error::{Abort, TxAbort, TxError};
-use super::future::{TransactionFuture, TryTransactionFuture};
 use super::ladder::{self, Ladder, Loss, OnOwner};
-use super::retry::{Enlisted, Sleeper};
+use super::retry::Enlisted;
 use super::{Tx, stats};
 use crate::cell::limit::{TimeLimit, earlier, has_passed};
-use crate::cell::wait::Place;
+use crate::park::{Notify, Wait};
 use crate::reclaim;
 use crate::reclaim::inside::{self, Inside};
-use crate::wait::Notify;
+use crate::sync::{Parker, Unparker};
 
 /// Configures a transaction: its limits and its label.
 ///
@@ -50,8 +49,8 @@ pub(super) enum Setback {
     Lost(Loss, Option<usize>),
     /// Another transaction owns the cell of this address, or a lock its entry, and notifies the
     /// waiter when it ends; `None` if it has ended.
-    Owned(usize, Option<Place>),
-    /// The closure waits for a change of its read set; no places if there has been one.
+    Owned(usize, Option<Wait>),
+    /// The closure waits for a change of its read set; no waits if there has been one.
     Waits(Option<Enlisted>, Option<Timer>),
     TimedOut,
     ReadNothing,
@@ -210,14 +209,17 @@ impl Transaction {
         f: &mut impl for<'t> FnMut(&mut Tx<'t, 'env>) -> Result<R, TxAbort<E>>,
     ) -> Result<R, TxError<E>> {
         let mut ladder = None;
-        let mut sleeper = None;
+        let mut parker = None;
         loop {
             let now = ladder.as_deref().unwrap_or(first);
-            let notify = || sleeper.get_or_insert_with(Sleeper::new).notify();
+            let notify = || {
+                let (_, unparker) = parker.get_or_insert_with(Parker::new);
+                Notify::Thread(unparker.clone())
+            };
             match self.attempt(now, f, notify) {
                 Ok(result) => return result.map_err(|error| self.fail(TxError::Aborted(error))),
                 Err(setback) => self
-                    .go_on_after(setback, first, &mut ladder, &sleeper)
+                    .go_on_after(setback, first, &mut ladder, &parker)
                     .map_err(|error| self.fail(error))?,
             }
         }
@@ -244,39 +246,36 @@ impl Transaction {
         setback: Setback,
         first: &Ladder,
         ladder: &mut Option<Box<Ladder>>,
-        sleeper: &Option<Sleeper>,
+        parker: &Option<(Parker, Unparker)>,
     ) -> Result<(), TxError<E>> {
         let ladder = ladder.get_or_insert_with(|| Box::new(first.again()));
+        let parker = || &parker.as_ref().expect("made to be notified").0;
         match setback {
             Setback::Lost(loss, at) => self.step_back(ladder, loss, at),
             // For a lock: a thread waits for an owner inside the attempt.
-            Setback::Owned(at, place) => {
+            Setback::Owned(at, wait) => {
                 ladder.wait_for_owner(at);
-                let Some(place) = place else {
+                let Some(wait) = wait else {
                     return ladder.check_deadline();
                 };
-                let sleeper = sleeper.as_ref().expect("a waiting thread has a sleeper");
-                let woken = sleeper.sleep(ladder.deadline);
-                drop(place);
-                match woken {
+                match wait.block_on(parker(), ladder.deadline) {
                     true => Ok(()),
                     false => Err(TxError::TimedOut),
                 }
             }
-            Setback::Waits(places, timer) => {
+            Setback::Waits(waits, timer) => {
                 ladder.note_timer(timer);
-                let Some(places) = places else {
+                let Some(waits) = waits else {
                     return ladder.check_deadline();
                 };
-                let Some(places) = places.settle() else {
+                let Some(waits) = waits.settle() else {
                     return Err(TxError::RetryWithoutReads);
                 };
                 let timer = timer.and_then(|timer| timer.until);
                 let deadline = earlier(ladder.deadline, timer);
                 inside::check_unpinned(self.label, deadline);
-                let sleeper = sleeper.as_ref().expect("a waiting thread has a sleeper");
-                let woken = sleeper.sleep(deadline);
-                drop(places);
+                let woken = Wait::block_on_any(&waits, parker(), deadline);
+                drop(waits);
                 // Once the time of a `retry_for` is over, the closure runs again.
                 if woken || (timer.is_some() && deadline == timer) {
                     Ok(())
@@ -287,103 +286,6 @@ impl Transaction {
             Setback::TimedOut => Err(TxError::TimedOut),
             Setback::ReadNothing => Err(TxError::RetryWithoutReads),
         }
-    }
-
-    /// Returns a future that runs the closure when it is polled, and is ready once the transaction
-    /// commits.
-    ///
-    /// The closure runs inside `poll`, from its beginning to its end. The future does not yield to
-    /// the executor if the first attempt commits. Between two polls the future owns no cell, pins
-    /// no value, and may move to another thread.
-    ///
-    /// # Blocking
-    /// `poll` does not block the thread. After [`retry`](Tx::retry), or when another transaction
-    /// owns a cell that this one needs, the future registers its waker and is pending. With
-    /// [`max_attempts`](Self::max_attempts) and no deadline it does not wait for an owner: the
-    /// attempt counts as aborted after a short spin, as in [`run`](Self::run).
-    ///
-    /// A deadline is checked when the future is polled, and does not wake it, because there is no
-    /// timer thread. The clock of a [timeout](Self::timeout) starts with the first poll. Use the
-    /// timer of the runtime where there is one:
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use latchwork::{Transaction, VersionedCell};
-    ///
-    /// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
-    /// let stock = VersionedCell::new(0_u32);
-    /// let take = Transaction::builder().run_async(|tx| match *tx.read(&stock)? {
-    ///     0 => tx.retry(),
-    ///     n => tx.set(&stock, n - 1),
-    /// });
-    /// let taken = tokio::time::timeout(Duration::from_millis(5), take).await;
-    /// assert!(taken.is_err());
-    /// # });
-    /// ```
-    ///
-    /// # Errors
-    /// The future returns a [`TxError`] as [`run`](Self::run) does.
-    ///
-    /// # Panics
-    /// The future panics if it is polled after it was ready, or after a poll that has panicked. It
-    /// panics where [`atomically`](crate::atomically) panics inside the closure.
-    ///
-    /// # Cancel safety
-    /// Cancel safe: a future that is dropped before it was ready has written nothing, and owns no
-    /// cell.
-    ///
-    /// # Examples
-    /// ```
-    /// use latchwork::{Transaction, VersionedCell};
-    ///
-    /// let mailbox = VersionedCell::new(Some("hello"));
-    /// let letter = pollster::block_on(Transaction::builder().run_async(|tx| {
-    ///     let Some(letter) = *tx.read(&mailbox)? else { return tx.retry() };
-    ///     tx.set(&mailbox, None)?;
-    ///     Ok(letter)
-    /// }));
-    /// assert_eq!(letter, Ok("hello"));
-    /// ```
-    pub fn run_async<'env, R, F>(&self, f: F) -> TransactionFuture<'env, R, F>
-    where
-        F: for<'t> FnMut(&mut Tx<'t, 'env>) -> Result<R, Abort>,
-    {
-        TransactionFuture::new(*self, f)
-    }
-
-    /// Returns a future that runs as that of [`run_async`](Self::run_async), for closures with
-    /// errors of their own.
-    ///
-    /// # Blocking
-    /// `poll` does not block the thread: see [`run_async`](Self::run_async).
-    ///
-    /// # Errors
-    /// The future returns a [`TxError`] as [`try_run`](Self::try_run) does.
-    ///
-    /// # Panics
-    /// The future panics where that of [`run_async`](Self::run_async) does.
-    ///
-    /// # Cancel safety
-    /// Cancel safe: a future that is dropped before it was ready has written nothing, and owns no
-    /// cell.
-    ///
-    /// # Examples
-    /// ```
-    /// use latchwork::{Transaction, TxError, VersionedCell, txn::OrAbort};
-    ///
-    /// let account = VersionedCell::new(10_u32);
-    /// let withdrawal = Transaction::builder().try_run_async(|tx| {
-    ///     let balance = *tx.read(&account)?;
-    ///     let left = balance.checked_sub(11).ok_or("no funds").or_abort()?;
-    ///     Ok(tx.set(&account, left)?)
-    /// });
-    /// assert_eq!(pollster::block_on(withdrawal), Err(TxError::Aborted("no funds")));
-    /// ```
-    pub fn try_run_async<'env, R, E, F>(&self, f: F) -> TryTransactionFuture<'env, R, E, F>
-    where
-        F: for<'t> FnMut(&mut Tx<'t, 'env>) -> Result<R, TxAbort<E>>,
-    {
-        TryTransactionFuture::new(*self, f)
     }
 
     /// Runs the closure once. `Err`: the transaction has not ended.
@@ -486,8 +388,8 @@ impl Attempt<'_> {
                 Setback::Owned(at, self.enlist_with_owner(owner, notify()))
             }
             Outlook::Locked(head) => {
-                let (at, place) = self.enlist_with_lock(head, notify());
-                Setback::Owned(at, place)
+                let (at, wait) = self.enlist_with_lock(head, notify());
+                Setback::Owned(at, wait)
             }
             Outlook::Lost(loss, at) => Setback::Lost(loss, at),
             Outlook::TimedOut => Setback::TimedOut,

@@ -17,7 +17,7 @@ use super::leave::restore;
 use super::run::Transaction;
 use super::stats;
 use crate::cell::{
-    Head, Header, Node, NodeRef, OwnerSlot, Rank, Version, VersionedCell, When, Word,
+    Head, Header, Node, NodeRef, OwnerSlot, Rank, Version, VersionedCell, When, Word, waiters,
 };
 use crate::reclaim::inside::{self, Inside};
 use crate::reclaim::{self, CellPin, Kind, Local};
@@ -335,7 +335,7 @@ fn wake(local: &Local, pin: CellPin, heads: &[&Head], versions: &[Version]) {
     let mut aftermath = Aftermath::default();
     for (head, version) in heads.iter().zip(versions) {
         if head.load().is_waited() {
-            aftermath.woken.take_out(head.address(), *version);
+            waiters::take_out(&mut aftermath.woken, head.address(), *version);
         }
     }
     drop(pin);

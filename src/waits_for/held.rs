@@ -1,7 +1,7 @@
 //! The keys of one owner: a list, with an index once it is long and a key of it is released.
 
-use super::Held;
-use super::graph::Numbers;
+use super::numbers::Numbers;
+use super::owner::Held;
 use crate::sync::tuning::LINEAR_HOLDS;
 
 /// Each key once, in no order. To make it from a list costs nothing: most waiting owners are
@@ -71,8 +71,8 @@ impl HeldKeys {
 
 #[cfg(test)]
 mod tests {
-    use super::super::At;
     use super::*;
+    use crate::waits_for::At;
     use crate::word::Mode;
 
     fn held(hash: u64) -> Held {

@@ -12,45 +12,10 @@
 //! *n* log *n* steps in all, in any order of arrival (the argument is that of union by size). The
 //! backward side only decides whether there is a cycle; the forward side finds the cycle.
 
-use std::collections::VecDeque;
-
-use super::graph::{Graph, KEPT, Key, Member, Numbers};
-use super::{Cycle, Link};
-
-/// One side of a search: its open keys, and its cost so far.
-#[derive(Debug, Default)]
-struct Side {
-    open: VecDeque<u64>,
-    steps: usize,
-}
-
-/// The memory of a search, kept for the next one: to allocate it costs as much as a short search.
-#[derive(Debug, Default)]
-pub(super) struct Scratch {
-    /// For each key that was reached, the previous key and the holder of that key, which waits for
-    /// this one.
-    ahead: Numbers<Option<(u64, u64)>>,
-    /// The keys from which the start can be reached.
-    behind: Numbers<()>,
-    forward: Side,
-    backward: Side,
-}
-
-impl Scratch {
-    /// Prepares it for the next search, and frees memory that few searches need: to clear that
-    /// takes time also.
-    fn clear(&mut self) {
-        if self.ahead.capacity().max(self.behind.capacity()) > KEPT {
-            *self = Scratch::default();
-        }
-        self.ahead.clear();
-        self.behind.clear();
-        for side in [&mut self.forward, &mut self.backward] {
-            side.open.clear();
-            side.steps = 0;
-        }
-    }
-}
+use super::cycle::{Cycle, Link};
+use super::graph::{Graph, Key, Member};
+use super::numbers::Numbers;
+use super::scratch::Scratch;
 
 impl<P> Graph<P> {
     /// Returns a cycle in which an owner waits for the key `start`.

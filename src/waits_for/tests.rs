@@ -5,6 +5,7 @@ mod cost;
 use core::cell::Cell;
 
 use super::*;
+use crate::word::Mode;
 
 std::thread_local! {
     /// How often an owner was compared with another in the set of a key.

@@ -4,7 +4,7 @@ use core::cell::Cell;
 use core::hash::{BuildHasher, BuildHasherDefault};
 use std::collections::HashSet;
 
-use super::super::graph::{KEPT, Spread};
+use super::super::numbers::{KEPT, Spread};
 use super::*;
 
 /// The cost of `n` owners that block one after the other in one chain, in the order `of`.

@@ -13,15 +13,12 @@
 //! If a waker panics, the postponed wakers still run. The call at the limit propagates the first
 //! panic. A second panic aborts the process, as among the wakers of one grant.
 
-use std::task::Waker;
-
 #[cfg(not(any(latchwork_loom, latchwork_shuttle)))]
 mod imp {
     use core::cell::Cell;
     use core::mem::ManuallyDrop;
     use std::collections::VecDeque;
-
-    use super::Waker;
+    use std::task::Waker;
 
     /// The greatest number of nested calls of wakers on one stack. Each uses the stack of a poll.
     /// Not found by measurement.
@@ -106,7 +103,7 @@ mod imp {
 /// A model has no deep queue.
 #[cfg(any(latchwork_loom, latchwork_shuttle))]
 mod imp {
-    use super::Waker;
+    use std::task::Waker;
 
     pub(in super::super) fn wake(waker: Waker) {
         waker.wake();

@@ -1,9 +1,9 @@
 //! One thread or task that waits.
 
+use core::ptr::NonNull;
 use std::task::Waker;
 
 use super::nested;
-use super::queue::Links;
 use crate::sync::{AtomicU32, Ordering, Unparker, UnsafeCell, recently};
 use crate::waits_for::Owner;
 use crate::word::Mode;
@@ -47,9 +47,19 @@ impl Notify {
     }
 }
 
+/// The part of a waiter that belongs to the queue's mutex [W1].
+#[derive(Debug)]
+pub(super) struct Links {
+    pub(super) prev: Option<NonNull<Waiter>>,
+    pub(super) next: Option<NonNull<Waiter>>,
+    pub(super) notify: Option<Notify>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Waiter {
     mode: Mode,
+    /// The version that it has seen, if it waits for a write of a cell. Other queues ignore it.
+    seen: u64,
     /// The session or the set that waits, for inspection of the queue; `None` for a lock of one
     /// key.
     owner: Option<Owner>,
@@ -62,10 +72,15 @@ impl Waiter {
     pub(super) fn new(mode: Mode, notify: Notify) -> Self {
         Waiter {
             mode,
+            seen: 0,
             owner: None,
             since: recently(),
             signal: AtomicU32::new(Signal::Waiting as u32),
-            links: UnsafeCell::new(Links::new(notify)),
+            links: UnsafeCell::new(Links {
+                prev: None,
+                next: None,
+                notify: Some(notify),
+            }),
         }
     }
 
@@ -77,7 +92,18 @@ impl Waiter {
         self.since = recently();
         // Relaxed: no other thread has it.
         self.signal.store(Signal::Waiting as u32, Ordering::Relaxed);
-        self.links.get_mut().notify_by(Some(notify));
+        self.links.get_mut().notify = Some(notify);
+    }
+
+    /// Drops the notification of a waiter that is in no queue any more.
+    #[cfg(not(any(latchwork_loom, latchwork_shuttle)))]
+    pub(super) fn clear_notify(&mut self) {
+        self.links.get_mut().notify = None;
+    }
+
+    /// Sets the version that a waiter has seen, which is in no queue yet.
+    pub(super) fn set_seen(&mut self, version: u64) {
+        self.seen = version;
     }
 
     /// Sets the owner of a waiter that is in no queue yet.
@@ -104,6 +130,10 @@ impl Waiter {
 
     pub(crate) fn owner(&self) -> Option<&Owner> {
         self.owner.as_ref()
+    }
+
+    pub(super) fn seen(&self) -> u64 {
+        self.seen
     }
 
     pub(crate) fn mode(&self) -> Mode {

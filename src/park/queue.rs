@@ -6,33 +6,11 @@
 
 use core::ptr::NonNull;
 use std::sync::Arc;
+use std::task::Waker;
 
-use super::waiter::{Notify, Signal, Waiter};
+use super::waiter::{Links, Notify, Signal, Waiter};
+use crate::reclaim::inside::Inside;
 use crate::word::{Mode, Queued};
-
-/// The part of a waiter that belongs to the queue's mutex [W1].
-#[derive(Debug)]
-pub(super) struct Links {
-    prev: Option<NonNull<Waiter>>,
-    next: Option<NonNull<Waiter>>,
-    notify: Option<Notify>,
-}
-
-impl Links {
-    pub(super) fn new(notify: Notify) -> Self {
-        Links {
-            prev: None,
-            next: None,
-            notify: Some(notify),
-        }
-    }
-
-    /// Replaces the notification and drops the previous one.
-    #[cfg(not(any(latchwork_loom, latchwork_shuttle)))]
-    pub(super) fn notify_by(&mut self, notify: Option<Notify>) {
-        self.notify = notify;
-    }
-}
 
 /// Calls `f` with the links of `waiter`.
 ///
@@ -92,6 +70,10 @@ impl Queue {
         // SAFETY: a linked waiter is alive, because the queue owns a reference to it; it cannot be
         // unlinked while the queue is borrowed.
         self.head.map(|head| unsafe { &*head.as_ptr() })
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.head.is_none()
     }
 
     pub(crate) fn is_head(&self, waiter: &Waiter) -> bool {
@@ -179,7 +161,7 @@ impl Queue {
         // SAFETY: linked, by the caller's contract.
         let waiter = unsafe { self.remove(waiter) };
         waiter.set_signal(signal);
-        wakeup.add(waiter);
+        wakeup.granted.add(waiter);
     }
 
     /// The waiters that may hold the key at once: the head, and if it reads, all readers that
@@ -240,7 +222,24 @@ impl Queue {
             let waiter = unsafe { self.unlink(head) };
             waiter.set_signal(Signal::Granted);
             if !me.is_some_and(|me| core::ptr::eq(me, &*waiter)) {
-                wakeup.add(waiter);
+                wakeup.granted.add(waiter);
+            }
+        }
+    }
+
+    /// Removes all waiters that have seen a version before `written`, grants them by their signal,
+    /// and adds them to `woken`, which notifies the first of the queue first.
+    pub(super) fn grant_before(&mut self, written: u64, woken: &mut WakeList) {
+        let mut next = self.tail;
+        while let Some(node) = next {
+            // SAFETY: linked, so this queue's [W1].
+            next = unsafe { links(node, |l| l.prev) };
+            // SAFETY: linked, so alive.
+            if unsafe { node.as_ref() }.seen() < written {
+                // SAFETY: linked in this queue.
+                let waiter = unsafe { self.unlink(node) };
+                waiter.set_signal(Signal::Granted);
+                woken.add(waiter);
             }
         }
     }
@@ -252,6 +251,20 @@ impl Queue {
     pub(crate) unsafe fn renew(&mut self, waiter: &Waiter, notify: Notify) -> Option<Notify> {
         // SAFETY: linked, by the caller's contract, so this queue's [W1].
         unsafe { links(NonNull::from(waiter), |l| l.notify.replace(notify)) }
+    }
+
+    /// Returns whether the notification of `waiter` wakes the same task as `waker`.
+    ///
+    /// # Safety
+    /// `waiter` must be in this queue.
+    pub(super) unsafe fn would_wake(&mut self, waiter: &Waiter, waker: &Waker) -> bool {
+        // SAFETY: linked, by the caller's contract, so this queue's [W1].
+        unsafe {
+            links(NonNull::from(waiter), |l| match &l.notify {
+                Some(Notify::Task(own)) => own.will_wake(waker),
+                _ => false,
+            })
+        }
     }
 
     /// Calls `f` with each waiter, from the head on.
@@ -290,48 +303,78 @@ impl Drop for Queue {
 #[must_use]
 pub(crate) struct Wakeup {
     look: Option<Notify>,
-    /// Waiters whose wait has ended, linked through `next`, newest first: they are out of their
-    /// queue, and their links are this list's [W1].
-    granted: Option<NonNull<Waiter>>,
+    granted: WakeList,
 }
 
 impl Wakeup {
-    fn add(&mut self, waiter: Arc<Waiter>) {
-        let node = into_node(waiter);
-        let rest = self.granted.replace(node);
-        // SAFETY: alive by the reference just forgotten, and popped into this list [W1].
-        unsafe { links(node, |l| l.next = rest) };
-    }
-
     /// Notifies all of them.
     pub(crate) fn run(&mut self) {
         if let Some(look) = self.look.take() {
             look.notify();
         }
+        self.granted.run();
+    }
+}
+
+impl Drop for Wakeup {
+    fn drop(&mut self) {
+        // A notification panicked: the others must still run. `granted` follows.
+        if let Some(look) = self.look.take() {
+            look.notify();
+        }
+    }
+}
+
+/// Waiters whose wait has ended and that must be notified [W3]. Each is notified once, including
+/// when a notification panics.
+///
+/// They are linked through `next`, newest first: they are out of their queue, and their links are
+/// this list's [W1].
+#[derive(Debug, Default)]
+#[must_use]
+pub(crate) struct WakeList(Option<NonNull<Waiter>>);
+
+// SAFETY: the list owns references to waiters, and it alone accesses their links [W1].
+unsafe impl Send for WakeList {}
+
+impl WakeList {
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn add(&mut self, waiter: Arc<Waiter>) {
+        let node = into_node(waiter);
+        let rest = self.0.replace(node);
+        // SAFETY: alive by the reference just forgotten, and popped into this list [W1].
+        unsafe { links(node, |l| l.next = rest) };
+    }
+
+    /// Notifies all of them, the last one that was added first.
+    pub(crate) fn run(&mut self) {
+        if self.is_empty() {
+            return;
+        }
+        // A waker is no code of the closure that this thread may be inside of.
+        let _outside = Inside::no_closure();
         while let Some(notify) = self.pop() {
             notify.notify();
         }
     }
 
     fn pop(&mut self) -> Option<Notify> {
-        let node = self.granted?;
+        let node = self.0?;
         // SAFETY: in this list, so alive and its links are ours [W1].
         let (next, notify) = unsafe { links(node, |l| (l.next.take(), l.notify.take())) };
-        self.granted = next;
+        self.0 = next;
         // SAFETY: the reference that `add` forgot, turned back once.
         drop(unsafe { Arc::from_raw(node.as_ptr()) });
         notify
     }
 }
 
-impl Drop for Wakeup {
+impl Drop for WakeList {
     fn drop(&mut self) {
-        // A notification panicked: the others must still run.
-        if let Some(look) = self.look.take() {
-            look.notify();
-        }
-        while let Some(notify) = self.pop() {
-            notify.notify();
-        }
+        self.run();
     }
 }

@@ -20,13 +20,24 @@ impl Waiter {
         }
         waiter
     }
+
+    /// Returns a waiter for a change of a cell that has another version than `seen`. All waiters of
+    /// a cell are woken at once.
+    pub(crate) fn take_for_change(seen: u64, notify: Notify) -> Arc<Self> {
+        let mut waiter = Self::take(Mode::Shared, notify);
+        let new = Arc::get_mut(&mut waiter).expect("no queue has it yet");
+        new.set_seen(seen);
+        waiter
+    }
 }
 
 #[cfg(not(any(latchwork_loom, latchwork_shuttle)))]
 mod imp {
     use core::cell::Cell;
+    use std::sync::Arc;
 
-    use super::{Arc, Mode, Notify, Waiter};
+    use crate::park::waiter::{Notify, Waiter};
+    use crate::word::Mode;
 
     thread_local! {
         static SPARE: Cell<Option<Arc<Waiter>>> = const { Cell::new(None) };
@@ -49,7 +60,7 @@ mod imp {
             // A granter may still have its reference; then the waiter is not reused.
             if let Some(spare) = Arc::get_mut(&mut waiter) {
                 spare.clear_owner();
-                spare.links.get_mut().notify_by(None);
+                spare.clear_notify();
                 let _ = SPARE.try_with(|place| place.set(Some(waiter)));
             }
         }
@@ -59,7 +70,10 @@ mod imp {
 /// A checker distinguishes objects by their allocation: there each wait has its own.
 #[cfg(any(latchwork_loom, latchwork_shuttle))]
 mod imp {
-    use super::{Arc, Mode, Notify, Waiter};
+    use std::sync::Arc;
+
+    use crate::park::waiter::{Notify, Waiter};
+    use crate::word::Mode;
 
     impl Waiter {
         pub(crate) fn take(mode: Mode, notify: Notify) -> Arc<Self> {

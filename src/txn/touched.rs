@@ -1,0 +1,48 @@
+//! What the log of an attempt records of the entries of maps.
+
+use core::ptr::NonNull;
+
+use crate::cell::{Header, Version};
+use crate::reclaim::{CellPin, Local};
+
+/// A map whose entry a transaction has written.
+pub(crate) trait Keeper {
+    /// An entry was written by a transaction that has committed. The thread is pinned.
+    fn note_commit(&self, local: &Local, pin: &CellPin, write: Committed);
+}
+
+/// The write of an entry.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Committed {
+    /// Names the entry to its map.
+    pub(crate) entry: (u64, usize),
+    pub(crate) version: Version,
+    pub(crate) was_vacant: bool,
+    pub(crate) is_vacant: bool,
+}
+
+/// An entry that the closure has written, if the write was not undone.
+pub(super) struct Touched {
+    pub(super) keeper: NonNull<dyn Keeper>,
+    pub(super) entry: (u64, usize),
+    /// The number of the log entry.
+    pub(super) i: u32,
+}
+
+/// A value that the closure has written, and that returns to its owner unless the attempt commits.
+pub(super) struct Lent {
+    /// The number of the log entry.
+    pub(super) i: u32,
+    /// A `Cell<Option<T>>`, which outlives the attempt.
+    pub(super) place: NonNull<()>,
+    /// Returns the value of a draft, which was installed in its cell or not.
+    pub(super) give_back: unsafe fn(&Local, NonNull<Header>, Installed, NonNull<()>),
+}
+
+/// Whether a draft was installed in its cell.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Installed {
+    No,
+    /// By an owner, which was aborted.
+    Yes,
+}
