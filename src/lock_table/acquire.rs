@@ -5,8 +5,8 @@ use core::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Fairness;
 use super::claim::{Notices, Seat};
+use super::fairness::Fairness;
 use super::index::{Leaf, RawTable, Walk};
 use super::leave::Wish;
 use super::monitor::{Cancelled, Entered, Left, Monitor};

@@ -8,8 +8,8 @@
 use core::ptr::NonNull;
 use std::sync::Arc;
 
-use super::Fairness;
 use super::acquire::{Acquired, Patience, Place, Ticket};
+use super::fairness::Fairness;
 use super::index::{Leaf, RawTable, Walk};
 use super::leave::Wish;
 use super::monitor::{Cancelled, Entered, Monitor};

@@ -5,9 +5,11 @@ use core::fmt;
 use core::mem::ManuallyDrop;
 use std::sync::Arc;
 
+use super::fence::{Fence, FencingToken};
 use super::handle::Handle;
 use super::index::RawTable;
-use super::{Fence, FencingToken, KeyId, LockTable};
+use super::key::KeyId;
+use super::table::LockTable;
 use crate::RandomState;
 use crate::word::Mode;
 

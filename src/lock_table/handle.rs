@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::LockTable;
 use super::index::RawTable;
 use super::sessions::Sessions;
+use super::table::LockTable;
 
 pub(super) trait Handle {
     fn raw(&self) -> &RawTable;

@@ -6,9 +6,10 @@
 
 use std::sync::OnceLock;
 
+use super::fairness::Fairness;
 use super::monitor::Monitor;
+use super::observe::Statistics;
 use super::slot::Slot;
-use super::{Fairness, Statistics};
 use crate::reclaim::{Domain, Pin};
 use crate::sync::tuning::{FAN_BITS, MAX_ROOT_BITS, MIN_ROOT_BITS};
 use crate::sync::{AtomicU64, Canary, Ordering};

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::index::{Child, Leaf, RawTable, Walk, child_ref, monitor_at};
+use super::key::KeyId;
 use super::monitor::Monitor;
 use super::sessions::Sessions;
 use super::slot::Slot;
-use super::{KeyId, TableStats};
+use super::stats::TableStats;
+use super::table::LockTable;
 use crate::reclaim::Pin;
 use crate::sync::recently;
 use crate::waits_for::{Owner, OwnerKind};
@@ -347,6 +349,66 @@ impl RawTable {
                     .and_then(State::mode)
             }
         }
+    }
+}
+
+impl<K: ?Sized, S> LockTable<K, S> {
+    /// Returns the number of keys that are held now, in either mode.
+    ///
+    /// The count is weakly consistent: it reads one slot after another, while other threads lock
+    /// and unlock. It takes time in proportion to the size of the table.
+    ///
+    /// # Blocking
+    /// Never blocks.
+    pub fn locked_count(&self) -> usize {
+        self.raw.locked_count()
+    }
+
+    /// Returns the keys that are held or waited for, each with its waiters.
+    ///
+    /// The waiters are in the order in which they will be granted.
+    ///
+    /// The keys are in no order. Each is named by its identity and its
+    /// [label](super::LockTableBuilder::key_labels). The [`Display`](fmt::Display) form of a [`LockInfo`]
+    /// is for people to read.
+    ///
+    /// A waiting session or set is named as soon as it is queued, with or without a deadlock. Among
+    /// the holders, only the [known holders](LockInfo::known_holders) are named: the table does not
+    /// record which thread has a guard.
+    ///
+    /// The result is weakly consistent: keys, waiters and known holders are read one after another,
+    /// while other threads lock and unlock. It takes time in proportion to the size of the table,
+    /// as [`locked_count`](Self::locked_count) does.
+    ///
+    /// # Blocking
+    /// Blocks only briefly: it locks the queue of each contended key while it copies the waiters.
+    ///
+    /// # Panics
+    /// Never panics because of a label: if the label function panics, that key has no label.
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::{LockTable, Mode};
+    /// let table: LockTable<str> = LockTable::new();
+    /// let guard = table.lock("a");
+    /// let all = table.inspect();
+    /// assert_eq!(all[0].key_id, table.key_id("a"));
+    /// assert_eq!((all[0].mode, all[0].holders), (Some(Mode::Exclusive), 1));
+    /// assert!(all[0].waiters.is_empty());
+    /// # drop(guard);
+    /// ```
+    pub fn inspect(&self) -> Vec<LockInfo> {
+        let mut locks = self.raw.inspect();
+        self.sessions.explain(&mut locks);
+        locks
+    }
+}
+
+impl<K: ?Sized, S> fmt::Debug for LockTable<K, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LockTable")
+            .field("locked_count", &self.locked_count())
+            .finish_non_exhaustive()
     }
 }
 

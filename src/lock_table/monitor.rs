@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::Fairness;
+use super::fairness::Fairness;
 use crate::sync::{AtomicU64, Canary, Mutex, Ordering};
 use crate::wait::{Notify, Queue, Signal, Waiter, Wakeup};
 use crate::word::{Entry, Mode, Queued, Release, State};

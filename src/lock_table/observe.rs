@@ -4,9 +4,18 @@
 //! and only for waiters that have queued. An uncontended lock never runs it.
 
 use super::index::RawTable;
-use crate::sync::recently;
+use crate::sync::{Counter, recently};
 use crate::wait::Waiter;
 use crate::word::Mode;
+
+/// The counters of a table, of the waits that have ended or begun.
+#[derive(Debug, Default)]
+pub(super) struct Statistics {
+    pub(super) waits: Counter,
+    pub(super) inflations: Counter,
+    /// In nanoseconds.
+    pub(super) longest_wait: Counter,
+}
 
 /// One wait, which begins when its waiter is queued. With the feature `tracing` it is a span at
 /// debug level, which closes with the wait.
@@ -21,7 +30,7 @@ impl Wait {
         #[cfg(feature = "tracing")]
         let span = tracing::debug_span!(
             "latchwork.lock.wait",
-            key = %super::KeyId(hash),
+            key = %super::key::KeyId(hash),
             mode = ?mode,
         );
         #[cfg(not(feature = "tracing"))]

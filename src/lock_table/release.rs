@@ -1,7 +1,7 @@
 //! Releases a key.
 #![allow(unsafe_code)]
 
-use super::Fairness;
+use super::fairness::Fairness;
 use super::index::{Leaf, RawTable, Walk, monitor_at};
 use crate::wait::Wakeup;
 use crate::word::{Mode, SlotWord};

@@ -6,8 +6,8 @@ use std::collections::VecDeque;
 use std::panic::catch_unwind;
 use std::sync::Arc;
 
-use super::KeyId;
 use super::claim::Seat;
+use super::key::KeyId;
 use super::turns::Turns;
 use crate::sync::{AtomicU64, Counter, Mutex, Ordering};
 use crate::waits_for::{Cycle, Graph, Owner, OwnerKind};

@@ -5,9 +5,11 @@ use core::fmt;
 use core::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
+use super::fence::FencingToken;
 use super::index::RawTable;
+use super::key::KeyId;
 use super::keys::{Key, Keys};
-use super::{FencingToken, LockTable};
+use super::table::LockTable;
 use crate::RandomState;
 use crate::word::Mode;
 
@@ -203,7 +205,7 @@ macro_rules! set {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 let keys = self.keys.iter();
                 f.debug_map()
-                    .entries(keys.map(|(hash, mode)| (super::KeyId(hash), mode)))
+                    .entries(keys.map(|(hash, mode)| (KeyId(hash), mode)))
                     .finish()
             }
         }
