@@ -5,8 +5,8 @@ use core::marker::PhantomData;
 use std::sync::Arc;
 
 use super::fairness::Fairness;
-use super::index::RawTable;
 use super::key::KeyId;
+use super::raw::RawTable;
 use super::sessions::{KEPT, Labels, Sessions};
 use super::table::LockTable;
 use crate::RandomState;

@@ -13,7 +13,8 @@ use super::future::Acquiring;
 use super::handle::SetHandle;
 use super::keys::{Key, Keys};
 use super::lock::deadline;
-use super::party::{Party, SetParty, SetWait};
+use super::party::{SetParty, SetWait};
+use super::raw::Party;
 use super::set::{LockSet, Locked, OwnedLockSet, lock_each};
 use super::table::LockTable;
 use crate::RandomState;
@@ -159,7 +160,7 @@ impl<K: ?Sized, S> LockTable<K, S> {
         deadline: Option<Instant>,
         at: At,
     ) -> bool {
-        let set = SetParty {
+        let mut set = SetParty {
             sessions: &self.sessions,
             keys,
             locked: i,
@@ -167,7 +168,7 @@ impl<K: ?Sized, S> LockTable<K, S> {
             wait: &mut SetWait::default(),
         };
         let key = keys.get(i);
-        self.raw.lock_slow_of_set(key, found, deadline, set)
+        self.raw.lock_slow_of_set(key, found, deadline, &mut set)
     }
 }
 

@@ -6,7 +6,7 @@ use core::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
 use super::fence::FencingToken;
-use super::index::RawTable;
+use super::raw::RawTable;
 use super::key::KeyId;
 use super::keys::{Key, Keys};
 use super::table::LockTable;

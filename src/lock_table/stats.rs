@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use super::raw::Content;
 use super::table::LockTable;
+use crate::sync::recently;
+use crate::waits_for::OwnerKind;
 
 /// The counters of a table, and the memory that it uses. Returned by [`LockTable::stats`].
 ///
@@ -49,6 +52,37 @@ impl<K: ?Sized, S> LockTable<K, S> {
     /// # Blocking
     /// Blocks only briefly: it locks the queue of each contended key while it counts the waiters.
     pub fn stats(&self) -> TableStats {
-        self.raw.stats()
+        let counted = self.raw.statistics();
+        let mut stats = TableStats {
+            waits: counted.waits.get(),
+            inflations: counted.inflations.get(),
+            longest_wait: Duration::from_nanos(counted.longest_wait.get()),
+            waiting: 0,
+            waiting_sessions: 0,
+            waiting_sets: 0,
+            oldest_waiter: Duration::ZERO,
+            index_bytes: self.raw.root_bytes(),
+            token_bytes: self.raw.token_bytes(),
+            monitors: 0,
+        };
+        let now = recently();
+        self.raw.visit(|content| {
+            stats.index_bytes += content.bytes();
+            let Content::Monitor(monitor) = content else {
+                return;
+            };
+            stats.monitors += 1;
+            monitor.for_each_waiter(|waiter| {
+                stats.waiting += 1;
+                match waiter.owner().map(|owner| owner.kind) {
+                    Some(OwnerKind::Session) => stats.waiting_sessions += 1,
+                    Some(OwnerKind::Set { .. }) => stats.waiting_sets += 1,
+                    None => {}
+                }
+                let waited = now.saturating_sub(waiter.since());
+                stats.oldest_waiter = stats.oldest_waiter.max(Duration::from_nanos(waited));
+            });
+        });
+        stats
     }
 }

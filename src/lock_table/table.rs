@@ -2,7 +2,7 @@
 
 use core::marker::PhantomData;
 
-use super::index::RawTable;
+use super::raw::RawTable;
 use super::sessions::Sessions;
 use crate::RandomState;
 
@@ -47,8 +47,8 @@ use crate::RandomState;
 ///
 /// # Memory
 /// Memory is bounded by the number of keys that are held or waited for at once, plus the root
-/// ([`expected_locks`](super::LockTableBuilder::expected_locks)). The entry of a key is removed once it has no holder and
-/// no waiter, including after a timeout or a panic.
+/// ([`expected_locks`](super::LockTableBuilder::expected_locks)). The entry of a key is removed
+/// once it has no holder and no waiter, including after a timeout or a panic.
 ///
 /// # Fork
 /// In the child of a process with threads, keys that other threads held stay held. See
