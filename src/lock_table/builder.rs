@@ -4,38 +4,15 @@ use core::fmt;
 use core::marker::PhantomData;
 use std::sync::Arc;
 
-use super::index::RawTable;
+use super::fairness::Fairness;
+use super::key::KeyId;
+use super::raw::RawTable;
 use super::sessions::{KEPT, Labels, Sessions};
-use super::{KeyId, LockTable};
+use super::table::LockTable;
 use crate::RandomState;
 use crate::reclaim::Domain;
 use crate::sync::tuning::DEFAULT_EXPECTED_LOCKS;
 use crate::sync::tuning::EARLY_SEARCHES;
-
-/// Determines which thread acquires a key that is released while others wait for it.
-///
-/// # Examples
-/// ```
-/// use latchwork::{Fairness, LockTable};
-/// let table = LockTable::<u64>::builder().fairness(Fairness::Fifo).build();
-/// # let _ = table.lock(&1);
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Fairness {
-    /// The first thread that tries acquires the key: a running thread may acquire a free key ahead
-    /// of parked waiters. At most 64 acquisitions bypass the oldest waiter; then the key is handed
-    /// to it.
-    ///
-    /// With more threads than cores, the throughput is tens of times that of `Fifo`, because a
-    /// running thread never waits for a parked one to wake (report, `contended`; bench `fairness`).
-    #[default]
-    Eventual,
-    /// The longest-waiting waiter acquires the key: a key with waiters is never free, but is handed
-    /// to the head of the queue. If the head is a reader, all readers that directly follow it also
-    /// acquire the key.
-    Fifo,
-}
 
 /// Makes a [`LockTable`] with options. Returned by [`LockTable::builder`].
 ///
@@ -59,6 +36,38 @@ pub struct LockTableBuilder<K: ?Sized, S = RandomState> {
     deadlock_history: usize,
     early_searches: u64,
     keys: PhantomData<fn(&K)>,
+}
+
+impl<K: ?Sized> LockTable<K> {
+    /// Makes a table with the default hasher, the default fairness and the default size.
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// Returns a builder with the default options.
+    pub fn builder() -> LockTableBuilder<K> {
+        LockTableBuilder::new()
+    }
+}
+
+impl<K: ?Sized, S> LockTable<K, S> {
+    /// Makes a table that hashes keys with `hasher`.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::hash::RandomState;
+    /// let table = latchwork::LockTable::<str, _>::with_hasher(RandomState::new());
+    /// # let _ = table.lock("a");
+    /// ```
+    pub fn with_hasher(hasher: S) -> Self {
+        LockTableBuilder::new().hasher(hasher).build()
+    }
+}
+
+impl<K: ?Sized, S: Default> Default for LockTable<K, S> {
+    fn default() -> Self {
+        Self::with_hasher(S::default())
+    }
 }
 
 impl<K: ?Sized> LockTableBuilder<K> {

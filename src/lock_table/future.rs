@@ -8,13 +8,11 @@ use core::pin::Pin;
 use core::task::{Context, Poll};
 use std::sync::Arc;
 
-use super::acquire::{Acquired, Patience, Ticket};
 use super::guard::{ExclusiveGuard, OwnedExclusiveGuard, OwnedSharedGuard, SharedGuard};
 use super::handle::Handle;
-use super::index::RawTable;
-use super::observe::Wait;
-use super::party::Party;
-use super::{KeyId, LockTable};
+use super::key::KeyId;
+use super::raw::{Acquired, Party, Patience, RawTable, Ticket, Wait};
+use super::table::LockTable;
 use crate::RandomState;
 use crate::wait::{Notify, Signal, Spin, Waiter, Wakeup, polled_again};
 use crate::word::Mode;

@@ -1,13 +1,13 @@
 //! Guards: proofs that a key is held.
-#![allow(unsafe_code)]
 
 use core::fmt;
-use core::mem::ManuallyDrop;
 use std::sync::Arc;
 
-use super::handle::Handle;
-use super::index::RawTable;
-use super::{Fence, FencingToken, KeyId, LockTable};
+use super::fence::{Fence, FencingToken};
+use super::handle::{Handle, TakeOver};
+use super::key::KeyId;
+use super::raw::RawTable;
+use super::table::LockTable;
 use crate::RandomState;
 use crate::word::Mode;
 
@@ -65,7 +65,7 @@ pub struct SharedGuard<'t>(Hold<&'t RawTable>);
 /// assert_eq!(table.locked_count(), 0);
 /// ```
 #[must_use = "the key is released at once if the guard is not used"]
-pub struct OwnedExclusiveGuard<K: ?Sized, S = RandomState>(Hold<Arc<LockTable<K, S>>>);
+pub struct OwnedExclusiveGuard<K: ?Sized, S = RandomState>(Hold<Option<Arc<LockTable<K, S>>>>);
 
 /// A [`SharedGuard`] that shares ownership of its table, and so borrows nothing.
 ///
@@ -80,7 +80,7 @@ pub struct OwnedExclusiveGuard<K: ?Sized, S = RandomState>(Hold<Arc<LockTable<K,
 /// assert_eq!(table.locked_count(), 0);
 /// ```
 #[must_use = "the key is released at once if the guard is not used"]
-pub struct OwnedSharedGuard<K: ?Sized, S = RandomState>(Hold<Arc<LockTable<K, S>>>);
+pub struct OwnedSharedGuard<K: ?Sized, S = RandomState>(Hold<Option<Arc<LockTable<K, S>>>>);
 
 struct Hold<T> {
     table: T,
@@ -108,19 +108,21 @@ impl Drop for AbortOnUnwind {
 }
 
 macro_rules! guard {
-    ($name:ident, [$($generics:tt)*], $type:ty, $handle:ty, $mode:expr) => {
+    ($name:ident, [$($generics:tt)*], $type:ty, $handle:ty, $kept:ty, $mode:expr) => {
         impl<$($generics)*> $type {
             /// The caller has locked `hash` in this mode, and transfers this ownership to the
             /// guard.
             #[inline]
             pub(super) fn new(table: $handle, hash: u64) -> Self {
-                $name(Hold { table, hash })
+                $name(Hold { table: table.into(), hash })
             }
 
-            fn into_hold(self) -> Hold<$handle> {
-                let guard = ManuallyDrop::new(self);
-                // SAFETY: the guard is not dropped, so the hold is moved out and not duplicated.
-                unsafe { core::ptr::read(&guard.0) }
+            /// Moves the lock out of the guard, which is not dropped.
+            fn into_hold(mut self) -> Hold<$kept> {
+                let table = self.0.table.take_over();
+                let hold = Hold { table, hash: self.0.hash };
+                core::mem::forget(self);
+                hold
             }
 
             /// Returns the identity of the key.
@@ -180,9 +182,9 @@ macro_rules! guard {
 }
 
 macro_rules! exclusive {
-    ($name:ident, $shared:ident, [$($generics:tt)*], $type:ty, $shared_type:ty, $handle:ty) => {
-        guard!($name, [$($generics)*], $type, $handle, Mode::Exclusive);
-        guard!($shared, [$($generics)*], $shared_type, $handle, Mode::Shared);
+    ($name:ident, $shared:ident, [$($generics:tt)*], $type:ty, $shared_type:ty, $handle:ty, $kept:ty) => {
+        guard!($name, [$($generics)*], $type, $handle, $kept, Mode::Exclusive);
+        guard!($shared, [$($generics)*], $shared_type, $handle, $kept, Mode::Shared);
 
         impl<$($generics)*> $type {
             /// Converts the guard to a shared one, without a release in between.
@@ -258,8 +260,12 @@ macro_rules! exclusive {
     };
 }
 
-exclusive!(ExclusiveGuard, SharedGuard, ['t], ExclusiveGuard<'t>, SharedGuard<'t>, &'t RawTable);
+exclusive!(
+    ExclusiveGuard, SharedGuard, ['t],
+    ExclusiveGuard<'t>, SharedGuard<'t>, &'t RawTable, &'t RawTable
+);
 exclusive!(
     OwnedExclusiveGuard, OwnedSharedGuard, [K: ?Sized, S],
-    OwnedExclusiveGuard<K, S>, OwnedSharedGuard<K, S>, Arc<LockTable<K, S>>
+    OwnedExclusiveGuard<K, S>, OwnedSharedGuard<K, S>, Arc<LockTable<K, S>>,
+    Option<Arc<LockTable<K, S>>>
 );

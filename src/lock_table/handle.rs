@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::LockTable;
-use super::index::RawTable;
+use super::raw::RawTable;
 use super::sessions::Sessions;
+use super::table::LockTable;
 
 pub(super) trait Handle {
     fn raw(&self) -> &RawTable;
@@ -13,6 +13,33 @@ pub(super) trait Handle {
 /// A handle of a whole table, including its state for detection.
 pub(super) trait SetHandle: Handle {
     fn sessions(&self) -> &Sessions;
+}
+
+/// A handle that can be moved out of a guard, which is forgotten then.
+pub(super) trait TakeOver: Handle {
+    fn take_over(&mut self) -> Self;
+}
+
+impl TakeOver for &RawTable {
+    #[inline(always)]
+    fn take_over(&mut self) -> Self {
+        self
+    }
+}
+
+/// Shared ownership, in a guard: it is `None` only in a guard that is being forgotten.
+impl<K: ?Sized, S> Handle for Option<Arc<LockTable<K, S>>> {
+    #[inline(always)]
+    fn raw(&self) -> &RawTable {
+        &self.as_ref().expect("the guard is not forgotten").raw
+    }
+}
+
+impl<K: ?Sized, S> TakeOver for Option<Arc<LockTable<K, S>>> {
+    #[inline(always)]
+    fn take_over(&mut self) -> Self {
+        self.take()
+    }
 }
 
 impl<K: ?Sized, S> SetHandle for Arc<LockTable<K, S>> {

@@ -1,21 +1,17 @@
 //! Reads the state of a table without locking a key.
-#![allow(unsafe_code)]
 
 use core::fmt;
-use core::mem::size_of;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::index::{Child, Leaf, RawTable, Walk, child_ref, monitor_at};
-use super::monitor::Monitor;
+use super::key::KeyId;
+use super::raw::{Content, RawTable};
 use super::sessions::Sessions;
-use super::slot::Slot;
-use super::{KeyId, TableStats};
-use crate::reclaim::Pin;
+use super::table::LockTable;
 use crate::sync::recently;
 use crate::waits_for::{Owner, OwnerKind};
-use crate::word::{Kind, Mode, SlotWord, State};
+use crate::word::Mode;
 
 /// The number of a session: a later session has a greater number.
 ///
@@ -208,145 +204,119 @@ impl fmt::Display for LockInfo {
     }
 }
 
-/// The content of a slot, without the words of the child.
-enum Found<'p> {
-    Inline(SlotWord, u64),
-    Monitor(&'p Monitor),
-    Child,
-}
-
-impl RawTable {
-    /// Calls `f` with each word in use. A word that is moved concurrently may be seen twice or not
-    /// at all.
-    fn visit(&self, mut f: impl FnMut(Found<'_>)) {
-        fn go(slots: &[Slot], root: Option<usize>, pin: &Pin, f: &mut impl FnMut(Found<'_>)) {
-            for (i, slot) in slots.iter().enumerate() {
-                let root = root.unwrap_or(i);
-                let word = slot.load().thawed();
-                match word.kind() {
-                    Kind::Empty => {}
-                    Kind::Inline => f(Found::Inline(word, word.hash_beside(root as u64))),
-                    // SAFETY: loaded under the pin [S5].
-                    Kind::Monitor => f(Found::Monitor(unsafe { &*monitor_at(word).cast_const() })),
-                    Kind::Child => {
-                        f(Found::Child);
-                        // SAFETY: loaded under the pin.
-                        let child = unsafe { child_ref(word, pin) };
-                        go(&child.slots, Some(root), pin, f);
-                    }
+/// Returns the locks without labels. Of the known holders, only those that upgrade are
+/// included.
+fn locks_of(table: &RawTable) -> Vec<LockInfo> {
+    let mut locks = Vec::new();
+    table.visit(|found| match found {
+        Content::Inline(word, hash) => locks.push(LockInfo {
+            key_id: KeyId(hash),
+            label: None,
+            mode: Some(word.mode()),
+            holders: word.readers().max(1),
+            known_holders: Vec::new(),
+            waiters: Vec::new(),
+        }),
+        Content::Monitor(monitor) => {
+            let mut waiters = Vec::new();
+            let mut known_holders = Vec::new();
+            let now = recently();
+            monitor.for_each_waiter(|waiter| {
+                // The mutex of the queue is held, and the mark changes under it alone [M12].
+                let upgrades = waiters.is_empty() && monitor.peek().has_upgrader();
+                let owner = waiter.owner().map(OwnerInfo::of);
+                if upgrades {
+                    known_holders.extend(owner.clone());
                 }
+                waiters.push(WaiterInfo {
+                    mode: waiter.mode(),
+                    waited: Duration::from_nanos(now.saturating_sub(waiter.since())),
+                    owner,
+                    upgrades,
+                });
+            });
+            let state = monitor.peek();
+            if state.is_held() || !waiters.is_empty() {
+                locks.push(LockInfo {
+                    key_id: KeyId(monitor.hash()),
+                    label: None,
+                    mode: state.mode(),
+                    holders: state.holders(),
+                    known_holders,
+                    waiters,
+                });
             }
         }
-        go(self.root(), None, &self.domain.pin(), &mut f);
-    }
+        Content::Child => {}
+    });
+    locks
+}
 
-    pub(super) fn locked_count(&self) -> usize {
+impl<K: ?Sized, S> LockTable<K, S> {
+    /// Returns the number of keys that are held now, in either mode.
+    ///
+    /// The count is weakly consistent: it reads one slot after another, while other threads lock
+    /// and unlock. It takes time in proportion to the size of the table.
+    ///
+    /// # Blocking
+    /// Never blocks.
+    pub fn locked_count(&self) -> usize {
         let mut held = 0;
-        self.visit(|found| {
+        self.raw.visit(|found| {
             held += usize::from(match found {
-                Found::Inline(..) => true,
-                Found::Monitor(monitor) => monitor.peek().is_held(),
-                Found::Child => false,
+                Content::Inline(..) => true,
+                Content::Monitor(monitor) => monitor.peek().is_held(),
+                Content::Child => false,
             });
         });
         held
     }
 
-    pub(super) fn stats(&self) -> TableStats {
-        let mut stats = TableStats {
-            waits: self.statistics.waits.get(),
-            inflations: self.statistics.inflations.get(),
-            longest_wait: Duration::from_nanos(self.statistics.longest_wait.get()),
-            waiting: 0,
-            waiting_sessions: 0,
-            waiting_sets: 0,
-            oldest_waiter: Duration::ZERO,
-            index_bytes: size_of_val(self.root()),
-            token_bytes: self.token_bytes(),
-            monitors: 0,
-        };
-        let now = recently();
-        self.visit(|found| match found {
-            Found::Inline(..) => {}
-            Found::Monitor(monitor) => {
-                monitor.for_each_waiter(|waiter| {
-                    stats.waiting += 1;
-                    match waiter.owner().map(|owner| owner.kind) {
-                        Some(OwnerKind::Session) => stats.waiting_sessions += 1,
-                        Some(OwnerKind::Set { .. }) => stats.waiting_sets += 1,
-                        None => {}
-                    }
-                    let waited = now.saturating_sub(waiter.since());
-                    stats.oldest_waiter = stats.oldest_waiter.max(Duration::from_nanos(waited));
-                });
-                stats.monitors += 1;
-                stats.index_bytes += size_of::<Monitor>();
-            }
-            Found::Child => stats.index_bytes += size_of::<Child>(),
-        });
-        stats
-    }
-
-    /// Returns the locks without labels. Of the known holders, only those that upgrade are
-    /// included.
-    pub(super) fn inspect(&self) -> Vec<LockInfo> {
-        let mut locks = Vec::new();
-        self.visit(|found| match found {
-            Found::Inline(word, hash) => locks.push(LockInfo {
-                key_id: KeyId(hash),
-                label: None,
-                mode: Some(word.mode()),
-                holders: word.readers().max(1),
-                known_holders: Vec::new(),
-                waiters: Vec::new(),
-            }),
-            Found::Monitor(monitor) => {
-                let mut waiters = Vec::new();
-                let mut known_holders = Vec::new();
-                let now = recently();
-                monitor.for_each_waiter(|waiter| {
-                    // The mutex of the queue is held, and the mark changes under it alone [M12].
-                    let upgrades = waiters.is_empty() && monitor.peek().has_upgrader();
-                    let owner = waiter.owner().map(OwnerInfo::of);
-                    if upgrades {
-                        known_holders.extend(owner.clone());
-                    }
-                    waiters.push(WaiterInfo {
-                        mode: waiter.mode(),
-                        waited: Duration::from_nanos(now.saturating_sub(waiter.since())),
-                        owner,
-                        upgrades,
-                    });
-                });
-                let state = monitor.peek();
-                if state.is_held() || !waiters.is_empty() {
-                    locks.push(LockInfo {
-                        key_id: KeyId(monitor.hash()),
-                        label: None,
-                        mode: state.mode(),
-                        holders: state.holders(),
-                        known_holders,
-                        waiters,
-                    });
-                }
-            }
-            Found::Child => {}
-        });
+    /// Returns the keys that are held or waited for, each with its waiters.
+    ///
+    /// The waiters are in the order in which they will be granted.
+    ///
+    /// The keys are in no order. Each is named by its identity and its
+    /// [label](super::LockTableBuilder::key_labels). The [`Display`](fmt::Display) form of a
+    /// [`LockInfo`] is for people to read.
+    ///
+    /// A waiting session or set is named as soon as it is queued, with or without a deadlock. Among
+    /// the holders, only the [known holders](LockInfo::known_holders) are named: the table does not
+    /// record which thread has a guard.
+    ///
+    /// The result is weakly consistent: keys, waiters and known holders are read one after another,
+    /// while other threads lock and unlock. It takes time in proportion to the size of the table,
+    /// as [`locked_count`](Self::locked_count) does.
+    ///
+    /// # Blocking
+    /// Blocks only briefly: it locks the queue of each contended key while it copies the waiters.
+    ///
+    /// # Panics
+    /// Never panics because of a label: if the label function panics, that key has no label.
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::{LockTable, Mode};
+    /// let table: LockTable<str> = LockTable::new();
+    /// let guard = table.lock("a");
+    /// let all = table.inspect();
+    /// assert_eq!(all[0].key_id, table.key_id("a"));
+    /// assert_eq!((all[0].mode, all[0].holders), (Some(Mode::Exclusive), 1));
+    /// assert!(all[0].waiters.is_empty());
+    /// # drop(guard);
+    /// ```
+    pub fn inspect(&self) -> Vec<LockInfo> {
+        let mut locks = locks_of(&self.raw);
+        self.sessions.explain(&mut locks);
         locks
     }
+}
 
-    pub(super) fn mode(&self, hash: u64) -> Option<Mode> {
-        let mut walk = Walk::new(self, hash);
-        match walk.leaf() {
-            Leaf::Empty | Leaf::Other(_) => None,
-            Leaf::Own(word) => Some(word.mode()),
-            Leaf::Monitor(word) => {
-                let monitor = walk.monitor(word);
-                (monitor.hash() == hash)
-                    .then(|| monitor.peek())
-                    .and_then(State::mode)
-            }
-        }
+impl<K: ?Sized, S> fmt::Debug for LockTable<K, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LockTable")
+            .field("locked_count", &self.locked_count())
+            .finish_non_exhaustive()
     }
 }
 

@@ -43,6 +43,7 @@ impl Keys {
     }
 
     /// Collects `keys` into an empty `self`, sorts them, and keeps the stronger mode of equal ones.
+    /// If the iterator, which is user code, panics, `self` stays empty.
     ///
     /// It is filled in place, in its caller: a move of data that was written word by word stalls
     /// (benchmark `lock_all`).
@@ -57,41 +58,40 @@ impl Keys {
             return;
         };
         let Some(mut b) = keys.next() else {
-            return self.append(a);
+            (self.ids[0], self.modes[0]) = a;
+            self.len = 1;
+            return;
         };
         exchange(&mut a, &mut b);
         let mut repeats = a.0 == b.0;
+        let mut len = 2;
         if let Some(mut c) = keys.next() {
             exchange(&mut b, &mut c);
             exchange(&mut a, &mut b);
             repeats = a.0 == b.0 || b.0 == c.0;
             (self.ids[2], self.modes[2]) = c;
-            self.len = 1;
+            len = 3;
         }
         (self.ids[0], self.modes[0]) = a;
         (self.ids[1], self.modes[1]) = b;
-        self.len += 2;
         while let Some(mut key) = keys.next() {
-            if self.len == INLINE_KEYS {
+            if len == INLINE_KEYS {
                 return self.fill_slow(key, keys);
             }
-            for i in 0..self.len {
+            for i in 0..len {
                 let mut other = (self.ids[i], self.modes[i]);
                 exchange(&mut other, &mut key);
                 repeats |= other.0 == key.0;
                 (self.ids[i], self.modes[i]) = other;
             }
-            self.append(key);
+            (self.ids[len], self.modes[len]) = key;
+            len += 1;
         }
+        // The keys count from here on, after the last call of user code.
+        self.len = len;
         if repeats {
             self.drop_repeats();
         }
-    }
-
-    #[inline]
-    fn append(&mut self, key: Key) {
-        (self.ids[self.len], self.modes[self.len]) = key;
-        self.len += 1;
     }
 
     #[cold]
@@ -102,14 +102,20 @@ impl Keys {
         }
     }
 
-    /// Collects more than eight keys, which may repeat: those in `self`, `key` and `rest`.
+    /// Collects more than eight keys, which may repeat: those at all places of `self`, which do not
+    /// count yet, `key` and `rest`.
     #[cold]
     fn fill_slow(&mut self, key: Key, rest: impl Iterator<Item = Key>) {
-        self.drop_repeats();
+        let mut few = Keys {
+            len: INLINE_KEYS,
+            many: Vec::new(),
+            ..*self
+        };
+        few.drop_repeats();
         let mut rest = core::iter::once(key).chain(rest);
         while let Some(key) = rest.next() {
-            if !self.insert(key) {
-                let mut many: Vec<Key> = self.iter().collect();
+            if !few.insert(key) {
+                let mut many: Vec<Key> = few.iter().collect();
                 many.push(key);
                 many.extend(rest);
                 many.sort_unstable_by(|a, b| a.0.cmp(&b.0).then(b.1.cmp(&a.1)));
@@ -123,6 +129,7 @@ impl Keys {
                 return;
             }
         }
+        *self = few;
     }
 
     /// Inserts a key in order among distinct ones; returns `false` if there are eight others.
@@ -145,6 +152,35 @@ impl Keys {
     #[inline]
     pub(super) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Returns the keys at the first `n` places if all keys are in place, and `None` if they are in
+    /// the vector.
+    #[inline(always)]
+    pub(super) fn few(&self, n: usize) -> Option<impl DoubleEndedIterator<Item = Key>> {
+        let (ids, modes) = (self.ids.get(..n)?, self.modes.get(..n)?);
+        self.many
+            .is_empty()
+            .then(|| ids.iter().copied().zip(modes.iter().copied()))
+    }
+
+    /// Counts no key any more, if all keys are in place. Returns the number of keys, which
+    /// [`count_next`](Self::count_next) counts again, one after another.
+    #[inline(always)]
+    pub(super) fn discount(&mut self) -> Option<usize> {
+        self.many.is_empty().then(|| core::mem::take(&mut self.len))
+    }
+
+    /// Returns the key behind those that count.
+    #[inline(always)]
+    pub(super) fn next(&self) -> Key {
+        (self.ids[self.len], self.modes[self.len])
+    }
+
+    /// Counts the key behind those that count.
+    #[inline(always)]
+    pub(super) fn count_next(&mut self) {
+        self.len += 1;
     }
 
     /// Returns the number of places, including the vacant ones.

@@ -5,8 +5,15 @@ use core::hash::{BuildHasher, Hash};
 use std::time::{Duration, Instant};
 
 use super::guard::{ExclusiveGuard, SharedGuard};
-use super::{KeyId, LockTable, deadline};
+use super::key::KeyId;
+use super::table::LockTable;
+use crate::sync::now;
 use crate::word::Mode;
+
+/// Returns the instant at the end of `timeout`, or `None` if it overflows the clock.
+pub(super) fn deadline(timeout: Duration) -> Option<Instant> {
+    now().checked_add(timeout)
+}
 
 impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     #[inline]

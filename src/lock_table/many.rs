@@ -12,9 +12,11 @@ use std::time::{Duration, Instant};
 use super::future::Acquiring;
 use super::handle::SetHandle;
 use super::keys::{Key, Keys};
-use super::party::{Party, SetParty, SetWait};
+use super::lock::deadline;
+use super::party::{SetParty, SetWait};
+use super::raw::Party;
 use super::set::{LockSet, Locked, OwnedLockSet, lock_each};
-use super::{LockTable, deadline};
+use super::table::LockTable;
 use crate::RandomState;
 use crate::sync::now;
 use crate::wait::polled_again;
@@ -158,7 +160,7 @@ impl<K: ?Sized, S> LockTable<K, S> {
         deadline: Option<Instant>,
         at: At,
     ) -> bool {
-        let set = SetParty {
+        let mut set = SetParty {
             sessions: &self.sessions,
             keys,
             locked: i,
@@ -166,7 +168,7 @@ impl<K: ?Sized, S> LockTable<K, S> {
             wait: &mut SetWait::default(),
         };
         let key = keys.get(i);
-        self.raw.lock_slow_of_set(key, found, deadline, set)
+        self.raw.lock_slow_of_set(key, found, deadline, &mut set)
     }
 }
 
@@ -265,15 +267,14 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
         K: Borrow<Q>,
         Q: Hash + ?Sized + 'q,
     {
-        let mut sorted = Keys::new();
-        sorted.fill(self.hashes(keys));
-        lock_each(&self.raw, &sorted, |_, (hash, mode)| {
-            self.raw.try_lock(hash, mode)
-        })
-        .then(|| LockSet {
-            table: self,
-            keys: sorted,
-        })
+        // It is filled in place, where it is returned: a move would read at once the words that
+        // were written one by one.
+        let mut held = Some(LockSet::empty(self));
+        let set = held.as_mut().expect("made above");
+        if !set.try_fill(self.hashes(keys)) {
+            held = None;
+        }
+        held
     }
 
     /// Locks all of `keys` within `timeout`, and otherwise locks none of them.

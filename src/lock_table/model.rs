@@ -4,7 +4,8 @@ use core::borrow::Borrow;
 use core::hash::{BuildHasher, Hash};
 use std::time::{Duration, Instant};
 
-use super::{ExclusiveGuard, LockTable, SharedGuard};
+use super::guard::{ExclusiveGuard, SharedGuard};
+use super::table::LockTable;
 use crate::word::Mode;
 
 /// A deadline in the future: in a model there is no clock, and the first park ends the wait.
@@ -57,8 +58,6 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     #[cfg(latchwork_loom)]
     #[doc(hidden)]
     pub fn flush(&self) {
-        for _ in 0..3 {
-            self.raw.domain.pin().flush();
-        }
+        self.raw.flush();
     }
 }

@@ -4,9 +4,9 @@ use core::borrow::Borrow;
 use core::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
-use super::LockTable;
 use super::future::{OwnedLockFuture, OwnedSharedLockFuture};
 use super::guard::{OwnedExclusiveGuard, OwnedSharedGuard};
+use super::table::LockTable;
 use crate::word::Mode;
 
 impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {

@@ -1,5 +1,5 @@
-//! Adds waits of the lock table to detection. A plain lock does not take part, and a set of several
-//! keys does once it has waited for a threshold.
+//! Adds the waits of sets to detection. A set of several keys takes part once it has waited for a
+//! threshold; a plain lock does not.
 //!
 //! A set publishes its acquired keys and the requested key, as a session does. It leaves the graph
 //! before its wait ends in any way [D2]. It is never the victim of a cycle, because it cannot fail.
@@ -7,50 +7,12 @@
 
 use std::time::Instant;
 
-use super::acquire::Ticket;
-use super::claim::Notices;
-use super::index::RawTable;
 use super::keys::Keys;
-use super::sessions::{Found, Search, Sessions};
+use super::raw::{Found, Notices, Party, RawTable, Search, Ticket};
+use super::sessions::Sessions;
 use crate::sync::now;
 use crate::sync::tuning::DETECT_AFTER;
 use crate::waits_for::{At, Held, Owner, Want};
-
-/// A waiter of a key, as a node of the graph of waits.
-pub(super) trait Party {
-    /// Returns the waiter for threads that inspect the queue; called before it queues.
-    fn owner(&mut self) -> Option<Owner>;
-
-    /// Returns when it publishes if it still waits then; called before the thread parks.
-    fn due(&mut self) -> Option<Instant>;
-
-    /// Publishes the wait, and ends cycles through it. The caller must run the notifications, which
-    /// are user code.
-    fn publish(&mut self, table: &RawTable, ticket: &Ticket) -> Notices;
-
-    /// Leaves the graph, before the wait ends.
-    fn leave(&mut self);
-}
-
-/// A lock of one key, which the graph does not see.
-impl Party for () {
-    #[inline(always)]
-    fn owner(&mut self) -> Option<Owner> {
-        None
-    }
-
-    #[inline(always)]
-    fn due(&mut self) -> Option<Instant> {
-        None
-    }
-
-    fn publish(&mut self, _: &RawTable, _: &Ticket) -> Notices {
-        Notices::default()
-    }
-
-    #[inline(always)]
-    fn leave(&mut self) {}
-}
 
 /// One wait of a set: its owner, and whether it is in the graph.
 #[derive(Debug, Default)]

@@ -2,15 +2,14 @@
 
 use core::any::Any;
 use core::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe};
-use std::collections::VecDeque;
 use std::panic::catch_unwind;
 use std::sync::Arc;
 
-use super::KeyId;
-use super::claim::Seat;
+use super::key::KeyId;
+use super::raw::{Found, Search, Waits};
 use super::turns::Turns;
 use crate::sync::{AtomicU64, Counter, Mutex, Ordering};
-use crate::waits_for::{Cycle, Graph, Owner, OwnerKind};
+use crate::waits_for::{Owner, OwnerKind};
 
 /// Returns the label of a key.
 pub(super) type Labels = Arc<dyn Fn(KeyId) -> String + Send + Sync>;
@@ -40,58 +39,12 @@ pub(crate) struct Sessions {
 impl UnwindSafe for Sessions {}
 impl RefUnwindSafe for Sessions {}
 
-/// The graph of waiting sessions, and the sessions that were victims.
-#[derive(Debug)]
-pub(crate) struct Waits {
-    pub(crate) graph: Graph<Seat>,
-    deadlocks: VecDeque<Arc<Cycle>>,
-    kept: usize,
-}
-
-/// The time at which a wait is searched for a cycle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Search {
-    /// Before the threshold of its session.
-    Early,
-    /// At the threshold, or because the session has no clock to wait for the threshold.
-    Due,
-}
-
-/// The result of a search.
-#[must_use]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Found {
-    Nothing,
-    /// A deadlock, which has been resolved.
-    Cycle,
-}
-
-impl Waits {
-    /// Keeps a deadlock, and removes the oldest one if there are too many.
-    pub(crate) fn remember(&mut self, cycle: Arc<Cycle>) {
-        self.deadlocks.push_back(cycle);
-        while self.deadlocks.len() > self.kept {
-            self.deadlocks.pop_front();
-        }
-    }
-
-    /// Returns the last deadlocks, the oldest first.
-    pub(crate) fn deadlocks(&self) -> Vec<Arc<Cycle>> {
-        self.deadlocks.iter().cloned().collect()
-    }
-}
-
 impl Sessions {
     pub(super) fn new(labels: Option<Labels>, kept: usize, early_after: u64) -> Self {
-        let waits = Waits {
-            graph: Graph::default(),
-            deadlocks: VecDeque::new(),
-            kept,
-        };
         Sessions {
             table: TABLES.next(),
             begun: AtomicU64::new(0),
-            waits: Mutex::new(waits),
+            waits: Mutex::new(Waits::new(kept)),
             early: Counter::new(),
             early_after,
             turns: Mutex::new(Turns::default()),

@@ -5,9 +5,11 @@ use core::fmt;
 use core::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
-use super::index::RawTable;
+use super::fence::FencingToken;
+use super::key::KeyId;
 use super::keys::{Key, Keys};
-use super::{FencingToken, LockTable};
+use super::raw::RawTable;
+use super::table::LockTable;
 use crate::RandomState;
 use crate::word::Mode;
 
@@ -32,15 +34,19 @@ impl Locked<'_> {
 impl Drop for Locked<'_> {
     #[inline]
     fn drop(&mut self) {
+        let (table, keys) = (self.table, self.keys);
         let rest = Rest(self);
-        while rest.0.first > 0 {
-            rest.0.unlock_last();
+        if let Some(few) = keys.few(rest.0.first) {
+            for (hash, mode) in few.rev() {
+                rest.0.first -= 1;
+                table.unlock(hash, mode);
+            }
+            core::mem::forget(rest);
         }
-        core::mem::forget(rest);
     }
 }
 
-/// The keys that are still locked when a waker has panicked.
+/// The keys that are still locked: those of a long set, or after a waker has panicked.
 struct Rest<'a, 'b>(&'b mut Locked<'a>);
 
 impl Drop for Rest<'_, '_> {
@@ -61,13 +67,28 @@ pub(super) fn lock_each(table: &RawTable, keys: &Keys, lock: impl Fn(usize, Key)
         keys,
         first: 0,
     };
-    for i in 0..keys.len() {
-        if !lock(i, keys.get(i)) {
+    if let Some(few) = keys.few(keys.len()) {
+        for key in few {
+            if !lock(locked.first, key) {
+                return false;
+            }
+            locked.first += 1;
+        }
+    } else if !lock_each_of_many(&mut locked, &lock) {
+        return false;
+    }
+    core::mem::forget(locked);
+    true
+}
+
+#[cold]
+fn lock_each_of_many(locked: &mut Locked<'_>, lock: &impl Fn(usize, Key) -> bool) -> bool {
+    for i in 0..locked.keys.len() {
+        if !lock(i, locked.keys.get(i)) {
             return false;
         }
         locked.first += 1;
     }
-    core::mem::forget(locked);
     true
 }
 
@@ -112,6 +133,47 @@ pub struct OwnedLockSet<K: ?Sized, S = RandomState> {
     pub(super) table: Arc<LockTable<K, S>>,
     /// All of them are locked.
     pub(super) keys: Keys,
+}
+
+impl<'t, K: ?Sized, S> LockSet<'t, K, S> {
+    /// Makes a set that holds no key.
+    #[inline(always)]
+    pub(super) fn empty(table: &'t LockTable<K, S>) -> Self {
+        LockSet {
+            table,
+            keys: Keys::new(),
+        }
+    }
+
+    /// Acquires `keys` without waiting, into an empty set. If it returns `false` or panics, the set
+    /// contains the acquired keys only, so that its drop releases them [L2].
+    #[inline(always)]
+    pub(super) fn try_fill(&mut self, keys: impl Iterator<Item = Key>) -> bool {
+        self.keys.fill(keys);
+        let Some(n) = self.keys.discount() else {
+            return self.try_many();
+        };
+        for _ in 0..n {
+            let (hash, mode) = self.keys.next();
+            if !self.table.raw.try_lock(hash, mode) {
+                return false;
+            }
+            self.keys.count_next();
+        }
+        true
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn try_many(&mut self) -> bool {
+        let keys = core::mem::replace(&mut self.keys, Keys::new());
+        let raw = &self.table.raw;
+        let locked = lock_each(raw, &keys, |_, (hash, mode)| raw.try_lock(hash, mode));
+        if locked {
+            self.keys = keys;
+        }
+        locked
+    }
 }
 
 macro_rules! set {
@@ -203,7 +265,7 @@ macro_rules! set {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 let keys = self.keys.iter();
                 f.debug_map()
-                    .entries(keys.map(|(hash, mode)| (super::KeyId(hash), mode)))
+                    .entries(keys.map(|(hash, mode)| (KeyId(hash), mode)))
                     .finish()
             }
         }

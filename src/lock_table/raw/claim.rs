@@ -1,23 +1,20 @@
 //! Waits for a key as a session: other threads can inspect the wait and end it.
 //!
-//! A [`Claim`] belongs to the waiter. A [`Seat`] is the same place in the same queue, for other
-//! threads. Through a seat they may kill the wait or grant it out of order, as long as the claim is
-//! known not to have ended.
-#![allow(unsafe_code)]
+//! A [`Claim`] belongs to the waiter; its [`Seat`] is for the graph of waits.
 
-use core::ptr::NonNull;
 use std::sync::Arc;
 
-use super::Fairness;
-use super::acquire::{Acquired, Patience, Place, Ticket};
-use super::index::{Leaf, RawTable, Walk};
-use super::leave::Wish;
-use super::monitor::{Cancelled, Entered, Monitor};
+use super::acquire::{Acquired, Patience};
+use super::monitor::{Entered, Monitor};
 use super::observe::Wait;
+use super::place::{Place, Seat, Ticket};
+use super::table::RawTable;
+use super::trie::Leaf;
+use crate::lock_table::fairness::Fairness;
 use crate::sync::Parker;
 use crate::wait::{Notify, Signal, Spin, Waiter, Wakeup};
 use crate::waits_for::Owner;
-use crate::word::{Mode, SlotWord};
+use crate::word::Mode;
 
 /// A place in the queue of a key. It must be spent: by [`RawTable::claimed`], [`RawTable::lost`] or
 /// [`RawTable::give_up`].
@@ -27,19 +24,6 @@ pub(crate) struct Claim {
     ticket: Ticket,
     wait: Option<Wait>,
 }
-
-/// The place of a claim, for other threads.
-#[derive(Debug)]
-pub(crate) struct Seat {
-    hash: u64,
-    monitor: NonNull<Monitor>,
-    waiter: Arc<Waiter>,
-}
-
-// SAFETY: a monitor may be used from any thread, and so may the waiter.
-unsafe impl Send for Seat {}
-// SAFETY: as above; a shared seat gives access to neither.
-unsafe impl Sync for Seat {}
 
 /// The leftovers of an attempt or a wait: its waiter, with a waker in it, and its span.
 ///
@@ -76,28 +60,6 @@ pub(crate) enum Told {
     Waits,
     Holds,
     Killed,
-}
-
-/// The threads and tasks to notify of changes that were made through seats, once no mutex is held.
-#[derive(Debug, Default)]
-#[must_use]
-pub(crate) struct Notices(Vec<Wakeup>);
-
-impl Notices {
-    /// Notifies all of them, even if a notification panics.
-    pub(crate) fn run(mut self) {
-        self.0.iter_mut().for_each(Wakeup::run);
-    }
-}
-
-impl Seat {
-    pub(super) fn new(hash: u64, monitor: NonNull<Monitor>, waiter: Arc<Waiter>) -> Self {
-        Seat {
-            hash,
-            monitor,
-            waiter,
-        }
-    }
 }
 
 impl Claim {
@@ -160,7 +122,7 @@ impl RawTable {
                 waiter: None,
             })
         };
-        let mut walk = Walk::new(self, hash);
+        let mut walk = self.trie.walk(hash);
         loop {
             match walk.leaf() {
                 Leaf::Own(word) if word.readers() == 1 => {
@@ -222,7 +184,7 @@ impl RawTable {
         let waiter = &claim.ticket.waiter;
         // Pinned before the load of a signal that still waits. If another thread ends the wait
         // after the load, the monitor may die, but it exists for as long as the pin [M13].
-        let _pin = (waiter.signal() != Signal::Granted).then(|| self.domain.pin());
+        let _pin = (waiter.signal() != Signal::Granted).then(|| self.trie.pin());
         if self.check(&claim.ticket, renewal, wakeup) {
             return Told::Holds;
         }
@@ -236,14 +198,14 @@ impl RawTable {
     /// Ends a claim whose key is held, as the caller has recorded. May run user code.
     pub(crate) fn claimed(&self, claim: Claim, wakeup: &mut Wakeup) {
         wakeup.run();
-        self.observe_waited(&claim.ticket.waiter);
+        self.statistics.waited(&claim.ticket.waiter);
         let _ended = claim.wait;
         Waiter::recycle(claim.ticket.waiter);
     }
 
     /// Ends a claim that was killed.
     pub(crate) fn lost(&self, claim: Claim) {
-        self.observe_gave_up();
+        self.statistics.gave_up();
         let _ended = claim.wait;
         Waiter::recycle(claim.ticket.waiter);
     }
@@ -258,44 +220,5 @@ impl RawTable {
             _span: wait,
             waiter: None,
         })
-    }
-
-    /// Ends the wait of another thread, unless the key was granted to it. Returns whether it did.
-    ///
-    /// # Safety
-    /// The claim of `seat` has not ended: neither `claimed`, `lost` nor `give_up` was called, or is
-    /// called concurrently, and its key has not been released.
-    pub(crate) unsafe fn kill(&self, seat: &Seat, notices: &mut Notices) -> bool {
-        // Pinned before the waiter leaves, because then nothing else keeps the monitor alive [M2].
-        let pin = self.domain.pin();
-        // SAFETY: its waiter is queued or holds the key, by the caller's contract; or this very
-        // call killed it before, which its caller can detect [M1] [M13].
-        let monitor = unsafe { seat.monitor.as_ref() };
-        let mut wakeup = Wakeup::default();
-        match monitor.cancel(&seat.waiter, Wish::Other, &mut wakeup) {
-            Cancelled::Granted => false,
-            Cancelled::Left(left) => {
-                let word = SlotWord::monitor(seat.monitor.as_ptr().expose_provenance());
-                // It wakes no waiter: notifications follow when no mutex is held.
-                self.settle(seat.hash, word, left, pin, &mut Wakeup::default());
-                notices.0.push(wakeup);
-                true
-            }
-        }
-    }
-
-    /// Grants a shared claim of another thread ahead of the waiters before it, unless a holder
-    /// conflicts.
-    ///
-    /// # Safety
-    /// The contract is that of [`kill`](Self::kill).
-    pub(crate) unsafe fn let_past(&self, seat: &Seat, notices: &mut Notices) {
-        let _pin = self.domain.pin();
-        // SAFETY: as in `kill`.
-        let monitor = unsafe { seat.monitor.as_ref() };
-        let mut wakeup = Wakeup::default();
-        if monitor.let_past(&seat.waiter, &mut wakeup) {
-            notices.0.push(wakeup);
-        }
     }
 }

@@ -1,8 +1,10 @@
-//! Releases a key.
-#![allow(unsafe_code)]
+//! Releases a key, or changes the mode in which it is held.
 
-use super::Fairness;
-use super::index::{Leaf, RawTable, Walk, monitor_at};
+use super::monitor::Left;
+use super::table::RawTable;
+use super::trie::Leaf;
+use crate::lock_table::fairness::Fairness;
+use crate::reclaim::Pin;
 use crate::wait::Wakeup;
 use crate::word::{Mode, SlotWord};
 
@@ -10,7 +12,7 @@ impl RawTable {
     /// Removes one holder of the key.
     #[inline]
     pub(crate) fn unlock(&self, hash: u64, mode: Mode) {
-        if let Err(found) = self.root_slot(hash).leave(SlotWord::inline(hash, mode)) {
+        if let Err(found) = self.trie.release_root(hash, mode) {
             // The word has moved, or there are other holders.
             self.unlock_slow(hash, mode, found);
         }
@@ -23,25 +25,36 @@ impl RawTable {
 
     #[cold]
     fn unlock_slow(&self, hash: u64, mode: Mode, found: SlotWord) {
-        if !self.leave_root(hash, found)
-            && !self.unlock_below(hash, mode)
+        if !self.trie.leave_root(hash, found)
+            && !self.trie.unlock_below(hash, mode)
             && !self.unlock_at_root(hash, mode)
         {
             self.unlock_slower(hash, mode, self.fairness);
         }
     }
 
+    /// Unlocks the key if it has a monitor in the root. Returns whether it did.
+    #[inline]
+    fn unlock_at_root(&self, hash: u64, mode: Mode) -> bool {
+        let unlocked = self.trie.at_root_monitor(hash, |monitor, word, pin| {
+            let mut wakeup = Wakeup::default();
+            let left = monitor.release(mode, self.fairness, &mut wakeup);
+            self.settle(hash, word, left, pin, &mut wakeup);
+        });
+        unlocked.is_some()
+    }
+
     #[cold]
     #[inline(never)]
     fn unlock_slower(&self, hash: u64, mode: Mode, fairness: Fairness) {
-        let mut walk = Walk::new(self, hash);
+        let mut walk = self.trie.walk(hash);
         loop {
             match walk.leaf() {
                 Leaf::Own(word) => {
                     debug_assert_eq!(word.mode(), mode, "held in another mode");
                     if walk.slot().leave(word).is_ok() {
                         if word.without_holder() == SlotWord::EMPTY {
-                            self.prune(&mut walk, hash);
+                            walk.prune();
                         }
                         return;
                     }
@@ -60,8 +73,8 @@ impl RawTable {
     }
 
     /// Returns whether a waiter is queued for a key that the caller holds.
-    pub(super) fn is_waited_for(&self, hash: u64) -> bool {
-        let mut walk = Walk::new(self, hash);
+    pub(crate) fn is_waited_for(&self, hash: u64) -> bool {
+        let mut walk = self.trie.walk(hash);
         match walk.leaf() {
             Leaf::Monitor(word) => walk.monitor(word).peek().is_queued(),
             _ => false,
@@ -71,7 +84,7 @@ impl RawTable {
     /// Converts the caller's exclusive lock to a shared one, and admits the readers that are queued
     /// before any writer.
     pub(crate) fn downgrade(&self, hash: u64) {
-        let mut walk = Walk::new(self, hash);
+        let mut walk = self.trie.walk(hash);
         loop {
             match walk.leaf() {
                 Leaf::Own(word) => {
@@ -92,7 +105,7 @@ impl RawTable {
 
     /// Converts the caller's shared lock to an exclusive one, unless other readers share the key.
     pub(crate) fn try_upgrade(&self, hash: u64) -> bool {
-        let mut walk = Walk::new(self, hash);
+        let mut walk = self.trie.walk(hash);
         loop {
             match walk.leaf() {
                 Leaf::Own(word) if word.readers() > 1 => return false,
@@ -107,21 +120,21 @@ impl RawTable {
         }
     }
 
-    /// Removes a dead monitor from the index, wherever it has moved, and retires it, or finds that
-    /// another thread has done so. Returns to the root.
-    pub(super) fn unlink<'t>(&'t self, hash: u64, monitor: SlotWord, walk: Walk<'t>) -> Walk<'t> {
-        let mut walk = walk;
-        walk.restart();
-        while walk.leaf() == Leaf::Monitor(monitor) {
-            if walk.slot().unlink(monitor).is_ok() {
-                // SAFETY: unlinked by this compare-and-swap and no other: a dead monitor is not
-                // linked again, and its address is not reused while the walk is pinned [M2].
-                unsafe { walk.pin().retire(monitor_at(monitor)) };
-                self.prune(&mut walk, hash);
-                return Walk::new(self, hash);
+    /// Does the work that a departure from a monitor leaves to the table.
+    pub(super) fn settle(
+        &self,
+        hash: u64,
+        monitor: SlotWord,
+        left: Left,
+        pin: Pin,
+        wakeup: &mut Wakeup,
+    ) {
+        match left {
+            Left::Dead => drop(self.trie.walk_pinned(hash, pin).unlink(monitor)),
+            Left::Alive => {
+                drop(pin);
+                wakeup.run();
             }
         }
-        walk.restart();
-        walk
     }
 }

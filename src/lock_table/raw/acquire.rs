@@ -1,75 +1,65 @@
 //! Acquires a key: one compare-and-swap on the fast path, a queue on the slow path.
-#![allow(unsafe_code)]
 
-use core::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Fairness;
-use super::claim::{Notices, Seat};
-use super::index::{Leaf, RawTable, Walk};
-use super::leave::Wish;
-use super::monitor::{Cancelled, Entered, Left, Monitor};
+use super::monitor::{Cancelled, Entered, Monitor, Wish};
 use super::observe::Wait;
-use super::party::{Party, SetParty};
-use crate::reclaim::Pin;
+use super::place::{Notices, Place, Ticket};
+use super::table::RawTable;
+use super::trie::{Leaf, Walk};
+use crate::lock_table::fairness::Fairness;
 use crate::sync::{Parker, now};
 use crate::wait::{Notify, Signal, Spin, Waiter, Wakeup};
+use crate::waits_for::Owner;
 use crate::word::{Entry, Kind, Mode, SlotWord};
 
-/// A place in the queue of a key's monitor, which it keeps alive [M1].
-///
-/// It must be spent: by [`RawTable::cancel`], or by an acquisition of the key.
-#[derive(Debug)]
-#[must_use]
-pub(super) struct Ticket {
-    pub(super) hash: u64,
-    monitor: NonNull<Monitor>,
-    pub(super) waiter: Arc<Waiter>,
+/// A waiter of a key, as a node of the graph of waits.
+pub(crate) trait Party {
+    /// Returns the waiter for threads that inspect the queue; called before it queues.
+    fn owner(&mut self) -> Option<Owner>;
+
+    /// Returns when it publishes if it still waits then; called before the thread parks.
+    fn due(&mut self) -> Option<Instant>;
+
+    /// Publishes the wait, and ends cycles through it. The caller must run the notifications, which
+    /// are user code.
+    fn publish(&mut self, table: &RawTable, ticket: &Ticket) -> Notices;
+
+    /// Leaves the graph, before the wait ends.
+    fn leave(&mut self);
 }
 
-/// The place where a waiter was queued: a ticket without the waiter.
-#[must_use]
-pub(super) struct Place(NonNull<Monitor>);
-
-// SAFETY: a monitor may be used from any thread, and so may the waiter.
-unsafe impl Send for Ticket {}
-// SAFETY: as above; a shared ticket gives access to neither.
-unsafe impl Sync for Ticket {}
-
-impl Ticket {
-    /// Makes the ticket of the waiter that was queued at `place`.
-    pub(super) fn new(hash: u64, place: Place, waiter: Arc<Waiter>) -> Self {
-        Ticket {
-            hash,
-            monitor: place.0,
-            waiter,
-        }
+/// A lock of one key, which the graph does not see.
+impl Party for () {
+    #[inline(always)]
+    fn owner(&mut self) -> Option<Owner> {
+        None
     }
 
-    /// Returns the same place for other threads.
-    pub(super) fn seat(&self) -> Seat {
-        Seat::new(self.hash, self.monitor, self.waiter.clone())
+    #[inline(always)]
+    fn due(&mut self) -> Option<Instant> {
+        None
     }
 
-    pub(super) fn monitor(&self) -> &Monitor {
-        // SAFETY: while its waiter is queued, or holds the key without having released it, the
-        // monitor is not retired [M1]. If another thread may remove it from the queue, its owner
-        // was pinned before [M13].
-        unsafe { self.monitor.as_ref() }
+    fn publish(&mut self, _: &RawTable, _: &Ticket) -> Notices {
+        Notices::default()
     }
+
+    #[inline(always)]
+    fn leave(&mut self) {}
 }
 
 /// The outcome of an attempt.
 #[must_use]
-pub(super) enum Acquired {
+pub(crate) enum Acquired {
     Holds,
     Busy,
     Queued(Place),
 }
 
 /// What to do if the key is not available.
-pub(super) enum Patience<'a> {
+pub(crate) enum Patience<'a> {
     /// Return at once.
     None,
     /// Spin if it may help, then queue the waiter. `waiter` returns a reference to the same one
@@ -96,7 +86,7 @@ impl Patience<'_> {
 
 impl RawTable {
     #[inline]
-    pub(super) fn lock(&self, hash: u64, mode: Mode) {
+    pub(crate) fn lock(&self, hash: u64, mode: Mode) {
         if let Err(found) = self.claim_root(hash, mode) {
             self.lock_slow(hash, mode, found, None);
         }
@@ -111,7 +101,7 @@ impl RawTable {
     }
 
     /// Locks as [`lock`](Self::lock) does where there is no deadline.
-    pub(super) fn lock_until(&self, hash: u64, mode: Mode, deadline: Option<Instant>) -> bool {
+    pub(crate) fn lock_until(&self, hash: u64, mode: Mode, deadline: Option<Instant>) -> bool {
         if deadline.is_some_and(|deadline| deadline <= now()) {
             return self.try_lock(hash, mode);
         }
@@ -123,9 +113,9 @@ impl RawTable {
 
     /// Returns whether `mode` would have to wait, by one load of the root slot. It is a hint.
     #[inline]
-    pub(super) fn is_taken(&self, hash: u64, mode: Mode) -> bool {
+    pub(crate) fn is_taken(&self, hash: u64, mode: Mode) -> bool {
         // Only the order of two attempts depends on it.
-        let word = self.root_slot(hash).peek();
+        let word = self.trie.peek_root(hash);
         match word.kind() {
             Kind::Empty | Kind::Child => false,
             Kind::Inline => word.names(hash) && !word.mode().admits(mode),
@@ -135,14 +125,14 @@ impl RawTable {
 
     /// Locks the key if its root slot is empty, or returns the word that it contains.
     #[inline(always)]
-    pub(super) fn claim_root(&self, hash: u64, mode: Mode) -> Result<(), SlotWord> {
-        self.root_slot(hash).claim(hash, mode)
+    pub(crate) fn claim_root(&self, hash: u64, mode: Mode) -> Result<(), SlotWord> {
+        self.trie.claim_root(hash, mode)
     }
 
     #[cold]
     fn try_lock_slow(&self, hash: u64, mode: Mode, found: SlotWord) -> bool {
-        self.join_root(hash, mode, found)
-            || self.lock_below(hash, mode)
+        self.trie.join_root(hash, mode, found)
+            || self.trie.lock_below(hash, mode)
             || self.try_lock_slower(hash, mode)
     }
 
@@ -154,24 +144,24 @@ impl RawTable {
     /// Blocks until the key is held (`true`) or `deadline` has passed.
     #[cold]
     fn lock_slow(&self, hash: u64, mode: Mode, found: SlotWord, deadline: Option<Instant>) -> bool {
-        self.join_root(hash, mode, found)
-            || self.lock_below(hash, mode)
+        self.trie.join_root(hash, mode, found)
+            || self.trie.lock_below(hash, mode)
             || self.lock_slower(hash, mode, deadline, &mut ())
     }
 
     /// Blocks as [`lock_slow`](Self::lock_slow) does, for the next key of a set.
     #[cold]
     #[inline(never)]
-    pub(super) fn lock_slow_of_set(
+    pub(crate) fn lock_slow_of_set(
         &self,
         (hash, mode): (u64, Mode),
         found: SlotWord,
         deadline: Option<Instant>,
-        mut set: SetParty<'_>,
+        set: &mut impl Party,
     ) -> bool {
-        self.join_root(hash, mode, found)
-            || self.lock_below(hash, mode)
-            || self.lock_slower(hash, mode, deadline, &mut set)
+        self.trie.join_root(hash, mode, found)
+            || self.trie.lock_below(hash, mode)
+            || self.lock_slower(hash, mode, deadline, set)
     }
 
     #[cold]
@@ -223,8 +213,8 @@ impl RawTable {
         }
     }
 
-    pub(super) fn acquire(&self, hash: u64, mode: Mode, mut patience: Patience<'_>) -> Acquired {
-        let mut walk = Walk::new(self, hash);
+    pub(crate) fn acquire(&self, hash: u64, mode: Mode, mut patience: Patience<'_>) -> Acquired {
+        let mut walk = self.trie.walk(hash);
         loop {
             match walk.leaf() {
                 Leaf::Empty => {
@@ -284,16 +274,36 @@ impl RawTable {
                         Entered::Holds => return Acquired::Holds,
                         Entered::Busy => return Acquired::Busy,
                         Entered::Queued => return self.queued(monitor),
-                        Entered::Dead => walk = self.unlink(hash, word, walk),
+                        Entered::Dead => walk = walk.unlink(word),
                     }
                 }
             }
         }
     }
 
+    /// Queues `waiter`, or admits it, if the key has a monitor in the root. Otherwise it does
+    /// nothing.
+    #[inline]
+    pub(crate) fn queue_at_root(
+        &self,
+        hash: u64,
+        mode: Mode,
+        waiter: &Arc<Waiter>,
+    ) -> Option<Acquired> {
+        let entered = self.trie.at_root_monitor(hash, |monitor, _, _pin| {
+            match monitor.enter(mode, Some(&mut || waiter.clone())) {
+                Entered::Holds => Some(Acquired::Holds),
+                Entered::Queued => Some(self.queued(monitor)),
+                // The general walk unlinks it.
+                Entered::Dead | Entered::Busy => None,
+            }
+        });
+        entered.flatten()
+    }
+
     pub(super) fn queued(&self, monitor: &Monitor) -> Acquired {
         self.statistics.waits.increment();
-        Acquired::Queued(Place(NonNull::from(monitor)))
+        Acquired::Queued(Place::new(monitor))
     }
 
     /// Checks the signal of a queued waiter. Returns whether it holds the key.
@@ -301,7 +311,7 @@ impl RawTable {
     /// With a `renewal`, which every poll has, it also checks the state, and leaves `renewal` with
     /// the waiter if the waiter keeps waiting. If it returns `true`, the caller must call
     /// [`got`](Self::got), which covers the waiters in `wakeup`.
-    pub(super) fn check(
+    pub(crate) fn check(
         &self,
         ticket: &Ticket,
         renewal: &mut Option<Notify>,
@@ -321,11 +331,11 @@ impl RawTable {
 
     /// Ends a wait whose waiter holds the key, as do the waiters in `wakeup`.
     #[inline]
-    pub(super) fn got(&self, ticket: Ticket, wait: &mut Option<Wait>, wakeup: &mut Wakeup) {
+    pub(crate) fn got(&self, ticket: Ticket, wait: &mut Option<Wait>, wakeup: &mut Wakeup) {
         let waiter = ticket.waiter;
         self.holding(ticket.hash, waiter.mode(), || {
             wakeup.run();
-            self.observe_waited(&waiter);
+            self.statistics.waited(&waiter);
             *wait = None;
             Waiter::recycle(waiter);
         });
@@ -334,7 +344,7 @@ impl RawTable {
     /// Drops the leftovers of a wait for a key that is held now, including wakers and recorders.
     /// These are user code: if one panics, no guard exists yet, so the key is unlocked.
     #[inline]
-    pub(super) fn holding(&self, hash: u64, mode: Mode, end: impl FnOnce()) {
+    pub(crate) fn holding(&self, hash: u64, mode: Mode, end: impl FnOnce()) {
         let undo = Undo(self, hash, mode);
         end();
         core::mem::forget(undo);
@@ -400,7 +410,7 @@ impl RawTable {
     /// Leaves the queue, or returns `true` if the key was granted before.
     pub(super) fn cancel(&self, ticket: Ticket) -> bool {
         // Pinned before the waiter leaves, because then nothing else keeps the monitor alive [M2].
-        let pin = self.domain.pin();
+        let pin = self.trie.pin();
         let mut wakeup = Wakeup::default();
         match ticket
             .monitor()
@@ -408,9 +418,8 @@ impl RawTable {
         {
             Cancelled::Granted => true,
             Cancelled::Left(left) => {
-                let word = SlotWord::monitor(ticket.monitor.as_ptr().expose_provenance());
-                self.settle(ticket.hash, word, left, pin, &mut wakeup);
-                self.observe_gave_up();
+                self.settle(ticket.hash, ticket.word(), left, pin, &mut wakeup);
+                self.statistics.gave_up();
                 Waiter::recycle(ticket.waiter);
                 false
             }
@@ -418,28 +427,10 @@ impl RawTable {
     }
 
     /// Leaves the queue, and releases the key if it was granted.
-    pub(super) fn abandon(&self, ticket: Ticket) {
+    pub(crate) fn abandon(&self, ticket: Ticket) {
         let (hash, mode) = (ticket.hash, ticket.waiter.mode());
         if self.cancel(ticket) {
             self.unlock(hash, mode);
-        }
-    }
-
-    /// Does the work that a departure from a monitor leaves to the table.
-    pub(super) fn settle(
-        &self,
-        hash: u64,
-        monitor: SlotWord,
-        left: Left,
-        pin: Pin,
-        wakeup: &mut Wakeup,
-    ) {
-        match left {
-            Left::Dead => drop(self.unlink(hash, monitor, Walk::pinned(self, hash, pin))),
-            Left::Alive => {
-                drop(pin);
-                wakeup.run();
-            }
         }
     }
 }

@@ -3,25 +3,33 @@
 //! A recorder or a subscriber is user code. It runs while nothing is pinned and no mutex is locked,
 //! and only for waiters that have queued. An uncontended lock never runs it.
 
-use super::index::RawTable;
-use crate::sync::recently;
+use crate::sync::{Counter, recently};
 use crate::wait::Waiter;
 use crate::word::Mode;
+
+/// The counters of a table, of the waits that have ended or begun.
+#[derive(Debug, Default)]
+pub(crate) struct Statistics {
+    pub(crate) waits: Counter,
+    pub(crate) inflations: Counter,
+    /// In nanoseconds.
+    pub(crate) longest_wait: Counter,
+}
 
 /// One wait, which begins when its waiter is queued. With the feature `tracing` it is a span at
 /// debug level, which closes with the wait.
 #[derive(Debug)]
-pub(super) struct Wait {
+pub(crate) struct Wait {
     #[cfg(feature = "tracing")]
     _span: tracing::Span,
 }
 
 impl Wait {
-    pub(super) fn begin(hash: u64, mode: Mode) -> Self {
+    pub(crate) fn begin(hash: u64, mode: Mode) -> Self {
         #[cfg(feature = "tracing")]
         let span = tracing::debug_span!(
             "latchwork.lock.wait",
-            key = %super::KeyId(hash),
+            key = %crate::lock_table::KeyId(hash),
             mode = ?mode,
         );
         #[cfg(not(feature = "tracing"))]
@@ -33,11 +41,11 @@ impl Wait {
     }
 }
 
-impl RawTable {
+impl Statistics {
     /// Records that a waiter has acquired the key.
-    pub(super) fn observe_waited(&self, waiter: &Waiter) {
+    pub(super) fn waited(&self, waiter: &Waiter) {
         let waited = recently().saturating_sub(waiter.since());
-        self.statistics.longest_wait.raise(waited);
+        self.longest_wait.raise(waited);
         #[cfg(feature = "metrics")]
         {
             metrics::counter!("latchwork_lock_waits_total").increment(1);
@@ -47,7 +55,7 @@ impl RawTable {
     }
 
     /// Records that a waiter has left the queue without the key.
-    pub(super) fn observe_gave_up(&self) {
+    pub(super) fn gave_up(&self) {
         #[cfg(feature = "metrics")]
         metrics::counter!("latchwork_lock_gave_up_total").increment(1);
     }

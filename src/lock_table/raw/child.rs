@@ -1,0 +1,134 @@
+//! A child: the array of slots below a slot in which keys have collided.
+//!
+//! A child is removed by a fold: a thread freezes each of its slots, then replaces the child in its
+//! parent by the remaining word.
+#![allow(unsafe_code)]
+
+use super::slot::Slot;
+use crate::reclaim::Pin;
+use crate::sync::Canary;
+use crate::sync::tuning::FAN_BITS;
+use crate::word::{Kind, SlotWord};
+
+pub(super) const FAN: usize = 1 << FAN_BITS;
+
+/// Slots for the next index bits of all keys that collided in one slot.
+#[derive(Debug)]
+#[repr(align(8))]
+pub(super) struct Child {
+    slots: [Slot; FAN],
+    canary: Canary,
+}
+
+/// What a child contains, as far as a fold is concerned.
+pub(super) enum Occupancy {
+    Empty,
+    /// One inline word, which may move up.
+    Single,
+    More,
+}
+
+impl Child {
+    fn new(word: impl Fn(usize) -> SlotWord) -> Self {
+        Child {
+            slots: core::array::from_fn(|i| Slot::new(word(i))),
+            canary: Canary::new(),
+        }
+    }
+
+    pub(super) fn slots(&self) -> &[Slot; FAN] {
+        &self.slots
+    }
+
+    /// Returns what the child contains. The caller has a fence before the call [F3].
+    #[inline]
+    pub(super) fn occupancy(&self) -> Occupancy {
+        let mut seen = Occupancy::Empty;
+        for slot in &self.slots {
+            // The fence before it gives what order it needs [F3].
+            let word = slot.peek();
+            if word == SlotWord::EMPTY {
+                continue;
+            }
+            if word.kind() != Kind::Inline || matches!(seen, Occupancy::Single) {
+                return Occupancy::More;
+            }
+            seen = Occupancy::Single;
+        }
+        seen
+    }
+}
+
+fn child_at(word: SlotWord) -> *mut Child {
+    debug_assert_eq!(word.kind(), Kind::Child);
+    core::ptr::with_exposed_provenance_mut(word.address())
+}
+
+/// Returns the child that `word` points to.
+///
+/// # Safety
+/// `word` was loaded from a slot of a table under `_pin`.
+#[inline(always)]
+pub(super) unsafe fn child_ref(word: SlotWord, _pin: &Pin) -> &Child {
+    // SAFETY: linked when it was loaded and retired after it was unlinked, so alive under the pin
+    // [S5].
+    let child = unsafe { &*child_at(word) };
+    child.canary.check();
+    child
+}
+
+/// Returns the child that `word` points to, from a table that is dropped.
+///
+/// # Safety
+/// `word` is in a slot of a table to which no other thread has access, and is not used again.
+pub(super) unsafe fn child_of_dropped(word: SlotWord) -> Box<Child> {
+    // SAFETY: linked, so not retired [S5], and no other thread has the table.
+    unsafe { Box::from_raw(child_at(word)) }
+}
+
+/// Replaces `word`, another key's word in `slot`, by a child with the words that `content` returns.
+/// Returns whether it did.
+pub(super) fn expand(slot: &Slot, word: SlotWord, content: impl Fn(usize) -> SlotWord) -> bool {
+    let child = Box::into_raw(Box::new(Child::new(content)));
+    let expanded = slot
+        .expand(word, SlotWord::child(child.expose_provenance()))
+        .is_ok();
+    if !expanded {
+        // SAFETY: made above and never published.
+        drop(unsafe { Box::from_raw(child) });
+    }
+    expanded
+}
+
+/// Replaces the child `word` in `parent` by nothing, by its one remaining word, or by a copy.
+///
+/// Any number of threads may do it at once: one of them succeeds.
+///
+/// # Safety
+/// `word` was loaded from `parent` under `pin`.
+pub(super) unsafe fn fold(pin: &Pin, parent: &Slot, word: SlotWord) {
+    // SAFETY: the caller's contract.
+    let child = unsafe { child_ref(word, pin) };
+    // Step 16: from here on, no slot of the child changes.
+    let words: [SlotWord; FAN] = core::array::from_fn(|i| child.slots[i].freeze());
+    let mut left = words.iter().copied().filter(|w| *w != SlotWord::EMPTY);
+    let (new, copy) = match (left.next(), left.next()) {
+        (None, _) => (SlotWord::EMPTY, None),
+        // A child means other index bits one level up.
+        (Some(single), None) if single.kind() != Kind::Child => (single, None),
+        _ => {
+            let copy = Box::into_raw(Box::new(Child::new(|i| words[i])));
+            (SlotWord::child(copy.expose_provenance()), Some(copy))
+        }
+    };
+    // On failure another thread has folded it, or has frozen the parent; the caller walks again.
+    let won = parent.fold(word, new).is_ok();
+    if won {
+        // SAFETY: unlinked by this compare-and-swap and no other, because a word is not stored
+        // again while a pin could mistake it for itself [S5].
+        unsafe { pin.retire(child_at(word)) };
+    } else if let Some(copy) = copy {
+        // SAFETY: made above and never published.
+        drop(unsafe { Box::from_raw(copy) });
+    }
+}

@@ -1,0 +1,41 @@
+//! The lock table of hashes, below keys and guards.
+//!
+//! All `unsafe` code of the lock table is in this folder. Its files name neither `K` nor `S`, and
+//! none of them but `Fairness` is part of the public interface.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `slot.rs` | a slot: each transition of its word, with its ordering |
+//! | `child.rs` | the array of slots below a slot, and how it is folded |
+//! | `trie.rs` | the root, the walk to the slot of a key, and its fast paths |
+//! | `monitor.rs` | the state and the queue of a key that a waiter waits for |
+//! | `observe.rs` | statistics, metrics and spans of waits |
+//! | `table.rs` | [`RawTable`]: a trie, a policy, statistics and tokens |
+//! | `release.rs` | unlock, downgrade and upgrade |
+//! | `place.rs` | a place in a queue, for the waiter and for other threads |
+//! | `acquire.rs` | lock, wait and cancel |
+//! | `claim.rs` | the same for sessions, which record a key before user code runs |
+//! | `waits.rs` | the graph of waits: ends the waits of other threads |
+//!
+//! A file imports only from those above it.
+
+mod acquire;
+mod child;
+mod claim;
+mod monitor;
+mod observe;
+mod place;
+mod release;
+mod slot;
+mod table;
+mod trie;
+mod waits;
+
+pub(super) use acquire::{Acquired, Party, Patience};
+pub(crate) use claim::{Claim, Claiming, Told};
+pub(super) use observe::Wait;
+pub(crate) use place::Notices;
+pub(super) use place::Ticket;
+pub(crate) use table::RawTable;
+pub(super) use trie::Content;
+pub(crate) use waits::{Found, Search, Waits};

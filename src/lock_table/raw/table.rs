@@ -1,0 +1,85 @@
+//! A lock table of hashes: [`RawTable`].
+
+use std::sync::OnceLock;
+
+use super::observe::Statistics;
+use super::trie::{Content, Leaf, Trie};
+use crate::lock_table::fairness::Fairness;
+use crate::reclaim::Domain;
+use crate::sync::{AtomicU64, Ordering};
+use crate::word::{Mode, State};
+
+/// A lock table of hashes.
+pub(crate) struct RawTable {
+    pub(super) trie: Trie,
+    pub(super) fairness: Fairness,
+    pub(super) statistics: Statistics,
+    /// One counter for each root slot, allocated with the first token.
+    tokens: OnceLock<Box<[AtomicU64]>>,
+}
+
+impl RawTable {
+    /// Makes a table. The root has two slots for each of the `expected_locks`.
+    pub(crate) fn new(expected_locks: usize, fairness: Fairness, domain: Domain) -> Self {
+        RawTable {
+            trie: Trie::new(expected_locks, domain),
+            fairness,
+            statistics: Statistics::default(),
+            tokens: OnceLock::new(),
+        }
+    }
+
+    /// Returns the next token of all keys of this key's root slot.
+    pub(crate) fn token(&self, hash: u64) -> u64 {
+        let tokens = self.tokens.get_or_init(|| {
+            let slots = 0..self.trie.root_len();
+            slots.map(|_| AtomicU64::new(0)).collect()
+        });
+        // Relaxed: holders of one key follow one another, and later values of one atomic are
+        // greater; the lock itself orders the holders [S2].
+        tokens[self.trie.root_index(hash)].fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Returns the size of the token counters in bytes, or zero without counters.
+    pub(crate) fn token_bytes(&self) -> usize {
+        self.tokens.get().map_or(0, |tokens| size_of_val(&**tokens))
+    }
+
+    /// Returns the size of the root in bytes.
+    pub(crate) fn root_bytes(&self) -> usize {
+        self.trie.root_bytes()
+    }
+
+    pub(crate) fn statistics(&self) -> &Statistics {
+        &self.statistics
+    }
+
+    /// Calls `f` with the content of each slot in use. A word that is moved concurrently may be
+    /// seen twice or not at all.
+    pub(crate) fn visit(&self, f: impl FnMut(Content<'_>)) {
+        self.trie.visit(f);
+    }
+
+    /// Returns the mode in which the key is held, or `None`. It may be out of date at once.
+    pub(crate) fn mode(&self, hash: u64) -> Option<Mode> {
+        let mut walk = self.trie.walk(hash);
+        match walk.leaf() {
+            Leaf::Empty | Leaf::Other(_) => None,
+            Leaf::Own(word) => Some(word.mode()),
+            Leaf::Monitor(word) => {
+                let monitor = walk.monitor(word);
+                (monitor.hash() == hash)
+                    .then(|| monitor.peek())
+                    .and_then(State::mode)
+            }
+        }
+    }
+
+    /// Collects this thread's retired values three times, so that they are freed inside the model.
+    #[cfg(latchwork_loom)]
+    pub(crate) fn flush(&self) {
+        for _ in 0..3 {
+            self.trie.pin().flush();
+        }
+    }
+}
