@@ -241,6 +241,12 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static, S> VersionedMap<K, V, S
         f()
     }
 
+    /// For tests: the number of slots of the first table that were copied to the next ones.
+    #[doc(hidden)]
+    pub fn copied_slots(&self) -> usize {
+        self.index.shared.maintenance().lock().copied
+    }
+
     /// Returns the number of keys, of entries, and the size of the index.
     ///
     /// # Examples
