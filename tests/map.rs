@@ -824,3 +824,65 @@ fn an_iterator_that_has_ended_stays_ended() {
     }
     assert!(pairs.next().is_none());
 }
+
+/// A value that is shared stays when its entry, and then the map, are freed. The entry has a room,
+/// or the value is too large for it.
+#[test]
+fn values_outlive_their_entries() {
+    fn check<const SIZE: usize>() {
+        struct Counted<const SIZE: usize>(Arc<AtomicUsize>, [u8; SIZE]);
+        impl<const SIZE: usize> Drop for Counted<SIZE> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, SeqCst);
+            }
+        }
+        let alive = Arc::new(AtomicUsize::new(0));
+        let value = |n: u8| {
+            alive.fetch_add(1, SeqCst);
+            Counted(alive.clone(), [n; SIZE])
+        };
+        let map = VersionedMap::new();
+        for n in 0..100_u8 {
+            map.insert(n.to_string(), value(n));
+        }
+        // The first half has the first values, and the second half has replaced ones.
+        for n in 50..100_u8 {
+            for _ in 0..3 {
+                map.update(n.to_string().as_str(), |_| value(n));
+                latchwork::flush();
+            }
+        }
+        let owned = |n: u8| map.get_owned(n.to_string().as_str()).unwrap();
+        let shared: Vec<_> = (0..100).map(owned).collect();
+        let again: Vec<_> = shared.iter().step_by(3).cloned().collect();
+        for n in (0..100_u8).filter(|n| n % 2 == 0) {
+            map.remove(n.to_string().as_str());
+        }
+        map.flush();
+        assert_eq!(map.stats().entries, 50);
+        for n in (0..100_u8).filter(|n| n % 4 == 0) {
+            map.insert(n.to_string(), value(n));
+        }
+        for (n, value) in shared.iter().enumerate() {
+            assert!(value.1.iter().all(|byte| usize::from(*byte) == n));
+        }
+        drop(map);
+        latchwork::flush();
+        assert_eq!(alive.load(SeqCst), 100);
+        drop(shared);
+        for (n, value) in again.iter().enumerate() {
+            assert!(value.1.iter().all(|byte| usize::from(*byte) == 3 * n));
+        }
+        assert_eq!(alive.load(SeqCst), again.len());
+        for value in again {
+            // The only reference is left of each.
+            assert!(value.into_value().is_ok());
+        }
+        latchwork::flush();
+        assert_eq!(alive.load(SeqCst), 0);
+    }
+    let _alone = alone();
+    check::<8>();
+    check::<100>();
+    check::<1000>();
+}

@@ -23,6 +23,7 @@ pub mod crew;
 pub mod heap;
 pub mod held;
 pub mod machine;
+pub mod maps;
 pub mod peers;
 pub mod ratio;
 pub mod records;

@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const LOCK_FILE: &str = include_str!("../../Cargo.lock");
 
 /// The crates that something is compared with, or stands on.
-const PEERS: [&str; 16] = [
+const PEERS: [&str; 17] = [
     "arc-swap",
     "crossbeam-epoch",
     "crossbeam-skiplist",
@@ -22,6 +22,7 @@ const PEERS: [&str; 16] = [
     "left-right",
     "lockable",
     "lockmap",
+    "papaya",
     "parking_lot",
     "scc",
     "seize",

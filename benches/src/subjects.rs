@@ -15,6 +15,7 @@ use seize::Collector;
 
 use crate::cells::{ByHand, Read, Update, Value, reads, updates};
 use crate::crew::{Figure, Job, MEMBERS, Paced, Part, Who};
+use crate::maps::{Ours, Papaya, exchange, own_batches, read_heavy, updates_beside};
 use crate::transactions::{ACCOUNTS, Bank, Cells, FUNDS, Ordered, pairs, transfers};
 
 /// Two sides of a comparison.
@@ -49,6 +50,17 @@ impl Subject {
             figure: Figure::Scaling,
             at_least: None,
             sides: Sides::Threads(make),
+        }
+    }
+
+    /// The throughput of two jobs by all members, the first divided by the second.
+    const fn quotient(name: &'static str, against: &'static str, makes: [fn() -> Job; 2]) -> Self {
+        Self {
+            name,
+            against,
+            figure: Figure::Quotient,
+            at_least: None,
+            sides: Sides::Jobs(makes, Who::All),
         }
     }
 
@@ -127,6 +139,31 @@ pub const AUDITED: &[Subject] = &[
         at_least: None,
         sides: Sides::Jobs([audited::<Cells>, audited::<Ordered>], Who::One),
     },
+];
+
+/// Maps.
+pub const MAPS: &[Subject] = &[
+    Subject::scaling("map, 98 % reads", read_heavy::<Ours>),
+    Subject::scaling("papaya, 98 % reads", read_heavy::<Papaya>),
+    Subject::scaling("map, 10 % reads", exchange::<Ours>),
+    Subject::scaling("papaya, 10 % reads", exchange::<Papaya>),
+    Subject::quotient(
+        "map, 98 % reads, two threads",
+        "papaya, two threads",
+        [read_heavy::<Ours>, read_heavy::<Papaya>],
+    ),
+    Subject::quotient(
+        "map, 10 % reads, two threads",
+        "papaya, two threads",
+        [exchange::<Ours>, exchange::<Papaya>],
+    ),
+    Subject::scaling("batches of four puts, other keys for each", own_batches).at_least(1.5),
+    Subject::quotient(
+        "one thread that updates a map of 2^14 keys, beside one that scans it",
+        "beside an idle one",
+        [updates_beside::<true>, updates_beside::<false>],
+    )
+    .at_least(0.7),
 ];
 
 fn cell() -> VersionedCell<u64> {
@@ -275,7 +312,7 @@ mod tests {
     fn every_subject_runs_and_gives_a_figure() {
         let (crew, span) = (Crew::new(), Duration::from_micros(100));
         let control = crew.pace(own_counters(), span);
-        for subject in [SCALING, READ, AUDITED].concat() {
+        for subject in [SCALING, READ, AUDITED, MAPS].concat() {
             let sides = subject.sides(|job| crew.pace(job, span));
             for number in 0..4 {
                 let round = crew.round(number, &sides, &control);
@@ -288,7 +325,7 @@ mod tests {
 
     #[test]
     fn no_two_subjects_have_one_name() {
-        let mut names: Vec<_> = [SCALING, READ, AUDITED]
+        let mut names: Vec<_> = [SCALING, READ, AUDITED, MAPS]
             .concat()
             .iter()
             .map(|subject| subject.name)

@@ -272,3 +272,71 @@ fn a_reader_in_a_table_that_was_replaced() {
             world.outcome([other])
         });
 }
+
+/// The room of the entry is free once the first node was released, which waits for the reader. The
+/// thread that releases the node is not the one that uses the room again.
+#[test]
+fn a_room_is_used_again_after_its_readers() {
+    Model::new("a reader beside a flush, and an update in the room")
+        .rules("[V16]")
+        .preemptions(Some(2))
+        .outcomes(&["g1 3 e1", "g2 3 e1", "g3 3 e1"])
+        .check(|| {
+            model::reclaim_in_model();
+            let world = World::new();
+            world.map.insert(KEY, 1);
+            let flush = spawn(&world, |world| {
+                world.map.update(&KEY, |n| n + 1);
+                latchwork::flush();
+            });
+            let get = spawn(&world, |world| world.note(format!("g{}", world.get(KEY))));
+            flush.join().unwrap();
+            world.map.update(&KEY, |n| n + 1);
+            world.outcome([get])
+        });
+}
+
+/// One of them enters the room, and the other has memory of its own.
+#[test]
+fn two_updates_enter_one_room() {
+    Model::new("two updates of an entry whose room is free")
+        .rules("[V16]")
+        .preemptions(Some(3))
+        .outcomes(&["4 e1"])
+        .check(|| {
+            model::reclaim_in_model();
+            let world = World::new();
+            world.map.insert(KEY, 1);
+            world.map.update(&KEY, |n| n + 1);
+            latchwork::flush();
+            let other = spawn(&world, |world| {
+                world.map.update(&KEY, |n| n + 1);
+            });
+            world.map.update(&KEY, |n| n + 1);
+            world.outcome([other])
+        });
+}
+
+/// The value that is shared leaves the room before the entry, or after it.
+#[test]
+fn a_shared_value_and_its_entry_free_one_memory() {
+    Model::new("a shared value in the room of an entry that is freed")
+        .rules("[V16]")
+        .preemptions(Some(2))
+        .outcomes(&["- e0"])
+        .check(|| {
+            model::reclaim_in_model();
+            let world = World::new();
+            world.map.insert(KEY, 1);
+            let shared = world.map.get_owned(&KEY).expect("it was inserted");
+            let other = loom::thread::spawn(move || {
+                assert_eq!(*shared, 1);
+                drop(shared);
+            });
+            world.map.remove(&KEY);
+            world.map.end_grace_in_model();
+            world.bury();
+            latchwork::flush();
+            world.outcome([other])
+        });
+}

@@ -4,7 +4,7 @@
 //! | field | written | read |
 //! |---|---|---|
 //! | `version`, `prev`, `value` | before the node is published [C1] | pinned, or by a reference |
-//! | `contents` | when the node is made | the same |
+//! | `contents`, `room` | when the node is made | the same |
 //! | `when` | from unset or owned to a stamp, by any thread [C4] | the same |
 //! | `shares` | by owned references, and by the release of the node [R3] | the same |
 //!
@@ -12,15 +12,17 @@
 //! `when`: publishes nothing but itself; see [C4]. `shares`: as the count of `std::sync::Arc`.
 #![allow(unsafe_code)]
 
+use core::alloc::Layout;
 use core::marker::PhantomData;
 use core::mem::{MaybeUninit, offset_of};
 use core::ptr::NonNull;
 
 use super::clock;
 use super::owner::Owner;
+use super::room::{Room, Tenant, Tenants};
 use super::version::Version;
 use super::when::When;
-use crate::reclaim::{Destructor, Kind, Local};
+use crate::reclaim::{self, Destructor, Kind, Local};
 use crate::sync::{AtomicU32, AtomicU64, Canary, Ordering, UnsafeCell};
 
 /// The part of a node that does not depend on the type of its value.
@@ -30,6 +32,7 @@ pub(crate) struct Header {
     /// One for the cell, until the node is released, and one for each owned snapshot.
     shares: AtomicU32,
     contents: Contents,
+    room: Room,
     canary: Canary,
     written: UnsafeCell<Written>,
 }
@@ -37,7 +40,7 @@ pub(crate) struct Header {
 /// The contents of a node in the place of a value. Cells have values only; the entries of a map
 /// have all three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
+#[repr(u8)]
 pub(crate) enum Contents {
     Value,
     /// Nothing: a claim, or the key of the entry is absent.
@@ -82,6 +85,7 @@ impl Header {
             when: AtomicU64::new(when.bits()),
             shares: AtomicU32::new(1),
             contents,
+            room: Room::NONE,
             canary: Canary::new(),
             written: UnsafeCell::new(Written { version, prev }),
         }
@@ -240,10 +244,29 @@ impl<T: Send + Sync + 'static> Node<T> {
         // SAFETY: the functions drop the one reference that a retired node has to itself, and end
         // the node.
         let kind = unsafe { Kind::of::<Self>(Self::drop_share, Self::destroy, destructor) };
-        let shares = offset_of!(Self, header) + offset_of!(Header, shares);
         // SAFETY: the count is there, and `drop_share` reads it as the contract requires.
-        &unsafe { kind.counted_at(shares) }
+        &unsafe { kind.counted_at(Self::SHARES) }
     };
+
+    /// The same, of a node of an entry, which may be in the room of the entry [V16].
+    pub(crate) const OF_ENTRY: &'static Kind = {
+        let destructor = Destructor::of::<(T, Header)>();
+        // SAFETY: as above; the memory of the node is freed with it, or is that of its entry.
+        let kind = unsafe { Kind::of::<Self>(Self::drop_share, Self::end, destructor) };
+        // SAFETY: as above.
+        &unsafe { kind.counted_at(Self::SHARES) }.that_frees_itself()
+    };
+
+    const SHARES: usize = offset_of!(Self, header) + offset_of!(Header, shares);
+
+    /// The kind of a node that is alive, by its header.
+    #[inline(always)]
+    pub(crate) fn kind_of(header: &Header) -> &'static Kind {
+        match header.room {
+            Room::NONE => Self::KIND,
+            _ => Self::OF_ENTRY,
+        }
+    }
 
     /// The first node of a cell: every snapshot sees it, there being nothing older.
     pub(super) fn first(version: Version, value: T) -> Self {
@@ -256,10 +279,23 @@ impl<T: Send + Sync + 'static> Node<T> {
         Self::new(first_header(When::UNSET, version, Contents::Value), value)
     }
 
-    /// The first node of an entry whose key is absent.
-    pub(crate) fn vacant(local: &Local, version: Version) -> NonNull<Self> {
+    /// Writes the first node of an entry whose key is absent.
+    ///
+    /// # Safety
+    /// `place` is fresh memory for a node.
+    pub(crate) unsafe fn write_vacant(place: NonNull<Self>, version: Version) {
         let when = When::stamp(clock::FIRST);
-        Self::without_value(local, first_header(when, version, Contents::Vacant))
+        // SAFETY: the caller's contract.
+        unsafe { Self::write_header(place, first_header(when, version, Contents::Vacant)) };
+    }
+
+    /// Records that a node lies in the room of an entry.
+    ///
+    /// # Safety
+    /// `node` is there, is the caller's, and was not published.
+    pub(crate) unsafe fn set_room(node: NonNull<Self>, room: Room) {
+        // SAFETY: the caller's contract. Only the field is written.
+        unsafe { (*node.as_ptr()).header.room = room };
     }
 
     /// The last node of an entry. Its version is that of no key.
@@ -313,7 +349,17 @@ impl<T: Send + Sync + 'static> Node<T> {
     /// for a value that it does not have [R8].
     fn without_value(local: &Local, header: Header) -> NonNull<Self> {
         let node = local.reserve::<Self>();
-        // SAFETY: fresh memory for a node, which begins with its header.
+        // SAFETY: fresh memory for a node.
+        unsafe { Self::write_header(node, header) };
+        node
+    }
+
+    /// Writes a node without a value.
+    ///
+    /// # Safety
+    /// `node` is fresh memory for a node.
+    unsafe fn write_header(node: NonNull<Self>, header: Header) {
+        // SAFETY: the caller's contract; a node begins with its header.
         unsafe { node.cast().write(header) };
         // A checker keeps a state with each cell. In a real build any bytes are a cell without a
         // value.
@@ -324,7 +370,6 @@ impl<T: Send + Sync + 'static> Node<T> {
             // SAFETY: as above.
             unsafe { value.write(UnsafeCell::new(MaybeUninit::uninit())) };
         }
-        node
     }
 
     #[inline]
@@ -380,12 +425,44 @@ impl<T: Send + Sync + 'static> Node<T> {
     /// Frees a node without a value.
     ///
     /// # Safety
-    /// `node` is from `allocate`, has no value, and no other thread can reach it.
+    /// `node` is from `allocate` or in the room of an entry, has no value, and no other thread can
+    /// reach it.
     pub(crate) unsafe fn discard(node: NonNull<Self>, local: &Local) {
+        // SAFETY: alive, and the caller's alone.
+        let room = unsafe { node.as_ref() }.header.room;
         // SAFETY: the caller alone has the node. Only its header is left.
         unsafe { node.drop_in_place() };
-        // SAFETY: as above; the node is from `allocate`.
-        unsafe { local.free(node) };
+        // SAFETY: as above.
+        unsafe { Self::free(node, room, local) };
+    }
+
+    /// Frees the memory of a node, or leaves it to the entry in whose room it is.
+    ///
+    /// # Safety
+    /// The node was in this room, or is from `allocate`. It was dropped, and was the caller's.
+    #[inline]
+    unsafe fn free(node: NonNull<Self>, room: Room, local: &Local) {
+        if room == Room::NONE {
+            // SAFETY: the caller's contract.
+            return unsafe { local.free(node) };
+        }
+        let memory = node.cast::<u8>();
+        // SAFETY: they lie directly before the room, and the node is a tenant [V16].
+        let tenants = unsafe { memory.sub(size_of::<Tenants>()).cast::<Tenants>() };
+        // SAFETY: as above. Another thread may free the memory while `leave` returns.
+        if unsafe { tenants.as_ref() }.leave(Tenant::Node) {
+            // SAFETY: the memory of the entry is the caller's.
+            unsafe { Self::free_entry(memory, room, local) };
+        }
+    }
+
+    /// Frees the memory of an entry that was released before its node.
+    #[cold]
+    unsafe fn free_entry(node: NonNull<u8>, room: Room, local: &Local) {
+        let size = room.offset() + size_of::<Self>();
+        let layout = Layout::from_size_align(size, align_of::<Self>()).expect("it was allocated");
+        // SAFETY: an entry with a room has this layout, and begins there [V16].
+        unsafe { local.free_as(node.sub(room.offset()), layout) };
     }
 
     /// The value, for a write in place: the node becomes the first one of a new cell with the next
@@ -428,6 +505,30 @@ impl<T: Send + Sync + 'static> Node<T> {
             value.with_mut(|value| unsafe { value.cast::<T>().drop_in_place() });
         }
         drop(ended);
+    }
+
+    /// As `destroy`, and frees the memory of the node.
+    ///
+    /// # Safety
+    /// The contract of `destroy`.
+    unsafe fn end(object: NonNull<u8>) {
+        let node = object.cast::<Self>();
+        // SAFETY: no other thread can reach it.
+        let room = unsafe { node.as_ref() }.header.room;
+        // Including when the destructor of the value panics.
+        let _memory = Memory(node, room);
+        // SAFETY: the caller's contract.
+        unsafe { Self::destroy(object) };
+    }
+}
+
+/// The memory of a node of an entry whose value has been or is being dropped.
+struct Memory<T: Send + Sync + 'static>(NonNull<Node<T>>, Room);
+
+impl<T: Send + Sync + 'static> Drop for Memory<T> {
+    fn drop(&mut self) {
+        // SAFETY: the caller that releases the node made this, and nothing uses the node again.
+        reclaim::with(|local| unsafe { Node::free(self.0, self.1, local) });
     }
 }
 

@@ -181,8 +181,9 @@ impl<T: Send + Sync + 'static> Clone for OwnedVersioned<T> {
 
 impl<T: Send + Sync + 'static> Drop for OwnedVersioned<T> {
     fn drop(&mut self) {
+        let kind = Node::<T>::kind_of(self.node().header());
         // SAFETY: this value owns one reference to the node, and releases it here [R3].
-        reclaim::with(|local| unsafe { local.release_now(self.0.cast(), Node::<T>::KIND) });
+        reclaim::with(|local| unsafe { local.release_now(self.0.cast(), kind) });
     }
 }
 

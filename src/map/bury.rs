@@ -7,7 +7,7 @@ use super::entry::Entry;
 use super::index::Index;
 use super::shared::{Changes, Maintenance, Record};
 use crate::cell::{Current, Header, Node, Version, waiters};
-use crate::reclaim::{self, CellPin, Local};
+use crate::reclaim::{self, CellPin, Kind, Local};
 use crate::sync::tuning::{MAP_BURIALS, MAP_MAINTAINS};
 
 /// The result of the examination of a record.
@@ -137,7 +137,11 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
             unsafe { Node::discard(dead, local) };
             return Fate::Again(version);
         }
-        self.unlink(local, entry, [base.as_ptr(), dead.cast()], pin);
+        let nodes = [
+            (base.as_ptr(), Node::<V>::kind_of(base.header())),
+            (dead.cast(), Node::<V>::KIND),
+        ];
+        self.unlink(local, entry, nodes, pin);
         Fate::Done
     }
 
@@ -146,7 +150,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
         &self,
         local: &Local,
         entry: &Entry<K, V>,
-        nodes: [NonNull<Header>; 2],
+        nodes: [(NonNull<Header>, &'static Kind); 2],
         pin: &CellPin,
     ) {
         let (hash, address) = entry.name();
@@ -156,10 +160,10 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
             }
         }
         self.shared.count(local, Changes::NO_ENTRY);
-        for node in nodes {
+        for (node, kind) in nodes {
             // SAFETY: the vacant node was replaced by the dead one, by this thread [V4]; and the
             // dead one is out of reach with the entry.
-            unsafe { local.retire(pin, node.cast(), Node::<V>::KIND) };
+            unsafe { local.retire(pin, node.cast(), kind) };
         }
         // SAFETY: no table from the root on has it, and it was unlinked by this thread, which has
         // locked the mutex of the map [V3] [V8].
@@ -178,6 +182,6 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
             .any(|table| table.slot_of(hash, address).is_some());
         let entry = is_linked.then(|| self.entry(address, pin));
         // Its tag and its place may be those of another hash.
-        entry.filter(|entry| entry.hash == hash)
+        entry.filter(|entry| entry.hash() == hash)
     }
 }

@@ -6,11 +6,11 @@ use core::ptr::{NonNull, with_exposed_provenance};
 use std::borrow::Borrow;
 use std::collections::TryReserveError;
 
-use super::entry::Entry;
+use super::entry::{Entry, First};
 use super::shared::{Changes, Maintenance, Shared};
 use super::slot::{Content, Word};
 use super::table::{Shape, Slot, Table};
-use crate::cell::{self, Node, Version, VersionedCell};
+use crate::cell::{self, NodeRef, Version, VersionedCell};
 use crate::reclaim::{self, CellPin, Local};
 use crate::sync::tuning::MAP_CHUNK;
 use crate::sync::{AtomicPtr, Ordering};
@@ -44,16 +44,31 @@ pub(crate) struct Vacancy<'p> {
 
 /// An empty slot.
 #[derive(Clone, Copy)]
-pub(crate) struct Place<'p> {
-    table: &'p Table,
-    slot: &'p Slot,
+pub(crate) struct Place<'p>(&'p Slot);
+
+/// A new entry, and its first node, which another thread may have replaced since.
+type Installed<'p, K, V> = (&'p Entry<K, V>, NodeRef<'p>);
+
+/// An entry to be made.
+pub(super) struct New<K, V> {
+    pub(super) key: K,
+    pub(super) hash: u64,
+    pub(super) version: Version,
+    pub(super) first: First<V>,
+}
+
+impl<K: Send + Sync + 'static, V: Send + Sync + 'static> New<K, V> {
+    #[inline]
+    fn make(self, local: &Local) -> NonNull<Entry<K, V>> {
+        Entry::make(local, self.key, self.hash, self.version, self.first)
+    }
 }
 
 impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
     /// # Errors
     /// Returns an error if the allocator has no memory.
     pub(super) fn with_capacity(capacity: usize) -> Result<Self, TryReserveError> {
-        let table = Table::new(Shape::for_entries(capacity), 0)?;
+        let table = Table::new(Shape::for_entries(capacity))?;
         let table = reclaim::with(|local| local.allocate(table));
         Ok(Index {
             root: AtomicPtr::new(table.as_ptr()),
@@ -96,12 +111,12 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
         let mut table = self.root(pin);
         loop {
             let mut first_empty = None;
-            for slot in table.window(hash) {
-                let word = slot.load();
-                if word.has_tag_of(hash) {
-                    if let Content::Entry(address) = word.content() {
+            'window: for slots in table.lines_of(hash).map(|line| line.slots(hash)) {
+                for slot in slots {
+                    let word = slot.load();
+                    if let Some(address) = word.entry_of(hash) {
                         let entry = self.entry(address, pin);
-                        if entry.hash == hash && entry.key().borrow() == key {
+                        if entry.has_low_bits_of(hash) && entry.key().borrow() == key {
                             let seen = entry.cell.head().load();
                             if !entry.node(seen, pin).header().is_dead() {
                                 return Search::Found(entry, seen);
@@ -109,14 +124,14 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
                         }
                         continue;
                     }
-                }
-                match word {
-                    Word::EMPTY => {
-                        first_empty = Some(slot);
-                        break;
+                    match word {
+                        Word::EMPTY => {
+                            first_empty = Some(slot);
+                            break 'window;
+                        }
+                        Word::FROZEN => break 'window,
+                        _ => {}
                     }
-                    Word::FROZEN => break,
-                    _ => {}
                 }
             }
             let next = match first_empty {
@@ -145,7 +160,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
         if slot.is_none() {
             self.grow(local, table, Some(hash), 0);
         }
-        slot.map(|slot| Place { table, slot })
+        slot.map(Place)
     }
 
     /// The greatest version that an earlier entry of a key may have had. The caller has searched
@@ -155,45 +170,35 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
         self.shared.floor(hash).load()
     }
 
-    /// Installs an entry. `Err`: the slot has been used since; the key and the node are the
-    /// caller's again.
-    ///
-    /// # Safety
-    /// `node` is from `allocate`, and was not published.
+    /// Makes an entry and installs it. `Err`: the slot has been used since; the key and the value
+    /// are the caller's again.
     #[inline]
-    pub(super) unsafe fn install<'p>(
+    pub(super) fn install<'p>(
         &'p self,
         local: &Local,
         pin: &'p CellPin,
-        Place { table, slot }: Place<'p>,
-        hash: u64,
-        key: K,
-        node: NonNull<Node<V>>,
-    ) -> Result<&'p Entry<K, V>, K> {
-        // SAFETY: the caller's contract.
-        let entry = unsafe { Entry::new(key, hash, table.generation, node) };
-        self.install_entry(local, pin, slot, entry)
+        place: Place<'p>,
+        new: New<K, V>,
+    ) -> Result<Installed<'p, K, V>, (K, First<V>)> {
+        let entry = new.make(local);
+        self.install_entry(local, pin, place, entry)
     }
 
     /// As `install`, of an entry that the caller has locked [V12].
-    ///
-    /// # Safety
-    /// As for `install`.
-    pub(super) unsafe fn install_locked<'p>(
+    pub(super) fn install_locked<'p>(
         &'p self,
         local: &Local,
         pin: &'p CellPin,
-        Place { table, slot }: Place<'p>,
-        hash: u64,
-        key: K,
-        node: NonNull<Node<V>>,
-    ) -> Result<&'p Entry<K, V>, K> {
-        // SAFETY: the caller's contract.
-        let entry = unsafe { Entry::new(key, hash, table.generation, node) };
-        let head = entry.cell.head();
-        let is_locked = head.lock(head.load(), node.cast());
+        place: Place<'p>,
+        new: New<K, V>,
+    ) -> Result<Installed<'p, K, V>, (K, First<V>)> {
+        let entry = new.make(local);
+        // SAFETY: it was made, and no other thread can reach it.
+        let head = unsafe { entry.as_ref() }.cell.head();
+        let seen = head.load();
+        let is_locked = head.lock(seen, seen.node());
         debug_assert!(is_locked, "no other thread can reach it");
-        self.install_entry(local, pin, slot, entry)
+        self.install_entry(local, pin, place, entry)
     }
 
     #[inline]
@@ -201,20 +206,20 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
         &'p self,
         local: &Local,
         pin: &'p CellPin,
-        slot: &Slot,
-        entry: Entry<K, V>,
-    ) -> Result<&'p Entry<K, V>, K> {
-        let hash = entry.hash;
-        let entry = local.allocate(entry);
+        Place(slot): Place<'p>,
+        entry: NonNull<Entry<K, V>>,
+    ) -> Result<Installed<'p, K, V>, (K, First<V>)> {
         let address = entry.as_ptr().expose_provenance();
-        if !slot.fill(Word::entry(address, hash)) {
+        // SAFETY: it was made, and no other thread can reach it.
+        let this = unsafe { entry.as_ref() };
+        let first = this.cell.head().load();
+        if !slot.fill(Word::entry(address, this.hash())) {
             // SAFETY: it was not published, so that it is the caller's alone.
-            let (key, cell) = unsafe { Entry::into_parts(entry, local) };
-            core::mem::forget(cell);
-            return Err(key);
+            return Err(unsafe { Entry::unmake(entry, local) });
         }
         self.shared.count(local, Changes::ENTRY);
-        Ok(self.entry(address, pin))
+        let entry = self.entry(address, pin);
+        Ok((entry, entry.node(first, pin)))
     }
 
     /// Makes sure that there is a table after `table`: step 9. A window of the hash is full, or
@@ -222,7 +227,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
     #[cold]
     pub(super) fn grow(&self, local: &Local, table: &Table, hash: Option<u64>, entries: usize) {
         let shape = self.shape_after(table, hash, entries);
-        match Table::new(shape, table.generation + 1) {
+        match Table::new(shape) {
             Ok(next) => self.append(local, table, next),
             Err(error) => panic!("a map cannot grow: {error}"),
         }
@@ -286,7 +291,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
                     let entry = self.entry(address, pin);
                     // Not dead: a dead entry is unlinked before the mutex of the map is unlocked
                     // [V8].
-                    return self.put(local, word, entry.hash, next, pin);
+                    return self.put(local, word, entry.hash(), next, pin);
                 }
             }
         }
@@ -326,7 +331,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
             let Some(shape) = wants(root.shape()) else {
                 return Ok(());
             };
-            let next = Table::new(shape, root.generation + 1)?;
+            let next = Table::new(shape)?;
             self.append(local, root, next);
             while self.copy_some(local, &mut maintenance, &pin) {}
             Ok(())
@@ -409,7 +414,7 @@ impl<'p, K: Send + Sync + 'static, V: Send + Sync + 'static> Iterator for Scan<'
             if let Content::Entry(address) = slot.load().content() {
                 let entry = self.index.entry(address, self.pin);
                 // Another one was visited in an earlier table [V9].
-                if entry.birth == self.table.generation || !self.is_in_earlier(entry) {
+                if core::ptr::eq(self.table, self.begin) || !self.is_in_earlier(entry) {
                     return Some(entry);
                 }
             }

@@ -7,8 +7,8 @@ use core::ptr::NonNull;
 use std::borrow::Borrow;
 
 use super::VersionedMap;
-use super::entry::Entry;
-use super::index::Search;
+use super::entry::{Entry, First};
+use super::index::{New, Search};
 use crate::cell::patience::Lost;
 use crate::cell::{Current, Header, Node, NodeRef, Owned, Rank, Version, Word, waiters};
 use crate::reclaim::{self, CellPin, Local};
@@ -47,7 +47,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Held<K, V> {
 
     /// Names the entry among those that are locked.
     pub(super) fn id(&self) -> (u64, usize) {
-        (self.entry().hash, self.entry.addr().get())
+        (self.entry().hash(), self.entry.addr().get())
     }
 
     pub(super) fn key(&self) -> &K {
@@ -111,7 +111,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Held<K, V> {
             let held = ManuallyDrop::new(self);
             let (entry, base) = (held.entry(), held.base());
             let node = match draft {
-                Draft::Value(value) => local.allocate(Node::after(base, value)),
+                Draft::Value(value) => entry.new_node(local, Node::after(base, value)),
                 _ => Node::<V>::vacant_after(local, base),
             };
             let head = entry.cell.head();
@@ -180,13 +180,14 @@ where
         };
         // After the search, which has found the dead node of an earlier entry [V6] [V11].
         let version = self.index.floor(hash).next();
-        let node = Node::<V>::vacant(local, version);
-        // SAFETY: from `allocate`, and published by this call or not at all.
-        match unsafe {
-            self.index
-                .install_locked(local, pin, place, hash, wanted, node)
-        } {
-            Ok(entry) => {
+        let new = New {
+            key: wanted,
+            hash,
+            version,
+            first: First::Vacant,
+        };
+        match self.index.install_locked(local, pin, place, new) {
+            Ok((entry, _)) => {
                 self.index.record(local, entry, version);
                 let held = Held {
                     entry: entry.into(),
@@ -195,9 +196,7 @@ where
                 self.index.maintain(local, pin);
                 Ok(held)
             }
-            Err(wanted) => {
-                // SAFETY: it was not published, and was made without a value.
-                unsafe { Node::discard(node, local) };
+            Err((wanted, _)) => {
                 *key = Some(wanted);
                 Err(Lost::Moved)
             }

@@ -241,6 +241,12 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static, S> VersionedMap<K, V, S
         f()
     }
 
+    /// For tests: the number of slots of the first table that were copied to the next ones.
+    #[doc(hidden)]
+    pub fn copied_slots(&self) -> usize {
+        self.index.shared.maintenance().lock().copied
+    }
+
     /// Returns the number of keys, of entries, and the size of the index.
     ///
     /// # Examples
@@ -268,13 +274,13 @@ where
     V: Send + Sync + 'static,
     S: BuildHasher,
 {
-    /// The hash of a key. Its low bits select a line, and its high bits are a tag, so the bits are
-    /// mixed once more: a hasher for a `HashMap` may leave some of them equal.
+    /// The hash of a key, of 48 bits. Its low bits select a line, and its high bits are a tag, so
+    /// the bits are mixed once more: a hasher for a `HashMap` may leave some of them equal.
     #[inline(always)]
     fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
         let hash = self.hasher.hash_one(key);
         let hash = (hash ^ hash >> 32).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        hash ^ hash >> 29
+        (hash ^ hash >> 29) >> (u64::BITS - slot::HASH_BITS) | slot::HASH_BIT
     }
 }
 

@@ -11,7 +11,7 @@ use crate::sync::{AtomicPtr, AtomicU64, Ordering};
 
 /// The slots of one cache line.
 #[repr(align(64))]
-struct Line([Slot; LINE]);
+pub(super) struct Line([Slot; LINE]);
 
 /// One slot.
 pub(super) struct Slot(AtomicU64);
@@ -19,11 +19,14 @@ pub(super) struct Slot(AtomicU64);
 /// The tables of a map are a chain.
 pub(super) struct Table {
     lines: Box<[Line]>,
-    /// The number of lines that a search visits.
+    /// The number of lines that a search visits, and of those that differ.
     window: usize,
-    pub(super) generation: u64,
+    reach: usize,
     next: AtomicPtr<Table>,
 }
+
+/// The bits of a hash that select a slot of a line: no bits that select a line.
+const FIRST_SHIFT: u32 = 32;
 
 // The numbers of slots and of entries that a table is made for.
 const SLOTS_PER_ENTRY: usize = 2;
@@ -83,11 +86,11 @@ impl Table {
 
     /// # Errors
     /// Returns an error if the allocator has no memory.
-    pub(super) fn new(shape: Shape, generation: u64) -> Result<Self, TryReserveError> {
+    pub(super) fn new(shape: Shape) -> Result<Self, TryReserveError> {
         Ok(Table {
             lines: new_lines(shape.lines)?,
             window: shape.window,
-            generation,
+            reach: shape.window.min(shape.lines),
             next: AtomicPtr::new(null_mut()),
         })
     }
@@ -99,13 +102,19 @@ impl Table {
         }
     }
 
-    /// The slots of the window of a hash, in the order of the search.
+    /// The lines of the window of a hash, in the order of the search.
     #[inline(always)]
-    pub(super) fn window(&self, hash: u64) -> impl Iterator<Item = &Slot> {
+    pub(super) fn lines_of(&self, hash: u64) -> impl Iterator<Item = &Line> {
         let mask = self.lines.len() - 1;
         let home = hash as usize;
-        let window = self.window.min(self.lines.len());
-        (0..window).flat_map(move |n| &self.lines[home.wrapping_add(n) & mask].0)
+        // SAFETY: less than the number of lines, which is a power of two.
+        let line = move |n| unsafe { self.lines.get_unchecked(home.wrapping_add(n) & mask) };
+        (0..self.reach).map(line)
+    }
+
+    /// The slots of the window of a hash, in the order of the search.
+    pub(super) fn window(&self, hash: u64) -> impl Iterator<Item = &Slot> {
+        self.lines_of(hash).flat_map(move |line| line.slots(hash))
     }
 
     /// All slots, from number `from` on.
@@ -168,6 +177,16 @@ impl Table {
     unsafe fn destroy(object: NonNull<u8>) {
         // SAFETY: the caller's contract.
         unsafe { object.cast::<Self>().drop_in_place() };
+    }
+}
+
+impl Line {
+    /// All slots, in the order of the search for a hash. Each hash has a first slot of its own, so
+    /// that most entries are in the first one of their search.
+    #[inline(always)]
+    pub(super) fn slots(&self, hash: u64) -> impl Iterator<Item = &Slot> {
+        let first = (hash >> FIRST_SHIFT) as usize;
+        (0..LINE).map(move |n| &self.0[first.wrapping_add(n) % LINE])
     }
 }
 
@@ -241,7 +260,7 @@ mod tests {
             let shape = Shape::for_entries(entries);
             assert!(shape.entries() >= entries && shape.entries() <= 2 * entries.max(LINE));
         }
-        assert!(Table::new(Shape::for_entries(usize::MAX), 0).is_err());
+        assert!(Table::new(Shape::for_entries(usize::MAX)).is_err());
     }
 
     #[test]
@@ -257,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_window_has_its_slots_once() {
-        let table = Table::new(Shape::for_entries(100), 0).expect("small");
+        let table = Table::new(Shape::for_entries(100)).expect("small");
         for hash in [0, 7, u64::MAX] {
             let slots: std::collections::BTreeSet<_> =
                 table.window(hash).map(core::ptr::from_ref).collect();

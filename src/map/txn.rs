@@ -5,10 +5,10 @@ use core::hash::{BuildHasher, Hash};
 use std::borrow::Borrow;
 
 use super::VersionedMap;
-use super::entry::Entry;
-use super::index::{Index, Search};
+use super::entry::{Entry, First};
+use super::index::{Index, New, Search};
 use super::shared::Changes;
-use crate::cell::{Node, Version};
+use crate::cell::Version;
 use crate::reclaim::{CellPin, Local};
 use crate::txn::{Abort, Committed, Keeper, Tx, View};
 
@@ -86,20 +86,19 @@ where
             // After the search, which has found the dead node of an earlier entry [V6]. Greater
             // than the version in a record of such an entry, which may have had this address [V11].
             let version = self.index.floor(hash).next();
-            let node = Node::<V>::vacant(local, version);
-            // SAFETY: from `allocate`, and published by this call or not at all.
-            match unsafe { self.index.install(local, pin, place, hash, key, node) } {
-                Ok(entry) => {
+            let new = New {
+                key,
+                hash,
+                version,
+                first: First::Vacant,
+            };
+            match self.index.install(local, pin, place, new) {
+                Ok((entry, _)) => {
                     self.index.record(local, entry, version);
                     self.index.maintain(local, pin);
                     return entry;
                 }
-                Err(returned) => {
-                    // SAFETY: it was not published, so that it is ours; it was made without a
-                    // value.
-                    unsafe { Node::discard(node, local) };
-                    key = returned;
-                }
+                Err((returned, _)) => key = returned,
             }
         }
     }

@@ -5,8 +5,8 @@ use core::hash::{BuildHasher, Hash};
 use core::ptr::NonNull;
 use std::borrow::Borrow;
 
-use super::entry::Entry;
-use super::index::Search;
+use super::entry::{Entry, First};
+use super::index::{New, Search};
 use super::shared::Changes;
 use super::{MapConflict, Occupied, VersionedMap};
 use crate::cell::patience::{Lost, Patience};
@@ -557,21 +557,21 @@ where
         };
         // After the search, which has found the dead node of an earlier entry [V6].
         let version = self.index.floor(hash).next();
-        let node = local.allocate(Node::born(version, value));
-        // SAFETY: from `allocate`, and published by this call or not at all.
-        match unsafe { self.index.install(local, pin, place, hash, key, node) } {
-            Ok(_) => {
-                // SAFETY: published by this thread, under the pin [R1].
-                unsafe { node.cast::<Header>().as_ref() }.stamp_published();
+        let new = New {
+            key,
+            hash,
+            version,
+            first: First::Value(value),
+        };
+        match self.index.install(local, pin, place, new) {
+            Ok((_, node)) => {
+                node.header().stamp_published();
                 self.index.shared.count(local, Changes::VALUE);
                 self.index.maintain(local, pin);
                 Put::Written(Written { version, old: None })
             }
-            Err(key) => {
-                // SAFETY: it was not published, so that it is ours; it was made with a value.
-                let value = unsafe { Node::into_value(node, local) };
-                Put::Lost(key, value, Lost::Moved)
-            }
+            Err((key, First::Value(value))) => Put::Lost(key, value, Lost::Moved),
+            Err((_, First::Vacant)) => unreachable!("it was made with a value"),
         }
     }
 
@@ -607,7 +607,7 @@ where
                 return Err((value, Lost::Moved));
             }
             let node = match value {
-                Some(value) => local.allocate(Node::after(base, value)),
+                Some(value) => entry.new_node(local, Node::after(base, value)),
                 None => Node::<V>::vacant_after(local, base),
             };
             let Err(newer) = head.replace(seen, node.cast()) else {
@@ -657,12 +657,13 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static, S> VersionedMap<K, V, S
         // SAFETY: published by this thread, under the pin [R1].
         let header = unsafe { node.as_ref() };
         header.stamp_published();
-        // SAFETY: superseded by this compare-and-swap and no other [C2], under this thread's pin;
-        // every node of this entry is of this kind.
-        unsafe { local.retire(pin, base.as_ptr().cast(), Node::<V>::KIND) };
+        let kind = Node::<V>::kind_of(base.header());
+        // SAFETY: superseded by this compare-and-swap and no other [C2], under this thread's pin.
+        unsafe { local.retire(pin, base.as_ptr().cast(), kind) };
         if seen.node() != base.as_ptr() {
             // The node of a transaction that was aborted, or the claim of one that has ended.
-            // SAFETY: unlinked by this compare-and-swap and no other; as above.
+            // SAFETY: unlinked by this compare-and-swap and no other; in no room, since its owner
+            // has made it.
             unsafe { local.retire(pin, seen.node().cast(), Node::<V>::KIND) };
         }
         let written = Written {

@@ -14,13 +14,16 @@ pub(crate) struct Kind {
     /// Drops the reference that the object had to itself. `true`: it was the last. Runs no user
     /// code, and returns `true` again if it has done so for the same caller.
     drop_share: unsafe fn(NonNull<u8>) -> bool,
-    /// Ends an object whose last reference was dropped; only its memory is left. May run user code.
+    /// Ends an object whose last reference was dropped; only its memory is left, unless it frees that
+    /// as well. May run user code.
     destroy: unsafe fn(NonNull<u8>),
     /// Where the count of its references is, as an offset.
     count_at: Option<usize>,
     destructor: Destructor,
     /// Nothing is left to be done by `destroy`. A checker has something to do for each object.
     is_inert: bool,
+    /// The memory is freed by `destroy`.
+    frees_itself: bool,
     /// The next write collects.
     pub(super) is_large: bool,
 }
@@ -61,6 +64,7 @@ impl Kind {
             count_at: None,
             destructor,
             is_inert: matches!(destructor, Destructor::None) && !core::mem::needs_drop::<Canary>(),
+            frees_itself: false,
             is_large,
         }
     }
@@ -74,6 +78,18 @@ impl Kind {
     pub(crate) const unsafe fn counted_at(mut self, offset: usize) -> Self {
         self.count_at = Some(offset);
         self
+    }
+
+    /// Whose `destroy` also frees the memory of the object.
+    pub(crate) const fn that_frees_itself(mut self) -> Self {
+        self.is_inert = false;
+        self.frees_itself = true;
+        self
+    }
+
+    #[inline]
+    pub(super) fn frees_itself(&self) -> bool {
+        self.frees_itself
     }
 
     #[inline]
@@ -133,7 +149,7 @@ impl Retired {
         unsafe { (self.kind.drop_share)(self.object) }
     }
 
-    /// Leaves only the memory.
+    /// Leaves only the memory, or nothing.
     ///
     /// # Safety
     /// [`drop_share`](Self::drop_share) has returned `true` to the caller.

@@ -1,6 +1,7 @@
 //! The state of one thread in the domain of cells: its membership, and its free nodes.
 #![allow(unsafe_code)]
 
+use core::alloc::Layout;
 use core::cell::Cell;
 use core::ptr::NonNull;
 use std::time::Duration;
@@ -312,12 +313,24 @@ impl Local {
         unsafe { self.nodes.put(object.cast(), &const { Shape::of::<N>() }) };
     }
 
-    /// Keeps the memory of an object that was destroyed.
+    /// As [`free`](Self::free), of an object of this layout.
+    ///
+    /// # Safety
+    /// As for `free`.
+    pub(crate) unsafe fn free_as(&self, object: NonNull<u8>, layout: Layout) {
+        // SAFETY: it is from `take` with this layout.
+        unsafe { self.nodes.put(object, &Shape::of_layout(layout)) };
+    }
+
+    /// Keeps the memory of an object that was destroyed, unless that has freed it.
     ///
     /// # Safety
     /// As for [`free`](Self::free).
     #[inline]
     pub(super) unsafe fn keep(&self, retired: &Retired) {
+        if retired.kind.frees_itself() {
+            return;
+        }
         // SAFETY: the caller's contract.
         unsafe { self.nodes.put(retired.object, &retired.kind.shape) };
     }

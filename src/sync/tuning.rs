@@ -241,3 +241,8 @@ pub(crate) const MAP_STRIPES: usize = if CHECKED { 1 } else { 8 };
 
 /// The number of floors of a map.
 pub(crate) const MAP_FLOORS: usize = if CHECKED { 1 } else { 64 };
+
+/// The most bytes of a node that lies in the room of an entry of a map. The room is empty while the
+/// value lies elsewhere, after every other update. It was not chosen by measurement: a node with
+/// memory of its own has as much at least.
+pub(crate) const MAP_ROOM: usize = if CHECKED { usize::MAX } else { 64 };

@@ -75,6 +75,8 @@ impl<'t> Tx<'t, '_> {
         cell: &'t VersionedCell<T>,
     ) -> Result<usize, Abort> {
         let i = self.attempt.observe(cell)?;
+        // The committed node may be in the room of the entry [V16].
+        self.attempt.log.entries[i].kind = Node::<T>::OF_ENTRY;
         if self.attempt.seen(i).header().is_dead() {
             // The key may have another entry [V4].
             return Err(self.attempt.lose(Loss::Read, Some(cell.head())));

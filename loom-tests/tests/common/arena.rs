@@ -7,13 +7,13 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-/// Allocates the lines of cells and entries in ascending order, and nothing twice in one execution.
+/// Allocates cells and entries in ascending order, and nothing twice in one execution.
 pub struct Ascending;
 
-const LINE: Layout = match Layout::from_size_align(64, 16) {
-    Ok(layout) => layout,
-    Err(_) => unreachable!(),
-};
+/// Whether the memory is that of cells or entries, which are kept by sizes.
+fn is_kept(layout: Layout) -> bool {
+    layout.align() == 16 && (64..=256).contains(&layout.size())
+}
 
 /// More than an execution needs.
 const BYTES: usize = 1 << 20;
@@ -34,7 +34,7 @@ pub fn reset() {
 // SAFETY: memory of the arena is handed out once in each execution; the rest is the system's.
 unsafe impl GlobalAlloc for Ascending {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if layout != LINE {
+        if !is_kept(layout) {
             // SAFETY: the caller's contract.
             return unsafe { System.alloc(layout) };
         }
@@ -45,7 +45,7 @@ unsafe impl GlobalAlloc for Ascending {
                 0 => unsafe { System.alloc(Layout::from_size_align(BYTES, 64).unwrap()) as usize },
                 begin => begin,
             };
-            arena.set((begin, used + 64));
+            arena.set((begin, used + layout.size()));
             assert!(
                 begin != 0 && used < BYTES,
                 "an execution needs more than the arena"
@@ -56,7 +56,7 @@ unsafe impl GlobalAlloc for Ascending {
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        if layout != LINE {
+        if !is_kept(layout) {
             // SAFETY: the caller's contract.
             unsafe { System.dealloc(memory, layout) }
         }

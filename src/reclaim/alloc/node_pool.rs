@@ -71,7 +71,11 @@ pub(in crate::reclaim) struct Shape {
 
 impl Shape {
     pub(in crate::reclaim) const fn of<N>() -> Self {
-        let layout = layout::<N>();
+        Self::of_layout(layout::<N>())
+    }
+
+    /// That of an object whose size is not zero.
+    pub(in crate::reclaim) const fn of_layout(layout: Layout) -> Self {
         let class = class(layout);
         let kept = match class {
             Some(class) => KEPT_BYTES / bytes_of(class),

@@ -7,6 +7,7 @@ mod contended;
 mod crates;
 mod crowded;
 mod many_keys;
+pub(crate) mod map;
 mod one_key;
 mod readers;
 mod scaling;
@@ -52,4 +53,5 @@ pub(crate) const ALL: &[Question] = &[
     transactions::beside::QUESTION,
     two_threads::AUDITED_QUESTION,
     trees::QUESTION,
+    map::QUESTION,
 ];

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use latchwork_bench::crew::{Crew, Figure, Pool, Round, own_counters};
 use latchwork_bench::ratio::Plan;
-use latchwork_bench::subjects::{AUDITED, READ, SCALING, Subject};
+use latchwork_bench::subjects::{AUDITED, MAPS, READ, SCALING, Subject};
 
 use super::Question;
 use super::cells::crowd::{numbers_of, once_more};
@@ -63,7 +63,7 @@ struct Rounds {
     span: Duration,
 }
 
-fn measure(plan: Plan, subjects: &[Subject]) -> Vec<Row> {
+pub(super) fn measure(plan: Plan, subjects: &[Subject]) -> Vec<Row> {
     let [believed, tried, millis] = match plan.rounds == Plan::FULL.rounds {
         true => [21, 120, 5],
         false => [5, 15, 2],
@@ -115,7 +115,7 @@ fn row(subject: &Subject, pool: &Pool) -> Row {
 pub(crate) fn one_run(arguments: &[String]) -> Result<(), String> {
     let wrong = || format!("{OPTION} is for this program itself");
     let (first, numbers) = arguments.split_first().ok_or_else(wrong)?;
-    let subjects = [SCALING, READ, AUDITED]
+    let subjects = [SCALING, READ, AUDITED, MAPS]
         .into_iter()
         .find(|subjects| subjects[0].name == first)
         .ok_or_else(wrong)?;
