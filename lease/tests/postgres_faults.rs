@@ -15,8 +15,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
-use latchwork::table::FencingToken;
-use latchwork_lease::engine::{Engine, EngineError, Nonce, Outcome, Released, Renewal, Renewed};
+use latchwork::table::{Fence, FencedCell, FencingToken};
+use latchwork_lease::engine::{
+    Attempt, Engine, EngineError, Nonce, Outcome, Released, Renewal, Renewed,
+};
 use latchwork_lease::postgres::PostgresEngine;
 use latchwork_lease::{Lease, Leases};
 use server::Server;
@@ -188,6 +190,158 @@ fn a_server_that_stops_delays_calls_until_their_deadline_and_leaves_nothing() {
     until_it_answers(|| engine.release(KEY, Nonce::new(1), soon()));
     assert!(attempt(&engine, KEY, 4, LONG).is_some());
     assert_eq!(attempt(&engine, key("other"), 2, LONG), None);
+}
+
+#[test]
+fn a_standby_that_is_promoted_repeats_tokens_and_the_fence_keeps_holders_apart() {
+    let Some(mut primary) = Server::start(&[]) else {
+        return;
+    };
+    let ready = |server: &Server, condition: &str| {
+        let start = Instant::now();
+        while server.psql("postgres", condition) != "t" {
+            assert!(start.elapsed() < Duration::from_secs(20), "{condition}");
+            thread::sleep(ms(20));
+        }
+    };
+    let engine = connect(&primary.url("postgres"));
+    let (few, many) = (key("few"), key("many"));
+    for key in [few, many] {
+        assert_eq!(attempt(&engine, key, 1, LONG), Some(1));
+        engine.release(key, Nonce::new(1), soon()).unwrap();
+    }
+    let standby = primary.standby();
+    ready(&primary, "SELECT count(*) = 1 FROM pg_stat_replication");
+
+    // The standby ceases to follow, as behind a link that is cut. The last grants reach it never.
+    standby.psql("postgres", "ALTER SYSTEM SET primary_conninfo = ''");
+    standby.psql("postgres", "SELECT pg_reload_conf()");
+    ready(&standby, "SELECT count(*) = 0 FROM pg_stat_wal_receiver");
+    assert_eq!(attempt(&engine, few, 2, LONG), Some(2));
+    for nonce in 2..=4 {
+        assert_eq!(attempt(&engine, many, nonce, LONG), Some(nonce as u64));
+        engine.release(many, Nonce::new(nonce), soon()).unwrap();
+    }
+    let ports = (primary.port(), standby.port());
+    let url = format!(
+        "postgres://postgres@127.0.0.1:{},127.0.0.1:{}/postgres",
+        ports.0, ports.1
+    );
+    let engine = connect(&url);
+    primary.end("QUIT");
+    // The standby grants nothing before it is promoted.
+    let start = Instant::now();
+    loop {
+        let error = engine
+            .try_acquire(&request(few, 9, LONG), soon())
+            .unwrap_err();
+        assert!(error.is_temporary, "{error}");
+        if error.to_string().contains("is a standby") {
+            assert_eq!(error.outcome, Outcome::NotDone, "{error}");
+            break;
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "{error}");
+    }
+    assert_eq!(standby.psql("postgres", "SELECT pg_promote()"), "t");
+
+    // One number has two holders, and each resource accepts that which it saw first.
+    let (again, _) = until_it_answers(|| engine.try_acquire(&request(few, 3, LONG), soon()));
+    assert!(matches!(again, Attempt::Granted(token) if token.get() == 2));
+    let fence = |token, nonce| Fence::new(FencingToken::new(token), nonce);
+    for [first, second] in [[2, 3], [3, 2]] {
+        let resource = FencedCell::new("nothing");
+        resource.write(fence(2, first), "first").unwrap();
+        assert!(resource.write(fence(2, second), "second").is_err());
+        resource.write(fence(2, first), "first again").unwrap();
+        // The control: without the nonce, the resource accepts both.
+        let by_number = FencedCell::new("nothing");
+        by_number.write(fence(2, 0), "first").unwrap();
+        by_number.write(fence(2, 0), "second").unwrap();
+    }
+    // The lease that was lost with the data is not renewed.
+    let old = Renewal {
+        key: few,
+        nonce: Nonce::new(2),
+        token: FencingToken::new(2),
+        ttl: LONG,
+    };
+    assert_eq!(engine.renew_many(&[old], soon()).unwrap(), [Renewed::Lost]);
+
+    // A resource that saw greater tokens refuses the new holders, until the floor is raised.
+    let resource = FencedCell::new("nothing");
+    resource.write(fence(4, 4), "before").unwrap();
+    assert_eq!(attempt(&engine, many, 5, LONG), Some(2));
+    assert!(resource.write(fence(2, 5), "after").is_err());
+    engine.release(many, Nonce::new(5), soon()).unwrap();
+    let seen = resource.seen().expect("it was written").token;
+    engine.raise_floor(many, seen, soon()).unwrap();
+    assert_eq!(attempt(&engine, many, 6, LONG), Some(5));
+    resource.write(fence(5, 6), "repaired").unwrap();
+    assert!(resource.write(fence(4, 4), "late").is_err());
+    assert_eq!(*resource.read(), "repaired");
+}
+
+#[test]
+fn a_crash_after_a_release_keeps_the_key_until_the_end_and_repeats_no_token() {
+    // The server writes what it need not write at once so late that a crash loses it.
+    let Some(mut server) = Server::start(&["wal_writer_delay=10s"]) else {
+        return;
+    };
+    let engine = connect(&server.url("postgres"));
+    let length = ms(3000);
+    // A function makes the row, and releases it until the engine expects no waiters.
+    for nonce in 1..=17 {
+        attempt(&engine, KEY, nonce, length).unwrap();
+        engine.release(KEY, Nonce::new(nonce), soon()).unwrap();
+    }
+    let mut lost = 0;
+    for nonce in 100..104 {
+        let token = attempt(&engine, KEY, nonce, length).unwrap();
+        let granted = Instant::now();
+        let released = engine.release(KEY, Nonce::new(nonce), soon());
+        assert_eq!(released.unwrap(), Released::Done);
+        server.end("QUIT");
+        server.resume();
+        let (holder, _) = until_it_answers(|| engine.holder(KEY, soon()));
+        if let Some(holder) = holder {
+            assert_eq!(holder.token.get(), token, "the grant was durable");
+            lost += 1;
+        }
+        let next = loop {
+            if let Some(next) = attempt(&engine, KEY, nonce + 50, length) {
+                break next;
+            }
+            assert!(granted.elapsed() < length + ms(1000), "it outlives its end");
+            thread::sleep(ms(20));
+        };
+        assert!(next > token, "token {next} follows {token}");
+        let released = engine.release(KEY, Nonce::new(nonce + 50), soon());
+        assert_eq!(released.unwrap(), Released::Done);
+    }
+    assert!(lost > 0, "no crash lost a release, so nothing was tested");
+}
+
+#[test]
+fn a_grant_is_durable_where_commits_are_not() {
+    let settings = ["wal_writer_delay=10s", "synchronous_commit=off"];
+    let Some(mut server) = Server::start(&settings) else {
+        return;
+    };
+    let engine = connect(&server.url("postgres"));
+    let mut last = 0;
+    for nonce in 1..=40 {
+        let token = attempt(&engine, KEY, nonce, LONG).unwrap();
+        assert!(token > last, "token {token} follows {last}");
+        last = token;
+        // Before and after the engine expects waiters.
+        if nonce == 1 || nonce == 40 {
+            server.end("QUIT");
+            server.resume();
+            let (holder, _) = until_it_answers(|| engine.holder(KEY, soon()));
+            assert_eq!(holder.expect("the grant was durable").token.get(), token);
+        }
+        until_it_answers(|| engine.release(KEY, Nonce::new(nonce), soon()));
+    }
 }
 
 /// A relay between clients and a server that can swallow the answers.

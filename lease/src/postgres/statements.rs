@@ -27,6 +27,19 @@ pub(super) const READ_LAYOUT: &str = "SELECT version FROM latchwork.layout";
 /// server's time, in microseconds since 1970, from which on the statement has no effect.
 pub(super) const ACQUIRE: &str = "SELECT latchwork.acquire($1, $2, $3, $4, $5, $7, $6)";
 
+/// As [`ACQUIRE`] for a key without waiters, without a function: $1 to $5 as there, $6 as $7.
+///
+/// It returns no row, and has no effect, if the key is new, is held, has a queue or is requested
+/// too late, or if the commit would not be durable. [`ACQUIRE`] then decides [PG13].
+pub(super) const ACQUIRE_FREE: &str = "
+    UPDATE latchwork.lease SET counter = counter + 1, token = counter + 1, nonce = $3, owner = $4,
+        granted = clock_timestamp(), expires = clock_timestamp() + $5 * interval '1 microsecond'
+    WHERE namespace = $1 AND name = $2 AND (nonce IS NULL OR expires <= clock_timestamp())
+        AND queue = '{}' AND current_setting('synchronous_commit') <> 'off'
+        AND clock_timestamp() < timestamptz 'epoch' + $6 * interval '1 microsecond'
+    RETURNING ARRAY[token, NULL,
+        (date_part('epoch', clock_timestamp()) * 1000000)::bigint]";
+
 /// $1 namespaces, $2 names, $3 nonces, $4 owners, $5 microseconds: one element for
 /// each request; $6 as $7 for one request. The queues are ignored.
 ///
@@ -105,6 +118,17 @@ pub(super) const RENEW: &str = "
 
 /// $1 namespace, $2 name, $3 nonce, $4 the hash for observers.
 pub(super) const RELEASE: &str = "SELECT latchwork.release($1, $2, $3, $4)";
+
+/// As [`RELEASE`] for a key without waiters and observers, without a function: $1 to $3 as there.
+///
+/// It returns no row, and has no effect, if the nonce does not hold the key or if there are some.
+/// [`RELEASE`] then decides [PG13]. The setting ends with the transaction, which does not wait for
+/// the disk [PG14].
+pub(super) const RELEASE_FREE: &str = "
+    UPDATE latchwork.lease SET nonce = NULL, freed = clock_timestamp()
+    WHERE namespace = $1 AND name = $2 AND nonce = $3 AND queue = '{}'
+        AND (watched IS NULL OR watched <= clock_timestamp())
+    RETURNING expires > freed, set_config('synchronous_commit', 'off', true)";
 
 /// $1 namespaces, $2 names, $3 nonces, $4 hashes: one element and one row for each release.
 pub(super) const RELEASE_MANY: &str = "

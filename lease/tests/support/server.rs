@@ -88,6 +88,19 @@ pub fn command(program: &Path) -> Command {
     command
 }
 
+/// Makes an empty folder in which the server may write.
+fn folder_of_the_server() -> Folder {
+    let folder = Folder::new();
+    if is_root() {
+        let owner = Command::new("chown")
+            .arg("postgres")
+            .arg(folder.path())
+            .status();
+        assert!(owner.unwrap().success());
+    }
+    folder
+}
+
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0")
         .unwrap()
@@ -99,17 +112,9 @@ pub fn free_port() -> u16 {
 impl Server {
     pub fn start(settings: &[&str]) -> Option<Server> {
         let programs = programs()?;
-        let folder = Folder::new();
-        if is_root() {
-            let owner = Command::new("chown")
-                .arg("postgres")
-                .arg(folder.path())
-                .status();
-            assert!(owner.unwrap().success());
-        }
         let mut server = Server {
             programs,
-            folder,
+            folder: folder_of_the_server(),
             port: free_port(),
             settings: settings
                 .iter()
@@ -135,6 +140,25 @@ impl Server {
         assert!(made.unwrap().success());
         server.resume();
         Some(server)
+    }
+
+    /// Starts a server that copies this one, and then follows it asynchronously.
+    pub fn standby(&self) -> Server {
+        let mut standby = Server {
+            programs: self.programs.clone(),
+            folder: folder_of_the_server(),
+            port: free_port(),
+            settings: self.settings.clone(),
+            process: None,
+        };
+        let copied = command(&self.programs.join("pg_basebackup"))
+            .args(["-h", "127.0.0.1", "-U", "postgres", "-R", "--no-sync"])
+            .args(["--checkpoint=fast", "-p", &self.port.to_string(), "-D"])
+            .arg(standby.data())
+            .status();
+        assert!(copied.unwrap().success());
+        standby.resume();
+        standby
     }
 
     pub fn data(&self) -> PathBuf {
