@@ -141,7 +141,6 @@ test_engines() {
         name=$(basename "$test" .rs)
         [[ $name == support || " ${beside[*]} " == *" $name "* ]] || others+=(--test "$name")
     done
-    cargo test "${lease[@]}" --lib --bins --tests --no-run
     log=$(mktemp)
     # With job control, since a background job would ignore the signals that tests of the command send.
     set -m
@@ -163,6 +162,13 @@ step_test() {
     run_tests --workspace --exclude latchwork-lease
     run_tests -p latchwork-lease --doc
     # The engines of leases, on files and on servers.
+    cargo test -p latchwork-lease --all-features --lib --bins --tests --no-run
+    if [[ " ${steps[*]} " == *" loom "* ]]; then
+        set -m
+        build_ahead >/dev/null 2>&1 &
+        ahead=$!
+        set +m
+    fi
     test_engines
     ! command -v redis-server >/dev/null || ci/lease_plants.sh
     # Servers, links and holders that fail. As root, each of them has a network namespace.
@@ -206,19 +212,28 @@ step_package() {
     ci/public_api
 }
 
-step_loom() { in_loom_tests run_tests --release; }
+loom=(--release)
+shuttle=(-p latchwork --release --target-dir target/shuttle --test shuttle)
+fuzz=(--manifest-path fuzz/Cargo.toml --no-default-features --release)
 
-step_shuttle() {
-    RUSTFLAGS="--cfg latchwork_shuttle -D warnings" \
-        run_tests -p latchwork --release --target-dir target/shuttle --test shuttle
+# Builds what the steps after next run, while the tests of engines wait for servers. Each has a target folder of its
+# own. A build that fails fails again in its step, which shows why.
+build_ahead() {
+    in_loom_tests nice cargo test "${loom[@]}" --no-run || true
+    RUSTFLAGS="--cfg latchwork_shuttle -D warnings" nice cargo test "${shuttle[@]}" --no-run || true
+    nice cargo test "${fuzz[@]}" --no-run || true
 }
+
+step_loom() { in_loom_tests run_tests "${loom[@]}"; }
+
+step_shuttle() { RUSTFLAGS="--cfg latchwork_shuttle -D warnings" run_tests "${shuttle[@]}"; }
 
 step_fuzz() {
     if [[ ! -f fuzz/Cargo.toml ]]; then
         echo "there are no fuzz targets"
         return
     fi
-    run_tests --manifest-path fuzz/Cargo.toml --no-default-features --release
+    run_tests "${fuzz[@]}"
 }
 
 # In a copy of the tree, with the builds of the steps before.
@@ -252,7 +267,9 @@ current=preparation
 taken=()
 # A signal ends the script with whatever status the last command had: only reaching the end is success.
 complete=no
+ahead=
 finish() {
+    [[ -z $ahead ]] || kill -- "-$ahead" 2>/dev/null || true
     if [[ ${#taken[@]} != 0 ]]; then
         printf '\n%-10s %8s %17s\n' step seconds 'of a processor'
         count_processor
@@ -272,6 +289,8 @@ if ! command -v cargo >/dev/null; then
     echo "test.sh: a Rust toolchain is needed: https://rustup.rs" >&2
     exit 1
 fi
+# What a first build records for the next one costs more than it saves where there is none.
+[[ -d target ]] || export CARGO_INCREMENTAL=0
 need cc gcc libc6-dev
 need python3 python3
 need patch patch
