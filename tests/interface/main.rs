@@ -6,5 +6,6 @@ mod common;
 
 mod auto_traits;
 mod doc_aliases;
+mod map_features;
 mod observe;
 mod version_serde;
