@@ -160,7 +160,8 @@
 //!
 //! | feature | effect |
 //! |---|---|
-//! | `serde` | versions and fencing tokens serialise as numbers |
+//! | `rayon` | [parallel iterators](crate::txn::View#method.par_iter) over the snapshot of a map |
+//! | `serde` | versions and fencing tokens serialise as numbers, and maps as maps |
 //! | `metrics` | waits are exported through the `metrics` facade |
 //! | `tracing` | each wait is a span at debug level |
 //! | `lock-places` | deadlock reports name the source line of each lock |

@@ -19,7 +19,7 @@ use std::time::Duration;
 use common::tasks::poll;
 use latchwork::ordered::checked;
 use latchwork::{
-    LockTable, Mode, VersionedCell, atomically,
+    LockTable, Mode, RetryPolicy, VersionedCell, VersionedMap, atomically,
     latch::OptimisticLatch,
     session::{LockError, Policy},
     snapshot,
@@ -54,6 +54,7 @@ struct World {
     table: LockTable<u64>,
     flights: SingleFlight<u64, u64>,
     cells: [VersionedCell<u64>; 2],
+    map: VersionedMap<u64, u64>,
     latch: OptimisticLatch<u64>,
     ordered: [checked::Mutex<u64>; 2],
 }
@@ -127,6 +128,42 @@ fn cells_work(world: &World) {
     assert_eq!((one.get(), Arc::strong_count(&value)), (9_999, 2));
 }
 
+fn maps_work(world: &World) {
+    const SHORT: Duration = Duration::from_millis(20);
+    let map = &world.map;
+    // Locked by another thread, which the child does not have.
+    assert_eq!(map.get(&1).map(|n| *n), Some(7));
+    assert!(map.try_lock(&1).is_none() && map.try_lock_for(&1, SHORT).is_none());
+    let policy = RetryPolicy::timeout(SHORT);
+    assert!(map.try_update(&policy, &1, |n| Ok::<_, ()>(n + 1)).is_err());
+    // All others, among them keys that another thread has inserted and removed.
+    let (before, capacity) = (map.len(), map.stats().capacity);
+    for key in 100..5_000 {
+        map.insert(key, key);
+    }
+    assert!(map.stats().capacity > capacity, "it has not grown");
+    let sum: u64 = snapshot(|s| s.iter(map).map(|(_, n)| n).filter(|n| **n >= 100).sum());
+    assert_eq!(sum, (100..5_000).sum());
+    atomically(|tx| tx.remove(map, &100).map(drop));
+    let mut guard = map.lock(&101);
+    assert!(guard.remove());
+    guard.commit();
+    map.retain(|key, _| *key < 102);
+    assert_eq!(map.len(), before);
+    thread::scope(|s| {
+        s.spawn(|| map.insert(100, 9).0);
+        assert!(map.wait_changed(&100, None).is_some());
+    });
+    drop(map.remove(&100));
+    map.reserve(20_000);
+    map.shrink_to_fit();
+    for _ in 0..8 {
+        map.flush();
+    }
+    let stats = map.stats();
+    assert_eq!((stats.entries, stats.removed), (before, 0));
+}
+
 #[test]
 fn what_is_promised_of_a_child_works_beside_threads_that_it_does_not_have() {
     let _dog = common::watchdog("what_is_promised_of_a_child_works");
@@ -134,6 +171,7 @@ fn what_is_promised_of_a_child_works_beside_threads_that_it_does_not_have() {
         table: LockTable::new(),
         flights: SingleFlight::new(),
         cells: [1, 2].map(VersionedCell::new),
+        map: VersionedMap::new(),
         latch: OptimisticLatch::new(1),
         ordered: [1, 2].map(checked::Mutex::new),
     };
@@ -151,9 +189,12 @@ fn what_is_promised_of_a_child_works_beside_threads_that_it_does_not_have() {
             });
             atomically(|tx| tx.update(&world.cells[0], |n| n + 1));
             world.flights.run(1, || 6);
+            (1..90).for_each(|key| drop(world.map.insert(key, 7)));
+            (2..90).for_each(|key| drop(world.map.remove(&key)));
+            let key = world.map.lock(&1);
             ready.wait();
             done.wait();
-            drop((guard, session));
+            drop((guard, session, key));
         });
         // One pins, when it is told to.
         s.spawn(move || {
@@ -181,6 +222,7 @@ fn what_is_promised_of_a_child_works_beside_threads_that_it_does_not_have() {
                 "no pin holds values back"
             );
         });
+        let maps = succeeds_in_a_child(|| maps_work(world));
         let mine_is_held = world.table.try_lock(&4).is_none();
 
         // A thread that is pinned at the fork only stops reclamation.
@@ -191,6 +233,7 @@ fn what_is_promised_of_a_child_works_beside_threads_that_it_does_not_have() {
         assert!(guard_is_released, "a guard of the thread that forked");
         assert!(locks, "locks");
         assert!(cells, "cells");
+        assert!(maps, "maps");
         assert!(cells_beside_a_pin, "cells, with a pin at the fork");
         assert!(mine_is_held, "the child released the parent's guard");
         drop(mine);

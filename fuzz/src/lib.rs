@@ -7,7 +7,8 @@
 //! model of the queues, and [`sessions`] those of sessions with a reference lock manager. [`cells`]
 //! compares every call with a model, and counts what was dropped; [`transactions`] and
 //! [`snapshots`] hold what closures see against all that the cells ever held; [`version`] reads
-//! texts.
+//! texts. [`map`] compares every call of a map with a reference that keeps all past
+//! states, and [`map_two_threads`] checks that calls of two threads have an order.
 //!
 //! ```text
 //! ci/fuzz.sh tasks 600
@@ -23,6 +24,7 @@ mod cells;
 #[allow(missing_docs, reason = "the integration tests' own helpers")]
 mod common;
 mod input;
+mod maps;
 mod programs;
 #[path = "../../tests/session/reference.rs"]
 mod reference;
@@ -36,6 +38,7 @@ pub use cells::CellTally;
 pub use common::reference::Tally;
 pub use common::{Rng, watchdog};
 use input::Input;
+pub use maps::MapTally;
 pub use programs::ProgramTally;
 pub use sessions::SessionTally;
 pub use tasks::TaskTally;
@@ -96,6 +99,23 @@ pub fn transactions(data: &[u8]) -> ProgramTally {
 /// As [`transactions`].
 pub fn snapshots(data: &[u8]) -> ProgramTally {
     programs::snapshots(data)
+}
+
+/// Runs the calls that `data` stands for on a map.
+///
+/// # Panics
+/// If the map departs from the reference, or a key or a value is not dropped once.
+pub fn map(data: &[u8]) -> MapTally {
+    maps::run(data)
+}
+
+/// Runs the calls that `data` stands for in two threads that share a map. Returns the number of
+/// calls, and how many conditional ones were refused.
+///
+/// # Panics
+/// If no order of the calls explains what they have returned.
+pub fn map_two_threads(data: &[u8]) -> (usize, usize) {
+    maps::threads::run(data)
 }
 
 /// Reads `data` as a version. Returns whether it is one.

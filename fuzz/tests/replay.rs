@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use latchwork_fuzz::{
-    CellTally, ProgramTally, Rng, SessionTally, Tally, TaskTally, cells, one_thread, sessions,
-    snapshots, tasks, transactions, two_threads, version, watchdog,
+    CellTally, MapTally, ProgramTally, Rng, SessionTally, Tally, TaskTally, cells, map,
+    map_two_threads, one_thread, sessions, snapshots, tasks, transactions, two_threads, version,
+    watchdog,
 };
 
 /// The inputs of the corpus `name`: the lines of its file, which `ci/corpus` packs.
@@ -229,6 +230,52 @@ fn the_corpus_of_snapshots() {
 fn a_smoke_of_snapshots() {
     let _dog = watchdog("a_smoke_of_snapshots");
     run_programs(smoke(10_000), snapshots);
+}
+
+/// Runs `inputs` and asserts that each kind of outcome comes up.
+fn run_maps(inputs: impl Iterator<Item = Vec<u8>>) {
+    let _turn = turn();
+    let mut total = MapTally::default();
+    inputs.for_each(|input| total.add(map(&input)));
+    println!("{total:?}");
+    assert!(total.least() > 10, "{total:?}");
+}
+
+#[test]
+fn the_corpus_of_maps() {
+    let _dog = watchdog("the_corpus_of_maps");
+    run_maps(corpus("map").into_iter());
+}
+
+#[test]
+fn a_smoke_of_maps() {
+    let _dog = watchdog("a_smoke_of_maps");
+    run_maps(smoke(4_000));
+}
+
+/// Runs `inputs` and asserts that conditional calls were refused.
+fn run_maps_of_two(inputs: impl Iterator<Item = Vec<u8>>) {
+    let _turn = turn();
+    let (mut calls, mut refused) = (0, 0);
+    for input in inputs {
+        let (more, no) = map_two_threads(&input);
+        calls += more;
+        refused += no;
+    }
+    println!("{calls} calls, {refused} refused");
+    assert!(refused > 10 && calls > 5 * refused, "{refused} of {calls}");
+}
+
+#[test]
+fn the_corpus_of_maps_of_two_threads() {
+    let _dog = watchdog("the_corpus_of_maps_of_two_threads");
+    run_maps_of_two(corpus("map_two_threads").into_iter());
+}
+
+#[test]
+fn a_smoke_of_maps_of_two_threads() {
+    let _dog = watchdog("a_smoke_of_maps_of_two_threads");
+    run_maps_of_two(smoke(1_000));
 }
 
 #[test]

@@ -24,6 +24,7 @@
 //! | [`Session`] | sessions of the thread that forked, and new ones, with all policies |
 //! | [`SingleFlight`] | keys that no caller requested at the fork |
 //! | [`VersionedCell`], [`FencedCell`] | reads, writes and waits on all cells |
+//! | [`VersionedMap`] | reads, scans, growth; writes and locks of keys that were free |
 //! | [`atomically`], [`snapshot`] | both, on cells that no other thread's transaction had written |
 //! | [`ordered`], [`latch`] | locks and latches that were free at the fork |
 //! | [`stats`] | both processes continue to count separately |
@@ -40,6 +41,10 @@
 //!   replaced, and those of threads that had ended. The pins of other threads end. In the child,
 //!   the thread that forked must not use a reference that rests on a [`ReadPin`] or a [`Versioned`]
 //!   of another thread. On systems other than Unix, such a pin prevents all reclamation.
+//! - *Maps.* A key that another thread had locked stays locked. A write of it waits indefinitely;
+//!   [`try_update`](crate::VersionedMap::try_update) and `try_lock_for` end at their limits. A
+//!   thread that copies entries or frees them holds a mutex of the map, but only inside a call. The
+//!   child frees the entries of removed keys, including those that other threads had removed.
 //! - *Transactions.* A cell that a transaction of another thread owned stays owned. Its writers
 //!   wait indefinitely, and [`try_update`] ends at its limit.
 //! - *Latches and ordered locks.* A lock that another thread held stays held. Optimistic reads of a
@@ -60,6 +65,7 @@
 //! [`Session`]: crate::Session
 //! [`SingleFlight`]: crate::table::SingleFlight
 //! [`VersionedCell`]: crate::VersionedCell
+//! [`VersionedMap`]: crate::VersionedMap
 //! [`Versioned`]: crate::cell::Versioned
 //! [`atomically`]: crate::atomically()
 //! [`latch`]: crate::latch

@@ -9,9 +9,10 @@ use core::ptr::NonNull;
 use std::collections::HashMap;
 
 use super::VersionedMap;
+use super::bury::IsRead;
 use super::entry::Entry;
 use crate::RandomState;
-use crate::cell::{OwnedVersioned, Version};
+use crate::cell::{Head, OwnedVersioned, Version};
 use crate::reclaim;
 use crate::txn::{Transaction, TxAbort, TxError};
 
@@ -260,7 +261,10 @@ where
                 let entry = match made.get() {
                     // SAFETY: installed under the outer pin, and so not buried yet [V5] [V11].
                     Some(made) => unsafe { made.as_ref() },
-                    None => item.entry(map, made, tx.local(), &pin),
+                    None => {
+                        let is_read = |head: &Head| tx.has_read(head);
+                        item.entry(map, made, tx.local(), &pin, &is_read)
+                    }
                 };
                 places.push((entry.name(), tx.observe_entry(&entry.cell)?));
             }
@@ -318,9 +322,10 @@ where
         made: &Made<K, V>,
         local: &reclaim::Local,
         pin: &'p reclaim::CellPin,
+        is_read: IsRead<'_>,
     ) -> &'p Entry<K, V> {
         let mut key = self.key.take();
-        let entry = map.lent_entry_or_vacant(local, pin, self.hash, &mut key);
+        let entry = map.lent_entry_or_vacant(local, pin, self.hash, &mut key, is_read);
         match key {
             // The entry of another thread may be buried before the next attempt [V5].
             Some(key) => self.key.set(Some(key)),

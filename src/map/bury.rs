@@ -6,9 +6,12 @@ use core::ptr::NonNull;
 use super::entry::Entry;
 use super::index::Index;
 use super::shared::{Changes, Maintenance, Record};
-use crate::cell::{Current, Header, Node, Version, waiters};
+use crate::cell::{Current, Head, Header, Node, Version, waiters};
 use crate::reclaim::{self, CellPin, Kind, Local};
 use crate::sync::tuning::{MAP_BURIALS, MAP_MAINTAINS};
+
+/// Whether the caller has read the entry with this head.
+pub(super) type IsRead<'a> = &'a dyn Fn(&Head) -> bool;
 
 /// The result of the examination of a record.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -40,18 +43,25 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
     /// vacant. Runs no user code.
     #[inline]
     pub(super) fn maintain(&self, local: &Local, pin: &CellPin) {
+        self.maintain_beside(local, pin, &|_| false);
+    }
+
+    /// The same, and buries no entry with a head that `is_read`: the attempt of a transaction that
+    /// has read it would be lost.
+    #[inline]
+    pub(super) fn maintain_beside(&self, local: &Local, pin: &CellPin, is_read: IsRead<'_>) {
         if MAP_MAINTAINS && (self.is_growing(pin) || self.shared.is_burial_due(local)) {
-            self.maintain_slow(local);
+            self.maintain_slow(local, is_read);
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn maintain_slow(&self, local: &Local) {
+    fn maintain_slow(&self, local: &Local, is_read: IsRead<'_>) {
         let Some(mut maintenance) = self.shared.maintenance().try_lock() else {
             return;
         };
-        self.bury_some(local, &mut maintenance, MAP_BURIALS);
+        self.bury_some(local, &mut maintenance, MAP_BURIALS, is_read);
         let pin = local.pin();
         self.copy_some(local, &mut maintenance, &pin);
     }
@@ -77,7 +87,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
     fn finish_maintenance(&self, local: &Local) {
         let mut maintenance = self.shared.maintenance().lock();
         let records = self.shared.records();
-        self.bury_some(local, &mut maintenance, records);
+        self.bury_some(local, &mut maintenance, records, &|_| false);
         let pin = local.pin();
         while self.copy_some(local, &mut maintenance, &pin) {}
     }
@@ -88,13 +98,14 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
         local: &Local,
         maintenance: &mut Maintenance,
         n: usize,
+        is_read: IsRead<'_>,
     ) -> usize {
         for done in 0..n {
             let Some(record) = self.shared.take_record(local, maintenance) else {
                 return done;
             };
             let pin = local.pin();
-            if let Fate::Again(version) = self.bury(local, &record, &pin) {
+            if let Fate::Again(version) = self.bury(local, &record, &pin, is_read) {
                 self.bequeath(local, record.hash, record.entry, version);
             }
         }
@@ -102,7 +113,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
     }
 
     /// Buries the entry of a record, if the vacant node is still there.
-    fn bury(&self, local: &Local, record: &Record, pin: &CellPin) -> Fate {
+    fn bury(&self, local: &Local, record: &Record, pin: &CellPin, is_read: IsRead<'_>) -> Fate {
         let Some(entry) = self.linked(record.hash, record.entry, pin) else {
             return Fate::Done;
         };
@@ -120,6 +131,9 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
         let version = base.version();
         // Neither while the entry is locked [V12].
         if node != base || version != record.version || seen.is_locked() {
+            return Fate::Again(version);
+        }
+        if is_read(head) {
             return Fate::Again(version);
         }
         // Before the dead node is there: a thread that finds it makes an entry with a later version

@@ -324,6 +324,8 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
         wants: impl Fn(Shape) -> Option<Shape>,
     ) -> Result<(), TryReserveError> {
         reclaim::with(|local| {
+            // The tables that earlier calls have replaced: a loop of them would keep all.
+            local.collect_some();
             let mut maintenance = self.shared.maintenance().lock();
             let pin = local.pin();
             while self.copy_some(local, &mut maintenance, &pin) {}

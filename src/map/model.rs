@@ -10,7 +10,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static, S> VersionedMap<K, V, S
     pub fn bury_in_model(&self, n: usize) {
         reclaim::with(|local| {
             if let Some(mut maintenance) = self.index.shared.maintenance().try_lock() {
-                self.index.bury_some(local, &mut maintenance, n);
+                self.index.bury_some(local, &mut maintenance, n, &|_| false);
             }
         });
     }

@@ -300,3 +300,71 @@ where
         map
     }
 }
+
+#[cfg(feature = "serde")]
+impl<K, V, S> serde::Serialize for VersionedMap<K, V, S>
+where
+    K: serde::Serialize + Send + Sync + 'static,
+    V: serde::Serialize + Send + Sync + 'static,
+{
+    /// Serialises the map as of one instant, without versions.
+    ///
+    /// The serialiser runs in a [`snapshot`](crate::snapshot()): the thread is pinned for as long.
+    fn serialize<R: serde::Serializer>(&self, serializer: R) -> Result<R::Ok, R::Error> {
+        use serde::ser::SerializeMap;
+
+        crate::snapshot(|view| {
+            let mut map = serializer.serialize_map(Some(view.len(self)))?;
+            for (key, value) in view.iter(self) {
+                map.serialize_entry(key, value)?;
+            }
+            map.end()
+        })
+    }
+}
+
+#[cfg(feature = "serde")]
+impl<'de, K, V, S> serde::Deserialize<'de> for VersionedMap<K, V, S>
+where
+    K: serde::Deserialize<'de> + Eq + Hash + Send + Sync + 'static,
+    V: serde::Deserialize<'de> + Send + Sync + 'static,
+    S: BuildHasher + Default,
+{
+    /// Makes a map. If the input has a key more than once, the last value counts.
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Pairs(core::marker::PhantomData))
+    }
+}
+
+#[cfg(feature = "serde")]
+struct Pairs<K, V, S>(core::marker::PhantomData<fn() -> (K, V, S)>);
+
+/// The most entries for which room is made before they are there: the input states their number.
+#[cfg(feature = "serde")]
+const TRUSTED: usize = 4096;
+
+#[cfg(feature = "serde")]
+impl<'de, K, V, S> serde::de::Visitor<'de> for Pairs<K, V, S>
+where
+    K: serde::Deserialize<'de> + Eq + Hash + Send + Sync + 'static,
+    V: serde::Deserialize<'de> + Send + Sync + 'static,
+    S: BuildHasher + Default,
+{
+    type Value = VersionedMap<K, V, S>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map")
+    }
+
+    fn visit_map<A: serde::de::MapAccess<'de>>(
+        self,
+        mut pairs: A,
+    ) -> Result<Self::Value, A::Error> {
+        let capacity = pairs.size_hint().unwrap_or(0).min(TRUSTED);
+        let map = VersionedMap::with_capacity_and_hasher(capacity, S::default());
+        while let Some((key, value)) = pairs.next_entry()? {
+            drop(map.insert(key, value));
+        }
+        Ok(map)
+    }
+}

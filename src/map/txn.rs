@@ -5,10 +5,11 @@ use core::hash::{BuildHasher, Hash};
 use std::borrow::Borrow;
 
 use super::VersionedMap;
+use super::bury::IsRead;
 use super::entry::{Entry, First};
 use super::index::{Index, New, Search};
 use super::shared::Changes;
-use crate::cell::Version;
+use crate::cell::{Head, Version};
 use crate::reclaim::{CellPin, Local};
 use crate::txn::{Abort, Committed, Keeper, Tx, View};
 
@@ -40,6 +41,7 @@ where
         pin: &'p CellPin,
         key: &Q,
         make_key: impl FnOnce() -> K,
+        is_read: IsRead<'_>,
     ) -> &'p Entry<K, V>
     where
         K: Borrow<Q>,
@@ -48,7 +50,9 @@ where
         let hash = self.hash(key);
         match self.index.search(hash, key, pin) {
             Search::Found(entry, _) => entry,
-            Search::Absent(_) => self.own_entry_or_vacant(local, pin, hash, make_key()),
+            Search::Absent(_) => {
+                self.lent_entry_or_vacant(local, pin, hash, &mut Some(make_key()), is_read)
+            }
         }
     }
 
@@ -60,16 +64,18 @@ where
         hash: u64,
         key: K,
     ) -> &'p Entry<K, V> {
-        self.lent_entry_or_vacant(local, pin, hash, &mut Some(key))
+        self.lent_entry_or_vacant(local, pin, hash, &mut Some(key), &|_| false)
     }
 
-    /// The same. `lent` is left where it is unless a new entry has it.
+    /// The same. `lent` is left where it is unless a new entry has it. No entry is buried that the
+    /// caller has read.
     pub(super) fn lent_entry_or_vacant<'p>(
         &'p self,
         local: &Local,
         pin: &'p CellPin,
         hash: u64,
         lent: &mut Option<K>,
+        is_read: IsRead<'_>,
     ) -> &'p Entry<K, V> {
         let mut key = lent.take().expect("a failed attempt returns the key");
         loop {
@@ -95,7 +101,7 @@ where
             match self.index.install(local, pin, place, new) {
                 Ok((entry, _)) => {
                     self.index.record(local, entry, version);
-                    self.index.maintain(local, pin);
+                    self.index.maintain_beside(local, pin, is_read);
                     return entry;
                 }
                 Err((returned, _)) => key = returned,
@@ -320,7 +326,8 @@ impl<'t, 'env> Tx<'t, 'env> {
         self.check_running()?;
         let local = self.local();
         let pin = local.pin();
-        let entry = map.entry_or_vacant(local, &pin, key, make_key);
+        let is_read = |head: &Head| self.has_read(head);
+        let entry = map.entry_or_vacant(local, &pin, key, make_key, &is_read);
         let entry = self.keep(entry);
         let i = self.observe_entry(&entry.cell)?;
         Ok((entry, i))
@@ -335,7 +342,9 @@ impl<'t, 'env> Tx<'t, 'env> {
     {
         let local = self.local();
         let pin = local.pin();
-        let entry = map.own_entry_or_vacant(local, &pin, map.hash(&key), key);
+        let (hash, mut key) = (map.hash(&key), Some(key));
+        let is_read = |head: &Head| self.has_read(head);
+        let entry = map.lent_entry_or_vacant(local, &pin, hash, &mut key, &is_read);
         self.keep(entry)
     }
 
@@ -404,6 +413,37 @@ impl<'t, 'env> View<'t, 'env> {
             let entry: &'t Entry<K, V> = unsafe { &*core::ptr::from_ref(entry) };
             Some((entry.key(), value))
         })
+    }
+
+    /// Returns a parallel iterator over all keys that had values, in no order, with these values.
+    ///
+    /// The calling thread collects references to all keys and values first, as rayon does with a
+    /// `HashMap` of the standard library. So this is faster than [`iter`](Self::iter) only if the
+    /// work with each value is long. The calling thread stays pinned until the iterator has ended.
+    ///
+    /// # Blocking
+    /// Never blocks. A method that consumes the iterator waits for the threads of rayon.
+    ///
+    /// # Examples
+    /// ```
+    /// use latchwork::{VersionedMap, snapshot};
+    /// use rayon::iter::ParallelIterator;
+    ///
+    /// let stock: VersionedMap<_, _> = [("apples", 7_u32), ("pears", 3)].into_iter().collect();
+    /// let total: u32 = snapshot(|s| s.par_iter(&stock).map(|(_, n)| *n).sum());
+    /// assert_eq!(total, 10);
+    /// ```
+    #[cfg(feature = "rayon")]
+    pub fn par_iter<K, V, S>(
+        &self,
+        map: &'t VersionedMap<K, V, S>,
+    ) -> rayon::vec::IntoIter<(&'t K, &'t V)>
+    where
+        K: Send + Sync + 'static,
+        V: Send + Sync + 'static,
+    {
+        let pairs: Vec<_> = self.iter(map).collect();
+        rayon::iter::IntoParallelIterator::into_par_iter(pairs)
     }
 
     /// Returns the number of keys that had values. Visits the whole map.

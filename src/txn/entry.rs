@@ -9,7 +9,7 @@ use super::attempt::Attempt;
 use super::error::Abort;
 use super::ladder::Loss;
 use super::touched::{Committed, Installed, Keeper, Lent, Touched};
-use crate::cell::{Header, Node, NodeRef, OwnedVersioned, Version, VersionedCell};
+use crate::cell::{Head, Header, Node, NodeRef, OwnedVersioned, Version, VersionedCell};
 use crate::reclaim::Local;
 
 /// # Safety
@@ -66,6 +66,11 @@ impl<'t> Tx<'t, '_> {
 
     pub(crate) fn check_running(&self) -> Result<(), Abort> {
         self.attempt.check_running()
+    }
+
+    /// Whether the attempt has read or written the cell of this head.
+    pub(crate) fn has_read(&self, head: &Head) -> bool {
+        self.attempt.log.find(head).is_some()
     }
 
     /// Reads the cell of an entry of a map, which the pin of the attempt keeps. Returns its place

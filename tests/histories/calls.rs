@@ -13,9 +13,11 @@ use crate::common::watchdog;
 use crate::common::work::cells::{Cell, Value, Writer};
 use crate::common::work::keys::Locker;
 use crate::common::work::latches::{Latch, Visitor};
+use crate::common::work::maps::{Caller, Map, Pick};
 use crate::common::work::sessions::Owner;
-use crate::common::work::{cells, keys, latches};
-use latchwork::{Fairness, LockTable};
+use crate::common::work::{cells, keys, latches, maps};
+use crate::common::{Rng, history};
+use latchwork::{Fairness, LockTable, VersionedMap};
 
 const THREADS: usize = 4;
 /// Calls of one thread in one history.
@@ -148,4 +150,33 @@ fn calls_of_latches() {
     }
     println!("latches: {total} operations, {late} too late");
     assert!(late > 0, "nobody was ever in the way");
+}
+
+/// Scans, batches and transactions are calls of several keys. Keys of one hash, of one line, and
+/// far apart.
+#[test]
+fn calls_of_maps() {
+    const STEPS: usize = 40;
+    let places = [
+        Place::Identity,
+        Place::Constant(7),
+        Place::Spread { shift: 0, step: 20 },
+    ];
+    let (mut total, mut refused) = (0, 0);
+    for seed in crate::common::histories() {
+        let _dog = watchdog("calls_of_maps");
+        let map: Map = VersionedMap::with_hasher(places[seed as usize % 3]);
+        let keys = 1 + seed as usize / 3 % history::keys::KEYS;
+        let logs = together(|thread| {
+            let mut caller = Caller::new(&map, thread, STEPS, PATIENCE);
+            let mut rng = Rng::new(seed << 8 | thread as u64);
+            (0..STEPS).for_each(|_| caller.call(Pick::draw(&mut rng, keys)));
+            caller.into_log()
+        });
+        let (calls, no) = maps::judge(logs);
+        total += calls;
+        refused += no;
+    }
+    println!("maps: {total} operations, {refused} refused");
+    assert!(refused > 0, "no thread was ever in the way");
 }

@@ -1,6 +1,6 @@
 //! Histories of tasks under schedules that shuttle chooses, checked as those of real threads are:
-//! keys, sessions, latches, cells, transactions and snapshots. A stamp is exact here: what overlaps
-//! did so.
+//! keys, sessions, latches, cells, maps, transactions and snapshots. A stamp is exact here: what
+//! overlaps did so.
 //!
 //! ```text
 //! ci/schedules.sh 100000 TEST        so many schedules of a test
@@ -16,10 +16,12 @@ use crate::common::schedules;
 use crate::common::work::cells::{Cell, Value, Writer};
 use crate::common::work::keys::Locker;
 use crate::common::work::latches::{Latch, Visitor};
+use crate::common::work::maps::{Caller, Map, Pick};
 use crate::common::work::sessions::Owner;
 use crate::common::work::txns::{self, Mix, Recorder};
-use crate::common::work::{cells, keys, latches};
-use latchwork::{Fairness, LockTable, VersionedCell, atomically};
+use crate::common::work::{cells, keys, latches, maps};
+use crate::common::{Rng, history};
+use latchwork::{Fairness, LockTable, VersionedCell, VersionedMap, atomically};
 use shuttle::thread;
 
 /// Schedules of a test, unless a campaign wants more.
@@ -119,6 +121,21 @@ fn on_cells(seed: u64) -> u64 {
     cells::judge(logs, count).1 as u64
 }
 
+/// Returns conditional writes and batches that were refused.
+fn on_maps(seed: u64) -> u64 {
+    let place = [Place::Identity, Place::Constant(7)][seed as usize % 2];
+    let keys = 1 + seed as usize / 2 % history::keys::KEYS;
+    let (tasks, steps) = [(3, 4), (4, 3)][seed as usize / 8 % 2];
+    let map: Arc<Map> = Arc::new(VersionedMap::with_hasher(place));
+    let logs = together(tasks, move |task| {
+        let mut caller = Caller::new(&map, task, steps, PATIENCE);
+        let mut rng = Rng::new(seed << 8 | task as u64);
+        (0..steps).for_each(|_| caller.call(Pick::draw(&mut rng, keys)));
+        caller.into_log()
+    });
+    maps::judge(logs).1 as u64
+}
+
 /// Returns attempts that were lost.
 fn on_txns(seed: u64, mix: Mix) -> u64 {
     let count = 2 + seed as usize % 3;
@@ -207,6 +224,11 @@ fn histories_of_cells() {
 }
 
 #[test]
+fn histories_of_maps() {
+    explore("histories_of_maps", 10, on_maps);
+}
+
+#[test]
 fn histories_of_transactions() {
     let each = |seed| {
         let mix = Mix {
@@ -238,7 +260,14 @@ fn tasks_that_retry() {
 /// Else a failing number would say nothing.
 #[test]
 fn a_number_is_a_schedule() {
-    let each: [fn(u64) -> u64; 5] = [on_keys, on_sessions, on_latches, on_cells, on_retries];
+    let each: [fn(u64) -> u64; 6] = [
+        on_keys,
+        on_sessions,
+        on_latches,
+        on_cells,
+        on_maps,
+        on_retries,
+    ];
     for (which, each) in each.into_iter().enumerate() {
         let trace = |seed| {
             schedules::trace("a_number_is_a_schedule", seed, move |seed| {

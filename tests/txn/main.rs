@@ -11,4 +11,5 @@ mod properties;
 mod ranked;
 mod snapshots_bad_input;
 mod unhappy;
+mod update_all;
 mod waits;

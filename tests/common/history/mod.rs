@@ -7,11 +7,13 @@
 //! | `record.rs` | the calls of one thread, in a buffer of its own |
 //! | `linear.rs` | whether the calls of one object can have taken effect one after the other |
 //! | `objects.rs` | what a key, a cell and a latch may do |
+//! | `keys.rs` | what a map may do |
 //! | `serial.rs` | whether transactions, snapshots and single calls can have: a search for a cycle |
 //!
 //! Real threads are recorded by `tests/histories/`, tasks under shuttle by
 //! `tests/shuttle/histories.rs`; what they do is in `tests/common/work/`.
 
+pub mod keys;
 pub mod linear;
 pub mod objects;
 pub mod record;

@@ -4,5 +4,6 @@
 pub mod cells;
 pub mod keys;
 pub mod latches;
+pub mod maps;
 pub mod sessions;
 pub mod txns;

@@ -1,11 +1,10 @@
 //! Random calls of a map on one thread, against a reference that keeps the states of all snapshots.
 
-mod common;
-
 use std::collections::{BTreeMap, BTreeSet};
 
-use common::hashers::Place;
-use common::watchdog;
+use crate::alone;
+use crate::common::hashers::Place;
+use crate::common::watchdog;
 use latchwork::cell::Version;
 use latchwork::{Transaction, VersionedMap, atomically, snapshot, txn::TxAbort};
 use proptest::collection::vec;
@@ -300,12 +299,14 @@ fn check(place: Place) {
 
 #[test]
 fn a_map_is_like_a_reference() {
+    let _alone = alone();
     let _watchdog = watchdog("a_map_is_like_a_reference");
     check(Place::Identity);
 }
 
 #[test]
 fn a_map_of_one_hash_is_like_a_reference() {
+    let _alone = alone();
     let _watchdog = watchdog("a_map_of_one_hash_is_like_a_reference");
     check(Place::Constant(3));
 }
@@ -313,6 +314,7 @@ fn a_map_of_one_hash_is_like_a_reference() {
 /// Several keys of each hash, and hashes that agree in most bits.
 #[test]
 fn a_snapshot_beside_removals_matches_a_past_state() {
+    let _alone = alone();
     let _watchdog = watchdog("a_snapshot_beside_removals_matches_a_past_state");
     check(Place::Spread { shift: 0, step: 20 });
 }

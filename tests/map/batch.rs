@@ -1,21 +1,14 @@
 //! Conditional batches of writes of a map.
 
-mod common;
-
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use common::watchdog;
+use crate::alone;
+use crate::common::watchdog;
 use latchwork::map::{Cancelled, Reason};
 use latchwork::{VersionedMap, cell::Version, snapshot};
-
-/// A pin of one test would hold back what another one counts.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// A key and a value without a clone.
 #[derive(Debug, PartialEq, Eq, Hash)]

@@ -1,28 +1,21 @@
 //! Locks of the keys of a map.
 
-mod common;
-
 use std::collections::hash_map::DefaultHasher;
 use std::future::Future;
 use std::hash::{BuildHasher, Hasher};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::watchdog;
+use crate::alone;
+use crate::common::watchdog;
 use latchwork::session::LockError;
 use latchwork::{
     RetryPolicy, Transaction, TxError, VersionedMap, atomically, cell::UpdateError, snapshot,
 };
-
-/// A pin of one test would hold back what another one counts.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 type Map = VersionedMap<u32, u32>;
 

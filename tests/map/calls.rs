@@ -1,25 +1,18 @@
 //! The direct calls of a map, on one thread and on several.
 
-mod common;
-
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use common::hashers::Place;
-use common::watchdog;
+use crate::alone;
+use crate::common::hashers::Place;
+use crate::common::watchdog;
 use latchwork::cell::{UpdateError, Version};
 use latchwork::{RetryPolicy, VersionedMap};
-
-/// A pin of one test would hold back the entries that another one counts.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 fn version(n: u64) -> Version {
     Version::new(n)

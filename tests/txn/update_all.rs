@@ -1,7 +1,5 @@
 //! Updates of a few cells without a log, call by call and beside everything else that writes cells.
 
-mod common;
-
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
@@ -9,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Rng, watchdog, write_elsewhere};
+use crate::common::{Rng, watchdog, write_elsewhere};
 use latchwork::{
     Transaction, TxError, VersionedCell, atomically,
     cell::Version,

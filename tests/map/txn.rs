@@ -1,23 +1,15 @@
 //! Keys of maps in transactions and snapshots.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use common::watchdog;
+use crate::alone;
+use crate::common::watchdog;
 use latchwork::{
     Transaction, TxError, VersionedCell, VersionedMap, atomically, snapshot, txn::TxAbort,
 };
-
-/// A pin of one test would hold back the entries that another one counts.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 #[test]
 fn a_transaction_sees_its_own_inserts_and_removals() {
@@ -321,4 +313,34 @@ fn a_direct_access_inside_the_closure_panics() {
         drop(map.get(&1));
         Ok(())
     });
+}
+
+/// A transaction that makes entries for absent keys buries others, and none that it has read.
+#[test]
+fn a_transaction_does_not_bury_what_it_has_read() {
+    let _alone = alone();
+    let map = VersionedMap::new();
+    for round in 0..50 {
+        for key in 0..12 {
+            map.insert(key, round);
+        }
+        for key in 0..12 {
+            map.remove(&key);
+        }
+        // The grace periods of their records end.
+        latchwork::flush();
+        latchwork::flush();
+        let once = Transaction::builder().max_attempts(1);
+        let read = once.run(|tx| {
+            for key in 0..12 {
+                assert_eq!(tx.get(&map, &key)?, None);
+                assert_eq!(tx.get(&map, &(1000 + 100 * round + key))?, None);
+            }
+            Ok(())
+        });
+        assert!(read.is_ok(), "round {round}: {read:?}");
+    }
+    map.flush();
+    map.flush();
+    assert_eq!(map.stats().entries, 0);
 }
