@@ -22,7 +22,7 @@ use super::owner::Owner;
 use super::room::{Room, Tenant, Tenants};
 use super::version::Version;
 use super::when::When;
-use crate::reclaim::{self, Destructor, Kind, Local};
+use crate::reclaim::{Destructor, Kind, Local, Pool};
 use crate::sync::{AtomicU32, AtomicU64, Canary, Ordering, UnsafeCell};
 
 /// The part of a node that does not depend on the type of its value.
@@ -113,6 +113,12 @@ impl Header {
     #[inline(always)]
     pub(crate) fn is_dead(&self) -> bool {
         self.contents == Contents::Dead
+    }
+
+    /// Whether the node lies in the room of an entry of a map [V16].
+    #[inline(always)]
+    pub(crate) fn is_in_room(&self) -> bool {
+        self.room != Room::NONE
     }
 
     /// Returns the node that this one replaces; `None` for the first.
@@ -251,10 +257,12 @@ impl<T: Send + Sync + 'static> Node<T> {
     /// The same, of a node of an entry, which may be in the room of the entry [V16].
     pub(crate) const OF_ENTRY: &'static Kind = {
         let destructor = Destructor::of::<(T, Header)>();
-        // SAFETY: as above; the memory of the node is freed with it, or is that of its entry.
-        let kind = unsafe { Kind::of::<Self>(Self::drop_share, Self::end, destructor) };
         // SAFETY: as above.
-        &unsafe { kind.counted_at(Self::SHARES) }.that_frees_itself()
+        let kind = unsafe { Kind::of::<Self>(Self::drop_share, Self::destroy, destructor) };
+        // SAFETY: as above.
+        let kind = unsafe { kind.counted_at(Self::SHARES) };
+        // SAFETY: its memory is its own, or belongs to its entry.
+        &unsafe { kind.freed_by(Self::free_destroyed) }
     };
 
     const SHARES: usize = offset_of!(Self, header) + offset_of!(Header, shares);
@@ -262,9 +270,9 @@ impl<T: Send + Sync + 'static> Node<T> {
     /// The kind of a node that is alive, by its header.
     #[inline(always)]
     pub(crate) fn kind_of(header: &Header) -> &'static Kind {
-        match header.room {
-            Room::NONE => Self::KIND,
-            _ => Self::OF_ENTRY,
+        match header.is_in_room() {
+            false => Self::KIND,
+            true => Self::OF_ENTRY,
         }
     }
 
@@ -433,7 +441,19 @@ impl<T: Send + Sync + 'static> Node<T> {
         // SAFETY: the caller alone has the node. Only its header is left.
         unsafe { node.drop_in_place() };
         // SAFETY: as above.
-        unsafe { Self::free(node, room, local) };
+        unsafe { Self::free(node, room, &Pool::from(local)) };
+    }
+
+    /// Frees the memory of a node of an entry that was destroyed.
+    ///
+    /// # Safety
+    /// The node was dropped, and was the caller's.
+    unsafe fn free_destroyed(object: NonNull<u8>, pool: &Pool<'_>) {
+        let node = object.cast::<Self>();
+        // SAFETY: the field is plain and stays as it is until the memory is used again.
+        let room = unsafe { (&raw const (*node.as_ptr()).header.room).read() };
+        // SAFETY: the caller's contract.
+        unsafe { Self::free(node, room, pool) };
     }
 
     /// Frees the memory of a node, or leaves it to the entry in whose room it is.
@@ -441,10 +461,10 @@ impl<T: Send + Sync + 'static> Node<T> {
     /// # Safety
     /// The node was in this room, or is from `allocate`. It was dropped, and was the caller's.
     #[inline]
-    unsafe fn free(node: NonNull<Self>, room: Room, local: &Local) {
+    unsafe fn free(node: NonNull<Self>, room: Room, pool: &Pool<'_>) {
         if room == Room::NONE {
             // SAFETY: the caller's contract.
-            return unsafe { local.free(node) };
+            return unsafe { pool.free(node) };
         }
         let memory = node.cast::<u8>();
         // SAFETY: they lie directly before the room, and the node is a tenant [V16].
@@ -452,17 +472,20 @@ impl<T: Send + Sync + 'static> Node<T> {
         // SAFETY: as above. Another thread may free the memory while `leave` returns.
         if unsafe { tenants.as_ref() }.leave(Tenant::Node) {
             // SAFETY: the memory of the entry is the caller's.
-            unsafe { Self::free_entry(memory, room, local) };
+            unsafe { Self::free_entry(memory, room, pool) };
         }
     }
 
     /// Frees the memory of an entry that was released before its node.
+    ///
+    /// # Safety
+    /// The node was in this room, and its memory is the caller's.
     #[cold]
-    unsafe fn free_entry(node: NonNull<u8>, room: Room, local: &Local) {
+    unsafe fn free_entry(node: NonNull<u8>, room: Room, pool: &Pool<'_>) {
         let size = room.offset() + size_of::<Self>();
         let layout = Layout::from_size_align(size, align_of::<Self>()).expect("it was allocated");
         // SAFETY: an entry with a room has this layout, and begins there [V16].
-        unsafe { local.free_as(node.sub(room.offset()), layout) };
+        unsafe { pool.free_as(node.sub(room.offset()), layout) };
     }
 
     /// The value, for a write in place: the node becomes the first one of a new cell with the next
@@ -505,30 +528,6 @@ impl<T: Send + Sync + 'static> Node<T> {
             value.with_mut(|value| unsafe { value.cast::<T>().drop_in_place() });
         }
         drop(ended);
-    }
-
-    /// As `destroy`, and frees the memory of the node.
-    ///
-    /// # Safety
-    /// The contract of `destroy`.
-    unsafe fn end(object: NonNull<u8>) {
-        let node = object.cast::<Self>();
-        // SAFETY: no other thread can reach it.
-        let room = unsafe { node.as_ref() }.header.room;
-        // Including when the destructor of the value panics.
-        let _memory = Memory(node, room);
-        // SAFETY: the caller's contract.
-        unsafe { Self::destroy(object) };
-    }
-}
-
-/// The memory of a node of an entry whose value has been or is being dropped.
-struct Memory<T: Send + Sync + 'static>(NonNull<Node<T>>, Room);
-
-impl<T: Send + Sync + 'static> Drop for Memory<T> {
-    fn drop(&mut self) {
-        // SAFETY: the caller that releases the node made this, and nothing uses the node again.
-        reclaim::with(|local| unsafe { Node::free(self.0, self.1, local) });
     }
 }
 

@@ -135,6 +135,13 @@ impl<T: Send + Sync + 'static> OwnedVersioned<T> {
         OwnedVersioned(node, PhantomData)
     }
 
+    /// Releases the reference to a node in the room of an entry of a map.
+    #[cold]
+    fn release_in_room(&self) {
+        // SAFETY: called once, when this value is dropped; as there.
+        reclaim::with(|local| unsafe { local.release_now(self.0.cast(), Node::<T>::OF_ENTRY) });
+    }
+
     fn node(&self) -> NodeRef<'_> {
         // SAFETY: alive, by the share [R3].
         unsafe { NodeRef::new(self.0) }
@@ -181,9 +188,11 @@ impl<T: Send + Sync + 'static> Clone for OwnedVersioned<T> {
 
 impl<T: Send + Sync + 'static> Drop for OwnedVersioned<T> {
     fn drop(&mut self) {
-        let kind = Node::<T>::kind_of(self.node().header());
+        if self.node().header().is_in_room() {
+            return self.release_in_room();
+        }
         // SAFETY: this value owns one reference to the node, and releases it here [R3].
-        reclaim::with(|local| unsafe { local.release_now(self.0.cast(), kind) });
+        reclaim::with(|local| unsafe { local.release_now(self.0.cast(), Node::<T>::KIND) });
     }
 }
 

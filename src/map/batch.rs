@@ -34,6 +34,10 @@ where
     items: Vec<Item<K, V>>,
 }
 
+/// In a batch of at most so many items each key is compared with all others, which costs less than
+/// an index of them. It was not chosen by measurement.
+const FEW: usize = 16;
+
 /// The entry that this commit has made with the key of an item, as long as it is pinned.
 type Made<K, V> = Cell<Option<NonNull<Entry<K, V>>>>;
 
@@ -353,21 +357,47 @@ where
     K: Eq + Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
+    if items.len() > FEW {
+        return duplicates_of_many(items);
+    }
+    // Without memory of its own: a batch of a few keys is the usual one.
+    let is_repeated = |n: &usize| (0..*n).any(|other| is_same_key(&items[other], &items[*n]));
+    let first = (1..items.len()).find(is_repeated);
+    first.and_then(|_| duplicates_of_many(items))
+}
+
+/// Whether two items have equal keys.
+fn is_same_key<K, V>(one: &Item<K, V>, other: &Item<K, V>) -> bool
+where
+    K: Eq + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    if one.hash != other.hash {
+        return false;
+    }
+    let keys = [one.key.take(), other.key.take()];
+    let is_equal = keys[0] == keys[1];
+    let [key, other_key] = keys;
+    one.key.set(key);
+    other.key.set(other_key);
+    is_equal
+}
+
+fn duplicates_of_many<K, V>(items: &[Item<K, V>]) -> Option<Vec<Reason<V>>>
+where
+    K: Eq + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
     let mut is_duplicate = vec![false; items.len()];
     let mut of_hash: HashMap<u64, Vec<usize>, RandomState> = HashMap::default();
     for (n, item) in items.iter().enumerate() {
-        let key = item.key.take();
         let earlier = of_hash.entry(item.hash).or_default();
         for other in &*earlier {
-            let other_key = items[*other].key.take();
-            let is_equal = key == other_key;
-            items[*other].key.set(other_key);
-            if is_equal {
+            if is_same_key(&items[*other], item) {
                 is_duplicate[*other] = true;
                 is_duplicate[n] = true;
             }
         }
-        item.key.set(key);
         earlier.push(n);
     }
     reasons_of(&is_duplicate)
@@ -378,6 +408,10 @@ where
 fn same_entries<V: Send + Sync + 'static>(
     places: &[((u64, usize), usize)],
 ) -> Option<Vec<Reason<V>>> {
+    let is_repeated = |n: &usize| places[..*n].iter().any(|(_, i)| *i == places[*n].1);
+    if places.len() <= FEW && !(1..places.len()).any(|n| is_repeated(&n)) {
+        return None;
+    }
     let mut of_place: HashMap<usize, usize, RandomState> = HashMap::default();
     for (_, i) in places {
         *of_place.entry(*i).or_default() += 1;

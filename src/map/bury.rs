@@ -5,7 +5,7 @@ use core::ptr::NonNull;
 
 use super::entry::Entry;
 use super::index::Index;
-use super::shared::{Changes, Maintenance, Record};
+use super::shared::{Maintenance, Record};
 use crate::cell::{Current, Head, Header, Node, Version, waiters};
 use crate::reclaim::{self, CellPin, Kind, Local};
 use crate::sync::tuning::{MAP_BURIALS, MAP_MAINTAINS};
@@ -55,6 +55,16 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
         }
     }
 
+    /// The same, after the insert of a new entry with a value, which is counted.
+    #[inline]
+    pub(super) fn maintain_after_insert(&self, local: &Local, pin: &CellPin) {
+        let checks_others = self.shared.count_insert(local);
+        if MAP_MAINTAINS && checks_others && self.shared.records() > 0 {
+            return self.maintain_slow(local, &|_| false);
+        }
+        self.maintain(local, pin);
+    }
+
     #[cold]
     #[inline(never)]
     fn maintain_slow(&self, local: &Local, is_read: IsRead<'_>) {
@@ -100,16 +110,27 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
         n: usize,
         is_read: IsRead<'_>,
     ) -> usize {
-        for done in 0..n {
-            let Some(record) = self.shared.take_record(local, maintenance) else {
-                return done;
-            };
+        let mut done = 0;
+        // No user code runs below, so the memory is there again afterwards.
+        let mut some = core::mem::take(&mut maintenance.examined);
+        while done < n {
+            let most = (n - done).min(MAP_BURIALS);
+            if !self
+                .shared
+                .take_records(local, maintenance, most, &mut some)
+            {
+                break;
+            }
+            done += some.len();
             let pin = local.pin();
-            if let Fate::Again(version) = self.bury(local, &record, &pin, is_read) {
-                self.bequeath(local, record.hash, record.entry, version);
+            for record in some.drain(..) {
+                if let Fate::Again(version) = self.bury(local, &record, &pin, is_read) {
+                    self.bequeath(local, record.hash, record.entry, version);
+                }
             }
         }
-        n
+        maintenance.examined = some;
+        done
     }
 
     /// Buries the entry of a record, if the vacant node is still there.
@@ -173,7 +194,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
                 slot.end();
             }
         }
-        self.shared.count(local, Changes::NO_ENTRY);
+        self.shared.count_no_entry(local);
         for (node, kind) in nodes {
             // SAFETY: the vacant node was replaced by the dead one, by this thread [V4]; and the
             // dead one is out of reach with the entry.

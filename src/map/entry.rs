@@ -9,7 +9,7 @@ use core::mem::{ManuallyDrop, MaybeUninit, offset_of};
 use core::ptr::NonNull;
 
 use crate::cell::{Node, NodeRef, Room, Tenant, Tenants, Version, VersionedCell, Word};
-use crate::reclaim::{self, CellPin, Destructor, Kind, Local};
+use crate::reclaim::{CellPin, Destructor, Kind, Local, Pool};
 use crate::sync::UnsafeCell;
 use crate::sync::tuning::MAP_ROOM;
 
@@ -57,10 +57,13 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Entry<K, V> {
         match Self::ROOM {
             // SAFETY: an entry has no shares, and its end is that of its key.
             Room::NONE => &unsafe { Kind::of::<Self>(Self::drop_share, Self::destroy, destructor) },
-            // SAFETY: as above; the memory is freed with the last tenant.
             _ => {
-                &unsafe { Kind::of::<WithRoom<K, V>>(Self::drop_share, Self::destroy, destructor) }
-                    .that_frees_itself()
+                // SAFETY: as above.
+                let kind = unsafe {
+                    Kind::of::<WithRoom<K, V>>(Self::drop_share, Self::destroy, destructor)
+                };
+                // SAFETY: the memory is freed with the last tenant.
+                &unsafe { kind.freed_by(Self::leave_destroyed) }
             }
         }
     };
@@ -214,7 +217,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Entry<K, V> {
         // SAFETY: as above.
         let cell = unsafe { core::ptr::from_ref(cell).read() };
         // SAFETY: the parts were moved out.
-        unsafe { Self::leave(entry, local) };
+        unsafe { Self::leave(entry, &Pool::from(local)) };
         (key, ManuallyDrop::into_inner(cell))
     }
 
@@ -223,17 +226,24 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Entry<K, V> {
     /// # Safety
     /// `entry` is from `make`, no thread can reach it, and its key was dropped or moved out.
     #[inline]
-    unsafe fn leave(entry: NonNull<Self>, local: &Local) {
+    unsafe fn leave(entry: NonNull<Self>, pool: &Pool<'_>) {
         if Self::ROOM == Room::NONE {
             // SAFETY: the caller's contract.
-            return unsafe { local.free(entry) };
+            return unsafe { pool.free(entry) };
         }
         // SAFETY: the entry is a tenant. Another thread may free the memory while `leave` returns.
         let tenants = unsafe { &(*entry.as_ptr()).tenants };
         if tenants.leave(Tenant::Entry) {
             // SAFETY: the last tenant has left; it is from `make` with this layout.
-            unsafe { local.free(entry.cast::<WithRoom<K, V>>()) };
+            unsafe { pool.free(entry.cast::<WithRoom<K, V>>()) };
         }
+    }
+
+    /// # Safety
+    /// As for `leave`.
+    unsafe fn leave_destroyed(object: NonNull<u8>, pool: &Pool<'_>) {
+        // SAFETY: the caller's contract.
+        unsafe { Self::leave(object.cast(), pool) };
     }
 
     /// # Safety
@@ -245,22 +255,8 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Entry<K, V> {
     /// # Safety
     /// `object` is an entry that no thread can reach.
     unsafe fn destroy(object: NonNull<u8>) {
-        /// Leaves the memory, including when the destructor of the key panics.
-        struct Leave<K: Send + Sync + 'static, V: Send + Sync + 'static>(NonNull<Entry<K, V>>);
-
-        impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Drop for Leave<K, V> {
-            fn drop(&mut self) {
-                if Entry::<K, V>::ROOM != Room::NONE {
-                    // SAFETY: no thread can reach the entry, and its key was dropped.
-                    reclaim::with(|local| unsafe { Entry::leave(self.0, local) });
-                }
-            }
-        }
-
-        let entry = object.cast::<Self>();
-        let _leave = Leave(entry);
         // SAFETY: the caller's contract.
-        let key = unsafe { &entry.as_ref().key };
+        let Entry { key, .. } = unsafe { object.cast::<Self>().as_ref() };
         // SAFETY: nothing uses the key again.
         key.with_mut(|key| unsafe { key.drop_in_place() });
     }

@@ -7,7 +7,7 @@ use std::borrow::Borrow;
 use std::collections::TryReserveError;
 
 use super::entry::{Entry, First};
-use super::shared::{Changes, Maintenance, Shared};
+use super::shared::{Maintenance, Shared};
 use super::slot::{Content, Word};
 use super::table::{Shape, Slot, Table};
 use crate::cell::{self, NodeRef, Version, VersionedCell};
@@ -101,9 +101,30 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
         unsafe { &*with_exposed_provenance(address) }
     }
 
-    /// Searches for a key: step 1.
+    /// Searches for a key: step 1. Most searches end in their first slot.
     #[inline]
     pub(crate) fn search<'p, Q>(&'p self, hash: u64, key: &Q, pin: &'p CellPin) -> Search<'p, K, V>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        let table = self.root(pin);
+        let slot = table.first_slot(hash);
+        let word = slot.load();
+        if let Some(address) = word.entry_of(hash) {
+            if let Some(found) = self.matching(address, hash, key, pin) {
+                return found;
+            }
+        } else if word == Word::EMPTY {
+            let slot = Some(slot);
+            return Search::Absent(Vacancy { table, slot });
+        }
+        self.search_on(hash, key, pin)
+    }
+
+    /// As `search`, from the beginning.
+    #[inline(never)]
+    fn search_on<'p, Q>(&'p self, hash: u64, key: &Q, pin: &'p CellPin) -> Search<'p, K, V>
     where
         K: Borrow<Q>,
         Q: Eq + ?Sized,
@@ -111,27 +132,18 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
         let mut table = self.root(pin);
         loop {
             let mut first_empty = None;
-            'window: for slots in table.lines_of(hash).map(|line| line.slots(hash)) {
-                for slot in slots {
-                    let word = slot.load();
-                    if let Some(address) = word.entry_of(hash) {
-                        let entry = self.entry(address, pin);
-                        if entry.has_low_bits_of(hash) && entry.key().borrow() == key {
-                            let seen = entry.cell.head().load();
-                            if !entry.node(seen, pin).header().is_dead() {
-                                return Search::Found(entry, seen);
-                            }
-                        }
-                        continue;
+            for n in 0..table.window_slots() {
+                let slot = table.slot_in_window(hash, n);
+                let word = slot.load();
+                if let Some(address) = word.entry_of(hash) {
+                    if let Some(found) = self.matching(address, hash, key, pin) {
+                        return found;
                     }
-                    match word {
-                        Word::EMPTY => {
-                            first_empty = Some(slot);
-                            break 'window;
-                        }
-                        Word::FROZEN => break 'window,
-                        _ => {}
-                    }
+                } else if word == Word::EMPTY {
+                    first_empty = Some(slot);
+                    break;
+                } else if word == Word::FROZEN {
+                    break;
                 }
             }
             let next = match first_empty {
@@ -146,6 +158,28 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
                 }
             }
         }
+    }
+
+    /// The entry at an address, if it is that of the key and is not dead.
+    #[inline(always)]
+    fn matching<'p, Q>(
+        &'p self,
+        address: usize,
+        hash: u64,
+        key: &Q,
+        pin: &'p CellPin,
+    ) -> Option<Search<'p, K, V>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        let entry = self.entry(address, pin);
+        if !entry.has_low_bits_of(hash) || entry.key().borrow() != key {
+            return None;
+        }
+        let seen = entry.cell.head().load();
+        let is_dead = entry.node(seen, pin).header().is_dead();
+        (!is_dead).then_some(Search::Found(entry, seen))
     }
 
     /// The place for an entry of a key that a search has not found. `None`: there was no empty
@@ -170,7 +204,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
         self.shared.floor(hash).load()
     }
 
-    /// Makes an entry and installs it. `Err`: the slot has been used since; the key and the value
+    /// Makes an entry and installs it. The caller counts it. `Err`: the slot has been used since; the key and the value
     /// are the caller's again.
     #[inline]
     pub(super) fn install<'p>(
@@ -217,7 +251,6 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
             // SAFETY: it was not published, so that it is the caller's alone.
             return Err(unsafe { Entry::unmake(entry, local) });
         }
-        self.shared.count(local, Changes::ENTRY);
         let entry = self.entry(address, pin);
         Ok((entry, entry.node(first, pin)))
     }

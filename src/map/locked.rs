@@ -188,6 +188,7 @@ where
         };
         match self.index.install_locked(local, pin, place, new) {
             Ok((entry, _)) => {
+                self.index.shared.count_entry(local);
                 self.index.record(local, entry, version);
                 let held = Held {
                     entry: entry.into(),

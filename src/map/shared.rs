@@ -7,7 +7,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::cell::Version;
 use crate::reclaim::{GracePeriod, Local};
-use crate::sync::tuning::{MAP_FLOORS as FLOORS, MAP_STRIPES as STRIPES};
+use crate::sync::tuning::{MAP_BURIES_FROM, MAP_FLOORS as FLOORS, MAP_STRIPES as STRIPES};
 use crate::sync::{AtomicU64, Counter, Mutex, Ordering};
 
 /// The number of records for which an empty graveyard keeps room, however many it had. It was not
@@ -23,20 +23,26 @@ pub(super) struct Shared {
 
 /// The part of some threads.
 struct Stripe {
-    changes: Counter,
+    /// The number of entries, without those that were made with their values.
     entries: Counter,
+    /// The number of values, without those that were inserted with their entries.
     values: Counter,
-    /// The number of records, for threads that do not lock.
+    /// The number of inserts of entries with values.
+    inserts: Counter,
+    /// The number of records, for threads that do not lock. Changed under the mutex.
     waiting: Counter,
     records: Mutex<VecDeque<Record>>,
 }
 
 /// The state of the work that one thread does for all.
+#[derive(Default)]
 pub(super) struct Maintenance {
     /// The number of slots of the root that were copied.
     pub(super) copied: usize,
     /// The stripe whose records are examined next.
     next: usize,
+    /// Memory for the records that are examined.
+    pub(super) examined: Vec<Record>,
 }
 
 /// No version of a buried entry of its hashes is greater [V6].
@@ -50,46 +56,20 @@ pub(super) struct Record {
     pub(super) grace: GracePeriod,
 }
 
-/// The effect of a write on the counters.
-#[derive(Clone, Copy)]
-pub(super) struct Changes {
-    entries: i64,
-    values: i64,
-}
-
-impl Changes {
-    pub(super) const ENTRY: Changes = Changes {
-        entries: 1,
-        values: 0,
-    };
-    pub(super) const VALUE: Changes = Changes {
-        entries: 0,
-        values: 1,
-    };
-    pub(super) const NO_ENTRY: Changes = Changes {
-        entries: -1,
-        values: 0,
-    };
-    pub(super) const NO_VALUE: Changes = Changes {
-        entries: 0,
-        values: -1,
-    };
-}
-
 impl Shared {
     pub(super) fn new() -> Self {
         Shared {
             stripes: core::array::from_fn(|_| {
                 CachePadded::new(Stripe {
-                    changes: Counter::new(),
                     entries: Counter::new(),
                     values: Counter::new(),
+                    inserts: Counter::new(),
                     waiting: Counter::new(),
                     records: Mutex::new(VecDeque::new()),
                 })
             }),
             floors: core::array::from_fn(|_| Floor(AtomicU64::new(Version::FIRST.get()))),
-            maintenance: Mutex::new(Maintenance { copied: 0, next: 0 }),
+            maintenance: Mutex::new(Maintenance::default()),
         }
     }
 
@@ -97,33 +77,50 @@ impl Shared {
         &self.stripes[local.thread() % STRIPES]
     }
 
-    pub(super) fn count(&self, local: &Local, changes: Changes) {
-        let stripe = self.stripe(local);
-        if changes.entries != 0 {
-            stripe.entries.add(changes.entries as u64);
-        }
-        if changes.values != 0 {
-            stripe.values.add(changes.values as u64);
-        }
+    /// Counts an entry that is made with its value. `true`, at times: the caller should check the
+    /// stripes of other threads, which may have ended.
+    #[inline]
+    pub(super) fn count_insert(&self, local: &Local) -> bool {
+        self.stripe(local).inserts.next() % 64 == 63
     }
 
-    fn sum(&self, of: impl Fn(&Stripe) -> &Counter) -> usize {
-        let parts = self.stripes.iter().map(|stripe| of(stripe).get());
+    /// Counts an entry without a value.
+    pub(super) fn count_entry(&self, local: &Local) {
+        self.stripe(local).entries.add(1);
+    }
+
+    /// Counts that an entry without a value was freed.
+    pub(super) fn count_no_entry(&self, local: &Local) {
+        self.stripe(local).entries.add(u64::MAX);
+    }
+
+    /// Counts a value of an entry that had none.
+    pub(super) fn count_value(&self, local: &Local) {
+        self.stripe(local).values.add(1);
+    }
+
+    /// Counts a removal.
+    pub(super) fn count_no_value(&self, local: &Local) {
+        self.stripe(local).values.add(u64::MAX);
+    }
+
+    fn sum(&self, of: impl Fn(&Stripe) -> u64) -> usize {
+        let parts = self.stripes.iter().map(|stripe| of(stripe));
         let sum = parts.fold(0, u64::wrapping_add) as i64;
         // The stripes are read one after another, so the sum may be less than nothing.
         usize::try_from(sum).unwrap_or(0)
     }
 
     pub(super) fn entries(&self) -> usize {
-        self.sum(|stripe| &stripe.entries)
+        self.sum(|stripe| stripe.inserts.get().wrapping_add(stripe.entries.get()))
     }
 
     pub(super) fn values(&self) -> usize {
-        self.sum(|stripe| &stripe.values)
+        self.sum(|stripe| stripe.inserts.get().wrapping_add(stripe.values.get()))
     }
 
     pub(super) fn records(&self) -> usize {
-        self.sum(|stripe| &stripe.waiting)
+        self.sum(|stripe| stripe.waiting.get())
     }
 
     pub(super) fn floor(&self, hash: u64) -> &Floor {
@@ -133,39 +130,44 @@ impl Shared {
     /// Appends a record.
     pub(super) fn bequeath(&self, local: &Local, record: Record) {
         let stripe = self.stripe(local);
-        stripe.waiting.add(1);
-        stripe.records.lock().push_back(record);
+        let mut records = stripe.records.lock();
+        records.push_back(record);
+        stripe.waiting.set(records.len() as u64);
     }
 
-    /// Whether the calling thread should bury: its stripe has records. Sometimes it also checks
-    /// the other stripes, whose threads may have ended.
+    /// Whether the calling thread should bury: its stripe has some records.
+    #[inline]
     pub(super) fn is_burial_due(&self, local: &Local) -> bool {
-        let stripe = self.stripe(local);
-        stripe.waiting.get() > 0 || (stripe.changes.next() % 64 == 63 && self.records() > 0)
+        self.stripe(local).waiting.get() >= MAP_BURIES_FROM
     }
 
-    /// Removes a record whose grace period is over, if one is at the front of a stripe.
-    pub(super) fn take_record(
+    /// Removes some records whose grace periods are over, at most `n`, from the front of a stripe.
+    /// `false`: no stripe has one.
+    pub(super) fn take_records(
         &self,
         local: &Local,
         maintenance: &mut Maintenance,
-    ) -> Option<Record> {
+        n: usize,
+        some: &mut Vec<Record>,
+    ) -> bool {
         for _ in 0..STRIPES {
             let stripe = &self.stripes[maintenance.next % STRIPES];
             if stripe.waiting.get() > 0 {
                 let mut records = stripe.records.lock();
-                if records.front().is_some_and(|r| local.is_over(r.grace)) {
-                    stripe.waiting.add(u64::MAX);
-                    let record = records.pop_front();
-                    if records.is_empty() {
-                        records.shrink_to(KEPT_ROOM);
-                    }
-                    return record;
+                while some.len() < n && records.front().is_some_and(|r| local.is_over(r.grace)) {
+                    some.extend(records.pop_front());
+                }
+                stripe.waiting.set(records.len() as u64);
+                if records.is_empty() {
+                    records.shrink_to(KEPT_ROOM);
+                }
+                if !some.is_empty() {
+                    return true;
                 }
             }
             maintenance.next = maintenance.next.wrapping_add(1);
         }
-        None
+        false
     }
 
     pub(super) fn maintenance(&self) -> &Mutex<Maintenance> {
@@ -198,14 +200,16 @@ mod tests {
     fn counters_are_sums_and_floors_rise() {
         let shared = Shared::new();
         reclaim::with(|local| {
-            shared.count(local, Changes::NO_VALUE);
+            shared.count_no_value(local);
             assert_eq!(shared.values(), 0);
             for _ in 0..3 {
-                shared.count(local, Changes::VALUE);
-                shared.count(local, Changes::ENTRY);
+                shared.count_insert(local);
             }
-            shared.count(local, Changes::NO_ENTRY);
+            shared.count_no_entry(local);
             assert_eq!((shared.values(), shared.entries()), (2, 2));
+            shared.count_entry(local);
+            shared.count_value(local);
+            assert_eq!((shared.values(), shared.entries()), (3, 3));
         });
         let floor = shared.floor(u64::MAX);
         floor.raise(Version::new(7));

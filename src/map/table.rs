@@ -11,7 +11,7 @@ use crate::sync::{AtomicPtr, AtomicU64, Ordering};
 
 /// The slots of one cache line.
 #[repr(align(64))]
-pub(super) struct Line([Slot; LINE]);
+struct Line([Slot; LINE]);
 
 /// One slot.
 pub(super) struct Slot(AtomicU64);
@@ -102,19 +102,30 @@ impl Table {
         }
     }
 
-    /// The lines of the window of a hash, in the order of the search.
+    /// The number of slots of a window.
     #[inline(always)]
-    pub(super) fn lines_of(&self, hash: u64) -> impl Iterator<Item = &Line> {
-        let mask = self.lines.len() - 1;
-        let home = hash as usize;
+    pub(super) fn window_slots(&self) -> usize {
+        self.reach * LINE
+    }
+
+    /// The slot of a window with a number, in the order of the search. Each hash begins each line
+    /// with a slot of its own, so that most entries are in the first slot of their search.
+    #[inline(always)]
+    pub(super) fn slot_in_window(&self, hash: u64, n: usize) -> &Slot {
+        let line = (hash as usize).wrapping_add(n / LINE) & (self.lines.len() - 1);
         // SAFETY: less than the number of lines, which is a power of two.
-        let line = move |n| unsafe { self.lines.get_unchecked(home.wrapping_add(n) & mask) };
-        (0..self.reach).map(line)
+        let line = unsafe { self.lines.get_unchecked(line) };
+        &line.0[((hash >> FIRST_SHIFT) as usize).wrapping_add(n) % LINE]
     }
 
     /// The slots of the window of a hash, in the order of the search.
     pub(super) fn window(&self, hash: u64) -> impl Iterator<Item = &Slot> {
-        self.lines_of(hash).flat_map(move |line| line.slots(hash))
+        (0..self.window_slots()).map(move |n| self.slot_in_window(hash, n))
+    }
+
+    #[inline(always)]
+    pub(super) fn first_slot(&self, hash: u64) -> &Slot {
+        self.slot_in_window(hash, 0)
     }
 
     /// All slots, from number `from` on.
@@ -177,16 +188,6 @@ impl Table {
     unsafe fn destroy(object: NonNull<u8>) {
         // SAFETY: the caller's contract.
         unsafe { object.cast::<Self>().drop_in_place() };
-    }
-}
-
-impl Line {
-    /// All slots, in the order of the search for a hash. Each hash has a first slot of its own, so
-    /// that most entries are in the first one of their search.
-    #[inline(always)]
-    pub(super) fn slots(&self, hash: u64) -> impl Iterator<Item = &Slot> {
-        let first = (hash >> FIRST_SHIFT) as usize;
-        (0..LINE).map(move |n| &self.0[first.wrapping_add(n) % LINE])
     }
 }
 

@@ -8,7 +8,6 @@ use super::VersionedMap;
 use super::bury::IsRead;
 use super::entry::{Entry, First};
 use super::index::{Index, New, Search};
-use super::shared::Changes;
 use crate::cell::{Head, Version};
 use crate::reclaim::{CellPin, Local};
 use crate::txn::{Abort, Committed, Keeper, Tx, View};
@@ -16,9 +15,9 @@ use crate::txn::{Abort, Committed, Keeper, Tx, View};
 impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Keeper for Index<K, V> {
     fn note_commit(&self, local: &Local, pin: &CellPin, write: Committed) {
         match (write.was_vacant, write.is_vacant) {
-            (true, false) => self.shared.count(local, Changes::VALUE),
+            (true, false) => self.shared.count_value(local),
             (false, true) => {
-                self.shared.count(local, Changes::NO_VALUE);
+                self.shared.count_no_value(local);
                 let (hash, entry) = write.entry;
                 self.bequeath(local, hash, entry, write.version);
             }
@@ -100,6 +99,7 @@ where
             };
             match self.index.install(local, pin, place, new) {
                 Ok((entry, _)) => {
+                    self.index.shared.count_entry(local);
                     self.index.record(local, entry, version);
                     self.index.maintain_beside(local, pin, is_read);
                     return entry;

@@ -7,7 +7,6 @@ use std::borrow::Borrow;
 
 use super::entry::{Entry, First};
 use super::index::{New, Search};
-use super::shared::Changes;
 use super::{MapConflict, Occupied, VersionedMap};
 use crate::cell::patience::{Lost, Patience};
 use crate::cell::{
@@ -566,8 +565,7 @@ where
         match self.index.install(local, pin, place, new) {
             Ok((_, node)) => {
                 node.header().stamp_published();
-                self.index.shared.count(local, Changes::VALUE);
-                self.index.maintain(local, pin);
+                self.index.maintain_after_insert(local, pin);
                 Put::Written(Written { version, old: None })
             }
             Err((key, First::Value(value))) => Put::Lost(key, value, Lost::Moved),
@@ -671,9 +669,9 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static, S> VersionedMap<K, V, S
             old: (!base.header().is_vacant()).then_some(base.as_ptr()),
         };
         match (written.old.is_some(), is_removal) {
-            (false, false) => self.index.shared.count(local, Changes::VALUE),
+            (false, false) => self.index.shared.count_value(local),
             (true, true) => {
-                self.index.shared.count(local, Changes::NO_VALUE);
+                self.index.shared.count_no_value(local);
                 self.index.record(local, entry, written.version);
             }
             _ => {}

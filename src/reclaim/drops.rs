@@ -65,7 +65,7 @@ pub(super) unsafe fn release_plain(local: &Local, kind: &'static Kind, objects: 
         let has_one = count_at.is_some_and(|at| unsafe { has_one_share(retired.object, at) });
         has_one || drop_share_slow(retired)
     };
-    if kind.is_inert() {
+    if kind.is_inert() && kind.free().is_none() {
         let memory = objects.iter().filter(is_last).map(|retired| retired.object);
         // SAFETY: only the memory is left of each, and it is ours.
         unsafe { local.keep_all(kind, memory) };

@@ -1,9 +1,11 @@
 //! How the retired objects of one type are released.
 #![allow(unsafe_code)]
 
+use core::alloc::Layout;
 use core::ptr::NonNull;
 
-use super::alloc::Shape;
+use super::alloc::{Shape, layout, return_to_allocator};
+use super::local::Local;
 use crate::sync::tuning::{GARBAGE_BATCH as BATCH, GARBAGE_BATCH_BYTES as BATCH_BYTES};
 use crate::sync::{AtomicU32, Canary, Ordering};
 
@@ -14,18 +16,60 @@ pub(crate) struct Kind {
     /// Drops the reference that the object had to itself. `true`: it was the last. Runs no user
     /// code, and returns `true` again if it has done so for the same caller.
     drop_share: unsafe fn(NonNull<u8>) -> bool,
-    /// Ends an object whose last reference was dropped; only its memory is left, unless it frees that
-    /// as well. May run user code.
+    /// Ends an object whose last reference was dropped; only its memory is left. May run user code.
     destroy: unsafe fn(NonNull<u8>),
     /// Where the count of its references is, as an offset.
     count_at: Option<usize>,
     destructor: Destructor,
     /// Nothing is left to be done by `destroy`. A checker has something to do for each object.
     is_inert: bool,
-    /// The memory is freed by `destroy`.
-    frees_itself: bool,
+    /// Frees the memory of an object that was destroyed, in place of the pool of its shape.
+    free: Option<Free>,
     /// The next write collects.
     pub(super) is_large: bool,
+}
+
+/// Frees the memory of an object.
+type Free = unsafe fn(NonNull<u8>, &Pool<'_>);
+
+/// Where memory goes that is freed: to the pool of a thread, or to the allocator if no thread is
+/// left.
+#[derive(Clone, Copy)]
+pub(crate) struct Pool<'a>(pub(super) Option<&'a Local>);
+
+impl Pool<'_> {
+    /// Frees the memory of an object.
+    ///
+    /// # Safety
+    /// As for [`Local::free`].
+    #[inline]
+    pub(crate) unsafe fn free<N>(&self, object: NonNull<N>) {
+        match self.0 {
+            // SAFETY: the caller's contract.
+            Some(local) => unsafe { local.free(object) },
+            // SAFETY: as above.
+            None => unsafe { return_to_allocator(object.cast(), layout::<N>()) },
+        }
+    }
+
+    /// The same, of an object of this layout.
+    ///
+    /// # Safety
+    /// As for [`Local::free`].
+    pub(crate) unsafe fn free_as(&self, object: NonNull<u8>, layout: Layout) {
+        match self.0 {
+            // SAFETY: the caller's contract.
+            Some(local) => unsafe { local.free_as(object, layout) },
+            // SAFETY: as above.
+            None => unsafe { return_to_allocator(object, layout) },
+        }
+    }
+}
+
+impl<'a> From<&'a Local> for Pool<'a> {
+    fn from(local: &'a Local) -> Self {
+        Pool(Some(local))
+    }
 }
 
 /// Whether releasing an object may run user code.
@@ -64,7 +108,7 @@ impl Kind {
             count_at: None,
             destructor,
             is_inert: matches!(destructor, Destructor::None) && !core::mem::needs_drop::<Canary>(),
-            frees_itself: false,
+            free: None,
             is_large,
         }
     }
@@ -80,16 +124,18 @@ impl Kind {
         self
     }
 
-    /// Whose `destroy` also frees the memory of the object.
-    pub(crate) const fn that_frees_itself(mut self) -> Self {
-        self.is_inert = false;
-        self.frees_itself = true;
+    /// With a function that frees the memory of an object that was destroyed.
+    ///
+    /// # Safety
+    /// The function is right for the memory of each object. It runs no user code.
+    pub(crate) const unsafe fn freed_by(mut self, free: Free) -> Self {
+        self.free = Some(free);
         self
     }
 
     #[inline]
-    pub(super) fn frees_itself(&self) -> bool {
-        self.frees_itself
+    pub(super) fn free(&self) -> Option<Free> {
+        self.free
     }
 
     #[inline]
@@ -149,7 +195,20 @@ impl Retired {
         unsafe { (self.kind.drop_share)(self.object) }
     }
 
-    /// Leaves only the memory, or nothing.
+    /// Frees the memory, when no thread is left.
+    ///
+    /// # Safety
+    /// The object was destroyed, and its memory is the caller's.
+    pub(super) unsafe fn return_to_allocator(&self) {
+        match self.kind.free {
+            // SAFETY: the caller's contract.
+            None => unsafe { return_to_allocator(self.object, self.kind.shape.layout) },
+            // SAFETY: as above; `Kind::freed_by` vouches for the function.
+            Some(free) => unsafe { free(self.object, &Pool(None)) },
+        }
+    }
+
+    /// Leaves only the memory.
     ///
     /// # Safety
     /// [`drop_share`](Self::drop_share) has returned `true` to the caller.

@@ -10,7 +10,7 @@ use super::alloc::{NodePool, Shape, layout};
 use super::domain::Domain;
 use super::drops::{self, Release};
 use super::hand::Hand;
-use super::kind::{Kind, Retired};
+use super::kind::{Kind, Pool, Retired};
 use super::limbo::{Queued, Size};
 use super::participant::{CellPin, Participant};
 use super::quota::{CHUNK, Quota};
@@ -317,22 +317,23 @@ impl Local {
     ///
     /// # Safety
     /// As for `free`.
-    pub(crate) unsafe fn free_as(&self, object: NonNull<u8>, layout: Layout) {
+    pub(super) unsafe fn free_as(&self, object: NonNull<u8>, layout: Layout) {
         // SAFETY: it is from `take` with this layout.
         unsafe { self.nodes.put(object, &Shape::of_layout(layout)) };
     }
 
-    /// Keeps the memory of an object that was destroyed, unless that has freed it.
+    /// Keeps the memory of an object that was destroyed.
     ///
     /// # Safety
     /// As for [`free`](Self::free).
     #[inline]
     pub(super) unsafe fn keep(&self, retired: &Retired) {
-        if retired.kind.frees_itself() {
-            return;
+        match retired.kind.free() {
+            // SAFETY: the caller's contract.
+            None => unsafe { self.nodes.put(retired.object, &retired.kind.shape) },
+            // SAFETY: as above; `Kind::freed_by` vouches for the function.
+            Some(free) => unsafe { free(retired.object, &Pool::from(self)) },
         }
-        // SAFETY: the caller's contract.
-        unsafe { self.nodes.put(retired.object, &retired.kind.shape) };
     }
 
     /// Keeps the memory of some objects of one kind.

@@ -32,7 +32,7 @@ mod table_domain;
 
 #[cfg(latchwork_loom)]
 pub(crate) use domain::{reclaim_in_model, reclaim_with_dormant_slots_in_model};
-pub(crate) use kind::{Destructor, Kind};
+pub(crate) use kind::{Destructor, Kind, Pool};
 pub(crate) use local::{GracePeriod, Local, census, with};
 pub(crate) use participant::CellPin;
 pub(crate) use table_domain::{Domain, Pin};

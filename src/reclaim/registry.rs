@@ -490,9 +490,8 @@ impl Drop for Registry {
                 if is_last {
                     // SAFETY: as above.
                     unsafe { retired.destroy() };
-                    let layout = retired.kind.shape.layout;
                     // SAFETY: the memory is ours now.
-                    unsafe { super::alloc::return_to_allocator(retired.object, layout) };
+                    unsafe { retired.return_to_allocator() };
                 }
             }
         }

@@ -229,9 +229,13 @@ pub(crate) const MAP_WINDOW: usize = if CHECKED { 1 } else { 4 };
 /// The number of slots that a write of an entry copies while a map grows.
 pub(crate) const MAP_CHUNK: usize = if CHECKED { 1 } else { 64 };
 
-/// The number of records of the graveyard that a write of an entry examines. More than the one that
-/// it may add.
-pub(crate) const MAP_BURIALS: usize = 3;
+/// The number of records of its stripe from which on a thread examines some: several at a time cost
+/// less than each by itself.
+pub(crate) const MAP_BURIES_FROM: u64 = if CHECKED { 1 } else { 16 };
+
+/// The number of records that a write of an entry examines at most. More than the number from which
+/// on it does so.
+pub(crate) const MAP_BURIALS: usize = if CHECKED { 3 } else { 32 };
 
 /// Whether writes of entries bury and copy. In a model only a call that asks for it does.
 pub(crate) const MAP_MAINTAINS: bool = !cfg!(latchwork_loom);

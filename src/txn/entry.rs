@@ -171,7 +171,8 @@ impl Attempt<'_> {
     /// Reports what was committed to the maps. Pinned still.
     #[cold]
     pub(super) fn note_commits(&mut self) {
-        for touched in core::mem::take(&mut self.log.touched) {
+        let mut all = core::mem::take(&mut self.log.touched);
+        for touched in all.drain(..) {
             let entry = &self.log.entries[touched.i as usize];
             // One write alone was published without an owner, and is still in its place.
             let (Some(new), Some(old)) = (entry.put.or(entry.write), entry.seen) else {
@@ -191,5 +192,7 @@ impl Attempt<'_> {
             let map = unsafe { touched.keeper.as_ref() };
             map.note_commit(self.local, &self.pin, write);
         }
+        // The next attempt uses its memory.
+        self.log.touched = all;
     }
 }

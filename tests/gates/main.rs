@@ -28,7 +28,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use latchwork::{LockTable, Mode, VersionedCell, atomically, snapshot, update_all};
+use latchwork::table::IntegerHasher;
+use latchwork::{LockTable, Mode, VersionedCell, VersionedMap, atomically, snapshot, update_all};
 
 /// Calls whose allocations are counted.
 const CALLS: usize = 1000;
@@ -145,6 +146,62 @@ fn cells() {
     gate("cell, update", || done(cell().update(|n| n + 1)));
     gate("cell, version and compare_and_set", || {
         done(cell().compare_and_set(cell().version(), 1));
+    });
+}
+
+#[test]
+fn maps() {
+    const KEYS: u64 = 1 << 10;
+    // Its hashes are the same in each run.
+    let map = || VersionedMap::with_capacity_and_hasher(KEYS as usize, IntegerHasher::new());
+    let filled: VersionedMap<u64, u64, _> = map();
+    (0..KEYS).for_each(|key| drop(filled.insert(key, key)));
+    let map_of = || black_box(&filled);
+    let key = || black_box(&7_u64);
+    let pin = latchwork::pin();
+    gate("map, get_in", || {
+        done(map_of().get_in(&pin, key()).map(|value| *value));
+    });
+    gate("map, get_in of an absent key", || {
+        done(map_of().get_in(&pin, black_box(&KEYS)).map(|value| *value));
+    });
+    drop(pin);
+    gate("map, get", || done(map_of().get(key()).map(|value| *value)));
+    gate("map, update", || done(map_of().update(key(), |n| n + 1)));
+    gate("map, insert over a value", || {
+        done(map_of().insert(*key(), 1).0);
+    });
+    gate("map, lock, set and commit", || {
+        let mut entry = map_of().lock(key());
+        entry.set(1);
+        done(entry.commit());
+    });
+    gate("map, atomically, two updated", || {
+        atomically(|tx| {
+            for key in [1, 2] {
+                let n = *tx.get(map_of(), black_box(&key))?.expect("it is present");
+                tx.insert(map_of(), key, n + 1)?;
+            }
+            Ok(())
+        });
+    });
+    let batched: VersionedMap<u64, u64, _> = map();
+    let versions = Cell::new([4, 5, 6, 7].map(|key| batched.insert(key, 0).0));
+    gate("map, batch of four puts", || {
+        let keys = [4, 5, 6, 7].into_iter().zip(versions.get());
+        let batch = keys.fold(batched.transact(), |batch, (key, version)| {
+            batch.put_if(key, version, 1)
+        });
+        let written = batch.commit().expect("no other thread writes");
+        versions.set(std::array::from_fn(|i| written[i].expect("it is present")));
+    });
+    // As many keys at a time as in the map above, so that their entries are freed as well.
+    let (churned, next) = (map(), Cell::new(KEYS));
+    (0..KEYS).for_each(|key| drop(churned.insert(key, key)));
+    gate("map, remove and insert", || {
+        done(churned.remove(&(next.get() - KEYS)).map(|value| *value));
+        done(churned.insert(next.get(), 1).0);
+        next.set(next.get() + 1);
     });
 }
 
