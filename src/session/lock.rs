@@ -99,7 +99,7 @@ impl<K: ?Sized, S: BuildHasher> Session<'_, K, S> {
         self.acquire(self.table.hash(key), Mode::Shared, At::here())
     }
 
-    #[inline]
+    #[inline(always)]
     fn acquire(&mut self, hash: u64, mode: Mode, at: At) -> Result<(), LockError> {
         let want = Held { hash, mode, at };
         match self.need(hash, mode) {
@@ -112,7 +112,7 @@ impl<K: ?Sized, S: BuildHasher> Session<'_, K, S> {
 }
 
 impl<K: ?Sized, S> Session<'_, K, S> {
-    #[inline]
+    #[inline(always)]
     pub(super) fn need(&mut self, hash: u64, mode: Mode) -> Need {
         self.settle();
         match self.held.get(hash) {
@@ -123,7 +123,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     }
 
     /// Acquires a free key, unless the policy or a deadlock requires the slow path.
-    #[inline]
+    #[inline(always)]
     pub(super) fn try_take(&mut self, want: Held) -> bool {
         let taken = self.policy != Policy::WaitDie
             && !self.announced
@@ -136,7 +136,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     }
 
     /// Records that the session holds a key from now on.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take(&mut self, held: Held) {
         let taken = self.tick();
         self.held.push(Hold {

@@ -390,21 +390,21 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     }
 
     /// Advances the clock of the session and returns its value.
-    #[inline]
+    #[inline(always)]
     fn tick(&mut self) -> u64 {
         self.clock += 1;
         self.clock
     }
 
     /// Ends a wait that a forgotten future has left.
-    #[inline]
+    #[inline(always)]
     fn settle(&mut self) {
         if self.pending.is_some() {
             self.abandon();
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn unlock_hash(&mut self, hash: u64) -> bool {
         let Some((mode, taken)) = self.held.remove(hash) else {
             return false;
