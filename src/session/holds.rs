@@ -52,7 +52,7 @@ impl Holds {
         self.all.iter()
     }
 
-    #[inline]
+    #[inline(always)]
     fn find(&self, hash: u64) -> Option<usize> {
         if self.places.is_empty() {
             self.all.iter().position(|hold| hold.hash == hash)
@@ -61,7 +61,7 @@ impl Holds {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn get(&self, hash: u64) -> Option<&Hold> {
         self.find(hash).map(|i| &self.all[i])
     }
@@ -72,7 +72,7 @@ impl Holds {
     }
 
     /// Adds a key that is not there.
-    #[inline]
+    #[inline(always)]
     pub(super) fn push(&mut self, hold: Hold) {
         let i = self.all.len();
         self.all.push(hold);
@@ -90,7 +90,7 @@ impl Holds {
     }
 
     /// Removes a key, and returns its mode and the clock value at which it was acquired.
-    #[inline]
+    #[inline(always)]
     pub(super) fn remove(&mut self, hash: u64) -> Option<(Mode, u64)> {
         let i = self.find(hash)?;
         let removed = (self.all[i].mode, self.all[i].taken);

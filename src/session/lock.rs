@@ -91,7 +91,7 @@ impl<K: ?Sized, S: BuildHasher> Session<'_, K, S> {
         self.acquire(self.table.hash(key), Mode::Shared, At::here())
     }
 
-    #[inline]
+    #[inline(always)]
     fn acquire(&mut self, hash: u64, mode: Mode, at: At) -> Result<(), LockError> {
         let want = Held { hash, mode, at };
         match self.need(hash, mode) {

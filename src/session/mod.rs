@@ -390,7 +390,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn need(&mut self, hash: u64, mode: Mode) -> Need {
         self.settle();
         match self.held.get(hash) {
@@ -401,7 +401,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     }
 
     /// Acquires a free key, unless the policy or a deadlock requires the slow path.
-    #[inline]
+    #[inline(always)]
     fn try_take(&mut self, want: Held) -> bool {
         let taken = self.policy != Policy::WaitDie
             && !self.announced
@@ -414,7 +414,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     }
 
     /// Records that the session holds a key from now on.
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, held: Held) {
         let taken = self.tick();
         self.held.push(Hold {
@@ -436,21 +436,21 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     }
 
     /// Advances the clock of the session and returns its value.
-    #[inline]
+    #[inline(always)]
     fn tick(&mut self) -> u64 {
         self.clock += 1;
         self.clock
     }
 
     /// Ends a wait that a forgotten future has left.
-    #[inline]
+    #[inline(always)]
     fn settle(&mut self) {
         if self.pending.is_some() {
             self.abandon();
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn unlock_hash(&mut self, hash: u64) -> bool {
         let Some((mode, taken)) = self.held.remove(hash) else {
             return false;

@@ -29,6 +29,8 @@ const _: () = assert!(MIN_ROOT_BITS >= STATE_BITS || MAX_ROOT_BITS == 0);
 /// The slots of all keys of a table.
 pub(super) struct Trie {
     root: Box<[Slot]>,
+    /// The number of root slots, which is a power of two, minus one.
+    mask: usize,
     /// The first hash bit that indexes a child of the root.
     child_shift: u32,
     domain: Domain,
@@ -98,6 +100,7 @@ impl Trie {
             root: (0..1usize << bits)
                 .map(|_| Slot::new(SlotWord::EMPTY))
                 .collect(),
+            mask: (1 << bits) - 1,
             // A checked table may have fewer root slots than a word has state bits; its keys
             // differ above those.
             child_shift: bits.max(STATE_BITS),
@@ -123,12 +126,12 @@ impl Trie {
     /// Returns the place of the root slot of `hash`.
     #[inline(always)]
     pub(super) fn root_index(&self, hash: u64) -> usize {
-        hash as usize & (self.root.len() - 1)
+        hash as usize & self.mask
     }
 
     #[inline(always)]
     fn root_slot(&self, hash: u64) -> &Slot {
-        // SAFETY: the length is a power of two and at least 1, so the mask is below it.
+        // SAFETY: the mask is the number of slots minus one, so the index is below that number.
         unsafe { self.root.get_unchecked(self.root_index(hash)) }
     }
 

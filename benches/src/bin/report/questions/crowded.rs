@@ -9,7 +9,7 @@ use latchwork_bench::heap::growth;
 use latchwork_bench::held::{self, hold_all};
 use latchwork_bench::peers::{Exclusive, KeyLock, Lockmap};
 use latchwork_bench::ratio::{Comparison, Contender, Plan, compare, timed};
-use latchwork_bench::workload::{distinct_keys, each_key};
+use latchwork_bench::workload::{KEYS, distinct_keys, each_key};
 
 use super::Question;
 use crate::row::Row;
@@ -18,7 +18,8 @@ pub(super) const QUESTION: Question = Question {
     name: "crowded",
     title: "A million locks held",
     prose: "One thread holds 1,000,000 random keys and locks and unlocks another one. *Repeated* is one key over and \
-            over in each run, and a new key for each run: its path through the index is in the cache. *Random* goes \
+            over in each run, and a new key for each run: its path through the index is in the cache. *In turn* \
+            goes over 4,096 other keys, each of which is on a page of its own. *Random* goes \
             over a million other keys, and most of the time is cache misses. The baseline of both is an empty table of \
             default size under the same keys. `expected_locks(1_000_000)` tells the builder what is coming, and spends \
             the memory of the root beforehand. Heap bytes are what the allocator was asked for and not given back, \
@@ -77,6 +78,14 @@ fn measure(plan: Plan) -> Vec<Row> {
                 .at_most(bound)
                 .against_itself(),
         );
+        let turn = compare(plan, || {
+            (
+                in_turn(plan, &others[..KEYS], Exclusive(&table)),
+                in_turn(plan, &others[..KEYS], Exclusive(&empty)),
+            )
+        });
+        let what = format!("{name}: 4,096 other keys, in turn");
+        rows.push(Row::time(&what, "an empty table", &turn).against_itself());
         let random = compare(plan, || {
             (
                 onward(plan, &others, Exclusive(&table)),
@@ -138,6 +147,11 @@ fn another<A: KeyLock<u64>, B: KeyLock<u64>>(
             one_at_a_time(plan, keys, baseline),
         )
     })
+}
+
+/// A contender that locks `keys` in order, over and over.
+fn in_turn<'a, L: KeyLock<u64> + 'a>(plan: Plan, keys: &'a [u64], locks: L) -> Contender<'a> {
+    timed(plan.span, move |times| each_key(&locks, keys, times))
 }
 
 /// A contender that locks `keys` in order and continues where it stopped, so that it finds none in
