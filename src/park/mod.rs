@@ -10,6 +10,29 @@
 //!
 //! [The protocol](crate::docs::internals::waiting) states which thread may access which part of a
 //! waiter, and when.
+//!
+//! # Which waits are here
+//! Latches, changes of cells and keys of maps, `retry`, and waits for the end of a transaction or a
+//! lock of a map are a [`Wait`] in the parking lot. Keys of a lock table are not yet: their threads
+//! (`lock_table/acquire.rs`), tasks (`future.rs`) and sessions (`claim.rs`) share the waiters, the
+//! queue and the signal, and each ends a wait by code of its own. They differ from the lot in four
+//! points, which a port makes the methods of a trait in the place of [`Event`]:
+//!
+//! - `with_queue(f)`: the lot locks a shard and finds the queue by its event; a monitor locks its
+//!   mutex.
+//! - `recheck(queue, waiter)`, for a waiter that is woken: `RawLatch::look` for a latch, and
+//!   `Monitor::look` for a key. A monitor also calls it at each poll, and at a deadline, since a
+//!   waiter may be granted out of order.
+//! - `left(queue, waiter)`, after a cancelled waiter has left: nothing in the lot. A monitor sets
+//!   its state. It may die then, so the caller has pinned it, and unlinks it.
+//! - `undo(mode)`, for a wait that is dropped after its grant: nothing in the lot. A monitor
+//!   releases the key.
+//!
+//! A thread then calls `block_on` with its deadline, after it has spun; a timeout is a drop. A task
+//! keeps the wait and polls it. `Ticket`, `Place`, both `Pending` and `Acquiring` become the wait,
+//! and `Undo` its drop. A wait that holds a key must not be dropped while wakers of other waiters
+//! run, or it releases the key: `got` disarms it first. The trait is `unsafe`: `with_queue` must
+//! return the queue that the waiter has joined.
 
 mod lot;
 mod nested;
