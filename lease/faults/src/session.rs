@@ -733,7 +733,7 @@ impl<'a> Session<'a> {
         drop(state);
         let verdict = history.judge(&mut self.past);
         let loses_data = fault.is_some_and(Fault::loses_data);
-        let may_overlap = fault.is_some_and(Fault::may_overlap);
+        let may_overlap = fault.is_some_and(|fault| fault.may_overlap(self.kind));
         let mut check = |is_broken: bool, text: String| {
             if is_broken {
                 round.broken.push(text);
