@@ -77,11 +77,12 @@ impl Crowd {
 /// them.
 fn requests(server: &Server, kind: &str) -> f64 {
     let mut crowd = Crowd::start(server, kind);
+    let database = crowd.database.clone();
     let sent = || -> f64 {
         let statement = "SELECT coalesce(sum(calls), 0) FROM pg_stat_statements s
                          JOIN pg_database d ON d.oid = s.dbid
                          WHERE toplevel AND datname = ";
-        let statement = format!("{statement} '{}'", crowd.database);
+        let statement = format!("{statement} '{database}'");
         server.psql("postgres", &statement).parse().unwrap()
     };
     let before = sent();
