@@ -9,11 +9,12 @@
 #
 # A campaign that was interrupted continues: its rounds are in target/lease_faults/rounds.jsonl. As root, each server and worker has
 # a network namespace and a disk of its own. Variables: ENGINES ("etcd quorum postgres"), REDIS_SERVER (a program, such as that of
-# Valkey, whose clock can be moved by libfaketime), SEED.
+# Valkey, whose clock can be moved by libfaketime), SEED. The clocks of etcd are moved by ci/lease_clock.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec </dev/null
 unset LATCHWORK_PLANT
+export LEASE_CLOCK=$PWD/ci/lease_clock
 
 usage() {
     sed -n '2,/^set/{/^# \?/s///p}' "${BASH_SOURCE[0]}" >&2

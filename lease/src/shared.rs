@@ -342,8 +342,10 @@ impl Shared {
         if !state.machine.needs_ticks() {
             return;
         }
+        // A tick that would come earlier than it is needed is moved too, because it costs more than
+        // the move: after each renewal, the tick at the deadline of its request.
         let at = state.machine.wake_at();
-        if state.tick.is_none_or(|(earlier, _)| at < earlier) {
+        if state.tick.is_none_or(|(tick, _)| at != tick) {
             state.tick = Some(self.core.schedule(at, self.clone(), state.tick));
         }
     }

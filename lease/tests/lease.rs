@@ -269,3 +269,49 @@ fn huge_and_zero_timeouts_are_time_limits() {
     drop(one.acquire_with("b", &options).unwrap());
     assert_eq!(lease.wait_lost_for(Duration::ZERO), None);
 }
+
+/// Returns the crates that this one needs with some features, without itself.
+fn dependencies(features: &str) -> usize {
+    let arguments =
+        "tree --frozen -p latchwork-lease -e normal --prefix none --no-default-features";
+    let tree = std::process::Command::new(env!("CARGO"))
+        .args(arguments.split(' '))
+        .args(["--features", features])
+        .output()
+        .unwrap();
+    assert!(tree.status.success(), "{tree:?}");
+    let lines = String::from_utf8(tree.stdout).unwrap();
+    // The name and the version of each line. A star marks a repetition.
+    let crates = lines.lines().map(|line| {
+        let mut words = line.split(' ');
+        (words.next(), words.next())
+    });
+    let distinct: std::collections::BTreeSet<_> = crates.collect();
+    distinct.len() - 1
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_readme_counts_the_dependencies() {
+    let readme = include_str!("../README.md");
+    let (_, section) = readme.split_once("## Dependencies").unwrap();
+    let mut rows = 0;
+    for line in section
+        .lines()
+        .filter(|line| line.starts_with("| "))
+        .skip(1)
+    {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let features = cells[1].trim_matches('`').replace("none", "");
+        let count: usize = cells[2].parse().unwrap();
+        assert_eq!(dependencies(&features), count, "{line}");
+        let limit = match &*features {
+            "sqlite" => 40,
+            "sqlite,postgres" => 100,
+            _ => usize::MAX,
+        };
+        assert!(count <= limit, "{line}");
+        rows += 1;
+    }
+    assert_eq!(rows, 6);
+}

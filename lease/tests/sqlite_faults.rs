@@ -7,12 +7,13 @@ mod support;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 use std::{env, fs, process};
 
 use latchwork::table::{Fence, FencedCell, FencingToken};
+use latchwork_lease::Leases;
 use latchwork_lease::engine::{Engine, Nonce, Outcome, Released, Renewal};
 use latchwork_lease::sqlite::SqliteEngine;
 use support::{Folder, KEY, attempt, key, ms, request, soon};
@@ -145,6 +146,40 @@ fn role() {
                 .unwrap();
             say("open");
             wait_for_line();
+        }
+        "one" => {
+            let engine = open();
+            say(attempt(&engine, KEY, nonce, LONG).unwrap());
+        }
+        "read-only" => {
+            for name in ["leases.db", "new.db"] {
+                let path = Path::new(&file).with_file_name(name);
+                say(support::refusal(SqliteEngine::open(path)));
+            }
+        }
+        "attempts" => {
+            let engine = open();
+            say("open");
+            loop {
+                wait_for_line();
+                say(attempt(&engine, KEY, nonce, LONG).unwrap_or(0));
+            }
+        }
+        "suspended" => {
+            let url = format!("sqlite:{}", Path::new(&file).display());
+            let leases = Leases::builder().namespace(KEY.namespace);
+            let leases = leases.connect(&url).unwrap();
+            let lease = leases.acquire(KEY.name, Duration::from_secs(10)).unwrap();
+            let (sender, lost) = mpsc::channel();
+            lease.on_lost(move |reason| sender.send(reason).unwrap());
+            say(lease.token());
+            for _ in 0..2 {
+                wait_for_line();
+                say(lease.is_held());
+            }
+            // No call of this thread is needed for it.
+            say(format!("{:?}", lost.recv_timeout(ms(5000)).unwrap()));
+            say(format!("{:?}", lease.release().unwrap()));
         }
         "expiry" => {
             let info = open().holder(KEY, soon()).unwrap();
@@ -435,6 +470,83 @@ fn a_full_disk_is_reported_and_leaves_nothing() {
         "{line}"
     );
     assert!(role.process.wait().unwrap().success());
+}
+
+#[test]
+fn a_read_only_file_system_is_reported() {
+    // Another process makes a database before the file system becomes read-only.
+    let then = "LEASE_TEST_ROLE=one \"$@\" >/dev/null && \
+                mount -o remount,ro \"$(dirname \"$LEASE_TEST_FILE\")\"";
+    let Some(mut role) = on_a_disk("size=4m", then, "read-only") else {
+        return;
+    };
+    for name in ["leases.db", "new.db"] {
+        let line = role.line().expect("the file system can be mounted again");
+        assert!(line.contains(name), "{line}");
+        assert!(line.to_lowercase().contains("read-only"), "{line}");
+    }
+    assert!(role.process.wait().unwrap().success());
+}
+
+/// A library that adds a second to the clock of the machine for each byte of a file. Only this
+/// clock advances while a machine is suspended.
+const SUSPENSION: &str = "
+    #define _GNU_SOURCE
+    #include <dlfcn.h>
+    #include <stdlib.h>
+    #include <sys/stat.h>
+    #include <time.h>
+    int clock_gettime(clockid_t clock, struct timespec *time) {
+        int (*real)(clockid_t, struct timespec *) = dlsym(RTLD_NEXT, \"clock_gettime\");
+        const char *path = getenv(\"LEASE_TEST_SUSPENDED\");
+        struct stat file;
+        int failed = real(clock, time);
+        if (!failed && clock == CLOCK_BOOTTIME && path && stat(path, &file) == 0)
+            time->tv_sec += file.st_size;
+        return failed;
+    }";
+
+#[test]
+fn a_lease_ends_while_the_machine_is_suspended() {
+    let folder = Folder::new();
+    let (source, library) = (folder.file("suspension.c"), folder.file("suspension.so"));
+    fs::write(&source, SUSPENSION).unwrap();
+    let compiler = Command::new("cc")
+        .args(["-shared", "-fPIC", "-o"])
+        .args([&library, &source])
+        .arg("-ldl")
+        .status();
+    if !compiler.is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED: there is no compiler for C");
+        return;
+    }
+    let file = folder.file("leases.db");
+    let clock = folder.file("clock");
+    let program = [
+        "env",
+        &format!("LD_PRELOAD={}", library.display()),
+        &format!("LEASE_TEST_SUSPENDED={}", clock.display()),
+    ];
+    let mut holder = Role::start_by(&program, "suspended", &file);
+    assert_eq!(holder.number(), 1);
+    let mut other = Role::start_by(&program, "attempts", &file);
+    assert_eq!(other.line().as_deref(), Some("open"));
+
+    // Two seconds of a lease of ten end nothing.
+    let suspended = |seconds| fs::write(&clock, " ".repeat(seconds)).unwrap();
+    suspended(2);
+    holder.go_on();
+    assert_eq!(holder.line().as_deref(), Some("true"));
+    other.go_on();
+    assert_eq!(other.number(), 0, "the lease still has its holder");
+    // A minute ends it, for the holder and for others, at the first look.
+    suspended(62);
+    holder.go_on();
+    assert_eq!(holder.line().as_deref(), Some("false"));
+    assert_eq!(holder.line().as_deref(), Some("Expired"));
+    assert_eq!(holder.line().as_deref(), Some("WasLost"));
+    other.go_on();
+    assert_eq!(other.number(), 2);
 }
 
 #[test]

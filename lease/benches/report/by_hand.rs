@@ -12,11 +12,6 @@ pub(crate) trait Client {
 
     /// Releases the lease.
     fn release(&mut self);
-
-    /// Returns the number of statements so far, if this client counts them.
-    fn statements(&self) -> u64 {
-        0
-    }
 }
 
 /// A table in SQLite, with the durability that the engine has.
@@ -101,7 +96,6 @@ mod on_postgres {
         acquire: Statement,
         release: Statement,
         holder: Vec<u8>,
-        statements: u64,
     }
 
     impl Postgres {
@@ -142,7 +136,6 @@ mod on_postgres {
                 acquire,
                 release,
                 holder: Vec::new(),
-                statements: 0,
             }
         }
     }
@@ -181,7 +174,6 @@ mod on_postgres {
         fn acquire(&mut self) -> u64 {
             self.holder = fastrand::u128(..).to_be_bytes().to_vec();
             loop {
-                self.statements += 1;
                 let row = self
                     .client
                     .query_opt(&self.acquire, &[&"one", &self.holder])
@@ -197,12 +189,7 @@ mod on_postgres {
             }
         }
 
-        fn statements(&self) -> u64 {
-            self.statements
-        }
-
         fn release(&mut self) {
-            self.statements += 1;
             let rows = self
                 .client
                 .query(&self.release, &[&"one", &self.holder])

@@ -259,6 +259,7 @@ pub(crate) fn short(options: &Options) -> Result<bool, String> {
     let mut campaign = Campaign::new(options)?;
     // No clock is moved, and a server that does not start under the library costs seconds.
     campaign.programs.clock = None;
+    campaign.programs.lease_clock = None;
     let mut sound = true;
     for kind in campaign.kinds(options) {
         let ttl = match kind {

@@ -84,6 +84,10 @@ const ETCD: &[(Target, Damage)] = &[
     (Majority, Stop),
     (Majority, Unplug),
     (Majority, FillDisk),
+    (Leader, ClockAhead),
+    (Leader, ClockBack),
+    (AllServers, ClockAhead),
+    (AllServers, ClockBack),
     (AllServers, Slow),
     (AllServers, Rewind),
     (Waiter, RemoveRequest),
@@ -196,9 +200,11 @@ impl Fault {
         matches!(self.damage, LoseData | Rewind)
     }
 
-    /// Whether two processes may hold a name at once, each by its own clock.
-    pub(crate) fn may_overlap(self) -> bool {
-        self.loses_data() || matches!(self.damage, ClockAhead | ClockBack)
+    /// Whether two processes may hold a name at once, each by its own clock. The leases of etcd do
+    /// not depend on the date.
+    pub(crate) fn may_overlap(self, kind: Kind) -> bool {
+        let moves_clock = matches!(self.damage, ClockAhead | ClockBack);
+        self.loses_data() || (moves_clock && kind != Kind::Etcd)
     }
 
     /// Whether the engine is unavailable during the fault.

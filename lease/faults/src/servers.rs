@@ -60,6 +60,8 @@ pub(crate) struct Programs {
     postgres: Option<PathBuf>,
     /// The library that changes the time that a server reads.
     pub(crate) clock: Option<PathBuf>,
+    /// The program `ci/lease_clock`, which does so for etcd.
+    pub(crate) lease_clock: Option<PathBuf>,
 }
 
 impl Programs {
@@ -83,6 +85,15 @@ impl Programs {
                 .map(PathBuf::from)
                 .into_iter()
                 .find(|path| path.exists()),
+            lease_clock: std::env::var_os("LEASE_CLOCK").map(PathBuf::from),
+        }
+    }
+
+    /// Returns whether the clock of a server of this kind might be moved.
+    fn may_move_clock(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Etcd => self.lease_clock.is_some() && is_root(),
+            _ => self.clock.is_some(),
         }
     }
 
@@ -253,7 +264,9 @@ impl Servers {
             "KILL"
         };
         let mut command = network.command(server.host, user, signal);
-        if let (true, Some(library)) = (self.has_clocks, &self.programs.clock) {
+        let library = self.programs.clock.as_ref();
+        let library = library.filter(|_| self.has_clocks && self.kind != Kind::Etcd);
+        if let Some(library) = library {
             command.arg("env");
             command.arg(format!("LD_PRELOAD={}", library.display()));
             let file = self.clock_file(at);
@@ -314,9 +327,12 @@ impl Servers {
         let [client, peer] = server
             .ports
             .map(|port| format!("http://{}:{port}", address(server)));
+        command.args(["env", "ETCD_UNSUPPORTED_ARCH=arm64"]);
+        if let (true, Some(program)) = (self.has_clocks, &self.programs.lease_clock) {
+            command.arg(program).arg(self.clock_file(at));
+        }
         command
-            .args(["env", "ETCD_UNSUPPORTED_ARCH=arm64", "etcd"])
-            .args(["--name", &format!("n{at}"), "--data-dir"])
+            .args(["etcd", "--name", &format!("n{at}"), "--data-dir"])
             .arg(server.folder.join("data"))
             .args(["--listen-client-urls", &client])
             .args(["--advertise-client-urls", &client])
@@ -335,14 +351,45 @@ impl Servers {
 
     /// Whether the engine's server runs with a clock that can be moved.
     fn clock_works(&mut self, network: &Network) -> bool {
-        // etcd does not read the clock through the library.
-        if self.kind == Kind::Etcd || self.programs.clock.is_none() {
+        if !self.programs.may_move_clock(self.kind) {
             return false;
         }
         self.has_clocks = true;
+        if self.kind == Kind::Etcd {
+            // Alone it elects no leader, so it does not answer.
+            return self.shows_the_date(network);
+        }
         let works = self.spawn(0, network).is_ok()
             && self.wait_for(0, network, Duration::from_secs(5)).is_ok();
         self.kill(0);
+        works
+    }
+
+    /// Whether a member of etcd that starts a day ahead writes that day into its log.
+    fn shows_the_date(&mut self, network: &Network) -> bool {
+        let day = 86_400;
+        let date = |offset: i64| {
+            let date = Command::new("date")
+                .args(["-u", "+%Y-%m-%d", "-d"])
+                .arg(format!("{offset} seconds"))
+                .output();
+            let date = date.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+            date.unwrap_or_default().trim().to_owned()
+        };
+        let (log, start) = (self.folder.join("log0"), Instant::now());
+        let mut works = self.move_clock(0, day).is_ok() && self.spawn(0, network).is_ok();
+        while works && start.elapsed() < Duration::from_secs(5) {
+            let text = fs::read_to_string(&log).unwrap_or_default();
+            let expected = format!("\"ts\":\"{}", date(day));
+            if text.contains(&expected) {
+                break;
+            }
+            works = self.is_running(0) && !text.contains(&format!("\"ts\":\"{}", date(0)));
+            thread::sleep(Duration::from_millis(20));
+        }
+        self.kill(0);
+        let _ = fs::remove_file(log);
+        works &= self.move_clock(0, -day).is_ok() && self.lose_data(0).is_ok();
         works
     }
 
@@ -430,8 +477,9 @@ impl Servers {
             return;
         };
         let others = children(process.id());
-        send(&others, Signal::KILL);
+        // The process first, because one of the others may answer it for its clock.
         send(&[process.id()], Signal::KILL);
+        send(&others, Signal::KILL);
         let _ = process.wait();
         // A server does not start while a process of the previous one uses its memory.
         let start = Instant::now();

@@ -588,7 +588,7 @@ impl<'a> Session<'a> {
         let has_probe = self.workers.iter().any(|worker| worker.probes);
 
         // Phase 1: all names are leased, so nothing of an earlier round remains.
-        let began = now();
+        let resumed = now();
         self.command_all("resume");
         let names: &[&str] = if has_probe {
             &[SHORT, LONG, PROBE]
@@ -597,7 +597,7 @@ impl<'a> Session<'a> {
         };
         for name in names {
             let limit = generous(self.ttl) + Duration::from_secs(10);
-            if self.wait_for_grant(name, began, None, limit).is_none() {
+            if self.wait_for_grant(name, resumed, None, limit).is_none() {
                 round.broken.push(format!("I7: {name} cannot be leased"));
             }
         }
@@ -611,12 +611,14 @@ impl<'a> Session<'a> {
         if let Err(error) = self.inject(fault, &affected) {
             round.broken.push(error);
         }
+        // A command for each link precedes the moment from which a holder is cut off.
+        let began = if fault.needs_links() { now() } else { injected };
         round.phases.push(start.elapsed().as_secs_f64());
         thread::sleep(fault.duration(self.kind, self.ttl));
         if let Some(limit) = fault.longest_takeover(self.ttl) {
             let process = affected.process;
             let grant = self.wait_for_grant(LONG, injected, process, generous(limit));
-            let took = grant.map_or(u64::MAX, |at| at - injected);
+            let took = grant.map_or(u64::MAX, |at| at.saturating_sub(began));
             round.takeover = Some(milliseconds(took));
             round.bound("I6", "takeover", took, limit, generous(limit));
         }
@@ -733,7 +735,7 @@ impl<'a> Session<'a> {
         drop(state);
         let verdict = history.judge(&mut self.past);
         let loses_data = fault.is_some_and(Fault::loses_data);
-        let may_overlap = fault.is_some_and(Fault::may_overlap);
+        let may_overlap = fault.is_some_and(|fault| fault.may_overlap(self.kind));
         let mut check = |is_broken: bool, text: String| {
             if is_broken {
                 round.broken.push(text);

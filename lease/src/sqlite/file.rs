@@ -31,7 +31,7 @@ impl DatabasePath {
         let folder = fs::canonicalize(folder)
             .map_err(|error| refused(folder, &format!("the folder cannot be opened: {error}")))?;
         let path = folder.join(name);
-        refuse_network(&folder)?;
+        refuse_file_system(&folder, &path)?;
 
         // SQLite gives -wal and -shm the permissions of the database.
         match fs::OpenOptions::new()
@@ -44,8 +44,7 @@ impl DatabasePath {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => {
-                // A read-only file system reports itself even if the file exists.
-                if fs::symlink_metadata(&path).is_err() || read_only(&error) {
+                if fs::symlink_metadata(&path).is_err() {
                     return Err(refused(
                         &path,
                         &format!("the file cannot be created: {error}"),
@@ -148,10 +147,6 @@ pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     path.into()
 }
 
-fn read_only(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(libc::EROFS)
-}
-
 fn refused(path: &Path, reason: &str) -> EngineError {
     EngineError::misconfigured(format!("{}: {reason}", path.display()))
 }
@@ -188,16 +183,21 @@ fn check_file(path: &Path) -> Result<(), EngineError> {
     Ok(())
 }
 
-fn refuse_network(folder: &Path) -> Result<(), EngineError> {
-    let kind = system::file_system_type(folder)
-        .map_err(|error| refused(folder, &format!("the file system is unknown: {error}")))?;
-    match network_file_system(kind) {
-        Some(name) => Err(refused(
+fn refuse_file_system(folder: &Path, path: &Path) -> Result<(), EngineError> {
+    let unknown =
+        |error: io::Error| refused(folder, &format!("the file system is unknown: {error}"));
+    let kind = system::file_system_type(folder).map_err(unknown)?;
+    if let Some(name) = network_file_system(kind) {
+        return Err(refused(
             folder,
             &format!("the file system is {name}; SQLite needs a disk of this machine"),
-        )),
-        None => Ok(()),
+        ));
     }
+    // SQLite would report a file that it cannot open, which names no reason.
+    if system::is_read_only(folder).map_err(unknown)? {
+        return Err(refused(path, "the file system is read-only"));
+    }
+    Ok(())
 }
 
 /// Returns the name of a file system whose locks or shared memory may not reach all processes.

@@ -366,12 +366,7 @@ impl Engine for SqliteEngine {
         if renewals.is_empty() {
             return Ok(Vec::new());
         }
-        self.write(deadline, |table| {
-            renewals
-                .iter()
-                .map(|renewal| table.renew(renewal))
-                .collect()
-        })
+        self.write(deadline, |table| table.renew_all(renewals))
     }
 
     fn release(

@@ -75,6 +75,19 @@ pub(super) fn file_system_type(path: &Path) -> io::Result<u32> {
     Ok(status.f_type as u32)
 }
 
+/// Returns whether the file system of a path is read-only.
+pub(super) fn is_read_only(path: &Path) -> io::Result<bool> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut status = MaybeUninit::<libc::statvfs>::zeroed();
+    // SAFETY: the path ends with a zero byte, and the pointer is valid for a write of a statvfs.
+    if unsafe { libc::statvfs(path.as_ptr(), status.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: all bytes are initialised, and every bit pattern is a statvfs.
+    let status = unsafe { status.assume_init() };
+    Ok(status.f_flag & libc::ST_RDONLY != 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

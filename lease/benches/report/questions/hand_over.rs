@@ -11,10 +11,11 @@ pub(crate) const QUESTION: Question = Question {
     method: "Each process acquires and releases in a loop for one second, without a pause. Eight \
              others do so by hand: each listens, and repeats its statement after a notification. \
              An acquisition is a hand-over if another process held the lease before. Requests are \
-             the statements that clients send. Transactions are those that the server counts: it \
-             counts one more for each session that listens and each notification, whoever it is \
-             for. If a waiter has a place, a release of this crate does not wait for the disk, \
-             because the commit of the next grant makes it durable.",
+             the statements that clients send, as another server counts them by \
+             `pg_stat_statements`. Transactions are those that the server counts: it counts one \
+             more for each session that listens and each notification, whoever it is for. A \
+             release of this crate does not wait for the disk, because the commit of the next \
+             grant makes it durable.",
     syncs: true,
     ask,
 };
@@ -29,14 +30,6 @@ struct Crowd {
     before: f64,
     acquired: f64,
     handed_over: f64,
-    /// The statements that the processes have counted.
-    statements: f64,
-}
-
-/// What a crowd needed for each acquisition.
-struct Costs {
-    requests: f64,
-    transactions: f64,
 }
 
 impl Crowd {
@@ -52,7 +45,6 @@ impl Crowd {
             database,
             acquired: 0.0,
             handed_over: 0.0,
-            statements: 0.0,
         }
     }
 
@@ -66,36 +58,36 @@ impl Crowd {
             let numbers = process.numbers();
             acquired += numbers[0];
             handed_over += numbers[1];
-            self.statements += numbers[2];
         }
         self.acquired += acquired;
         self.handed_over += handed_over;
         (acquired, handed_over)
     }
 
-    /// Ends the processes, and returns the costs.
-    fn end(self, server: &Server) -> Costs {
+    /// Ends the processes, and returns the transactions of an acquisition.
+    fn end(self, server: &Server) -> f64 {
         // A session stores its counts when it ends.
         child::end(self.processes);
         std::thread::sleep(std::time::Duration::from_millis(500));
-        // Where the processes do not count, each request is a call of a function.
-        let statements = match self.statements {
-            0.0 => requests(server, &self.database),
-            counted => counted,
-        };
-        let transactions = transactions(server, &self.database) - self.before;
-        Costs {
-            requests: statements / self.acquired,
-            transactions: transactions / self.acquired,
-        }
+        (transactions(server, &self.database) - self.before) / self.acquired
     }
 }
 
-/// Returns the calls of the functions that clients of this crate call.
-fn requests(server: &Server, database: &str) -> f64 {
-    let statement = "SELECT coalesce(sum(calls), 0) FROM pg_stat_user_functions \
-                     WHERE schemaname = 'latchwork' AND funcname <> 'wake'";
-    server.psql(database, statement).parse().unwrap()
+/// Returns the statements that clients of a kind send for an acquisition, on a server that counts
+/// them.
+fn requests(server: &Server, kind: &str) -> f64 {
+    let mut crowd = Crowd::start(server, kind);
+    let database = crowd.database.clone();
+    let sent = || -> f64 {
+        let statement = "SELECT coalesce(sum(calls), 0) FROM pg_stat_statements s
+                         JOIN pg_database d ON d.oid = s.dbid
+                         WHERE toplevel AND datname = ";
+        let statement = format!("{statement} '{database}'");
+        server.psql("postgres", &statement).parse().unwrap()
+    };
+    let before = sent();
+    let (acquired, _) = crowd.run();
+    (sent() - before) / acquired
 }
 
 fn transactions(server: &Server, database: &str) -> f64 {
@@ -107,8 +99,8 @@ fn transactions(server: &Server, database: &str) -> f64 {
 
 fn ask() -> Vec<Row> {
     let mut rows = Vec::new();
-    for (name, server) in super::servers() {
-        let mut more = of_server(name, &server);
+    for ((name, server), settings) in super::servers().into_iter().zip(["", "fsync=off"]) {
+        let mut more = of_server(name, &server, settings);
         if !rows.is_empty() {
             more.iter_mut().for_each(|row| row.target = None);
         }
@@ -117,7 +109,8 @@ fn ask() -> Vec<Row> {
     rows
 }
 
-fn of_server(name: &str, server: &Server) -> Vec<Row> {
+/// Measures a server, and counts at another one with the same settings.
+fn of_server(name: &str, server: &Server, settings: &str) -> Vec<Row> {
     let mut ours = Crowd::start(server, "ours");
     let mut theirs = Crowd::start(server, "by-hand");
     let (mut ours_all, mut theirs_all) = (Vec::new(), Vec::new());
@@ -136,8 +129,15 @@ fn of_server(name: &str, server: &Server) -> Vec<Row> {
     );
     let acquired: Vec<(f64, f64)> = ours_all.into_iter().zip(theirs_all).collect();
     let per_hand_over = ours.acquired / ours.handed_over;
-    let costs = ours.end(server);
-    let theirs_costs = theirs.end(server);
+    let transactions = (ours.end(server), theirs.end(server));
+    let counts = "shared_preload_libraries=pg_stat_statements";
+    let all: Vec<&str> = [counts, settings]
+        .into_iter()
+        .filter(|s| !s.is_empty())
+        .collect();
+    let counting = Server::start(&all).expect("PostgreSQL is installed");
+    counting.psql("postgres", "CREATE EXTENSION pg_stat_statements");
+    let requests = (requests(&counting, "ours"), requests(&counting, "by-hand"));
     let rate = |what: &str, pairs: &[(f64, f64)]| {
         let (ours, theirs) = medians(pairs);
         Row {
@@ -153,19 +153,15 @@ fn of_server(name: &str, server: &Server) -> Vec<Row> {
     vec![
         rate("hand-overs a second", &handed_over).target(Target::AtLeast(0.7)),
         rate("acquisitions a second", &acquired),
-        Row::alone(
-            format!("{name}: requests an acquisition"),
-            costs.requests,
-            "",
-        )
-        .target(Target::AtMost(4.0))
-        .context(format!("by hand {:.2}", theirs_costs.requests)),
+        Row::alone(format!("{name}: requests an acquisition"), requests.0, "")
+            .target(Target::AtMost(4.0))
+            .context(format!("by hand {:.2}", requests.1)),
         Row::alone(
             format!("{name}: transactions an acquisition"),
-            costs.transactions,
+            transactions.0,
             "",
         )
-        .context(format!("by hand {:.2}", theirs_costs.transactions)),
+        .context(format!("by hand {:.2}", transactions.1)),
         Row::alone(
             format!("{name}: acquisitions a hand-over"),
             per_hand_over,

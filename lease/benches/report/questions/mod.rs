@@ -5,6 +5,7 @@ mod alone;
 mod anchors;
 mod crates;
 mod ends;
+mod group;
 #[cfg(feature = "postgres")]
 mod hand_over;
 mod inside;
@@ -45,6 +46,7 @@ pub(crate) fn all() -> Vec<Question> {
         #[cfg(feature = "redis")]
         quorum::QUESTION,
         ends::QUESTION,
+        group::QUESTION,
         many::QUESTION,
         crates::QUESTION,
     ]
@@ -65,10 +67,8 @@ pub(crate) fn servers() -> Vec<Named> {
     static SERVERS: Mutex<Option<Vec<Named>>> = Mutex::new(None);
     let mut servers = SERVERS.lock().unwrap();
     let start = || {
-        // The server counts the calls of functions, which are the requests of this crate.
-        let counts = "track_functions=pl";
-        let durable = Server::start(&[counts])?;
-        let fast = Server::start(&[counts, "fsync=off"])?;
+        let durable = Server::start(&[])?;
+        let fast = Server::start(&["fsync=off"])?;
         Some(vec![
             ("PostgreSQL", Arc::new(durable)),
             ("PostgreSQL, `fsync=off`", Arc::new(fast)),
