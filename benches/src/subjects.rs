@@ -5,7 +5,7 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use arc_swap::ArcSwap;
 use crossbeam_utils::CachePadded;
@@ -121,6 +121,20 @@ pub const READ: &[Subject] = &[
         at_least: None,
         sides: Sides::Jobs([|| own(word, |w| w), || own(swap, |s| s)], Who::One),
     },
+    Subject {
+        name: "`fence(SeqCst)` and a load",
+        against: "a plain load",
+        figure: Figure::Difference,
+        at_least: None,
+        sides: Sides::Jobs([|| own(word, |w| w), || own(word, Fenced)], Who::One),
+    },
+    Subject {
+        name: "an exchange of an own word, a load, and a store to the word",
+        against: "a plain load",
+        figure: Figure::Difference,
+        at_least: None,
+        sides: Sides::Jobs([|| own(word, |w| w), || own(marked, Marked)], Who::One),
+    },
 ];
 
 /// Transfers beside an auditor.
@@ -180,6 +194,36 @@ fn by_hand() -> ByHand<u64> {
 
 fn word() -> AtomicCell<u64> {
     AtomicCell::new(u64::FIRST)
+}
+
+/// Reads behind a full fence, as each scheme does whose readers publish what they read.
+struct Fenced(&'static AtomicCell<u64>);
+
+impl Read<u64> for Fenced {
+    #[inline]
+    fn read(&mut self) -> u64 {
+        fence(Ordering::SeqCst);
+        self.0.load()
+    }
+}
+
+/// Reads between a mark and its end, with the least that orders them: on x86 an exchange is a full
+/// fence, and cheaper than an `mfence`. A pin does this, and no pin with a fence does less.
+struct Marked(&'static (CachePadded<AtomicU64>, AtomicCell<u64>));
+
+impl Read<u64> for Marked {
+    #[inline]
+    fn read(&mut self) -> u64 {
+        let (mark, word) = self.0;
+        mark.swap(1, Ordering::SeqCst);
+        let value = word.load();
+        mark.store(0, Ordering::Release);
+        value
+    }
+}
+
+fn marked() -> (CachePadded<AtomicU64>, AtomicCell<u64>) {
+    (CachePadded::new(AtomicU64::new(0)), word())
 }
 
 /// One value for each member.

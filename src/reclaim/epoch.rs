@@ -7,7 +7,7 @@
 use crossbeam_utils::CachePadded;
 
 use super::registry::{Registry, Verdict};
-use crate::sync::tuning::{AGE_EVERY, AGES};
+use crate::sync::tuning::AGES;
 use crate::sync::{AtomicU64, Ordering, constructor, full_fence, load_load_fence, publish};
 
 /// An object is reclaimable when the epoch is so much later than the one of its batch [R2].
@@ -141,11 +141,12 @@ impl Epoch {
         let epoch = self.0.load(Ordering::Relaxed);
         // F2: a state that was published before a fence before this one is found below [R2].
         full_fence();
-        let ages = registry.is_large() && epoch % AGE_EVERY == 0;
+        let ages = registry.is_large() && epoch % registry.age_every() == 0;
         let permits = registry.scan(|state| match state.look(epoch) {
             Look::Pinned => Verdict::Stop,
             Look::Idle { age } if ages && state.has_aged(age) => Verdict::Leave,
-            Look::Current | Look::Idle { .. } => Verdict::Stay,
+            Look::Idle { .. } => Verdict::Idle,
+            Look::Current => Verdict::Stay,
         });
         if !permits {
             return self.current() != epoch;

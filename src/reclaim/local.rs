@@ -589,13 +589,13 @@ impl Local {
         }
         // The more objects wait, and the more slots a scan looks at, the less often an advance is
         // worthwhile.
-        let scanned = registry.scanned();
-        let batch = BATCH.max(left.objects / 16).max(scanned * 8);
+        let weight = registry.weight();
+        let batch = BATCH.max(left.objects / 16).max(weight * 8);
         // The garbage may have shrunk.
         pace.bytes.set(pace.bytes.get().min(left.bytes));
         let bytes = pace.bytes.get() + BATCH_BYTES.max(left.bytes / 16);
         let has_many = pace.retired.get() >= batch || left.bytes >= bytes;
-        let patience = ADVANCE_AFTER.max(SCAN_OF_SLOT * scanned as u64);
+        let patience = ADVANCE_AFTER.max(SCAN_OF_SLOT * weight as u64);
         let has_waited = now.saturating_sub(pace.at.get()) >= patience;
         if !(has_many || has_waited) || !registry.begin_scan(now) {
             return false;
@@ -611,7 +611,7 @@ impl Local {
         registry.end_scan();
         pace.epoch.set(epoch.current());
         // Many threads share the room that eight have.
-        let limit = (LIMIT * 8 / scanned.max(8)).max(LIMIT / 32);
+        let limit = (LIMIT * 8 / weight.max(8)).max(LIMIT / 32);
         // No more than a sixteenth above what there is: the garbage may have shrunk.
         let next = limit.max(left.objects + left.objects / 16);
         let yields_at = pace.yields_at.get().min(next);

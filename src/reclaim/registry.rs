@@ -17,7 +17,7 @@ use super::members::{GROUP, Members};
 use super::retire_buffer::RetireBuffer;
 #[cfg(not(any(latchwork_loom, latchwork_shuttle)))]
 use crate::sync::tuning::AGE_FROM;
-use crate::sync::tuning::{ADVANCE_AFTER, SLOTS, SLOTS_AT_MOST};
+use crate::sync::tuning::{ADVANCE_AFTER, AGE_EVERY, AGE_SOONER_FROM, SLOTS, SLOTS_AT_MOST};
 use crate::sync::{AtomicPtr, AtomicU64, Counter, Mutex, Ordering, constructor, unlock_fairly};
 
 /// The part of a thread that other threads use.
@@ -74,11 +74,21 @@ impl Segment {
     }
 }
 
+/// The number of slots of a segment whose words cost a scan as much as the visit of a slot. It was
+/// not chosen by measurement.
+const SLOTS_PER_VISIT: usize = 256;
+
+/// The number of idle slots that count as one. A slot that leaves after three visits was visited so
+/// seldom, compared with one that stays, after a few dozen scans. It was not chosen by measurement.
+const IDLE_PER_VISIT: u64 = 16;
+
 /// What a scan does with a slot that it has visited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It continues.
     Stay,
+    /// It continues, and the thread of the slot is not pinned.
+    Idle,
     /// It removes the dormant slot, and continues.
     Leave,
     /// It ends.
@@ -93,6 +103,8 @@ pub(super) struct Registry {
     len: Counter,
     /// How many slots and segments the last whole scan visited.
     scanned: Counter,
+    /// What a scan costs on average, in slots.
+    weight: Counter,
     /// When another thread may scan beside a large scan that runs, by [`recently`].
     scan_ends: CachePadded<Counter>,
     #[cfg(any(latchwork_loom, latchwork_shuttle))]
@@ -196,6 +208,11 @@ impl Slot {
             self.own.state.unpin();
             self.is_lost.set(1);
         }
+    }
+
+    /// Whether other threads may use its garbage.
+    pub(super) fn is_usable(&self) -> bool {
+        self.is_lost.get() == 0
     }
 
     pub(super) fn is_pinned(&self) -> bool {
@@ -320,6 +337,7 @@ impl Registry {
                 free: Mutex::new(Vec::new()),
                 len: Counter::new(),
                 scanned: Counter::new(),
+                weight: Counter::new(),
                 scan_ends: CachePadded::new(Counter::new()),
                 #[cfg(any(latchwork_loom, latchwork_shuttle))]
                 counts_as_large: Counter::new(),
@@ -330,7 +348,17 @@ impl Registry {
 
     /// The slots whose garbage the caller may release.
     pub(super) fn usable_slots(&self) -> impl Iterator<Item = &Slot> {
-        self.slots().filter(|slot| slot.is_lost.get() == 0)
+        self.slots().filter(|slot| slot.is_usable())
+    }
+
+    /// The slots from number `first` on. Visits none of those before.
+    pub(super) fn slots_from(&self, first: usize) -> impl Iterator<Item = &Slot> {
+        let mut before = first;
+        self.segments().flat_map(move |segment| {
+            let skipped = before.min(segment.slots.len());
+            before -= skipped;
+            segment.slots[skipped..].iter()
+        })
     }
 
     /// All slots, those that no thread owns included. A slot that was published before the call is
@@ -350,30 +378,52 @@ impl Registry {
 
     /// Visits the state of each slot that is a member. `false`: `look` has ended the scan.
     pub(super) fn scan(&self, look: impl Fn(&State) -> Verdict) -> bool {
-        let mut scanned = 0;
+        let (mut scanned, mut idle) = (0, 0);
         for segment in self.segments() {
-            scanned += 1;
+            scanned += 1 + (segment.slots.len() / SLOTS_PER_VISIT) as u64;
             for (group, slots) in segment.groups() {
                 let mut seen = group.load();
                 for number in seen.each() {
                     scanned += 1;
                     match look(&slots[number].own.state) {
                         Verdict::Stay => (),
-                        Verdict::Leave => seen = group.leave(seen, number),
+                        Verdict::Idle => idle += 1,
+                        Verdict::Leave => {
+                            idle += 1;
+                            seen = group.leave(seen, number);
+                        }
                         Verdict::Stop => return false,
                     }
                 }
             }
         }
-        if self.scanned.get() != scanned {
-            self.scanned.set(scanned);
+        // An idle slot is visited a few times and leaves, unless its thread pins itself: so most
+        // of these visits are not made again.
+        let weight = scanned - idle + idle / IDLE_PER_VISIT;
+        for (counter, value) in [(&self.scanned, scanned), (&self.weight, weight)] {
+            if counter.get() != value {
+                counter.set(value);
+            }
         }
         true
     }
 
-    /// How many slots and segments a scan visits.
+    /// How many slots and segments the last whole scan visited.
+    #[cfg(test)]
     pub(super) fn scanned(&self) -> usize {
         self.scanned.get() as usize
+    }
+
+    /// What a scan costs on average, in slots. Idle slots count little.
+    pub(super) fn weight(&self) -> usize {
+        self.weight.get() as usize
+    }
+
+    /// The number of epochs between two scans in which idle slots age. The more slots a scan
+    /// visits, the sooner the idle ones leave.
+    pub(super) fn age_every(&self) -> u64 {
+        let scanned = self.scanned.get().max(1);
+        (AGE_EVERY * AGE_SOONER_FROM / scanned).clamp(1, AGE_EVERY)
     }
 
     /// Whether a scan visits so many slots that idle ones should leave.

@@ -50,14 +50,14 @@ impl Rescue {
         let (up_to, first) = (epoch.reclaimable(), self.first.get() as usize);
         let mut quota = Quota::new(0, MOST, now, COLLECT_FOR);
         let (mut waits, mut looked) = (false, 0);
-        for slot in registry.usable_slots().skip(first).take(SLOTS) {
+        for slot in registry.slots_from(first).take(SLOTS) {
             if !quota.is_left() {
                 // The next collection continues.
                 self.at.set(now);
                 break;
             }
             looked += 1;
-            if core::ptr::eq(slot, own) {
+            if core::ptr::eq(slot, own) || !slot.is_usable() {
                 continue;
             }
             let is_idle = slot.try_with_limbo(epoch, |limbo, _| {

@@ -30,12 +30,14 @@ pub(in super::super) const QUESTION: Question = Question {
             not learn the size of memory that a value owns. *Threads that end*: each thread \
             replaces the value of one cell once and ends; counted are the values that are \
             neither current nor dropped when all threads have ended, without a call of `flush`. \
-            *Idle threads*: each has updated a cell of its own, and sleeps, while one thread \
-            updates a cell. For comparison, as many threads sleep without ever having used a \
-            cell, but for 10. The time is the median over 21 believed rounds: whole runs of \
-            about 5 ms, between two runs of the control of *Two threads, different keys*. A \
-            process without so many gives no number. Each run is a process of its own; those \
-            with few and with many idle threads run in turn.",
+            *Idle threads*: they sleep while one thread updates a cell. First 10 of them have used \
+            a cell; then the others are woken, update a cell of their own once, and sleep again. \
+            So the same process with the same threads is measured before and after, and the \
+            difference is what a write pays for threads that have used cells. The times are \
+            medians over 21 believed rounds each: whole runs of about 5 ms, between two runs of \
+            the control of *Two threads, different keys*, after 100 ms of updates that do not \
+            count. A process without so many gives no number. For comparison, a process with 10 \
+            threads in all, in turn with one that has many.",
     measure,
 };
 
@@ -46,7 +48,6 @@ const OWNED: &str = "owned";
 const INLINE: &str = "inline";
 const ENDED: &str = "ended";
 const IDLE: &str = "idle";
-const MOSTLY_IDLE: &str = "mostly idle";
 
 /// The idle threads that have used cells, of few.
 const FEW: usize = 10;
@@ -78,36 +79,43 @@ fn measure(plan: Plan) -> Vec<Row> {
         (OWNED, "values that own 1 MiB"),
         (INLINE, "values of 1 MiB"),
     ] {
-        let garbage = (0..runs).map(|_| in_a_process(kind, [WRITES, 0]));
+        let garbage = (0..runs).map(|_| one_number(kind, [WRITES, 0]));
         let what = format!("{values}, one writer: garbage");
         rows.push(Row::mebibytes(&what, quartiles(garbage)).at_most(16.0));
     }
     for at_once in [1, 50] {
-        let left = (0..runs).map(|_| in_a_process(ENDED, [threads, at_once]));
+        let left = (0..runs).map(|_| one_number(ENDED, [threads, at_once]));
         let what = format!("values left by {threads} threads that end, {at_once} at once");
         let row = Row::times(&what, "", quartiles(left), String::new());
         rows.push(row.at_most(1_000.0));
     }
-    let beside = |kind, threads| in_a_process(kind, [threads, ENOUGH]);
-    let row = |against: &str, few: &dyn Fn() -> f64| {
-        let many = || beside(IDLE, idle);
-        let pairs = (0..runs).map(|round| in_turn(round, many, few));
-        let what = format!("`update` beside {idle} idle threads that have used cells");
-        idle_row(&what, against, &pairs.collect::<Vec<_>>())
-    };
-    let few = format!("beside {FEW} of them");
-    rows.push(row(&few, &|| beside(IDLE, FEW)).at_most(1.2));
-    let others = format!("beside {FEW} of them, and {} others", idle - FEW);
-    rows.push(row(&others, &|| beside(MOSTLY_IDLE, idle)));
+    let what = format!("`update` beside {idle} idle threads that have used cells");
+    let pairs: Vec<_> = (0..runs).map(|_| beside(idle)).collect();
+    let before = format!("before all but {FEW} of them have used cells");
+    rows.push(idle_row(&what, &before, &pairs).at_most(1.2));
+    let many = || beside(idle).0;
+    let few = || beside(FEW).0;
+    let pairs: Vec<_> = (0..runs).map(|round| in_turn(round, many, few)).collect();
+    let apart = format!("in a process with {FEW} threads");
+    rows.push(idle_row(&what, &apart, &pairs));
     rows
 }
 
-/// A row of pairs of times, each with many and with few threads that have used cells.
+/// The times of an update beside so many idle threads, after and before all have used cells. Not a
+/// number if too few rounds are believed.
+fn beside(threads: usize) -> (f64, f64) {
+    match in_a_process(IDLE, [threads, ENOUGH]).as_slice() {
+        &[after, before] => (after, before),
+        other => panic!("{IDLE}: two numbers are expected, not {other:?}"),
+    }
+}
+
+/// A row of pairs of times: beside many threads that have used cells, and beside few.
 fn idle_row(what: &str, against: &str, pairs: &[(f64, f64)]) -> Row {
     let believed = pairs.iter().filter(|(many, few)| (many / few).is_finite());
     let believed: Vec<_> = believed.collect();
     let count = format!(
-        "{} of {} pairs of processes believed",
+        "{} of {} pairs believed",
         believed.len(),
         pairs.len()
     );
@@ -129,12 +137,16 @@ fn quartiles(values: impl Iterator<Item = f64>) -> Quartiles {
     Quartiles::of(values).expect("there is a run")
 }
 
-fn in_a_process(kind: &str, numbers: [usize; 2]) -> f64 {
+fn in_a_process(kind: &str, numbers: [usize; 2]) -> Vec<f64> {
     let [first, second] = numbers.map(|number| number.to_string());
     let printed = once_more(OPTION, &[kind.to_owned(), first, second]);
-    match numbers_of(&printed).as_deref() {
-        Ok(&[number]) => number,
-        _ => panic!("{kind}: one number is expected, not {printed}"),
+    numbers_of(&printed).unwrap_or_else(|error| panic!("{kind}: {error}"))
+}
+
+fn one_number(kind: &str, numbers: [usize; 2]) -> f64 {
+    match in_a_process(kind, numbers).as_slice() {
+        &[number] => number,
+        other => panic!("{kind}: one number is expected, not {other:?}"),
     }
 }
 
@@ -150,8 +162,11 @@ pub(crate) fn one_run(arguments: &[String]) -> Result<(), String> {
         OWNED => largest(first, || vec![1_u8; MIB].into_boxed_slice()),
         INLINE => on_a_large_stack(move || largest(first, || [1_u8; MIB])),
         ENDED => left_by_ended(first, second) as f64,
-        IDLE => beside_idle(first, first, second).unwrap_or(f64::NAN),
-        MOSTLY_IDLE => beside_idle(first, FEW, second).unwrap_or(f64::NAN),
+        IDLE => {
+            let [before, after] = beside_idle(first, second);
+            println!("{}", after.unwrap_or(f64::NAN));
+            before.unwrap_or(f64::NAN)
+        }
         _ => return Err(wrong()),
     };
     println!("{result}");
@@ -217,40 +232,58 @@ fn left_by_ended(threads: usize, at_once: usize) -> usize {
     live.load(Relaxed) - 1
 }
 
-/// Returns the nanoseconds of an update beside so many idle threads, of which `users` have used
-/// cells: the median over rounds, or `None` if too few are believed.
-fn beside_idle(threads: usize, users: usize, enough: usize) -> Option<f64> {
+/// Returns the nanoseconds of an update beside so many idle threads, before and after all but
+/// [`FEW`] of them have used cells: the median over rounds, or `None` if too few are believed.
+fn beside_idle(threads: usize, enough: usize) -> [Option<f64>; 2] {
     const SPAN: Duration = Duration::from_millis(5);
+    const UNCOUNTED: u32 = 20;
     const PATIENCE: usize = 6;
     let (ready, idle) = mpsc::channel();
-    for number in 0..threads {
+    let idlers = (0..threads).map(|number| {
         let ready = ready.clone();
+        let (wake, woken) = mpsc::channel::<()>();
         // They never end: the process ends them.
         let thread = thread::Builder::new().stack_size(64 << 10);
         let thread = thread.spawn(move || {
-            if number < users {
-                updates(&VersionedCell::new(u64::FIRST), 1);
-            }
-            ready.send(()).expect("the other thread counts");
+            let mut is_user = number < FEW;
             loop {
-                thread::park();
+                if is_user {
+                    updates(&VersionedCell::new(u64::FIRST), 1);
+                }
+                ready.send(()).expect("the other thread counts");
+                if woken.recv().is_err() {
+                    return;
+                }
+                is_user = true;
             }
         });
         thread.expect("a thread starts");
-    }
-    assert_eq!(idle.iter().take(threads).count(), threads);
+        wake
+    });
+    let idlers: Vec<_> = idlers.collect();
+    let wait = |n| assert_eq!(idle.iter().take(n).count(), n);
+    wait(threads);
     let crew = Crew::new();
     let control = crew.pace(own_counters(), SPAN);
     let update = crew.pace(own_updates(|| VersionedCell::new(u64::FIRST)), SPAN);
     let sides = [control.clone(), update];
-    let (mut rounds, mut believed) = (Vec::new(), 0);
-    while believed < enough && rounds.len() < PATIENCE * enough {
-        let round = crew.round(rounds.len(), &sides, &control);
-        believed += usize::from(round.is_believed());
-        rounds.push(round);
-    }
-    let pool = Pool::of(Figure::Difference, &rounds);
-    pool.figure.map(|_| pool.nanos[1])
+    let times = [false, true].map(|all| {
+        let others = idlers.iter().skip(FEW).filter(|_| all);
+        let woken = others.map(|wake| wake.send(()).expect("it waits"));
+        wait(woken.count());
+        (0..UNCOUNTED).for_each(|number| drop(crew.round(number as usize, &sides, &control)));
+        let (mut rounds, mut believed) = (Vec::new(), 0);
+        while believed < enough && rounds.len() < PATIENCE * enough {
+            let round = crew.round(rounds.len(), &sides, &control);
+            believed += usize::from(round.is_believed());
+            rounds.push(round);
+        }
+        let pool = Pool::of(Figure::Difference, &rounds);
+        pool.figure.map(|_| pool.nanos[1])
+    });
+    // They sleep until the process ends.
+    core::mem::forget(idlers);
+    times
 }
 
 #[cfg(test)]
@@ -280,7 +313,7 @@ mod tests {
 
     #[test]
     fn an_update_beside_idle_threads_needs_enough_believed_rounds() {
-        assert_eq!(beside_idle(3, 2, 1), None);
+        assert_eq!(beside_idle(FEW + 3, 1), [None, None]);
     }
 
     #[test]
@@ -290,7 +323,7 @@ mod tests {
         assert_eq!(row.value.map(|value| value.median), Some(1.5));
         assert_eq!(
             row.context,
-            "30.0 / 20.0 ns, 1 of 3 pairs of processes believed"
+            "30.0 / 20.0 ns, 1 of 3 pairs believed"
         );
         let row = idle_row("what", "against", &pairs[1..]);
         assert!(row.value.is_none());
