@@ -5,7 +5,6 @@ mod common;
 
 mod calls;
 mod links;
-mod memory;
 mod structures;
 
 #[path = "../../examples/structures/btree.rs"]

@@ -7,6 +7,7 @@ mod common;
 
 mod bounds;
 mod garbage;
+mod links;
 mod values;
 
 use std::cell::RefCell;

@@ -114,11 +114,7 @@ fn beside(threads: usize) -> (f64, f64) {
 fn idle_row(what: &str, against: &str, pairs: &[(f64, f64)]) -> Row {
     let believed = pairs.iter().filter(|(many, few)| (many / few).is_finite());
     let believed: Vec<_> = believed.collect();
-    let count = format!(
-        "{} of {} pairs believed",
-        believed.len(),
-        pairs.len()
-    );
+    let count = format!("{} of {} pairs believed", believed.len(), pairs.len());
     if believed.is_empty() {
         return Row::scaling(what, None, count);
     }
@@ -321,10 +317,7 @@ mod tests {
         let pairs = [(30.0, 20.0), (f64::NAN, 20.0), (30.0, f64::NAN)];
         let row = idle_row("what", "against", &pairs);
         assert_eq!(row.value.map(|value| value.median), Some(1.5));
-        assert_eq!(
-            row.context,
-            "30.0 / 20.0 ns, 1 of 3 pairs believed"
-        );
+        assert_eq!(row.context, "30.0 / 20.0 ns, 1 of 3 pairs believed");
         let row = idle_row("what", "against", &pairs[1..]);
         assert!(row.value.is_none());
         assert_eq!(row.at_most(1.2).reached(), Some(false));

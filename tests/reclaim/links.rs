@@ -8,6 +8,8 @@ use std::thread;
 
 use latchwork::latch::{Link, Unlinked};
 
+use crate::turn;
+
 /// Says how many have gone, and panics where it is told to.
 struct Bomb(bool, Arc<AtomicUsize>);
 
@@ -41,6 +43,7 @@ fn all_go(n: usize, gone: &AtomicUsize) {
 
 #[test]
 fn a_destructor_that_panics_loses_no_node_that_is_dropped() {
+    turn();
     const NODES: usize = 5_000;
     let gone = Arc::new(AtomicUsize::new(0));
     let dropped = bombs(NODES, &gone)
@@ -53,6 +56,7 @@ fn a_destructor_that_panics_loses_no_node_that_is_dropped() {
 
 #[test]
 fn what_hangs_in_a_link_goes_with_it() {
+    turn();
     let gone = Arc::new(AtomicUsize::new(0));
     let node = Unlinked::new(Bomb(false, gone.clone()));
     let link = Link::from(Some(node));
@@ -64,6 +68,7 @@ fn what_hangs_in_a_link_goes_with_it() {
 
 #[test]
 fn a_node_that_is_dropped_in_a_panic_runs_no_destructor_of_others() {
+    turn();
     const NODES: usize = 5_000;
     let gone = Arc::new(AtomicUsize::new(0));
     // A second panic would end the process.
@@ -77,6 +82,7 @@ fn a_node_that_is_dropped_in_a_panic_runs_no_destructor_of_others() {
 
 #[test]
 fn a_node_may_have_no_size() {
+    turn();
     #[derive(Debug, PartialEq)]
     #[repr(align(64))]
     struct Aligned;
