@@ -193,6 +193,8 @@ mod lock_table;
 pub mod session;
 mod single_flight;
 
+mod mvcc;
+
 pub mod cell;
 mod fenced;
 pub mod latch;

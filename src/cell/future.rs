@@ -5,9 +5,10 @@ use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 
-use super::patience::{Lost, Patience};
-use super::wait::{OwnerOf, enlist_with_owner_of};
-use super::{Conflict, Head, OwnedVersioned, Version, VersionedCell};
+use super::{Conflict, OwnedVersioned, VersionedCell};
+use crate::mvcc::contention::{Lost, Patience};
+use crate::mvcc::enlist::{OwnerOf, enlist_with_owner_of};
+use crate::mvcc::{Head, Version};
 use crate::park::{Notify, Wait, polled_again};
 
 /// The state of a write between two polls.

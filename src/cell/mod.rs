@@ -5,44 +5,31 @@
 //! protocol](crate::docs::internals::cells) has the steps and the rules that the code cites in
 //! brackets.
 
-pub(crate) mod clock;
-mod current;
-pub(crate) mod dropped;
 mod future;
-mod head;
 pub(crate) mod limit;
 #[cfg(latchwork_loom)]
 pub mod model;
-mod node;
 mod owned;
-mod owner;
-pub(crate) mod patience;
 mod policy;
 pub(crate) mod read;
-mod room;
-mod version;
 pub(crate) mod wait;
-pub(crate) mod waiters;
-mod when;
 mod write;
 
 use core::fmt;
 use core::marker::PhantomData;
 use core::panic::{RefUnwindSafe, UnwindSafe};
 
-pub(crate) use current::{Current, Owned};
 pub use future::{CompareAndSetFuture, SetFuture, SwapFuture, UpdateFuture};
-pub(crate) use head::{Head, Word};
-pub(crate) use node::{Header, Node, NodeRef};
 pub use owned::OwnedVersioned;
-pub(crate) use owner::{Owner, OwnerSlot, Rank, Status};
 pub use policy::{Conflict, RetryPolicy, UpdateError};
 pub use read::{ReadPin, Versioned, VersionedRef, pin};
-pub(crate) use room::{Room, Tenant, Tenants};
-pub use version::{ParseVersionError, Version};
 pub use wait::{ChangedFuture, ChangedValueFuture};
-pub(crate) use when::When;
 
+pub(crate) use crate::mvcc::{
+    Current, Head, Header, Node, NodeRef, Owned, Rank, Room, Tenant, Tenants, Word,
+    contention as patience, waiters,
+};
+pub use crate::mvcc::{ParseVersionError, Version};
 use crate::reclaim;
 
 /// Stores a value that many threads read without waiting and that each write replaces as a whole.

@@ -1,8 +1,9 @@
 //! Parts that models need and users must not have.
 #![allow(unsafe_code)]
 
+use super::VersionedCell;
 use super::read::pin_cells;
-use super::{NodeRef, VersionedCell, clock};
+use crate::mvcc::{NodeRef, clock};
 use crate::reclaim;
 
 /// An instant between writes: the timestamp of a snapshot.

@@ -8,7 +8,8 @@ use core::panic::{RefUnwindSafe, UnwindSafe};
 use core::ptr::NonNull;
 
 use super::read::{fmt_snapshot, pin_cells};
-use super::{Header, Node, NodeRef, Version, Versioned, VersionedCell, VersionedRef, dropped};
+use super::{Header, Node, NodeRef, Version, Versioned, VersionedCell, VersionedRef};
+use crate::mvcc::dropped;
 use crate::reclaim;
 
 /// Shares ownership of a value with its cell, without a pin.

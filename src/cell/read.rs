@@ -97,14 +97,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// Returns the node that has the value.
     #[inline(always)]
     pub(super) fn current<'p>(&'p self, pin: &'p CellPin) -> NodeRef<'p> {
-        self.at_pin(pin, self.load()).settle()
-    }
-
-    /// Returns the node of a word that was loaded under `pin`.
-    #[inline(always)]
-    pub(super) fn at_pin<'p>(&'p self, _: &'p CellPin, seen: Word) -> NodeRef<'p> {
-        // SAFETY: loaded under the pin, which outlives the reference [R1] [X1].
-        unsafe { NodeRef::new(seen.node()) }
+        self.head.load_in(pin).1.settle()
     }
 
     #[inline(always)]

@@ -1,5 +1,4 @@
 //! Waits for a write of a cell.
-#![allow(unsafe_code)]
 
 use core::fmt;
 use core::future::Future;
@@ -7,10 +6,11 @@ use core::pin::Pin;
 use core::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::{Current, Head, NodeRef, Owned, OwnedVersioned, Owner, Version, VersionedCell, Word};
-use crate::park::{Event, Notify, Wait, Waiter};
-use crate::reclaim::{self, inside};
-use crate::sync::{Parker, now, store_load_fence};
+use super::{OwnedVersioned, Version, VersionedCell};
+pub(crate) use crate::mvcc::enlist::{OwnerOf, enlist, enlist_with_owner_of};
+use crate::park::{Notify, Wait};
+use crate::reclaim::inside;
+use crate::sync::{Parker, now};
 
 impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// Waits until the version differs from `seen`, and returns the new version.
@@ -244,97 +244,6 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
 
 /// The place of a waiter in the queue of a cell, an owner or a lock.
 pub(crate) use crate::park::Wait as Place;
-
-/// Adds a waiter for a version other than `seen` to the queue of a cell. `Err` has the current
-/// version, if it differs already [C5].
-pub(crate) fn enlist(head: &Head, seen: Version, notify: Notify) -> Result<Wait, Version> {
-    let waiter = Waiter::take_for_change(seen.get(), notify);
-    Wait::begin(Event::Write(head.address()), waiter, || {
-        reclaim::with(|local| {
-            let _pin = local.pin();
-            // SAFETY: loaded under the pin [R1] [X1].
-            let node = |word: Word| unsafe { NodeRef::new(word.node()) };
-            loop {
-                let word = head.load();
-                if let Current::Owned(Owned { owner, .. }) = node(word).current() {
-                    owner.check_not_of(local.thread());
-                }
-                let version = node(word).settle().version();
-                if version == seen && head.mark(word).is_err() {
-                    continue;
-                }
-                // A transaction that owns the cell commits without touching the word. It checks the
-                // mark afterwards, and the caller checks the commit [C5]. A mark that exists
-                // already serves all waiters.
-                store_load_fence();
-                let version = node(word).settle().version();
-                return if version == seen {
-                    Ok(())
-                } else {
-                    Err(version)
-                };
-            }
-        })
-    })
-}
-
-/// Adds a waiter for the end of a transaction to a queue, or returns `None` if it has ended. The
-/// caller is pinned. The owner must have an age, because other owners do not search for waiters
-/// when they end [X10].
-pub(crate) fn enlist_with_owner(owner: &Owner, notify: Notify) -> Option<Wait> {
-    let waiter = Waiter::take_for_change(0, notify);
-    let wait = Wait::begin(Event::Decision(owner.address()), waiter, || {
-        if owner.status().is_decided() {
-            return Err(());
-        }
-        Ok(())
-    });
-    wait.ok()
-}
-
-/// Adds a waiter for the end of the lock of an entry to its queue, or returns `None` if the entry
-/// is not locked any more. The caller is pinned [V13].
-pub(crate) fn enlist_with_lock(head: &Head, notify: Notify) -> Option<Wait> {
-    let waiter = Waiter::take_for_change(0, notify);
-    let wait = Wait::begin(Event::Unlock(head.address()), waiter, || {
-        loop {
-            let seen = head.load();
-            if !seen.is_locked() {
-                return Err(());
-            }
-            if head.mark(seen).is_ok() {
-                return Ok(());
-            }
-        }
-    });
-    wait.ok()
-}
-
-/// The state of the owner of a cell, for a task that tries to write the cell.
-pub(crate) enum OwnerOf {
-    /// A transaction with an age, whose end notifies the task.
-    Enlisted(Wait),
-    /// No transaction owns the cell any more.
-    Ended,
-    /// A transaction that has no age, and notifies no task when it ends.
-    WithoutAge,
-}
-
-/// Enlists as [`enlist_with_owner`] does, with the transaction that owns a cell.
-pub(crate) fn enlist_with_owner_of(head: &Head, notify: Notify) -> OwnerOf {
-    reclaim::with(|local| {
-        let _pin = local.pin();
-        // SAFETY: loaded under the pin [R1] [X1].
-        let node = unsafe { NodeRef::new(head.load().node()) };
-        let Current::Owned(Owned { owner, .. }) = node.current() else {
-            return OwnerOf::Ended;
-        };
-        if !owner.rank().is_ranked() {
-            return OwnerOf::WithoutAge;
-        }
-        enlist_with_owner(owner, notify).map_or(OwnerOf::Ended, OwnerOf::Enlisted)
-    })
-}
 
 /// Waits until the version of a cell changes. Created by [`VersionedCell::changed`].
 ///

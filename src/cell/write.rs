@@ -3,11 +3,11 @@
 
 use core::ptr::NonNull;
 
-use super::patience::{Lost, Patience};
 use super::{
     Conflict, Current, Header, Node, NodeRef, Owned, OwnedVersioned, RetryPolicy, UpdateError,
     Version, Versioned, VersionedCell, Word, waiters,
 };
+use crate::mvcc::contention::{Lost, Patience};
 use crate::reclaim::{self, CellPin, Local};
 
 /// A completed write.
@@ -97,13 +97,13 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         let mut kept = Some(value);
         loop {
             let attempt = self.attempt(|local, pin| {
-                let seen = self.load();
-                let node = self.at_pin(pin, seen).settle();
+                let (seen, at) = self.head.load_in(pin);
+                let node = at.settle();
                 let value = kept.take().expect("a failed attempt returns the value");
                 if node.version() != expected {
                     return Err((value, Err(node.version())));
                 }
-                self.publish(local, pin, &patience, seen, Some(node), value)
+                self.publish(local, pin, &patience, (seen, at), Some(node), value)
                     .map_err(|(value, lost)| (value, Ok(lost)))
             });
             match attempt {
@@ -265,11 +265,11 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         let mut attempts = 0_u32;
         loop {
             let attempt = self.attempt(|local, pin| {
-                let seen = self.load();
-                let node = self.at_pin(pin, seen).settle();
+                let (seen, at) = self.head.load_in(pin);
+                let node = at.settle();
                 // SAFETY: the cell's node, which has a value.
                 let value = f(unsafe { node.value() }).map_err(Err)?;
-                self.publish(local, pin, &patience, seen, Some(node), value)
+                self.publish(local, pin, &patience, (seen, at), Some(node), value)
                     .map_err(|(_, lost)| Ok(lost))
             });
             let lost = match attempt {
@@ -292,7 +292,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     ) -> Result<Version, Lost> {
         self.attempt(|local, pin| {
             let value = kept.take().expect("a failed attempt returns the value");
-            self.publish(local, pin, patience, self.load(), None, value)
+            self.publish(local, pin, patience, self.head.load_in(pin), None, value)
                 .map_err(|(value, lost)| {
                     *kept = Some(value);
                     lost
@@ -308,8 +308,8 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         kept: &mut Option<T>,
     ) -> Result<Result<Version, Conflict<T>>, Lost> {
         let attempt = self.attempt(|local, pin| {
-            let seen = self.load();
-            let node = self.at_pin(pin, seen).settle();
+            let (seen, at) = self.head.load_in(pin);
+            let node = at.settle();
             let value = kept.take().expect("a failed attempt returns the value");
             if node.version() != expected {
                 let current = node.version();
@@ -319,7 +319,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
                     value,
                 }));
             }
-            self.publish(local, pin, patience, seen, Some(node), value)
+            self.publish(local, pin, patience, (seen, at), Some(node), value)
                 .map_err(|(value, lost)| {
                     *kept = Some(value);
                     Err(lost)
@@ -340,11 +340,11 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         f: &mut impl FnMut(&T) -> T,
     ) -> Result<Version, Lost> {
         self.attempt(|local, pin| {
-            let seen = self.load();
-            let node = self.at_pin(pin, seen).settle();
+            let (seen, at) = self.head.load_in(pin);
+            let node = at.settle();
             // SAFETY: the cell's node, which has a value.
             let value = f(unsafe { node.value() });
-            self.publish(local, pin, patience, seen, Some(node), value)
+            self.publish(local, pin, patience, (seen, at), Some(node), value)
                 .map_err(|(_, lost)| lost)
         })
     }
@@ -359,7 +359,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         let mut old = None;
         self.attempt(|local, pin| {
             let value = kept.take().expect("an attempt returns the value");
-            let published = self.publish(local, pin, patience, self.load(), None, value);
+            let published = self.publish(local, pin, patience, self.head.load_in(pin), None, value);
             let written = published.map_err(|(value, lost)| {
                 *kept = Some(value);
                 lost
@@ -385,14 +385,14 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
             local.collect_some();
             loop {
                 let pin = local.pin();
-                let seen = self.load();
-                let node = self.at_pin(&pin, seen).settle();
+                let (seen, at) = self.head.load_in(&pin);
+                let node = at.settle();
                 // SAFETY: the cell's node, which has a value.
                 let Some(value) = f(unsafe { node.value() }) else {
                     let current = node.as_ptr();
                     return Err(Versioned::of(self, current, pin));
                 };
-                match self.publish(local, &pin, &patience, seen, Some(node), value) {
+                match self.publish(local, &pin, &patience, (seen, at), Some(node), value) {
                     Ok(written) => {
                         // Old or new, the node was in the cell under this pin, and has a value
                         // [R1].
@@ -420,7 +420,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
             loop {
                 let pin = local.pin();
                 let value = kept.take().expect("a failed attempt returns the value");
-                match self.publish(local, &pin, &patience, self.load(), None, value) {
+                match self.publish(local, &pin, &patience, self.head.load_in(&pin), None, value) {
                     Ok(written) => {
                         let result = f(&written, pin);
                         self.tell(&written);
@@ -453,23 +453,24 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         })
     }
 
-    /// Installs a node with `value` in place of `seen`, or returns the value. `seen` was loaded
-    /// under `pin`. If the value was computed from the current one, the state of the cell must be
-    /// `relied_on`: a transaction that owned the cell may have committed since [C2].
+    /// Installs a node with `value` in place of `seen`, or returns the value. `seen` has the node
+    /// `at`, and was loaded under `pin`. If the value was computed from the current one, the state
+    /// of the cell must be `relied_on`: a transaction that owned the cell may have committed since
+    /// [C2].
     #[inline]
     fn publish(
         &self,
         local: &Local,
         pin: &CellPin,
         patience: &Patience,
-        seen: Word,
+        (seen, at): (Word, NodeRef<'_>),
         relied_on: Option<NodeRef<'_>>,
         value: T,
     ) -> Result<Written, (T, Lost)> {
         let (mut seen, mut value) = (seen, value);
         let (seen, base, node) = loop {
             // The previous node gets its stamp first: it could not be determined afterwards [C4].
-            let base = match self.at_pin(pin, seen).current() {
+            let base = match at.current() {
                 Current::Settled(node) => node,
                 Current::Owned(Owned { owner, .. }) => match patience.meet(owner, local) {
                     Ok(()) => continue,

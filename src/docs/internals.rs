@@ -23,7 +23,7 @@
 //! | [`lock_table`] | `src/lock_table` | S, F, M, L, T |
 //! | [`waiting`] | `src/park` | W |
 //! | [`sessions`] | `src/session` | D |
-//! | [`cells`] | `src/cell` | C |
+//! | [`cells`] | `src/cell`, on `src/mvcc` | C |
 //! | [`reclamation`] | `src/reclaim` | R |
 //! | [`transactions`] | `src/txn` | X |
 //! | [`maps`] | `src/map` | V |
@@ -40,6 +40,7 @@
 //! reclaim, park   memory of replaced values; parked threads and tasks
 //! waits_for       the graph of waits
 //! lock_table, session
+//! mvcc            versions of a value: nodes, heads, timestamps, owners
 //! cell, latch
 //! txn
 //! map

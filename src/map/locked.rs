@@ -258,7 +258,7 @@ where
                     owner.check_not_of(local.thread());
                     let rank = owner.rank();
                     // A transaction without an age is lost once, and gets one [X6].
-                    if rank.is_ranked() && !Rank::of_thread(local).goes_before(rank, 0) {
+                    if rank.is_ranked() && !Rank::of_thread().goes_before(rank, 0) {
                         return Err(Lost::Owned);
                     }
                     owner.kill();

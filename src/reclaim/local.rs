@@ -28,14 +28,8 @@ thread_local! {
 }
 
 plain_thread_local! {
-    // The age of the thread's running transaction, which the layers above store here. It does not
-    // change while a thread is torn down and each call of `with` makes another `Local`, and neither
-    // does the name of the thread. Otherwise a thread would wait for itself [R9].
-    static TXN_AGE: Cell<u64> = Cell::new(u64::MAX);
-}
-
-plain_thread_local! {
-    // The name of the thread, 0 before its first use.
+    // The name of the thread, 0 before its first use. It does not change while the thread is torn
+    // down and each call of `with` makes another `Local` [R9].
     static THREAD: Cell<usize> = Cell::new(0);
 }
 
@@ -363,15 +357,6 @@ impl Local {
     /// The name of this thread, that no other thread has.
     pub(crate) fn thread(&self) -> usize {
         self.thread
-    }
-
-    /// The age of the transaction that this thread runs; `u64::MAX` at first.
-    pub(crate) fn txn_age(&self) -> u64 {
-        TXN_AGE.with(Cell::get)
-    }
-
-    pub(crate) fn set_txn_age(&self, age: u64) {
-        TXN_AGE.with(|place| place.set(age));
     }
 
     /// Releases `object` by `kind` once no thread can see it. Runs no user code.

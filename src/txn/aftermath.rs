@@ -3,7 +3,7 @@
 
 use core::ptr::NonNull;
 
-use crate::cell::Header;
+use crate::mvcc::Header;
 use crate::park::WakeList;
 use crate::reclaim::{Kind, Local};
 

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use super::error::Abort;
 use super::ladder::{Ladder, Loss, Met};
 use super::log::{Entry, Log};
+use crate::cell::VersionedCell;
 use crate::cell::limit::earlier;
-use crate::cell::{
-    Current, Head, Header, Node, NodeRef, Owned, Owner, OwnerSlot, Status, Version, VersionedCell,
-    clock,
+use crate::mvcc::{
+    Current, Head, Header, Node, NodeRef, Owned, Owner, OwnerSlot, Status, Version, clock,
 };
 use crate::park::Event;
 use crate::reclaim::{CellPin, Local};
@@ -73,7 +73,7 @@ impl<'t> Attempt<'t> {
     pub(super) fn new(local: &'t Local, ladder: &'t Ladder) -> Self {
         let mut log = Log::take();
         if ladder.rank.is_ranked() {
-            log.outer = ladder.rank.enter(local);
+            log.outer = ladder.rank.enter();
         }
         Attempt {
             local,

@@ -9,7 +9,7 @@ use super::few::{self, Failed, Few};
 use super::ladder::Loss;
 use super::leave::restore;
 use super::log::{Entry, Log};
-use crate::cell::{
+use crate::mvcc::{
     Current, Head, Header, NodeRef, Owned, Owner, OwnerSlot, Rank, Status, When, Word, clock,
     waiters,
 };

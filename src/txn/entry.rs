@@ -9,7 +9,8 @@ use super::attempt::Attempt;
 use super::error::Abort;
 use super::ladder::Loss;
 use super::touched::{Committed, Installed, Keeper, Lent, Touched};
-use crate::cell::{Head, Header, Node, NodeRef, OwnedVersioned, Version, VersionedCell};
+use crate::cell::{OwnedVersioned, VersionedCell};
+use crate::mvcc::{Head, Header, Node, NodeRef, Version};
 use crate::reclaim::Local;
 
 /// # Safety

@@ -7,7 +7,7 @@
 
 use core::ptr::NonNull;
 
-use crate::cell::{Head, Header, NodeRef, OwnerSlot, When, Word};
+use crate::mvcc::{Head, Header, NodeRef, OwnerSlot, When, Word};
 use crate::reclaim::{CellPin, Kind, Local};
 use crate::sync::store_load_fence;
 

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use crate::cell::limit::has_passed;
-use crate::cell::{Head, Owner, Rank, Status};
+use crate::mvcc::{Head, Owner, Rank, Status};
 use crate::reclaim::Local;
 use crate::sync::tuning::{
     LOCK_SPINS, LOSE_AFTER, NAP_AFTER, NOTIFY_AFTER, OWN_ALL_AFTER, OWN_BEATEN_AFTER,
@@ -195,7 +195,7 @@ impl Ladder {
             "cell is owned by an outer transaction of this thread; pass the outer `Tx` instead of nesting"
         );
         // Inside the closure of another transaction, the age of the older one applies.
-        let rank = self.rank.min(Rank::of_thread(local));
+        let rank = self.rank.min(Rank::of_thread());
         let mut rounds = 0;
         loop {
             if other.status().is_decided() {

@@ -6,7 +6,7 @@ use core::ptr::NonNull;
 
 use super::attempt::Attempt;
 use super::log::Log;
-use crate::cell::{Head, Header};
+use crate::mvcc::{Head, Header};
 use crate::park::Event;
 use crate::reclaim::{CellPin, Kind, Local};
 
@@ -125,7 +125,7 @@ impl Attempt<'_> {
     #[inline(always)]
     fn leave(&mut self) {
         if self.ladder.rank.is_ranked() {
-            self.log.outer.restore(self.local);
+            self.log.outer.restore();
         }
         // SAFETY: it is not used again.
         let pin = unsafe { ManuallyDrop::take(&mut self.pin) };
@@ -173,7 +173,7 @@ pub(super) fn restore(
 
 #[cfg(test)]
 mod tests {
-    use crate::cell::NodeRef;
+    use crate::mvcc::NodeRef;
     use crate::sync::tuning::OWN_BEATEN_AFTER;
     use crate::{Transaction, VersionedCell, reclaim, txn::TxAbort};
 

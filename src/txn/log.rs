@@ -12,7 +12,7 @@ use foldhash::fast::FixedState;
 
 use super::aftermath::Aftermath;
 use super::touched::{Lent, Touched};
-use crate::cell::{Head, Header, Rank};
+use crate::mvcc::{Head, Header, Rank};
 use crate::reclaim::{Kind, inside};
 use crate::sync::tuning::LINEAR_CELLS;
 

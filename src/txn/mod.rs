@@ -34,7 +34,8 @@ pub use stats::LabelStats;
 pub(crate) use touched::{Committed, Keeper};
 pub use update_all::{CellSet, try_update_all, update_all};
 
-use crate::cell::{Version, VersionedCell};
+use crate::cell::VersionedCell;
+use crate::mvcc::Version;
 
 /// Runs a closure as a transaction until it commits, and returns the result of the closure.
 ///

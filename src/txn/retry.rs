@@ -4,9 +4,9 @@
 use core::ptr::NonNull;
 
 use super::attempt::Attempt;
-use crate::cell::dropped::Watch;
-use crate::cell::wait::{enlist, enlist_with_lock, enlist_with_owner};
-use crate::cell::{Head, Header, Owner};
+use crate::mvcc::dropped::Watch;
+use crate::mvcc::enlist::{enlist, enlist_with_lock, enlist_with_owner};
+use crate::mvcc::{Head, Header, Owner};
 use crate::park::{Notify, Wait};
 
 /// Waits for all cells that an attempt has read, before the drafts of the attempt are dropped.

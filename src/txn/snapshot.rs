@@ -4,7 +4,8 @@
 use core::fmt;
 use core::marker::PhantomData;
 
-use crate::cell::{Current, Head, NodeRef, VersionedCell, clock};
+use crate::cell::VersionedCell;
+use crate::mvcc::{Current, Head, NodeRef, clock};
 use crate::reclaim::{self, CellPin};
 
 /// Calls a closure with a view of all cells as they are at the instant of the call.
@@ -77,8 +78,7 @@ impl<'t, 'env: 't> View<'t, 'env> {
     /// See [`snapshot`].
     #[inline]
     pub fn read<T: Send + Sync + 'static>(&self, cell: &'t VersionedCell<T>) -> &'t T {
-        // SAFETY: loaded under the pin, which lives as long as the view [R1] [X1].
-        let node = unsafe { NodeRef::new(cell.head().load().node()) };
+        let node = self.load(cell.head());
         let node = match node.stamp() {
             Some(stamp) if stamp <= self.moment => node,
             _ => self.older(cell.head()),
@@ -91,8 +91,7 @@ impl<'t, 'env: 't> View<'t, 'env> {
     /// `None`: the key was absent before the first node [V7].
     #[inline]
     pub(crate) fn entry_at(&self, head: &Head) -> Option<NodeRef<'t>> {
-        // SAFETY: loaded under the pin, which lives as long as the view [R1] [X1].
-        let mut node = unsafe { NodeRef::new(head.load().node()) };
+        let mut node = self.load(head);
         if node.stamp().is_none() {
             node = self.newest(head);
         }
@@ -104,6 +103,12 @@ impl<'t, 'env: 't> View<'t, 'env> {
             // SAFETY: as in `older`.
             node = unsafe { NodeRef::new(node.header().prev()?) };
         }
+    }
+
+    #[inline(always)]
+    fn load(&self, head: &Head) -> NodeRef<'t> {
+        // SAFETY: loaded under the pin, which lives as long as the view [R1] [X1].
+        unsafe { NodeRef::new(head.load().node()) }
     }
 
     pub(crate) fn pin(&self) -> &CellPin {
@@ -130,8 +135,7 @@ impl<'t, 'env: 't> View<'t, 'env> {
     /// Returns the current node, or its predecessor if a transaction owns it that commits after the
     /// timestamp.
     fn newest(&self, head: &Head) -> NodeRef<'t> {
-        // SAFETY: loaded under the pin, which lives as long as the view [R1] [X1].
-        match unsafe { NodeRef::new(head.load().node()) }.current() {
+        match self.load(head).current() {
             Current::Settled(node) => node,
             // A later node of the head was installed after the timestamp: one load is enough.
             Current::Owned(owned) if owned.owner.postpone(self.moment).is_decided() => {

@@ -2,7 +2,7 @@
 
 use core::ptr::NonNull;
 
-use crate::cell::{Header, Version};
+use crate::mvcc::{Header, Version};
 use crate::reclaim::{CellPin, Local};
 
 /// A map whose entry a transaction has written.

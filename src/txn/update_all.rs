@@ -16,9 +16,8 @@ use super::ladder::Loss;
 use super::leave::restore;
 use super::run::Transaction;
 use super::stats;
-use crate::cell::{
-    Head, Header, Node, NodeRef, OwnerSlot, Rank, Version, VersionedCell, When, Word, waiters,
-};
+use crate::cell::VersionedCell;
+use crate::mvcc::{Head, Header, Node, NodeRef, OwnerSlot, Rank, Version, When, Word, waiters};
 use crate::reclaim::inside::{self, Inside};
 use crate::reclaim::{self, CellPin, Kind, Local};
 use crate::sync::load_load_fence;
@@ -288,14 +287,13 @@ impl<'c, const N: usize> Attempt<'c, N> {
 
     /// Reads all cells as of one instant [X11].
     #[inline(always)]
-    fn read<'p>(&self, _: &'p CellPin) -> Option<([Word; N], [NodeRef<'p>; N])> {
-        let words = self.heads.map(|head| {
+    fn read<'p>(&self, pin: &'p CellPin) -> Option<([Word; N], [NodeRef<'p>; N])> {
+        let loaded = self.heads.map(|head| {
             // The earlier reads happen before this load [X3].
             load_load_fence();
-            head.load()
+            head.load_in(pin)
         });
-        // SAFETY: loaded under the pin [R1] [X1].
-        let seen = words.map(|word| unsafe { NodeRef::new(word.node()) });
+        let (words, seen) = (loaded.map(|at| at.0), loaded.map(|at| at.1));
         let is_settled = seen.iter().all(|node| node.stamp().is_some());
         // All heads, after all stamps (Acquire): an owner may have committed since its node was
         // loaded here, and its other nodes may have come after the loads.

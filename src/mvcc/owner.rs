@@ -14,13 +14,21 @@
 
 #![allow(unsafe_code)]
 
+use core::cell::Cell;
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 
 use super::clock;
 use crate::reclaim::{CellPin, Destructor, Kind, Local};
 use crate::sync::tuning::{OWNERS, PATIENCE, max_pushes};
-use crate::sync::{AtomicU64, Canary, Ordering, store_load_fence};
+use crate::sync::{AtomicU64, Canary, Ordering, plain_thread_local, store_load_fence};
+
+plain_thread_local! {
+    // The age of the thread's running transaction. It does not change while a thread is torn down
+    // and each call of `reclaim::with` makes another `Local`. Otherwise a thread would wait for
+    // itself [R9].
+    static TXN_AGE: Cell<u64> = Cell::new(u64::MAX);
+}
 
 /// The packed word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,20 +90,20 @@ impl Rank {
 
     /// Returns the rank of the oldest transaction whose closure this thread runs. All that the
     /// thread does inside it has this rank [X6].
-    pub(crate) fn of_thread(local: &Local) -> Self {
-        Rank(local.txn_age())
+    pub(crate) fn of_thread() -> Self {
+        Rank(TXN_AGE.with(Cell::get))
     }
 
     /// Lets the thread also act with this rank. Returns the previous rank of the thread.
-    pub(crate) fn enter(self, local: &Local) -> Self {
-        let before = Self::of_thread(local);
-        local.set_txn_age(self.min(before).0);
+    pub(crate) fn enter(self) -> Self {
+        let before = Self::of_thread();
+        TXN_AGE.with(|place| place.set(self.min(before).0));
         before
     }
 
     /// Lets the thread act with this rank alone.
-    pub(crate) fn restore(self, local: &Local) {
-        local.set_txn_age(self.0);
+    pub(crate) fn restore(self) {
+        TXN_AGE.with(|place| place.set(self.0));
     }
 
     #[inline]
@@ -512,16 +520,11 @@ mod tests {
 
     #[test]
     fn a_thread_goes_by_the_elder_until_it_is_restored() {
-        crate::reclaim::with(|local| {
-            let outer = Rank::of_age(7).enter(local);
-            assert_eq!(
-                (outer, Rank::of_thread(local)),
-                (Rank::NONE, Rank::of_age(7))
-            );
-            assert_eq!(Rank::of_age(9).enter(local), Rank::of_age(7));
-            assert_eq!(Rank::of_thread(local), Rank::of_age(7));
-            outer.restore(local);
-            assert_eq!(Rank::of_thread(local), Rank::NONE);
-        });
+        let outer = Rank::of_age(7).enter();
+        assert_eq!((outer, Rank::of_thread()), (Rank::NONE, Rank::of_age(7)));
+        assert_eq!(Rank::of_age(9).enter(), Rank::of_age(7));
+        assert_eq!(Rank::of_thread(), Rank::of_age(7));
+        outer.restore();
+        assert_eq!(Rank::of_thread(), Rank::NONE);
     }
 }

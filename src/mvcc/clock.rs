@@ -138,7 +138,7 @@ mod tests {
         }
         let own = std::env::current_exe().expect("this binary has a path");
         let mut command = Command::new(own);
-        command.args([&format!("cell::clock::tests::{test}"), "--exact"]);
+        command.args([&format!("mvcc::clock::tests::{test}"), "--exact"]);
         let output = command.env(CHILD, "").output().expect("this binary runs");
         let printed = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{printed}");

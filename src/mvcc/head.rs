@@ -9,7 +9,8 @@
 
 use core::ptr::NonNull;
 
-use super::node::Header;
+use super::node::{Header, NodeRef};
+use crate::reclaim::CellPin;
 use crate::sync::{AtomicPtr, Ordering};
 
 /// A thread waits for a write: the writer that replaces this word wakes the waiters.
@@ -88,6 +89,14 @@ impl Head {
     pub(crate) fn load(&self) -> Word {
         // Acquire: the node is whole. Pairs with the Release in `replace` [C1].
         Word::from_raw(self.0.load(Ordering::Acquire))
+    }
+
+    /// Loads the word, with its node, which the pin keeps alive [R1] [X1].
+    #[inline(always)]
+    pub(crate) fn load_in<'p>(&self, _: &'p CellPin) -> (Word, NodeRef<'p>) {
+        let word = self.load();
+        // SAFETY: loaded under the pin, which lives as long as the reference [R1] [X1].
+        (word, unsafe { NodeRef::new(word.node()) })
     }
 
     /// Installs `node` in place of `seen`, and clears the mark. `Err`: another word is there. The

@@ -4,7 +4,7 @@
 
 use super::node::NodeRef;
 use super::owner::{Owner, Status};
-use super::when::When;
+use super::stamp::When;
 
 /// The state of a cell, read through the node in its head.
 #[derive(Clone, Copy)]

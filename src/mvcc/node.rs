@@ -20,8 +20,8 @@ use core::ptr::NonNull;
 use super::clock;
 use super::owner::Owner;
 use super::room::{Room, Tenant, Tenants};
+use super::stamp::When;
 use super::version::Version;
-use super::when::When;
 use crate::reclaim::{Destructor, Kind, Local, Pool};
 use crate::sync::{AtomicU32, AtomicU64, Canary, Ordering, UnsafeCell};
 
@@ -201,13 +201,13 @@ impl Header {
     /// Returns whether the caller's reference is the only one. Then no thread can add another: to
     /// add one requires a reference, or a pin from before the node was retired [R3].
     #[inline]
-    pub(super) fn is_unshared(&self) -> bool {
+    pub(crate) fn is_unshared(&self) -> bool {
         is_one(&self.shares)
     }
 
-    /// Adds a reference for an [`OwnedVersioned`](super::OwnedVersioned). The caller has a pin or a
-    /// reference.
-    pub(super) fn share(&self) {
+    /// Adds a reference for an [`OwnedVersioned`](crate::cell::OwnedVersioned). The caller has a
+    /// pin or a reference.
+    pub(crate) fn share(&self) {
         // Relaxed: the caller may use the node already; a new share orders nothing [R3].
         if self.shares.fetch_add(1, Ordering::Relaxed) > MAX_SHARES {
             // As `Arc` does.
@@ -277,7 +277,7 @@ impl<T: Send + Sync + 'static> Node<T> {
     }
 
     /// The first node of a cell: every snapshot sees it, there being nothing older.
-    pub(super) fn first(version: Version, value: T) -> Self {
+    pub(crate) fn first(version: Version, value: T) -> Self {
         let when = When::stamp(clock::FIRST);
         Self::new(first_header(when, version, Contents::Value), value)
     }
@@ -391,7 +391,7 @@ impl<T: Send + Sync + 'static> Node<T> {
     /// # Safety
     /// It has a value.
     #[inline(always)]
-    pub(super) unsafe fn value(&self) -> &T {
+    pub(crate) unsafe fn value(&self) -> &T {
         self.value.with(|value| {
             // SAFETY: nothing writes it while it can be reached through a shared reference [C1].
             let value = unsafe { &*value };
@@ -493,7 +493,7 @@ impl<T: Send + Sync + 'static> Node<T> {
     ///
     /// # Safety
     /// It is no claim.
-    pub(super) unsafe fn write_in_place(&mut self) -> &mut T {
+    pub(crate) unsafe fn write_in_place(&mut self) -> &mut T {
         let version = self.header.version().next();
         let when = When::stamp(clock::FIRST);
         self.header = first_header(when, version, Contents::Value);

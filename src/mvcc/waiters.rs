@@ -5,7 +5,8 @@
 //! of its owner, which names no other owner as long as the transaction is undecided [X10]. Waiters
 //! for the end of a lock are there by the address of the head of the entry [V13].
 
-use super::{Head, Version};
+use super::head::Head;
+use super::version::Version;
 use crate::park::{Event, WakeList};
 
 /// Runs `f` under the mutex of the queue, unless a waiter of the cell is in it. `f` runs no user

@@ -2,7 +2,8 @@
 
 use crossbeam_utils::Backoff;
 
-use super::{Owner, Rank, waiters};
+use super::owner::{Owner, Rank};
+use super::waiters;
 use crate::reclaim::Local;
 use crate::sync::tuning::NAP_AFTER;
 use crate::sync::{nap, yield_now};
@@ -56,7 +57,7 @@ impl Patience {
     #[cold]
     pub(crate) fn meet(&self, owner: &Owner, local: &Local) -> Result<(), Lost> {
         owner.check_not_of(local.thread());
-        if !Rank::of_thread(local).goes_before(owner.rank(), self.met) {
+        if !Rank::of_thread().goes_before(owner.rank(), self.met) {
             return Err(Lost::Owned);
         }
         owner.kill();
@@ -97,9 +98,9 @@ mod tests {
             assert_eq!(patience.meet(&owner, local), Ok(()));
             assert!(is_aborted(&owner) && !is_aborted(&on_the_ladder));
             // Inside the closure of an older transaction, a writer waits for no newer one.
-            let before = Rank::of_age(0).enter(local);
+            let before = Rank::of_age(0).enter();
             assert_eq!(Patience::new().meet(&on_the_ladder, local), Ok(()));
-            before.restore(local);
+            before.restore();
             assert!(is_aborted(&on_the_ladder));
         });
     }

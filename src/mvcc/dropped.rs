@@ -9,7 +9,7 @@
 use core::cell::{Cell, RefCell};
 use core::ptr::NonNull;
 
-use super::Header;
+use super::node::Header;
 use crate::sync::thread_local;
 
 thread_local! {
@@ -27,7 +27,7 @@ thread_local! {
 /// have no list any more, and then records nothing. A transaction of its destructors that waits for
 /// such a cell relies on its deadline.
 #[cold]
-pub(super) fn note(node: NonNull<Header>) {
+pub(crate) fn note(node: NonNull<Header>) {
     let is_watched = WATCHES.try_with(|watches| watches.get() > 0);
     if is_watched.unwrap_or(false) {
         let _ = DROPPED.try_with(|dropped| dropped.borrow_mut().push(node));
