@@ -20,7 +20,7 @@ use latchwork_lease::engine::{
     Attempt, Engine, EngineError, Nonce, Outcome, Released, Renewal, Renewed,
 };
 use latchwork_lease::postgres::PostgresEngine;
-use latchwork_lease::{Lease, Leases};
+use latchwork_lease::{AcquireOptions, Lease, Leases, Release};
 use server::Server;
 use support::{KEY, attempt, key, ms, request, soon};
 
@@ -159,6 +159,71 @@ fn a_server_that_restarts_is_reached_within_five_seconds_and_keeps_leases() {
         assert!(next > token);
         token = next;
     }
+}
+
+#[test]
+fn a_server_that_restarts_in_any_state_of_an_acquisition_leaves_nothing() {
+    let Some(mut server) = Server::start(&[]) else {
+        return;
+    };
+    let url = server.url("postgres");
+    let connect = || {
+        // Longer than a restart on a loaded machine.
+        let builder = Leases::builder().request_timeout(Duration::from_secs(20));
+        builder.connect(&url).unwrap()
+    };
+    let (one, other) = (connect(), connect());
+    let restart = |server: &mut Server| {
+        server.end("QUIT");
+        server.resume();
+    };
+    // Held: the lease is renewed on both sides of the restart, and its token remains.
+    let held = one.acquire("a", Duration::from_secs(15)).unwrap();
+    let deadline = held.deadline();
+    restart(&mut server);
+    while held.deadline() == deadline {
+        assert!(held.is_held(), "it is not renewed");
+        thread::sleep(ms(20));
+    }
+
+    // Waiting: the waiter survives the connection, and is granted by the release.
+    thread::scope(|scope| {
+        let waiter = scope.spawn(|| other.acquire("a", LONG).unwrap());
+        thread::sleep(ms(500));
+        restart(&mut server);
+        let token = held.token();
+        assert_eq!(held.release().unwrap(), Release::Done);
+        let lease = waiter.join().unwrap();
+        assert!(lease.token() > token);
+        assert_eq!(lease.release().unwrap(), Release::Done);
+    });
+
+    // Asked: requests wait for a row while the server ends.
+    let mut client = postgres::Client::connect(&url, postgres::NoTls).unwrap();
+    client
+        .batch_execute("BEGIN; SELECT FROM latchwork.lease WHERE name = 'a' FOR UPDATE")
+        .unwrap();
+    thread::scope(|scope| {
+        let asker = scope.spawn(|| one.acquire("a", LONG).unwrap());
+        thread::sleep(ms(300));
+        restart(&mut server);
+        let lease = asker.join().unwrap();
+        assert!(other.try_acquire("a", LONG).unwrap().is_none());
+        assert_eq!(lease.release().unwrap(), Release::Done);
+    });
+
+    // Released: the release fails, and is repeated until it is confirmed.
+    let lease = other.acquire("a", LONG).unwrap();
+    server.end("QUIT");
+    let released = lease.release();
+    assert!(released.is_err(), "{released:?}");
+    server.resume();
+    let mut options = AcquireOptions::new(LONG);
+    options.give_up_after = Some(Duration::from_secs(20));
+    let lease = one.acquire_with("a", &options).unwrap();
+    assert_eq!(lease.release().unwrap(), Release::Done);
+    // A request without an answer is released until the end of its lease, and has no other effect.
+    assert!(one.list("").unwrap().is_empty());
 }
 
 #[test]

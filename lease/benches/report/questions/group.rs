@@ -18,6 +18,9 @@ pub(crate) const QUESTION: Question = Question {
 
 const RUNS: usize = 3;
 
+/// The length of a lease of the example, in seconds.
+const LEASE: f64 = 2.25;
+
 /// Runs the example, and returns what it prints.
 fn run() -> String {
     let arguments = "run --release --quiet -p latchwork-lease --all-features --example";
@@ -44,7 +47,10 @@ fn ask() -> Vec<Row> {
         let (least, most) = (quantile(&seconds, 0.0), quantile(&seconds, 1.0));
         Row::alone(format!("{change}: balanced again"), most, "s")
             .target(Target::AtMost(3.0))
-            .context(format!("{least:.2} to {most:.2} s"))
+            .context(format!(
+                "{least:.2} to {most:.2} s; {:.2} of a lease",
+                most / LEASE
+            ))
     };
     ["two start", "two join", "one is killed", "one leaves"]
         .map(row)
