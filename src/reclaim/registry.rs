@@ -67,10 +67,10 @@ struct Segment {
 }
 
 impl Segment {
-    /// Each group, and its slots.
+    /// The groups of its slots.
     #[inline]
-    fn groups(&self) -> impl Iterator<Item = (&Members, &[Slot])> {
-        self.groups.iter().zip(self.slots.chunks(GROUP))
+    fn groups(&self) -> &[Members] {
+        &self.groups[..self.slots.len().div_ceil(GROUP)]
     }
 }
 
@@ -381,11 +381,12 @@ impl Registry {
         let (mut scanned, mut idle) = (0, 0);
         for segment in self.segments() {
             scanned += 1 + (segment.slots.len() / SLOTS_PER_VISIT) as u64;
-            for (group, slots) in segment.groups() {
+            for (i, group) in segment.groups().iter().enumerate() {
                 let mut seen = group.load();
+                // Most words of a large segment are empty.
                 for number in seen.each() {
                     scanned += 1;
-                    match look(&slots[number].own.state) {
+                    match look(&segment.slots[i * GROUP + number].own.state) {
                         Verdict::Stay => (),
                         Verdict::Idle => idle += 1,
                         Verdict::Leave => {
