@@ -73,8 +73,8 @@ pub(crate) const SLOTS_AT_MOST: usize = if CHECKED { 1 } else { 1024 };
 #[cfg(not(any(latchwork_loom, latchwork_shuttle)))]
 pub(crate) const AGE_FROM: u64 = 16;
 
-/// The largest number of epochs between two scans in which idle slots age, and the number of times that a
-/// slot ages before it is dormant.
+/// The most epochs between two scans in which idle slots age, and the number of times that a slot
+/// ages before it is dormant.
 pub(crate) const AGE_EVERY: u64 = if CHECKED { 1 } else { 16 };
 pub(crate) const AGES: u64 = if CHECKED { 1 } else { 2 };
 
@@ -189,8 +189,8 @@ pub(crate) const DETECT_AFTER: Duration = Duration::from_millis(1);
 /// consume about a quarter of a millisecond, and the default threshold that they may save is one.
 pub(crate) const EARLY_SEARCHES: u64 = if CHECKED { 1 } else { 256 };
 
-/// The number of times that a thread yields after such a search, before it parks. The wait lasts for
-/// some microseconds then, and a thread that is woken needs tens of them. With 256 yields, two
+/// The number of times that a thread yields after such a search, before it parks. The wait lasts
+/// for some microseconds then, and a thread that is woken needs tens of them. With 256 yields, two
 /// threads beside an audit make 0.5 to 0.8 of their steps alone instead of 0.2 to 0.6, and 64
 /// threads with 8 of 16 keys each 1.5 to 3 times as many sessions. 16 have a part of that effect.
 pub(crate) const EARLY_YIELDS: u32 = if CHECKED { 0 } else { 256 };

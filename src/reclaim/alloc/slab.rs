@@ -1,8 +1,8 @@
 //! Memory for small nodes, by the block: each node has a cache line for itself.
 //!
 //! A thread that needs slots acquires all free slots of one block, if necessary of a new one. It
-//! returns surplus slots, and returns all of them when it ends. A block whose slots are all free
-//! returns to the allocator [R7].
+//! returns surplus slots, and returns all of them when it ends. Blocks are allocated by the group.
+//! A group whose slots are all free returns to the allocator [R7].
 //!
 //! An allocator may place objects of 40 bytes anywhere. In one run each object spans two cache
 //! lines; in the next none does. A reader of another core's write then waits for two lines or for
@@ -26,23 +26,33 @@ pub(super) const SLOT: usize = 64;
 /// block.
 const STRIDE: usize = 4096;
 
-/// An allocator that keeps a few words beside each object can place two blocks side by side.
-const LAYOUT: Layout = match Layout::from_size_align(STRIDE - SLOT, STRIDE) {
+/// The blocks that are allocated together. To place one aligned page, glibc needs two free pages in
+/// a row: 8,000 blocks that were allocated one by one occupied up to 16,000 pages.
+const GROUP: usize = 16;
+
+/// An allocator that keeps a few words beside each object can place two groups side by side.
+const LAYOUT: Layout = match Layout::from_size_align(GROUP * STRIDE - SLOT, STRIDE) {
     Ok(layout) => layout,
-    Err(_) => panic!("a block is a page"),
+    Err(_) => panic!("a group is a number of pages"),
 };
 
-/// How many slots a block has, behind its head.
-const SLOTS: usize = LAYOUT.size() / SLOT - 1;
+/// How many slots a block has, behind its head. The last block of a group is shorter by one.
+const SLOTS: usize = STRIDE / SLOT - 2;
 
 /// The header of a block. Used under the mutex.
 struct Head {
     /// The slots that no thread has.
     free: FreeList,
     links: Links,
+    /// The first block of its group.
+    group: NonNull<Head>,
+    /// In the first block of a group: the blocks that have been used, which are the first ones.
+    begun: Cell<usize>,
+    /// In the first block of a group: the blocks of which a thread has a slot.
+    used: Cell<usize>,
 }
 
-/// The neighbours in the list of the blocks that have free slots.
+/// The neighbours in the list of the blocks that have free slots, or of those that have no others.
 #[derive(Default)]
 struct Links {
     next: Cell<Option<NonNull<Head>>>,
@@ -54,21 +64,30 @@ const _: () = assert!(size_of::<Head>() <= SLOT);
 /// The blocks that have free slots.
 pub(super) struct Slab(Mutex<List>);
 
-/// The first of them.
-struct List(Option<NonNull<Head>>);
+struct List {
+    /// The first block of which some slots are free, but not all.
+    some: Option<NonNull<Head>>,
+    /// The first block of which all slots are free. Its group has others.
+    all: Option<NonNull<Head>>,
+    /// A group with blocks that were never used.
+    fresh: Option<NonNull<Head>>,
+}
 
 // SAFETY: the owner of the list owns the heads and the free slots that can be reached through it.
 unsafe impl Send for List {}
 
 impl Slab {
     pub(super) const fn new() -> Self {
-        Slab(Mutex::new(List(None)))
+        Slab(Mutex::new(List {
+            some: None,
+            all: None,
+            fresh: None,
+        }))
     }
 
     /// Slots that are the caller's, at least one.
     pub(super) fn take(&self) -> FreeList {
-        let found = self.0.lock().take_free();
-        found.unwrap_or_else(new_block)
+        self.0.lock().take_free()
     }
 
     /// Returns `n` of these slots to their blocks, or as many as there are.
@@ -83,76 +102,148 @@ impl Slab {
             // SAFETY: alive, since one of its slots was not free; used under the mutex.
             let head = unsafe { block.as_ref() };
             if head.free.len() == 0 {
-                list.link(block);
+                link(&mut list.some, block);
             }
             // SAFETY: the caller's contract.
             unsafe { head.free.push(slot) };
             if head.free.len() == SLOTS {
-                list.unlink(&head.links);
-                head.links.next.set(whole.replace(block));
+                unlink(&mut list.some, &head.links);
+                if let Some(group) = list.leave(block) {
+                    // SAFETY: no block of the group is in a list, and no thread has a slot of it.
+                    unsafe { group.as_ref() }
+                        .links
+                        .next
+                        .set(whole.replace(group));
+                }
             }
         }
         drop(list);
-        while let Some(block) = whole {
-            // SAFETY: out of the list, and no thread has a slot of it: ours.
-            whole = unsafe { block.as_ref() }.links.next.get();
-            // SAFETY: as above; allocated by `new_block` with this layout.
-            unsafe { dealloc(block.as_ptr().cast(), LAYOUT) };
+        while let Some(group) = whole {
+            // SAFETY: as above: ours.
+            whole = unsafe { group.as_ref() }.links.next.get();
+            // SAFETY: as above; allocated by `new_group` with this layout.
+            unsafe { dealloc(group.as_ptr().cast(), LAYOUT) };
         }
     }
 }
 
 impl List {
-    fn take_free(&mut self) -> Option<FreeList> {
-        // SAFETY: a block in the list is alive; used under the mutex.
-        let head = unsafe { self.0?.as_ref() };
-        self.unlink(&head.links);
-        Some(head.free.take())
-    }
-
-    /// Inserts a block at the beginning.
-    fn link(&mut self, block: NonNull<Head>) {
-        let next = self.0.replace(block);
-        // SAFETY: the caller's, under the mutex.
-        let links = unsafe { &block.as_ref().links };
-        links.prev.set(None);
-        links.next.set(next);
-        if let Some(next) = next {
-            // SAFETY: a block in the list is alive.
-            unsafe { next.as_ref() }.links.prev.set(Some(block));
+    fn take_free(&mut self) -> FreeList {
+        if let Some(block) = self.some {
+            // SAFETY: a block in a list is alive; used under the mutex.
+            let head = unsafe { block.as_ref() };
+            unlink(&mut self.some, &head.links);
+            return head.free.take();
         }
-    }
-
-    /// Removes a block.
-    fn unlink(&mut self, links: &Links) {
-        let (next, prev) = (links.next.get(), links.prev.get());
-        match prev {
-            // SAFETY: a block in the list is alive.
-            Some(prev) => unsafe { prev.as_ref() }.links.next.set(next),
-            None => self.0 = next,
-        }
-        if let Some(next) = next {
+        if let Some(block) = self.all {
             // SAFETY: as above.
-            unsafe { next.as_ref() }.links.prev.set(prev);
+            let head = unsafe { block.as_ref() };
+            unlink(&mut self.all, &head.links);
+            // SAFETY: the group of a block that is alive.
+            let used = unsafe { &head.group.as_ref().used };
+            used.set(used.get() + 1);
+            return head.free.take();
         }
+        let group = *self.fresh.get_or_insert_with(new_group);
+        // SAFETY: one of its blocks was never used, so it has not returned to the allocator.
+        let first = unsafe { group.as_ref() };
+        let n = first.begun.get();
+        let slots = begin_block(group, n);
+        first.begun.set(n + 1);
+        first.used.set(first.used.get() + 1);
+        if n + 1 == GROUP {
+            self.fresh = None;
+        }
+        slots
+    }
+
+    /// Keeps a block of which no thread has a slot any more. If that holds for its whole group,
+    /// removes the group, and returns it.
+    fn leave(&mut self, block: NonNull<Head>) -> Option<NonNull<Head>> {
+        link(&mut self.all, block);
+        // SAFETY: a block in a list is alive; used under the mutex.
+        let group = unsafe { block.as_ref() }.group;
+        // SAFETY: the group of a block that is alive.
+        let first = unsafe { group.as_ref() };
+        first.used.set(first.used.get() - 1);
+        if first.used.get() > 0 {
+            return None;
+        }
+        for n in 0..first.begun.get() {
+            // SAFETY: so many blocks were begun, and each is in this list.
+            unlink(&mut self.all, unsafe { &nth(group, n).as_ref().links });
+        }
+        self.fresh.take_if(|fresh| *fresh == group);
+        Some(group)
     }
 }
 
-/// The slots of a new block.
-fn new_block() -> FreeList {
-    let block = allocate(LAYOUT);
-    block.as_ptr().expose_provenance();
+/// Inserts a block at the beginning of a list.
+fn link(list: &mut Option<NonNull<Head>>, block: NonNull<Head>) {
+    let next = list.replace(block);
+    // SAFETY: the caller's, under the mutex.
+    let links = unsafe { &block.as_ref().links };
+    links.prev.set(None);
+    links.next.set(next);
+    if let Some(next) = next {
+        // SAFETY: a block in the list is alive.
+        unsafe { next.as_ref() }.links.prev.set(Some(block));
+    }
+}
+
+/// Removes a block from its list.
+fn unlink(list: &mut Option<NonNull<Head>>, links: &Links) {
+    let (next, prev) = (links.next.get(), links.prev.get());
+    match prev {
+        // SAFETY: a block in the list is alive.
+        Some(prev) => unsafe { prev.as_ref() }.links.next.set(next),
+        None => *list = next,
+    }
+    if let Some(next) = next {
+        // SAFETY: as above.
+        unsafe { next.as_ref() }.links.prev.set(prev);
+    }
+}
+
+/// A group of which no block was used.
+fn new_group() -> NonNull<Head> {
+    let memory = allocate(LAYOUT);
+    memory.as_ptr().expose_provenance();
+    let group = memory.cast();
+    write_head(group, group);
+    group
+}
+
+fn write_head(block: NonNull<Head>, group: NonNull<Head>) {
     let head = Head {
         free: FreeList::default(),
         links: Links::default(),
+        group,
+        begun: Cell::new(0),
+        used: Cell::new(0),
     };
     // SAFETY: fresh memory, longer and more aligned than a head.
-    unsafe { block.cast().write(head) };
+    unsafe { block.write(head) };
+}
+
+/// Block number `n` of a group.
+fn nth(group: NonNull<Head>, n: usize) -> NonNull<Head> {
+    debug_assert!(n < GROUP, "a group has {GROUP} blocks");
+    // SAFETY: inside the group.
+    unsafe { group.byte_add(n * STRIDE) }
+}
+
+/// The slots of block number `n`, which was never used.
+fn begin_block(group: NonNull<Head>, n: usize) -> FreeList {
+    let block = nth(group, n);
+    if n > 0 {
+        write_head(block, group);
+    }
     let slots = FreeList::default();
     // The lowest on top.
     for i in (1..=SLOTS).rev() {
         // SAFETY: inside the block.
-        let slot = unsafe { block.add(i * SLOT) };
+        let slot = unsafe { block.cast::<u8>().add(i * SLOT) };
         // SAFETY: a new slot.
         unsafe { slots.push(slot) };
     }
@@ -189,6 +280,64 @@ mod tests {
             .collect()
     }
 
+    fn groups(slots: &[NonNull<u8>]) -> BTreeSet<usize> {
+        let group = |slot: &NonNull<u8>| {
+            // SAFETY: a block is alive while a thread has one of its slots.
+            unsafe { block_of(*slot).as_ref() }.group.addr().get()
+        };
+        slots.iter().map(group).collect()
+    }
+
+    /// Whether all memory has returned to the allocator.
+    fn is_empty(blocks: &Slab) -> bool {
+        let list = blocks.0.lock();
+        list.some.is_none() && list.all.is_none() && list.fresh.is_none()
+    }
+
+    /// Blocks were allocated one by one, and glibc left a page between two of them. A page that
+    /// returned was used again only together with its neighbour.
+    #[test]
+    fn a_block_that_is_free_is_used_before_new_memory() {
+        let blocks = Slab::new();
+        let taken: Vec<_> = (0..2 * GROUP).map(|_| blocks.take()).collect();
+        let one_of = |slots: &FreeList| {
+            let slot = slots.pop().expect("a block has slots");
+            // SAFETY: it was in this list.
+            unsafe { slots.push(slot) };
+            slot
+        };
+        let all: Vec<_> = taken.iter().map(one_of).collect();
+        assert_eq!((pages(&all).len(), groups(&all).len()), (2 * GROUP, 2));
+        // Every second block is free as a whole, and is the next to be used.
+        let (free, used): (Vec<_>, Vec<_>) =
+            taken.into_iter().enumerate().partition(|(n, _)| n % 2 == 0);
+        for (_, slots) in free {
+            // SAFETY: acquired from these blocks.
+            unsafe { blocks.give_back(&slots, usize::MAX) };
+        }
+        let again: Vec<_> = (0..GROUP).map(|_| blocks.take()).collect();
+        let both = again.iter().chain(used.iter().map(|(_, slots)| slots));
+        let both: Vec<_> = both.map(one_of).collect();
+        assert_eq!(pages(&both), pages(&all));
+        // One more needs a third group, which returns alone.
+        let more = blocks.take();
+        let third = [one_of(&more)];
+        assert!(groups(&third).is_disjoint(&groups(&all)));
+        for slots in [more].into_iter().chain(again) {
+            // SAFETY: acquired from these blocks.
+            unsafe { blocks.give_back(&slots, usize::MAX) };
+        }
+        assert!(
+            blocks.0.lock().fresh.is_none(),
+            "the third group is not freed"
+        );
+        for (_, slots) in used {
+            // SAFETY: acquired from these blocks.
+            unsafe { blocks.give_back(&slots, usize::MAX) };
+        }
+        assert!(is_empty(&blocks), "a group is not freed");
+    }
+
     #[test]
     fn slots_are_lines_of_their_own() {
         let blocks = Slab::new();
@@ -206,7 +355,7 @@ mod tests {
         }
         // SAFETY: acquired from these blocks.
         unsafe { blocks.give_back(&all, usize::MAX) };
-        assert!(blocks.0.lock().0.is_none(), "the block is not freed");
+        assert!(is_empty(&blocks), "the group is not freed");
     }
 
     #[test]
@@ -216,18 +365,19 @@ mod tests {
         let kept = give_back_but_one(&blocks, (0..MANY).map(|_| blocks.take()).collect());
         let first = pages(&kept);
         assert_eq!(first.len(), MANY);
+        assert_eq!(groups(&kept).len(), MANY.div_ceil(GROUP));
         // Each has a block to itself, whose other slots come first now, and no others.
         let again = give_back_but_one(&blocks, (0..MANY).map(|_| blocks.take()).collect());
         assert_eq!(pages(&again), first);
-        // Each block is freed with the last of its slots, in any order.
+        // Each group is freed with the last of its slots, in any order.
         let rest = FreeList::default();
         for slot in kept.into_iter().chain(again) {
-            assert!(blocks.0.lock().0.is_some());
+            assert!(!is_empty(&blocks));
             // SAFETY: a slot of one's own.
             unsafe { rest.push(slot) };
             // SAFETY: acquired from these blocks.
             unsafe { blocks.give_back(&rest, 1) };
         }
-        assert!(blocks.0.lock().0.is_none(), "a block is not freed");
+        assert!(is_empty(&blocks), "a group is not freed");
     }
 }
