@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 GROUND = "litmus"
 
 # What code a file of models runs, by the start of its name: only its mutants are shown to it. The first that fits.
-RUNS = (("cell", ("src/cell/", "src/reclaim/", "src/wait/")), ("txn", ("src/cell/", "src/txn/", "src/reclaim/")), ("latch", ("src/latch/", "src/wait/")), ("session", ("src/session/", "src/waits_for/", "src/lock_table/", "src/word/", "src/wait/")), ("", ("src/lock_table/", "src/word/", "src/wait/", "src/reclaim/")))
+RUNS = (("map", ("src/map/",)), ("cell", ("src/cell/", "src/reclaim/", "src/wait/")), ("txn", ("src/cell/", "src/txn/", "src/reclaim/")), ("latch", ("src/latch/", "src/wait/")), ("session", ("src/session/", "src/waits_for/", "src/lock_table/", "src/word/", "src/wait/")), ("", ("src/lock_table/", "src/word/", "src/wait/", "src/reclaim/")))
 
 
 def concerns(name, file):
