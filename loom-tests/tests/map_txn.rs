@@ -134,6 +134,42 @@ fn a_scan_beside_an_insert_and_a_copy() {
         });
 }
 
+/// The window of the key in the next table is full, so its copy is in the table after that. The
+/// walk may begin before the root is replaced, or after it.
+#[test]
+fn a_scan_finds_a_copy_beyond_a_full_window() {
+    /// Their home lines in a table of four lines are that of `KEY`.
+    const BESIDE: [u64; 2] = [13, 21];
+    Model::new("a scan beside a copy past a full window")
+        .rules("[V9]")
+        .preemptions(Some(3))
+        .outcomes(&["s1234 1 e4"])
+        .check(|| {
+            let world = World::new();
+            world.map.insert(KEY, 1);
+            world.map.insert(OTHER, 2);
+            world.map.grow_in_model(2);
+            for (key, value) in BESIDE.into_iter().zip(3..) {
+                world.map.insert(key, value);
+            }
+            let copier = spawn(&world, World::copy);
+            let mut seen: Vec<_> = snapshot(|view| {
+                let all = view.iter(&world.map).map(|(_, value)| value.to_string());
+                all.collect()
+            });
+            seen.sort();
+            world.note(format!("s{}", seen.concat()));
+            let outcome = world.outcome([copier]);
+            let (linked, capacity) = (world.map.linked_in_model(), world.map.stats().capacity);
+            assert_eq!(
+                (linked, capacity),
+                (4, 8),
+                "no copy has passed a full window"
+            );
+            outcome
+        });
+}
+
 /// The snapshot may begin before the removal, after it, or after the burial.
 #[test]
 fn a_snapshot_keeps_the_entries_that_it_shows() {

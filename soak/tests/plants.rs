@@ -26,6 +26,7 @@ fn a_sound_run_passes() {
         "tasks",
         "cells",
         "transfers",
+        "maps",
         "queue",
         "sessions",
         "latches",

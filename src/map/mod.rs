@@ -80,11 +80,11 @@ use crate::hash::RandomState;
 /// does not change. Otherwise a key may have several entries, a method may find the entry of
 /// another key, and a lock may panic or wait for itself. No such key causes undefined behavior.
 ///
-/// Destructors of values run in methods that write, lock or resize, before a key is locked and after
-/// it is unlocked. If the thread holds guards of other keys, a destructor that writes these keys
-/// deadlocks. A draft that is replaced, removed or discarded is dropped while its key is locked.
-/// Its destructor must not wait for that key: a write or a lock there may deadlock, and `try_lock`
-/// returns `None`.
+/// Destructors of values run in methods that write, lock or resize, before a key is locked and
+/// after it is unlocked. If the thread holds guards of other keys, a destructor that writes these
+/// keys deadlocks. A draft that is replaced, removed or discarded is dropped while its key is
+/// locked. Its destructor must not wait for that key: a write or a lock there may deadlock, and
+/// `try_lock` returns `None`.
 ///
 /// # Panics
 /// A method with a key panics if the hasher or `Eq` panics. The map is unchanged then. Panics

@@ -148,12 +148,13 @@ impl Table {
 
     /// Installs the next table. `Err`: there is one.
     pub(super) fn set_next(&self, next: NonNull<Table>) -> Result<(), NonNull<Table>> {
-        // Release: publishes the table [V1]. Acquire on failure: the other table is whole.
+        // Release: publishes the table [V1]. Relaxed on failure: a caller that goes to the other
+        // table loads its address again.
         let set = self.next.compare_exchange(
             null_mut(),
             next.as_ptr(),
             Ordering::Release,
-            Ordering::Acquire,
+            Ordering::Relaxed,
         );
         set.map(drop)
             .map_err(|other| NonNull::new(other).expect("it is not null"))

@@ -3,6 +3,7 @@
 mod cells;
 mod latches;
 mod locks;
+mod maps;
 mod ordered;
 mod queue;
 mod sessions;
@@ -68,11 +69,12 @@ pub(crate) trait Structure: Send + Sync {
 pub(crate) fn all(plant: Option<Plant>, only: &[String]) -> &'static [Box<dyn Structure>] {
     static ALL: OnceLock<Vec<Box<dyn Structure>>> = OnceLock::new();
     ALL.get_or_init(|| {
-        let all: [Box<dyn Structure>; 8] = [
+        let all: [Box<dyn Structure>; 9] = [
             Box::new(locks::Locks::new(plant)),
             Box::new(tasks::Tasks::new()),
             Box::new(cells::Cells::new(plant)),
             Box::new(transfers::Transfers::new(plant)),
+            Box::new(maps::Maps::new()),
             Box::new(queue::Queue::new()),
             Box::new(sessions::Sessions::new()),
             Box::new(latches::Latches::new()),
