@@ -33,7 +33,7 @@ use core::panic::{RefUnwindSafe, UnwindSafe};
 pub(crate) use current::{Current, NodeRef, Owned};
 pub use future::{CompareAndSetFuture, SetFuture, SwapFuture, UpdateFuture};
 pub(crate) use head::{Head, Word};
-pub(crate) use node::{Header, Node};
+pub(crate) use node::{Header, Node, dead};
 pub use owned::OwnedVersioned;
 pub(crate) use owner::{Owner, OwnerSlot, Rank, Status};
 pub use policy::{Conflict, RetryPolicy, UpdateError};
