@@ -27,7 +27,7 @@ pub use wait::{ChangedFuture, ChangedValueFuture};
 
 pub(crate) use crate::mvcc::{
     Current, Head, Header, Node, NodeRef, Owned, Rank, Room, Tenant, Tenants, Word,
-    contention as patience, waiters,
+    contention as patience, dead, waiters,
 };
 pub use crate::mvcc::{ParseVersionError, Version};
 use crate::reclaim;

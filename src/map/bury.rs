@@ -1,13 +1,13 @@
 //! The end of entries whose keys are absent: steps 7 and 8.
 #![allow(unsafe_code)]
 
-use core::ptr::NonNull;
+use core::ptr::{NonNull, with_exposed_provenance_mut};
 
 use super::entry::Entry;
 use super::index::Index;
 use super::shared::{Maintenance, Record};
-use crate::cell::{Current, Head, Header, Node, Version, waiters};
-use crate::reclaim::{self, CellPin, Kind, Local};
+use crate::cell::{Current, Head, Node, Version, dead, waiters};
+use crate::reclaim::{self, CellPin, Local};
 use crate::sync::tuning::{MAP_BURIALS, MAP_MAINTAINS};
 
 /// Whether the caller has read the entry with this head.
@@ -16,8 +16,10 @@ pub(super) type IsRead<'a> = &'a dyn Fn(&Head) -> bool;
 /// The result of the examination of a record.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
-    /// The entry is buried, or has a value.
+    /// The entry has a value, or was buried before.
     Done,
+    /// The entry at this address is buried, and is in no table.
+    Buried(usize),
     /// The entry is examined again after another grace period.
     Again(Version),
 }
@@ -124,10 +126,24 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
             done += some.len();
             let pin = local.pin();
             for record in some.drain(..) {
-                if let Fate::Again(version) = self.bury(local, &record, &pin, is_read) {
-                    self.bequeath(local, record.hash, record.entry, version);
+                match self.bury(local, &record, &pin, is_read) {
+                    Fate::Done => {}
+                    Fate::Buried(entry) => maintenance.buried.push(entry),
+                    Fate::Again(version) => {
+                        self.bequeath(local, record.hash, record.entry, version);
+                    }
                 }
             }
+            // All entries after all nodes: objects of one kind are released together.
+            let entries = maintenance.buried.drain(..);
+            let entries = entries.map(|address| {
+                let entry = NonNull::new(with_exposed_provenance_mut(address));
+                let entry = entry.expect("an entry is not at null");
+                (entry, Entry::<K, V>::KIND)
+            });
+            // SAFETY: no table from the root on has them, and they were unlinked by this thread,
+            // which has locked the mutex of the map [V3] [V8].
+            unsafe { local.retire_all(&pin, entries) };
         }
         maintenance.examined = some;
         done
@@ -160,34 +176,24 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
         // Before the dead node is there: a thread that finds it makes an entry with a later version
         // [V6].
         self.shared.floor(record.hash).raise(version);
-        let dead = Node::<V>::dead(local);
-        let replace = || head.replace(seen, dead.cast()).is_ok();
+        let replace = || head.replace(seen, dead()).is_ok();
         // No waiter joins the queue while its mutex is locked, and none is left behind [V10].
         let is_dead = match seen.is_waited() {
             false => replace(),
             true => waiters::if_none_waits(head.address(), replace).unwrap_or(false),
         };
         if !is_dead {
-            // SAFETY: it was not published.
-            unsafe { Node::discard(dead, local) };
             return Fate::Again(version);
         }
-        let nodes = [
-            (base.as_ptr(), Node::<V>::kind_of(base.header())),
-            (dead.cast(), Node::<V>::KIND),
-        ];
-        self.unlink(local, entry, nodes, pin);
-        Fate::Done
+        let kind = Node::<V>::kind_of(base.header());
+        // SAFETY: the vacant node was replaced by the dead one, by this thread [V4].
+        unsafe { local.retire(pin, base.as_ptr().cast(), kind) };
+        self.unlink(local, entry, pin);
+        Fate::Buried(record.entry)
     }
 
-    /// Removes a dead entry from all tables, and retires it with its last nodes.
-    fn unlink(
-        &self,
-        local: &Local,
-        entry: &Entry<K, V>,
-        nodes: [(NonNull<Header>, &'static Kind); 2],
-        pin: &CellPin,
-    ) {
+    /// Removes a dead entry from all tables.
+    fn unlink(&self, local: &Local, entry: &Entry<K, V>, pin: &CellPin) {
         let (hash, address) = entry.name();
         for table in self.tables(pin) {
             if let Some(slot) = table.slot_of(hash, address) {
@@ -195,14 +201,6 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
             }
         }
         self.shared.count_no_entry(local);
-        for (node, kind) in nodes {
-            // SAFETY: the vacant node was replaced by the dead one, by this thread [V4]; and the
-            // dead one is out of reach with the entry.
-            unsafe { local.retire(pin, node.cast(), kind) };
-        }
-        // SAFETY: no table from the root on has it, and it was unlinked by this thread, which has
-        // locked the mutex of the map [V3] [V8].
-        unsafe { local.retire(pin, NonNull::from(entry).cast(), Entry::<K, V>::KIND) };
     }
 
     /// The entry of this name, if a table has it. The address alone may be that of another one.

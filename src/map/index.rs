@@ -101,7 +101,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
         unsafe { &*with_exposed_provenance(address) }
     }
 
-    /// Searches for a key: step 1. Most searches end in their first slot.
+    /// Searches for a key: step 1. Most searches end in one of their first two slots.
     #[inline]
     pub(crate) fn search<'p, Q>(&'p self, hash: u64, key: &Q, pin: &'p CellPin) -> Search<'p, K, V>
     where
@@ -109,15 +109,19 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
         Q: Eq + ?Sized,
     {
         let table = self.root(pin);
-        let slot = table.first_slot(hash);
-        let word = slot.load();
-        if let Some(address) = word.entry_of(hash) {
-            if let Some(found) = self.matching(address, hash, key, pin) {
-                return found;
+        for n in 0..2 {
+            let slot = table.slot_in_window(hash, n);
+            let word = slot.load();
+            if let Some(address) = word.entry_of(hash) {
+                if let Some(found) = self.matching(address, hash, key, pin) {
+                    return found;
+                }
+            } else if word == Word::EMPTY {
+                let slot = Some(slot);
+                return Search::Absent(Vacancy { table, slot });
+            } else if word == Word::FROZEN {
+                break;
             }
-        } else if word == Word::EMPTY {
-            let slot = Some(slot);
-            return Search::Absent(Vacancy { table, slot });
         }
         self.search_on(hash, key, pin)
     }

@@ -41,8 +41,9 @@ pub(super) struct Maintenance {
     pub(super) copied: usize,
     /// The stripe whose records are examined next.
     next: usize,
-    /// Memory for the records that are examined.
+    /// Memory for the records that are examined, and for the entries that are buried.
     pub(super) examined: Vec<Record>,
+    pub(super) buried: Vec<usize>,
 }
 
 /// No version of a buried entry of its hashes is greater [V6].

@@ -123,11 +123,6 @@ impl Table {
         (0..self.window_slots()).map(move |n| self.slot_in_window(hash, n))
     }
 
-    #[inline(always)]
-    pub(super) fn first_slot(&self, hash: u64) -> &Slot {
-        self.slot_in_window(hash, 0)
-    }
-
     /// All slots, from number `from` on.
     pub(super) fn slots_from(&self, from: usize) -> impl Iterator<Item = &Slot> {
         let lines = self.lines.get(from / LINE..).unwrap_or_default();

@@ -30,7 +30,7 @@ mod version;
 pub(crate) mod waiters;
 
 pub(crate) use head::{Head, Word};
-pub(crate) use node::{Header, Node, NodeRef};
+pub(crate) use node::{Header, Node, NodeRef, dead};
 pub(crate) use owner::{Owner, OwnerSlot, Rank, Status};
 pub(crate) use resolve::{Current, Owned};
 pub(crate) use room::{Room, Tenant, Tenants};

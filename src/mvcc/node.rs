@@ -23,7 +23,7 @@ use super::room::{Room, Tenant, Tenants};
 use super::stamp::When;
 use super::version::Version;
 use crate::reclaim::{Destructor, Kind, Local, Pool};
-use crate::sync::{AtomicU32, AtomicU64, Canary, Ordering, UnsafeCell};
+use crate::sync::{AtomicU32, AtomicU64, Canary, Ordering, UnsafeCell, constructor, global};
 
 /// The part of a node that does not depend on the type of its value.
 #[repr(C)]
@@ -78,7 +78,39 @@ unsafe impl Sync for Header {}
 /// More shares than this are a leak in a loop, and end the process before the count overflows.
 const MAX_SHARES: u32 = u32::MAX >> 1;
 
+constructor! {
+    fn dead_header() -> Header {
+        Header {
+            when: AtomicU64::new(When::stamp(clock::FIRST).bits()),
+            shares: AtomicU32::new(1),
+            contents: Contents::Dead,
+            room: Room::NONE,
+            canary: Canary::new(),
+            written: UnsafeCell::new(Written {
+                // That of no key.
+                version: Version::new(u64::MAX),
+                prev: core::ptr::null_mut(),
+            }),
+        }
+    }
+}
+
+global! {
+    // The last node of each entry that is buried. It is never retired, and no thread writes it: it
+    // is stamped, and not shared [V4].
+    const DEAD: Header = dead_header();
+}
+
+/// The dead node, which has no value.
+pub(crate) fn dead() -> NonNull<Header> {
+    DEAD.address()
+}
+
 impl Header {
+    fn address(&self) -> NonNull<Header> {
+        NonNull::from(self)
+    }
+
     #[inline]
     fn new(when: When, version: Version, prev: *mut Header, contents: Contents) -> Self {
         Header {
@@ -304,13 +336,6 @@ impl<T: Send + Sync + 'static> Node<T> {
     pub(crate) unsafe fn set_room(node: NonNull<Self>, room: Room) {
         // SAFETY: the caller's contract. Only the field is written.
         unsafe { (*node.as_ptr()).header.room = room };
-    }
-
-    /// The last node of an entry. Its version is that of no key.
-    pub(crate) fn dead(local: &Local) -> NonNull<Self> {
-        let when = When::stamp(clock::FIRST);
-        let version = Version::new(u64::MAX);
-        Self::without_value(local, first_header(when, version, Contents::Dead))
     }
 
     /// Creates a node that will replace `prev`.

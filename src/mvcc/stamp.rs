@@ -40,7 +40,7 @@ impl When {
     }
 
     #[inline]
-    pub(crate) fn bits(self) -> u64 {
+    pub(crate) const fn bits(self) -> u64 {
         self.0
     }
 

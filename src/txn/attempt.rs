@@ -205,7 +205,7 @@ impl<'t> Attempt<'t> {
     /// Returns the state of a cell that is not in the log, by the fast path. The words of the cells
     /// alone must show that all reads are still current [X4].
     #[inline(always)]
-    fn undisturbed(&self, head: &Head) -> Option<NodeRef<'t>> {
+    pub(super) fn undisturbed(&self, head: &Head) -> Option<NodeRef<'t>> {
         let entries = &self.log.entries;
         if entries.len() >= self.fast_below {
             return None;

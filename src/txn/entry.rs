@@ -80,9 +80,22 @@ impl<'t> Tx<'t, '_> {
         &mut self,
         cell: &'t VersionedCell<T>,
     ) -> Result<usize, Abort> {
-        let i = self.attempt.observe(cell)?;
-        // The committed node may be in the room of the entry [V16].
-        self.attempt.log.entries[i].kind = Node::<T>::OF_ENTRY;
+        let head = cell.head();
+        let i = match self.attempt.undisturbed(head) {
+            Some(node) => {
+                // The committed node may be in the room of the entry [V16].
+                let kind = Node::<T>::kind_of(node.header());
+                // SAFETY: it has fewer entries than need an index.
+                unsafe { self.attempt.log.push_early(head, kind, Some(node.as_ptr())) }
+            }
+            None => {
+                let i = self.attempt.observe(cell)?;
+                // As above. The commit retires this node, or none.
+                let kind = Node::<T>::kind_of(self.attempt.seen(i).header());
+                self.attempt.log.entries[i].kind = kind;
+                i
+            }
+        };
         if self.attempt.seen(i).header().is_dead() {
             // The key may have another entry [V4].
             return Err(self.attempt.lose(Loss::Read, Some(cell.head())));
@@ -180,7 +193,7 @@ impl Attempt<'_> {
                 continue;
             };
             let [new, old] = [new, old].map(|node| self.node(node).header());
-            if new.when().is_claim() {
+            if new.is_vacant() == old.is_vacant() || new.when().is_claim() {
                 continue;
             }
             let write = Committed {
