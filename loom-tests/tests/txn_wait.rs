@@ -7,10 +7,11 @@
 mod common;
 
 use std::sync::Arc;
+use std::task::Poll;
 
 use common::cells::World;
 use common::task::{alarm, block_on, poll};
-use latchwork::{Transaction, TxError, atomically, txn::TxAbort};
+use latchwork::{Transaction, TxError, atomically, cell::Version, txn::TxAbort};
 use latchwork_loom_tests::{Model, spawn};
 use loom::sync::Notify;
 use loom::thread::JoinHandle;
@@ -215,5 +216,28 @@ fn a_commit_releases_a_claim_that_it_does_not_use() {
                 )
             });
             world.outcome([other])
+        });
+}
+
+/// A task is polled by one waker and then by another, beside a write: the second one is used.
+#[test]
+fn a_write_wakes_the_last_waker_of_a_task() {
+    Model::new("a task waits for a write by two wakers, one writes")
+        .rules("[W4] [W7]")
+        .preemptions(None)
+        .outcomes(&["1 500"])
+        .check(|| {
+            let world = World::new();
+            let waiter = spawn(&world, |world| {
+                let mut changed = world.x.changed(Version::FIRST);
+                let (_, first) = alarm();
+                let version = match poll(&mut changed, &first) {
+                    Poll::Ready(version) => version,
+                    Poll::Pending => block_on(changed),
+                };
+                world.note(version);
+            });
+            world.x.set(5);
+            world.outcome([waiter])
         });
 }
