@@ -325,7 +325,7 @@ impl RawTable {
         let waiter = ticket.waiter;
         self.holding(ticket.hash, waiter.mode(), || {
             wakeup.run();
-            self.observe_waited(&waiter);
+            self.observe_waited(ticket.hash, &waiter);
             *wait = None;
             Waiter::recycle(waiter);
         });
@@ -410,7 +410,7 @@ impl RawTable {
             Cancelled::Left(left) => {
                 let word = SlotWord::monitor(ticket.monitor.as_ptr().expose_provenance());
                 self.settle(ticket.hash, word, left, pin, &mut wakeup);
-                self.observe_gave_up();
+                self.observe_gave_up(ticket.hash, &ticket.waiter);
                 Waiter::recycle(ticket.waiter);
                 false
             }

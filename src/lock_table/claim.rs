@@ -236,14 +236,14 @@ impl RawTable {
     /// Ends a claim whose key is held, as the caller has recorded. May run user code.
     pub(crate) fn claimed(&self, claim: Claim, wakeup: &mut Wakeup) {
         wakeup.run();
-        self.observe_waited(&claim.ticket.waiter);
+        self.observe_waited(claim.ticket.hash, &claim.ticket.waiter);
         let _ended = claim.wait;
         Waiter::recycle(claim.ticket.waiter);
     }
 
     /// Ends a claim that was killed.
     pub(crate) fn lost(&self, claim: Claim) {
-        self.observe_gave_up();
+        self.observe_gave_up(claim.ticket.hash, &claim.ticket.waiter);
         let _ended = claim.wait;
         Waiter::recycle(claim.ticket.waiter);
     }

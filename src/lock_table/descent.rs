@@ -104,6 +104,7 @@ impl RawTable {
     #[inline]
     pub(super) fn unlock_at_root(&self, hash: u64, mode: Mode) -> bool {
         self.at_root_monitor(hash, |monitor, word, pin| {
+            self.observe_release(monitor);
             let mut wakeup = Wakeup::default();
             let left = monitor.release(mode, self.fairness, &mut wakeup);
             self.settle(hash, word, left, pin, &mut wakeup);

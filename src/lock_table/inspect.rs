@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "console")]
+use super::busiest::Busy;
 use super::index::{Child, Leaf, RawTable, Walk, child_ref, monitor_at};
 use super::monitor::Monitor;
 use super::sessions::Sessions;
@@ -102,6 +104,14 @@ impl fmt::Display for OwnerInfo {
     }
 }
 
+/// Whether a report contains labels of keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Names {
+    Shown,
+    #[cfg(feature = "console")]
+    Hidden,
+}
+
 /// A key that is held or waited for. Returned by [`LockTable::inspect`](super::LockTable::inspect).
 ///
 /// Its [`Display`](fmt::Display) form has one line for the key and one for each waiter.
@@ -164,6 +174,39 @@ pub struct WaiterInfo {
     pub owner: Option<OwnerInfo>,
     /// Whether it is a session that holds the key shared and upgrades to an exclusive lock.
     pub upgrades: bool,
+}
+
+impl LockInfo {
+    /// Returns the lock of a monitor without its label, or `None` if it has neither a holder nor a
+    /// waiter. Of the known holders, only one that upgrades is included.
+    fn of(monitor: &Monitor) -> Option<Self> {
+        let mut waiters = Vec::new();
+        let mut known_holders = Vec::new();
+        let now = recently();
+        monitor.for_each_waiter(|waiter| {
+            // The mutex of the queue is held, and the mark changes under it alone [M12].
+            let upgrades = waiters.is_empty() && monitor.peek().has_upgrader();
+            let owner = waiter.owner().map(OwnerInfo::of);
+            if upgrades {
+                known_holders.extend(owner.clone());
+            }
+            waiters.push(WaiterInfo {
+                mode: waiter.mode(),
+                waited: Duration::from_nanos(now.saturating_sub(waiter.since())),
+                owner,
+                upgrades,
+            });
+        });
+        let state = monitor.peek();
+        (state.is_held() || !waiters.is_empty()).then(|| LockInfo {
+            key_id: KeyId(monitor.hash()),
+            label: None,
+            mode: state.mode(),
+            holders: state.holders(),
+            known_holders,
+            waiters,
+        })
+    }
 }
 
 impl fmt::Display for LockInfo {
@@ -264,6 +307,7 @@ impl RawTable {
             index_bytes: size_of_val(self.root()),
             token_bytes: self.token_bytes(),
             monitors: 0,
+            deadlocks: 0,
         };
         let now = recently();
         self.visit(|found| match found {
@@ -300,39 +344,35 @@ impl RawTable {
                 known_holders: Vec::new(),
                 waiters: Vec::new(),
             }),
-            Found::Monitor(monitor) => {
-                let mut waiters = Vec::new();
-                let mut known_holders = Vec::new();
-                let now = recently();
-                monitor.for_each_waiter(|waiter| {
-                    // The mutex of the queue is held, and the mark changes under it alone [M12].
-                    let upgrades = waiters.is_empty() && monitor.peek().has_upgrader();
-                    let owner = waiter.owner().map(OwnerInfo::of);
-                    if upgrades {
-                        known_holders.extend(owner.clone());
-                    }
-                    waiters.push(WaiterInfo {
-                        mode: waiter.mode(),
-                        waited: Duration::from_nanos(now.saturating_sub(waiter.since())),
-                        owner,
-                        upgrades,
-                    });
-                });
-                let state = monitor.peek();
-                if state.is_held() || !waiters.is_empty() {
-                    locks.push(LockInfo {
-                        key_id: KeyId(monitor.hash()),
-                        label: None,
-                        mode: state.mode(),
-                        holders: state.holders(),
-                        known_holders,
-                        waiters,
-                    });
-                }
-            }
+            Found::Monitor(monitor) => locks.extend(LockInfo::of(monitor)),
             Found::Child => {}
         });
         locks
+    }
+
+    /// Returns the number of held keys and the keys with waiters, without labels, each with the
+    /// nanoseconds for which it has been held since its first waiter queued. Of the known holders,
+    /// only those that upgrade are included.
+    #[cfg(feature = "console")]
+    fn contended(&self) -> (usize, Vec<(LockInfo, u64)>) {
+        let mut held = 0;
+        let mut contended = Vec::new();
+        self.visit(|found| match found {
+            Found::Inline(..) => held += 1,
+            Found::Monitor(monitor) => {
+                held += usize::from(monitor.peek().is_held());
+                let lock = LockInfo::of(monitor).filter(|lock| !lock.waiters.is_empty());
+                contended.extend(lock.map(|lock| (lock, monitor.hold_clock.elapsed())));
+            }
+            Found::Child => {}
+        });
+        (held, contended)
+    }
+
+    /// See [`busiest`](super::busiest).
+    #[cfg(feature = "console")]
+    fn busiest(&self) -> Vec<Busy> {
+        self.statistics.busiest.all()
     }
 
     pub(super) fn mode(&self, hash: u64) -> Option<Mode> {
@@ -352,7 +392,7 @@ impl RawTable {
 
 impl Sessions {
     /// Adds the holders that the graph records, and the labels, which user code makes.
-    pub(super) fn explain(&self, locks: &mut [LockInfo]) {
+    pub(super) fn explain(&self, locks: &mut [LockInfo], names: Names) {
         let places: HashMap<u64, usize> = locks
             .iter()
             .enumerate()
@@ -376,7 +416,59 @@ impl Sessions {
         });
         for lock in locks {
             lock.known_holders.sort_by_key(|owner| owner.id);
-            lock.label = self.label(lock.key_id);
+            if names == Names::Shown {
+                lock.label = self.label(lock.key_id);
+            }
+        }
+    }
+}
+
+/// The state of a table that a console reports.
+#[cfg(feature = "console")]
+#[derive(Debug)]
+pub(crate) struct Survey {
+    pub(crate) stats: TableStats,
+    pub(crate) held: usize,
+    /// The number of keys with waiters.
+    pub(crate) contended: usize,
+    /// Those of them that were waited for longest, with the nanoseconds for which each has been
+    /// held since its first waiter queued.
+    pub(crate) keys: Vec<(LockInfo, u64)>,
+    /// The keys with the most waits, each with its label.
+    pub(crate) busiest: Vec<(Busy, Option<String>)>,
+}
+
+#[cfg(feature = "console")]
+impl<K: ?Sized, S> super::LockTable<K, S> {
+    /// Returns the state of the table with the `limit` keys that are contended most.
+    ///
+    /// Labels are made for the keys that are returned, and only with `Names::Shown`.
+    pub(crate) fn survey(&self, limit: usize, names: Names) -> Survey {
+        let (held, mut found) = self.raw.contended();
+        let contended = found.len();
+        let oldest = |lock: &LockInfo| lock.waiters.iter().map(|waiter| waiter.waited).max();
+        found.sort_by_cached_key(|(lock, _)| {
+            let waits = (lock.waiters.len(), oldest(lock));
+            (core::cmp::Reverse(waits), lock.key_id)
+        });
+        found.truncate(limit);
+        let (mut locks, times): (Vec<_>, Vec<_>) = found.into_iter().unzip();
+        self.sessions.explain(&mut locks, names);
+        let mut busiest = self.raw.busiest();
+        busiest.truncate(limit);
+        let label = |busy: &Busy| match names {
+            Names::Shown => self.sessions.label(KeyId(busy.hash)),
+            Names::Hidden => None,
+        };
+        Survey {
+            stats: self.stats(),
+            held,
+            contended,
+            keys: locks.into_iter().zip(times).collect(),
+            busiest: busiest
+                .into_iter()
+                .map(|busy| (busy, label(&busy)))
+                .collect(),
         }
     }
 }

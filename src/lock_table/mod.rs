@@ -8,6 +8,7 @@
 
 mod acquire;
 mod builder;
+mod busiest;
 mod claim;
 mod descent;
 mod detect;
@@ -45,6 +46,8 @@ pub use future::{LockFuture, OwnedLockFuture, OwnedSharedLockFuture, SharedLockF
 pub use guard::{ExclusiveGuard, OwnedExclusiveGuard, OwnedSharedGuard, SharedGuard};
 pub(crate) use index::RawTable;
 pub use inspect::{LockInfo, OwnerInfo, SessionId, WaiterInfo};
+#[cfg(feature = "console")]
+pub(crate) use inspect::{Names, Survey};
 pub use many::{LockAllFuture, OwnedLockAllFuture};
 pub(crate) use sessions::{Found, Search, Sessions, Waits, discard};
 pub use set::{LockSet, OwnedLockSet};
@@ -211,6 +214,9 @@ pub struct TableStats {
     pub token_bytes: usize,
     /// The number of keys whose lock has outgrown its slot now.
     pub monitors: usize,
+    /// The number of deadlocks in which a session was the victim, since the table was made.
+    /// [`LockTable::deadlocks`] returns the most recent ones.
+    pub deadlocks: u64,
 }
 
 #[derive(Debug, Default)]
@@ -219,6 +225,8 @@ struct Statistics {
     inflations: Counter,
     /// In nanoseconds.
     longest_wait: Counter,
+    #[cfg(feature = "console")]
+    busiest: busiest::Busiest,
 }
 
 impl<K: ?Sized> LockTable<K> {
@@ -298,7 +306,7 @@ impl<K: ?Sized, S> LockTable<K, S> {
     /// ```
     pub fn inspect(&self) -> Vec<LockInfo> {
         let mut locks = self.raw.inspect();
-        self.sessions.explain(&mut locks);
+        self.sessions.explain(&mut locks, inspect::Names::Shown);
         locks
     }
 
@@ -308,9 +316,12 @@ impl<K: ?Sized, S> LockTable<K, S> {
     /// [`locked_count`](Self::locked_count) does.
     ///
     /// # Blocking
-    /// Blocks only briefly: it locks the queue of each contended key while it counts the waiters.
+    /// Blocks only briefly: it locks the queue of each contended key while it counts the waiters,
+    /// and the mutex of the sessions that wait.
     pub fn stats(&self) -> TableStats {
-        self.raw.stats()
+        let mut stats = self.raw.stats();
+        stats.deadlocks = self.sessions.with(|waits| waits.found());
+        stats
     }
 }
 

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use super::Fairness;
+use super::busiest::HoldClock;
 use crate::sync::{AtomicU64, Canary, Mutex, Ordering};
 use crate::wait::{Notify, Queue, Signal, Waiter, Wakeup};
 use crate::word::{Entry, Mode, Queued, Release, State};
@@ -18,6 +19,7 @@ pub(super) struct Monitor {
     state: AtomicU64,
     pub(super) queue: Mutex<Queue>,
     pub(super) canary: Canary,
+    pub(super) hold_clock: HoldClock,
 }
 
 /// The outcome of an attempt to enter.
@@ -54,6 +56,7 @@ impl Monitor {
             state: AtomicU64::new(State::held_by(readers).bits()),
             queue: Mutex::new(Queue::new()),
             canary: Canary::new(),
+            hold_clock: HoldClock::start(),
         }
     }
 
@@ -68,6 +71,7 @@ impl Monitor {
             state: AtomicU64::new(state.bits()),
             queue: Mutex::new(queue),
             canary: Canary::new(),
+            hold_clock: HoldClock::start(),
         }
     }
 
@@ -81,6 +85,7 @@ impl Monitor {
             state: AtomicU64::new(state.bits()),
             queue: Mutex::new(queue),
             canary: Canary::new(),
+            hold_clock: HoldClock::start(),
         }
     }
 
@@ -140,6 +145,9 @@ impl Monitor {
             }
             // Relaxed: the mark publishes nothing; the mutex orders the queue.
             if next == state || self.cas(state, next, Ordering::Relaxed) {
+                if queue.queued() == Queued::Nobody {
+                    self.hold_clock.restart();
+                }
                 queue.push(waiter);
                 break;
             }
@@ -417,6 +425,9 @@ impl Monitor {
             if self.cas(state, next, Ordering::Acquire) {
                 if holds {
                     return Some(Entered::Holds);
+                }
+                if queue.queued() == Queued::Nobody {
+                    self.hold_clock.restart();
                 }
                 queue.push_front(waiter);
                 return Some(Entered::Queued);

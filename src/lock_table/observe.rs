@@ -4,6 +4,7 @@
 //! and only for waiters that have queued. An uncontended lock never runs it.
 
 use super::index::RawTable;
+use super::monitor::Monitor;
 use crate::sync::recently;
 use crate::wait::Waiter;
 use crate::word::Mode;
@@ -35,7 +36,7 @@ impl Wait {
 
 impl RawTable {
     /// Records that a waiter has acquired the key.
-    pub(super) fn observe_waited(&self, waiter: &Waiter) {
+    pub(super) fn observe_waited(&self, hash: u64, waiter: &Waiter) {
         let waited = recently().saturating_sub(waiter.since());
         self.statistics.longest_wait.raise(waited);
         #[cfg(feature = "metrics")]
@@ -44,11 +45,33 @@ impl RawTable {
             metrics::histogram!("latchwork_lock_wait_seconds")
                 .record(core::time::Duration::from_nanos(waited));
         }
+        self.count_wait(hash, waited);
     }
 
     /// Records that a waiter has left the queue without the key.
-    pub(super) fn observe_gave_up(&self) {
+    pub(super) fn observe_gave_up(&self, hash: u64, waiter: &Waiter) {
         #[cfg(feature = "metrics")]
         metrics::counter!("latchwork_lock_gave_up_total").increment(1);
+        self.count_wait(hash, recently().saturating_sub(waiter.since()));
+    }
+
+    /// Records that a holder is about to release a key that may have waiters.
+    #[inline]
+    pub(super) fn observe_release(&self, monitor: &Monitor) {
+        #[cfg(feature = "console")]
+        if monitor.peek().is_queued() {
+            let held = monitor.hold_clock.restart();
+            self.statistics.busiest.released(monitor.hash(), held);
+        }
+        #[cfg(not(feature = "console"))]
+        let _ = monitor;
+    }
+
+    #[inline]
+    fn count_wait(&self, hash: u64, waited: u64) {
+        #[cfg(feature = "console")]
+        self.statistics.busiest.waited(hash, waited);
+        #[cfg(not(feature = "console"))]
+        let _ = (hash, waited);
     }
 }

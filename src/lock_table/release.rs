@@ -49,6 +49,7 @@ impl RawTable {
                 Leaf::Monitor(word) => {
                     let monitor = walk.monitor(word);
                     debug_assert_eq!(monitor.hash(), hash, "the key is held");
+                    self.observe_release(monitor);
                     let mut wakeup = Wakeup::default();
                     let left = monitor.release(mode, fairness, &mut wakeup);
                     self.settle(hash, word, left, walk.into_pin(), &mut wakeup);

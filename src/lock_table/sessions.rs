@@ -46,6 +46,8 @@ pub(crate) struct Waits {
     pub(crate) graph: Graph<Seat>,
     deadlocks: VecDeque<Arc<Cycle>>,
     kept: usize,
+    /// The number of deadlocks since the table was made, including those that are not kept.
+    found: u64,
 }
 
 /// The time at which a wait is searched for a cycle.
@@ -69,6 +71,7 @@ pub(crate) enum Found {
 impl Waits {
     /// Keeps a deadlock, and removes the oldest one if there are too many.
     pub(crate) fn remember(&mut self, cycle: Arc<Cycle>) {
+        self.found += 1;
         self.deadlocks.push_back(cycle);
         while self.deadlocks.len() > self.kept {
             self.deadlocks.pop_front();
@@ -79,6 +82,11 @@ impl Waits {
     pub(crate) fn deadlocks(&self) -> Vec<Arc<Cycle>> {
         self.deadlocks.iter().cloned().collect()
     }
+
+    /// Returns the number of deadlocks since the table was made.
+    pub(super) fn found(&self) -> u64 {
+        self.found
+    }
 }
 
 impl Sessions {
@@ -87,6 +95,7 @@ impl Sessions {
             graph: Graph::default(),
             deadlocks: VecDeque::new(),
             kept,
+            found: 0,
         };
         Sessions {
             table: TABLES.next(),
