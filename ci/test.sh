@@ -172,7 +172,7 @@ step_test() {
     run_tests --workspace --all-features --test console --test console_fork --test interface --test observe_panics --test session
 }
 
-step_counts() { run_tests --release --test counts -- --test-threads=1; }
+step_counts() { run_tests -p latchwork --release --test counts -- --test-threads=1; }
 
 step_gates() {
     ci/gates --self-test

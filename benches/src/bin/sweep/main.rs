@@ -155,8 +155,11 @@ fn sweep(scenarios: &[Scenario], raw: &mut Raw) -> Result<(), String> {
             .entry(threads)
             .or_insert_with(|| Control::new(threads, plan.depth.control_span()));
         let cell = measure::cell(scenario, *setting, plan, control, end, &progress);
-        raw.add(cell).map_err(|error| error.to_string())?;
-        measured += 1;
+        // A setting without a point stays missing, so that the next start measures it again.
+        if digest::has_verdict(&cell, plan.depth) {
+            raw.add(cell).map_err(|error| error.to_string())?;
+            measured += 1;
+        }
         done += turns(&[(scenario, *setting)]) as u64;
         progress.set_position(done);
     }
@@ -165,7 +168,7 @@ fn sweep(scenarios: &[Scenario], raw: &mut Raw) -> Result<(), String> {
     match left.len() - measured {
         0 => eprintln!("measured in {took}"),
         rest => eprintln!(
-            "stopped after {took}, since the machine was busy: {rest} settings are left. Start it again to measure them."
+            "ended after {took}: the machine was too busy for {rest} settings. Start it again to measure them."
         ),
     }
     Ok(())

@@ -31,10 +31,15 @@ pub(crate) fn cell(
         believed >= plan.depth.runs()
     };
     let mut round = 0;
-    // The rounds asked for are run in any case.
-    let more =
-        |round| round < plan.depth.runs() || (round < plan.depth.rounds() && Instant::now() < end);
-    while more(round) && !runs.iter().all(enough) {
+    // The rounds asked for are run in any case. Without a believed run in twice as many, the machine
+    // is too busy for this setting now.
+    let more = |round: usize, runs: &[Vec<Run>]| {
+        let believed = || runs.iter().flatten().any(|run| run.believed);
+        let asked = plan.depth.runs();
+        let hopeful = round < 2 * asked || believed();
+        round < asked || (round < plan.depth.rounds() && hopeful && Instant::now() < end)
+    };
+    while more(round, &runs) && !runs.iter().all(enough) {
         let mut last = control.read();
         for turn in 0..contenders.len() {
             let which = (round + turn) % contenders.len();

@@ -14,7 +14,7 @@ body { font: 16px/1.45 system-ui, sans-serif; color: #111; background: #fff; mar
        max-width: 1180px; }
 h1 { font-size: 1.6em; } h2 { font-size: 1.25em; margin-top: 2.2em; border-top: 1px solid #999; padding-top: .7em; }
 p, li { max-width: 46em; }
-nav ul { columns: 18em; padding-left: 1.2em; }
+nav ul { columns: 18em; column-gap: 2.5em; padding-left: 1.2em; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); gap: 14px; }
 figure { margin: 0; } figcaption { font-weight: 600; margin-bottom: 4px; }
 svg { width: 100%; height: auto; max-width: 600px; display: block; }
@@ -78,6 +78,7 @@ pub(crate) fn html(head: &Head, answers: &[Answer<'_>]) -> Result<String, String
 fn section(answer: &Answer<'_>) -> Result<Markup, String> {
     let scenario = answer.scenario;
     let rates = chart_of_rates(answer)?;
+    let crossing = answer.crossings_in_words();
     let times = match answer.last() {
         Some(place) => chart_of_times(answer, place)?.map(|svg| (place, svg)),
         None => None,
@@ -87,10 +88,13 @@ fn section(answer: &Answer<'_>) -> Result<Markup, String> {
             h2 { (scenario.title) }
             p { (scenario.prose) }
             div.charts {
-                @if let Some(svg) = rates {
+                @if let Some(svg) = &rates {
                     figure {
                         figcaption { "How many operations a second do all threads do together?" }
-                        p.verdict { (verdict::rates(answer)) }
+                        p.verdict {
+                            (verdict::rates(answer))
+                            @if let Some(crossing) = &crossing { " " (crossing) }
+                        }
                         (PreEscaped(svg))
                     }
                 }
@@ -102,7 +106,7 @@ fn section(answer: &Answer<'_>) -> Result<Markup, String> {
                     }
                 }
             }
-            @if let Some(crossing) = answer.crossings_in_words() { p.verdict { (crossing) } }
+            @if rates.is_none() { p.verdict { (verdict::NONE) } }
             @if let Some(gaps) = gaps(answer) { p { a href="#gaps" { (gaps) } } }
             details {
                 summary { "Numbers, and what each promises" }
@@ -219,7 +223,7 @@ mod tests {
         let head = Head::here(Plan::new(Depth::Quick, None));
         let page = html(&head, &[answer]).expect("it can be drawn");
         assert!(page.contains(scenario.title) && !page.contains("<svg"));
-        assert!(page.contains("No verdict on where"));
+        assert!(page.contains(verdict::NONE));
         let lines = scenario.contenders.len();
         assert!(page.contains(&format!("{lines} of {lines} points have no verdict.")));
         assert_eq!(page.matches(table::NO_VERDICT).count(), 1, "explained once");

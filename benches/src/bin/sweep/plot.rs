@@ -123,7 +123,7 @@ fn said(error: impl std::fmt::Display) -> String {
 fn draw(chart: &Chart<'_>, area: &Area<'_>, range: std::ops::Range<f64>) -> Drawn {
     area.fill(&WHITE).map_err(said)?;
     let longest = chart.lines.iter().map(|line| line.name.len()).max();
-    let names = longest.unwrap_or_default() as f64 * LETTER + 30.0;
+    let names = longest.unwrap_or_default() as f64 * LETTER + 44.0;
     let mut axes = ChartBuilder::on(area)
         .margin_top(10)
         .margin_right(names as i32)
@@ -242,8 +242,8 @@ fn draw_names(area: &Area<'_>, right: i32, mut ends: Vec<(usize, &str, Pixel)>) 
     let bottom = i32::try_from(SIZE.1).unwrap_or(i32::MAX) - BELOW - APART / 2;
     let places = spread(&wanted, APART, APART, bottom);
     for ((which, name, _), y) in ends.into_iter().zip(places) {
-        draw_marker(area, which, (right + 12, y))?;
-        let name = Text::new(name.to_owned(), (right + 20, y - 7), FONT);
+        draw_marker(area, which, (right + 26, y))?;
+        let name = Text::new(name.to_owned(), (right + 34, y - 7), FONT);
         area.draw(&name).map_err(said)?;
     }
     Ok(())

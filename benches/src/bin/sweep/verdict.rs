@@ -9,6 +9,9 @@ use crate::digest::{Answer, Line, Verdict};
 use crate::raw::PARTS;
 use crate::table::{number, setting, tick};
 
+/// The verdict without points.
+pub(crate) const NONE: &str = "No verdict: too few runs were undisturbed.";
+
 /// Two contenders are level if the middle half of their ratios reaches into this range.
 const LEVEL: [f64; 2] = [0.95, 1.05];
 
@@ -69,7 +72,7 @@ pub(crate) fn rates(answer: &Answer<'_>) -> String {
         ));
     }
     if sentences.is_empty() {
-        return "No verdict: too few runs were undisturbed.".to_owned();
+        return NONE.to_owned();
     }
     sentences.join(" ")
 }
