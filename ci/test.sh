@@ -175,10 +175,10 @@ step_test() {
     [[ $(id -u) != 0 ]] || need ip iproute2
     ci/lease_faults.sh --short
     # All of the workspace again, so that what it depends on is not compiled with other features.
-    run_tests --workspace --all-features --test interface --test observe_panics --test session
+    run_tests --workspace --all-features --test console --test console_fork --test interface --test observe_panics --test session
 }
 
-step_counts() { run_tests --release --test counts -- --test-threads=1; }
+step_counts() { run_tests -p latchwork --release --test counts -- --test-threads=1; }
 
 step_gates() {
     ci/gates --self-test

@@ -6,6 +6,7 @@
 //! | When should I not use it? | [When not to use it](#when-not-to-use-it) |
 //! | How fast is it, compared with the crate that I use? | [Performance](#performance) |
 //! | How do I know that it is right? | [Guarantees](#guarantees) |
+//! | Which waiter waits for which holder? | [`docs::console`] |
 //! | What blocks an executor? | [Async](#async) |
 //! | How do I migrate? | [How do I migrate](#how-do-i-migrate) |
 //!
@@ -164,6 +165,7 @@
 //! | `serde` | versions and fencing tokens serialise as numbers, and maps as maps |
 //! | `metrics` | waits are exported through the `metrics` facade |
 //! | `tracing` | each wait is a span at debug level |
+//! | `console` | a server reports keys, sessions and transactions to other processes |
 //! | `lock-places` | deadlock reports name the source line of each lock |
 //! | `order-checks` | [`ordered::checked`] also checks in release builds |
 //!
@@ -185,7 +187,6 @@ mod reclaim;
 mod waits_for;
 
 mod park;
-use park as wait;
 
 mod hash;
 
@@ -208,6 +209,9 @@ pub mod ordered;
 pub mod table;
 
 mod stats;
+
+#[cfg(feature = "console")]
+pub mod console;
 
 pub mod docs;
 

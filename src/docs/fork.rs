@@ -49,6 +49,8 @@
 //!   wait indefinitely, and [`try_update`] ends at its limit.
 //! - *Latches and ordered locks.* A lock that another thread held stays held. Optimistic reads of a
 //!   latch fail if another thread held it exclusively.
+//! - *Consoles.* The server of a console runs in the parent only. The child may drop its copy, and
+//!   may start a server of its own.
 //! - *Statistics.* The counts of the child include those of the parent up to the fork.
 //!
 //! Tokens and versions of the two processes grow independently from one number. So a

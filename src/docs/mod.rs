@@ -9,6 +9,7 @@
 //! | [`locks`] | four ways to hold several locks without deadlock |
 //! | [`guarantees`] | each promise, and the tests and models that check it |
 //! | [`limitations`] | the limits, and what blocks an executor |
+//! | [`console`] | which waiter waits for which holder: reports, sockets and `latchtop` |
 //! | [`tasks`] | locks in tasks: yielding, timeouts and wakers |
 //! | [`performance`] | the costs, and how to measure them |
 //! | [`internals`] | the protocols: how it works, and why it is correct |
@@ -24,11 +25,13 @@
 //!   [How fast against what I use](performance#how-fast-against-what-i-use).
 //! - *How do I know that it is right?* See
 //!   [How do I know that it is right](guarantees#how-do-i-know-that-it-is-right).
+//! - *Which waiter waits for which holder?* See [Which waiter waits for which holder](console).
 //! - *What blocks an executor?* See
 //!   [What blocks an executor](limitations#what-blocks-an-executor).
 //! - *How do I migrate?* See [How do I migrate](how_to#how-do-i-migrate).
 
 pub mod choosing;
+pub mod console;
 pub mod fork;
 pub mod glossary;
 pub mod guarantees;

@@ -14,7 +14,7 @@ use super::key::KeyId;
 use super::raw::{Acquired, Party, Patience, RawTable, Ticket, Wait};
 use super::table::LockTable;
 use crate::RandomState;
-use crate::wait::{Notify, Signal, Spin, Waiter, Wakeup, polled_again};
+use crate::park::{Notify, Signal, Spin, Waiter, Wakeup, polled_again};
 use crate::word::Mode;
 
 /// The acquisition of one key by a task.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::key::KeyId;
-use super::raw::{Content, RawTable};
+use super::raw::{Content, Monitor, RawTable};
 use super::sessions::Sessions;
 use super::table::LockTable;
 use crate::sync::recently;
@@ -98,6 +98,14 @@ impl fmt::Display for OwnerInfo {
     }
 }
 
+/// Whether a report contains labels of keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Names {
+    Shown,
+    #[cfg(feature = "console")]
+    Hidden,
+}
+
 /// A key that is held or waited for. Returned by [`LockTable::inspect`](super::LockTable::inspect).
 ///
 /// Its [`Display`](fmt::Display) form has one line for the key and one for each waiter.
@@ -162,6 +170,39 @@ pub struct WaiterInfo {
     pub upgrades: bool,
 }
 
+impl LockInfo {
+    /// Returns the lock of a monitor without its label, or `None` if it has neither a holder nor a
+    /// waiter. Of the known holders, only one that upgrades is included.
+    pub(super) fn of(monitor: &Monitor) -> Option<Self> {
+        let mut waiters = Vec::new();
+        let mut known_holders = Vec::new();
+        let now = recently();
+        monitor.for_each_waiter(|waiter| {
+            // The mutex of the queue is held, and the mark changes under it alone [M12].
+            let upgrades = waiters.is_empty() && monitor.peek().has_upgrader();
+            let owner = waiter.owner().map(OwnerInfo::of);
+            if upgrades {
+                known_holders.extend(owner.clone());
+            }
+            waiters.push(WaiterInfo {
+                mode: waiter.mode(),
+                waited: Duration::from_nanos(now.saturating_sub(waiter.since())),
+                owner,
+                upgrades,
+            });
+        });
+        let state = monitor.peek();
+        (state.is_held() || !waiters.is_empty()).then(|| LockInfo {
+            key_id: KeyId(monitor.hash()),
+            label: None,
+            mode: state.mode(),
+            holders: state.holders(),
+            known_holders,
+            waiters,
+        })
+    }
+}
+
 impl fmt::Display for LockInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.label {
@@ -217,36 +258,7 @@ fn locks_of(table: &RawTable) -> Vec<LockInfo> {
             known_holders: Vec::new(),
             waiters: Vec::new(),
         }),
-        Content::Monitor(monitor) => {
-            let mut waiters = Vec::new();
-            let mut known_holders = Vec::new();
-            let now = recently();
-            monitor.for_each_waiter(|waiter| {
-                // The mutex of the queue is held, and the mark changes under it alone [M12].
-                let upgrades = waiters.is_empty() && monitor.peek().has_upgrader();
-                let owner = waiter.owner().map(OwnerInfo::of);
-                if upgrades {
-                    known_holders.extend(owner.clone());
-                }
-                waiters.push(WaiterInfo {
-                    mode: waiter.mode(),
-                    waited: Duration::from_nanos(now.saturating_sub(waiter.since())),
-                    owner,
-                    upgrades,
-                });
-            });
-            let state = monitor.peek();
-            if state.is_held() || !waiters.is_empty() {
-                locks.push(LockInfo {
-                    key_id: KeyId(monitor.hash()),
-                    label: None,
-                    mode: state.mode(),
-                    holders: state.holders(),
-                    known_holders,
-                    waiters,
-                });
-            }
-        }
+        Content::Monitor(monitor) => locks.extend(LockInfo::of(monitor)),
         Content::Child => {}
     });
     locks
@@ -307,7 +319,7 @@ impl<K: ?Sized, S> LockTable<K, S> {
     /// ```
     pub fn inspect(&self) -> Vec<LockInfo> {
         let mut locks = locks_of(&self.raw);
-        self.sessions.explain(&mut locks);
+        self.sessions.explain(&mut locks, Names::Shown);
         locks
     }
 }
@@ -322,7 +334,7 @@ impl<K: ?Sized, S> fmt::Debug for LockTable<K, S> {
 
 impl Sessions {
     /// Adds the holders that the graph records, and the labels, which user code makes.
-    pub(super) fn explain(&self, locks: &mut [LockInfo]) {
+    pub(super) fn explain(&self, locks: &mut [LockInfo], names: Names) {
         let places: HashMap<u64, usize> = locks
             .iter()
             .enumerate()
@@ -346,7 +358,9 @@ impl Sessions {
         });
         for lock in locks {
             lock.known_holders.sort_by_key(|owner| owner.id);
-            lock.label = self.label(lock.key_id);
+            if names == Names::Shown {
+                lock.label = self.label(lock.key_id);
+            }
         }
     }
 }

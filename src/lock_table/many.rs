@@ -18,8 +18,8 @@ use super::raw::Party;
 use super::set::{LockSet, Locked, OwnedLockSet, lock_each};
 use super::table::LockTable;
 use crate::RandomState;
+use crate::park::polled_again;
 use crate::sync::now;
-use crate::wait::polled_again;
 use crate::waits_for::At;
 use crate::word::{Mode, SlotWord};
 

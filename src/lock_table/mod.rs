@@ -25,6 +25,8 @@ mod raw;
 mod sessions;
 mod set;
 mod stats;
+#[cfg(feature = "console")]
+mod survey;
 mod table;
 mod turns;
 
@@ -33,6 +35,8 @@ pub use fairness::Fairness;
 pub use fence::{Fence, FencingToken, ParseFencingTokenError};
 pub use future::{LockFuture, OwnedLockFuture, OwnedSharedLockFuture, SharedLockFuture};
 pub use guard::{ExclusiveGuard, OwnedExclusiveGuard, OwnedSharedGuard, SharedGuard};
+#[cfg(feature = "console")]
+pub(crate) use inspect::Names;
 pub use inspect::{LockInfo, OwnerInfo, SessionId, WaiterInfo};
 pub use key::KeyId;
 pub use many::{LockAllFuture, OwnedLockAllFuture};
@@ -40,4 +44,6 @@ pub(crate) use raw::{Claim, Claiming, Found, Notices, RawTable, Search, Told, Wa
 pub(crate) use sessions::{Sessions, discard};
 pub use set::{LockSet, OwnedLockSet};
 pub use stats::TableStats;
+#[cfg(feature = "console")]
+pub(crate) use survey::Survey;
 pub use table::LockTable;

@@ -41,6 +41,9 @@ pub struct TableStats {
     pub token_bytes: usize,
     /// The number of keys whose lock has outgrown its slot now.
     pub monitors: usize,
+    /// The number of deadlocks in which a session was the victim, since the table was made.
+    /// [`LockTable::deadlocks`] returns the most recent ones.
+    pub deadlocks: u64,
 }
 
 impl<K: ?Sized, S> LockTable<K, S> {
@@ -50,7 +53,8 @@ impl<K: ?Sized, S> LockTable<K, S> {
     /// [`locked_count`](Self::locked_count) does.
     ///
     /// # Blocking
-    /// Blocks only briefly: it locks the queue of each contended key while it counts the waiters.
+    /// Blocks only briefly: it locks the queue of each contended key while it counts the waiters,
+    /// and the mutex of the sessions that wait.
     pub fn stats(&self) -> TableStats {
         let counted = self.raw.statistics();
         let mut stats = TableStats {
@@ -64,6 +68,7 @@ impl<K: ?Sized, S> LockTable<K, S> {
             index_bytes: self.raw.root_bytes(),
             token_bytes: self.raw.token_bytes(),
             monitors: 0,
+            deadlocks: self.sessions.with(|waits| waits.found()),
         };
         let now = recently();
         self.raw.visit(|content| {

@@ -13,8 +13,8 @@ use crate::RandomState;
 use crate::cell::patience::{Lost, Patience};
 use crate::cell::wait::{OwnerOf, Place, enlist_with_owner_of};
 use crate::lock_table::{ExclusiveGuard, LockFuture};
+use crate::park::{Notify, polled_again};
 use crate::reclaim;
-use crate::wait::{Notify, polled_again};
 
 /// Locks a key of a [`VersionedMap`]. Created by [`VersionedMap::lock_async`].
 ///

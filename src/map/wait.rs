@@ -13,9 +13,9 @@ use super::VersionedMap;
 use super::index::Search;
 use crate::cell::Version;
 use crate::cell::wait::{Place, enlist};
+use crate::park::Notify;
 use crate::reclaim::{self, inside};
 use crate::sync::{Parker, now};
-use crate::wait::Notify;
 
 impl<K, V, S> VersionedMap<K, V, S>
 where

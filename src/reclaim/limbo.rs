@@ -357,7 +357,7 @@ mod tests {
         assert_eq!(limbo.count_up_to(3), 15);
         assert_eq!(limbo.count_up_to(6), 20);
         assert!(limbo.oldest_after(6).is_some() && limbo.oldest_after(7).is_none());
-        assert_eq!(addresses(&mut limbo, 2), []);
+        assert_eq!(addresses(&mut limbo, 2), [0; 0]);
         assert_eq!(addresses(&mut limbo, 3), (10..25).collect::<Vec<_>>());
         objects::<u64>(1..3, false)
             .into_iter()

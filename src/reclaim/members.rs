@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn slots_join_and_leave() {
         let word = Members::new();
-        assert_eq!(members(&word), []);
+        assert_eq!(members(&word), [0; 0]);
         (0..GROUP).rev().for_each(|slot| word.join(slot));
         assert_eq!(members(&word), (0..GROUP).collect::<Vec<_>>());
         let mut seen = word.load();

@@ -12,8 +12,8 @@ use super::holds::Need;
 use super::{LockError, Policy, Session};
 use crate::RandomState;
 use crate::lock_table::{KeyId, Search};
+use crate::park::{Notify, Spin, polled_again};
 use crate::sync::now;
-use crate::wait::{Notify, Spin, polled_again};
 use crate::waits_for::{At, Held};
 use crate::word::Mode;
 

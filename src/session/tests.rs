@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::Policy;
 use crate::lock_table::{Found, LockTable, Search};
+use crate::park::{Notify, Spin};
 use crate::sync::tuning::EARLY_SEARCHES;
 use crate::sync::{Parker, now};
-use crate::wait::{Notify, Spin};
 use crate::waits_for::{At, Held};
 use crate::word::Mode;
 

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use super::pending::Pending;
 use super::{LockError, Policy, Session};
 use crate::lock_table::{Claim, Claiming, Notices, RawTable, Search, Told};
+use crate::park::{Notify, Spin, Waiter, Wakeup};
 use crate::sync::tuning::{DETECT_AFTER, EARLY_YIELDS};
 use crate::sync::{now, yield_now};
-use crate::wait::{Notify, Spin, Waiter, Wakeup};
 use crate::waits_for::Held;
 use crate::word::Mode;
 

@@ -64,6 +64,11 @@ impl Counter {
         Counter(core::sync::atomic::AtomicU64::new(0))
     }
 
+    #[cfg(feature = "console")]
+    pub(crate) const fn at(value: u64) -> Self {
+        Counter(core::sync::atomic::AtomicU64::new(value))
+    }
+
     pub(crate) fn increment(&self) {
         // Relaxed: a statistic, which orders nothing.
         self.0.fetch_add(1, Ordering::Relaxed);
@@ -97,6 +102,13 @@ impl Counter {
     pub(crate) fn set(&self, value: u64) {
         // Relaxed: as above.
         self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// Sets the counter, and returns its value before.
+    #[cfg(feature = "console")]
+    pub(crate) fn swap(&self, value: u64) -> u64 {
+        // Relaxed: as above.
+        self.0.swap(value, Ordering::Relaxed)
     }
 
     /// Sets the counter to `value` if it is `from`, and returns whether it was.

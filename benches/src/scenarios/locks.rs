@@ -156,7 +156,7 @@ pub(super) fn all() -> Vec<Scenario> {
     vec![
         question(
             "spread",
-            "4,096 keys, seldom the same one",
+            "How fast are locks by key if threads seldom request the same key?",
             "Each thread locks a random one of 4,096 keys and adds one to its counter.",
             Axis::Threads,
             16,
@@ -164,7 +164,7 @@ pub(super) fn all() -> Vec<Scenario> {
         ),
         question(
             "contended",
-            "16 keys that all want",
+            "How fast are locks by key if all threads request the same 16 keys?",
             "Each thread locks a random one of 16 keys and adds one to its counter.",
             Axis::Threads,
             16,
@@ -172,27 +172,27 @@ pub(super) fn all() -> Vec<Scenario> {
         ),
         held::<1>(
             "hold-1",
-            "One key, held for longer and longer",
+            "What does one hot key cost, the longer it is held?",
             "Two threads for each core lock the same key, add one to its counter, and have more and more to do before they \
              unlock it: a thousand passes take about a third of a microsecond. No lock by key can do better here than one \
              lock.",
         ),
         held::<16>(
             "hold-16",
-            "16 keys, held for longer and longer",
+            "What do 16 hot keys cost, the longer they are held?",
             "Two threads for each core lock a random one of 16 keys, add one to its counter, and have more and more to do before \
              they unlock it: a thousand passes take about a third of a microsecond.",
         ),
         held::<4096>(
             "hold-4096",
-            "4,096 keys, held for longer and longer",
+            "When is one lock for all keys no longer enough?",
             "Two threads for each core lock a random one of 4,096 keys, add one to its counter, and have more and more to do \
              before they unlock it: a thousand passes take about a third of a microsecond. The longer it is held, the more one \
              lock for all keys costs.",
         ),
         question(
             "hand-off",
-            "One key: who has it next?",
+            "Fair or fast: which thread gets a hot key next?",
             "All threads want one key, add one to its counter and come back at once. Every wait is timed, which is part \
              of the price of each operation here. Who hands the lock over to whoever waited longest pays a context \
              switch for it; who lets threads barge in has the throughput and the long waits.",

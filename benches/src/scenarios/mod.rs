@@ -298,6 +298,8 @@ mod tests {
         let names: HashSet<_> = scenarios.iter().map(|scenario| scenario.name).collect();
         assert_eq!(names.len(), scenarios.len());
         for scenario in &scenarios {
+            let question = scenario.title.trim_end_matches(|c| c != '?');
+            assert!(!question.is_empty(), "{} has no question", scenario.name);
             let names: HashSet<_> = scenario.contenders.iter().map(|c| c.name).collect();
             assert_eq!(names.len(), scenario.contenders.len(), "{}", scenario.name);
             assert!(scenario.contenders[0].ours, "{}", scenario.name);

@@ -90,7 +90,7 @@ pub(super) fn all() -> Vec<Scenario> {
     vec![Scenario {
         name: "modes",
         set: "locks",
-        title: "16 keys, shared by some and wanted alone by others",
+        title: "Does a shared mode pay, and up to which part of writers?",
         prose: "Two threads for each core lock a random one of 16 keys: a part of them exclusively, to add one to two counters, \
                 the others shared, to see that the two are equal.",
         axis: Axis::Value {

@@ -186,7 +186,7 @@ fn literature() -> Vec<Scenario> {
     vec![
         by_threads(
             "pairs",
-            "Pairs in opposite orders",
+            "What does it cost to change two values that others name in the other order?",
             "Each thread swaps the two numbers of one of 64 pairs; every other thread names them the other way round, \
              which would deadlock who locks as named.",
             Plan {
@@ -195,10 +195,15 @@ fn literature() -> Vec<Scenario> {
                 ..PLAN
             },
         ),
-        by_threads("swap-2", "Swaps of 2 cells", swap, PLAN),
+        by_threads(
+            "swap-2",
+            "Which way to change 2 values together is the fastest?",
+            swap,
+            PLAN,
+        ),
         by_threads(
             "swap-32",
-            "Rotations of 32 cells",
+            "Which way to change 32 values together is the fastest?",
             swap,
             Plan {
                 steps: swaps::<32>,
@@ -207,19 +212,31 @@ fn literature() -> Vec<Scenario> {
         ),
         by_threads(
             "swap-128",
-            "Rotations of 128 cells",
+            "Which way to change 128 values together is the fastest?",
             swap,
             Plan {
                 steps: swaps::<128>,
                 ..PLAN
             },
         ),
-        sixteen_of("ycsb-t-60", "YCSB in transactions, θ = 0.6", sixteen::<60>),
-        sixteen_of("ycsb-t-80", "YCSB in transactions, θ = 0.8", sixteen::<80>),
-        sixteen_of("ycsb-t-90", "YCSB in transactions, θ = 0.9", sixteen::<90>),
+        sixteen_of(
+            "ycsb-t-60",
+            "Lock or be optimistic, for 16 records with little skew? (YCSB, θ = 0.6)",
+            sixteen::<60>,
+        ),
+        sixteen_of(
+            "ycsb-t-80",
+            "Lock or be optimistic, for 16 records with skew? (YCSB, θ = 0.8)",
+            sixteen::<80>,
+        ),
+        sixteen_of(
+            "ycsb-t-90",
+            "Lock or be optimistic, for 16 records with much skew? (YCSB, θ = 0.9)",
+            sixteen::<90>,
+        ),
         by_threads(
             "bank",
-            "Transfers beside an auditor",
+            "How fast are transfers while an auditor adds up all accounts?",
             "One thread adds up 1,024 accounts, as of one moment, without a pause; all others transfer between two, and \
              theirs is what is counted. With one thread there is no auditor. Cells are added up in snapshots.",
             Plan {
@@ -229,7 +246,7 @@ fn literature() -> Vec<Scenario> {
         ),
         by_threads(
             "audits",
-            "An auditor beside transfers",
+            "How often can an auditor add up all accounts while others transfer?",
             "The same, and the sums are what is counted. With one thread there is only the auditor.",
             Plan {
                 auditor: Auditor::Counted,
@@ -252,7 +269,7 @@ pub(super) fn all() -> Vec<Scenario> {
     };
     by_value(
         "multi-key",
-        "More and more keys in one step",
+        "What does a step cost that needs more and more keys?",
         "Each step writes so many of 1,024 numbers, named in no order; two threads for each core.",
         Plan {
             steps: |setting, index| {
@@ -275,7 +292,7 @@ pub(super) fn all() -> Vec<Scenario> {
     );
     by_value(
         "skew",
-        "More and more of the same keys",
+        "What if most steps need the same few keys?",
         "Each step writes four of 1,024 numbers, chosen with a growing skew; two threads for each core.",
         Plan {
             steps: |setting, index| {
@@ -292,7 +309,7 @@ pub(super) fn all() -> Vec<Scenario> {
     );
     by_value(
         "conflicts",
-        "Optimistic against pessimistic",
+        "From which part of conflicts on is it better to lock than to be optimistic?",
         "Each step reads two of 1,024 numbers, computes (1,500 passes of an empty loop: about half a microsecond) and writes them. Between no step and \
          every step has the one hot number among them, on one thread for each core: who is optimistic computes again what \
          another has overtaken, and who locks waits.",
@@ -310,7 +327,7 @@ pub(super) fn all() -> Vec<Scenario> {
     );
     by_value(
         "updates",
-        "Reads become updates",
+        "Up to which part of updates do optimistic reads pay?",
         "Each step names eight of 64 numbers, and more and more of those it also writes, on two threads for each core. Who \
          locks writes a word for each number that it reads; who is optimistic writes only what it changes.",
         Plan {

@@ -52,7 +52,7 @@ pub(super) fn all() -> Vec<Scenario> {
     vec![Scenario {
         name: "async",
         set: "locks",
-        title: "16 keys that tasks want",
+        title: "How fast are locks by key in tasks?",
         prose: "One task on each thread, run by an executor that does nothing else, locks a random one of 16 keys and \
                 adds one to its counter. Who has to wait parks its thread: there is no other task to run.",
         axis: Axis::Threads,

@@ -104,7 +104,7 @@ pub(super) fn all() -> Vec<Scenario> {
     vec![
         question(
             "readers",
-            "Readers beside few writers",
+            "How fast are reads of a value that is seldom replaced?",
             "All threads use one value of two words; one operation in a hundred replaces it by its successor, the others \
              copy it.",
             Axis::Threads,
@@ -112,7 +112,7 @@ pub(super) fn all() -> Vec<Scenario> {
         ),
         question(
             "writers",
-            "Readers beside more and more writers",
+            "Up to which part of writes is a versioned value faster than a lock?",
             "One value of two words and one thread for each core; from no updates at all to nothing else.",
             Axis::Value {
                 label: "part of operations that update",

@@ -90,7 +90,7 @@ pub(super) fn all() -> Vec<Scenario> {
     vec![
         workload(
             "ycsb-a",
-            "YCSB A: half of it updates",
+            "Which map suits records, if half of the operations update? (YCSB A)",
             "16,384 records of one number each, chosen with θ = 0.99; one operation reads or adds one to one record. Cells \
              and locks lie in a map that never changes; the other maps are made for keys that come and go, which is not \
              asked of them here.",
@@ -98,13 +98,13 @@ pub(super) fn all() -> Vec<Scenario> {
         ),
         workload(
             "ycsb-b",
-            "YCSB B: one in twenty updates",
+            "Which map suits records, if one operation in twenty updates? (YCSB B)",
             "As A, with 5% of updates.",
             0.05,
         ),
         workload(
             "ycsb-c",
-            "YCSB C: only reads",
+            "Which map suits records that are only read? (YCSB C)",
             "As A, without updates.",
             0.0,
         ),

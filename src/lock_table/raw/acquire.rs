@@ -9,8 +9,8 @@ use super::place::{Notices, Place, Ticket};
 use super::table::RawTable;
 use super::trie::{Leaf, Walk};
 use crate::lock_table::fairness::Fairness;
+use crate::park::{Notify, Signal, Spin, Waiter, Wakeup};
 use crate::sync::{Parker, now};
-use crate::wait::{Notify, Signal, Spin, Waiter, Wakeup};
 use crate::waits_for::Owner;
 use crate::word::{Entry, Kind, Mode, SlotWord};
 
@@ -335,7 +335,7 @@ impl RawTable {
         let waiter = ticket.waiter;
         self.holding(ticket.hash, waiter.mode(), || {
             wakeup.run();
-            self.statistics.waited(&waiter);
+            self.statistics.waited(ticket.hash, &waiter);
             *wait = None;
             Waiter::recycle(waiter);
         });
@@ -419,7 +419,7 @@ impl RawTable {
             Cancelled::Granted => true,
             Cancelled::Left(left) => {
                 self.settle(ticket.hash, ticket.word(), left, pin, &mut wakeup);
-                self.statistics.gave_up();
+                self.statistics.gave_up(ticket.hash, &ticket.waiter);
                 Waiter::recycle(ticket.waiter);
                 false
             }

@@ -11,8 +11,8 @@ use super::place::{Place, Seat, Ticket};
 use super::table::RawTable;
 use super::trie::Leaf;
 use crate::lock_table::fairness::Fairness;
+use crate::park::{Notify, Signal, Spin, Waiter, Wakeup};
 use crate::sync::Parker;
-use crate::wait::{Notify, Signal, Spin, Waiter, Wakeup};
 use crate::waits_for::Owner;
 use crate::word::Mode;
 
@@ -198,14 +198,16 @@ impl RawTable {
     /// Ends a claim whose key is held, as the caller has recorded. May run user code.
     pub(crate) fn claimed(&self, claim: Claim, wakeup: &mut Wakeup) {
         wakeup.run();
-        self.statistics.waited(&claim.ticket.waiter);
+        self.statistics
+            .waited(claim.ticket.hash, &claim.ticket.waiter);
         let _ended = claim.wait;
         Waiter::recycle(claim.ticket.waiter);
     }
 
     /// Ends a claim that was killed.
     pub(crate) fn lost(&self, claim: Claim) {
-        self.statistics.gave_up();
+        self.statistics
+            .gave_up(claim.ticket.hash, &claim.ticket.waiter);
         let _ended = claim.wait;
         Waiter::recycle(claim.ticket.waiter);
     }

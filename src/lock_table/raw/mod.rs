@@ -8,6 +8,7 @@
 //! | `slot.rs` | a slot: each transition of its word, with its ordering |
 //! | `child.rs` | the array of slots below a slot, and how it is folded |
 //! | `trie.rs` | the root, the walk to the slot of a key, and its fast paths |
+//! | `busiest.rs` | the time for which a key is held, and the keys that wait most, for the console |
 //! | `monitor.rs` | the state and the queue of a key that a waiter waits for |
 //! | `observe.rs` | statistics, metrics and spans of waits |
 //! | `table.rs` | [`RawTable`]: a trie, a policy, statistics and tokens |
@@ -20,6 +21,7 @@
 //! A file imports only from those above it.
 
 mod acquire;
+mod busiest;
 mod child;
 mod claim;
 mod monitor;
@@ -32,7 +34,10 @@ mod trie;
 mod waits;
 
 pub(super) use acquire::{Acquired, Party, Patience};
+#[cfg(feature = "console")]
+pub(crate) use busiest::Busy;
 pub(crate) use claim::{Claim, Claiming, Told};
+pub(super) use monitor::Monitor;
 pub(super) use observe::Wait;
 pub(crate) use place::Notices;
 pub(super) use place::Ticket;

@@ -6,9 +6,10 @@
 
 use std::sync::Arc;
 
+use super::busiest::HoldClock;
 use crate::lock_table::fairness::Fairness;
+use crate::park::{Notify, Queue, Signal, Waiter, Wakeup};
 use crate::sync::{AtomicU64, Canary, Mutex, Ordering};
-use crate::wait::{Notify, Queue, Signal, Waiter, Wakeup};
 use crate::word::{Entry, Mode, Queued, Release, State};
 
 #[derive(Debug)]
@@ -18,6 +19,7 @@ pub(crate) struct Monitor {
     state: AtomicU64,
     queue: Mutex<Queue>,
     canary: Canary,
+    hold_clock: HoldClock,
 }
 
 /// The outcome of an attempt to enter.
@@ -63,6 +65,7 @@ impl Monitor {
             state: AtomicU64::new(State::held_by(readers).bits()),
             queue: Mutex::new(Queue::new()),
             canary: Canary::new(),
+            hold_clock: HoldClock::start(),
         }
     }
 
@@ -77,6 +80,7 @@ impl Monitor {
             state: AtomicU64::new(state.bits()),
             queue: Mutex::new(queue),
             canary: Canary::new(),
+            hold_clock: HoldClock::start(),
         }
     }
 
@@ -90,6 +94,7 @@ impl Monitor {
             state: AtomicU64::new(state.bits()),
             queue: Mutex::new(queue),
             canary: Canary::new(),
+            hold_clock: HoldClock::start(),
         }
     }
 
@@ -103,6 +108,20 @@ impl Monitor {
         self.canary.check();
         // Relaxed: it only decides on a spin, or is part of a report.
         State::from_bits(self.state.load(Ordering::Relaxed))
+    }
+
+    /// Returns the nanoseconds for which the key has been held since its first waiter queued.
+    #[cfg(feature = "console")]
+    pub(crate) fn held_for(&self) -> u64 {
+        self.canary.check();
+        self.hold_clock.elapsed()
+    }
+
+    /// Starts the next part of the hold, and returns the nanoseconds of the part that ends.
+    #[cfg(feature = "console")]
+    pub(super) fn restart_hold(&self) -> u64 {
+        self.canary.check();
+        self.hold_clock.restart()
     }
 
     fn load(&self) -> State {
@@ -149,6 +168,9 @@ impl Monitor {
             }
             // Relaxed: the mark publishes nothing; the mutex orders the queue.
             if next == state || self.cas(state, next, Ordering::Relaxed) {
+                if queue.queued() == Queued::Nobody {
+                    self.hold_clock.restart();
+                }
                 queue.push(waiter);
                 break;
             }
@@ -426,6 +448,9 @@ impl Monitor {
             if self.cas(state, next, Ordering::Acquire) {
                 if holds {
                     return Some(Entered::Holds);
+                }
+                if queue.queued() == Queued::Nobody {
+                    self.hold_clock.restart();
                 }
                 queue.push_front(waiter);
                 return Some(Entered::Queued);

@@ -5,7 +5,7 @@ use core::ptr::NonNull;
 use std::sync::Arc;
 
 use super::monitor::Monitor;
-use crate::wait::{Waiter, Wakeup};
+use crate::park::{Waiter, Wakeup};
 use crate::word::SlotWord;
 
 /// The place where a waiter was queued: a ticket without the waiter.

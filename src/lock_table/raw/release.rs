@@ -4,8 +4,8 @@ use super::monitor::Left;
 use super::table::RawTable;
 use super::trie::Leaf;
 use crate::lock_table::fairness::Fairness;
+use crate::park::Wakeup;
 use crate::reclaim::Pin;
-use crate::wait::Wakeup;
 use crate::word::{Mode, SlotWord};
 
 impl RawTable {
@@ -37,6 +37,7 @@ impl RawTable {
     #[inline]
     fn unlock_at_root(&self, hash: u64, mode: Mode) -> bool {
         let unlocked = self.trie.at_root_monitor(hash, |monitor, word, pin| {
+            self.statistics.releases(monitor);
             let mut wakeup = Wakeup::default();
             let left = monitor.release(mode, self.fairness, &mut wakeup);
             self.settle(hash, word, left, pin, &mut wakeup);
@@ -62,6 +63,7 @@ impl RawTable {
                 Leaf::Monitor(word) => {
                     let monitor = walk.monitor(word);
                     debug_assert_eq!(monitor.hash(), hash, "the key is held");
+                    self.statistics.releases(monitor);
                     let mut wakeup = Wakeup::default();
                     let left = monitor.release(mode, fairness, &mut wakeup);
                     self.settle(hash, word, left, walk.into_pin(), &mut wakeup);

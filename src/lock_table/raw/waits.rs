@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::monitor::{Cancelled, Wish};
 use super::place::{Notices, Seat};
 use super::table::RawTable;
-use crate::wait::Wakeup;
+use crate::park::Wakeup;
 use crate::waits_for::{Cycle, Graph, Held, Owner, Want};
 
 /// The graph of waiting sessions, and the sessions that were victims.
@@ -20,6 +20,8 @@ pub(crate) struct Waits {
     pub(crate) graph: Graph<Seat>,
     deadlocks: VecDeque<Arc<Cycle>>,
     kept: usize,
+    /// The number of deadlocks since the table was made, including those that are not kept.
+    found: u64,
 }
 
 /// The time at which a wait is searched for a cycle.
@@ -47,11 +49,13 @@ impl Waits {
             graph: Graph::default(),
             deadlocks: VecDeque::new(),
             kept,
+            found: 0,
         }
     }
 
     /// Keeps a deadlock, and removes the oldest one if there are too many.
     pub(crate) fn remember(&mut self, cycle: Arc<Cycle>) {
+        self.found += 1;
         self.deadlocks.push_back(cycle);
         while self.deadlocks.len() > self.kept {
             self.deadlocks.pop_front();
@@ -61,6 +65,11 @@ impl Waits {
     /// Returns the last deadlocks, the oldest first.
     pub(crate) fn deadlocks(&self) -> Vec<Arc<Cycle>> {
         self.deadlocks.iter().cloned().collect()
+    }
+
+    /// Returns the number of deadlocks since the table was made.
+    pub(crate) fn found(&self) -> u64 {
+        self.found
     }
 
     /// Publishes that `owner` holds `held` and waits [D1].

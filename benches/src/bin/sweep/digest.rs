@@ -57,7 +57,7 @@ impl<'a> Answer<'a> {
         let named = |cell: &&Cell| cell.scenario == scenario.name;
         let mut cells: Vec<_> = cells.iter().filter(named).collect();
         cells.sort_by(|a, b| a.value.total_cmp(&b.value));
-        let need = depth.runs().div_ceil(2).max(2);
+        let need = need(depth);
         let lines = scenario.contenders.iter().map(|contender| Line {
             name: contender.name,
             ours: contender.ours,
@@ -180,6 +180,19 @@ fn crossings(points: &[(usize, f64)], ticks: &[f64]) -> Vec<Crossing> {
     crosses.collect()
 }
 
+/// How many runs must be believed for a verdict.
+fn need(depth: Depth) -> usize {
+    depth.runs().div_ceil(2).max(2)
+}
+
+/// Returns whether a contender of the setting has a verdict.
+pub(crate) fn has_verdict(cell: &Cell, depth: Depth) -> bool {
+    let believed = |runs: &[Run]| runs.iter().filter(|run| run.believed).count();
+    cell.runs
+        .iter()
+        .any(|(_, runs)| believed(runs) >= need(depth))
+}
+
 fn runs_of<'c>(cell: &'c Cell, name: &str) -> &'c [Run] {
     let found = cell.runs.iter().find(|(of, _)| of == name);
     found.map_or(&[], |(_, runs)| runs)
@@ -253,6 +266,16 @@ mod tests {
         // 6/3 and 8/2: the second round of ours is not believed.
         assert_eq!(verdict.ratio.map(|ratio| ratio.median), Some(3.0));
         assert_eq!(verdict.nanos, [Some(1.0), Some(2.0), None, None, Some(5.0)]);
+    }
+
+    #[test]
+    fn a_setting_has_a_verdict_if_one_contender_has() {
+        assert!(has_verdict(&cell(), Depth::Quick));
+        let mut torn = cell();
+        for (_, runs) in &mut torn.runs {
+            runs.iter_mut().skip(1).for_each(|run| run.believed = false);
+        }
+        assert!(!has_verdict(&torn, Depth::Quick));
     }
 
     #[test]

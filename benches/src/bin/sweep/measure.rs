@@ -1,5 +1,7 @@
 //! Runs all contenders of one setting in turn, with the control between them.
 
+use std::time::Instant;
+
 use indicatif::ProgressBar;
 use latchwork_bench::control::{Control, Reading};
 use latchwork_bench::scenarios::{Outcome, Scenario, Setting};
@@ -8,7 +10,7 @@ use crate::plan::Plan;
 use crate::raw::{Cell, PARTS, Run};
 
 /// Measures one setting. Rounds continue until every contender has enough runs to believe, or
-/// enough were tried.
+/// enough were tried, or the time is up.
 ///
 /// A round runs all contenders that have not enough, with another one first each time, and the
 /// control before the first and after each. A run is believed if the control had its full speed on
@@ -19,6 +21,7 @@ pub(crate) fn cell(
     setting: Setting,
     plan: Plan,
     control: &Control,
+    end: Instant,
     progress: &ProgressBar,
 ) -> Cell {
     let contenders = &scenario.contenders;
@@ -28,7 +31,15 @@ pub(crate) fn cell(
         believed >= plan.depth.runs()
     };
     let mut round = 0;
-    while round < plan.depth.rounds() && !runs.iter().all(enough) {
+    // The rounds asked for are run in any case. Without a believed run in twice as many, the machine
+    // is too busy for this setting now.
+    let more = |round: usize, runs: &[Vec<Run>]| {
+        let believed = || runs.iter().flatten().any(|run| run.believed);
+        let asked = plan.depth.runs();
+        let hopeful = round < 2 * asked || believed();
+        round < asked || (round < plan.depth.rounds() && hopeful && Instant::now() < end)
+    };
+    while more(round, &runs) && !runs.iter().all(enough) {
         let mut last = control.read();
         for turn in 0..contenders.len() {
             let which = (round + turn) % contenders.len();

@@ -7,13 +7,14 @@ use crate::digest::{Answer, Line};
 use crate::plot::{self, Chart, Mark, Series, Spot};
 use crate::raw::{Head, PARTS};
 use crate::table::{self, Rows};
+use crate::verdict;
 
 const STYLE: &str = "
 body { font: 16px/1.45 system-ui, sans-serif; color: #111; background: #fff; margin: 0 auto; padding: 0 12px 40px;
        max-width: 1180px; }
 h1 { font-size: 1.6em; } h2 { font-size: 1.25em; margin-top: 2.2em; border-top: 1px solid #999; padding-top: .7em; }
 p, li { max-width: 46em; }
-nav ul { columns: 18em; padding-left: 1.2em; }
+nav ul { columns: 18em; column-gap: 2.5em; padding-left: 1.2em; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); gap: 14px; }
 figure { margin: 0; } figcaption { font-weight: 600; margin-bottom: 4px; }
 svg { width: 100%; height: auto; max-width: 600px; display: block; }
@@ -23,7 +24,8 @@ th, td { padding: 3px 9px; border-bottom: 1px solid #ccc; text-align: right; whi
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
 th:first-child { white-space: normal; }
 .facts td { white-space: normal; text-align: left; } .facts td:first-child { font-weight: 600; vertical-align: top; }
-.verdict { font-weight: 600; }
+.verdict { margin: .2em 0 .6em; border-left: 4px solid #111; padding-left: .6em; }
+figure .verdict { min-height: 4.4em; }
 summary { cursor: pointer; margin-top: .6em; }
 @media print { details { display: block; } h2 { break-before: auto; } figure { break-inside: avoid; } }
 ";
@@ -49,7 +51,10 @@ pub(crate) fn html(head: &Head, answers: &[Answer<'_>]) -> Result<String, String
                         }
                     }
                 }
-                ul { @for sentence in table::HOW_TO_READ { li { (sentence) } } }
+                ul {
+                    @for sentence in table::HOW_TO_READ { li { (sentence) } }
+                    li id="gaps" { (table::NO_VERDICT) }
+                }
                 p {
                     "In the charts both scales are what they say: rates and times are logarithmic, what varies is not to scale. \
                      Heavy lines are of this crate; a thin upright line is the middle half of the runs, and a dashed one over the whole chart \
@@ -73,31 +78,36 @@ pub(crate) fn html(head: &Head, answers: &[Answer<'_>]) -> Result<String, String
 fn section(answer: &Answer<'_>) -> Result<Markup, String> {
     let scenario = answer.scenario;
     let rates = chart_of_rates(answer)?;
+    let crossing = answer.crossings_in_words();
     let times = match answer.last() {
         Some(place) => chart_of_times(answer, place)?.map(|svg| (place, svg)),
         None => None,
     };
-    let doubts = doubts(answer);
     Ok(html! {
         section id=(scenario.name) {
             h2 { (scenario.title) }
             p { (scenario.prose) }
             div.charts {
-                @if let Some(svg) = rates {
+                @if let Some(svg) = &rates {
                     figure {
-                        figcaption { "Operations a second, all threads together" }
+                        figcaption { "How many operations a second do all threads do together?" }
+                        p.verdict {
+                            (verdict::rates(answer))
+                            @if let Some(crossing) = &crossing { " " (crossing) }
+                        }
                         (PreEscaped(svg))
                     }
                 }
                 @if let Some((place, svg)) = times {
                     figure {
-                        figcaption { "Times of one operation; " (table::setting(answer, place)) }
+                        figcaption { "How long does one operation take?" }
+                        p.verdict { (verdict::times(answer, place)) }
                         (PreEscaped(svg))
                     }
                 }
             }
-            @if let Some(crossing) = answer.crossings_in_words() { p.verdict { (crossing) } }
-            @if !doubts.is_empty() { p { "No verdict: " (doubts.join("; ")) "." } }
+            @if rates.is_none() { p.verdict { (verdict::NONE) } }
+            @if let Some(gaps) = gaps(answer) { p { a href="#gaps" { (gaps) } } }
             details {
                 summary { "Numbers, and what each promises" }
                 (markup(table::rates(answer)))
@@ -124,15 +134,11 @@ fn markup(rows: Rows) -> Markup {
     }
 }
 
-/// Which lines lack which points.
-fn doubts(answer: &Answer<'_>) -> Vec<String> {
-    let lacks = |line: &Line| {
-        let ticks = answer.ticks.iter().zip(&line.points);
-        let lacking = ticks.filter(|(_, point)| point.verdict.is_none());
-        let lacking: Vec<_> = lacking.map(|(&tick, _)| table::tick(tick)).collect();
-        (!lacking.is_empty()).then(|| format!("{} at {}", line.name, lacking.join(", ")))
-    };
-    answer.lines.iter().filter_map(lacks).collect()
+/// How many points are missing. What that means is explained once, at the beginning.
+fn gaps(answer: &Answer<'_>) -> Option<String> {
+    let points = || answer.lines.iter().flat_map(|line: &Line| &line.points);
+    let lacking = points().filter(|point| point.verdict.is_none()).count();
+    (lacking > 0).then(|| format!("{lacking} of {} points have no verdict.", points().count()))
 }
 
 fn chart_of_rates(answer: &Answer<'_>) -> Result<Option<String>, String> {
@@ -216,7 +222,10 @@ mod tests {
         let answer = Answer::of(&scenario, &[cell], Depth::Quick).expect("there is a cell");
         let head = Head::here(Plan::new(Depth::Quick, None));
         let page = html(&head, &[answer]).expect("it can be drawn");
-        assert!(page.contains("no verdict") && page.contains(scenario.title));
-        assert!(page.contains("No verdict on where") && !page.contains("<svg"));
+        assert!(page.contains(scenario.title) && !page.contains("<svg"));
+        assert!(page.contains(verdict::NONE));
+        let lines = scenario.contenders.len();
+        assert!(page.contains(&format!("{lines} of {lines} points have no verdict.")));
+        assert_eq!(page.matches(table::NO_VERDICT).count(), 1, "explained once");
     }
 }

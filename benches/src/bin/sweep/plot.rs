@@ -123,7 +123,7 @@ fn said(error: impl std::fmt::Display) -> String {
 fn draw(chart: &Chart<'_>, area: &Area<'_>, range: std::ops::Range<f64>) -> Drawn {
     area.fill(&WHITE).map_err(said)?;
     let longest = chart.lines.iter().map(|line| line.name.len()).max();
-    let names = longest.unwrap_or_default() as f64 * LETTER + 30.0;
+    let names = longest.unwrap_or_default() as f64 * LETTER + 44.0;
     let mut axes = ChartBuilder::on(area)
         .margin_top(10)
         .margin_right(names as i32)
@@ -233,21 +233,17 @@ fn draw_marker(area: &Area<'_>, which: usize, (x, y): Pixel) -> Drawn {
         .map_err(said)
 }
 
-/// Writes the names to the right of the ends, far enough from each other to be read, with a thin
-/// line between.
+/// Writes the names to the right, each behind the marker of its line, in the order of the ends. No
+/// line leads to them: it would look like data.
 fn draw_names(area: &Area<'_>, right: i32, mut ends: Vec<(usize, &str, Pixel)>) -> Drawn {
     const APART: i32 = 15;
     ends.sort_by_key(|(_, _, (_, y))| *y);
     let wanted: Vec<i32> = ends.iter().map(|(_, _, (_, y))| *y).collect();
     let bottom = i32::try_from(SIZE.1).unwrap_or(i32::MAX) - BELOW - APART / 2;
     let places = spread(&wanted, APART, APART, bottom);
-    for ((which, name, end), y) in ends.into_iter().zip(places) {
-        let grey = RGBColor(150, 150, 150).stroke_width(1);
-        let leader = DashedPathElement::new(vec![end, (right + 8, y)], 1, 3, grey);
-        area.draw(&leader).map_err(said)?;
-        draw_marker(area, which, end)?;
-        draw_marker(area, which, (right + 12, y))?;
-        let name = Text::new(name.to_owned(), (right + 20, y - 7), FONT);
+    for ((which, name, _), y) in ends.into_iter().zip(places) {
+        draw_marker(area, which, (right + 26, y))?;
+        let name = Text::new(name.to_owned(), (right + 34, y - 7), FONT);
         area.draw(&name).map_err(said)?;
     }
     Ok(())

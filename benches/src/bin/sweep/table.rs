@@ -5,6 +5,7 @@ use latchwork_bench::ratio::Quartiles;
 
 use crate::digest::{Answer, Point};
 use crate::raw::{Head, PARTS};
+use crate::verdict;
 
 /// Rows of cells, the first of them the heading.
 pub(crate) type Rows = Vec<Vec<String>>;
@@ -13,14 +14,21 @@ pub(crate) type Rows = Vec<Vec<String>>;
 pub(crate) const HOW_TO_READ: [&str; 4] = [
     "Rates are millions of operations a second of all threads together, the median of the runs that are believed; in \
      brackets the rate of the first line divided by this one's in the same round, so that more than 1 is ours ahead.",
-    "Before and after each run the control runs: threads that each add to a counter of their own. A run is believed if \
-     they scaled as the machine can, within 5%, and one of them alone was as fast after as before, within 10%. A run \
-     begins once the machine has settled, if it does soon. Where fewer than half of the runs asked for are believed \
-     there is no verdict, and no number.",
+    "A verdict compares the fastest line of this crate with the fastest other one. Two are level if the middle half of \
+     their ratios reaches to within 5% of 1.",
     "Times are those of one operation in 16 (of each one where it is asked who has the lock next), from its call to its \
      return, with what the clock takes; a thread may have been put aside meanwhile.",
     "Fairness is Jain's index over the threads that did what counts: 1 if all did as much, 1/n if one of n did it all.",
 ];
+
+/// What a missing number means. It is explained here and nowhere else.
+pub(crate) const NO_VERDICT: &str = "No verdict: a dash in a table, and a gap in a line. Before and after each run the control \
+     runs: threads that each add to a counter of their own. A run is believed if they scaled as the machine can, within 5%, \
+     and one of them alone was as fast after as before, within 10%. Where fewer than half of the runs asked for are believed, \
+     another program has used the machine, and there is no number.";
+
+/// A number that is missing.
+const NONE: &str = "–";
 
 /// The machine, the build and the plan.
 pub(crate) fn facts(head: &Head) -> Vec<[String; 2]> {
@@ -63,7 +71,7 @@ pub(crate) fn rates(answer: &Answer<'_>) -> Rows {
 
 fn rate(point: &Point) -> String {
     let Some(verdict) = &point.verdict else {
-        return "no verdict".to_owned();
+        return NONE.to_owned();
     };
     let rate = number(verdict.rate.median / 1e6);
     match verdict.ratio {
@@ -82,13 +90,13 @@ pub(crate) fn times(answer: &Answer<'_>, place: usize) -> Rows {
         let point = &line.points[place];
         let mut row = vec![line.name.to_owned()];
         if let Some(verdict) = &point.verdict {
-            let unknown = || "-".to_owned();
+            let unknown = || NONE.to_owned();
             let nanos = verdict.nanos.iter();
             row.extend(nanos.map(|nanos| nanos.map_or_else(unknown, number)));
             row.push(number(verdict.fairness));
             row.push(quartiles(verdict.rate));
         } else {
-            row.extend(["no verdict", "", "", "", "", "", ""].map(str::to_owned));
+            row.extend([NONE; 7].map(str::to_owned));
         }
         row.push(format!("{} of {}", point.believed, point.tried));
         rows.push(row);
@@ -158,7 +166,7 @@ pub(crate) fn text(head: &Head, answers: &[Answer<'_>]) -> String {
     for [name, what] in facts(head) {
         text += &format!("{name:<10} {what}\n");
     }
-    for sentence in HOW_TO_READ {
+    for sentence in HOW_TO_READ.into_iter().chain([NO_VERDICT]) {
         text += &format!("\n{sentence}\n");
     }
     for answer in answers {
@@ -167,9 +175,10 @@ pub(crate) fn text(head: &Head, answers: &[Answer<'_>]) -> String {
             "\n{} ({})\n{}\n\n",
             scenario.title, scenario.name, scenario.prose
         );
+        text += &format!("{}\n\n", verdict::rates(answer));
         text += &drawn(rates(answer));
         if let Some(place) = answer.last() {
-            text += &format!("{}\n\n", setting(answer, place));
+            text += &format!("{}\n\n", verdict::times(answer, place));
             text += &drawn(times(answer, place));
         }
         if let Some(crossing) = answer.crossings_in_words() {
