@@ -89,12 +89,14 @@ pub(super) fn text(report: &Report) -> String {
     out.0
 }
 
+/// A name, a description and a value.
 type TableFamily = (&'static str, &'static str, fn(&Table) -> Value);
+type KeyFamily = (&'static str, &'static str, fn(&Key) -> Value);
 
 /// The contended keys. They are samples only if names are shown: identities of keys would be a
 /// series each.
 fn keys(out: &mut Text, tables: &[Table]) {
-    let families: [(&str, &str, fn(&Key) -> Value); 2] = [
+    let families: [KeyFamily; 2] = [
         ("key_waiting", "Queued waiters of a key", |key| {
             Value::of(key.waiting)
         }),

@@ -275,3 +275,10 @@ fn prometheus_has_the_numbers_of_the_json() {
         "latchwork_label_transactions_total{label=\"add \\\"it\\\"\",outcome=\"committed\"}";
     assert_eq!(sample(commits), "1");
 }
+
+/// Both may be sent to another thread.
+const _: fn() = || {
+    fn both<T: Send + Sync>() {}
+    both::<Console>();
+    both::<latchwork::console::Server>();
+};

@@ -108,7 +108,7 @@ impl Reference {
     fn grant(&mut self, who: usize, key: u64, mode: Mode) {
         assert_eq!(
             self.in_the_way(who, key, mode),
-            [],
+            [0; 0],
             "{who} may not have {key}"
         );
         self.incarnations += 1;
@@ -169,7 +169,7 @@ impl Reference {
         for (key, queue) in &self.queues {
             if let Some(head) = queue.first() {
                 let way = self.in_the_way(*head, *key, self.mode(*head));
-                assert_ne!(way, [], "{order:?}: {head} waits for {key} in vain");
+                assert_ne!(way, [0; 0], "{order:?}: {head} waits for {key} in vain");
             }
         }
     }

@@ -10,6 +10,9 @@
 //! Nothing here runs for an uncontended key, and without the feature `console` nothing runs at all.
 
 #[cfg(feature = "console")]
+use core::panic::{RefUnwindSafe, UnwindSafe};
+
+#[cfg(feature = "console")]
 use crate::sync::{Counter, Mutex, recently};
 
 /// The time at which the present hold of a key began, or its first waiter queued, whichever is
@@ -76,6 +79,12 @@ pub(crate) struct Busy {
 #[cfg(feature = "console")]
 #[derive(Debug)]
 pub(crate) struct Busiest(Mutex<Vec<Busy>>);
+
+// No user code runs while the mutex is locked, so a panic leaves it consistent.
+#[cfg(feature = "console")]
+impl UnwindSafe for Busiest {}
+#[cfg(feature = "console")]
+impl RefUnwindSafe for Busiest {}
 
 #[cfg(feature = "console")]
 impl Default for Busiest {

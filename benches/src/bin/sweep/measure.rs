@@ -31,8 +31,8 @@ pub(crate) fn cell(
         believed >= plan.depth.runs()
     };
     let mut round = 0;
-    // The rounds asked for are run in any case. Without a believed run in twice as many, the machine
-    // is too busy for this setting now.
+    // The rounds asked for are run in any case. Without a believed run in twice as many, the
+    // machine is too busy for this setting now.
     let more = |round: usize, runs: &[Vec<Run>]| {
         let believed = || runs.iter().flatten().any(|run| run.believed);
         let asked = plan.depth.runs();
