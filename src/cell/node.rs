@@ -466,7 +466,7 @@ impl<T: Send + Sync + 'static> Node<T> {
         // SAFETY: the caller alone has the node. Only its header is left.
         unsafe { node.drop_in_place() };
         // SAFETY: as above.
-        unsafe { Self::free(node, room, &Pool::from(local)) };
+        unsafe { Self::free(node, room, &local.pool()) };
     }
 
     /// Frees the memory of a node of an entry that was destroyed.
