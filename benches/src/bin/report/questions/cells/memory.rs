@@ -114,11 +114,7 @@ fn beside(threads: usize) -> (f64, f64) {
 fn idle_row(what: &str, against: &str, pairs: &[(f64, f64)]) -> Row {
     let believed = pairs.iter().filter(|(many, few)| (many / few).is_finite());
     let believed: Vec<_> = believed.collect();
-    let count = format!(
-        "{} of {} pairs believed",
-        believed.len(),
-        pairs.len()
-    );
+    let count = format!("{} of {} pairs believed", believed.len(), pairs.len());
     if believed.is_empty() {
         return Row::scaling(what, None, count);
     }
@@ -236,7 +232,7 @@ fn left_by_ended(threads: usize, at_once: usize) -> usize {
 /// [`FEW`] of them have used cells: the median over rounds, or `None` if too few are believed.
 fn beside_idle(threads: usize, enough: usize) -> [Option<f64>; 2] {
     const SPAN: Duration = Duration::from_millis(5);
-    const UNCOUNTED: u32 = 20;
+    const UNCOUNTED: usize = 20;
     const PATIENCE: usize = 6;
     let (ready, idle) = mpsc::channel();
     let idlers = (0..threads).map(|number| {
@@ -271,7 +267,9 @@ fn beside_idle(threads: usize, enough: usize) -> [Option<f64>; 2] {
         let others = idlers.iter().skip(FEW).filter(|_| all);
         let woken = others.map(|wake| wake.send(()).expect("it waits"));
         wait(woken.count());
-        (0..UNCOUNTED).for_each(|number| drop(crew.round(number as usize, &sides, &control)));
+        for number in 0..UNCOUNTED {
+            let _ = crew.round(number, &sides, &control);
+        }
         let (mut rounds, mut believed) = (Vec::new(), 0);
         while believed < enough && rounds.len() < PATIENCE * enough {
             let round = crew.round(rounds.len(), &sides, &control);
@@ -321,10 +319,7 @@ mod tests {
         let pairs = [(30.0, 20.0), (f64::NAN, 20.0), (30.0, f64::NAN)];
         let row = idle_row("what", "against", &pairs);
         assert_eq!(row.value.map(|value| value.median), Some(1.5));
-        assert_eq!(
-            row.context,
-            "30.0 / 20.0 ns, 1 of 3 pairs believed"
-        );
+        assert_eq!(row.context, "30.0 / 20.0 ns, 1 of 3 pairs believed");
         let row = idle_row("what", "against", &pairs[1..]);
         assert!(row.value.is_none());
         assert_eq!(row.at_most(1.2).reached(), Some(false));
