@@ -383,8 +383,8 @@ fn mix<M: Map>(reads: u64, inserts: u64, removals: u64) -> Job {
         map.insert(key(number), number);
     }
     std::sync::Arc::new(move |part: Part<'_>| {
-        // A member inserts and removes keys of its own, so an operation has the same result whatever
-        // another member does. It reads and updates keys of both.
+        // A member inserts and removes keys of its own, so the result of an operation does not
+        // depend on another member. It reads and updates keys of both.
         let mut rng = Rng::new(part.index as u64 + 1);
         let first = 1 << 40 | (part.index as u64) << 32;
         let (mut oldest, mut next) = (first, first);

@@ -257,8 +257,15 @@ fn a_waiter_whose_ear_is_cut_asks_again() {
 fn a_plain_statement_overtakes_no_waiter() {
     let Some(place) = Place::new() else { return };
     let (holder, waiter) = (place.open(), place.open());
-    // Nothing reminds these engines of a waiter, so each sends the plain statement first.
+    // These engines expect no waiter, so each sends the plain statement first.
     let fresh: Vec<_> = (0..3).map(|_| place.open()).collect();
+    for engine in &fresh {
+        let key = support::key("other");
+        for nonce in 1..=17 {
+            attempt(engine, key, nonce, LONG).unwrap();
+            engine.release(key, Nonce::new(nonce), soon()).unwrap();
+        }
+    }
     attempt(&holder, KEY, 1, LONG).unwrap();
     assert_eq!(attempt(&waiter, KEY, 2, LONG), None);
     assert_eq!(release(&fresh[0], 1), Released::Done);
@@ -291,7 +298,7 @@ fn requests(server: &Server) -> usize {
 fn an_acquisition_without_waiters_needs_two_plain_statements() {
     let Some(server) = counting() else { return };
     let engine = PostgresEngine::connect(&server.url("postgres")).unwrap();
-    // The row is new, so a function makes it, and the next 32 requests expect waiters.
+    // The first 32 requests expect waiters.
     for nonce in 1..=17 {
         attempt(&engine, KEY, nonce, LONG).unwrap();
         assert_eq!(release(&engine, nonce), Released::Done);

@@ -103,7 +103,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
                 if node.version() != expected {
                     return Err((value, Err(node.version())));
                 }
-                self.publish(local, pin, &patience, (seen, at), Some(node), value)
+                self.publish(local, pin, &patience, seen, Some(node), value)
                     .map_err(|(value, lost)| (value, Ok(lost)))
             });
             match attempt {
@@ -269,7 +269,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
                 let node = at.settle();
                 // SAFETY: the cell's node, which has a value.
                 let value = f(unsafe { node.value() }).map_err(Err)?;
-                self.publish(local, pin, &patience, (seen, at), Some(node), value)
+                self.publish(local, pin, &patience, seen, Some(node), value)
                     .map_err(|(_, lost)| Ok(lost))
             });
             let lost = match attempt {
@@ -292,7 +292,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     ) -> Result<Version, Lost> {
         self.attempt(|local, pin| {
             let value = kept.take().expect("a failed attempt returns the value");
-            self.publish(local, pin, patience, self.head.load_in(pin), None, value)
+            self.publish(local, pin, patience, self.load(), None, value)
                 .map_err(|(value, lost)| {
                     *kept = Some(value);
                     lost
@@ -319,7 +319,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
                     value,
                 }));
             }
-            self.publish(local, pin, patience, (seen, at), Some(node), value)
+            self.publish(local, pin, patience, seen, Some(node), value)
                 .map_err(|(value, lost)| {
                     *kept = Some(value);
                     Err(lost)
@@ -344,7 +344,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
             let node = at.settle();
             // SAFETY: the cell's node, which has a value.
             let value = f(unsafe { node.value() });
-            self.publish(local, pin, patience, (seen, at), Some(node), value)
+            self.publish(local, pin, patience, seen, Some(node), value)
                 .map_err(|(_, lost)| lost)
         })
     }
@@ -359,7 +359,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         let mut old = None;
         self.attempt(|local, pin| {
             let value = kept.take().expect("an attempt returns the value");
-            let published = self.publish(local, pin, patience, self.head.load_in(pin), None, value);
+            let published = self.publish(local, pin, patience, self.load(), None, value);
             let written = published.map_err(|(value, lost)| {
                 *kept = Some(value);
                 lost
@@ -392,7 +392,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
                     let current = node.as_ptr();
                     return Err(Versioned::of(self, current, pin));
                 };
-                match self.publish(local, &pin, &patience, (seen, at), Some(node), value) {
+                match self.publish(local, &pin, &patience, seen, Some(node), value) {
                     Ok(written) => {
                         // Old or new, the node was in the cell under this pin, and has a value
                         // [R1].
@@ -420,7 +420,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
             loop {
                 let pin = local.pin();
                 let value = kept.take().expect("a failed attempt returns the value");
-                match self.publish(local, &pin, &patience, self.head.load_in(&pin), None, value) {
+                match self.publish(local, &pin, &patience, self.load(), None, value) {
                     Ok(written) => {
                         let result = f(&written, pin);
                         self.tell(&written);
@@ -453,24 +453,23 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         })
     }
 
-    /// Installs a node with `value` in place of `seen`, or returns the value. `seen` has the node
-    /// `at`, and was loaded under `pin`. If the value was computed from the current one, the state
-    /// of the cell must be `relied_on`: a transaction that owned the cell may have committed since
-    /// [C2].
+    /// Installs a node with `value` in place of `seen`, or returns the value. `seen` was loaded
+    /// under `pin`. If the value was computed from the current one, the state of the cell must be
+    /// `relied_on`: a transaction that owned the cell may have committed since [C2].
     #[inline]
     fn publish(
         &self,
         local: &Local,
         pin: &CellPin,
         patience: &Patience,
-        (seen, at): (Word, NodeRef<'_>),
+        seen: Word,
         relied_on: Option<NodeRef<'_>>,
         value: T,
     ) -> Result<Written, (T, Lost)> {
         let (mut seen, mut value) = (seen, value);
         let (seen, base, node) = loop {
             // The previous node gets its stamp first: it could not be determined afterwards [C4].
-            let base = match at.current() {
+            let base = match self.head.node_in(pin, seen).current() {
                 Current::Settled(node) => node,
                 Current::Owned(Owned { owner, .. }) => match patience.meet(owner, local) {
                     Ok(()) => continue,

@@ -57,10 +57,13 @@
 //! - The holder of a key does I/O or takes long, and readers must not wait:
 //!   [`lock`](crate::VersionedMap::lock), [`lock_async`](crate::VersionedMap::lock_async).
 //!
-//! Otherwise another map is smaller and often faster. `papaya` reads as fast and needs less memory
-//! for each entry. `dashmap` and `scc` change a large value in place, where a `VersionedMap` clones
-//! it. All three remove and insert other keys faster: a removed entry of a `VersionedMap` stays for
-//! a grace period, and its slot until the next growth. `moka` is a cache; the map never evicts.
+//! Otherwise another map is smaller and often faster. Counted for `u64` to `u64` with 2¹⁴ keys, by
+//! instructions: a `get` executes 1.2 to 1.4 times as many as that of `papaya`, and an insert or an
+//! update 0.7 to 0.8 times as many. To remove a key and insert another one executes 1.8 times as
+//! many: a removed entry stays for a grace period, and its slot until the next growth. `papaya`
+//! needs less memory for each entry. `dashmap` and `scc` change a value in place, with about half
+//! as many instructions. A `VersionedMap` allocates a new one, and clones a large one. `moka` is a
+//! cache; the map never evicts.
 //!
 //! A guard of `dashmap` locks a shard, which has many keys. A thread that holds one guard and asks
 //! for another one may deadlock with itself or with another thread. A guard of a `VersionedMap`

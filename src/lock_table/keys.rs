@@ -43,7 +43,6 @@ impl Keys {
     }
 
     /// Collects `keys` into an empty `self`, sorts them, and keeps the stronger mode of equal ones.
-    /// If the iterator, which is user code, panics, `self` stays empty.
     ///
     /// It is filled in place, in its caller: a move of data that was written word by word stalls
     /// (benchmark `lock_all`).
@@ -87,7 +86,6 @@ impl Keys {
             (self.ids[len], self.modes[len]) = key;
             len += 1;
         }
-        // The keys count from here on, after the last call of user code.
         self.len = len;
         if repeats {
             self.drop_repeats();
@@ -162,25 +160,6 @@ impl Keys {
         self.many
             .is_empty()
             .then(|| ids.iter().copied().zip(modes.iter().copied()))
-    }
-
-    /// Counts no key any more, if all keys are in place. Returns the number of keys, which
-    /// [`count_next`](Self::count_next) counts again, one after another.
-    #[inline(always)]
-    pub(super) fn discount(&mut self) -> Option<usize> {
-        self.many.is_empty().then(|| core::mem::take(&mut self.len))
-    }
-
-    /// Returns the key behind those that count.
-    #[inline(always)]
-    pub(super) fn next(&self) -> Key {
-        (self.ids[self.len], self.modes[self.len])
-    }
-
-    /// Counts the key behind those that count.
-    #[inline(always)]
-    pub(super) fn count_next(&mut self) {
-        self.len += 1;
     }
 
     /// Returns the number of places, including the vacant ones.

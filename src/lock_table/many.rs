@@ -267,14 +267,19 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
         K: Borrow<Q>,
         Q: Hash + ?Sized + 'q,
     {
-        // It is filled in place, where it is returned: a move would read at once the words that
-        // were written one by one.
-        let mut held = Some(LockSet::empty(self));
-        let set = held.as_mut().expect("made above");
-        if !set.try_fill(self.hashes(keys)) {
-            held = None;
+        let mut sorted = Keys::new();
+        sorted.fill(self.hashes(keys));
+        let locked = lock_each(&self.raw, &sorted, |_, (hash, mode)| {
+            self.raw.try_lock(hash, mode)
+        });
+        if !locked {
+            return None;
         }
-        held
+        // As in `lock_all`, the keys move last.
+        Some(LockSet {
+            table: self,
+            keys: sorted,
+        })
     }
 
     /// Locks all of `keys` within `timeout`, and otherwise locks none of them.

@@ -135,47 +135,6 @@ pub struct OwnedLockSet<K: ?Sized, S = RandomState> {
     pub(super) keys: Keys,
 }
 
-impl<'t, K: ?Sized, S> LockSet<'t, K, S> {
-    /// Makes a set that holds no key.
-    #[inline(always)]
-    pub(super) fn empty(table: &'t LockTable<K, S>) -> Self {
-        LockSet {
-            table,
-            keys: Keys::new(),
-        }
-    }
-
-    /// Acquires `keys` without waiting, into an empty set. If it returns `false` or panics, the set
-    /// contains the acquired keys only, so that its drop releases them [L2].
-    #[inline(always)]
-    pub(super) fn try_fill(&mut self, keys: impl Iterator<Item = Key>) -> bool {
-        self.keys.fill(keys);
-        let Some(n) = self.keys.discount() else {
-            return self.try_many();
-        };
-        for _ in 0..n {
-            let (hash, mode) = self.keys.next();
-            if !self.table.raw.try_lock(hash, mode) {
-                return false;
-            }
-            self.keys.count_next();
-        }
-        true
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn try_many(&mut self) -> bool {
-        let keys = core::mem::replace(&mut self.keys, Keys::new());
-        let raw = &self.table.raw;
-        let locked = lock_each(raw, &keys, |_, (hash, mode)| raw.try_lock(hash, mode));
-        if locked {
-            self.keys = keys;
-        }
-        locked
-    }
-}
-
 macro_rules! set {
     ($name:ident, [$($generics:tt)*], $type:ty) => {
         impl<$($generics)*> $type {

@@ -217,7 +217,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Entry<K, V> {
         // SAFETY: as above.
         let cell = unsafe { core::ptr::from_ref(cell).read() };
         // SAFETY: the parts were moved out.
-        unsafe { Self::leave(entry, &Pool::from(local)) };
+        unsafe { Self::leave(entry, &local.pool()) };
         (key, ManuallyDrop::into_inner(cell))
     }
 

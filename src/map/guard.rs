@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::VersionedMap;
-use super::lock::{Entries, collect, find};
-use super::locked::Held;
+use super::locked::{Entries, Held, collect, find};
 use crate::RandomState;
 use crate::cell::Version;
 use crate::hash::IntegerHasher;

@@ -208,8 +208,8 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
         self.shared.floor(hash).load()
     }
 
-    /// Makes an entry and installs it. The caller counts it. `Err`: the slot has been used since; the key and the value
-    /// are the caller's again.
+    /// Makes an entry and installs it. The caller counts it. `Err`: the slot has been used since;
+    /// the key and the value are the caller's again.
     #[inline]
     pub(super) fn install<'p>(
         &'p self,

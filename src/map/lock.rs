@@ -3,14 +3,13 @@
 use core::hash::{BuildHasher, Hash};
 use core::ops::Deref;
 use std::borrow::Borrow;
-use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use super::VersionedMap;
 use super::guard::{EntryGuard, EntrySession, EntrySet};
 use super::lock_future::EntryLockFuture;
-use super::locked::Held;
+use super::locked::{Held, collect, find};
 use crate::cell::limit::has_passed;
 use crate::cell::patience::{Lost, Patience};
 use crate::hash::IntegerHasher;
@@ -379,12 +378,6 @@ where
     }
 }
 
-/// Runs destructors of what other calls have retired. They may use the map, so the caller has not
-/// locked a key in this call [V15].
-pub(super) fn collect() {
-    reclaim::with(Local::collect_some);
-}
-
 /// Makes attempts to lock an entry until the limit ends the wait for a transaction that owns it.
 #[cfg_attr(debug_assertions, track_caller)]
 fn hold<K: Send + Sync + 'static, V: Send + Sync + 'static>(
@@ -404,23 +397,4 @@ fn hold<K: Send + Sync + 'static, V: Send + Sync + 'static>(
             }
         }
     })
-}
-
-/// Locked entries by hash and address.
-pub(super) type Entries<K, V> = BTreeMap<(u64, usize), Held<K, V>>;
-
-/// The locked entry of a key.
-pub(super) fn find<'e, K, V, Q>(
-    entries: &'e mut Entries<K, V>,
-    hash: u64,
-    key: &Q,
-) -> Option<&'e mut Held<K, V>>
-where
-    K: Borrow<Q> + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-    Q: Eq + ?Sized,
-{
-    let of_hash = entries.range_mut((hash, 0)..=(hash, usize::MAX));
-    let mut of_hash = of_hash.map(|(_, held)| held);
-    of_hash.find(|held| held.key().borrow() == key)
 }

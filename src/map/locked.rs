@@ -5,6 +5,7 @@ use core::hash::{BuildHasher, Hash};
 use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
 use std::borrow::Borrow;
+use std::collections::BTreeMap;
 
 use super::VersionedMap;
 use super::entry::{Entry, First};
@@ -274,3 +275,28 @@ where
 
 // The word of a head has two marks.
 const _: () = assert!(align_of::<Header>() >= 4);
+
+/// Runs destructors of what other calls have retired. They may use the map, so the caller has not
+/// locked a key in this call [V15].
+pub(super) fn collect() {
+    reclaim::with(Local::collect_some);
+}
+
+/// Locked entries by hash and address.
+pub(super) type Entries<K, V> = BTreeMap<(u64, usize), Held<K, V>>;
+
+/// The locked entry of a key.
+pub(super) fn find<'e, K, V, Q>(
+    entries: &'e mut Entries<K, V>,
+    hash: u64,
+    key: &Q,
+) -> Option<&'e mut Held<K, V>>
+where
+    K: Borrow<Q> + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+    Q: Eq + ?Sized,
+{
+    let of_hash = entries.range_mut((hash, 0)..=(hash, usize::MAX));
+    let mut of_hash = of_hash.map(|(_, held)| held);
+    of_hash.find(|held| held.key().borrow() == key)
+}

@@ -75,6 +75,11 @@ use crate::hash::RandomState;
 /// entry, at least, and shrinks when it grows the next time, or by
 /// [`shrink_to_fit`](Self::shrink_to_fit).
 ///
+/// An entry with a value of at most 32 bytes is one block, which has the key, the value and its
+/// version: 64 bytes for `u64` to `u64`. A read accesses this block and a slot of the index. A new
+/// value has memory of its own, and the place in the block is empty until a later update uses it:
+/// once no pin protects the value that was there.
+///
 /// # Keys
 /// The hash of a key must not change while the map has it, and `Eq` must be an equivalence that
 /// does not change. Otherwise a key may have several entries, a method may find the entry of

@@ -91,12 +91,18 @@ impl Head {
         Word::from_raw(self.0.load(Ordering::Acquire))
     }
 
-    /// Loads the word, with its node, which the pin keeps alive [R1] [X1].
+    /// Loads the word, with its node, which the pin keeps alive.
     #[inline(always)]
-    pub(crate) fn load_in<'p>(&self, _: &'p CellPin) -> (Word, NodeRef<'p>) {
+    pub(crate) fn load_in<'p>(&self, pin: &'p CellPin) -> (Word, NodeRef<'p>) {
         let word = self.load();
+        (word, self.node_in(pin, word))
+    }
+
+    /// Returns the node of a word that was loaded from this head under the pin.
+    #[inline(always)]
+    pub(crate) fn node_in<'p>(&self, _: &'p CellPin, seen: Word) -> NodeRef<'p> {
         // SAFETY: loaded under the pin, which lives as long as the reference [R1] [X1].
-        (word, unsafe { NodeRef::new(word.node()) })
+        unsafe { NodeRef::new(seen.node()) }
     }
 
     /// Installs `node` in place of `seen`, and clears the mark. `Err`: another word is there. The

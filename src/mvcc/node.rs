@@ -466,7 +466,7 @@ impl<T: Send + Sync + 'static> Node<T> {
         // SAFETY: the caller alone has the node. Only its header is left.
         unsafe { node.drop_in_place() };
         // SAFETY: as above.
-        unsafe { Self::free(node, room, &Pool::from(local)) };
+        unsafe { Self::free(node, room, &local.pool()) };
     }
 
     /// Frees the memory of a node of an entry that was destroyed.
@@ -476,7 +476,7 @@ impl<T: Send + Sync + 'static> Node<T> {
     unsafe fn free_destroyed(object: NonNull<u8>, pool: &Pool<'_>) {
         let node = object.cast::<Self>();
         // SAFETY: the field is plain and stays as it is until the memory is used again.
-        let room = unsafe { (&raw const (*node.as_ptr()).header.room).read() };
+        let room = unsafe { (*node.as_ptr()).header.room };
         // SAFETY: the caller's contract.
         unsafe { Self::free(node, room, pool) };
     }
@@ -510,7 +510,9 @@ impl<T: Send + Sync + 'static> Node<T> {
         let size = room.offset() + size_of::<Self>();
         let layout = Layout::from_size_align(size, align_of::<Self>()).expect("it was allocated");
         // SAFETY: an entry with a room has this layout, and begins there [V16].
-        unsafe { pool.free_as(node.sub(room.offset()), layout) };
+        let entry = unsafe { node.sub(room.offset()) };
+        // SAFETY: as above; its memory is the caller's.
+        unsafe { pool.free_as(entry, layout) };
     }
 
     /// The value, for a write in place: the node becomes the first one of a new cell with the next

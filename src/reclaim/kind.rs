@@ -1,11 +1,9 @@
 //! How the retired objects of one type are released.
 #![allow(unsafe_code)]
 
-use core::alloc::Layout;
 use core::ptr::NonNull;
 
-use super::alloc::{Shape, layout, return_to_allocator};
-use super::local::Local;
+use super::alloc::{Pool, Shape, return_to_allocator};
 use crate::sync::tuning::{GARBAGE_BATCH as BATCH, GARBAGE_BATCH_BYTES as BATCH_BYTES};
 use crate::sync::{AtomicU32, Canary, Ordering};
 
@@ -31,46 +29,6 @@ pub(crate) struct Kind {
 
 /// Frees the memory of an object.
 type Free = unsafe fn(NonNull<u8>, &Pool<'_>);
-
-/// Where memory goes that is freed: to the pool of a thread, or to the allocator if no thread is
-/// left.
-#[derive(Clone, Copy)]
-pub(crate) struct Pool<'a>(pub(super) Option<&'a Local>);
-
-impl Pool<'_> {
-    /// Frees the memory of an object.
-    ///
-    /// # Safety
-    /// As for [`Local::free`].
-    #[inline]
-    pub(crate) unsafe fn free<N>(&self, object: NonNull<N>) {
-        match self.0 {
-            // SAFETY: the caller's contract.
-            Some(local) => unsafe { local.free(object) },
-            // SAFETY: as above.
-            None => unsafe { return_to_allocator(object.cast(), layout::<N>()) },
-        }
-    }
-
-    /// The same, of an object of this layout.
-    ///
-    /// # Safety
-    /// As for [`Local::free`].
-    pub(crate) unsafe fn free_as(&self, object: NonNull<u8>, layout: Layout) {
-        match self.0 {
-            // SAFETY: the caller's contract.
-            Some(local) => unsafe { local.free_as(object, layout) },
-            // SAFETY: as above.
-            None => unsafe { return_to_allocator(object, layout) },
-        }
-    }
-}
-
-impl<'a> From<&'a Local> for Pool<'a> {
-    fn from(local: &'a Local) -> Self {
-        Pool(Some(local))
-    }
-}
 
 /// Whether releasing an object may run user code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,7 +162,7 @@ impl Retired {
             // SAFETY: the caller's contract.
             None => unsafe { return_to_allocator(self.object, self.kind.shape.layout) },
             // SAFETY: as above; `Kind::freed_by` vouches for the function.
-            Some(free) => unsafe { free(self.object, &Pool(None)) },
+            Some(free) => unsafe { free(self.object, &Pool::OF_ALLOCATOR) },
         }
     }
 

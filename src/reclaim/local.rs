@@ -1,16 +1,15 @@
 //! The state of one thread in the domain of cells: its membership, and its free nodes.
 #![allow(unsafe_code)]
 
-use core::alloc::Layout;
 use core::cell::Cell;
 use core::ptr::NonNull;
 use std::time::Duration;
 
-use super::alloc::{NodePool, Shape, layout};
+use super::alloc::{NodePool, Pool, Shape, layout};
 use super::domain::Domain;
 use super::drops::{self, Release};
 use super::hand::Hand;
-use super::kind::{Kind, Pool, Retired};
+use super::kind::{Kind, Retired};
 use super::limbo::{Queued, Size};
 use super::participant::{CellPin, Participant};
 use super::quota::{CHUNK, Quota};
@@ -307,13 +306,10 @@ impl Local {
         unsafe { self.nodes.put(object.cast(), &const { Shape::of::<N>() }) };
     }
 
-    /// As [`free`](Self::free), of an object of this layout.
-    ///
-    /// # Safety
-    /// As for `free`.
-    pub(super) unsafe fn free_as(&self, object: NonNull<u8>, layout: Layout) {
-        // SAFETY: it is from `take` with this layout.
-        unsafe { self.nodes.put(object, &Shape::of_layout(layout)) };
+    /// The pool of this thread, for the memory of objects.
+    #[inline]
+    pub(crate) fn pool(&self) -> Pool<'_> {
+        Pool::of(&self.nodes)
     }
 
     /// Keeps the memory of an object that was destroyed.
@@ -326,7 +322,7 @@ impl Local {
             // SAFETY: the caller's contract.
             None => unsafe { self.nodes.put(retired.object, &retired.kind.shape) },
             // SAFETY: as above; `Kind::freed_by` vouches for the function.
-            Some(free) => unsafe { free(retired.object, &Pool::from(self)) },
+            Some(free) => unsafe { free(retired.object, &self.pool()) },
         }
     }
 

@@ -30,9 +30,10 @@ mod rescue;
 mod retire_buffer;
 mod table_domain;
 
+pub(crate) use alloc::Pool;
 #[cfg(latchwork_loom)]
 pub(crate) use domain::{reclaim_in_model, reclaim_with_dormant_slots_in_model};
-pub(crate) use kind::{Destructor, Kind, Pool};
+pub(crate) use kind::{Destructor, Kind};
 pub(crate) use local::{GracePeriod, Local, census, with};
 pub(crate) use participant::CellPin;
 pub(crate) use table_domain::{Domain, Pin};

@@ -282,7 +282,8 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     /// The time is an upper bound. While deadlocks are frequent, sessions search as soon as they
     /// wait. Each deadlock that is found in the table has this effect on its next 256 waits. In a
     /// table without deadlocks, no session searches before its time. [`Duration::ZERO`] searches at
-    /// once in any case.
+    /// once in any case. A thread that has searched early yields for at most a millisecond before
+    /// it parks, because such waits are short.
     ///
     /// The futures of a session have no clock. They search as soon as they wait, unless detection
     /// is disabled.

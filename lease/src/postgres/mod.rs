@@ -44,7 +44,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(25);
 /// The time between two reads of a waiter that is notified, in case its connection is dead.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// The number of requests after a waiter was found for which waiters are expected. Each of them
+/// The number of requests, at first and after a waiter was found, that expect waiters. Each of them
 /// that finds none costs a function call, and each that finds one unexpectedly costs a request.
 const EXPECTED: u32 = 32;
 
@@ -135,7 +135,8 @@ impl PostgresEngine {
         Ok(PostgresEngine {
             process: std::process::id(),
             driver: Some(driver),
-            expected: AtomicU32::new(0),
+            // A process with few requests parses the functions only.
+            expected: AtomicU32::new(EXPECTED),
         })
     }
 

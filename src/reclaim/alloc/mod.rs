@@ -4,4 +4,5 @@ mod free_list;
 mod node_pool;
 mod slab;
 
+pub(crate) use node_pool::Pool;
 pub(super) use node_pool::{NodePool, Shape, layout, return_to_allocator};

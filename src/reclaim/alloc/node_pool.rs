@@ -89,6 +89,48 @@ impl Shape {
     }
 }
 
+/// Where memory goes that is freed: to the pool of a thread, or to the allocator if no thread is
+/// left.
+#[derive(Clone, Copy)]
+pub(crate) struct Pool<'a>(Option<&'a NodePool>);
+
+impl<'a> Pool<'a> {
+    pub(in crate::reclaim) const OF_ALLOCATOR: Self = Pool(None);
+
+    pub(in crate::reclaim) fn of(nodes: &'a NodePool) -> Self {
+        Pool(Some(nodes))
+    }
+
+    /// Frees the memory of an object.
+    ///
+    /// # Safety
+    /// As for [`NodePool::put`].
+    #[inline]
+    pub(crate) unsafe fn free<N>(&self, object: NonNull<N>) {
+        // SAFETY: the caller's contract.
+        unsafe { self.put(object.cast(), &const { Shape::of::<N>() }) };
+    }
+
+    /// The same, of an object of this layout.
+    ///
+    /// # Safety
+    /// As for [`NodePool::put`].
+    pub(crate) unsafe fn free_as(&self, object: NonNull<u8>, layout: Layout) {
+        // SAFETY: the caller's contract.
+        unsafe { self.put(object, &Shape::of_layout(layout)) };
+    }
+
+    #[inline]
+    unsafe fn put(&self, memory: NonNull<u8>, shape: &Shape) {
+        match self.0 {
+            // SAFETY: the caller's contract.
+            Some(nodes) => unsafe { nodes.put(memory, shape) },
+            // SAFETY: as above.
+            None => unsafe { return_to_allocator(memory, shape.layout) },
+        }
+    }
+}
+
 const fn bytes_of(class: usize) -> usize {
     (class + 1) * GRAIN
 }

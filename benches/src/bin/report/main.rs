@@ -3,7 +3,7 @@
 //! ```text
 //! cargo run --release -p latchwork-bench --bin report -- [--quick] [--only NAMES [--add FILE]] [--write FILE]
 //! cargo run --release -p latchwork-bench --bin report -- --summary FILE
-//! cargo run --release -p latchwork-bench --bin report -- --map-churn KEYS
+//! cargo run --release -p latchwork-bench --bin report -- --map-counts KEYS
 //! ```
 
 mod questions;
@@ -25,13 +25,13 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 const USAGE: &str = "\
 usage: report [--quick] [--only NAMES [--add FILE]] [--write FILE]
        report --summary FILE
-       report --map-churn KEYS
+       report --map-counts KEYS
   --quick       fewer and shorter rounds, for a look in passing
   --only NAMES  these questions only, separated by commas; an unknown name lists them
   --add FILE    also put the answers into the report in FILE, marked as measured apart
   --write FILE  also write the report to FILE; not with --only
   --summary FILE  measure nothing; rebuild the list of misses in FILE from its tables
-  --map-churn KEYS  let so many keys pass through a map, and print its sizes only";
+  --map-counts KEYS  let so many keys pass through a map, and print what is the same in every run";
 
 /// The request of the command line.
 #[derive(Debug, Default)]
@@ -77,7 +77,7 @@ fn run() -> Result<(), String> {
         Some((crowd::OPTION, of)) => return crowd::one_run(of),
         Some((memory::OPTION, of)) => return memory::one_run(of),
         Some((two_threads::OPTION, of)) => return two_threads::one_run(of),
-        Some((map::CHURN, of)) => return map::churn_once(of),
+        Some((map::COUNTS, of)) => return map::counts_once(of),
         _ => {}
     }
     let options =

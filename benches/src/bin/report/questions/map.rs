@@ -34,8 +34,8 @@ pub(super) const QUESTION: Question = Question {
     measure,
 };
 
-/// The option that makes this program one run of churn.
-pub(crate) const CHURN: &str = "--map-churn";
+/// The option that makes this program count what is the same in every run.
+pub(crate) const COUNTS: &str = "--map-counts";
 
 const SMALL: usize = 1 << 14;
 const LARGE: usize = 1 << 22;
@@ -296,19 +296,25 @@ fn measure(plan: Plan) -> Vec<Row> {
     rows.extend(several_keys(plan));
     rows.push(scans(plan));
     rows.extend(two_threads::measure(plan, MAPS));
-    rows.extend(memory());
-    rows.extend(sizes(if is_full { 5_000_000 } else { 500_000 }));
+    rows.extend(counts(if is_full { 5_000_000 } else { 500_000 }));
+    rows
+}
+
+/// The rows that are the same in every run. So many keys pass through one of the maps.
+fn counts(keys: u64) -> Vec<Row> {
+    let mut rows = memory();
+    rows.extend(sizes(keys));
     rows.push(largest_insert());
     rows
 }
 
-/// Lets so many keys pass through a map, and prints its sizes.
-pub(crate) fn churn_once(arguments: &[String]) -> Result<(), String> {
+/// Lets so many keys pass through a map, and prints the rows that are the same in every run.
+pub(crate) fn counts_once(arguments: &[String]) -> Result<(), String> {
     let [keys] = arguments else {
-        return Err(format!("{CHURN} needs a number of keys"));
+        return Err(format!("{COUNTS} needs a number of keys"));
     };
     let keys: u64 = keys.parse().map_err(|error| format!("{keys}: {error}"))?;
-    for row in sizes(keys) {
+    for row in counts(keys) {
         let number = row.value.map_or(f64::NAN, |value| value.median);
         println!("{}: {number}{}", row.what, row.unit);
     }

@@ -232,7 +232,7 @@ fn left_by_ended(threads: usize, at_once: usize) -> usize {
 /// [`FEW`] of them have used cells: the median over rounds, or `None` if too few are believed.
 fn beside_idle(threads: usize, enough: usize) -> [Option<f64>; 2] {
     const SPAN: Duration = Duration::from_millis(5);
-    const UNCOUNTED: u32 = 20;
+    const UNCOUNTED: usize = 20;
     const PATIENCE: usize = 6;
     let (ready, idle) = mpsc::channel();
     let idlers = (0..threads).map(|number| {
@@ -267,7 +267,9 @@ fn beside_idle(threads: usize, enough: usize) -> [Option<f64>; 2] {
         let others = idlers.iter().skip(FEW).filter(|_| all);
         let woken = others.map(|wake| wake.send(()).expect("it waits"));
         wait(woken.count());
-        (0..UNCOUNTED).for_each(|number| drop(crew.round(number as usize, &sides, &control)));
+        for number in 0..UNCOUNTED {
+            let _ = crew.round(number, &sides, &control);
+        }
         let (mut rounds, mut believed) = (Vec::new(), 0);
         while believed < enough && rounds.len() < PATIENCE * enough {
             let round = crew.round(rounds.len(), &sides, &control);
