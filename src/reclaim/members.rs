@@ -24,7 +24,7 @@ const JOIN: u64 = 1 << GROUP;
 #[derive(Debug)]
 pub(super) struct Members(AtomicU64);
 
-/// What the word was.
+/// The former contents of the word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Seen(u64);
 
