@@ -78,7 +78,7 @@ impl Map for Ours {
     }
 
     #[inline]
-    fn get_held<'m>(&'m self, held: &latchwork::cell::ReadPin, key: u64) -> Option<u64> {
+    fn get_held(&self, held: &latchwork::cell::ReadPin, key: u64) -> Option<u64> {
         self.get_in(held, &key).map(|value| *value)
     }
 
@@ -169,7 +169,7 @@ impl Map for Dash {
     fn hold(&self) {}
 
     #[inline]
-    fn get_held<'m>(&'m self, (): &(), key: u64) -> Option<u64> {
+    fn get_held(&self, (): &(), key: u64) -> Option<u64> {
         Map::get(self, key)
     }
 
@@ -210,7 +210,7 @@ impl Map for Scc {
     fn hold(&self) {}
 
     #[inline]
-    fn get_held<'m>(&'m self, (): &(), key: u64) -> Option<u64> {
+    fn get_held(&self, (): &(), key: u64) -> Option<u64> {
         Map::get(self, key)
     }
 
@@ -274,7 +274,7 @@ impl Walk {
 
     /// The next number.
     #[inline(always)]
-    pub fn next(&mut self) -> u64 {
+    pub fn step(&mut self) -> u64 {
         // A linear congruential generator of full period (Hull and Dobell): an odd increment, and a
         // factor that is one more than a multiple of four. The high bits are the unpredictable
         // ones, so they are put below.
@@ -301,7 +301,7 @@ pub fn filled<M: Map>(keys: usize, updates: usize) -> M {
 pub fn gets_held<M: Map>(map: &M, walk: &mut Walk, times: u64) {
     let held = map.hold();
     for _ in 0..times {
-        let value = map.get_held(&held, key(walk.next()));
+        let value = map.get_held(&held, key(walk.step()));
         debug_assert!(value.is_some());
         black_box(value);
     }
@@ -311,7 +311,7 @@ pub fn gets_held<M: Map>(map: &M, walk: &mut Walk, times: u64) {
 #[inline(never)]
 pub fn gets<M: Map>(map: &M, walk: &mut Walk, times: u64) {
     for _ in 0..times {
-        let value = map.get(key(walk.next()));
+        let value = map.get(key(walk.step()));
         debug_assert!(value.is_some());
         black_box(value);
     }
@@ -321,7 +321,7 @@ pub fn gets<M: Map>(map: &M, walk: &mut Walk, times: u64) {
 #[inline(never)]
 pub fn misses<M: Map>(map: &M, walk: &mut Walk, times: u64) {
     for _ in 0..times {
-        let value = map.get(key(!walk.next()));
+        let value = map.get(key(!walk.step()));
         debug_assert!(value.is_none());
         black_box(value);
     }
@@ -331,7 +331,7 @@ pub fn misses<M: Map>(map: &M, walk: &mut Walk, times: u64) {
 #[inline(never)]
 pub fn updates<M: Map>(map: &M, walk: &mut Walk, times: u64) {
     for _ in 0..times {
-        map.update(key(walk.next()));
+        map.update(key(walk.step()));
     }
 }
 
@@ -562,7 +562,7 @@ pub fn updates_beside<const SCANS: bool>() -> Job {
 #[inline(never)]
 pub fn locked_sets(map: &Ours, walk: &mut Walk, times: u64) {
     for value in 0..times {
-        let mut entry = map.lock(&key(walk.next()));
+        let mut entry = map.lock(&key(walk.step()));
         entry.set(value);
         entry.commit();
     }
@@ -572,7 +572,7 @@ pub fn locked_sets(map: &Ours, walk: &mut Walk, times: u64) {
 #[inline(never)]
 pub fn dash_sets(map: &Dash, walk: &mut Walk, times: u64) {
     for value in 0..times {
-        *map.get_mut(&key(walk.next())).expect("it is present") = value;
+        *map.get_mut(&key(walk.step())).expect("it is present") = value;
     }
 }
 
@@ -647,7 +647,7 @@ mod tests {
     #[test]
     fn a_walk_has_each_number_once() {
         let mut walk = Walk::new(1 << 10, 7);
-        let mut seen: Vec<_> = (0..1 << 10).map(|_| walk.next()).collect();
+        let mut seen: Vec<_> = (0..1 << 10).map(|_| walk.step()).collect();
         seen.sort_unstable();
         assert!(seen.iter().copied().eq(0..1 << 10));
     }
