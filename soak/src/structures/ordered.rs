@@ -92,7 +92,7 @@ impl Ordered {
             5 => {
                 let (shelves, mut key) = OrderedMutex::lock_all(&self.shelves, root);
                 let (ledger, _) = self.ledger.read(&mut key);
-                let sum = shelves.iter().map(|shelf| **shelf).sum();
+                let sum = shelves.iter().map(|shelf| **shelf).sum::<u64>();
                 assert_eq!(*ledger, [sum; 2], "what the ledger says of the shelves");
             }
             _ => {
