@@ -159,7 +159,8 @@ step_test() {
     need openssl openssl
     need_redis
     need setpriv util-linux
-    run_tests --workspace --exclude latchwork-lease
+    # Without what draws a console, which enables its feature for all that is built with it.
+    run_tests --workspace --exclude latchwork-lease --exclude latchwork-top
     run_tests -p latchwork-lease --doc
     # The engines of leases, on files and on servers.
     cargo test -p latchwork-lease --all-features --lib --bins --tests --no-run
@@ -175,7 +176,8 @@ step_test() {
     [[ $(id -u) != 0 ]] || need ip iproute2
     ci/lease_faults.sh --short
     # All of the workspace again, so that what it depends on is not compiled with other features.
-    run_tests --workspace --all-features --test console --test console_fork --test interface --test observe_panics --test session
+    run_tests --workspace --all-features \
+        --test console --test console_fork --test interface --test observe_panics --test screens --test session
 }
 
 step_counts() { run_tests -p latchwork --release --test counts -- --test-threads=1; }
@@ -186,7 +188,7 @@ step_gates() {
 }
 
 step_noise() {
-    RUSTC_WORKSPACE_WRAPPER="$PWD/ci/rustc-noise" run_tests --workspace --release \
+    RUSTC_WORKSPACE_WRAPPER="$PWD/ci/rustc-noise" run_tests -p latchwork --release \
         --test stress --test histories
 }
 

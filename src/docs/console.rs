@@ -40,7 +40,7 @@
 //!
 //! ```sh
 //! curl --unix-socket /run/bank/latchwork.sock http://localhost/json
-//! cargo run --release --example latchtop -- --connect /run/bank/latchwork.sock
+//! cargo run --release -p latchwork-top --example latchtop -- --connect /run/bank/latchwork.sock
 //! ```
 //!
 //! Prometheus reads `/metrics` of a loopback port. The feature adds no instruction to an

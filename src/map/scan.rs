@@ -337,7 +337,7 @@ where
 }
 
 #[cfg(feature = "serde")]
-struct Pairs<K, V, S>(core::marker::PhantomData<fn() -> (K, V, S)>);
+struct Pairs<K, V, S>(core::marker::PhantomData<(K, V, S)>);
 
 /// The most entries for which room is made before they are there: the input states their number.
 #[cfg(feature = "serde")]

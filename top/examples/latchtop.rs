@@ -1,8 +1,8 @@
 //! Draws which waiter waits for which holder, over its own load or over the socket of another process.
 //!
 //! ```text
-//! cargo run --release --example latchtop
-//! cargo run --release --example latchtop -- --connect /run/user/1000/bank.sock
+//! cargo run --release -p latchwork-top --example latchtop
+//! cargo run --release -p latchwork-top --example latchtop -- --connect /run/user/1000/bank.sock
 //! ```
 
 use std::io::IsTerminal as _;
