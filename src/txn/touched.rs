@@ -1,4 +1,4 @@
-//! What the log of an attempt records of the entries of maps.
+//! The entries of maps in the log of an attempt.
 
 use core::ptr::NonNull;
 

@@ -20,7 +20,7 @@ pub(super) struct Child {
     canary: Canary,
 }
 
-/// What a child contains, as far as a fold is concerned.
+/// The contents of a child, as far as a fold is concerned.
 pub(super) enum Occupancy {
     Empty,
     /// One inline word, which may move up.
@@ -40,7 +40,7 @@ impl Child {
         &self.slots
     }
 
-    /// Returns what the child contains. The caller has a fence before the call [F3].
+    /// Returns the contents of the child. The caller has a fence before the call [F3].
     #[inline]
     pub(super) fn occupancy(&self) -> Occupancy {
         let mut seen = Occupancy::Empty;
