@@ -80,7 +80,7 @@ impl Wait {
     }
 
     /// Blocks until one of several waits is granted, or until the thread is unparked. `false`: the
-    /// deadline has passed. The caller checks its condition, so none is checked again here.
+    /// deadline has passed. The caller checks its condition, so it needs no second check here.
     pub(crate) fn block_on_any(waits: &[Wait], parker: &Parker, deadline: Option<Instant>) -> bool {
         waits.iter().any(Wait::is_granted) || parker.park_by(deadline)
     }

@@ -32,7 +32,7 @@ pub(super) struct Epoch(CachePadded<AtomicU64>);
 #[derive(Debug)]
 pub(super) struct State(AtomicU64);
 
-/// The result of a scan of a state.
+/// The result of the scan of a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Look {
     /// The thread is pinned at an earlier epoch.

@@ -24,7 +24,7 @@ const JOIN: u64 = 1 << GROUP;
 #[derive(Debug)]
 pub(super) struct Members(AtomicU64);
 
-/// A value of the word.
+/// The former contents of the word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Seen(u64);
 
@@ -83,7 +83,7 @@ impl Members {
     }
 
     /// Removes a slot that was found dormant after `seen` was loaded, unless a slot has joined or
-    /// left since. Returns the last value of the word that it has seen.
+    /// left since. Returns what the word is, as far as the caller knows.
     pub(super) fn leave(&self, seen: Seen, slot: usize) -> Seen {
         let without = seen.without(slot);
         // Release: the accesses under the pins of its owner happen before. Pairs with the Acquire

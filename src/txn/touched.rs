@@ -1,4 +1,4 @@
-//! The entries of maps in the log of an attempt.
+//! The records of entries of maps in the log of an attempt.
 
 use core::ptr::NonNull;
 

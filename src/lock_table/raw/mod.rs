@@ -8,7 +8,7 @@
 //! | `slot.rs` | a slot: each transition of its word, with its ordering |
 //! | `child.rs` | the array of slots below a slot, and how it is folded |
 //! | `trie.rs` | the root, the walk to the slot of a key, and its fast paths |
-//! | `busiest.rs` | hold times, and the keys that threads wait for most, for the console |
+//! | `busiest.rs` | hold times, and the keys that are waited for most, for the console |
 //! | `monitor.rs` | the state and the queue of a key that a waiter waits for |
 //! | `observe.rs` | statistics, metrics and spans of waits |
 //! | `table.rs` | [`RawTable`]: a trie, a policy, statistics and tokens |
