@@ -143,7 +143,7 @@ fn maps_work(world: &World) {
     }
     assert!(map.stats().capacity > capacity, "it has not grown");
     let sum: u64 = snapshot(|s| s.iter(map).map(|(_, n)| n).filter(|n| **n >= 100).sum());
-    assert_eq!(sum, (100..5_000).sum());
+    assert_eq!(sum, (100..5_000).sum::<u64>());
     atomically(|tx| tx.remove(map, &100).map(drop));
     let mut guard = map.lock(&101);
     assert!(guard.remove());

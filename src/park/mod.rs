@@ -14,9 +14,9 @@
 //! # Which waits are here
 //! Latches, changes of cells and keys of maps, `retry`, and waits for the end of a transaction or a
 //! lock of a map are a [`Wait`] in the parking lot. Keys of a lock table are not yet: their threads
-//! (`lock_table/acquire.rs`), tasks (`future.rs`) and sessions (`claim.rs`) share the waiters, the
-//! queue and the signal, and each ends a wait by code of its own. They differ from the lot in four
-//! points, which a port makes the methods of a trait in the place of [`Event`]:
+//! (`lock_table/raw/acquire.rs`), tasks (`future.rs`) and sessions (`raw/claim.rs`) share the
+//! waiters, the queue and the signal, and each ends a wait by code of its own. They differ from the
+//! lot in four points, which a port makes the methods of a trait in the place of [`Event`]:
 //!
 //! - `with_queue(f)`: the lot locks a shard and finds the queue by its event; a monitor locks its
 //!   mutex.

@@ -82,7 +82,7 @@ const SLOTS_PER_VISIT: usize = 256;
 /// seldom, compared with one that stays, after a few dozen scans. It was not chosen by measurement.
 const IDLE_PER_VISIT: u64 = 16;
 
-/// What a scan does with a slot that it has visited.
+/// The verdict of a scan on a slot that it has visited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// It continues.
