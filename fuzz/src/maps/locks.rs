@@ -154,7 +154,6 @@ impl<'m> World<'m> {
                 match session.lock(&name) {
                     Ok(entry) => {
                         assert_eq!(entry.key().number, key);
-                        drop(entry);
                         assert!(has_hash || !is_held, "two locks of one key");
                         self.holders[at].drafts.entry(key).or_insert(Draft::Nothing);
                         self.tally.locked += u64::from(!has_key);
