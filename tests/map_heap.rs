@@ -54,7 +54,7 @@ fn a_loop_that_grows_and_shrinks_uses_bounded_memory(threads: usize, rounds: usi
     };
     // A thread of a scope ends a little later than the scope.
     let is_freed = (0..500).any(|_| {
-        let is_freed = left() < 2 * INDEX;
+        let is_freed = left() < 8 * INDEX;
         if !is_freed {
             thread::sleep(Duration::from_millis(10));
         }

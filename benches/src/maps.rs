@@ -657,7 +657,10 @@ mod tests {
         let map: Ours = filled(64, 0);
         batches(&map, 0, 64, 32);
         let total = (0..64).map(|number| Map::get(&map, key(number)).unwrap());
-        assert_eq!(total.sum::<u64>(), (16..32).map(|value| 4 * value).sum::<u64>());
+        assert_eq!(
+            total.sum::<u64>(),
+            (16..32).map(|value| 4 * value).sum::<u64>()
+        );
         locked_batches(&locked(64), 64, 32);
         let sizes = sizes_of_churn(10_000, 64);
         assert_eq!(sizes.left, 0);

@@ -144,9 +144,7 @@ impl<'t> Tx<'t, '_> {
         let keeper = NonNull::from(map);
         let i = i as u32;
         let touched = &mut self.attempt.log.touched;
-        if !touched.iter().any(|touched| touched.i == i) {
-            touched.push(Touched { keeper, entry, i });
-        }
+        touched.add(Touched { keeper, entry, i });
     }
 }
 
@@ -186,7 +184,7 @@ impl Attempt<'_> {
     #[cold]
     pub(super) fn note_commits(&mut self) {
         let mut all = core::mem::take(&mut self.log.touched);
-        for touched in all.drain(..) {
+        for touched in all.iter() {
             let entry = &self.log.entries[touched.i as usize];
             // One write alone was published without an owner, and is still in its place.
             let (Some(new), Some(old)) = (entry.put.or(entry.write), entry.seen) else {
@@ -206,7 +204,7 @@ impl Attempt<'_> {
             let map = unsafe { touched.keeper.as_ref() };
             map.note_commit(self.local, &self.pin, write);
         }
-        // The next attempt uses its memory.
+        all.clear();
         self.log.touched = all;
     }
 }

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use foldhash::fast::FixedState;
 
 use super::aftermath::Aftermath;
-use super::touched::{Lent, Touched};
+use super::touched::{AllTouched, Lent};
 use crate::mvcc::{Head, Header, Rank};
 use crate::reclaim::{Kind, inside};
 use crate::sync::tuning::LINEAR_CELLS;
@@ -79,7 +79,7 @@ pub(super) struct Log {
     pub(super) order: Vec<u32>,
     pub(super) aftermath: Aftermath,
     /// The entries of maps that the closure has written.
-    pub(super) touched: Vec<Touched>,
+    pub(super) touched: AllTouched,
     /// The values that return to their owners unless the attempt commits.
     pub(super) lent: Vec<Lent>,
     /// The rank of the thread before the attempt, if it has an age.
@@ -96,7 +96,7 @@ impl Default for Log {
             alternatives: 0,
             order: Vec::new(),
             aftermath: Aftermath::default(),
-            touched: Vec::new(),
+            touched: AllTouched::default(),
             lent: Vec::new(),
             outer: Rank::NONE,
         }

@@ -29,6 +29,41 @@ pub(super) struct Touched {
     pub(super) i: u32,
 }
 
+/// All of them, each once. An attempt may have any number.
+#[derive(Default)]
+pub(super) struct AllTouched {
+    list: Vec<Touched>,
+    /// A bit for each log entry that is in the list.
+    marks: Vec<u64>,
+}
+
+impl AllTouched {
+    pub(super) fn add(&mut self, touched: Touched) {
+        let (word, bit) = (touched.i as usize / 64, 1 << (touched.i % 64));
+        if self.marks.len() <= word {
+            self.marks.resize(word + 1, 0);
+        }
+        if self.marks[word] & bit == 0 {
+            self.marks[word] |= bit;
+            self.list.push(touched);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Touched> {
+        self.list.iter()
+    }
+
+    /// Keeps the memory, for the next attempt.
+    pub(super) fn clear(&mut self) {
+        self.list.clear();
+        self.marks.clear();
+    }
+}
+
 /// A value that the closure has written, and that returns to its owner unless the attempt commits.
 pub(super) struct Lent {
     /// The number of the log entry.
