@@ -87,7 +87,12 @@ impl Slab {
 
     /// Slots that are the caller's, at least one.
     pub(super) fn take(&self) -> FreeList {
-        self.0.lock().take_free()
+        let taken = self.0.lock().take_free();
+        match taken {
+            Taken::Slots(slots) => slots,
+            // Without the mutex, since the first access to a page lasts long.
+            Taken::Fresh(group, n) => begin_block(group, n),
+        }
     }
 
     /// Returns `n` of these slots to their blocks, or as many as there are.
@@ -127,13 +132,20 @@ impl Slab {
     }
 }
 
+enum Taken {
+    Slots(FreeList),
+    /// The caller begins the block with this number of a group. Until then no list has it, and its
+    /// group stays, since it counts as used.
+    Fresh(NonNull<Head>, usize),
+}
+
 impl List {
-    fn take_free(&mut self) -> FreeList {
+    fn take_free(&mut self) -> Taken {
         if let Some(block) = self.some {
             // SAFETY: a block in a list is alive; used under the mutex.
             let head = unsafe { block.as_ref() };
             unlink(&mut self.some, &head.links);
-            return head.free.take();
+            return Taken::Slots(head.free.take());
         }
         if let Some(block) = self.all {
             // SAFETY: as above.
@@ -142,19 +154,18 @@ impl List {
             // SAFETY: the group of a block that is alive.
             let used = unsafe { &head.group.as_ref().used };
             used.set(used.get() + 1);
-            return head.free.take();
+            return Taken::Slots(head.free.take());
         }
         let group = *self.fresh.get_or_insert_with(new_group);
         // SAFETY: one of its blocks was never used, so it has not returned to the allocator.
         let first = unsafe { group.as_ref() };
         let n = first.begun.get();
-        let slots = begin_block(group, n);
         first.begun.set(n + 1);
         first.used.set(first.used.get() + 1);
         if n + 1 == GROUP {
             self.fresh = None;
         }
-        slots
+        Taken::Fresh(group, n)
     }
 
     /// Keeps a block of which no thread has a slot any more. If that holds for its whole group,
