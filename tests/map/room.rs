@@ -1,10 +1,7 @@
-//! Entries whose first node lies in them: of all sizes and alignments, and with values that stay
-//! longer than the entry, the map and the thread.
+//! Entries whose nodes lie in them, with values that stay longer than the entry, the map and the
+//! thread.
 
 use std::cell::RefCell;
-use std::fmt::Debug;
-use std::hash::Hash;
-use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier};
 use std::thread;
@@ -42,88 +39,6 @@ impl Drop for Counted {
         self.check();
         self.alive.fetch_sub(1, SeqCst);
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(align(16))]
-struct Aligned16(u64);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(align(64))]
-struct Aligned64(u64);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(align(128))]
-struct Aligned128(u64);
-
-/// Replaces, removes and inserts all keys some times, and keeps each value by a reference.
-fn check_layout<K, V>(key: impl Fn(u8) -> K, value: impl Fn(u8) -> V)
-where
-    K: Eq + Hash + Send + Sync + 'static,
-    V: PartialEq + Debug + Send + Sync + 'static,
-{
-    let map = VersionedMap::new();
-    let mut kept: Vec<(OwnedVersioned<V>, u8)> = Vec::new();
-    for round in 0..4_u8 {
-        for n in 0..12 {
-            map.insert(key(n), value(n + round));
-            // An update finds the room used, or free after the flush.
-            for _ in 0..n % 4 {
-                map.update(&key(n), |_| value(n + round));
-                latchwork::flush();
-            }
-            let owned = map.get_owned(&key(n)).expect("it was inserted");
-            assert_eq!(ptr::from_ref(&*owned).addr() % align_of::<V>(), 0);
-            kept.push((owned, n + round));
-            if n % 3 == 0 {
-                map.remove(&key(n));
-            }
-        }
-        map.flush();
-        for (owned, n) in &kept {
-            assert_eq!(**owned, value(*n));
-        }
-        // Half of the values leave in each round, so that entries and nodes leave in any order.
-        let mut n = 0;
-        kept.retain(|_| {
-            n += 1;
-            n % 2 == 0
-        });
-    }
-    drop(map);
-    latchwork::flush();
-    for (owned, n) in kept {
-        assert_eq!(owned.into_value().expect("it is the last"), value(n));
-    }
-}
-
-#[test]
-fn entries_of_any_layout_keep_their_values() {
-    macro_rules! check_sizes {
-        ($($size:literal)+) => {
-            $(
-                check_layout(|n| [n; $size], u64::from);
-                check_layout(u64::from, |n| [n; $size]);
-            )+
-        };
-    }
-    let _alone = alone();
-    let _watchdog = watchdog("entries_of_any_layout_keep_their_values");
-    check_layout(|_| (), |_| ());
-    check_layout(|_| (), |n| n);
-    check_layout(|n| n, |_| ());
-    check_layout(|n| n.to_string(), |n| n.to_string());
-    check_layout(u64::from, |n| Aligned16(n.into()));
-    check_layout(u64::from, |n| Aligned64(n.into()));
-    check_layout(u64::from, |n| Aligned128(n.into()));
-    check_layout(|n| Aligned16(n.into()), u64::from);
-    check_layout(|n| Aligned64(n.into()), u64::from);
-    check_layout(|n| [n; 3], |n| Aligned16(n.into()));
-    check_layout(|n| Aligned16(n.into()), |n| Aligned16(n.into()));
-    check_layout(|n| Aligned64(n.into()), |n| Aligned64(n.into()));
-    check_layout(|n| Aligned128(n.into()), |n| Aligned128(n.into()));
-    // The rooms behind the largest keys begin at 2040 bytes.
-    check_sizes!(1 3 4 8 12 20 24 32 40 64 100 2000 2008 2016 2024 2032 2040 4096);
 }
 
 /// The references are released while the thread is torn down, before or after the state that the
