@@ -2,9 +2,16 @@
 
 mod common;
 
+use std::hash::BuildHasherDefault;
+
+use common::Itself;
 use common::maps::{KEY, OTHER, World};
-use latchwork::model;
+use common::watched::{self, Watched};
+use latchwork::{VersionedMap, model};
 use latchwork_loom_tests::{Model, spawn};
+
+#[global_allocator]
+static ALLOCATOR: Watched = Watched;
 
 #[test]
 fn two_inserts_make_one_entry() {
@@ -338,5 +345,62 @@ fn a_shared_value_and_its_entry_free_one_memory() {
             world.bury();
             latchwork::flush();
             world.outcome([other])
+        });
+}
+
+/// The update finds the room used, or enters it after the last use by the thread that releases its
+/// node.
+#[test]
+fn an_update_enters_a_room_beside_its_release() {
+    Model::new("an update beside the flush that frees the room")
+        .rules("[V16]")
+        .preemptions(Some(2))
+        .outcomes(&["own 3 e1", "room 3 e1"])
+        .check(|| {
+            model::reclaim_in_model();
+            let world = World::new();
+            world.map.insert(KEY, 1);
+            let room = world.value();
+            world.map.update(&KEY, |n| n + 1);
+            let flush = spawn(&world, |_| latchwork::flush());
+            world.map.update(&KEY, |n| n + 1);
+            let is_in_room = world.value() == room;
+            world.note(if is_in_room { "room" } else { "own" });
+            world.outcome([flush])
+        });
+}
+
+/// One thread has the last share of a value that was replaced, and leaves the room while another
+/// thread releases the entry. The memory is freed once, by the thread that leaves last.
+#[test]
+fn an_entry_and_its_node_leave_at_once() {
+    /// The memory of its entry is too large to be kept by a thread.
+    type Large = [u64; 40];
+    Model::new("the last share of a node beside the release of its entry")
+        .rules("[V16]")
+        .preemptions(Some(3))
+        .outcomes(&["0 1", "1 1"])
+        .check(|| {
+            model::reclaim_in_model();
+            let map = VersionedMap::<u64, Large, BuildHasherDefault<Itself>>::default();
+            map.insert(KEY, [1; 40]);
+            let pin = latchwork::pin();
+            let (key, _) = map.get_key_value_in(&pin, &KEY).expect("it was inserted");
+            let memory = std::ptr::from_ref(key).addr();
+            drop(pin);
+            let shared = map.get_owned(&KEY).expect("it was inserted");
+            map.remove(&KEY);
+            // Afterwards the share is the only one.
+            latchwork::flush();
+            map.end_grace_in_model();
+            map.bury_in_model(2);
+            watched::watch(memory);
+            let node = loom::thread::spawn(move || {
+                drop(shared);
+                watched::frees()
+            });
+            latchwork::flush();
+            let frees = node.join().unwrap();
+            format!("{frees} {}", watched::frees())
         });
 }

@@ -8,6 +8,7 @@ mod batch;
 mod calls;
 mod locks;
 mod properties;
+mod room;
 mod txn;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

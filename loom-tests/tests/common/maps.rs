@@ -65,6 +65,13 @@ impl World {
         found.map(|(key, _)| std::ptr::from_ref(key).addr())
     }
 
+    /// The address of the value of the key.
+    pub fn value(&self) -> Option<usize> {
+        let pin = latchwork::pin();
+        let found = self.map.get_key_value_in(&pin, &KEY);
+        found.map(|(_, value)| std::ptr::from_ref(&*value).addr())
+    }
+
     /// Copies as many chunks as the first table has.
     pub fn copy(&self) {
         for _ in 0..2 {

@@ -5,6 +5,7 @@ pub mod arena;
 pub mod cells;
 pub mod maps;
 pub mod task;
+pub mod watched;
 
 use std::fmt::Display;
 use std::hash::{BuildHasherDefault, Hasher};
