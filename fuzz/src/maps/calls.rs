@@ -109,7 +109,8 @@ impl<'m> World<'m> {
             10 => {
                 let before = map.stats();
                 assert!(map.try_reserve(usize::MAX >> (key % 8)).is_err());
-                assert_eq!(map.stats(), before);
+                // Destructors of what was collected may have written the map.
+                assert_eq!(map.stats().capacity, before.capacity);
                 let additional = key as usize * 8;
                 map.reserve(additional);
                 assert!(map.stats().capacity >= before.len + additional);
