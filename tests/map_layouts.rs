@@ -1,5 +1,6 @@
 //! The entries of a map of all sizes and alignments. Each allocation is freed with the layout with
-//! which it was made: the last tenant frees the memory, and may not know the type of the key.
+//! which it was made: the last tenant frees the memory, and may be a node, which does not have the
+//! type of the key.
 #![allow(unsafe_code, reason = "an allocator, which is unsafe by nature")]
 
 mod common;
