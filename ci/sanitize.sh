@@ -26,7 +26,7 @@ esac
 # All of tests/ but those of examples, of traits and optional features, counts of instructions, those for shuttle, and stopped,
 # whose signals stop threads inside a sanitizer as well.
 tests=(stress histories table cell map reclaim txn latch ordered session)
-tests+=(async_memory cell_heap cell_orphans cell_reuse fork memory thread_exit)
+tests+=(async_memory cell_heap cell_orphans cell_reuse fork map_layouts memory thread_exit)
 [[ $# -le 2 ]] || tests=("${@:3}")
 
 cargo +nightly --version >/dev/null ||

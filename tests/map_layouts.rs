@@ -1,5 +1,6 @@
 //! The entries of a map of all sizes and alignments. Each allocation is freed with the layout with
-//! which it was made: the last tenant frees the memory, and may not know the type of the key.
+//! which it was made: the last tenant frees the memory, and may be a node, which does not have the
+//! type of the key.
 #![allow(unsafe_code, reason = "an allocator, which is unsafe by nature")]
 
 mod common;
@@ -40,20 +41,26 @@ unsafe impl GlobalAlloc for Checked {
         }
         // SAFETY: inside the memory.
         let memory = unsafe { begin.add(offset) };
-        // SAFETY: as above; the layout has so many bytes before the memory.
-        unsafe { memory.cast::<Layout>().sub(1).write_unaligned(layout) };
+        // SAFETY: the layout has so many bytes before the memory.
+        let place = unsafe { memory.cast::<Layout>().sub(1) };
+        // SAFETY: as above.
+        unsafe { place.write_unaligned(layout) };
         memory
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: the layout is stored before the memory.
+        let place = unsafe { memory.cast::<Layout>().sub(1) };
         // SAFETY: stored by `alloc`.
-        let stored = unsafe { memory.cast::<Layout>().sub(1).read_unaligned() };
+        let stored = unsafe { place.read_unaligned() };
         if stored != layout {
             MISMATCHES.fetch_add(1, SeqCst);
         }
         let (whole, offset) = extended(stored).expect("it was allocated");
+        // SAFETY: the allocation begins there.
+        let begin = unsafe { memory.sub(offset) };
         // SAFETY: from `alloc`, with this layout.
-        unsafe { System.dealloc(memory.sub(offset), whole) };
+        unsafe { System.dealloc(begin, whole) };
     }
 }
 

@@ -79,6 +79,8 @@ use crate::hash::RandomState;
 /// version: 64 bytes for `u64` to `u64`. A read accesses this block and a slot of the index. A new
 /// value has memory of its own, and the place in the block is empty until a later update uses it:
 /// once no pin protects the value that was there.
+/// An [`OwnedVersioned`](crate::cell::OwnedVersioned) of a value in the block keeps the memory of
+/// the whole block, which includes that of a large key, after the key was removed and dropped.
 ///
 /// # Keys
 /// The hash of a key must not change while the map has it, and `Eq` must be an equivalence that
