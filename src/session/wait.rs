@@ -6,7 +6,6 @@ use super::pending::Pending;
 use super::{LockError, Policy, Session};
 use crate::lock_table::{Claim, Claiming, Notices, RawTable, Search, Told};
 use crate::park::{Notify, Spin, Waiter, Wakeup};
-use crate::sync::tuning::{DETECT_AFTER, EARLY_YIELDS};
 use crate::sync::{now, yield_now};
 use crate::waits_for::Held;
 use crate::word::Mode;
@@ -57,10 +56,6 @@ impl<K: ?Sized, S> Session<'_, K, S> {
                 _ => Search::Early,
             };
             self.detect(search);
-            let until = begun.checked_add(DETECT_AFTER);
-            if let Some(done) = self.wait_early(deadline.into_iter().chain(until).min()) {
-                return done;
-            }
         }
         loop {
             if let Some(done) = self.look(&mut None) {
@@ -81,24 +76,6 @@ impl<K: ?Sized, S> Session<'_, K, S> {
                 Next::Detect(_) | Next::GiveUp(_) => {}
             }
         }
-    }
-
-    /// Yields some times, until `until` at the latest, before the thread parks [D10]. Returns the
-    /// result of the wait, if it has ended.
-    fn wait_early(&mut self, until: Option<Instant>) -> Option<Result<(), LockError>> {
-        for _ in 0..EARLY_YIELDS {
-            if let Some(done) = self.look(&mut None) {
-                return Some(done);
-            }
-            #[cfg(all(test, not(any(latchwork_loom, latchwork_shuttle))))]
-            tests::at_yield();
-            yield_now();
-            // On a busy machine a yield may last for long.
-            if until.is_some_and(|until| now() >= until) {
-                break;
-            }
-        }
-        None
     }
 
     /// Whether it searches for a deadlock by itself. No clock counts as many seconds as "never" is.
@@ -370,67 +347,6 @@ impl<K: ?Sized, S> Drop for Wish<'_, '_, K, S> {
     fn drop(&mut self) {
         if self.session.pending.is_none() {
             self.session.retract(self.hash);
-        }
-    }
-}
-
-#[cfg(all(test, not(any(latchwork_loom, latchwork_shuttle))))]
-mod tests {
-    use core::cell::{Cell, RefCell};
-    use core::task::Waker;
-
-    use super::*;
-    use crate::LockTable;
-    use crate::lock_table::{ExclusiveGuard, Found};
-    use crate::waits_for::At;
-
-    thread_local! {
-        /// The yields of this thread in `wait_early`.
-        static YIELDS: Cell<u32> = const { Cell::new(0) };
-        /// Released at its next yield.
-        static HELD: RefCell<Option<ExclusiveGuard<'static>>> = const { RefCell::new(None) };
-    }
-
-    pub(super) fn at_yield() {
-        YIELDS.set(YIELDS.get() + 1);
-        drop(HELD.take());
-    }
-
-    /// While deadlocks are frequent, waits lasted for microseconds, and each of their threads
-    /// parked and was woken [D10].
-    #[test]
-    fn a_wait_that_searches_early_yields_before_it_parks() {
-        let table: &LockTable<u64> = Box::leak(Box::default());
-        let guard = table.lock(&1);
-        let policy = Policy::Timeout(Duration::from_millis(1));
-        let mut session = table.session().policy(policy);
-        assert!(matches!(session.lock(&1), Err(LockError::TimedOut)));
-        assert_eq!(YIELDS.take(), 0, "no deadlock was found");
-        let sessions = &table.sessions;
-        sessions.with(|_| sessions.searched(Search::Due, Found::Cycle));
-        HELD.replace(Some(guard));
-        let mut session = table.session();
-        session.lock(&1).unwrap();
-        assert_eq!(YIELDS.take(), 1, "the key was released at the first yield");
-    }
-
-    /// The yields of a wait are bounded, by their number and by the time.
-    #[test]
-    fn the_yields_of_a_wait_are_bounded() {
-        let table: LockTable<u64> = LockTable::new();
-        let _guard = table.lock(&1);
-        let mut session = table.session();
-        let want = Held {
-            hash: table.hash(&1),
-            mode: Mode::Exclusive,
-            at: At::here(),
-        };
-        let notify = || Notify::Task(Waker::noop().clone());
-        let holds = session.begin(want, false, Spin::none, notify);
-        assert!(matches!(holds, Ok(false)));
-        for (until, yields) in [(None, EARLY_YIELDS), (Some(now()), 1)] {
-            assert!(session.wait_early(until).is_none());
-            assert_eq!(YIELDS.take(), yields);
         }
     }
 }

@@ -189,12 +189,6 @@ pub(crate) const DETECT_AFTER: Duration = Duration::from_millis(1);
 /// consume about a quarter of a millisecond, and the default threshold that they may save is one.
 pub(crate) const EARLY_SEARCHES: u64 = if CHECKED { 1 } else { 256 };
 
-/// The number of times that a thread yields after such a search, before it parks. The wait lasts
-/// for some microseconds then, and a thread that is woken needs tens of them. With 256 yields, two
-/// threads beside an audit make 0.5 to 0.8 of their steps alone instead of 0.2 to 0.6, and 64
-/// threads with 8 of 16 keys each 1.5 to 3 times as many sessions. 16 have a part of that effect.
-pub(crate) const EARLY_YIELDS: u32 = if CHECKED { 0 } else { 256 };
-
 /// The number of keys up to which a session searches all that it holds, at each lock. It was not
 /// chosen by measurement.
 pub(crate) const LINEAR_HOLDS: usize = if CHECKED { 2 } else { 16 };
