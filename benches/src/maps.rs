@@ -503,7 +503,10 @@ pub fn locked(keys: u64) -> Locked {
 /// As [`batches`], of a map under a mutex.
 #[inline(never)]
 pub fn locked_batches(map: &Locked, keys: u64, times: u64) {
-    let mut versions = vec![0; keys as usize];
+    let mut versions: Vec<u64> = {
+        let map = map.lock();
+        (0..keys).map(|number| map[&key(number)].0).collect()
+    };
     let mut at = 0;
     for value in 0..times {
         let numbers: [usize; BATCH] = std::array::from_fn(|i| (at + i) % keys as usize);
