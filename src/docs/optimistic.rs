@@ -30,9 +30,9 @@
 //! `cargo run --release -p latchwork-bench --bin report -- --only transactions`.
 //!
 //! - *Uncontended writes of a few words.* A transfer between two of 1,024 cells needs
-//!   about <!--figure: transfer vs as many ordered parking_lot mutexes-->6.0<!--/--> times the
+//!   about <!--figure: transfer vs as many ordered parking_lot mutexes-->4.9<!--/--> times the
 //!   time of two ordered `parking_lot` mutexes. A transaction that only reads two cells
-//!   needs <!--figure: two cells read vs as many ordered parking_lot mutexes-->1.7<!--/--> times
+//!   needs <!--figure: two cells read vs as many ordered parking_lot mutexes-->1.5<!--/--> times
 //!   the time. The cost is that of the atomic operations (the pin, one for each cell, one for the
 //!   status) and of two nodes of memory. (`transactions`)
 //! - *Hot cells.* In the main job, three origins are part of most flights. There, transactions
@@ -58,7 +58,7 @@
 //!   `parking_lot::RwLock`. It writes no memory that other threads write, and checks no pin of
 //!   another thread. (`cells`; `benches/CORES.md` counts the cache misses of up to 64 readers)
 //! - *Snapshots.* A snapshot of 32 cells
-//!   takes <!--figure: a snapshot of 32 cells vs as many ordered parking_lot mutexes-->0.20<!--/-->
+//!   takes <!--figure: a snapshot of 32 cells vs as many ordered parking_lot mutexes-->0.15<!--/-->
 //!   of the time of 32 mutexes. (`transactions`)
 //! - *No lock order.* Two threads that access pairs of cells in opposite orders
 //!   reach <!--figure: 20 pairs, two threads in opposite orders vs one thread-->1.0<!--/--> times

@@ -18,15 +18,15 @@
 //! | `u64`, 4,096 keys | <!--figure: exclusive, u64, 4,096 keys vs padded Mutex-->0.85<!--/--> |
 //! | `&str`, one key | <!--figure: exclusive, &str, one key vs padded Mutex-->1.01<!--/--> |
 //! | shared, `u64` | <!--figure: shared, u64, one key vs padded RwLock, read-->0.89<!--/--> |
-//! | `lock_all` | <!--figure: lock_all, three u64 keys vs three padded Mutexes-->1.40<!--/--> |
+//! | `lock_all` | <!--figure: lock_all, three u64 keys vs three padded Mutexes-->1.19<!--/--> |
 //! | read of a cell | <!--figure: read vs parking_lot::RwLock-->0.65<!--/--> |
 //! | update of a cell | <!--figure: update vs parking_lot::RwLock-->5.1<!--/--> |
 //!
 //! - A transfer between two cells
-//!   takes <!--figure: transfer vs as many ordered parking_lot mutexes-->6.0<!--/--> times the time
+//!   takes <!--figure: transfer vs as many ordered parking_lot mutexes-->4.9<!--/--> times the time
 //!   of two ordered mutexes.
 //! - A snapshot of 32 cells
-//!   takes <!--figure: a snapshot of 32 cells vs as many ordered parking_lot mutexes-->0.20<!--/-->
+//!   takes <!--figure: a snapshot of 32 cells vs as many ordered parking_lot mutexes-->0.15<!--/-->
 //!   of the time of 32 mutexes.
 //!
 //! | operation, several threads | ratio of throughput |
@@ -68,8 +68,8 @@
 //! ## `stm`
 //! | transaction | ratio of time |
 //! |---|---|
-//! | transfer between two cells | <!--figure: transfer vs stm-->0.32<!--/--> |
-//! | read of two cells | <!--figure: two cells read vs stm-->0.13<!--/--> |
+//! | transfer between two cells | <!--figure: transfer vs stm-->0.25<!--/--> |
+//! | read of two cells | <!--figure: two cells read vs stm-->0.11<!--/--> |
 //!
 //! ## `crossbeam-skiplist`
 //! The B+tree of `examples/btree.rs`, on optimistic latches, with two threads and 95 % reads,
@@ -118,9 +118,9 @@
 //!   reach <!--figure: 8 threads, 16 keys, Fifo vs padded Mutex-->0.04<!--/--> of the throughput of
 //!   the mutexes.
 //! - *Sessions.* An uncontended lock in a session needs more time than a plain one:
-//!   by <!--figure: lock and unlock in a session, one key vs LockTable::lock + drop-->1.2<!--/-->.
+//!   by <!--figure: lock and unlock in a session, one key vs LockTable::lock + drop-->1.5<!--/-->.
 //! - *Many locks at once.* With a million held keys, another key
-//!   takes <!--figure: default: another key, repeated vs an empty table-->6.9<!--/--> times the
+//!   takes <!--figure: default: another key, repeated vs an empty table-->5.1<!--/--> times the
 //!   time, unless the table was built with `expected_locks`.
 //! - *A writer beside an auditor* that reads all cells in a loop
 //!   keeps <!--figure: one thread that transfers, beside one auditor vs alone-->0.3<!--/--> of its

@@ -78,6 +78,7 @@ fn run() -> Result<(), String> {
         Some((memory::OPTION, of)) => return memory::one_run(of),
         Some((two_threads::OPTION, of)) => return two_threads::one_run(of),
         Some((map::COUNTS, of)) => return map::counts_once(of),
+        Some((map::BYTES, of)) => return map::bytes_once(of),
         _ => {}
     }
     let options =
