@@ -33,20 +33,44 @@ pub(super) struct Touched {
 #[derive(Default)]
 pub(super) struct AllTouched {
     list: Vec<Touched>,
-    /// A bit for each log entry that is in the list.
+    /// A bit for each log entry that is in the list, if the list is long.
     marks: Vec<u64>,
 }
 
+/// A list that is no longer is searched.
+const SEARCHED: usize = 8;
+
 impl AllTouched {
+    #[inline]
     pub(super) fn add(&mut self, touched: Touched) {
-        let (word, bit) = (touched.i as usize / 64, 1 << (touched.i % 64));
+        if self.list.len() >= SEARCHED {
+            self.add_by_mark(touched);
+        } else if !self.list.iter().any(|other| other.i == touched.i) {
+            self.list.push(touched);
+        }
+    }
+
+    #[cold]
+    fn add_by_mark(&mut self, touched: Touched) {
+        if self.marks.is_empty() {
+            for n in 0..self.list.len() {
+                self.mark(self.list[n].i);
+            }
+        }
+        if self.mark(touched.i) {
+            self.list.push(touched);
+        }
+    }
+
+    /// Whether the entry had no mark.
+    fn mark(&mut self, i: u32) -> bool {
+        let (word, bit) = (i as usize / 64, 1 << (i % 64));
         if self.marks.len() <= word {
             self.marks.resize(word + 1, 0);
         }
-        if self.marks[word] & bit == 0 {
-            self.marks[word] |= bit;
-            self.list.push(touched);
-        }
+        let is_new = self.marks[word] & bit == 0;
+        self.marks[word] |= bit;
+        is_new
     }
 
     pub(super) fn is_empty(&self) -> bool {
