@@ -60,10 +60,15 @@ pub(super) enum Wish {
 impl Monitor {
     /// Makes a monitor of a key without waiters, held by `readers`, or exclusively if that is 0.
     pub(super) fn held(hash: u64, readers: u64) -> Self {
+        Self::new(hash, State::held_by(readers), Queue::new())
+    }
+
+    #[inline(always)]
+    fn new(hash: u64, state: State, queue: Queue) -> Self {
         Monitor {
             hash,
-            state: AtomicU64::new(State::held_by(readers).bits()),
-            queue: Mutex::new(Queue::new()),
+            state: AtomicU64::new(state.bits()),
+            queue: Mutex::new(queue),
             canary: Canary::new(),
             hold_clock: HoldClock::start(),
         }
@@ -75,13 +80,7 @@ impl Monitor {
         let mut queue = Queue::new();
         queue.push(waiter);
         let state = State::held_by(readers).with_upgrader();
-        Monitor {
-            hash,
-            state: AtomicU64::new(state.bits()),
-            queue: Mutex::new(queue),
-            canary: Canary::new(),
-            hold_clock: HoldClock::start(),
-        }
+        Self::new(hash, state, queue)
     }
 
     /// Makes a monitor as [`held`](Self::held) does, with `waiter` in its queue.
@@ -89,13 +88,7 @@ impl Monitor {
         let mut queue = Queue::new();
         queue.push(waiter);
         let state = State::held_by(readers).with_queue(queue.queued());
-        Monitor {
-            hash,
-            state: AtomicU64::new(state.bits()),
-            queue: Mutex::new(queue),
-            canary: Canary::new(),
-            hold_clock: HoldClock::start(),
-        }
+        Self::new(hash, state, queue)
     }
 
     pub(crate) fn hash(&self) -> u64 {

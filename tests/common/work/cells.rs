@@ -15,7 +15,7 @@ use crate::common::{Rng, pause};
 
 /// A number, and once more, so that one that is torn or gone shows. Each write has another one; the
 /// first is 0.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Value(u64, u64);
 
 pub type Cell = VersionedCell<Value>;
@@ -25,7 +25,7 @@ impl Value {
         Self(number, !number)
     }
 
-    fn number(&self) -> u64 {
+    pub(super) fn number(&self) -> u64 {
         assert_eq!(self.0, !self.1, "torn, or dropped");
         self.0
     }

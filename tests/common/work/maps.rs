@@ -7,33 +7,13 @@ use latchwork::cell::Version;
 use latchwork::map::Reason;
 use latchwork::{VersionedMap, atomically, snapshot};
 
+use super::cells::Value;
 use crate::common::hashers::Place;
 use crate::common::history::keys::{Found, Item, KEYS, Keys, MapOp, Write};
 use crate::common::history::linear::linearise;
 use crate::common::history::record::by_object;
 use crate::common::history::{Log, stamp};
 use crate::common::{Rng, pause};
-
-/// A number, and once more, so that one that is torn or dropped shows. Each write has another one.
-#[derive(Clone, Debug)]
-pub struct Value(u64, u64);
-
-impl Value {
-    fn new(number: u64) -> Self {
-        Self(number, !number)
-    }
-
-    fn number(&self) -> u64 {
-        assert_eq!(self.0, !self.1, "torn, or dropped");
-        self.0
-    }
-}
-
-impl Drop for Value {
-    fn drop(&mut self) {
-        self.1 = self.0;
-    }
-}
 
 pub type Map = VersionedMap<u64, Value, Place>;
 
