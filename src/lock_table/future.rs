@@ -9,95 +9,75 @@ use core::task::{Context, Poll};
 use std::sync::Arc;
 
 use super::guard::{ExclusiveGuard, OwnedExclusiveGuard, OwnedSharedGuard, SharedGuard};
-use super::handle::Handle;
 use super::key::KeyId;
-use super::raw::{Acquired, Party, Patience, RawTable, Ticket, Wait};
+use super::raw::{Acquired, KeyWait, Patience, RawTable, TableRef};
 use super::table::LockTable;
 use crate::RandomState;
-use crate::park::{Notify, Signal, Spin, Waiter, Wakeup, polled_again};
+use crate::park::{Notify, Spin, Waiter, Wakeup, polled_again};
+use crate::waits_for::Owner;
 use crate::word::Mode;
 
-/// The acquisition of one key by a task.
-#[derive(Debug, Default)]
-pub(super) struct Acquiring {
-    ticket: Option<Ticket>,
-    wait: Option<Wait>,
+/// The acquisition of keys by a task, one after another.
+///
+/// The table is in one of the two fields: a wait keeps it.
+pub(super) struct Acquiring<T: TableRef> {
+    /// `None` while the task waits, and once the table was removed.
+    table: Option<T>,
+    wait: Option<KeyWait<T>>,
 }
 
-impl Acquiring {
-    /// Returns `Ready` when the key is held. It must not be called after that, unless for another
-    /// key. `party` has left the graph by then [D2].
-    #[inline(always)]
-    pub(super) fn poll(
-        &mut self,
-        table: &RawTable,
-        hash: u64,
-        mode: Mode,
-        cx: &mut Context<'_>,
-        party: &mut impl Party,
-    ) -> Poll<()> {
-        let Some(ticket) = &self.ticket else {
-            return self.start(table, hash, mode, cx, party);
-        };
-        let mut wakeup = Wakeup::default();
-        // Most polls are the one that acquires the key, and then no waker is cloned.
-        if ticket.waiter.signal() == Signal::Waiting || !table.check(ticket, &mut None, &mut wakeup)
-        {
-            // Cloned before the mutex is locked: the clone of a waker is user code, which may
-            // panic.
-            let mut renewal = Some(Notify::Task(cx.waker().clone()));
-            let holds = table.check(ticket, &mut renewal, &mut wakeup);
-            if !holds {
-                // A waker that is no longer needed is dropped last: its drop is user code [W3].
-                drop(renewal);
-                return Poll::Pending;
-            }
-            party.leave();
-            // Removed before a waker is dropped or used: if that panics, the ticket is spent.
-            let ticket = self.ticket.take().expect("there a moment ago");
-            table.holding(hash, mode, || drop(renewal));
-            table.got(ticket, &mut self.wait, &mut wakeup);
-            return Poll::Ready(());
+impl<T: TableRef> Acquiring<T> {
+    pub(super) fn new(table: T) -> Self {
+        Acquiring {
+            table: Some(table),
+            wait: None,
         }
-        party.leave();
-        let ticket = self.ticket.take().expect("there a moment ago");
-        table.got(ticket, &mut self.wait, &mut wakeup);
-        Poll::Ready(())
     }
 
-    /// Polls for a lock of one key. It is compiled once, in this crate and without a party.
-    #[inline(never)]
-    fn poll_single(
-        &mut self,
-        table: &RawTable,
-        hash: u64,
-        mode: Mode,
-        cx: &mut Context<'_>,
-    ) -> Poll<()> {
-        self.poll(table, hash, mode, cx, &mut ())
+    /// Returns the table, or `None` once it was removed.
+    #[inline]
+    pub(super) fn table(&self) -> Option<&T> {
+        match &self.wait {
+            Some(wait) => Some(wait.awaited().table()),
+            None => self.table.as_ref(),
+        }
     }
 
-    /// Returns the place in the queue, if there is one.
-    pub(super) fn ticket(&self) -> Option<&Ticket> {
-        self.ticket.as_ref()
+    /// Removes the table once the task no longer waits.
+    #[inline]
+    pub(super) fn take_table(&mut self) -> T {
+        self.table.take().expect("it does not wait")
     }
 
+    /// Returns the wait, while there is one.
+    #[inline]
+    pub(super) fn wait(&self) -> Option<&KeyWait<T>> {
+        self.wait.as_ref()
+    }
+
+    /// Leaves the queue, and releases the key if it was granted. The table is dropped.
+    pub(super) fn cancel(&mut self) {
+        drop(self.wait.take());
+    }
+
+    /// Acquires a free key (`Ready`), or queues. `owner` returns the owner of the waiter.
     #[inline(always)]
-    fn start(
+    pub(super) fn start(
         &mut self,
-        table: &RawTable,
         hash: u64,
         mode: Mode,
-        cx: &mut Context<'_>,
-        party: &mut impl Party,
+        cx: &Context<'_>,
+        owner: impl FnOnce(&T) -> Option<Owner>,
     ) -> Poll<()> {
+        let own = self.table.as_ref().expect("it does not wait");
+        let table = own.raw();
         // The attempt has no waiter yet, and is made only where it can succeed.
         if !table.is_taken(hash, mode) && table.try_lock(hash, mode) {
             return Poll::Ready(());
         }
         // Made before anything is pinned or locked: the clone of a waker is user code [W3].
         let notify = Notify::Task(cx.waker().clone());
-        let waiter = Waiter::take_for(party.owner(), mode, notify);
+        let waiter = Waiter::take_for(owner(own), mode, notify);
         let patience = Patience::Queue {
             spin: Spin::none(),
             waiter: &mut || waiter.clone(),
@@ -105,8 +85,8 @@ impl Acquiring {
         let short = table.queue_at_root(hash, mode, &waiter);
         match short.unwrap_or_else(|| table.acquire(hash, mode, patience)) {
             Acquired::Queued(place) => {
-                self.ticket = Some(Ticket::new(hash, place, waiter));
-                self.wait = Some(Wait::begin(hash, mode));
+                let wait = place.wait(self.take_table(), hash, waiter);
+                self.wait.insert(wait).observe();
                 Poll::Pending
             }
             Acquired::Holds => {
@@ -117,54 +97,53 @@ impl Acquiring {
         }
     }
 
-    /// Leaves the queue, and releases the key if it was granted.
-    pub(super) fn abandon(&mut self, table: &RawTable) {
-        if let Some(ticket) = self.ticket.take() {
-            table.abandon(ticket);
-        }
+    /// Ends a wait that is granted. The drop of an `unused` waker is user code, as are the waiters
+    /// in `wakeup`: if they panic, the key is unlocked.
+    #[inline(always)]
+    pub(super) fn hold(&mut self, unused: Option<Notify>, wakeup: &mut Wakeup) {
+        // Removed before a waker is dropped or used: if that panics, the wait has ended.
+        let wait = self.wait.take().expect("it waits");
+        wait.hold(|table| self.table.insert(table).raw(), unused, wakeup);
     }
 }
 
-struct Locking<T: Handle> {
-    /// `None` once the future is done.
-    table: Option<T>,
+struct Locking<T: TableRef> {
+    acquiring: Acquiring<T>,
     hash: u64,
     mode: Mode,
-    acquiring: Acquiring,
 }
 
-impl<T: Handle> Locking<T> {
+impl<T: TableRef> Locking<T> {
     fn new(table: T, hash: u64, mode: Mode) -> Self {
         Locking {
-            table: Some(table),
+            acquiring: Acquiring::new(table),
             hash,
             mode,
-            acquiring: Acquiring::default(),
         }
     }
 
     #[inline]
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(T, u64)> {
-        let Some(table) = &self.table else {
-            polled_again("future of a lock")
-        };
-        match self
-            .acquiring
-            .poll_single(table.raw(), self.hash, self.mode, cx)
-        {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(()) => {
-                let table = self.table.take().expect("there a moment ago");
-                Poll::Ready((table, self.hash))
-            }
-        }
+        let hash = self.hash;
+        self.acquire(cx).map(|table| (table, hash))
     }
-}
 
-impl<T: Handle> Drop for Locking<T> {
-    fn drop(&mut self) {
-        if let Some(table) = &self.table {
-            self.acquiring.abandon(table.raw());
+    #[inline(never)]
+    fn acquire(&mut self, cx: &mut Context<'_>) -> Poll<T> {
+        let Some(wait) = self.acquiring.wait() else {
+            if self.acquiring.table().is_none() {
+                polled_again("future of a lock")
+            }
+            let begun = self.acquiring.start(self.hash, self.mode, cx, |_| None);
+            return begun.map(|()| self.acquiring.take_table());
+        };
+        let mut wakeup = Wakeup::default();
+        match wait.poll_by(cx, &mut wakeup) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(unused) => {
+                self.acquiring.hold(unused, &mut wakeup);
+                Poll::Ready(self.acquiring.take_table())
+            }
         }
     }
 }
@@ -197,7 +176,7 @@ macro_rules! future {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.debug_struct(stringify!($name))
                     .field("key_id", &KeyId(self.0.hash))
-                    .field("queued", &self.0.acquiring.ticket.is_some())
+                    .field("queued", &self.0.acquiring.wait().is_some())
                     .finish_non_exhaustive()
             }
         }

@@ -4,9 +4,9 @@ use core::fmt;
 use std::sync::Arc;
 
 use super::fence::{Fence, FencingToken};
-use super::handle::{Handle, TakeOver};
+use super::handle::TakeOver;
 use super::key::KeyId;
-use super::raw::RawTable;
+use super::raw::{RawTable, TableRef};
 use super::table::LockTable;
 use crate::RandomState;
 use crate::word::Mode;

@@ -2,21 +2,17 @@
 
 use std::sync::Arc;
 
-use super::raw::RawTable;
+use super::raw::{RawTable, TableRef};
 use super::sessions::Sessions;
 use super::table::LockTable;
 
-pub(super) trait Handle {
-    fn raw(&self) -> &RawTable;
-}
-
 /// A handle of a whole table, including its state for detection.
-pub(super) trait SetHandle: Handle {
+pub(super) trait SetHandle: TableRef + Clone {
     fn sessions(&self) -> &Sessions;
 }
 
 /// A handle that can be moved out of a guard, which is forgotten then.
-pub(super) trait TakeOver: Handle {
+pub(super) trait TakeOver: TableRef {
     fn take_over(&mut self) -> Self;
 }
 
@@ -28,7 +24,7 @@ impl TakeOver for &RawTable {
 }
 
 /// Shared ownership, in a guard: it is `None` only in a guard that is being forgotten.
-impl<K: ?Sized, S> Handle for Option<Arc<LockTable<K, S>>> {
+impl<K: ?Sized, S> TableRef for Option<Arc<LockTable<K, S>>> {
     #[inline(always)]
     fn raw(&self) -> &RawTable {
         &self.as_ref().expect("the guard is not forgotten").raw
@@ -54,21 +50,14 @@ impl<K: ?Sized, S> SetHandle for &LockTable<K, S> {
     }
 }
 
-impl Handle for &RawTable {
-    #[inline(always)]
-    fn raw(&self) -> &RawTable {
-        self
-    }
-}
-
-impl<K: ?Sized, S> Handle for Arc<LockTable<K, S>> {
+impl<K: ?Sized, S> TableRef for Arc<LockTable<K, S>> {
     #[inline(always)]
     fn raw(&self) -> &RawTable {
         &self.raw
     }
 }
 
-impl<K: ?Sized, S> Handle for &LockTable<K, S> {
+impl<K: ?Sized, S> TableRef for &LockTable<K, S> {
     #[inline(always)]
     fn raw(&self) -> &RawTable {
         &self.raw

@@ -18,7 +18,7 @@ use super::raw::Party;
 use super::set::{LockSet, Locked, OwnedLockSet, lock_each};
 use super::table::LockTable;
 use crate::RandomState;
-use crate::park::polled_again;
+use crate::park::{Wakeup, polled_again};
 use crate::sync::now;
 use crate::waits_for::At;
 use crate::word::{Mode, SlotWord};
@@ -50,72 +50,81 @@ pub struct LockAllFuture<'t, K: ?Sized, S = RandomState>(LockingAll<&'t LockTabl
 pub struct OwnedLockAllFuture<K: ?Sized, S = RandomState>(LockingAll<Arc<LockTable<K, S>>>);
 
 struct LockingAll<T: SetHandle> {
-    /// `None` once the future is done.
-    table: Option<T>,
+    acquiring: Acquiring<T>,
     keys: Keys,
     /// The number of locked keys, which are the first ones.
     locked: usize,
-    acquiring: Acquiring,
     at: At,
     /// The node of the graph for the present wait.
-    wait: SetWait,
+    node: SetWait,
 }
 
 impl<T: SetHandle> LockingAll<T> {
     fn new(table: T, keys: Keys, at: At) -> Self {
         LockingAll {
-            table: Some(table),
+            acquiring: Acquiring::new(table),
             keys,
             locked: 0,
-            acquiring: Acquiring::default(),
             at,
-            wait: SetWait::default(),
+            node: SetWait::default(),
         }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(T, Keys)> {
-        let Some(table) = &self.table else {
+        if self.acquiring.table().is_none() {
             polled_again("future of `lock_all`")
-        };
+        }
         while self.locked < self.keys.len() {
-            let (hash, mode) = self.keys.get(self.locked);
-            let mut party = SetParty {
-                sessions: table.sessions(),
-                keys: &self.keys,
-                locked: self.locked,
-                at: self.at,
-                wait: &mut self.wait,
-            };
-            match self.acquiring.poll(table.raw(), hash, mode, cx, &mut party) {
-                Poll::Ready(()) => self.locked += 1,
-                Poll::Pending => {
-                    // A task has no clock: it publishes as soon as it waits.
-                    let ticket = self.acquiring.ticket().expect("it is queued");
-                    // The wakers are user code. The published wait stays until the next poll or the
-                    // drop.
-                    party.publish(table.raw(), ticket).run();
-                    return Poll::Pending;
-                }
+            if self.poll_next(cx).is_pending() {
+                return Poll::Pending;
             }
+            self.locked += 1;
         }
         self.locked = 0;
         let keys = core::mem::replace(&mut self.keys, Keys::new());
-        let table = self.table.take().expect("there a moment ago");
-        Poll::Ready((table, keys))
+        Poll::Ready((self.acquiring.take_table(), keys))
+    }
+
+    /// Polls for the next key.
+    fn poll_next(&mut self, cx: &Context<'_>) -> Poll<()> {
+        let (keys, node, acquiring) = (&self.keys, &mut self.node, &mut self.acquiring);
+        let (locked, at) = (self.locked, self.at);
+        let (hash, mode) = keys.get(locked);
+        if let Some(wait) = acquiring.wait() {
+            let mut wakeup = Wakeup::default();
+            if let Poll::Ready(unused) = wait.poll_by(cx, &mut wakeup) {
+                node.leave(wait.awaited().table().sessions());
+                acquiring.hold(unused, &mut wakeup);
+                return Poll::Ready(());
+            }
+        } else {
+            let owner = |table: &T| SetParty::new(table.sessions(), keys, locked, at, node).owner();
+            if acquiring.start(hash, mode, cx, owner).is_ready() {
+                return Poll::Ready(());
+            }
+        }
+        // A task has no clock: it publishes as soon as it waits. The wakers are user code: the
+        // published wait stays until the next poll or the drop.
+        let wait = acquiring.wait().expect("it is queued");
+        let sessions = wait.awaited().table().sessions();
+        let mut party = SetParty::new(sessions, keys, locked, at, node);
+        party.publish(wait).run();
+        Poll::Pending
     }
 }
 
 impl<T: SetHandle> Drop for LockingAll<T> {
     fn drop(&mut self) {
-        if let Some(table) = &self.table {
+        // The wait drops its table, and the keys are unlocked after it.
+        if let Some(table) = self.acquiring.table().cloned() {
             // Dropped after the place in the queue, including when a waker panics there [L2].
             let _locked = Locked {
                 table: table.raw(),
                 keys: &self.keys,
                 first: self.locked,
             };
-            self.wait.leave(table.sessions());
-            self.acquiring.abandon(table.raw());
+            self.node.leave(table.sessions());
+            self.acquiring.cancel();
         }
     }
 }
@@ -160,13 +169,8 @@ impl<K: ?Sized, S> LockTable<K, S> {
         deadline: Option<Instant>,
         at: At,
     ) -> bool {
-        let mut set = SetParty {
-            sessions: &self.sessions,
-            keys,
-            locked: i,
-            at,
-            wait: &mut SetWait::default(),
-        };
+        let mut node = SetWait::default();
+        let mut set = SetParty::new(&self.sessions, keys, i, at, &mut node);
         let key = keys.get(i);
         self.raw.lock_slow_of_set(key, found, deadline, &mut set)
     }

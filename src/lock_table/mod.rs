@@ -40,7 +40,7 @@ pub(crate) use inspect::Names;
 pub use inspect::{LockInfo, OwnerInfo, SessionId, WaiterInfo};
 pub use key::KeyId;
 pub use many::{LockAllFuture, OwnedLockAllFuture};
-pub(crate) use raw::{Claim, Claiming, Found, Notices, RawTable, Search, Told, Waits};
+pub(crate) use raw::{Acquired, Found, KeyWait, Notices, Patience, RawTable, Search, Waits};
 pub(crate) use sessions::{Sessions, discard};
 pub use set::{LockSet, OwnedLockSet};
 pub use stats::TableStats;

@@ -8,7 +8,7 @@
 use std::time::Instant;
 
 use super::keys::Keys;
-use super::raw::{Found, Notices, Party, RawTable, Search, Ticket};
+use super::raw::{Found, KeyWait, Notices, Party, Search, TableRef};
 use super::sessions::Sessions;
 use crate::sync::now;
 use crate::sync::tuning::DETECT_AFTER;
@@ -25,12 +25,31 @@ pub(super) struct SetWait {
 
 /// A set that waits for one of its keys.
 pub(super) struct SetParty<'a> {
-    pub(super) sessions: &'a Sessions,
-    pub(super) keys: &'a Keys,
+    sessions: &'a Sessions,
+    keys: &'a Keys,
     /// The number of locked keys, which are the first ones.
-    pub(super) locked: usize,
-    pub(super) at: At,
-    pub(super) wait: &'a mut SetWait,
+    locked: usize,
+    at: At,
+    wait: &'a mut SetWait,
+}
+
+impl<'a> SetParty<'a> {
+    #[inline]
+    pub(super) fn new(
+        sessions: &'a Sessions,
+        keys: &'a Keys,
+        locked: usize,
+        at: At,
+        wait: &'a mut SetWait,
+    ) -> Self {
+        SetParty {
+            sessions,
+            keys,
+            locked,
+            at,
+            wait,
+        }
+    }
 }
 
 impl Party for SetParty<'_> {
@@ -58,7 +77,7 @@ impl Party for SetParty<'_> {
     }
 
     #[cold]
-    fn publish(&mut self, table: &RawTable, ticket: &Ticket) -> Notices {
+    fn publish<T: TableRef>(&mut self, wait: &KeyWait<T>) -> Notices {
         let mut notices = Notices::default();
         // A task has no clock, and publishes at once.
         let search = self.wait.due.map_or(Search::Due, |(_, search)| search);
@@ -70,7 +89,7 @@ impl Party for SetParty<'_> {
         let want = Want {
             held: held(self.keys.get(self.locked)),
             upgrade: false,
-            place: ticket.seat(),
+            place: wait.seat(),
         };
         let (id, hash) = (owner.id, want.held.hash);
         let all = self.keys.iter().take(self.locked).map(held).collect();
@@ -80,7 +99,7 @@ impl Party for SetParty<'_> {
             let holds = |key| key < hash && self.keys.mode(key).is_some();
             // If not, its wait closes no cycle [D9].
             let found = if waits.graph.is_waited_for(id, holds) {
-                waits.resolve(table, id, hash, &mut notices)
+                waits.resolve(wait.awaited().table().raw(), id, hash, &mut notices)
             } else {
                 Found::Nothing
             };

@@ -5,34 +5,22 @@
 //! | `waiter.rs`, `reuse.rs` | [`Waiter`]: one thread or task in one queue |
 //! | `queue.rs` | [`Queue`]: the list of waiters; [`WakeList`]: those that must be notified |
 //! | `lot.rs` | [`Event`]: the queues of words that have no room for one |
-//! | `wait.rs` | [`Wait`]: one wait, which is queued, granted or cancelled |
+//! | `wait.rs` | [`Wait`]: a wait, which is queued, granted or cancelled; [`Awaited`]: its object |
 //! | `nested.rs`, `spin.rs` | wakers that poll inline; the checks before a thread queues |
 //!
 //! [The protocol](crate::docs::internals::waiting) states which thread may access which part of a
 //! waiter, and when.
 //!
 //! # Which waits are here
-//! Latches, changes of cells and keys of maps, `retry`, and waits for the end of a transaction or a
-//! lock of a map are a [`Wait`] in the parking lot. Keys of a lock table are not yet: their threads
-//! (`lock_table/raw/acquire.rs`), tasks (`future.rs`) and sessions (`raw/claim.rs`) share the
-//! waiters, the queue and the signal, and each ends a wait by code of its own. They differ from the
-//! lot in four points, which a port makes the methods of a trait in the place of [`Event`]:
+//! All waits of threads and tasks are a [`Wait`]. Its object is an [`Event`] of the parking lot for
+//! latches, changes of cells and keys of maps, `retry`, the end of a transaction and the end of a
+//! lock of a map. It is a key of a lock table (`lock_table/raw/place.rs`) for threads, tasks, sets
+//! and sessions. An object states in the methods of [`Awaited`] how a waiter checks it, leaves its
+//! queue, and undoes a grant.
 //!
-//! - `with_queue(f)`: the lot locks a shard and finds the queue by its event; a monitor locks its
-//!   mutex.
-//! - `recheck(queue, waiter)`, for a waiter that is woken: `RawLatch::look` for a latch, and
-//!   `Monitor::look` for a key. A monitor also calls it at each poll, and at a deadline, since a
-//!   waiter may be granted out of order.
-//! - `left(queue, waiter)`, after a cancelled waiter has left: nothing in the lot. A monitor sets
-//!   its state. It may die then, so the caller has pinned it, and unlinks it.
-//! - `undo(mode)`, for a wait that is dropped after its grant: nothing in the lot. A monitor
-//!   releases the key.
-//!
-//! A thread then calls `block_on` with its deadline, after it has spun; a timeout is a drop. A task
-//! keeps the wait and polls it. `Ticket`, `Place`, both `Pending` and `Acquiring` become the wait,
-//! and `Undo` its drop. A wait that holds a key must not be dropped while wakers of other waiters
-//! run, or it releases the key: `got` disarms it first. The trait is `unsafe`: `with_queue` must
-//! return the queue that the waiter has joined.
+//! A thread calls `block_on` with its deadline; a timeout is a drop. A task keeps the wait, and
+//! polls it. A wait that is granted a key owns the key: its drop releases it. So
+//! [`Wait::take_over`] ends the wait before a guard exists, or before wakers of other waiters run.
 
 mod lot;
 mod nested;
@@ -45,7 +33,7 @@ mod waiter;
 pub(crate) use lot::Event;
 pub(crate) use queue::{Queue, WakeList, Wakeup};
 pub(crate) use spin::Spin;
-pub(crate) use wait::Wait;
+pub(crate) use wait::{Awaited, Wait};
 pub(crate) use waiter::{Notify, Signal, Waiter};
 
 /// Panics on behalf of a future that has ended. `future` names it.

@@ -4,23 +4,246 @@
 //! object *grants* it, which is final [W2]. A wait that is dropped before is *cancelled*: its
 //! waiter leaves the queue [W8]. So no caller needs code of its own for a timeout, for a future
 //! that is dropped, or for a panic.
+//!
+//! An [`Event`] of the parking lot hands nothing over. Other objects do, such as a key: a wait that
+//! is dropped after its grant undoes the grant, unless its caller has [taken it
+//! over](Wait::take_over).
 #![allow(unsafe_code)]
 
+use core::mem::ManuallyDrop;
 use core::task::{Context, Poll};
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Instant;
 
 use super::lot::Event;
-use super::queue::Queue;
+use super::queue::{Queue, Wakeup};
+use super::spin::Spin;
 use super::waiter::{Notify, Signal, Waiter};
 use crate::sync::Parker;
+use crate::word::Mode;
+
+/// The object that a thread or task waits for. It has the queue that the waiter is in.
+pub(crate) trait Awaited {
+    /// Checks the object for a waiter that is not granted, and returns whether the waiter is
+    /// granted now. If so, the waiters in `wakeup` are granted also. If not, a `renewal` is
+    /// exchanged for the present notification.
+    ///
+    /// # Safety
+    /// `waiter` has joined the queue of this object, and has not been cancelled. If another thread
+    /// may kill it, the caller was pinned before it loaded the signal [M13].
+    unsafe fn recheck(
+        &self,
+        waiter: &Arc<Waiter>,
+        renewal: &mut Option<Notify>,
+        wakeup: &mut Wakeup,
+    ) -> bool;
+
+    /// Returns whether the waiter is not granted, and its notification wakes the task of `waker`.
+    /// `false` if the object must be checked in any case.
+    ///
+    /// # Safety
+    /// The contract is that of [`recheck`](Self::recheck).
+    unsafe fn would_wake(&self, _waiter: &Waiter, _waker: &Waker) -> bool {
+        false
+    }
+
+    /// Removes the waiter from the queue. Returns `true` if it has been granted instead.
+    ///
+    /// # Safety
+    /// `waiter` has joined the queue of this object, and has been neither cancelled nor killed.
+    unsafe fn cancel(&self, waiter: &Arc<Waiter>) -> bool;
+
+    /// Undoes the grant of a wait that is dropped.
+    fn undo(&self, _mode: Mode) {}
+
+    /// Records that a waiter has left without a grant.
+    fn left(&self, _waiter: &Waiter) {}
+}
 
 #[derive(Debug)]
 #[must_use = "a wait that is dropped is cancelled"]
-pub(crate) struct Wait {
-    event: Event,
-    /// `None` only while the wait is dropped.
-    waiter: Option<Arc<Waiter>>,
+pub(crate) struct Wait<A: Awaited = Event> {
+    awaited: ManuallyDrop<A>,
+    waiter: ManuallyDrop<Arc<Waiter>>,
+}
+
+impl<A: Awaited> Wait<A> {
+    /// Makes the wait of a waiter that is queued.
+    ///
+    /// # Safety
+    /// `waiter` has joined the queue of `awaited`, and no other wait has this waiter.
+    #[inline]
+    pub(crate) unsafe fn queued(awaited: A, waiter: Arc<Waiter>) -> Self {
+        Wait {
+            awaited: ManuallyDrop::new(awaited),
+            waiter: ManuallyDrop::new(waiter),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn awaited(&self) -> &A {
+        &self.awaited
+    }
+
+    #[inline]
+    pub(crate) fn awaited_mut(&mut self) -> &mut A {
+        &mut self.awaited
+    }
+
+    #[inline]
+    pub(crate) fn waiter(&self) -> &Arc<Waiter> {
+        &self.waiter
+    }
+
+    #[inline]
+    fn is_granted(&self) -> bool {
+        self.waiter().signal() == Signal::Granted
+    }
+
+    /// Checks the signal, and the object if the waiter was woken. Returns whether the wait is
+    /// granted.
+    ///
+    /// With a `renewal`, which every poll has, it checks the object in any case, and leaves
+    /// `renewal` with a waiter that keeps waiting. If another thread may kill the wait, the caller
+    /// is pinned [M13].
+    #[inline]
+    pub(crate) fn check(&self, renewal: &mut Option<Notify>, wakeup: &mut Wakeup) -> bool {
+        match self.waiter().signal() {
+            Signal::Granted => true,
+            Signal::Killed => false,
+            Signal::Waiting if renewal.is_none() => false,
+            Signal::Waiting | Signal::Woken => self.recheck(renewal, wakeup),
+        }
+    }
+
+    /// Checks the object, whatever the signal is: at a deadline, a late waiter is not refused what
+    /// is free [M15].
+    pub(crate) fn recheck(&self, renewal: &mut Option<Notify>, wakeup: &mut Wakeup) -> bool {
+        // SAFETY: queued since the wait was made, and to cancel a wait consumes it. Waits that may
+        // be killed are pinned by their caller.
+        unsafe { self.awaited.recheck(&self.waiter, renewal, wakeup) }
+    }
+
+    /// Blocks until the wait is granted, and `spin`s before it parks. `false`: the deadline has
+    /// passed, and the wait is still queued, or was granted just now.
+    pub(crate) fn block_on_by(
+        &self,
+        parker: &Parker,
+        spin: &mut Spin,
+        deadline: Option<Instant>,
+        wakeup: &mut Wakeup,
+    ) -> bool {
+        while !self.check(&mut None, wakeup) {
+            if spin.may_spin() {
+                spin.spin();
+            } else if !parker.park_by(deadline) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Returns `Ready` once the wait is granted. Until then, the waker of the last poll is the one
+    /// that is used [W4].
+    ///
+    /// A waker that is not needed is returned, because its drop is user code: the caller first
+    /// records what it was granted.
+    #[inline]
+    pub(crate) fn poll_by(
+        &self,
+        context: &Context<'_>,
+        wakeup: &mut Wakeup,
+    ) -> Poll<Option<Notify>> {
+        // Most polls are the one that is granted, and then no waker is cloned.
+        if self.waiter.signal() != Signal::Waiting && self.check(&mut None, wakeup) {
+            return Poll::Ready(None);
+        }
+        let waker = context.waker();
+        // SAFETY: as in `recheck`. To compare wakers runs no user code.
+        if unsafe { self.awaited.would_wake(&self.waiter, waker) } {
+            return Poll::Pending;
+        }
+        // Cloned before a mutex is locked: the clone of a waker is user code, which may panic.
+        let mut renewal = Some(Notify::Task(waker.clone()));
+        match self.check(&mut renewal, wakeup) {
+            true => Poll::Ready(renewal),
+            false => Poll::Pending,
+        }
+    }
+
+    /// Ends a wait that is granted. What was granted is the caller's from now on, and so is the
+    /// waiter.
+    #[inline]
+    pub(crate) fn take_over(self) -> (A, Arc<Waiter>) {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: the wait is not dropped, so both are moved once.
+        unsafe { this.take_parts() }
+    }
+
+    /// Cancels the wait. If it was granted before, this returns as
+    /// [`take_over`](Self::take_over) does.
+    pub(crate) fn cancel(self) -> Option<(A, Arc<Waiter>)> {
+        // If a waker panics, the wait has ended.
+        let (awaited, waiter) = self.take_over();
+        // SAFETY: these were the parts of a wait.
+        if unsafe { Self::end(&awaited, &waiter) } {
+            return Some((awaited, waiter));
+        }
+        // After the mutex is released: the drop of a waker is user code [W4].
+        Waiter::recycle(waiter);
+        None
+    }
+
+    /// Moves the parts out.
+    ///
+    /// # Safety
+    /// The wait must not be used or dropped after this.
+    #[inline]
+    unsafe fn take_parts(&mut self) -> (A, Arc<Waiter>) {
+        // SAFETY: neither is used again, by the caller's contract.
+        unsafe {
+            (
+                ManuallyDrop::take(&mut self.awaited),
+                ManuallyDrop::take(&mut self.waiter),
+            )
+        }
+    }
+
+    /// Cancels the wait that had these parts, unless it was granted before. Returns whether it was.
+    ///
+    /// # Safety
+    /// They were the parts of one wait.
+    #[inline]
+    unsafe fn end(awaited: &A, waiter: &Arc<Waiter>) -> bool {
+        let granted = match waiter.signal() {
+            // A grant is final, so no mutex is needed [W2].
+            Signal::Granted => true,
+            Signal::Killed => false,
+            // SAFETY: as in `recheck`. A wait that could still be killed is not ended [D2].
+            Signal::Waiting | Signal::Woken => unsafe { awaited.cancel(waiter) },
+        };
+        if !granted {
+            awaited.left(waiter);
+        }
+        granted
+    }
+}
+
+impl<A: Awaited> Drop for Wait<A> {
+    /// Cancels the wait, or undoes its grant [W8].
+    // Not part of the code that waits for nothing, where most drops find no wait.
+    #[inline(never)]
+    fn drop(&mut self) {
+        // SAFETY: a wait is dropped once, and not used afterwards.
+        let (awaited, waiter) = unsafe { self.take_parts() };
+        // SAFETY: these were the parts of a wait.
+        if unsafe { Self::end(&awaited, &waiter) } {
+            awaited.undo(waiter.mode());
+        }
+        // After the mutex is released: the drop of a waker is user code [W4].
+        Waiter::recycle(waiter);
+    }
 }
 
 impl Wait {
@@ -33,25 +256,14 @@ impl Wait {
     ) -> Result<Wait, E> {
         let marked = event.with_queue(|queue| mark().inspect(|()| queue.push(waiter.clone())));
         match marked {
-            Ok(()) => Ok(Wait {
-                event,
-                waiter: Some(waiter),
-            }),
+            // SAFETY: it has joined the queue of the event.
+            Ok(()) => Ok(unsafe { Wait::queued(event, waiter) }),
             Err(error) => {
                 // After the mutex is released: the drop of a waker is user code [W4].
                 Waiter::recycle(waiter);
                 Err(error)
             }
         }
-    }
-
-    fn waiter(&self) -> &Arc<Waiter> {
-        self.waiter.as_ref().expect("there until the drop")
-    }
-
-    #[inline]
-    fn is_granted(&self) -> bool {
-        self.waiter().signal() == Signal::Granted
     }
 
     /// Blocks until the wait is granted. `false`: the deadline has passed, and the wait is still
@@ -69,7 +281,7 @@ impl Wait {
         park_until(parker, deadline, || match waiter.signal() {
             Signal::Granted => true,
             Signal::Waiting => false,
-            Signal::Woken => self.event.with_queue(|queue| recheck(queue, waiter)),
+            Signal::Woken => self.awaited.with_queue(|queue| recheck(queue, waiter)),
             Signal::Killed => unreachable!("only sessions are killed, and none waits here"),
         })
     }
@@ -88,54 +300,52 @@ impl Wait {
     /// Returns `Ready` once the wait is granted. Until then, the waker of the last poll is the one
     /// that is used [W4].
     pub(crate) fn poll(&self, context: &Context<'_>) -> Poll<()> {
-        let (waiter, waker) = (self.waiter(), context.waker());
-        let found = self.event.with_queue(|queue| match self.is_granted() {
-            true => Some(Poll::Ready(())),
-            // SAFETY: as in `renew`. To compare wakers runs no user code.
-            false => unsafe { queue.would_wake(waiter, waker) }.then_some(Poll::Pending),
-        });
-        if let Some(found) = found {
-            return found;
-        }
-        // Cloned before the mutex is locked again: to clone a waker is to run user code.
-        match self.renew(Notify::Task(waker.clone())) {
-            true => Poll::Pending,
-            false => Poll::Ready(()),
-        }
+        // A grant of the lot is no other waiter's.
+        self.poll_by(context, &mut Wakeup::default()).map(drop)
     }
 
     /// Replaces the notification. `false`: the wait is granted, and the previous notification is
     /// used.
     pub(crate) fn renew(&self, notify: Notify) -> bool {
-        let waiter = self.waiter();
-        // The unused notification leaves the closure, and is dropped after the mutex is released.
-        let unused = self.event.with_queue(|queue| match self.is_granted() {
-            true => Err(notify),
-            // SAFETY: a waiter that is not granted is in the queue that it has joined, and the lot
-            // returns the same queue as long as a waiter is in it [W2] [W6].
-            false => Ok(unsafe { queue.renew(waiter, notify) }),
-        });
-        unused.is_ok()
+        // The unused notification is dropped after the mutex is released.
+        !self.recheck(&mut Some(notify), &mut Wakeup::default())
     }
 }
 
-impl Drop for Wait {
-    /// Cancels the wait, unless it is granted [W8].
-    fn drop(&mut self) {
-        let Some(waiter) = self.waiter.take() else {
-            return;
-        };
-        // A grant is final, so a granted wait needs no mutex [W2].
-        if waiter.signal() != Signal::Granted {
-            self.event.with_queue(|queue| {
-                if waiter.signal() != Signal::Granted {
-                    // SAFETY: as in `renew`.
-                    drop(unsafe { queue.remove(&waiter) });
-                }
-            });
-        }
-        // After the mutex is released: the drop of a waker is user code [W4].
-        Waiter::recycle(waiter);
+impl Awaited for Event {
+    unsafe fn recheck(
+        &self,
+        waiter: &Arc<Waiter>,
+        renewal: &mut Option<Notify>,
+        _: &mut Wakeup,
+    ) -> bool {
+        self.with_queue(|queue| {
+            let granted = waiter.signal() == Signal::Granted;
+            if let Some(notify) = renewal.take_if(|_| !granted) {
+                // SAFETY: a waiter that is not granted is in the queue that it has joined, and the
+                // lot returns the same queue as long as a waiter is in it [W2] [W6].
+                *renewal = unsafe { queue.renew(waiter, notify) };
+            }
+            granted
+        })
+    }
+
+    unsafe fn would_wake(&self, waiter: &Waiter, waker: &Waker) -> bool {
+        self.with_queue(|queue| {
+            // SAFETY: as in `recheck`.
+            waiter.signal() != Signal::Granted && unsafe { queue.would_wake(waiter, waker) }
+        })
+    }
+
+    unsafe fn cancel(&self, waiter: &Arc<Waiter>) -> bool {
+        self.with_queue(|queue| {
+            let granted = waiter.signal() == Signal::Granted;
+            if !granted {
+                // SAFETY: as in `recheck`.
+                drop(unsafe { queue.remove(waiter) });
+            }
+            granted
+        })
     }
 }
 

@@ -4,7 +4,7 @@ use core::ptr::NonNull;
 use std::task::Waker;
 
 use super::nested;
-use crate::sync::{AtomicU32, Ordering, Unparker, UnsafeCell, recently};
+use crate::sync::{AtomicU32, Ordering, Parker, Unparker, UnsafeCell, recently};
 use crate::waits_for::Owner;
 use crate::word::Mode;
 
@@ -30,6 +30,12 @@ pub(crate) enum Notify {
 }
 
 impl Notify {
+    /// Makes a notification of the calling thread, which parks by the parker.
+    pub(crate) fn this_thread() -> (Parker, Self) {
+        let (parker, unparker) = Parker::new();
+        (parker, Notify::Thread(unparker))
+    }
+
     pub(crate) fn notify(self) {
         match self {
             Notify::Thread(unparker) => unparker.unpark(),
@@ -136,6 +142,7 @@ impl Waiter {
         self.seen
     }
 
+    #[inline]
     pub(crate) fn mode(&self) -> Mode {
         self.mode
     }
@@ -145,6 +152,7 @@ impl Waiter {
         self.since
     }
 
+    #[inline]
     pub(crate) fn signal(&self) -> Signal {
         // Acquire: a granted waiter holds the key and must see the accesses of its holders. Pairs
         // with the Release in `set_signal` [M6].

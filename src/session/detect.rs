@@ -64,16 +64,16 @@ impl<K: ?Sized, S> Session<'_, K, S> {
 
     /// Publishes that the session holds `held`, its [`list`](Self::list), and waits for the key of
     /// `pending` [D1].
-    pub(super) fn publish(&self, waits: &mut Waits, held: Vec<Held>, pending: &Pending) {
+    pub(super) fn publish(&self, waits: &mut Waits, held: Vec<Held>, pending: &Pending<'_>) {
         let want = Want {
             held: pending.want,
-            upgrade: pending.upgrade,
-            place: pending.claim.seat(),
+            upgrade: pending.wait.awaited().upgrades(),
+            place: pending.wait.seat(),
         };
         waits.publish(&self.owner, held, want);
     }
 
-    /// Retracts the published wait, before the claim ends [D2]. Returns the cycle that the session
+    /// Retracts the published wait, before the wait ends [D2]. Returns the cycle that the session
     /// was the victim of, if it was.
     pub(super) fn unpublish(&self) -> Option<Arc<Cycle>> {
         let id = self.owner.id;

@@ -160,7 +160,7 @@ pub struct Session<'t, K: ?Sized, S = RandomState> {
     /// The clock values of the live savepoints, in order.
     savepoints: Vec<u64>,
     /// A wait in progress, or one that a forgotten future has left.
-    pending: Option<Pending>,
+    pending: Option<Pending<'t>>,
     /// Whether the graph of the table lists the held keys, including while the session does not
     /// wait.
     announced: bool,

@@ -1,14 +1,12 @@
 //! The one wait of a session.
 
-use crate::lock_table::Claim;
+use crate::lock_table::{KeyWait, RawTable};
 use crate::waits_for::Held;
 
-/// A claim of a session, and its purpose.
-#[derive(Debug)]
-pub(super) struct Pending {
-    pub(super) claim: Claim,
+/// A wait of a session, and its purpose.
+pub(super) struct Pending<'t> {
+    pub(super) wait: KeyWait<&'t RawTable>,
     pub(super) want: Held,
-    pub(super) upgrade: bool,
     /// Whether the table records the wait.
     pub(super) published: bool,
 }

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::pending::Pending;
 use super::{LockError, Policy, Session};
-use crate::lock_table::{Claim, Claiming, Notices, RawTable, Search, Told};
-use crate::park::{Notify, Spin, Waiter, Wakeup};
+use crate::lock_table::{Acquired, Notices, Patience, Search};
+use crate::park::{Notify, Signal, Spin, Waiter, Wakeup};
 use crate::sync::{now, yield_now};
 use crate::waits_for::Held;
 use crate::word::Mode;
@@ -18,7 +18,7 @@ enum Next {
     Nothing,
 }
 
-impl<K: ?Sized, S> Session<'_, K, S> {
+impl<'t, K: ?Sized, S> Session<'t, K, S> {
     #[cold]
     #[inline(never)]
     pub(super) fn lock_slow(&mut self, want: Held, upgrade: bool) -> Result<(), LockError> {
@@ -38,7 +38,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
             table.spin_before()
         };
         let notify = || {
-            let (own, notify) = RawTable::notify_thread();
+            let (own, notify) = Notify::this_thread();
             parker = Some(own);
             notify
         };
@@ -67,7 +67,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
                 Next::GiveUp(at) if !parker.park_until(at) => {
                     // With a renewal it also checks the state: a late waiter is not refused a free
                     // key [M15].
-                    let (_, notify) = RawTable::notify_thread();
+                    let (_, notify) = Notify::this_thread();
                     return match self.look(&mut Some(notify)) {
                         Some(done) => done,
                         None => self.give_up(LockError::TimedOut),
@@ -149,20 +149,39 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         Ok(true)
     }
 
-    fn begin_lock(&mut self, want: Held, spin: Spin, notify: impl FnMut() -> Notify) -> bool {
+    fn begin_lock(&mut self, want: Held, spin: Spin, mut notify: impl FnMut() -> Notify) -> bool {
         let table = self.table.raw();
-        match table.claim(&self.owner, want.hash, want.mode, spin, notify) {
-            Claiming::Holds(leftovers) => {
+        let mut made = None;
+        let owner = &self.owner;
+        let mut waiter = || {
+            let new = || Waiter::take_for(Some(owner.clone()), want.mode, notify());
+            made.get_or_insert_with(new).clone()
+        };
+        let patience = Patience::Queue {
+            spin,
+            waiter: &mut waiter,
+        };
+        match table.acquire(want.hash, want.mode, patience) {
+            Acquired::Holds => {
                 self.take(want);
                 // User code: the hold is recorded [M16].
-                drop(leftovers);
+                if let Some(unused) = made {
+                    Waiter::recycle(unused);
+                }
                 true
             }
-            Claiming::Queued(claim) => {
-                self.queued(claim, want, false);
+            Acquired::Queued(place) => {
+                let waiter = made.expect("made to be queued");
+                let pending = self.pending.insert(Pending {
+                    wait: place.wait(table, want.hash, waiter),
+                    want,
+                    published: false,
+                });
+                // Notifies a subscriber, which may panic: the wait is recorded.
+                pending.wait.observe();
                 false
             }
-            Claiming::Rival => unreachable!("only of upgrades"),
+            Acquired::Busy => unreachable!("it has the patience to queue"),
         }
     }
 
@@ -178,36 +197,41 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         let mut held = self.list();
         let mut notices = Notices::default();
         loop {
-            let (claiming, lost) = self.table.sessions.with(|waits| {
+            let (acquired, lost) = self.table.sessions.with(|waits| {
                 loop {
-                    match self.table.raw().claim_upgrade(want.hash, &waiter) {
-                        Claiming::Queued(claim) => {
+                    match self.table.raw().acquire_upgrade(want.hash, &waiter) {
+                        Some(Acquired::Queued(place)) => {
+                            let (table, waiter) = (self.table.raw(), waiter.clone());
                             let pending = Pending {
-                                claim,
+                                wait: place.wait_to_upgrade(table, want.hash, waiter),
                                 want,
-                                upgrade: true,
                                 published: true,
                             };
                             self.publish(waits, core::mem::take(&mut held), &pending);
                             self.pending = Some(pending);
-                            return (None, None);
+                            return (true, None);
                         }
-                        Claiming::Rival => {
+                        Some(_) => return (true, None),
+                        None => {
                             let Some(cycle) = self.rivalry(waits, want) else {
-                                return (Some(Claiming::Rival), None);
+                                return (false, None);
                             };
                             let lost = self.end_rivalry(waits, cycle, &mut notices);
                             if lost.is_some() {
-                                return (Some(Claiming::Rival), lost);
+                                return (false, lost);
                             }
                         }
-                        holds @ Claiming::Holds(_) => return (Some(holds), None),
                     }
                 }
             });
-            match (claiming, lost) {
-                (None, _) => break,
-                (Some(Claiming::Rival), Some(cycle)) => {
+            match (acquired, lost) {
+                (true, _) if self.pending.is_some() => break,
+                (true, _) => {
+                    self.upgraded(want);
+                    notices.run();
+                    return Ok(true);
+                }
+                (false, Some(cycle)) => {
                     // User code: the loss is recorded [M16], and the report does not exist yet. A
                     // panic would leak a result that waits for its drop.
                     self.lose();
@@ -216,12 +240,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
                     return Err(self.deadlock(&cycle));
                 }
                 // The other is on its way out of the queue.
-                (Some(Claiming::Rival), None) => yield_now(),
-                (Some(_), _) => {
-                    self.upgraded(want);
-                    notices.run();
-                    return Ok(true);
-                }
+                (false, None) => yield_now(),
             }
         }
         drop(waiter);
@@ -229,60 +248,47 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         // [M16].
         self.detect(Search::Due);
         notices.run();
-        self.observe();
-        Ok(false)
-    }
-
-    fn queued(&mut self, claim: Claim, want: Held, upgrade: bool) {
-        self.pending = Some(Pending {
-            claim,
-            want,
-            upgrade,
-            published: false,
-        });
-        self.observe();
-    }
-
-    /// Notifies a subscriber, which may panic: the wait is recorded.
-    fn observe(&mut self) {
         if let Some(pending) = &mut self.pending {
-            pending.claim.observe();
+            pending.wait.observe();
         }
+        Ok(false)
     }
 
     /// Checks how the wait was notified, and leaves `renewal` with it if it continues. Returns the
     /// result of the wait, if it has ended.
     pub(super) fn look(&mut self, renewal: &mut Option<Notify>) -> Option<Result<(), LockError>> {
-        let table = self.table.raw();
         let pending = self.pending.as_ref().expect("it waits");
         let mut wakeup = Wakeup::default();
-        match table.told(&pending.claim, renewal, &mut wakeup) {
-            Told::Waits => None,
-            Told::Holds => {
+        match pending.wait.told(renewal, &mut wakeup) {
+            Signal::Waiting | Signal::Woken => None,
+            Signal::Granted => {
                 let pending = self.pending.take().expect("it waits");
                 let killed = pending.published.then(|| self.unpublish()).flatten();
                 debug_assert!(killed.is_none(), "granted and killed [M13]");
-                self.got(&pending);
-                table.claimed(pending.claim, &mut wakeup);
+                let upgrade = pending.wait.awaited().upgrades();
+                self.got(pending.want, upgrade);
+                // User code: the hold is recorded [M16].
+                let (key, waiter) = pending.wait.take_over();
+                key.end(waiter, &mut wakeup);
                 Some(Ok(()))
             }
-            Told::Killed => {
+            Signal::Killed => {
                 let pending = self.pending.take().expect("it waits");
                 let cycle = self.unpublish().expect("killed through what it published");
                 self.retract(pending.want.hash);
                 self.lose();
-                table.lost(pending.claim);
+                drop(pending.wait);
                 Some(Err(self.deadlock(&cycle)))
             }
         }
     }
 
-    /// Records the key that a wait has acquired, before user code runs.
-    fn got(&mut self, pending: &Pending) {
-        if pending.upgrade {
-            self.upgraded(pending.want);
+    /// Records the key that a wait has acquired, before user code runs [M16].
+    fn got(&mut self, want: Held, upgrade: bool) {
+        if upgrade {
+            self.upgraded(want);
         } else {
-            self.take(pending.want);
+            self.take(want);
         }
     }
 
@@ -290,21 +296,17 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     pub(super) fn give_up(&mut self, error: LockError) -> Result<(), LockError> {
         let pending = self.pending.take().expect("it waits");
         let killed = pending.published.then(|| self.unpublish()).flatten();
-        let (want, upgrade) = (pending.want, pending.upgrade);
+        let (want, upgrade) = (pending.want, pending.wait.awaited().upgrades());
         if let Some(cycle) = killed {
             self.retract(want.hash);
             self.lose();
-            self.table.raw().lost(pending.claim);
+            drop(pending.wait);
             return Err(self.deadlock(&cycle));
         }
         // First retract, then leave: if a waker panics, the record is correct [D1].
         self.retract(want.hash);
-        if let Some(leftovers) = self.table.raw().give_up(pending.claim) {
-            if upgrade {
-                self.upgraded(want);
-            } else {
-                self.take(want);
-            }
+        if let Some(leftovers) = pending.wait.cancel() {
+            self.got(want, upgrade);
             self.announce_change(want);
             // User code: the hold is recorded [M16].
             drop(leftovers);
@@ -318,21 +320,12 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     pub(super) fn abandon(&mut self) {
         let pending = self.pending.take().expect("it waits");
         let killed = pending.published.then(|| self.unpublish()).flatten();
-        let (want, upgrade) = (pending.want, pending.upgrade);
-        self.retract(want.hash);
-        let table = self.table.raw();
+        self.retract(pending.want.hash);
         if killed.is_some() {
             self.lose();
-            table.lost(pending.claim);
-        } else if let Some(leftovers) = table.give_up(pending.claim) {
-            if upgrade {
-                table.downgrade(want.hash);
-            } else {
-                table.unlock(want.hash, want.mode);
-            }
-            // User code: the hold has ended [M16].
-            drop(leftovers);
         }
+        // Leaves the queue, or undoes the grant, and then runs user code [M16].
+        drop(pending);
     }
 }
 

@@ -129,48 +129,6 @@ fn tasks() {
             Poll::Pending => panic!("the key was given back"),
         }
     });
-    gate("a future that queues and is dropped, u64", || {
-        let mut late = table.lock_async(black_box(&8));
-        assert!(
-            Pin::new(&mut late)
-                .poll(&mut context.borrow_mut())
-                .is_pending()
-        );
-    });
-    let owned: Arc<LockTable<u64>> = Arc::default();
-    let held = Cell::new(Some(owned.lock_owned(&8)));
-    gate("a key handed from owned task to task, u64", || {
-        let mut next = owned.lock_async_owned(black_box(&8));
-        let mut context = context.borrow_mut();
-        assert!(Pin::new(&mut next).poll(&mut context).is_pending());
-        drop(held.take());
-        match Pin::new(&mut next).poll(&mut context) {
-            Poll::Ready(guard) => held.set(Some(guard)),
-            Poll::Pending => panic!("the key was given back"),
-        }
-    });
-    let table: LockTable<u64> = LockTable::new();
-    let held = Cell::new(Some(table.lock(&8)));
-    gate("a key that a set waits for as a task, u64", || {
-        let mut set = table.lock_all_async([(black_box(&8), Mode::Exclusive)]);
-        let mut context = context.borrow_mut();
-        assert!(Pin::new(&mut set).poll(&mut context).is_pending());
-        drop(held.take());
-        assert!(Pin::new(&mut set).poll(&mut context).is_ready());
-        held.set(Some(table.lock(&8)));
-    });
-    let session = RefCell::new(table.session());
-    gate("a key that a session waits for as a task, u64", || {
-        let mut session = session.borrow_mut();
-        let mut next = session.lock_async(black_box(&8));
-        let mut context = context.borrow_mut();
-        assert!(Pin::new(&mut next).poll(&mut context).is_pending());
-        drop(held.take());
-        assert!(Pin::new(&mut next).poll(&mut context).is_ready());
-        drop(next);
-        session.release_all();
-        held.set(Some(table.lock(&8)));
-    });
 }
 
 #[test]

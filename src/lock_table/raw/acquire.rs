@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::monitor::{Cancelled, Entered, Monitor, Wish};
-use super::observe::Wait;
-use super::place::{Notices, Place, Ticket};
-use super::table::RawTable;
+use super::monitor::{Entered, Monitor};
+use super::place::{KeyWait, Notices, Place};
+use super::table::{RawTable, TableRef};
 use super::trie::{Leaf, Walk};
 use crate::lock_table::fairness::Fairness;
-use crate::park::{Notify, Signal, Spin, Waiter, Wakeup};
+use crate::park::{Notify, Spin, Waiter, Wakeup};
 use crate::sync::{Parker, now};
 use crate::waits_for::Owner;
 use crate::word::{Entry, Kind, Mode, SlotWord};
@@ -24,7 +23,7 @@ pub(crate) trait Party {
 
     /// Publishes the wait, and ends cycles through it. The caller must run the notifications, which
     /// are user code.
-    fn publish(&mut self, table: &RawTable, ticket: &Ticket) -> Notices;
+    fn publish<T: TableRef>(&mut self, wait: &KeyWait<T>) -> Notices;
 
     /// Leaves the graph, before the wait ends.
     fn leave(&mut self);
@@ -42,7 +41,8 @@ impl Party for () {
         None
     }
 
-    fn publish(&mut self, _: &RawTable, _: &Ticket) -> Notices {
+    #[inline(always)]
+    fn publish<T: TableRef>(&mut self, _: &KeyWait<T>) -> Notices {
         Notices::default()
     }
 
@@ -176,8 +176,7 @@ impl RawTable {
         let mut made: Option<(Parker, Arc<Waiter>)> = None;
         let mut waiter = || {
             let (_, waiter) = made.get_or_insert_with(|| {
-                let (parker, unparker) = Parker::new();
-                let notify = Notify::Thread(unparker);
+                let (parker, notify) = Notify::this_thread();
                 (parker, Waiter::take_for(party.owner(), mode, notify))
             });
             waiter.clone()
@@ -197,18 +196,12 @@ impl RawTable {
             Acquired::Busy => false,
             Acquired::Queued(place) => {
                 let (parker, waiter) = made.expect("made to be queued");
-                let ticket = Ticket::new(hash, place, waiter);
-                let mut pending = Pending(self, Some(ticket));
-                let mut wait = Some(Wait::begin(hash, mode));
-                let Some(ticket) = pending.1.take() else {
-                    unreachable!("installed above")
+                let mut queued_as = QueuedAs {
+                    party,
+                    wait: Some(place.wait(self, hash, waiter)),
                 };
-                let holds = self.wait(ticket, &mut wait, &parker, queued, deadline, party);
-                if holds && wait.is_some() {
-                    // Granted at the deadline. To close a span is user code.
-                    self.holding(hash, mode, || wait = None);
-                }
-                holds
+                queued_as.wait().observe();
+                queued_as.block_on(&parker, queued, deadline)
             }
         }
     }
@@ -301,156 +294,107 @@ impl RawTable {
         entered.flatten()
     }
 
-    pub(super) fn queued(&self, monitor: &Monitor) -> Acquired {
+    /// Converts the caller's shared lock to an exclusive one, or queues `waiter` at the head and
+    /// keeps the shared lock. Returns `None` if another reader waits to be the only holder, for the
+    /// caller to leave. Runs no user code.
+    pub(crate) fn acquire_upgrade(&self, hash: u64, waiter: &Arc<Waiter>) -> Option<Acquired> {
+        let mut walk = self.trie.walk(hash);
+        loop {
+            match walk.leaf() {
+                Leaf::Own(word) if word.readers() == 1 => {
+                    if walk.slot().upgrade(word, hash).is_ok() {
+                        return Some(Acquired::Holds);
+                    }
+                }
+                Leaf::Own(word) => {
+                    let monitor = Monitor::upgraded_by(hash, word.readers(), waiter.clone());
+                    if let Ok(monitor) = walk.inflate(word, Box::new(monitor)) {
+                        self.statistics.inflations.increment();
+                        return Some(self.queued(monitor));
+                    }
+                }
+                Leaf::Monitor(word) => {
+                    let monitor = walk.monitor(word);
+                    return match monitor.upgrade(waiter.clone())? {
+                        Entered::Queued => Some(self.queued(monitor)),
+                        _ => Some(Acquired::Holds),
+                    };
+                }
+                Leaf::Empty | Leaf::Other(_) => unreachable!("a held key has its word [S1]"),
+            }
+        }
+    }
+
+    /// Returns the spin that precedes a place in the queue.
+    pub(crate) fn spin_before(&self) -> Spin {
+        match self.fairness {
+            Fairness::Eventual => Spin::new(),
+            Fairness::Fifo => Spin::none(),
+        }
+    }
+
+    fn queued(&self, monitor: &Monitor) -> Acquired {
         self.statistics.waits.increment();
         Acquired::Queued(Place::new(monitor))
     }
+}
 
-    /// Checks the signal of a queued waiter. Returns whether it holds the key.
-    ///
-    /// With a `renewal`, which every poll has, it also checks the state, and leaves `renewal` with
-    /// the waiter if the waiter keeps waiting. If it returns `true`, the caller must call
-    /// [`got`](Self::got), which covers the waiters in `wakeup`.
-    pub(crate) fn check(
-        &self,
-        ticket: &Ticket,
-        renewal: &mut Option<Notify>,
-        wakeup: &mut Wakeup,
-    ) -> bool {
-        match ticket.waiter.signal() {
-            Signal::Granted => true,
-            Signal::Killed => false,
-            Signal::Waiting if renewal.is_none() => false,
-            Signal::Waiting | Signal::Woken => {
-                ticket
-                    .monitor()
-                    .look(&ticket.waiter, self.fairness, renewal, wakeup)
-            }
-        }
-    }
+/// The wait of a thread, which leaves the graph before it ends [D2].
+struct QueuedAs<'t, 'p, P: Party> {
+    party: &'p mut P,
+    /// `None` once it ends.
+    wait: Option<KeyWait<&'t RawTable>>,
+}
 
-    /// Ends a wait whose waiter holds the key, as do the waiters in `wakeup`.
+impl<'t, P: Party> QueuedAs<'t, '_, P> {
     #[inline]
-    pub(crate) fn got(&self, ticket: Ticket, wait: &mut Option<Wait>, wakeup: &mut Wakeup) {
-        let waiter = ticket.waiter;
-        self.holding(ticket.hash, waiter.mode(), || {
-            wakeup.run();
-            self.statistics.waited(ticket.hash, &waiter);
-            *wait = None;
-            Waiter::recycle(waiter);
-        });
+    fn wait(&mut self) -> &mut KeyWait<&'t RawTable> {
+        self.wait.as_mut().expect("there until the end")
     }
 
-    /// Drops the leftovers of a wait for a key that is held now, including wakers and recorders.
-    /// These are user code: if one panics, no guard exists yet, so the key is unlocked.
+    /// Leaves the graph, and returns the wait, which ends.
     #[inline]
-    pub(crate) fn holding(&self, hash: u64, mode: Mode, end: impl FnOnce()) {
-        let undo = Undo(self, hash, mode);
-        end();
-        core::mem::forget(undo);
+    fn leave(&mut self) -> KeyWait<&'t RawTable> {
+        self.party.leave();
+        self.wait.take().expect("there until the end")
     }
 
-    /// Waits until the key is held (`true`) or `deadline` has passed; `spin`s before it parks.
-    fn wait(
-        &self,
-        ticket: Ticket,
-        wait: &mut Option<Wait>,
-        parker: &Parker,
-        mut spin: Spin,
-        deadline: Option<Instant>,
-        party: &mut impl Party,
-    ) -> bool {
-        let mut ticket = ticket;
+    /// Blocks until the key is held (`true`) or `deadline` has passed; `spin`s before it parks.
+    #[inline]
+    fn block_on(mut self, parker: &Parker, mut spin: Spin, deadline: Option<Instant>) -> bool {
         let mut wakeup = Wakeup::default();
-        while !self.check(&ticket, &mut None, &mut wakeup) {
-            if spin.may_spin() {
-                spin.spin();
-                continue;
-            }
-            let due = party.due();
+        loop {
+            let due = self.party.due();
             let first = due.filter(|due| deadline.is_none_or(|deadline| *due < deadline));
-            if parker.park_by(first.or(deadline)) {
-                continue;
+            let until = first.or(deadline);
+            if self
+                .wait()
+                .block_on_by(parker, &mut spin, until, &mut wakeup)
+            {
+                break;
             }
             if first.is_some() {
-                let notices = party.publish(self, &ticket);
-                ticket = self.notify_of(notices, ticket, party);
+                let wait = self.wait.as_ref().expect("there until the end");
+                // User code: if it panics, the wait leaves the graph and then ends.
+                self.party.publish(wait).run();
                 continue;
             }
             // Step 12: a late waiter is not refused a free key [M15].
-            let monitor = ticket.monitor();
-            if monitor.look(&ticket.waiter, self.fairness, &mut None, &mut wakeup) {
+            if self.wait().recheck(&mut None, &mut wakeup) {
                 break;
             }
-            party.leave();
-            return self.cancel(ticket);
+            return self.leave().cancel_late();
         }
-        party.leave();
-        self.got(ticket, wait, &mut wakeup);
+        self.leave().hold(|table| table, None, &mut wakeup);
         true
     }
-
-    /// Runs notifications, which are user code, for a waiter. If one panics, the wait leaves the
-    /// graph and then ends.
-    fn notify_of(&self, notices: Notices, ticket: Ticket, party: &mut impl Party) -> Ticket {
-        struct Leaving<'a, P: Party>(&'a mut P, Pending<'a>);
-        impl<P: Party> Drop for Leaving<'_, P> {
-            fn drop(&mut self) {
-                // The place in the queue is released after this [D2].
-                self.0.leave();
-            }
-        }
-        let mut leaving = Leaving(party, Pending(self, Some(ticket)));
-        notices.run();
-        let ticket = leaving.1.1.take().expect("stored above");
-        core::mem::forget(leaving);
-        ticket
-    }
-
-    /// Leaves the queue, or returns `true` if the key was granted before.
-    pub(super) fn cancel(&self, ticket: Ticket) -> bool {
-        // Pinned before the waiter leaves, because then nothing else keeps the monitor alive [M2].
-        let pin = self.trie.pin();
-        let mut wakeup = Wakeup::default();
-        match ticket
-            .monitor()
-            .cancel(&ticket.waiter, Wish::Own, &mut wakeup)
-        {
-            Cancelled::Granted => true,
-            Cancelled::Left(left) => {
-                self.settle(ticket.hash, ticket.word(), left, pin, &mut wakeup);
-                self.statistics.gave_up(ticket.hash, &ticket.waiter);
-                Waiter::recycle(ticket.waiter);
-                false
-            }
-        }
-    }
-
-    /// Leaves the queue, and releases the key if it was granted.
-    pub(crate) fn abandon(&self, ticket: Ticket) {
-        let (hash, mode) = (ticket.hash, ticket.waiter.mode());
-        if self.cancel(ticket) {
-            self.unlock(hash, mode);
-        }
-    }
 }
 
-/// A place in a queue that is released if a subscriber panics.
-struct Pending<'a>(&'a RawTable, Option<Ticket>);
-
-impl Drop for Pending<'_> {
+impl<P: Party> Drop for QueuedAs<'_, '_, P> {
     fn drop(&mut self) {
-        if let Some(ticket) = self.1.take() {
-            self.0.abandon(ticket);
+        // The place in the queue is released after this [D2].
+        if self.wait.is_some() {
+            self.party.leave();
         }
-    }
-}
-
-/// Releases a key for which no guard exists.
-struct Undo<'a>(&'a RawTable, u64, Mode);
-
-impl Drop for Undo<'_> {
-    fn drop(&mut self) {
-        self.0.unlock(self.1, self.2);
     }
 }

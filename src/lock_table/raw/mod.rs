@@ -13,9 +13,8 @@
 //! | `observe.rs` | statistics, metrics and spans of waits |
 //! | `table.rs` | [`RawTable`]: a trie, a policy, statistics and tokens |
 //! | `release.rs` | unlock, downgrade and upgrade |
-//! | `place.rs` | a place in a queue, for the waiter and for other threads |
-//! | `acquire.rs` | lock, wait and cancel |
-//! | `claim.rs` | the same for sessions, which record a key before user code runs |
+//! | `place.rs` | a place in a queue, for the waiter and for other threads: check, end, cancel |
+//! | `acquire.rs` | lock, queue, and wait as a thread |
 //! | `waits.rs` | the graph of waits: ends the waits of other threads |
 //!
 //! A file imports only from those above it.
@@ -23,7 +22,6 @@
 mod acquire;
 mod busiest;
 mod child;
-mod claim;
 mod monitor;
 mod observe;
 mod place;
@@ -33,14 +31,12 @@ mod table;
 mod trie;
 mod waits;
 
-pub(super) use acquire::{Acquired, Party, Patience};
+pub(super) use acquire::Party;
+pub(crate) use acquire::{Acquired, Patience};
 #[cfg(feature = "console")]
 pub(crate) use busiest::Busy;
-pub(crate) use claim::{Claim, Claiming, Told};
 pub(super) use monitor::Monitor;
-pub(super) use observe::Wait;
-pub(crate) use place::Notices;
-pub(super) use place::Ticket;
-pub(crate) use table::RawTable;
+pub(crate) use place::{KeyWait, Notices};
+pub(crate) use table::{RawTable, TableRef};
 pub(super) use trie::Content;
 pub(crate) use waits::{Found, Search, Waits};

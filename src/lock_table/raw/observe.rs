@@ -24,12 +24,12 @@ pub(crate) struct Statistics {
 /// One wait, which begins when its waiter is queued. With the feature `tracing` it is a span at
 /// debug level, which closes with the wait.
 #[derive(Debug)]
-pub(crate) struct Wait {
+pub(crate) struct WaitSpan {
     #[cfg(feature = "tracing")]
     _span: tracing::Span,
 }
 
-impl Wait {
+impl WaitSpan {
     pub(crate) fn begin(hash: u64, mode: Mode) -> Self {
         #[cfg(feature = "tracing")]
         let span = tracing::debug_span!(
@@ -39,7 +39,7 @@ impl Wait {
         );
         #[cfg(not(feature = "tracing"))]
         let _ = (hash, mode);
-        Wait {
+        WaitSpan {
             #[cfg(feature = "tracing")]
             _span: span,
         }
@@ -48,6 +48,7 @@ impl Wait {
 
 impl Statistics {
     /// Records that a waiter has acquired the key.
+    #[inline(always)]
     pub(super) fn waited(&self, hash: u64, waiter: &Waiter) {
         let waited = recently().saturating_sub(waiter.since());
         self.longest_wait.raise(waited);
@@ -64,6 +65,7 @@ impl Statistics {
     }
 
     /// Records that a waiter has left the queue without the key.
+    #[inline]
     pub(super) fn gave_up(&self, hash: u64, waiter: &Waiter) {
         #[cfg(feature = "metrics")]
         metrics::counter!("latchwork_lock_gave_up_total").increment(1);

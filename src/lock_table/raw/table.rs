@@ -9,6 +9,18 @@ use crate::reclaim::Domain;
 use crate::sync::{AtomicU64, Ordering};
 use crate::word::{Mode, State};
 
+/// A handle by which a guard or a wait keeps its table: a reference, or shared ownership.
+pub(crate) trait TableRef {
+    fn raw(&self) -> &RawTable;
+}
+
+impl TableRef for &RawTable {
+    #[inline(always)]
+    fn raw(&self) -> &RawTable {
+        self
+    }
+}
+
 /// A lock table of hashes.
 pub(crate) struct RawTable {
     pub(super) trie: Trie,
