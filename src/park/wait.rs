@@ -201,13 +201,11 @@ impl<A: Awaited> Wait<A> {
     /// The wait must not be used or dropped after this.
     #[inline]
     unsafe fn take_parts(&mut self) -> (A, Arc<Waiter>) {
-        // SAFETY: neither is used again, by the caller's contract.
-        unsafe {
-            (
-                ManuallyDrop::take(&mut self.awaited),
-                ManuallyDrop::take(&mut self.waiter),
-            )
-        }
+        // SAFETY: it is not used again, by the caller's contract.
+        let awaited = unsafe { ManuallyDrop::take(&mut self.awaited) };
+        // SAFETY: as above.
+        let waiter = unsafe { ManuallyDrop::take(&mut self.waiter) };
+        (awaited, waiter)
     }
 
     /// Cancels the wait that had these parts, unless it was granted before. Returns whether it was.
