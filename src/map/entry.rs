@@ -9,6 +9,7 @@ use core::mem::{ManuallyDrop, MaybeUninit, offset_of};
 use core::ptr::NonNull;
 
 use crate::cell::{Node, NodeRef, Room, Tenant, Tenants, Version, VersionedCell, Word};
+use crate::mvcc::ValueHead;
 use crate::reclaim::{CellPin, Destructor, Kind, Local, Pool};
 use crate::sync::UnsafeCell;
 use crate::sync::tuning::MAP_ROOM;
@@ -118,7 +119,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Entry<K, V> {
             key: UnsafeCell::new(key),
             // SAFETY: no other thread can reach the node. No method for users is called on the
             // cell.
-            cell: ManuallyDrop::new(unsafe { VersionedCell::of_node(node) }),
+            cell: ManuallyDrop::new(VersionedCell::of_head(unsafe { ValueHead::of_node(node) })),
             low: hash as u32,
             high: (hash >> 32) as u16,
             tenants: Tenants::new(true),

@@ -10,7 +10,7 @@ use super::error::Abort;
 use super::ladder::Loss;
 use super::touched::{Committed, Installed, Keeper, Lent, Touched};
 use crate::cell::{OwnedVersioned, VersionedCell};
-use crate::mvcc::{Head, Header, Node, NodeRef, Version};
+use crate::mvcc::{Head, Header, Node, NodeRef, ValueRef, Version};
 use crate::reclaim::Local;
 
 /// # Safety
@@ -58,7 +58,8 @@ impl<'t> Tx<'t, '_> {
         i: usize,
     ) -> Option<OwnedVersioned<T>> {
         let node = self.attempt.seen(i);
-        (!node.header().is_vacant()).then(|| OwnedVersioned::of(node))
+        // SAFETY: it has a value, of the type of its entry.
+        (!node.header().is_vacant()).then(|| OwnedVersioned::of(unsafe { ValueRef::new(node) }))
     }
 
     pub(crate) fn local(&self) -> &'t Local {
