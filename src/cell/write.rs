@@ -33,7 +33,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     #[cfg_attr(debug_assertions, track_caller)]
     pub fn set(&self, value: T) -> Version {
         self.check_direct();
-        self.replace(value, |written| written.version)
+        self.replace(value, |written| written.version())
     }
 
     /// Replaces the value, and returns the old one, which pins this thread.
@@ -376,7 +376,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
                 };
                 match self.head.replace_basis(local, &patience, basis, value) {
                     Ok(written) => {
-                        let (version, is_waited) = (written.version, written.is_waited);
+                        let (version, is_waited) = (written.version(), written.is_waited());
                         let snapshot = Versioned::of(select(written));
                         self.tell(version, is_waited);
                         return Ok(snapshot);
@@ -402,7 +402,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
                 let value = kept.take().expect("a failed attempt returns the value");
                 match self.head.replace(local, &patience, pin, value) {
                     Ok(written) => {
-                        let (version, is_waited) = (written.version, written.is_waited);
+                        let (version, is_waited) = (written.version(), written.is_waited());
                         let result = f(written);
                         self.tell(version, is_waited);
                         return result;
@@ -425,7 +425,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         reclaim::with(|local| {
             local.collect_some();
             let written = f(local, local.pin())?;
-            let (version, is_waited) = (written.version, written.is_waited);
+            let (version, is_waited) = (written.version(), written.is_waited());
             drop(written);
             self.tell(version, is_waited);
             Ok(version)

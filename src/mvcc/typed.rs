@@ -190,32 +190,47 @@ pub(crate) struct Basis<'c, T> {
 /// A completed write, whose pin keeps the value before it and the new one.
 #[must_use]
 pub(crate) struct Published<'c, T> {
-    pub(crate) version: Version,
-    /// Threads wait for a version before this one.
-    pub(crate) is_waited: bool,
-    old: NonNull<Header>,
-    new: NonNull<Header>,
+    written: Written,
     pin: CellPin,
     _value: PhantomData<&'c T>,
 }
 
+struct Written {
+    version: Version,
+    is_waited: bool,
+    old: NonNull<Header>,
+    new: NonNull<Header>,
+}
+
 impl<'c, T: Send + Sync + 'static> Published<'c, T> {
+    /// Returns the version of the new value.
+    #[inline(always)]
+    pub(crate) fn version(&self) -> Version {
+        self.written.version
+    }
+
+    /// Whether threads wait for a version before this one.
+    #[inline(always)]
+    pub(crate) fn is_waited(&self) -> bool {
+        self.written.is_waited
+    }
+
     #[inline]
     pub(crate) fn old(&self) -> ValueRef<'_, T> {
         // SAFETY: it was in the cell under the pin, which is still alive [R1], and had a value.
-        unsafe { ValueRef::at_address(self.old) }
+        unsafe { ValueRef::at_address(self.written.old) }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn into_old(self) -> Pinned<'c, T> {
         // SAFETY: as above.
-        unsafe { Pinned::new(self.old, self.pin) }
+        unsafe { Pinned::new(self.written.old, self.pin) }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn into_new(self) -> Pinned<'c, T> {
         // SAFETY: as above; made with a value.
-        unsafe { Pinned::new(self.new, self.pin) }
+        unsafe { Pinned::new(self.written.new, self.pin) }
     }
 }
 
@@ -264,7 +279,7 @@ impl<T: Send + Sync + 'static> ValueHead<T> {
     }
 
     /// Makes one attempt to replace the value that the caller has read, or returns the new value.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn replace_basis(
         &self,
         local: &Local,
@@ -276,11 +291,16 @@ impl<T: Send + Sync + 'static> ValueHead<T> {
             seen,
             value: Pinned { node, pin, .. },
         } = basis;
-        self.publish(local, patience, pin, seen, Some(node), value)
+        let written = self.publish(local, patience, &pin, seen, Some(node), value)?;
+        Ok(Published {
+            written,
+            pin,
+            _value: PhantomData,
+        })
     }
 
     /// Makes one attempt to replace the value, whatever it is, or returns the new value.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn replace(
         &self,
         local: &Local,
@@ -288,7 +308,12 @@ impl<T: Send + Sync + 'static> ValueHead<T> {
         pin: CellPin,
         value: T,
     ) -> Result<Published<'_, T>, (T, Lost)> {
-        self.publish(local, patience, pin, self.0.load(), None, value)
+        let written = self.publish(local, patience, &pin, self.0.load(), None, value)?;
+        Ok(Published {
+            written,
+            pin,
+            _value: PhantomData,
+        })
     }
 
     /// Installs a node with `value` in place of `seen`, or returns the value. `seen` was loaded
@@ -299,15 +324,15 @@ impl<T: Send + Sync + 'static> ValueHead<T> {
         &self,
         local: &Local,
         patience: &Patience,
-        pin: CellPin,
+        pin: &CellPin,
         seen: Word,
         relied_on: Option<NonNull<Header>>,
         value: T,
-    ) -> Result<Published<'_, T>, (T, Lost)> {
+    ) -> Result<Written, (T, Lost)> {
         let (mut seen, mut value) = (seen, value);
         let (seen, base, node) = loop {
             // The previous node gets its stamp first: it could not be determined afterwards [C4].
-            let base = match self.0.node_in(&pin, seen).current() {
+            let base = match self.0.node_in(pin, seen).current() {
                 Current::Settled(node) => node,
                 Current::Owned(Owned { owner, .. }) => match patience.meet(owner, local) {
                     Ok(()) => continue,
@@ -335,19 +360,17 @@ impl<T: Send + Sync + 'static> ValueHead<T> {
         let version = header.version();
         // SAFETY: superseded by this compare-and-swap and no other [C2], under this thread's pin;
         // every node of this cell is of this kind.
-        unsafe { local.retire(&pin, base.cast(), Node::<T>::KIND) };
+        unsafe { local.retire(pin, base.cast(), Node::<T>::KIND) };
         if seen.node() != base {
             // The node of a transaction that was aborted, or the claim of one that has ended.
             // SAFETY: unlinked by this compare-and-swap and no other; as above.
-            unsafe { local.retire(&pin, seen.node().cast(), Node::<T>::KIND) };
+            unsafe { local.retire(pin, seen.node().cast(), Node::<T>::KIND) };
         }
-        Ok(Published {
+        Ok(Written {
             version,
             is_waited: seen.is_waited(),
             old: base,
             new: node.cast(),
-            pin,
-            _value: PhantomData,
         })
     }
 
