@@ -28,6 +28,7 @@ impl Driver {
         let call = Timestamp::now();
         let mut after = call;
         for _ in 0..ATTEMPTS {
+            let _turn = self.client.turn(deadline)?;
             let held = self.join(request, call, deadline)?;
             let answered = self.ask_in(&held, request, after, deadline);
             self.end_ask(request.nonce, &answered);

@@ -21,6 +21,7 @@ impl Driver {
         nonce: Nonce,
         deadline: Instant,
     ) -> Result<Released, Failed> {
+        let _turn = self.client.turn(deadline)?;
         let held = self.state().requests.get(&nonce.get()).cloned();
         if let Some(held) = held.filter(|held| held.key.borrow() == key) {
             if let Some(released) = self.withdraw(nonce, &held, deadline)? {
