@@ -97,7 +97,7 @@ if [[ $status == 0 ]]; then
     ci/campaign_log fuzz "${entry[@]}" --outcome clean
 elif cause=$(grep -m1 -aE 'panicked at|ERROR: [A-Za-z]*Sanitizer|ERROR: libFuzzer' "$run/output"); then
     # The message of a panic stands in the line after its place.
-    message=$(grep -aA1 'panicked at' "$run/output" | sed -n 2p)
+    message=$(grep -aA1 'panicked at' "$run/output" | sed -n 2p || true)
     ci/campaign_log fuzz "${entry[@]}" --outcome found --finding "$cause $message"
 else
     ci/campaign_log fuzz "${entry[@]}" --outcome 'cut short'
