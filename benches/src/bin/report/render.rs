@@ -42,7 +42,8 @@ pub(crate) fn added(mut report: String, answers: &[(&Question, Vec<Row>)]) -> St
 }
 
 /// The report with what is made from its tables, the comparison with the next best and the list of
-/// misses: they depend on nothing else, so that they agree with the sections that were measured last.
+/// misses: they depend on nothing else, so that they agree with whichever sections were measured
+/// last.
 pub(crate) fn with_summary(report: &str) -> String {
     let measured = without(&without(report, next_best::HEADING), SUMMARY);
     let entries = entries(&measured);
