@@ -177,7 +177,7 @@ step_test() {
     ci/lease_faults.sh --short
     # All of the workspace again, so that what it depends on is not compiled with other features.
     run_tests --workspace --all-features \
-        --test console --test console_fork --test interface --test observe_panics --test screens --test session
+        --test console --test console_fork --test interface --test observe_panics --test screens --test session --test terminal
 }
 
 step_counts() { run_tests -p latchwork --release --test counts -- --test-threads=1; }
