@@ -59,10 +59,10 @@
 //!
 //! Otherwise another map is smaller and often faster.
 //! [The figures of maps](super::performance#papaya-dashmap-scc-moka) are of `u64` to `u64`:
-//! - `papaya` reads faster, more so after each key was updated, and needs less than half of the
-//!   memory for each entry. It removes keys faster: a removed entry of a `VersionedMap` stays for a
-//!   grace period, and its slot until the next growth. It inserts slower into a map that grows. A
-//!   walk over all keys is faster there, and of no instant.
+//! - `papaya` reads faster, more so after each key was updated, and needs less memory for each
+//!   entry. It removes keys faster: a removed entry of a `VersionedMap` stays for a grace period,
+//!   and its slot until the next growth. It inserts slower into a map that grows. A walk over all
+//!   keys is faster there, and of no instant.
 //! - `dashmap` and `scc` update a value in place, in a quarter of the time or less. A
 //!   `VersionedMap` allocates a new value, and clones a large one. A lock of a key with a new value
 //!   lasts many times as long as `get_mut` of `dashmap`.
