@@ -71,9 +71,10 @@
 //!
 //! # latchtop
 //! `latchtop` is an example of this repository, not a part of the crate. Without `--connect`, it
-//! starts a load of its own: transfers that lock two of 24 accounts in no agreed order. The key `0`
-//! shows all panels, and `1` to `5` show one of them. The arrows select the next panel, and scroll.
-//! While the process does not answer, the last report stays, and the heading has the reason.
+//! starts a load of its own: transfers that lock two of 24 accounts in no agreed order, and orders
+//! that lock keys of a map. The key `0` shows all panels, and `1` to `5` show one of them. The
+//! arrows select the next panel, and scroll. While the process does not answer, the last report
+//! stays, and the heading has the reason.
 //!
 #![doc = include_str!("screens/all.svg")]
 //!
