@@ -388,6 +388,17 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
         core::iter::successors(Some(self.root(pin)), move |table| self.next(table, pin))
     }
 
+    /// A key of this hash, if there is an entry.
+    #[cfg(feature = "console")]
+    pub(super) fn key_of<'p>(&'p self, hash: u64, pin: &'p CellPin) -> Option<&'p K> {
+        let mut slots = self.tables(pin).flat_map(|table| table.window(hash));
+        let entry = slots.find_map(|slot| {
+            let entry = self.entry(slot.load().entry_of(hash)?, pin);
+            (entry.hash() == hash).then_some(entry)
+        });
+        Some(entry?.key())
+    }
+
     /// The number of entries for which the newest table was made, and the bytes of all tables.
     pub(super) fn sizes(&self) -> (usize, usize) {
         reclaim::with(|local| {
