@@ -434,8 +434,6 @@ fn a_reader_keeps_what_two_threads_retire() {
         .check(|| {
             let values = Values::reclaiming();
             let cell = Arc::new(VersionedCell::new(values.value(0)));
-            // The reader has joined: other models show how it does so [R13].
-            drop(latchwork::pin());
             let writers = [1, 2].map(|n| {
                 let (cell, values) = (cell.clone(), values.clone());
                 thread::spawn(move || {
