@@ -372,11 +372,12 @@ where
             let mut woken = WakeList::default();
             let versions = match committed {
                 Ok(is_waited) => {
-                    let versions = self.written_few(local, &pin, &few);
+                    // First: the maintenance of the map may panic, and `woken` notifies them also
+                    // as it is dropped.
                     if is_waited {
                         take_out_all(&mut woken, &few);
                     }
-                    Some(versions)
+                    Some(self.written_few(local, &pin, &few))
                 }
                 Err(failed) => {
                     undo_few(local, &pin, &few, failed, items);

@@ -364,19 +364,17 @@ where
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
         let hash = self.hash(key);
+        collect();
         let table = self.locks.table();
-        reclaim::with(|local| {
-            local.collect_some();
-            let lock = match limit {
-                Limit::None => table.lock(&hash),
-                Limit::Until(instant) => table.try_lock_until(&hash, instant)?,
-                Limit::Try => table.try_lock(&hash)?,
-            };
-            let held = hold_with(local, limit, |local, pin| {
-                self.hold_borrowed(local, pin, hash, key)
-            })?;
-            Some(EntryGuard::new(self, held, lock))
-        })
+        let lock = match limit {
+            Limit::None => table.lock(&hash),
+            Limit::Until(instant) => table.try_lock_until(&hash, instant)?,
+            Limit::Try => table.try_lock(&hash)?,
+        };
+        let held = hold(limit, |local, pin| {
+            self.hold_borrowed(local, pin, hash, key)
+        })?;
+        Some(EntryGuard::new(self, held, lock))
     }
 }
 
@@ -384,27 +382,19 @@ where
 #[cfg_attr(debug_assertions, track_caller)]
 fn hold<K: Send + Sync + 'static, V: Send + Sync + 'static>(
     limit: Limit,
-    attempt: impl FnMut(&Local, &CellPin) -> Result<Held<K, V>, Lost>,
-) -> Option<Held<K, V>> {
-    reclaim::with(|local| hold_with(local, limit, attempt))
-}
-
-#[inline]
-#[cfg_attr(debug_assertions, track_caller)]
-fn hold_with<K: Send + Sync + 'static, V: Send + Sync + 'static>(
-    local: &Local,
-    limit: Limit,
     mut attempt: impl FnMut(&Local, &CellPin) -> Result<Held<K, V>, Lost>,
 ) -> Option<Held<K, V>> {
-    let mut patience = None;
-    loop {
-        let pin = local.pin();
-        let held = attempt(local, &pin);
-        drop(pin);
-        match held {
-            Ok(held) => return Some(held),
-            Err(Lost::Owned) if limit.is_over() => return None,
-            Err(lost) => patience.get_or_insert_with(Patience::new).step_back(lost),
+    let mut patience = Patience::new();
+    reclaim::with(|local| {
+        loop {
+            let pin = local.pin();
+            let held = attempt(local, &pin);
+            drop(pin);
+            match held {
+                Ok(held) => return Some(held),
+                Err(Lost::Owned) if limit.is_over() => return None,
+                Err(lost) => patience.step_back(lost),
+            }
         }
-    }
+    })
 }

@@ -281,6 +281,7 @@ const _: () = assert!(align_of::<Header>() >= 4);
 
 /// Runs destructors of what other calls have retired. They may use the map, so the caller has not
 /// locked a key in this call [V15].
+#[inline]
 pub(super) fn collect() {
     reclaim::with(Local::collect_some);
 }
