@@ -128,6 +128,7 @@
 //! | a transaction that only reads | as `read`, and one validation for each new cell |
 //! | a transaction that writes *n* cells | *n* compare-and-swaps, *n* nodes, and its status |
 //! | `update_all` of *n* cells | the same, without a log |
+//! | `transact` of up to four writes of present keys | as `update_all` |
 //! | a snapshot of *n* cells | *n* loads, and after a write a compare-and-swap of a global clock |
 //! | the first lock in a session | as `lock`, and an entry in a list |
 //! | an optimistic read of a latch | nothing |
