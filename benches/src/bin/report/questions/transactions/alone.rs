@@ -36,7 +36,9 @@ fn transfer<B: Bank + 'static>(plan: Plan) -> Contender<'static> {
 
 fn update_two(plan: Plan) -> Contender<'static> {
     let (cells, pairs) = (Cells::new(ACCOUNTS), pairs(ACCOUNTS, 1));
-    timed(plan.span, move |times| updates_of_two(&cells, &pairs, times))
+    timed(plan.span, move |times| {
+        updates_of_two(&cells, &pairs, times)
+    })
 }
 
 fn two<B: Bank + 'static>(plan: Plan) -> Contender<'static> {
