@@ -38,7 +38,8 @@ fn ask() -> Vec<Row> {
             let line = text.lines().find_map(|line| line.strip_prefix(change));
             let fields: Vec<&str> = line.unwrap_or_default().split_whitespace().collect();
             // Workers, shards, the least and the most of a worker, seconds, lengths of a lease.
-            (fields[4].parse().unwrap(), fields[5].parse().unwrap())
+            let number = |at: usize| -> f64 { fields[at].parse().unwrap() };
+            (number(4), number(5))
         });
         let (seconds, leases): (Vec<f64>, Vec<f64>) = seconds.unzip();
         let (least, most) = (quantile(&seconds, 0.0), quantile(&seconds, 1.0));
