@@ -105,7 +105,10 @@ for line in open(sys.argv[1]):
 for engine, done in rounds.items():
     verdicts = [one["verdict"] for one in done]
     total = lambda name: sum(verdict[name] for verdict in verdicts)
-    found = [f"{one['fault']}: {text}" for one in done for text in one["broken"]]
+    def cause(one):
+        parts = [f"load {one['load']:.1f}", f"a thread was woken {one.get('late', 0)} ms late"]
+        return "; ".join(parts + one.get("causes", []))
+    found = [f"{one['fault']}: {text} ({cause(one)})" for one in done for text in one["broken"]]
     found += [f"control not detected: {one['name']}" for one in controls[engine] if not one["is_detected"]]
     log = ["ci/campaign_log", "faults", "--target", engine, "--unit", "acquisitions", "--amount", str(total("acquisitions"))]
     log += ["--since", str(time.time() - sum(one["seconds"] for one in done)), "--outcome", "found" if found else "clean"]
@@ -119,6 +122,7 @@ for engine, done in rounds.items():
         "targets exceeded": sum(len(one["over"]) for one in done),
         "controls detected": f"{sum(one['is_detected'] for one in controls[engine])} of {len(controls[engine])}",
         "load": f"{sum(one['load'] for one in done) / len(done):.1f}",
+        "longest delay": f"{max(one.get('late', 0) for one in done)} ms",
     }
     for name, value in settings.items():
         log += ["--set", f"{name}={value}"]

@@ -11,7 +11,7 @@ from rust_source import Source, normal
 WEAKER = {"Acquire": ["Relaxed"], "Release": ["Relaxed"], "AcqRel": ["Acquire", "Release"]}
 # A load cannot release, a store cannot acquire.
 WEAKER_SEQCST = {"load": "Acquire", "store": "Release"}
-DEFAULT_DIRS = ("src/cell", "src/latch", "src/lock_table", "src/lock_table/raw", "src/map", "src/mvcc", "src/reclaim", "src/txn", "src/park")
+DEFAULT_DIRS = ("src/cell", "src/latch", "src/lock_table", "src/lock_table/raw", "src/map", "src/mvcc", "src/reclaim", "src/reclaim/alloc", "src/txn", "src/park")
 ALLOWED = "ci/mutants_allowed.toml"
 SEMANTIC = "ci/semantic_mutants.toml"
 SHORTEST_REASON = 20

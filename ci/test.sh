@@ -3,6 +3,7 @@
 #
 #   ci/test.sh            all steps
 #   ci/test.sh STEP...    these
+#   ci/test.sh --record   all steps, and writes where the time went into CONTRIBUTING.md
 #   ci/test.sh --list     what there is
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -177,7 +178,7 @@ step_test() {
     ci/lease_faults.sh --short
     # All of the workspace again, so that what it depends on is not compiled with other features.
     run_tests --workspace --all-features \
-        --test console --test console_fork --test interface --test observe_panics --test screens --test session
+        --test console --test console_fork --test interface --test observe_panics --test screens --test session --test terminal
 }
 
 step_counts() { run_tests -p latchwork --release --test counts -- --test-threads=1; }
@@ -247,7 +248,10 @@ if [[ ${1-} == --list ]]; then
     done
     exit
 fi
-if [[ $# -gt 0 ]]; then
+record=no
+if [[ ${1-} == --record ]]; then
+    record=yes
+elif [[ $# -gt 0 ]]; then
     for step in "$@"; do
         if [[ -z ${about[$step]-} ]]; then
             echo "test.sh: there is no step '$step'; ci/test.sh --list names them" >&2
@@ -256,6 +260,17 @@ if [[ $# -gt 0 ]]; then
     done
     steps=("$@")
 fi
+
+# Replaces the table of times in CONTRIBUTING.md by that of this run.
+write_times() {
+    local table
+    table=$(
+        printf '| step | seconds | of a processor |\n|---|---|---|\n'
+        printf '| %s | %d | %d |\n' "${taken[@]}" total "$SECONDS" "$needed"
+        printf '\nRecorded on %s with %d cores at %s.\n' "$(date -u +%F)" "$(nproc)" "$(git rev-parse --short HEAD)"
+    )
+    TABLE=$table perl -0pi -e 's/(<!-- times -->\n).*(<!-- \/times -->)/$1$ENV{TABLE}\n$2/s' CONTRIBUTING.md
+}
 
 # Sets `needed` to the seconds of a processor that the commands so far needed, without what runs on in the background.
 count_processor() {
@@ -279,6 +294,7 @@ finish() {
     fi
     rm -f "$clock"
     if [[ $complete == yes ]]; then
+        [[ $record == no ]] || write_times
         echo "test.sh: passed"
     else
         echo "test.sh: FAILED in $current" >&2

@@ -1,4 +1,5 @@
-//! In-process concurrency control: locks by key, versioned values, transactions and snapshots.
+//! In-process concurrency control: locks by key, versioned values and maps, transactions and
+//! snapshots.
 //!
 //! | question | answer |
 //! |---|---|
@@ -6,6 +7,7 @@
 //! | When should I not use it? | [When not to use it](#when-not-to-use-it) |
 //! | How fast is it, compared with the crate that I use? | [Performance](#performance) |
 //! | How do I know that it is right? | [Guarantees](#guarantees) |
+//! | What happens when a process dies? | [Process death](#what-happens-when-a-process-dies) |
 //! | Which waiter waits for which holder? | [`docs::console`] |
 //! | What blocks an executor? | [Async](#async) |
 //! | How do I migrate? | [How do I migrate](#how-do-i-migrate) |
@@ -26,13 +28,14 @@
 //! | optimistic | purpose |
 //! |---|---|
 //! | [`VersionedCell`] | a value that is read without waiting, with conditional writes |
+//! | [`VersionedMap`] | a map of such values, whose keys can be locked |
 //! | [`atomically`], [`Transaction`] | changes of several cells that become visible together |
 //! | [`update_all`] | the same for two to eight known cells, at a lower cost |
 //! | [`snapshot`] | reads of any number of cells as of one instant, without a retry |
 //! | [`OptimisticLatch`], [`Coupled`] | traversal of lists and trees with optimistic reads |
 //!
-//! The modules [`table`], [`session`], [`cell`], [`txn`], [`ordered`] and [`latch`] contain all
-//! types. The root of the crate exports the most common ones again. The [guide](docs) has a
+//! The modules [`table`], [`session`], [`cell`], [`map`], [`txn`], [`ordered`] and [`latch`] have
+//! all types. The root of the crate exports the most common ones again. The [guide](docs) has a
 //! [tutorial](docs::guide), [recipes](docs::how_to) and a [glossary](docs::glossary).
 //!
 //! # Quick start
@@ -76,6 +79,19 @@
 //! assert_eq!((conflict.current.get(), conflict.value), (1, "final"));
 //! ```
 //!
+//! The values of a map are such cells, and its keys can be locked. Readers do not wait for a lock:
+//!
+//! ```
+//! use latchwork::{VersionedMap, snapshot};
+//!
+//! let stock: VersionedMap<&str, u32> = [("apples", 7), ("pears", 3)].into_iter().collect();
+//! let mut apples = stock.lock(&"apples"); // excludes writers of this key
+//! apples.set(6); // a draft
+//! assert_eq!(snapshot(|s| s.iter(&stock).map(|(_, n)| *n).sum::<u32>()), 10);
+//! apples.commit();
+//! assert_eq!(stock.get("apples").as_deref(), Some(&6));
+//! ```
+//!
 //! [The tutorial](docs::guide) builds one program from a mutex around a map to sessions.
 //!
 //! # Choosing
@@ -106,6 +122,7 @@
 //! - Transactions are strictly serialisable, and no closure sees an inconsistent state.
 //! - A transaction that repeatedly aborts escalates, and eventually commits.
 //! - A snapshot never fails, never restarts and never waits for a writer.
+//! - A read of a map never waits. Versions of a key never repeat, also over removal and insertion.
 //! - Deadlocks among sessions are detected and reported, without false positives.
 //! - A closure that panics changes no cell, and a dropped future leaves no waiter behind.
 //!
@@ -155,6 +172,11 @@
 //!
 //! [`docs::limitations`] has the complete list, and [`docs::fork`] describes the child of a process
 //! with threads.
+//!
+//! # What happens when a process dies
+//! All state is in the memory of one process and ends with it. A thread that panics unlocks what it
+//! holds. [`docs::limitations`](docs::limitations#what-happens-when-a-process-dies) has the cases.
+//! Use `latchwork-lease` for leases that outlive a process.
 //!
 //! # Features
 //! No feature is enabled by default.

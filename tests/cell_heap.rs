@@ -7,11 +7,13 @@
 mod common;
 
 use std::alloc::System;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use cap::Cap;
-use common::{Rng, watchdog};
+use common::{Rng, setting, watchdog};
 use latchwork::{VersionedCell, atomically};
 
 #[global_allocator]
@@ -104,10 +106,74 @@ fn threads_leave_nothing_of_their_transactions() {
     assert!(left < THREADS * 8, "{left} bytes of {THREADS} threads");
 }
 
+/// 64 threads update cells of their own. Most of them do not run, and some of these are pinned.
+/// All replaced values together, with a slot of a block for each, would be 156 MiB.
+fn many_writers_leave_bounded_garbage() {
+    const THREADS: usize = 64;
+    const UPDATES: usize = 40_000;
+    /// The threads together let 65,536 values wait before they yield.
+    const VALUES: usize = 4 * 65_536;
+    let before = more_than(0);
+    let (most, done, end) = (
+        AtomicUsize::new(0),
+        Barrier::new(THREADS + 1),
+        Barrier::new(THREADS + 1),
+    );
+    let left = thread::scope(|s| {
+        for _ in 0..THREADS {
+            s.spawn(|| {
+                let cell = VersionedCell::new(0);
+                for n in 0..UPDATES {
+                    cell.update(|n| n + 1);
+                    if n % 64 == 0 {
+                        most.fetch_max(HEAP.allocated(), Relaxed);
+                    }
+                }
+                done.wait();
+                end.wait();
+            });
+        }
+        done.wait();
+        let left = latchwork::stats();
+        end.wait();
+        left
+    });
+    let most = most.into_inner().saturating_sub(before);
+    println!("{THREADS} writers: {most} bytes, {left:?}");
+    assert!(most < 128 << 20, "{most} bytes beside {THREADS} writers");
+    assert!(left.garbage < VALUES, "{left:?}");
+    assert!(left.garbage_bytes < VALUES * 64, "{left:?}");
+    let left = more_than(before);
+    assert!(left < 4 * SLACK, "{left} bytes after {THREADS} writers");
+}
+
+/// Each of many threads pins itself once and ends: 10,000, or as many as a campaign asks for.
+fn threads_that_pin_once_leave_nothing() {
+    const AT_ONCE: u64 = 50;
+    let threads = setting("LATCHWORK_THREADS", 10_000);
+    let round = || {
+        for _ in 0..threads / AT_ONCE {
+            thread::scope(|s| {
+                for _ in 0..AT_ONCE {
+                    s.spawn(|| drop(latchwork::pin()));
+                }
+            });
+        }
+    };
+    round();
+    let before = more_than(0);
+    round();
+    let left = more_than(before);
+    println!("{threads} threads that have pinned once: {left} bytes");
+    assert!(left < 64 << 10, "{left} bytes of {threads} threads");
+}
+
 #[test]
 fn memory_beside_values_that_stay_is_used_again() {
     let _dog = watchdog("memory_beside_values_that_stay_is_used_again");
     one_of_each_batch_stays();
     bursts_use_the_memory_of_those_before();
     threads_leave_nothing_of_their_transactions();
+    many_writers_leave_bounded_garbage();
+    threads_that_pin_once_leave_nothing();
 }

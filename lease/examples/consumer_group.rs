@@ -2,10 +2,14 @@
 //!
 //! Each worker is a process. It leases a name as a member, and counts the members. Of the shards it
 //! leases its part and no more: it releases what exceeds the part, and acquires shards that are
-//! free. No worker coordinates the others. A member that is killed leaves the group when its lease
-//! ends, and its shards become free at about the same time. A lease can end as late as its length
-//! after the death, so it lasts three quarters of the time within which the shards must be held
-//! again. The rest is for the other workers.
+//! free. No worker coordinates the others.
+//!
+//! A worker works on a shard only while its membership is held, and a membership lasts half as long
+//! as the lease of a shard. So if a worker is killed, its membership ends after half of a lease at
+//! the latest. The other workers then break the leases of its shards, and have the second half to
+//! acquire them. The order of two reads makes this safe: a worker reads the shards before the
+//! members. A holder in the first list was a member before, so it has left if the second list does
+//! not contain it. A worker that loses its membership, such as one that was stopped, joins again.
 //!
 //! The parent starts and ends workers, and measures the time until all shards are held and no
 //! worker holds more than its part. Run it with
@@ -36,12 +40,12 @@ struct Cli {
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1000))]
     shards: u32,
 
-    /// Milliseconds after which the shards of a killed worker are held again; leases last three
-    /// quarters of it
-    #[arg(long, value_name = "MS", default_value_t = 3000, value_parser = clap::value_parser!(u64).range(200..=60_000))]
-    takeover: u64,
+    /// Milliseconds of a lease on a shard, within which the shards of a killed worker are held
+    /// again; memberships last half of it
+    #[arg(long, value_name = "MS", default_value_t = 4000, value_parser = clap::value_parser!(u64).range(200..=60_000))]
+    lease: u64,
 
-    /// Times of a takeover after which the group must be balanced
+    /// Lengths of a lease after which the group must be balanced
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
     patience: u32,
 
@@ -58,13 +62,14 @@ fn text(error: impl std::fmt::Display) -> String {
 }
 
 impl Cli {
-    /// The time within which shards are taken over.
-    fn takeover(&self) -> Duration {
-        Duration::from_millis(self.takeover)
+    /// The length of a lease on a shard.
+    fn lease(&self) -> Duration {
+        Duration::from_millis(self.lease)
     }
 
-    fn ttl(&self) -> Duration {
-        self.takeover() * 3 / 4
+    /// The label of a worker, which its leases show to the others.
+    fn label(number: u32) -> String {
+        format!("worker {number}")
     }
 }
 
@@ -88,22 +93,22 @@ fn work(cli: &Cli, url: &str, number: u32) -> Result<(), String> {
             _ => exit(1),
         }
     });
-    let label = format!("worker {number}");
-    let leases = Leases::builder().owner_label(label).connect(url);
-    let leases = leases.map_err(text)?;
-    let membership = leases.acquire(&format!("{MEMBERS}{number}"), cli.ttl());
-    let membership = membership.map_err(text)?;
-    let mut held: BTreeMap<u32, Lease> = BTreeMap::new();
+    let leases = Leases::builder().owner_label(Cli::label(number));
+    let leases = leases.connect(url).map_err(text)?;
     // Relaxed: the flag publishes no other memory.
     while !is_over.load(Ordering::Relaxed) {
-        held.retain(|_, lease| lease.is_held());
-        if !membership.is_held() {
-            return Err("the membership was lost".to_owned());
+        let membership = leases.acquire(&format!("{MEMBERS}{number}"), cli.lease() / 2);
+        let membership = membership.map_err(text)?;
+        let mut held: BTreeMap<u32, Lease> = BTreeMap::new();
+        // Relaxed: as above.
+        while membership.is_held() && !is_over.load(Ordering::Relaxed) {
+            held.retain(|_, lease| lease.is_held());
+            balance(cli, &leases, &mut held, number)?;
+            thread::sleep(cli.lease() / 50);
         }
-        balance(cli, &leases, &mut held, number)?;
-        thread::sleep(cli.takeover() / 40);
+        // The shards precede the membership, so no other worker breaks them.
+        drop(held);
     }
-    drop(held);
     leases.shutdown(Duration::from_secs(5)).map_err(text)
 }
 
@@ -114,8 +119,14 @@ fn balance(
     held: &mut BTreeMap<u32, Lease>,
     number: u32,
 ) -> Result<(), String> {
-    let members = leases.list(MEMBERS).map_err(text)?.len();
-    let part = part(cli.shards, members);
+    // The shards before the members: a holder was a member before it leased a shard.
+    let mut leased = leases.list(SHARDS).map_err(text)?;
+    let members = leases.list(MEMBERS).map_err(text)?;
+    let is_member = |label: &str| {
+        let mut members = members.iter();
+        members.any(|(_, member)| member.owner_label == label)
+    };
+    let part = part(cli.shards, members.len());
     while held.len() > part {
         // The work on the shard must have ended here.
         if let Some((_, lease)) = held.pop_last() {
@@ -125,7 +136,20 @@ fn balance(
     if held.len() == part {
         return Ok(());
     }
-    let leased = leases.list(SHARDS).map_err(text)?;
+    let own = Cli::label(number);
+    let mut error = None;
+    leased.retain(|(name, holder)| {
+        let has_left = holder.owner_label != own && !is_member(&holder.owner_label);
+        // Breaking names the token that was read, so it cannot end the lease of a later holder.
+        if has_left {
+            let broken = leases.break_lease(name, holder.token);
+            error = broken.err().or(error.take());
+        }
+        !has_left
+    });
+    if let Some(error) = error {
+        return Err(text(error));
+    }
     let is_free = |name: &String| !leased.iter().any(|(other, _)| other == name);
     // Each worker begins at another shard, so that few of them try the same one.
     let first = number.wrapping_mul(17) % cli.shards;
@@ -135,7 +159,7 @@ fn balance(
         if held.len() == part || !is_free(&name) {
             continue;
         }
-        if let Some(lease) = leases.try_acquire(&name, cli.ttl()).map_err(text)? {
+        if let Some(lease) = leases.try_acquire(&name, cli.lease()).map_err(text)? {
             held.insert(candidate, lease);
         }
     }
@@ -156,7 +180,7 @@ impl Group<'_> {
         let worker = Command::new(env::current_exe()?)
             .arg(format!("--on={}", self.url))
             .arg(format!("--shards={}", self.cli.shards))
-            .arg(format!("--takeover={}", self.cli.takeover))
+            .arg(format!("--lease={}", self.cli.lease))
             .arg(format!("--worker={}", self.started))
             .stdin(Stdio::piped())
             .spawn()?;
@@ -194,7 +218,7 @@ impl Group<'_> {
     /// Waits until the group is balanced, and prints a row. Returns whether it is.
     fn settle(&self, change: &str) -> Result<bool, String> {
         let start = Instant::now();
-        let takeover = self.cli.takeover();
+        let lease = self.cli.lease();
         loop {
             let holders = self.holders()?;
             let held: usize = holders.values().sum();
@@ -203,8 +227,8 @@ impl Group<'_> {
             let is_balanced =
                 held == shards as usize && most <= part(shards, count) && holders.len() <= count;
             let elapsed = start.elapsed();
-            if is_balanced || elapsed > takeover * self.cli.patience {
-                let part = elapsed.as_secs_f64() / takeover.as_secs_f64();
+            if is_balanced || elapsed > lease * self.cli.patience {
+                let part = elapsed.as_secs_f64() / lease.as_secs_f64();
                 let least = holders.values().copied().min().unwrap_or(0);
                 println!(
                     "{change:20} {count:>7} {held:>6} {least:>5} {most:>5} {:>9.2} {part:>7.2}",
@@ -212,7 +236,7 @@ impl Group<'_> {
                 );
                 return Ok(is_balanced);
             }
-            thread::sleep(takeover / 50);
+            thread::sleep(lease / 50);
         }
     }
 }
@@ -227,7 +251,7 @@ fn run(cli: &Cli, url: &str) -> Result<bool, String> {
     };
     println!(
         "{:20} {:>7} {:>6} {:>5} {:>5} {:>9} {:>7}",
-        "change", "workers", "shards", "least", "most", "seconds", "of time"
+        "change", "workers", "shards", "least", "most", "seconds", "leases"
     );
     let mut is_balanced = true;
     for _ in 0..2 {

@@ -318,6 +318,60 @@ fn a_member_that_is_stopped_is_set_aside_and_returns() {
     assert!(counted <= before(&cluster, follower));
 }
 
+/// The repetitions of requests once kept an overloaded cluster overloaded.
+#[test]
+fn a_cluster_that_answers_late_receives_one_request_at_a_time() {
+    let Some(cluster) = Cluster::start(1) else {
+        return;
+    };
+    let relay = Relay::new(cluster.port(0));
+    let engine = connect(&format!("etcd://127.0.0.1:{}", relay.port));
+    for nonce in 0..8 {
+        assert!(attempt(&engine, key(&format!("name/{nonce}")), nonce, LONG).is_some());
+    }
+    assert!(attempt(&engine, KEY, 8, LONG).is_some());
+
+    Relay::set(&relay.swallows, true);
+    let late = engine.release(KEY, Nonce::new(8), Instant::now() + ms(100));
+    assert_eq!(late.unwrap_err().outcome, Outcome::Unknown);
+    let before = cluster.requests_at(0, "Txn");
+    let deadline = Instant::now() + ms(1000);
+    let release = |nonce: u128| {
+        let name = format!("name/{nonce}");
+        engine.release(key(&name), Nonce::new(nonce), deadline)
+    };
+    let outcomes: Vec<Outcome> = thread::scope(|scope| {
+        let calls: Vec<_> = (0..8)
+            .map(|nonce| scope.spawn(move || release(nonce)))
+            .collect();
+        let ended = calls.into_iter().map(|call| call.join().unwrap());
+        ended.map(|answer| answer.unwrap_err().outcome).collect()
+    });
+    // One thread had the turn until the deadline of all of them.
+    let unknown = outcomes
+        .iter()
+        .filter(|outcome| **outcome == Outcome::Unknown);
+    assert_eq!(unknown.count(), 1, "{outcomes:?}");
+    assert_eq!(cluster.requests_at(0, "Txn") - before, 1);
+
+    // Once the cluster answers, all of them are answered.
+    Relay::set(&relay.swallows, false);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    thread::scope(|scope| {
+        for nonce in 0..8 {
+            let (engine, name) = (&engine, format!("name/{nonce}"));
+            scope.spawn(move || {
+                let released = engine.release(key(&name), Nonce::new(nonce), deadline);
+                assert!(
+                    matches!(released, Ok(Released::Done | Released::WasLost)),
+                    "{released:?}"
+                );
+            });
+        }
+    });
+    assert!(engine.list("tests", "", soon()).unwrap().is_empty());
+}
+
 #[test]
 fn a_dead_holder_frees_its_name_after_its_lease() {
     let Some(cluster) = Cluster::start(3) else {

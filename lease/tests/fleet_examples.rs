@@ -44,7 +44,7 @@ fn a_fleet_runs_each_job_once_although_a_worker_is_killed() {
 
 #[test]
 fn a_group_is_balanced_after_each_change() {
-    let arguments = ["--shards=16", "--takeover=1000", "--patience=30"];
+    let arguments = ["--shards=16", "--lease=2000", "--patience=15"];
     let output = example("consumer_group", &arguments);
     assert!(output.status.success(), "{output:?}");
     let text = String::from_utf8_lossy(&output.stdout);
@@ -63,7 +63,7 @@ fn a_group_is_balanced_after_each_change() {
 
 #[test]
 fn bad_input_is_one_line() {
-    for (name, time) in [("scheduler", "--ttl"), ("consumer_group", "--takeover")] {
+    for (name, time) in [("scheduler", "--ttl"), ("consumer_group", "--lease")] {
         for (argument, expected) in [
             ("--on=nowhere:x", "nowhere"),
             ("--on=sqlite:/no/such/folder/x.db", "/no/such/folder"),

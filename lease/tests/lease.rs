@@ -315,3 +315,26 @@ fn the_readme_counts_the_dependencies() {
     }
     assert_eq!(rows, 6);
 }
+
+/// The first statement of the README on a table that begins without rows.
+#[cfg(feature = "sqlite")]
+#[test]
+fn the_statement_of_the_readme_refuses_late_writes() {
+    let readme = include_str!("../README.md");
+    let statement = readme.split("```sql\n").nth(1).unwrap();
+    let statement = statement.split("```").next().unwrap();
+    let store = rusqlite::Connection::open_in_memory().unwrap();
+    let table = "CREATE TABLE report (name TEXT PRIMARY KEY, body TEXT, token INTEGER, nonce TEXT)";
+    store.execute_batch(table).unwrap();
+    let write = |body: &str, token: i64, nonce: &str| {
+        let values = rusqlite::params!["nightly", body, token, nonce];
+        store.execute(statement, values).unwrap()
+    };
+    assert_eq!(write("first", 7, "a"), 1);
+    assert_eq!(write("again", 7, "a"), 1);
+    assert_eq!(write("another holder of the number", 7, "b"), 0);
+    assert_eq!(write("second", 8, "c"), 1);
+    assert_eq!(write("late", 7, "a"), 0);
+    let body = store.query_row("SELECT body FROM report", [], |row| row.get::<_, String>(0));
+    assert_eq!(body.unwrap(), "second");
+}

@@ -186,3 +186,54 @@ fn a_batch_beside_a_write_is_all_or_nothing() {
             format!("{outcome} o{}", world.get(OTHER))
         });
 }
+
+/// A transaction sees both writes of a batch or none, one of which is a removal.
+#[test]
+fn a_batch_beside_a_transaction_that_reads_its_keys() {
+    Model::new("a batch of a put and a removal beside a transaction that reads both keys")
+        .rules("[V14] [X2] [X3]")
+        .preemptions(Some(2))
+        .outcomes(&["1,1 10 e2", "10,- 10 e2"])
+        .check(|| {
+            let world = world();
+            let [(a, _), (b, _)] = [KEY, OTHER].map(|key| world.map.insert(key, 1));
+            let other = spawn(&world, |world| {
+                let both = atomically(|tx| {
+                    let one = tx.get(&world.map, &KEY)?.copied();
+                    Ok((one, tx.get(&world.map, &OTHER)?.copied()))
+                });
+                let show = |n: Option<u64>| n.map_or("-".to_owned(), |n| n.to_string());
+                world.note(format!("{},{}", show(both.0), show(both.1)));
+            });
+            let batch = world.map.transact().put_if(KEY, a, 10);
+            let written = batch.remove_if(OTHER, b).commit();
+            assert_eq!(written.expect("no other writer").len(), 2);
+            world.outcome([other])
+        });
+}
+
+/// Each of two batches writes both keys, in opposite orders of their items. One of them wins.
+#[test]
+fn a_batch_beside_a_batch() {
+    Model::new("two batches of the same keys")
+        .rules("[V14] [X6]")
+        .preemptions(Some(2))
+        .outcomes(&["w20 20 e2 o20", "w10 10 e2 o10"])
+        .check(|| {
+            let world = world();
+            let [(a, _), (b, _)] = [KEY, OTHER].map(|key| world.map.insert(key, 1));
+            let other = spawn(&world, move |world| {
+                let batch = world.map.transact().put_if(OTHER, b, 20);
+                if batch.put_if(KEY, a, 20).commit().is_ok() {
+                    world.note("w20");
+                }
+            });
+            let batch = world.map.transact().put_if(KEY, a, 10);
+            match batch.put_if(OTHER, b, 10).commit() {
+                Ok(_) => world.note("w10"),
+                Err(cancelled) => assert_eq!(cancelled.values, [Some(10), Some(10)]),
+            }
+            let outcome = world.outcome([other]);
+            format!("{outcome} o{}", world.get(OTHER))
+        });
+}

@@ -16,7 +16,6 @@ pub(crate) mod wait;
 mod write;
 
 use core::fmt;
-use core::marker::PhantomData;
 use core::panic::{RefUnwindSafe, UnwindSafe};
 
 pub use future::{CompareAndSetFuture, SetFuture, SwapFuture, UpdateFuture};
@@ -25,6 +24,7 @@ pub use policy::{Conflict, RetryPolicy, UpdateError};
 pub use read::{ReadPin, Versioned, VersionedRef, pin};
 pub use wait::{ChangedFuture, ChangedValueFuture};
 
+use crate::mvcc::ValueHead;
 pub(crate) use crate::mvcc::{
     Current, Head, Header, Node, NodeRef, Owned, Rank, Room, Tenant, Tenants, Word,
     contention as patience, dead, waiters,
@@ -126,15 +126,8 @@ use crate::reclaim;
 #[doc(alias = "TVar")]
 #[doc(alias = "ArcSwap")]
 pub struct VersionedCell<T: Send + Sync + 'static> {
-    head: Head,
-    /// It owns a `T`, which decides what may cross threads; and it is invariant in it, since `set`
-    /// replaces the value through a shared reference. A covariant cell would accept a value under
-    /// one type and return it under another.
-    value: PhantomData<(T, Invariant<T>)>,
+    head: ValueHead<T>,
 }
-
-/// Neither covariant nor contravariant in `T`.
-type Invariant<T> = fn(T) -> T;
 
 // A panic in a closure or a clone leaves the value as it was, and only `get_mut` changes it in
 // place.
@@ -177,24 +170,13 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     }
 
     fn at(version: Version, value: T) -> Self {
-        let node = reclaim::with(|local| local.allocate(Node::first(version, value)));
-        VersionedCell {
-            head: Head::new(node.cast()),
-            value: PhantomData,
-        }
+        Self::of_head(ValueHead::new(version, value))
     }
 
-    /// Makes the cell of an entry of a map, which may be without a value.
-    ///
-    /// # Safety
-    /// `node` is from `allocate`, and no other thread can reach it. No method that users call is
-    /// called while the cell has no value.
-    #[allow(unsafe_code)]
-    pub(crate) unsafe fn of_node(node: core::ptr::NonNull<Node<T>>) -> Self {
-        VersionedCell {
-            head: Head::new(node.cast()),
-            value: PhantomData,
-        }
+    /// Makes the cell of an entry of a map. No method that users call is called while the head has
+    /// no value.
+    pub(crate) fn of_head(head: ValueHead<T>) -> Self {
+        VersionedCell { head }
     }
 
     /// Debug builds: panics if the caller is inside the closure of a transaction that has this cell
@@ -202,12 +184,12 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     #[inline(always)]
     #[cfg_attr(debug_assertions, track_caller)]
     pub(crate) fn check_direct(&self) {
-        crate::reclaim::inside::check_direct::<T>(self.head.address());
+        crate::reclaim::inside::check_direct::<T>(self.head().address());
     }
 
     #[inline(always)]
     pub(crate) fn head(&self) -> &Head {
-        &self.head
+        self.head.untyped()
     }
 
     /// Returns the value, or `Err` with an [`OwnedVersioned`] if the value is still shared.
@@ -240,7 +222,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// assert_eq!((cell.get(), cell.version().get()), (2, 1));
     /// ```
     pub fn get_mut(&mut self) -> Option<&mut T> {
-        self.value_mut()
+        self.head.value_mut()
     }
 
     /// Returns a clone of the value. The thread is pinned during the clone.

@@ -1,9 +1,8 @@
 //! Parts that models need and users must not have.
-#![allow(unsafe_code)]
 
 use super::VersionedCell;
 use super::read::pin_cells;
-use crate::mvcc::{NodeRef, clock};
+use crate::mvcc::clock;
 use crate::reclaim;
 
 /// An instant between writes: the timestamp of a snapshot.
@@ -49,15 +48,6 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     #[doc(hidden)]
     pub fn at_moment<R>(&self, moment: Moment, f: impl FnOnce(&T) -> R) -> R {
         let pin = pin_cells();
-        let mut node = self.current(&pin);
-        loop {
-            let stamp = node.stamp().expect("a current node is stamped");
-            match node.header().prev() {
-                // SAFETY: models that read at timestamps reclaim nothing.
-                Some(prev) if stamp > moment.0 => node = unsafe { NodeRef::new(prev) },
-                // SAFETY: the cell's node, which has a value.
-                _ => return f(unsafe { node.value() }),
-            }
-        }
+        f(self.head.current(&pin).at(moment.0).get())
     }
 }

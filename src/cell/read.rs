@@ -1,12 +1,10 @@
 //! Reading a cell under a pin.
-#![allow(unsafe_code)]
 
 use core::fmt;
-use core::marker::PhantomData;
 use core::ops::Deref;
-use core::ptr::NonNull;
 
-use super::{Header, NodeRef, Version, VersionedCell, Word};
+use super::{Version, VersionedCell};
+use crate::mvcc::{Pinned, ValueRef};
 use crate::reclaim::{self, CellPin};
 
 impl<T: Send + Sync + 'static> VersionedCell<T> {
@@ -46,9 +44,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// transaction.
     #[inline]
     pub(super) fn read_unchecked(&self) -> Versioned<'_, T> {
-        let pin = pin_cells();
-        let node = self.current(&pin).as_ptr();
-        Versioned::of(self, node, pin)
+        Versioned(self.head.read(pin_cells()))
     }
 
     /// Returns the current value, which an existing pin keeps.
@@ -71,7 +67,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     #[must_use = "a value that is read and dropped at once has no use"]
     pub fn read_in<'p>(&'p self, pin: &'p ReadPin) -> VersionedRef<'p, T> {
         self.check_direct();
-        VersionedRef(self.current(&pin.0), PhantomData)
+        VersionedRef(self.head.current(&pin.0))
     }
 
     /// Returns the current version. Never blocks.
@@ -91,18 +87,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
 
     #[inline]
     pub(super) fn version_now(&self) -> Version {
-        self.current(&pin_cells()).version()
-    }
-
-    /// Returns the node that has the value.
-    #[inline(always)]
-    pub(super) fn current<'p>(&'p self, pin: &'p CellPin) -> NodeRef<'p> {
-        self.head.load_in(pin).1.settle()
-    }
-
-    #[inline(always)]
-    pub(super) fn load(&self) -> Word {
-        self.head.load()
+        self.head.current(&pin_cells()).version()
     }
 }
 
@@ -167,51 +152,23 @@ impl fmt::Debug for ReadPin {
 /// let snapshot = cell.read();
 /// assert_eq!((snapshot.len(), snapshot.version().get()), (1, 0));
 /// ```
-pub struct Versioned<'c, T: Send + Sync + 'static> {
-    node: NonNull<Header>,
-    // The node is alive as long as this is [R1].
-    _pin: CellPin,
-    /// It lends a value and never replaces it, so it is covariant, which the cell is not.
-    _value: PhantomData<&'c T>,
-}
+pub struct Versioned<'c, T: Send + Sync + 'static>(Pinned<'c, T>);
 
-// SAFETY: other threads may only read the value; the pin stays on its thread.
-unsafe impl<T: Send + Sync + 'static> Sync for Versioned<'_, T> {}
+impl<'c, T: Send + Sync + 'static> Versioned<'c, T> {
+    #[inline(always)]
+    pub(crate) fn of(value: Pinned<'c, T>) -> Self {
+        Versioned(value)
+    }
 
-impl<T: Send + Sync + 'static> Versioned<'_, T> {
     #[inline]
-    pub(super) fn node(&self) -> NodeRef<'_> {
-        // SAFETY: it was loaded under the pin, which is as old as `self` [R1].
-        unsafe { NodeRef::new(self.node) }
+    pub(super) fn value(&self) -> ValueRef<'_, T> {
+        self.0.value()
     }
 
     /// Returns the version of the value.
     #[inline]
     pub fn version(&self) -> Version {
-        self.node().version()
-    }
-
-    /// Creates a `Versioned` of `node`, which was current under `pin`.
-    pub(super) fn of(
-        _: &VersionedCell<T>,
-        node: NonNull<Header>,
-        pin: CellPin,
-    ) -> Versioned<'_, T> {
-        // SAFETY: the caller has found it in the cell, under the pin.
-        unsafe { Versioned::new(node, pin) }
-    }
-}
-
-impl<T: Send + Sync + 'static> Versioned<'_, T> {
-    /// # Safety
-    /// `node` is a `Node<T>` with a value, and was current under `pin`.
-    #[inline(always)]
-    pub(crate) unsafe fn new(node: NonNull<Header>, pin: CellPin) -> Self {
-        Versioned {
-            node,
-            _pin: pin,
-            _value: PhantomData,
-        }
+        self.value().version()
     }
 }
 
@@ -220,8 +177,7 @@ impl<T: Send + Sync + 'static> Deref for Versioned<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: the cell's node, which has a value.
-        unsafe { self.node().value() }
+        self.value().get()
     }
 }
 
@@ -240,12 +196,7 @@ impl<T: Send + Sync + 'static + fmt::Debug> fmt::Debug for Versioned<'_, T> {
 /// let snapshot = cell.read_in(&pin);
 /// assert_eq!((*snapshot, snapshot.version()), (1, latchwork::cell::Version::FIRST));
 /// ```
-pub struct VersionedRef<'p, T: Send + Sync + 'static>(NodeRef<'p>, PhantomData<&'p T>);
-
-// SAFETY: other threads may only read the value; the pin stays on its thread, and outlives `'p`.
-unsafe impl<T: Send + Sync + 'static> Send for VersionedRef<'_, T> {}
-// SAFETY: as above.
-unsafe impl<T: Send + Sync + 'static> Sync for VersionedRef<'_, T> {}
+pub struct VersionedRef<'p, T: Send + Sync + 'static>(ValueRef<'p, T>);
 
 impl<T: Send + Sync + 'static> Clone for VersionedRef<'_, T> {
     fn clone(&self) -> Self {
@@ -256,11 +207,9 @@ impl<T: Send + Sync + 'static> Clone for VersionedRef<'_, T> {
 impl<T: Send + Sync + 'static> Copy for VersionedRef<'_, T> {}
 
 impl<'p, T: Send + Sync + 'static> VersionedRef<'p, T> {
-    /// # Safety
-    /// `node` is a `Node<T>` with a value.
     #[inline(always)]
-    pub(crate) unsafe fn new(node: NodeRef<'p>) -> Self {
-        VersionedRef(node, PhantomData)
+    pub(crate) fn of(value: ValueRef<'p, T>) -> Self {
+        VersionedRef(value)
     }
 
     /// Returns the version of the value.
@@ -270,15 +219,14 @@ impl<'p, T: Send + Sync + 'static> VersionedRef<'p, T> {
     }
 
     #[inline]
-    pub(super) fn node(self) -> NodeRef<'p> {
+    pub(super) fn value(self) -> ValueRef<'p, T> {
         self.0
     }
 
     /// Returns the value, which is valid for as long as the pin lives.
     #[inline]
     pub fn get(self) -> &'p T {
-        // SAFETY: a node of a cell of `T` that has a value.
-        unsafe { self.0.value() }
+        self.0.get()
     }
 }
 

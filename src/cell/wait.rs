@@ -169,7 +169,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     fn wait_until(&self, seen: Version, deadline: Option<Instant>) -> Option<Version> {
         self.check_direct();
         let (parker, unparker) = Parker::new();
-        let wait = match enlist(&self.head, seen, Notify::Thread(unparker)) {
+        let wait = match enlist(self.head(), seen, Notify::Thread(unparker)) {
             Ok(wait) => wait,
             Err(version) => return Some(version),
         };
@@ -285,7 +285,7 @@ impl<T: Send + Sync + 'static> Future for ChangedFuture<'_, T> {
             return Poll::Pending;
         }
         let notify = Notify::Task(context.waker().clone());
-        match enlist(&self.cell.head, self.seen, notify) {
+        match enlist(self.cell.head(), self.seen, notify) {
             Ok(wait) => {
                 self.waiting = Some(wait);
                 Poll::Pending

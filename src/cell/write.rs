@@ -1,23 +1,11 @@
 //! Writes, which replace the value of a cell.
-#![allow(unsafe_code)]
-
-use core::ptr::NonNull;
 
 use super::{
-    Conflict, Current, Header, Node, NodeRef, Owned, OwnedVersioned, RetryPolicy, UpdateError,
-    Version, Versioned, VersionedCell, Word, waiters,
+    Conflict, OwnedVersioned, RetryPolicy, UpdateError, Version, Versioned, VersionedCell, waiters,
 };
 use crate::mvcc::contention::{Lost, Patience};
+use crate::mvcc::{Pinned, Published};
 use crate::reclaim::{self, CellPin, Local};
-
-/// A completed write.
-#[must_use]
-struct Written {
-    version: Version,
-    old: NonNull<Header>,
-    new: NonNull<Header>,
-    is_waited: bool,
-}
 
 impl<T: Send + Sync + 'static> VersionedCell<T> {
     /// Replaces the value, and returns the version of the new one.
@@ -45,7 +33,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     #[cfg_attr(debug_assertions, track_caller)]
     pub fn set(&self, value: T) -> Version {
         self.check_direct();
-        self.replace(value, |written, _| written.version)
+        self.replace(value, |written| written.version())
     }
 
     /// Replaces the value, and returns the old one, which pins this thread.
@@ -64,7 +52,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     #[cfg_attr(debug_assertions, track_caller)]
     pub fn swap(&self, value: T) -> Versioned<'_, T> {
         self.check_direct();
-        self.replace(value, |written, pin| Versioned::of(self, written.old, pin))
+        self.replace(value, |written| Versioned::of(written.into_old()))
     }
 
     /// Replaces the value if its version is `expected`, and returns the version of the new one.
@@ -97,13 +85,14 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         let mut kept = Some(value);
         loop {
             let attempt = self.attempt(|local, pin| {
-                let (seen, at) = self.head.load_in(pin);
-                let node = at.settle();
+                let basis = self.head.basis(pin);
+                let current = basis.value.value().version();
                 let value = kept.take().expect("a failed attempt returns the value");
-                if node.version() != expected {
-                    return Err((value, Err(node.version())));
+                if current != expected {
+                    return Err((value, Err(current)));
                 }
-                self.publish(local, pin, &patience, seen, Some(node), value)
+                self.head
+                    .replace_basis(local, &patience, basis, value)
                     .map_err(|(value, lost)| (value, Ok(lost)))
             });
             match attempt {
@@ -177,7 +166,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     #[must_use = "`update` does the same without pinning the new value"]
     pub fn update_and_get(&self, mut f: impl FnMut(&T) -> T) -> Versioned<'_, T> {
         self.check_direct();
-        match self.modify(|value| Some(f(value)), |written| written.new) {
+        match self.modify(|value| Some(f(value)), Published::into_new) {
             Ok(new) => new,
             Err(_) => unreachable!("there is a value for each attempt"),
         }
@@ -221,7 +210,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         f: impl FnMut(&T) -> Option<T>,
     ) -> Result<Versioned<'_, T>, Versioned<'_, T>> {
         self.check_direct();
-        self.modify(f, |written| written.old)
+        self.modify(f, Published::into_old)
     }
 
     /// Replaces the value by the result of `f`, within the limits of a policy.
@@ -265,11 +254,10 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         let mut attempts = 0_u32;
         loop {
             let attempt = self.attempt(|local, pin| {
-                let (seen, at) = self.head.load_in(pin);
-                let node = at.settle();
-                // SAFETY: the cell's node, which has a value.
-                let value = f(unsafe { node.value() }).map_err(Err)?;
-                self.publish(local, pin, &patience, seen, Some(node), value)
+                let basis = self.head.basis(pin);
+                let value = f(basis.value.value().get()).map_err(Err)?;
+                self.head
+                    .replace_basis(local, &patience, basis, value)
                     .map_err(|(_, lost)| Ok(lost))
             });
             let lost = match attempt {
@@ -292,7 +280,8 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     ) -> Result<Version, Lost> {
         self.attempt(|local, pin| {
             let value = kept.take().expect("a failed attempt returns the value");
-            self.publish(local, pin, patience, self.load(), None, value)
+            self.head
+                .replace(local, patience, pin, value)
                 .map_err(|(value, lost)| {
                     *kept = Some(value);
                     lost
@@ -308,18 +297,18 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         kept: &mut Option<T>,
     ) -> Result<Result<Version, Conflict<T>>, Lost> {
         let attempt = self.attempt(|local, pin| {
-            let (seen, at) = self.head.load_in(pin);
-            let node = at.settle();
+            let basis = self.head.basis(pin);
+            let current = basis.value.value().version();
             let value = kept.take().expect("a failed attempt returns the value");
-            if node.version() != expected {
-                let current = node.version();
+            if current != expected {
                 return Err(Ok(Conflict {
                     expected,
                     current,
                     value,
                 }));
             }
-            self.publish(local, pin, patience, seen, Some(node), value)
+            self.head
+                .replace_basis(local, patience, basis, value)
                 .map_err(|(value, lost)| {
                     *kept = Some(value);
                     Err(lost)
@@ -340,11 +329,10 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         f: &mut impl FnMut(&T) -> T,
     ) -> Result<Version, Lost> {
         self.attempt(|local, pin| {
-            let (seen, at) = self.head.load_in(pin);
-            let node = at.settle();
-            // SAFETY: the cell's node, which has a value.
-            let value = f(unsafe { node.value() });
-            self.publish(local, pin, patience, seen, Some(node), value)
+            let basis = self.head.basis(pin);
+            let value = f(basis.value.value().get());
+            self.head
+                .replace_basis(local, patience, basis, value)
                 .map_err(|(_, lost)| lost)
         })
     }
@@ -359,49 +347,41 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
         let mut old = None;
         self.attempt(|local, pin| {
             let value = kept.take().expect("an attempt returns the value");
-            let published = self.publish(local, pin, patience, self.load(), None, value);
+            let published = self.head.replace(local, patience, pin, value);
             let written = published.map_err(|(value, lost)| {
                 *kept = Some(value);
                 lost
             })?;
-            // SAFETY: it was in the cell under the pin, which is still alive [R1].
-            let node = unsafe { NodeRef::new(written.old) };
-            old = Some(OwnedVersioned::of(node));
+            old = Some(OwnedVersioned::of(written.old()));
             Ok(written)
         })?;
         Ok(old.expect("the attempt has replaced a value"))
     }
 
-    /// Replaces the value by the result of `f`, and returns a snapshot of the node that `select`
-    /// names. `Err`: `f` has returned `None` for this value.
+    /// Replaces the value by the result of `f`, and returns the snapshot that `select` makes of the
+    /// write. `Err`: `f` has returned `None` for this value.
     #[inline]
-    fn modify(
-        &self,
+    fn modify<'c>(
+        &'c self,
         mut f: impl FnMut(&T) -> Option<T>,
-        select: impl FnOnce(&Written) -> NonNull<Header>,
-    ) -> Result<Versioned<'_, T>, Versioned<'_, T>> {
+        select: impl FnOnce(Published<'c, T>) -> Pinned<'c, T>,
+    ) -> Result<Versioned<'c, T>, Versioned<'c, T>> {
         let mut patience = Patience::new();
         reclaim::with(|local| {
             local.collect_some();
             loop {
-                let pin = local.pin();
-                let (seen, at) = self.head.load_in(&pin);
-                let node = at.settle();
-                // SAFETY: the cell's node, which has a value.
-                let Some(value) = f(unsafe { node.value() }) else {
-                    let current = node.as_ptr();
-                    return Err(Versioned::of(self, current, pin));
+                let basis = self.head.basis(local.pin());
+                let Some(value) = f(basis.value.value().get()) else {
+                    return Err(Versioned::of(basis.value));
                 };
-                match self.publish(local, &pin, &patience, seen, Some(node), value) {
+                match self.head.replace_basis(local, &patience, basis, value) {
                     Ok(written) => {
-                        // Old or new, the node was in the cell under this pin, and has a value
-                        // [R1].
-                        let snapshot = Versioned::of(self, select(&written), pin);
-                        self.tell(&written);
+                        let (version, is_waited) = (written.version(), written.is_waited());
+                        let snapshot = Versioned::of(select(written));
+                        self.tell(version, is_waited);
                         return Ok(snapshot);
                     }
                     Err((value, lost)) => {
-                        drop(pin);
                         drop(value);
                         patience.step_back(lost);
                     }
@@ -412,7 +392,7 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
 
     /// Installs `value` unconditionally.
     #[inline]
-    fn replace<R>(&self, value: T, f: impl FnOnce(&Written, CellPin) -> R) -> R {
+    fn replace<'c, R>(&'c self, value: T, f: impl FnOnce(Published<'c, T>) -> R) -> R {
         let mut patience = Patience::new();
         let mut kept = Some(value);
         reclaim::with(|local| {
@@ -420,14 +400,14 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
             loop {
                 let pin = local.pin();
                 let value = kept.take().expect("a failed attempt returns the value");
-                match self.publish(local, &pin, &patience, self.load(), None, value) {
+                match self.head.replace(local, &patience, pin, value) {
                     Ok(written) => {
-                        let result = f(&written, pin);
-                        self.tell(&written);
+                        let (version, is_waited) = (written.version(), written.is_waited());
+                        let result = f(written);
+                        self.tell(version, is_waited);
                         return result;
                     }
                     Err((value, lost)) => {
-                        drop(pin);
                         kept = Some(value);
                         patience.step_back(lost);
                     }
@@ -438,83 +418,25 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
 
     /// Makes one attempt: drops some reclaimable values, runs `f` pinned, and wakes the waiters.
     #[inline]
-    fn attempt<E>(
-        &self,
-        f: impl FnOnce(&Local, &CellPin) -> Result<Written, E>,
+    fn attempt<'c, E>(
+        &'c self,
+        f: impl FnOnce(&Local, CellPin) -> Result<Published<'c, T>, E>,
     ) -> Result<Version, E> {
         reclaim::with(|local| {
             local.collect_some();
-            let pin = local.pin();
-            let written = f(local, &pin);
-            drop(pin);
-            let written = written?;
-            self.tell(&written);
-            Ok(written.version)
+            let written = f(local, local.pin())?;
+            let (version, is_waited) = (written.version(), written.is_waited());
+            drop(written);
+            self.tell(version, is_waited);
+            Ok(version)
         })
     }
 
-    /// Installs a node with `value` in place of `seen`, or returns the value. `seen` was loaded
-    /// under `pin`. If the value was computed from the current one, the state of the cell must be
-    /// `relied_on`: a transaction that owned the cell may have committed since [C2].
+    /// Wakes the waiters for a version before `written`, if there are any.
     #[inline]
-    fn publish(
-        &self,
-        local: &Local,
-        pin: &CellPin,
-        patience: &Patience,
-        seen: Word,
-        relied_on: Option<NodeRef<'_>>,
-        value: T,
-    ) -> Result<Written, (T, Lost)> {
-        let (mut seen, mut value) = (seen, value);
-        let (seen, base, node) = loop {
-            // The previous node gets its stamp first: it could not be determined afterwards [C4].
-            let base = match self.head.node_in(pin, seen).current() {
-                Current::Settled(node) => node,
-                Current::Owned(Owned { owner, .. }) => match patience.meet(owner, local) {
-                    Ok(()) => continue,
-                    Err(lost) => return Err((value, lost)),
-                },
-            };
-            if relied_on.is_some_and(|node| node != base) {
-                return Err((value, Lost::Moved));
-            }
-            let node = local.allocate(Node::after(base, value));
-            let Err(newer) = self.head.replace(seen, node.cast()) else {
-                break (seen, base, node);
-            };
-            // SAFETY: it was not published, so that it is ours; it was made with a value.
-            value = unsafe { Node::into_value(node, local) };
-            // A waiter may have arrived without a write in between [C3].
-            if newer.node() != seen.node() {
-                return Err((value, Lost::Moved));
-            }
-            seen = newer;
-        };
-        // SAFETY: published by this thread, under the pin [R1].
-        let header = unsafe { node.cast::<Header>().as_ref() };
-        header.stamp_published();
-        // SAFETY: superseded by this compare-and-swap and no other [C2], under this thread's pin;
-        // every node of this cell is of this kind.
-        unsafe { local.retire(pin, base.as_ptr().cast(), Node::<T>::KIND) };
-        if seen.node() != base.as_ptr() {
-            // The node of a transaction that was aborted, or the claim of one that has ended.
-            // SAFETY: unlinked by this compare-and-swap and no other; as above.
-            unsafe { local.retire(pin, seen.node().cast(), Node::<T>::KIND) };
-        }
-        Ok(Written {
-            version: header.version(),
-            old: base.as_ptr(),
-            new: node.cast(),
-            is_waited: seen.is_waited(),
-        })
-    }
-
-    /// Wakes the waiters for a version before `written`.
-    #[inline]
-    fn tell(&self, written: &Written) {
-        if written.is_waited {
-            waiters::wake(self.head.address(), written.version);
+    fn tell(&self, written: Version, is_waited: bool) {
+        if is_waited {
+            waiters::wake(self.head().address(), written);
         }
     }
 }

@@ -3,16 +3,18 @@
 
 use core::ops::Deref;
 use core::time::Duration;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::LockTable;
-use crate::lock_table::{LockInfo, Names, OwnerInfo, Survey, WaiterInfo};
+use crate::lock_table::{KeyId, LockInfo, Names, OwnerInfo, Survey, WaiterInfo, discard};
+use crate::map::MapStats;
 use crate::session::{DeadlockKey, DeadlockParty, DeadlockReport};
 use crate::txn::{AbortReasons, LabelStats};
 use crate::waits_for::OwnerKind;
 use crate::word::Mode;
+use crate::{LockTable, VersionedMap};
 
 /// The version of the format. It grows if a field is removed or changes its meaning.
 pub(super) const FORMAT: u32 = 1;
@@ -32,9 +34,11 @@ pub(super) struct Report {
     pub(super) memory: Memory,
 }
 
-#[derive(Debug, Serialize)]
+/// A lock table, or the locks of the keys of a map.
+#[derive(Debug, Default, Serialize)]
 pub(super) struct Table {
     pub(super) name: String,
+    pub(super) map: Option<Map>,
     pub(super) locked: usize,
     pub(super) contended: usize,
     pub(super) waits: u64,
@@ -51,6 +55,16 @@ pub(super) struct Table {
     pub(super) keys: Vec<Key>,
     pub(super) busiest: Vec<Busiest>,
     pub(super) recent_deadlocks: Vec<Deadlock>,
+}
+
+/// The size of a map.
+#[derive(Debug, Serialize)]
+pub(super) struct Map {
+    pub(super) len: usize,
+    pub(super) entries: usize,
+    pub(super) removed: usize,
+    pub(super) capacity: usize,
+    pub(super) index_bytes: usize,
 }
 
 /// A key with waiters.
@@ -171,25 +185,82 @@ pub(super) fn collect(tables: &Tables, names: Names) -> Report {
 /// Tables with their names.
 pub(super) type Tables = Vec<(String, Arc<dyn Source>)>;
 
-/// A table of any keys.
+/// A table or a map of any keys.
 pub(super) trait Source: Send + Sync {
-    fn survey(&self, names: Names) -> Survey;
+    /// Returns `None` if no key was locked yet.
+    fn survey(&self, names: Names) -> Option<Survey>;
     fn deadlocks(&self) -> Vec<DeadlockReport>;
+
+    /// Returns a label of a key that the survey and the deadlocks do not have.
+    fn label(&self, _: KeyId) -> Option<String> {
+        None
+    }
+
+    fn map(&self) -> Option<MapStats> {
+        None
+    }
 }
 
-pub(super) struct Of<T>(pub(super) T);
+/// A reference to a table.
+pub(super) struct OfTable<T>(pub(super) T);
 
-impl<T, K, S> Source for Of<T>
+impl<T, K, S> Source for OfTable<T>
 where
     T: Deref<Target = LockTable<K, S>> + Send + Sync,
     K: ?Sized,
 {
-    fn survey(&self, names: Names) -> Survey {
-        self.0.survey(KEYS, names)
+    fn survey(&self, names: Names) -> Option<Survey> {
+        Some(self.0.survey(KEYS, names))
     }
 
     fn deadlocks(&self) -> Vec<DeadlockReport> {
         self.0.deadlocks()
+    }
+}
+
+/// A reference to a map, and the function that makes the labels of its keys.
+pub(super) struct OfMap<M, F>(pub(super) M, pub(super) F);
+
+impl<M, F, K, V, S> Source for OfMap<M, F>
+where
+    M: Deref<Target = VersionedMap<K, V, S>> + Send + Sync,
+    F: Fn(&K) -> Option<String> + Send + Sync,
+    K: Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    fn survey(&self, names: Names) -> Option<Survey> {
+        Some(self.0.entry_locks()?.survey(KEYS, names))
+    }
+
+    fn deadlocks(&self) -> Vec<DeadlockReport> {
+        let locks = self.0.entry_locks();
+        locks.map_or_else(Vec::new, LockTable::deadlocks)
+    }
+
+    fn label(&self, id: KeyId) -> Option<String> {
+        let label = catch_unwind(AssertUnwindSafe(|| self.0.with_locked_key(id, &self.1)));
+        label.map_err(discard).ok()??
+    }
+
+    fn map(&self) -> Option<MapStats> {
+        Some(self.0.stats())
+    }
+}
+
+/// The labels of one source, as far as they are shown.
+#[derive(Clone, Copy)]
+struct Labels<'s> {
+    source: &'s dyn Source,
+    names: Names,
+}
+
+impl Labels<'_> {
+    /// Returns the label that was found, or that of the source.
+    fn of(self, id: KeyId, found: Option<&str>) -> Option<String> {
+        match self.names {
+            Names::Shown => found.map_or_else(|| self.source.label(id), |l| Some(l.to_owned())),
+            Names::Hidden => None,
+        }
     }
 }
 
@@ -200,16 +271,25 @@ impl Report {
 }
 
 fn table(name: &str, source: &dyn Source, names: Names) -> Table {
+    let table = Table {
+        name: name.to_owned(),
+        map: source.map().map(map),
+        ..Table::default()
+    };
+    let Some(survey) = source.survey(names) else {
+        return table;
+    };
     let Survey {
         stats,
         held,
         contended,
         keys,
         busiest,
-    } = source.survey(names);
+    } = survey;
+    let labels = Labels { source, names };
     let busiest = busiest.into_iter().map(|(busy, label)| Busiest {
         id: format!("{:016x}", busy.hash),
-        label,
+        label: labels.of(KeyId(busy.hash), label.as_deref()),
         waits: busy.waits,
         inherited_waits: busy.inherited,
         waited_ns: busy.waited,
@@ -219,7 +299,6 @@ fn table(name: &str, source: &dyn Source, names: Names) -> Table {
     });
     let deadlocks = source.deadlocks();
     Table {
-        name: name.to_owned(),
         locked: held,
         contended,
         waits: stats.waits,
@@ -235,28 +314,39 @@ fn table(name: &str, source: &dyn Source, names: Names) -> Table {
         deadlocks: stats.deadlocks,
         keys: keys
             .into_iter()
-            .map(|(lock, held)| key(lock, held, names))
+            .map(|(lock, held)| key(&lock, held, labels))
             .collect(),
         busiest: busiest.collect(),
-        recent_deadlocks: deadlocks.iter().map(|of| deadlock(of, names)).collect(),
+        recent_deadlocks: deadlocks.iter().map(|of| deadlock(of, labels)).collect(),
+        ..table
     }
 }
 
-fn key(lock: LockInfo, held: u64, names: Names) -> Key {
+fn map(of: MapStats) -> Map {
+    Map {
+        len: of.len,
+        entries: of.entries,
+        removed: of.removed,
+        capacity: of.capacity,
+        index_bytes: of.index_bytes,
+    }
+}
+
+fn key(lock: &LockInfo, held: u64, labels: Labels<'_>) -> Key {
     let owners = lock.known_holders.iter();
     Key {
         id: lock.key_id.to_string(),
-        label: lock.label,
+        label: labels.of(lock.key_id, lock.label.as_deref()),
         mode: lock.mode.map(mode),
         holders: lock.holders,
-        known_holders: owners.map(|of| owner(of, names)).collect(),
+        known_holders: owners.map(|of| owner(of, labels.names)).collect(),
         held_ns: if lock.mode.is_some() { held } else { 0 },
         waiting: lock.waiters.len(),
         waiters: lock
             .waiters
             .iter()
             .take(WAITERS)
-            .map(|of| waiter(of, names))
+            .map(|of| waiter(of, labels.names))
             .collect(),
     }
 }
@@ -278,10 +368,10 @@ fn owner(of: &OwnerInfo, names: Names) -> Owner {
     }
 }
 
-fn deadlock(report: &DeadlockReport, names: Names) -> Deadlock {
+fn deadlock(report: &DeadlockReport, labels: Labels<'_>) -> Deadlock {
     let held = |key: &DeadlockKey| Held {
         id: key.key_id.to_string(),
-        label: shown(key.label.as_deref(), names),
+        label: labels.of(key.key_id, key.label.as_deref()),
         mode: mode(key.mode),
         place: key.place.map(ToString::to_string),
     };
@@ -289,7 +379,7 @@ fn deadlock(report: &DeadlockReport, names: Names) -> Deadlock {
         owner: Owner {
             kind: kind(of.kind),
             id: of.session.get(),
-            name: shown(of.name.as_deref(), names),
+            name: shown(of.name.as_deref(), labels.names),
         },
         holds: held(&of.holds),
         wants: held(&of.wants),

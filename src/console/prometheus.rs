@@ -2,7 +2,7 @@
 
 use core::fmt::{Display, Write as _};
 
-use super::collect::{Aborts, Key, Report, Table};
+use super::collect::{Aborts, Key, Map, Report, Table};
 
 /// Returns the report. Each family has one `TYPE`, and all of its samples follow it.
 pub(super) fn text(report: &Report) -> String {
@@ -60,6 +60,7 @@ pub(super) fn text(report: &Report) -> String {
             }
         }
     }
+    maps(&mut out, &report.tables);
     if report.names {
         keys(&mut out, &report.tables);
     }
@@ -91,7 +92,32 @@ pub(super) fn text(report: &Report) -> String {
 
 /// A name, a description and a value.
 type TableFamily = (&'static str, &'static str, fn(&Table) -> Value);
+type MapFamily = (&'static str, &'static str, fn(&Map) -> usize);
 type KeyFamily = (&'static str, &'static str, fn(&Key) -> Value);
+
+/// The sizes of maps.
+fn maps(out: &mut Text, tables: &[Table]) {
+    let families: [MapFamily; 4] = [
+        ("map_keys", "Keys with a value", |map| map.len),
+        ("map_entries", "Entries, with those of absent keys", |map| {
+            map.entries
+        }),
+        ("map_removed", "Records of entries to be freed", |map| {
+            map.removed
+        }),
+        ("map_index_bytes", "Size of the index of a map", |map| {
+            map.index_bytes
+        }),
+    ];
+    for (name, help, value) in families {
+        out.family(name, "gauge", help);
+        for table in tables {
+            if let Some(map) = &table.map {
+                out.sample(name, &[("table", &table.name)], Value::of(value(map)));
+            }
+        }
+    }
+}
 
 /// The contended keys. They are samples only if names are shown: identities of keys would be a
 /// series each.

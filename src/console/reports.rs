@@ -4,12 +4,12 @@ use core::fmt;
 use core::ops::Deref;
 use std::sync::Arc;
 
-use super::collect::{Of, Source, Tables, collect};
+use super::collect::{OfMap, OfTable, Source, Tables, collect};
 use super::prometheus;
-use crate::LockTable;
 use crate::lock_table::Names;
+use crate::{LockTable, VersionedMap};
 
-/// Reports the state of lock tables, transactions and retired values.
+/// Reports the state of lock tables, locks of maps, transactions and retired values.
 ///
 /// A console reads the same state as [`LockTable::inspect`], [`LockTable::stats`],
 /// [`LockTable::deadlocks`] and [`stats`](crate::stats), at the time of each report. It stores
@@ -43,7 +43,7 @@ pub struct Console {
 }
 
 impl Console {
-    /// Makes a console without tables. It reports transactions and retired values.
+    /// Makes a console without tables and maps. It reports transactions and retired values.
     pub fn new() -> Self {
         Self::default()
     }
@@ -64,15 +64,79 @@ impl Console {
     /// # let _ = console.json();
     /// ```
     #[must_use]
-    pub fn table<T, K, S>(mut self, name: &str, table: T) -> Self
+    pub fn table<T, K, S>(self, name: &str, table: T) -> Self
     where
         T: Deref<Target = LockTable<K, S>> + Send + Sync + 'static,
         K: ?Sized + 'static,
         S: 'static,
     {
-        self.tables
-            .push((name.to_owned(), Arc::new(Of(table)) as Arc<dyn Source>));
-        self
+        self.source(name, OfTable(table))
+    }
+
+    /// Adds a map, which reports call `name`: the locks of its keys, and its size. Tables and maps
+    /// should have different names.
+    ///
+    /// `map` is an `Arc<VersionedMap<_, _>>` or a `&'static VersionedMap<_, _>`. The console and
+    /// its servers keep it. A direct write that waits for a lock is a waiter of the key.
+    ///
+    /// Keys are reported by their identities. Use [`map_with_labels`](Self::map_with_labels) for
+    /// labels.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::sync::Arc;
+    /// use latchwork::{VersionedMap, console::Console};
+    ///
+    /// let stock: Arc<VersionedMap<String, u32>> = Arc::default();
+    /// let guard = stock.lock("apples");
+    /// let console = Console::new().map("stock", stock.clone());
+    /// assert!(console.json().contains(r#""locked":1"#));
+    /// assert!(console.prometheus().contains(r#"latchwork_map_keys{table="stock"} 0"#));
+    /// # drop(guard);
+    /// ```
+    #[must_use]
+    pub fn map<M, K, V, S>(self, name: &str, map: M) -> Self
+    where
+        M: Deref<Target = VersionedMap<K, V, S>> + Send + Sync + 'static,
+        K: Send + Sync + 'static,
+        V: Send + Sync + 'static,
+        S: 'static,
+    {
+        self.source(name, OfMap(map, |_: &K| None))
+    }
+
+    /// Adds a map as [`map`](Self::map) does, with labels of its keys.
+    ///
+    /// `label` is called for the keys of a report if [names are shown](Self::show_names). It is
+    /// called while the thread is pinned, so it must return soon. A key that the map has removed
+    /// has no label. Keys with the same hash have one lock, with the label of one of them.
+    ///
+    /// # Panics
+    /// Never panics because of a label: if `label` panics, that key has no label.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::sync::Arc;
+    /// use latchwork::{VersionedMap, console::Console};
+    ///
+    /// let stock: Arc<VersionedMap<String, u32>> = Arc::default();
+    /// let console = Console::new().map_with_labels("stock", stock, String::clone).show_names();
+    /// # let _ = console.json();
+    /// ```
+    #[must_use]
+    pub fn map_with_labels<M, K, V, S>(
+        self,
+        name: &str,
+        map: M,
+        label: impl Fn(&K) -> String + Send + Sync + 'static,
+    ) -> Self
+    where
+        M: Deref<Target = VersionedMap<K, V, S>> + Send + Sync + 'static,
+        K: Send + Sync + 'static,
+        V: Send + Sync + 'static,
+        S: 'static,
+    {
+        self.source(name, OfMap(map, move |key: &K| Some(label(key))))
     }
 
     /// Includes labels of keys and names of sessions in reports.
@@ -100,6 +164,12 @@ impl Console {
     /// Blocks only briefly, as [`LockTable::inspect`] and [`stats`](crate::stats) do.
     pub fn prometheus(&self) -> String {
         prometheus::text(&collect(&self.tables, self.names()))
+    }
+
+    fn source(mut self, name: &str, source: impl Source + 'static) -> Self {
+        let source: Arc<dyn Source> = Arc::new(source);
+        self.tables.push((name.to_owned(), source));
+        self
     }
 
     fn names(&self) -> Names {

@@ -37,7 +37,7 @@
 //! # Which map when
 //! | | [`VersionedMap`] | `papaya` | `scc` | `dashmap` | `moka` |
 //! |---|---|---|---|---|---|
-//! | a reader waits for | nothing | nothing | a writer | a writer of the shard | nothing |
+//! | a reader waits for | nothing | nothing | a writer | a writer | nothing |
 //! | a read returns | a pin | a guard | a lock | a lock | a clone |
 //! | a value is | replaced | replaced | changed | changed | replaced |
 //! | a write may depend on | a version | a closure | a lock | a lock | a closure |
@@ -57,19 +57,17 @@
 //! - The holder of a key does I/O or takes long, and readers must not wait:
 //!   [`lock`](crate::VersionedMap::lock), [`lock_async`](crate::VersionedMap::lock_async).
 //!
-//! Otherwise another map is smaller and often faster. Measured for `u64` to `u64` on one machine,
-//! in the section *Maps* of the report: a `get` under a held pin lasts 1.7 times as long as that of
-//! `papaya`, and 2.4 times after each key was updated once; a `get` with its own pin 1.2 times. An
-//! insert of a new key lasts as long into a map that was made for the keys, and 0.7 times as long
-//! into one that grows. To remove a key and insert another one lasts 2.5 times as long: a removed
-//! entry stays for a grace period, and its slot until the next growth. A scan lasts 2.6 times as
-//! long, and shows one instant. A lock of a key with a new value lasts 11 times as long as
-//! `get_mut` of `dashmap`, and a batch of four puts 6.7 times as long as under one mutex, but two
-//! threads with keys of their own commit 1.9 times as many. `papaya` needs less memory for each
-//! entry.
-//! `dashmap` and `scc` update a value in place, in less than a quarter of the time. A
-//! `VersionedMap` allocates a new one, and clones a large one. `moka` is a cache; the map never
-//! evicts.
+//! Otherwise another map is smaller and often faster.
+//! [The figures of maps](super::performance#papaya-dashmap-scc-moka) are of `u64` to `u64`:
+//! - `papaya` reads faster, more so after each key was updated, and needs less memory for each
+//!   entry. It removes keys faster: a removed entry of a `VersionedMap` stays for a grace period,
+//!   and its slot until the next growth. It inserts slower into a map that grows. A walk over all
+//!   keys is faster there, and of no instant.
+//! - `dashmap` and `scc` update a value in place, in a quarter of the time or less. A
+//!   `VersionedMap` allocates a new value, and clones a large one. A lock of a key with a new value
+//!   lasts many times as long as `get_mut` of `dashmap`.
+//! - A mutex around a `HashMap` is faster than a batch with conditions, on one thread.
+//! - `moka` is a cache, and a `VersionedMap` never evicts. It was not measured.
 //!
 //! A guard of `dashmap` locks a shard, which has many keys. A thread that holds one guard and asks
 //! for another one may deadlock with itself or with another thread. A guard of a `VersionedMap`

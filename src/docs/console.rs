@@ -22,10 +22,12 @@
 //! # #[cfg(all(feature = "console", unix))]
 //! # fn main() -> std::io::Result<()> {
 //! use std::sync::Arc;
-//! use latchwork::{LockTable, console::Console};
+//! use latchwork::{LockTable, VersionedMap, console::Console};
 //!
 //! let accounts: Arc<LockTable<u64>> = Arc::default();
+//! let stock: Arc<VersionedMap<String, u32>> = Arc::default();
 //! let console = Console::new().table("accounts", accounts.clone());
+//! let console = console.map_with_labels("stock", stock.clone(), String::clone);
 //! # let path = std::env::temp_dir().join(format!("bank-{}.sock", std::process::id()));
 //! # /*
 //! let path = "/run/bank/latchwork.sock";
@@ -47,6 +49,10 @@
 //! uncontended lock or unlock. A wait, and a release of a key with waiters, also lock a mutex of
 //! the table to count.
 //!
+//! The locks of the keys of a map are reported as a table of its name, with the size of the map. A
+//! direct write that waits for a lock is a waiter of the key. A write that waits for a transaction
+//! is not.
+//!
 //! | event | behaviour of a server |
 //! |---|---|
 //! | a client requests an unknown path, or sends no request | status 400, 404, 405 or 431 |
@@ -65,8 +71,10 @@
 //!
 //! # latchtop
 //! `latchtop` is an example of this repository, not a part of the crate. Without `--connect`, it
-//! starts a load of its own: transfers that lock two of 24 accounts in no agreed order. The key `0`
-//! shows all panels, and `1` to `5` show one of them.
+//! starts a load of its own: transfers that lock two of 24 accounts in no agreed order, and orders
+//! that lock keys of a map. The key `0` shows all panels, and `1` to `5` show one of them. The
+//! arrows select the next panel, and scroll. While the process does not answer, the last report
+//! stays, and the heading has the reason.
 //!
 #![doc = include_str!("screens/all.svg")]
 //!
@@ -90,6 +98,7 @@
 //! |---|---|
 //! | `process`, `names` | the number of the process, and whether names are included |
 //! | `tables[]` | `name`, and the fields of [`TableStats`] |
+//! | `tables[].map` | null, or for a map the fields of [`MapStats`] |
 //! | `tables[].locked`, `.contended` | the number of keys that are held, and that have waiters |
 //! | `tables[].keys[]` | the 64 keys with the most waiters, as in [`LockInfo`] |
 //! | `tables[].keys[].held_ns` | the time of the hold since its first waiter queued |
@@ -113,6 +122,7 @@
 //! | samples | labels |
 //! |---|---|
 //! | `table_waits_total`, `table_deadlocks_total`, `table_waiting`, … | `table` |
+//! | `map_keys`, `map_entries`, `map_removed`, `map_index_bytes` | `table` |
 //! | `key_waiting`, `key_held_seconds`, with names only | `table`, `key`, `id` |
 //! | `aborted_attempts_total` | `reason` |
 //! | `label_transactions_total` | `label`, `outcome` |
@@ -125,6 +135,7 @@
 //! [`LockTable::deadlocks`]: crate::LockTable::deadlocks
 //! [`LockTable::inspect`]: crate::LockTable::inspect
 //! [`LockTable::stats`]: crate::LockTable::stats
+//! [`MapStats`]: crate::map::MapStats
 //! [`Stats`]: crate::Stats
 //! [`TableStats`]: crate::table::TableStats
 //! [`WaiterInfo`]: crate::table::WaiterInfo

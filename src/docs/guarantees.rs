@@ -93,20 +93,37 @@
 //! 23. **Snapshots.** A snapshot sees each transaction whole or not at all. It never retries, and
 //!     delays a commit by at most 16 validations. *Checked by* rules X5 and X9: models, histories.
 //!
+//! # Maps
+//! 24. **Reads.** A `get` of a map waits for no writer, lock or removal, and not while the map
+//!     grows. A key has at most one live entry. *Checked by* rules V1 to V4 and V8: models,
+//!     fuzzing.
+//! 25. **Versions.** Versions of a key never repeat, including over removal and insertion.
+//!     *Checked by* rule V6: models, property tests, fuzzing.
+//! 26. **Whole maps.** A snapshot returns all keys as of one instant, including while the map
+//!     grows. It delays writers as that of cells does. *Checked by* rules V5, V7 and V9: models,
+//!     histories.
+//! 27. **Removal.** A removed entry is freed once, and not while a reader can see it. A waiter for
+//!     a key misses no change. *Checked by* rules V3, V10, V11 and V16: models, fuzzing, the
+//!     address sanitizer.
+//! 28. **Locks of keys.** A lock of a key excludes writers and transactions of the key, and no
+//!     reader. *Checked by* rules V12, V13 and V15: models, fuzzing.
+//! 29. **Batches.** The conditions of a batch are of one instant, and it writes all keys or none.
+//!     *Checked by* rule V14: models, stress tests.
+//!
 //! # Order and latches
-//! 24. **Levels.** A program that locks a lower level while it holds a higher one does not compile.
+//! 30. **Levels.** A program that locks a lower level while it holds a higher one does not compile.
 //!     *Checked by* examples that must not compile.
-//! 25. **Latches.** A latch has one exclusive holder or any number of shared ones. A read that
+//! 31. **Latches.** A latch has one exclusive holder or any number of shared ones. A read that
 //!     validates saw no partial write. A node that is removed is dropped once, after its last
 //!     reader. *Checked by* rules O1 to O10: models, histories, structures against `BTreeMap`.
 //!
 //! # All of them
-//! 26. **Soundness.** No safe program can cause undefined behaviour with this crate: with
+//! 32. **Soundness.** No safe program can cause undefined behaviour with this crate: with
 //!     `mem::forget`, with panics in closures, destructors, hashers and wakers, and with futures
 //!     that are dropped at any point. *Checked by* fuzzing, sanitizers and tests of each case.
 //!     Unsafe code is confined to the modules that `CONTRIBUTING.md` lists, and each block states
 //!     its argument.
-//! 27. **Costs.** The uncontended paths have a fixed number of instructions and atomic operations.
+//! 33. **Costs.** The uncontended paths have a fixed number of instructions and atomic operations.
 //!     *Checked by* `ci/gates`, in every run.
 //!
 //! # Not promised

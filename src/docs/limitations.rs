@@ -125,6 +125,26 @@
 //! assert_eq!(cell.get(), 1); // unchanged
 //! ```
 //!
+//! # What happens when a process dies
+//! All state of the crate is in the memory of one process, and ends with it. No lock, waiter or
+//! version survives, and no other process notices. A process that starts again begins with empty
+//! tables and maps. The crate writes no file, except the socket of a console. A server replaces the
+//! socket of a process that has died.
+//!
+//! | event | what happens |
+//! |---|---|
+//! | a thread panics | its guards are dropped; see [No poisoning](#no-poisoning) |
+//! | a thread ends | its guards are dropped; see [Thread exit](#thread-exit) |
+//! | a thread stops | its keys stay locked; other keys and all reads are free |
+//! | a future is dropped | it leaves the queue |
+//! | the process forks | see [Fork](#fork) |
+//! | the process dies | everything ends with it |
+//!
+//! If other processes must continue the work, use a lease of the crate `latchwork-lease`. It ends
+//! after its length, and the next holder has a greater fencing token. The resource refuses late
+//! writes by that token: see [`FencedCell`](crate::table::FencedCell) for the same inside one
+//! process.
+//!
 //! # A table protects no data
 //! The compiler does not connect a key with the data that it protects. A function that forgets to
 //! lock compiles. Wrap the table and the data into one type with private fields.

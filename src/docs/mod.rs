@@ -19,12 +19,15 @@
 //!
 //! # Short answers
 //! - *What is it?* A library for concurrency control inside one process: locks by key, values with
-//!   versions, transactions and snapshots. Start with [the tutorial](guide).
+//!   versions, a map of both, transactions and snapshots. Start with [the tutorial](guide).
 //! - *When should I not use it?* See [When not to use it](choosing#when-not-to-use-it).
 //! - *How fast is it, compared with the crate that I use?* See
 //!   [How fast against what I use](performance#how-fast-against-what-i-use).
 //! - *How do I know that it is right?* See
 //!   [How do I know that it is right](guarantees#how-do-i-know-that-it-is-right).
+//! - *What happens when a process dies?* See
+//!   [What happens when a process dies](limitations#what-happens-when-a-process-dies).
+//! - *Which map should I use?* See [Which map when](choosing#which-map-when).
 //! - *Which waiter waits for which holder?* See [Which waiter waits for which holder](console).
 //! - *What blocks an executor?* See
 //!   [What blocks an executor](limitations#what-blocks-an-executor).

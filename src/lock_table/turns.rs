@@ -5,6 +5,11 @@
 //! order in which they arrive. The session whose turn it is ends its turn when it releases
 //! everything, and notifies the next one.
 //!
+//! A session that waits for a key in its turn passes the turn on to a victim that is alone in the
+//! queue. Otherwise that victim would be idle for as long as the holder of the key runs, and the
+//! holder may never have lost. One turn at a time is passed on, so at most two victims retry. In a
+//! crowd of victims no turn is passed on, because there they lose to each other.
+//!
 //! *Progress*: a session that waits for its turn holds no key, so no session waits for it. When its
 //! wait ends at the latest is computed as it begins, from the number of sessions ahead: a turn
 //! counts [`LONGEST`], because its session may do something else entirely, or may be forgotten. So
@@ -28,6 +33,8 @@ const LONGEST_WAIT: Duration = Duration::from_millis(15);
 #[derive(Debug, Default)]
 pub(crate) struct Turns {
     current: Option<Current>,
+    /// A turn that was passed on while it lasted.
+    passed: Option<Current>,
     queue: VecDeque<(u64, Unparker)>,
 }
 
@@ -36,6 +43,8 @@ struct Current {
     id: u64,
     /// When the turn has lasted for [`LONGEST`].
     end: Instant,
+    /// Whether the next session that arrives begins its turn at once.
+    is_open: bool,
 }
 
 impl Turns {
@@ -44,6 +53,11 @@ impl Turns {
     #[must_use]
     pub(crate) fn enter(&mut self, id: u64, notify: Unparker, now: Instant) -> Option<Instant> {
         let free = match &self.current {
+            Some(current) if current.is_open => {
+                self.passed = self.current.take();
+                self.begin(id, now);
+                return None;
+            }
             Some(current) if now < current.end || !self.queue.is_empty() => current.end.max(now),
             _ => {
                 self.begin(id, now);
@@ -74,10 +88,31 @@ impl Turns {
         self.begin(id, now);
     }
 
+    /// Passes the turn of session `id` on, which waits for a key, unless several sessions wait for
+    /// their turns, or another turn was passed on and still lasts. Returns how to notify the next
+    /// session, whose turn has begun, if there is one. Otherwise the turn passes to the next
+    /// session that arrives.
+    #[must_use]
+    pub(crate) fn pass(&mut self, id: u64, now: Instant) -> Option<Unparker> {
+        let current = self.current.as_mut().filter(|current| current.id == id)?;
+        let lasts = |passed: &Current| now < passed.end;
+        if self.queue.len() > 1 || self.passed.as_ref().is_some_and(lasts) {
+            return None;
+        }
+        let Some((id, notify)) = self.queue.pop_front() else {
+            current.is_open = true;
+            return None;
+        };
+        self.passed = self.current.take();
+        self.begin(id, now);
+        Some(notify)
+    }
+
     /// Ends the turn of session `id`, if it still lasts, and begins the next. Returns how to notify
     /// the session of that.
     #[must_use]
     pub(crate) fn end(&mut self, id: u64, now: Instant) -> Option<Unparker> {
+        self.passed.take_if(|passed| passed.id == id);
         if self.current.as_ref().is_none_or(|current| current.id != id) {
             return None;
         }
@@ -90,7 +125,11 @@ impl Turns {
     fn begin(&mut self, id: u64, now: Instant) {
         // Past the range of the clock: the turn is over at once.
         let end = now.checked_add(LONGEST).unwrap_or(now);
-        self.current = Some(Current { id, end });
+        self.current = Some(Current {
+            id,
+            end,
+            is_open: false,
+        });
     }
 }
 
@@ -148,6 +187,61 @@ mod tests {
             last = enter(&mut turns, id, now + LONGEST);
         }
         assert_eq!(last, Some(now + 2 * LONGEST + LONGEST_WAIT));
+    }
+
+    /// A session waited for a key in its turn, and held up the next victim for as long as the turn
+    /// lasted.
+    #[test]
+    fn a_turn_passes_on_while_its_session_waits_for_a_key() {
+        // The next victim is there, or arrives later.
+        for is_there in [true, false] {
+            let (mut turns, now) = (Turns::default(), now());
+            assert_eq!(enter(&mut turns, 1, now), None);
+            if is_there {
+                assert_eq!(enter(&mut turns, 2, now), Some(now + LONGEST));
+            }
+            assert!(turns.pass(2, now).is_none(), "it is not its turn");
+            assert_eq!(turns.pass(1, now).is_some(), is_there);
+            if !is_there {
+                assert_eq!(enter(&mut turns, 2, now), None);
+            }
+            assert!(!turns.is_queued(2));
+            // The turn of 2 ends as any other.
+            assert_eq!(enter(&mut turns, 3, now), Some(now + LONGEST));
+            assert!(turns.end(2, now).is_some() && !turns.is_queued(3));
+        }
+    }
+
+    /// If each turn could be passed on, all victims would retry at once.
+    #[test]
+    fn at_most_two_victims_retry_in_the_time_of_a_turn() {
+        let (mut turns, now) = (Turns::default(), now());
+        for id in 1..=2 {
+            let _ = enter(&mut turns, id, now);
+        }
+        assert!(turns.pass(1, now).is_some(), "2 begins");
+        let _ = enter(&mut turns, 3, now);
+        // The turn of 1 is over only when it ends, or has lasted for its time.
+        assert!(turns.pass(1, now).is_none() && turns.pass(2, now).is_none());
+        assert!(turns.is_queued(3));
+        assert!(turns.end(1, now).is_none());
+        assert!(turns.pass(2, now).is_some(), "3 begins");
+        let _ = enter(&mut turns, 4, now);
+        assert!(turns.pass(3, now).is_none() && turns.is_queued(4));
+        assert!(turns.pass(3, now + LONGEST).is_some() && !turns.is_queued(4));
+    }
+
+    /// In a crowd victims lose to each other, and so they retry one at a time.
+    #[test]
+    fn no_turn_is_passed_on_in_a_crowd_of_victims() {
+        let (mut turns, now) = (Turns::default(), now());
+        for id in 1..=3 {
+            let _ = enter(&mut turns, id, now);
+        }
+        assert!(turns.pass(1, now).is_none());
+        assert!(turns.is_queued(2) && turns.is_queued(3));
+        turns.cancel(3);
+        assert!(turns.pass(1, now).is_some() && !turns.is_queued(2));
     }
 
     #[test]

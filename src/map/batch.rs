@@ -1,4 +1,8 @@
 //! Conditional batches: several writes with conditions, all or none.
+//!
+//! A batch of a few writes of present keys makes one attempt without a log, as
+//! [`update_all`](crate::update_all()) does. All other batches, and those that encounter another
+//! writer or a condition that fails, are transactions.
 #![allow(unsafe_code)]
 
 use core::cell::Cell;
@@ -11,10 +15,15 @@ use std::collections::HashMap;
 use super::VersionedMap;
 use super::bury::IsRead;
 use super::entry::Entry;
+use super::index::{Index, Search};
 use crate::RandomState;
-use crate::cell::{Head, OwnedVersioned, Version};
+use crate::cell::{Head, Header, Node, NodeRef, OwnedVersioned, Rank, Version, Word, waiters};
+use crate::mvcc::{OwnerSlot, When};
+use crate::park::WakeList;
 use crate::reclaim;
-use crate::txn::{Transaction, TxAbort, TxError};
+use crate::txn::few::{self, Failed, Few};
+use crate::txn::stats::count_conflict;
+use crate::txn::{Committed, Keeper, Transaction, TxAbort, TxError, restore};
 
 /// Writes of several keys of a [`VersionedMap`], each with a condition. All are written together if
 /// all conditions hold, and none otherwise.
@@ -251,7 +260,17 @@ where
     /// # Examples
     /// See [`VersionedMap::transact`].
     pub fn commit(self) -> Result<Vec<Option<Version>>, Cancelled<V>> {
-        let Batch { map, items } = self;
+        let Batch { map, mut items } = self;
+        let written = match items.len() {
+            1 => map.write_few::<1>(&mut items),
+            2 => map.write_few::<2>(&mut items),
+            3 => map.write_few::<3>(&mut items),
+            4 => map.write_few::<4>(&mut items),
+            _ => None,
+        };
+        if let Some(versions) = written {
+            return Ok(versions);
+        }
         if let Some(reasons) = duplicates(&items) {
             return Err(cancelled(reasons, items));
         }
@@ -270,7 +289,7 @@ where
                         item.entry(map, made, tx.local(), &pin, &is_read)
                     }
                 };
-                places.push((entry.name(), tx.observe_entry(&entry.cell)?));
+                places.push(tx.observe_entry(&map.index, &entry.cell)?);
             }
             if let Some(reasons) = same_entries(&places) {
                 return Err(TxAbort::Transaction(reasons));
@@ -279,30 +298,29 @@ where
             if items
                 .iter()
                 .zip(&places)
-                .any(|(item, (_, i))| seen(*i) != item.expected)
+                .any(|(item, i)| seen(*i) != item.expected)
             {
-                let reason =
-                    |(item, (_, i)): (&Item<K, V>, &(_, usize))| match (item.expected, seen(*i)) {
-                        (expected, current) if expected == current => Reason::Met,
-                        (None, _) => Reason::Exists,
-                        (Some(_), None) => Reason::Absent,
-                        (Some(expected), Some(current)) => Reason::VersionIs {
-                            expected,
-                            current,
-                            value: tx.entry_owned(*i).expect("it has a version"),
-                        },
-                    };
+                let reason = |(item, i): (&Item<K, V>, &usize)| match (item.expected, seen(*i)) {
+                    (expected, current) if expected == current => Reason::Met,
+                    (None, _) => Reason::Exists,
+                    (Some(_), None) => Reason::Absent,
+                    (Some(expected), Some(current)) => Reason::VersionIs {
+                        expected,
+                        current,
+                        value: tx.entry_owned(*i).expect("it has a version"),
+                    },
+                };
                 let reasons: Vec<_> = items.iter().zip(&places).map(reason).collect();
                 return Err(TxAbort::Transaction(reasons));
             }
-            for (item, (name, i)) in items.iter().zip(&places) {
+            for (item, i) in items.iter().zip(&places) {
                 match item.write {
-                    Write::Value => tx.lend_entry(&map.index, *name, *i, &item.value),
-                    Write::Removal => tx.write_entry::<V>(&map.index, *name, *i, None),
+                    Write::Value => tx.lend_entry(*i, &item.value),
+                    Write::Removal => tx.write_entry::<V>(*i, None),
                     Write::Nothing => {}
                 }
             }
-            let after = places.iter().map(|(_, i)| tx.entry_version_at(*i));
+            let after = places.iter().map(|i| tx.entry_version_at(*i));
             Ok(after.collect())
         });
         drop(pin);
@@ -310,6 +328,181 @@ where
             Ok(versions) => Ok(versions),
             Err(TxError::Aborted(reasons)) => Err(cancelled(reasons, items)),
             Err(_) => unreachable!("the transaction has no limits and does not wait for a change"),
+        }
+    }
+}
+
+impl<K, V, S> VersionedMap<K, V, S>
+where
+    K: Eq + Hash + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    /// Makes one attempt without a log to write all items: step 15. `None`: nothing is written, and
+    /// the items have their values.
+    #[inline]
+    fn write_few<const N: usize>(&self, items: &mut [Item<K, V>]) -> Option<Vec<Option<Version>>> {
+        let items: &mut [Item<K, V>; N] = items.try_into().ok()?;
+        reclaim::with(|local| {
+            local.collect_some();
+            let pin = local.pin();
+            let mut found = [None; N];
+            for (item, found) in items.iter_mut().zip(&mut found) {
+                *found = Some(item.find(&self.index, &pin)?);
+            }
+            let found = found.map(|found| found.expect("each item was found"));
+            let heads = found.map(|(entry, _)| entry.cell.head());
+            // Two items of one entry are reported by the transaction.
+            let order = few::order(&heads)?;
+            let own = OwnerSlot::new(local, Rank::NONE);
+            let when = When::owner(own.as_ptr().as_ptr().expose_provenance());
+            let few = Few {
+                heads,
+                kinds: found
+                    .map(|(entry, word)| Node::<V>::kind_of(entry.node(word, &pin).header())),
+                words: found.map(|(_, word)| word),
+                nodes: core::array::from_fn(|i| {
+                    let (entry, word) = found[i];
+                    items[i].node(local, when, entry.node(word, &pin))
+                }),
+                order,
+            };
+            // SAFETY: the nodes were just made for the owner; the pin is this thread's, and is
+            // older than the words.
+            let committed = unsafe { few.commit(local, &pin, own) };
+            let mut woken = WakeList::default();
+            let versions = match committed {
+                Ok(is_waited) => {
+                    // First: the maintenance of the map may panic, and `woken` notifies them also
+                    // as it is dropped.
+                    if is_waited {
+                        take_out_all(&mut woken, &few);
+                    }
+                    Some(self.written_few(local, &pin, &few))
+                }
+                Err(failed) => {
+                    undo_few(local, &pin, &few, failed, items);
+                    None
+                }
+            };
+            drop(pin);
+            woken.run();
+            versions
+        })
+    }
+
+    /// Returns the versions of the keys after the commit, which it reports to the map.
+    #[inline]
+    fn written_few<const N: usize>(
+        &self,
+        local: &reclaim::Local,
+        pin: &reclaim::CellPin,
+        few: &Few<'_, N>,
+    ) -> Vec<Option<Version>> {
+        let mut versions = Vec::with_capacity(N);
+        for i in 0..N {
+            let base = few.heads[i].node_in(pin, few.words[i]).header();
+            // SAFETY: installed by this thread, under the pin [R1].
+            let node = unsafe { few.nodes[i].as_ref() };
+            let write = Committed {
+                version: node.version(),
+                was_vacant: base.is_vacant(),
+                is_vacant: node.is_vacant(),
+            };
+            versions.push((!write.is_vacant).then_some(write.version));
+            if write.was_vacant != write.is_vacant {
+                self.index.note_commit(local, pin, few.heads[i], write);
+            }
+        }
+        versions
+    }
+}
+
+/// Removes the waiters of all keys from their queues. They are notified once the thread is unpinned
+/// [X8].
+#[cold]
+#[inline(never)]
+fn take_out_all<const N: usize>(woken: &mut WakeList, few: &Few<'_, N>) {
+    for (head, node) in few.heads.iter().zip(few.nodes) {
+        if head.load().is_waited() {
+            // SAFETY: installed by this thread, under its pin, which still exists [R1].
+            waiters::take_out(woken, head.address(), unsafe { node.as_ref() }.version());
+        }
+    }
+}
+
+/// Leaves every key as it was, and returns the values to the items [V14].
+#[cold]
+#[inline(never)]
+fn undo_few<K, V: Send + Sync + 'static, const N: usize>(
+    local: &reclaim::Local,
+    pin: &reclaim::CellPin,
+    few: &Few<'_, N>,
+    failed: Failed,
+    items: &[Item<K, V>; N],
+) {
+    count_conflict();
+    let Failed { own, installed } = failed;
+    // SAFETY: this attempt's own, and retired below.
+    unsafe { own.as_ptr().as_ref() }.kill();
+    for (n, i) in few.order.into_iter().enumerate() {
+        let (item, node) = (&items[i], few.nodes[i].cast::<Node<V>>());
+        match (n < installed, item.write) {
+            // SAFETY: it has a value, this thread has installed it under its pin, and its owner was
+            // aborted.
+            (true, Write::Value) => item.value.set(Some(unsafe { Node::take_aborted(node) })),
+            // SAFETY: it was not published, so that it is ours, and it has a value.
+            (false, Write::Value) => item
+                .value
+                .set(Some(unsafe { Node::into_value(node, local) })),
+            // SAFETY: as above; it has no value.
+            (false, _) => unsafe { Node::discard(node, local) },
+            (true, _) => {}
+        }
+        if n < installed {
+            let put = (few.nodes[i], few.base(i));
+            restore(local, pin, few.heads[i], Node::<V>::KIND, put);
+        }
+    }
+    // SAFETY: each of its nodes was unlinked, here or by another thread [X1].
+    unsafe { own.end(local, pin) };
+}
+
+impl<K, V> Item<K, V>
+where
+    K: Eq + Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
+    /// The entry of the key, with a word of its head. `None`: the condition may not be met, the
+    /// item only checks it, or another writer is active.
+    #[inline]
+    fn find<'p>(
+        &mut self,
+        index: &'p Index<K, V>,
+        pin: &'p reclaim::CellPin,
+    ) -> Option<(&'p Entry<K, V>, Word)> {
+        let key = self.key.get_mut().as_ref()?;
+        let Search::Found(entry, word) = index.search(self.hash, key, pin) else {
+            return None;
+        };
+        let node = entry.node(word, pin);
+        node.stamp()?;
+        let header = node.header();
+        let current = (!header.is_vacant()).then(|| header.version());
+        let is_met = current == self.expected && self.write != Write::Nothing;
+        (is_met && !word.is_locked()).then_some((entry, word))
+    }
+
+    /// The node that an owner installs over `base`. It has the value of the item.
+    #[inline]
+    fn node(&mut self, local: &reclaim::Local, when: When, base: NodeRef<'_>) -> NonNull<Header> {
+        match self.value.take() {
+            Some(value) => local.allocate(Node::owned(when, base, value)).cast(),
+            None => {
+                let node = Node::<V>::vacant_draft(local).cast();
+                // SAFETY: just made; the base was found under a pin that still exists.
+                unsafe { few::place(node, when, base.as_ptr()) };
+                node
+            }
         }
     }
 }
@@ -405,21 +598,19 @@ where
 
 /// The reasons if two items have one place in the log: each of their keys equals that of the entry.
 /// One entry has one draft, so a batch writes it once.
-fn same_entries<V: Send + Sync + 'static>(
-    places: &[((u64, usize), usize)],
-) -> Option<Vec<Reason<V>>> {
-    let is_repeated = |n: &usize| places[..*n].iter().any(|(_, i)| *i == places[*n].1);
-    if places.len() <= FEW && !(1..places.len()).any(|n| is_repeated(&n)) {
+fn same_entries<V: Send + Sync + 'static>(places: &[usize]) -> Option<Vec<Reason<V>>> {
+    let is_repeated = |n: usize| places[..n].contains(&places[n]);
+    if places.len() <= FEW && !(1..places.len()).any(is_repeated) {
         return None;
     }
     let mut of_place: HashMap<usize, usize, RandomState> = HashMap::default();
-    for (_, i) in places {
+    for i in places {
         *of_place.entry(*i).or_default() += 1;
     }
     if of_place.len() == places.len() {
         return None;
     }
-    let is_duplicate: Vec<bool> = places.iter().map(|(_, i)| of_place[i] > 1).collect();
+    let is_duplicate: Vec<bool> = places.iter().map(|i| of_place[i] > 1).collect();
     reasons_of(&is_duplicate)
 }
 

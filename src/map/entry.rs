@@ -8,7 +8,8 @@
 use core::mem::{ManuallyDrop, MaybeUninit, offset_of};
 use core::ptr::NonNull;
 
-use crate::cell::{Node, NodeRef, Room, Tenant, Tenants, Version, VersionedCell, Word};
+use crate::cell::{Head, Node, NodeRef, Room, Tenant, Tenants, Version, VersionedCell, Word};
+use crate::mvcc::ValueHead;
 use crate::reclaim::{CellPin, Destructor, Kind, Local, Pool};
 use crate::sync::UnsafeCell;
 use crate::sync::tuning::MAP_ROOM;
@@ -118,7 +119,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Entry<K, V> {
             key: UnsafeCell::new(key),
             // SAFETY: no other thread can reach the node. No method for users is called on the
             // cell.
-            cell: ManuallyDrop::new(unsafe { VersionedCell::of_node(node) }),
+            cell: ManuallyDrop::new(VersionedCell::of_head(unsafe { ValueHead::of_node(node) })),
             low: hash as u32,
             high: (hash >> 32) as u16,
             tenants: Tenants::new(true),
@@ -191,6 +192,19 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Entry<K, V> {
     pub(crate) fn key(&self) -> &K {
         // SAFETY: nothing writes it while it can be reached through a shared reference [V2].
         self.key.with(|key| unsafe { &*key })
+    }
+
+    /// The entry with this head.
+    ///
+    /// # Safety
+    /// The head is that of an `Entry<K, V>` that was found under the pin.
+    #[inline(always)]
+    pub(super) unsafe fn of_head<'p>(head: &Head, _: &'p CellPin) -> &'p Self {
+        // A cell is its head.
+        const { assert!(size_of::<VersionedCell<V>>() == size_of::<Head>()) };
+        let address = head.address() - offset_of!(Self, cell);
+        // SAFETY: the caller's contract [V3]. Its address was exposed when it was installed.
+        unsafe { &*core::ptr::with_exposed_provenance(address) }
     }
 
     /// Names the entry in a record [V11].

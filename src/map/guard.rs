@@ -12,6 +12,7 @@ use crate::RandomState;
 use crate::cell::Version;
 use crate::hash::IntegerHasher;
 use crate::lock_table::{ExclusiveGuard, LockSet};
+use crate::reclaim;
 use crate::session::{LockError, Policy, Session};
 
 /// Holds one key of a [`VersionedMap`], with a draft of its value.
@@ -123,10 +124,12 @@ where
     #[allow(clippy::must_use_candidate, reason = "the version is seldom needed")]
     pub fn commit(self) -> Option<Version> {
         let EntryGuard { map, held, lock } = self;
-        let version = held.publish(map);
-        drop(lock);
-        collect();
-        version
+        reclaim::with(|local| {
+            let version = held.publish(map, local);
+            drop(lock);
+            local.collect_some();
+            version
+        })
     }
 }
 
@@ -459,6 +462,8 @@ where
     K: Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
-    let published = entries.into_values().map(|held| held.publish(map));
-    published.flatten().count()
+    reclaim::with(|local| {
+        let published = entries.into_values().map(|held| held.publish(map, local));
+        published.flatten().count()
+    })
 }

@@ -12,7 +12,7 @@ use super::slot::{Content, Word};
 use super::table::{Shape, Slot, Table};
 use crate::cell::{self, NodeRef, Version, VersionedCell};
 use crate::reclaim::{self, CellPin, Local};
-use crate::sync::tuning::MAP_CHUNK;
+use crate::sync::tuning::{MAP_AHEAD, MAP_CHUNK};
 use crate::sync::{AtomicPtr, Ordering};
 
 /// The tables of a map, and the state that its threads share beside them.
@@ -388,6 +388,17 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
         core::iter::successors(Some(self.root(pin)), move |table| self.next(table, pin))
     }
 
+    /// A key of this hash, if there is an entry.
+    #[cfg(feature = "console")]
+    pub(super) fn key_of<'p>(&'p self, hash: u64, pin: &'p CellPin) -> Option<&'p K> {
+        let mut slots = self.tables(pin).flat_map(|table| table.window(hash));
+        let entry = slots.find_map(|slot| {
+            let entry = self.entry(slot.load().entry_of(hash)?, pin);
+            (entry.hash() == hash).then_some(entry)
+        });
+        Some(entry?.key())
+    }
+
     /// The number of entries for which the newest table was made, and the bytes of all tables.
     pub(super) fn sizes(&self) -> (usize, usize) {
         reclaim::with(|local| {
@@ -409,7 +420,8 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
             begin: root,
             last: self.tables(pin).last().unwrap_or(root),
             table: root,
-            slot: 0,
+            line: 0,
+            slots: [].iter(),
         }
     }
 }
@@ -423,11 +435,51 @@ pub(super) struct Scan<'p, K: Send + Sync + 'static, V: Send + Sync + 'static> {
     /// The newest table at that time, in which the walk ends.
     last: &'p Table,
     table: &'p Table,
-    slot: usize,
+    /// The number of the next line of the table.
+    line: usize,
+    /// The rest of the line before it.
+    slots: core::slice::Iter<'p, Slot>,
 }
 
-impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Scan<'_, K, V> {
+impl<'p, K: Send + Sync + 'static, V: Send + Sync + 'static> Scan<'p, K, V> {
+    /// The next slot. The walk begins to load the entries of the lines ahead: their addresses are
+    /// in no order, so the walk would wait for each.
+    #[inline(always)]
+    fn next_slot(&mut self) -> Option<&'p Slot> {
+        loop {
+            if let Some(slot) = self.slots.next() {
+                return Some(slot);
+            }
+            match self.table.line(self.line) {
+                Some(line) => self.slots = line.iter(),
+                None => {
+                    self.next_table()?;
+                    continue;
+                }
+            }
+            for slot in self.table.line(self.line + MAP_AHEAD).unwrap_or_default() {
+                if let Content::Entry(address) = slot.load().content() {
+                    prefetch(address);
+                }
+            }
+            self.line += 1;
+        }
+    }
+
+    /// Continues in the table after this one. `None`: the walk ends.
+    #[cold]
+    fn next_table(&mut self) -> Option<()> {
+        if core::ptr::eq(self.table, self.last) {
+            return None;
+        }
+        self.table = self.index.next(self.table, self.pin)?;
+        self.line = 0;
+        Some(())
+    }
+
     /// Whether a table that the walk has left has the entry, so that this one is a copy [V9].
+    #[cold]
+    #[inline(never)]
     fn is_in_earlier(&self, entry: &Entry<K, V>) -> bool {
         let (hash, address) = entry.name();
         core::iter::successors(Some(self.begin), |table| self.index.next(table, self.pin))
@@ -439,18 +491,10 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Scan<'_, K, V> {
 impl<'p, K: Send + Sync + 'static, V: Send + Sync + 'static> Iterator for Scan<'p, K, V> {
     type Item = &'p Entry<K, V>;
 
+    #[inline]
     fn next(&mut self) -> Option<&'p Entry<K, V>> {
         loop {
-            let Some(slot) = self.table.slot(self.slot) else {
-                if core::ptr::eq(self.table, self.last) {
-                    return None;
-                }
-                self.table = self.index.next(self.table, self.pin)?;
-                self.slot = 0;
-                continue;
-            };
-            self.slot += 1;
-            if let Content::Entry(address) = slot.load().content() {
+            if let Content::Entry(address) = self.next_slot()?.load().content() {
                 let entry = self.index.entry(address, self.pin);
                 // Another one was visited in an earlier table [V9].
                 if core::ptr::eq(self.table, self.begin) || !self.is_in_earlier(entry) {
@@ -459,6 +503,20 @@ impl<'p, K: Send + Sync + 'static, V: Send + Sync + 'static> Iterator for Scan<'
             }
         }
     }
+}
+
+/// Begins to load the cache line at an address, without an effect that a program can observe.
+#[inline(always)]
+fn prefetch(address: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint. It accesses no memory as far as the language is concerned, and no address
+        // makes it fault.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(core::ptr::without_provenance(address)) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
 }
 
 impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {

@@ -12,14 +12,18 @@ use super::lock_future::EntryLockFuture;
 use super::locked::{Held, collect, find};
 use crate::cell::limit::has_passed;
 use crate::cell::patience::{Lost, Patience};
+#[cfg(feature = "console")]
+use crate::cell::read::pin_cells;
 use crate::hash::IntegerHasher;
+#[cfg(feature = "console")]
+use crate::lock_table::KeyId;
 use crate::lock_table::{ExclusiveGuard, LockTable};
 use crate::reclaim::{self, CellPin, Local};
 use crate::sync::now;
 use crate::word::Mode;
 
 /// The lock table of a map: its keys are the hashes.
-pub(super) type Table = LockTable<u64, IntegerHasher>;
+pub(crate) type Table = LockTable<u64, IntegerHasher>;
 
 /// Made by the first lock.
 #[derive(Default)]
@@ -32,6 +36,12 @@ impl Locks {
 
     pub(super) fn table(&self) -> &Table {
         self.0.get_or_init(Box::default)
+    }
+
+    /// The table, if a key was locked before.
+    #[cfg(feature = "console")]
+    fn made(&self) -> Option<&Table> {
+        self.0.get().map(|table| &**table)
     }
 }
 
@@ -107,6 +117,19 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static, S> VersionedMap<K, V, S
             deadline: None,
             lock: None,
         }
+    }
+
+    /// The table of the locks of keys, if a key was locked before, for a console.
+    #[cfg(feature = "console")]
+    pub(crate) fn entry_locks(&self) -> Option<&Table> {
+        self.locks.made()
+    }
+
+    /// Calls `f` with a key that the lock `id` of the map locks, if the map has an entry of it.
+    #[cfg(feature = "console")]
+    pub(crate) fn with_locked_key<R>(&self, id: KeyId, f: impl FnOnce(&K) -> R) -> Option<R> {
+        let pin = pin_cells();
+        self.index.key_of(IntegerHasher::key_of(id), &pin).map(f)
     }
 
     /// Begins a session: one owner of many locked keys of this map, which it locks one by one.

@@ -99,42 +99,45 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Held<K, V> {
     }
 
     /// Publishes the draft and unlocks the entry. `None`: there was nothing to write.
-    pub(super) fn publish<S>(mut self, map: &VersionedMap<K, V, S>) -> Option<Version> {
+    #[inline]
+    pub(super) fn publish<S>(
+        mut self,
+        map: &VersionedMap<K, V, S>,
+        local: &Local,
+    ) -> Option<Version> {
         let draft = core::mem::replace(&mut self.draft, Draft::Nothing);
         let is_removal = matches!(draft, Draft::Removal);
         if matches!(draft, Draft::Nothing) || (is_removal && self.committed().is_none()) {
             return None;
         }
         // Collects nothing: a destructor may use the key, which is locked [V15].
-        reclaim::with(|local| {
-            let pin = local.pin();
-            // From here on the entry is unlocked by the write.
-            let held = ManuallyDrop::new(self);
-            let (entry, base) = (held.entry(), held.base());
-            let node = match draft {
-                Draft::Value(value) => entry.new_node(local, Node::after(base, value)),
-                _ => Node::<V>::vacant_after(local, base),
-            };
-            let head = entry.cell.head();
-            let seen = loop {
-                let seen = head.load();
-                debug_assert!(seen.is_locked() && seen.node() == base.as_ptr());
-                // Fails only if a waiter has set its mark [V12].
-                if head.replace(seen, node.cast()).is_ok() {
-                    break seen;
-                }
-            };
-            let seen_base = (seen, base);
-            let written = map.published(local, &pin, entry, seen_base, node.cast(), is_removal);
-            if seen.is_waited() {
-                // Pinned still: later, the address may be that of another entry [V13].
-                waiters::wake_those_of_lock(head, Some(written.version));
+        let pin = local.pin();
+        // From here on the entry is unlocked by the write.
+        let held = ManuallyDrop::new(self);
+        let (entry, base) = (held.entry(), held.base());
+        let node = match draft {
+            Draft::Value(value) => entry.new_node(local, Node::after(base, value)),
+            _ => Node::<V>::vacant_after(local, base),
+        };
+        let head = entry.cell.head();
+        let seen = loop {
+            let seen = head.load();
+            debug_assert!(seen.is_locked() && seen.node() == base.as_ptr());
+            // Fails only if a waiter has set its mark [V12].
+            if head.replace(seen, node.cast()).is_ok() {
+                break seen;
             }
-            if is_removal || written.old.is_none() {
-                map.index.maintain(local, &pin);
-            }
-            Some(written.version)
-        })
+        };
+        let seen_base = (seen, base);
+        let written = map.published(local, &pin, entry, seen_base, node.cast(), is_removal);
+        if seen.is_waited() {
+            // Pinned still: later, the address may be that of another entry [V13].
+            waiters::wake_those_of_lock(head, Some(written.version));
+        }
+        if is_removal || written.old.is_none() {
+            map.index.maintain(local, &pin);
+        }
+        Some(written.version)
     }
 }
 
@@ -278,6 +281,7 @@ const _: () = assert!(align_of::<Header>() >= 4);
 
 /// Runs destructors of what other calls have retired. They may use the map, so the caller has not
 /// locked a key in this call [V15].
+#[inline]
 pub(super) fn collect() {
     reclaim::with(Local::collect_some);
 }

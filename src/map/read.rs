@@ -9,6 +9,7 @@ use super::entry::Entry;
 use super::index::Search;
 use crate::cell::read::pin_cells;
 use crate::cell::{NodeRef, OwnedVersioned, ReadPin, Version, Versioned, VersionedRef};
+use crate::mvcc::{Pinned, ValueRef};
 use crate::reclaim::CellPin;
 
 impl<K, V, S> VersionedMap<K, V, S>
@@ -53,7 +54,7 @@ where
         let pin = pin_cells();
         let node = self.find(hash, key, &pin)?.1.as_ptr();
         // SAFETY: current under the pin, and it has a value.
-        Some(unsafe { Versioned::new(node, pin) })
+        Some(Versioned::of(unsafe { Pinned::new(node, pin) }))
     }
 
     /// Returns the value of a key, which an existing pin keeps.
@@ -82,7 +83,7 @@ where
     {
         let (_, node) = self.find(self.hash(key), key, pin.cells())?;
         // SAFETY: it has a value.
-        Some(unsafe { VersionedRef::new(node) })
+        Some(VersionedRef::of(unsafe { ValueRef::new(node) }))
     }
 
     /// Returns the key that the map has, and its value. A pin keeps both.
@@ -114,7 +115,8 @@ where
     {
         let (entry, node) = self.find(self.hash(key), key, pin.cells())?;
         // SAFETY: it has a value.
-        Some((entry.key(), unsafe { VersionedRef::new(node) }))
+        let value = unsafe { ValueRef::new(node) };
+        Some((entry.key(), VersionedRef::of(value)))
     }
 
     /// Returns the value of a key, and keeps it without a pin.
@@ -146,7 +148,8 @@ where
         let hash = self.hash(key);
         let pin = pin_cells();
         let (_, node) = self.find(hash, key, &pin)?;
-        Some(OwnedVersioned::of(node))
+        // SAFETY: it has a value.
+        Some(OwnedVersioned::of(unsafe { ValueRef::new(node) }))
     }
 
     /// Returns whether the key has a value. Never blocks.

@@ -11,6 +11,7 @@ use super::index::{Entries, Scan};
 use super::table::Shape;
 use crate::cell::patience::Patience;
 use crate::cell::{OwnedVersioned, ReadPin, VersionedRef};
+use crate::mvcc::ValueRef;
 use crate::reclaim;
 
 impl<K: Send + Sync + 'static, V: Send + Sync + 'static, S> VersionedMap<K, V, S> {
@@ -60,7 +61,8 @@ impl<'p, K: Send + Sync + 'static, V: Send + Sync + 'static> Iterator for Iter<'
                 .settle();
             if !node.header().is_vacant() {
                 // SAFETY: it has a value.
-                return Some((entry.key(), unsafe { VersionedRef::new(node) }));
+                let value = unsafe { ValueRef::new(node) };
+                return Some((entry.key(), VersionedRef::of(value)));
             }
         }
     }

@@ -129,6 +129,12 @@ impl Table {
         lines.iter().flat_map(|line| &line.0).skip(from % LINE)
     }
 
+    /// The slots of a line.
+    #[inline(always)]
+    pub(super) fn line(&self, i: usize) -> Option<&[Slot]> {
+        self.lines.get(i).map(|line| &line.0[..])
+    }
+
     pub(super) fn slot(&self, i: usize) -> Option<&Slot> {
         self.lines.get(i / LINE)?.0.get(i % LINE)
     }

@@ -13,13 +13,14 @@ use crate::reclaim::{CellPin, Local};
 use crate::txn::{Abort, Committed, Keeper, Tx, View};
 
 impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Keeper for Index<K, V> {
-    fn note_commit(&self, local: &Local, pin: &CellPin, write: Committed) {
+    fn note_commit(&self, local: &Local, pin: &CellPin, head: &Head, write: Committed) {
         match (write.was_vacant, write.is_vacant) {
             (true, false) => self.shared.count_value(local),
             (false, true) => {
                 self.shared.count_no_value(local);
-                let (hash, entry) = write.entry;
-                self.bequeath(local, hash, entry, write.version);
+                // SAFETY: the entry is one of this map, and is not buried under the pin [V3].
+                let entry = unsafe { Entry::of_head(head, pin) };
+                self.record(local, entry, write.version);
             }
             _ => return,
         }
@@ -34,28 +35,6 @@ where
     S: BuildHasher,
 {
     /// The entry of a key, which is made if there is none: step 5.
-    pub(super) fn entry_or_vacant<'p, Q>(
-        &'p self,
-        local: &Local,
-        pin: &'p CellPin,
-        key: &Q,
-        make_key: impl FnOnce() -> K,
-        is_read: IsRead<'_>,
-    ) -> &'p Entry<K, V>
-    where
-        K: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
-    {
-        let hash = self.hash(key);
-        match self.index.search(hash, key, pin) {
-            Search::Found(entry, _) => entry,
-            Search::Absent(_) => {
-                self.lent_entry_or_vacant(local, pin, hash, &mut Some(make_key()), is_read)
-            }
-        }
-    }
-
-    /// The same, of a key that the map may keep.
     pub(super) fn own_entry_or_vacant<'p>(
         &'p self,
         local: &Local,
@@ -152,7 +131,7 @@ impl<'t, 'env> Tx<'t, 'env> {
         S: BuildHasher,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        let (_, i) = self.observe_key(map, key, || key.to_owned())?;
+        let i = self.observe_key(map, key)?;
         Ok(self.entry_value(i))
     }
 
@@ -188,10 +167,18 @@ impl<'t, 'env> Tx<'t, 'env> {
         S: BuildHasher,
     {
         self.check_running()?;
-        let entry = self.own_entry(map, key);
-        let i = self.observe_entry(&entry.cell)?;
+        let i = match self.last_key(map, &key) {
+            Some(i) => i,
+            None => {
+                let hash = map.hash(&key);
+                match self.observe_present(map, hash, &key)? {
+                    Some(i) => i,
+                    None => self.observe_absent(map, hash, key)?,
+                }
+            }
+        };
         let before = self.entry_value(i);
-        self.write_entry(&map.index, entry.name(), i, Some(value));
+        self.write_entry(i, Some(value));
         Ok(before)
     }
 
@@ -229,10 +216,10 @@ impl<'t, 'env> Tx<'t, 'env> {
         S: BuildHasher,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        let (entry, i) = self.observe_key(map, key, || key.to_owned())?;
+        let i = self.observe_key(map, key)?;
         let before = self.entry_value(i);
         if before.is_some() {
-            self.write_entry::<V>(&map.index, entry.name(), i, None);
+            self.write_entry::<V>(i, None);
         }
         Ok(before)
     }
@@ -269,7 +256,7 @@ impl<'t, 'env> Tx<'t, 'env> {
         S: BuildHasher,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        let (_, i) = self.observe_key(map, key, || key.to_owned())?;
+        let i = self.observe_key(map, key)?;
         Ok(self.entry_version_at(i))
     }
 
@@ -306,46 +293,94 @@ impl<'t, 'env> Tx<'t, 'env> {
         S: BuildHasher,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        let (_, i) = self.observe_key(map, key, || key.to_owned())?;
+        let i = self.observe_key(map, key)?;
         Ok(self.entry_version_seen(i) == expected.into())
     }
 
-    /// The entry of a key, and its place in the log.
+    /// The place in the log of a key, if it is the last that the attempt has read.
+    #[inline(always)]
+    fn last_key<K, V, S>(&self, map: &'t VersionedMap<K, V, S>, key: &K) -> Option<usize>
+    where
+        K: Eq + Send + Sync + 'static,
+        V: Send + Sync + 'static,
+    {
+        let (i, head) = self.last_entry(&map.index)?;
+        // SAFETY: an entry of this map in the log, which was found under the pin.
+        let entry = unsafe { Entry::<K, V>::of_head(head, self.pin()) };
+        (entry.key() == key).then_some(i)
+    }
+
+    /// The place in the log of a key, which has an entry afterwards.
+    #[inline]
     fn observe_key<K, V, S, Q>(
         &mut self,
         map: &'t VersionedMap<K, V, S>,
         key: &Q,
-        make_key: impl FnOnce() -> K,
-    ) -> Result<(&'t Entry<K, V>, usize), Abort>
+    ) -> Result<usize, Abort>
     where
         K: Eq + Hash + Send + Sync + Borrow<Q> + 'static,
         V: Send + Sync + 'static,
         S: BuildHasher,
-        Q: Hash + Eq + ?Sized,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
         self.check_running()?;
-        let local = self.local();
-        let pin = local.pin();
-        let is_read = |head: &Head| self.has_read(head);
-        let entry = map.entry_or_vacant(local, &pin, key, make_key, &is_read);
-        let entry = self.keep(entry);
-        let i = self.observe_entry(&entry.cell)?;
-        Ok((entry, i))
+        let hash = map.hash(key);
+        match self.observe_present(map, hash, key)? {
+            Some(i) => Ok(i),
+            None => self.observe_absent(map, hash, key.to_owned()),
+        }
     }
 
-    /// The entry of a key that is the caller's.
-    fn own_entry<K, V, S>(&mut self, map: &'t VersionedMap<K, V, S>, key: K) -> &'t Entry<K, V>
+    /// The place in the log of a key that has an entry.
+    #[inline]
+    fn observe_present<K, V, S, Q>(
+        &mut self,
+        map: &'t VersionedMap<K, V, S>,
+        hash: u64,
+        key: &Q,
+    ) -> Result<Option<usize>, Abort>
+    where
+        K: Eq + Hash + Send + Sync + Borrow<Q> + 'static,
+        V: Send + Sync + 'static,
+        Q: Eq + ?Sized,
+    {
+        // A key that the closure has read has its entry in the log. If the entry was buried since,
+        // the attempt fails at the commit [V4].
+        let pin = self.pin();
+        let known = self.find_entry(&map.index, |head| {
+            // SAFETY: an entry of this map in the log, which was found under the pin.
+            let entry = unsafe { Entry::<K, V>::of_head(head, pin) };
+            entry.has_low_bits_of(hash) && entry.key().borrow() == key
+        });
+        if known.is_some() {
+            return Ok(known);
+        }
+        let Search::Found(entry, _) = map.index.search(hash, key, pin) else {
+            return Ok(None);
+        };
+        let entry = self.keep(entry);
+        self.observe_entry(&map.index, &entry.cell).map(Some)
+    }
+
+    /// The place in the log of a key that a search has not found.
+    #[cold]
+    #[inline(never)]
+    fn observe_absent<K, V, S>(
+        &mut self,
+        map: &'t VersionedMap<K, V, S>,
+        hash: u64,
+        key: K,
+    ) -> Result<usize, Abort>
     where
         K: Eq + Hash + Send + Sync + 'static,
         V: Send + Sync + 'static,
         S: BuildHasher,
     {
-        let local = self.local();
-        let pin = local.pin();
-        let (hash, mut key) = (map.hash(&key), Some(key));
+        let (local, pin) = (self.local(), self.pin());
         let is_read = |head: &Head| self.has_read(head);
-        let entry = map.lent_entry_or_vacant(local, &pin, hash, &mut key, &is_read);
-        self.keep(entry)
+        let entry = map.lent_entry_or_vacant(local, pin, hash, &mut Some(key), &is_read);
+        let entry = self.keep(entry);
+        self.observe_entry(&map.index, &entry.cell)
     }
 
     /// An entry that the pin of the attempt keeps.

@@ -13,6 +13,7 @@ use crate::cell::{
     Current, Header, Node, NodeRef, Owned, RetryPolicy, UpdateError, Version, Versioned, Word,
     waiters,
 };
+use crate::mvcc::Pinned;
 use crate::reclaim::{self, CellPin, Local};
 
 /// A completed write.
@@ -684,6 +685,7 @@ impl Written {
     /// The value before, which the pin keeps.
     fn old<'m, V: Send + Sync + 'static>(self, pin: CellPin) -> Option<Versioned<'m, V>> {
         // SAFETY: it was current under the pin, and has a value.
-        self.old.map(|old| unsafe { Versioned::new(old, pin) })
+        self.old
+            .map(|old| Versioned::of(unsafe { Pinned::new(old, pin) }))
     }
 }

@@ -6,6 +6,7 @@
 //! | `version.rs` | the version of a cell, which counts its writes |
 //! | `stamp.rs` | the word of a node that orders its write among snapshots |
 //! | `node.rs`, `head.rs` | a value with its version; the address of the current node |
+//! | `typed.rs` | a head and its values, if they have one type |
 //! | `room.rs` | the memory for one node in the entry of a map |
 //! | `owner.rs` | a transaction that owns cells: its status and its age |
 //! | `resolve.rs` | the value that a cell has while a transaction owns it |
@@ -26,6 +27,7 @@ mod owner;
 mod resolve;
 mod room;
 mod stamp;
+mod typed;
 mod version;
 pub(crate) mod waiters;
 
@@ -35,4 +37,5 @@ pub(crate) use owner::{Owner, OwnerSlot, Rank, Status};
 pub(crate) use resolve::{Current, Owned};
 pub(crate) use room::{Room, Tenant, Tenants};
 pub(crate) use stamp::When;
+pub(crate) use typed::{Pinned, Published, Shared, ValueHead, ValueRef};
 pub use version::{ParseVersionError, Version};

@@ -6,7 +6,8 @@
 
 use crossbeam_utils::CachePadded;
 
-use super::registry::{Registry, Verdict};
+use super::members::Verdict;
+use super::registry::Registry;
 use crate::sync::tuning::AGES;
 use crate::sync::{AtomicU64, Ordering, constructor, full_fence, load_load_fence, publish};
 

@@ -85,14 +85,14 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     }
 
     /// Publishes, if that is still to do, and ends all cycles through the key that the session
-    /// waits for [D3].
-    pub(super) fn detect(&mut self, search: Search) {
+    /// waits for [D3]. Returns the number of owners in the graph.
+    pub(super) fn detect(&mut self, search: Search) -> usize {
         let mut notices = Notices::default();
         let mut pending = self.pending.take().expect("it waits");
         let is_published = core::mem::replace(&mut pending.published, true);
         // Without the mutex, which others wait for.
         let held = (!is_published).then(|| self.list());
-        self.table.sessions.with(|waits| {
+        let owners = self.table.sessions.with(|waits| {
             if let Some(held) = held {
                 self.publish(waits, held, &pending);
             }
@@ -105,10 +105,12 @@ impl<K: ?Sized, S> Session<'_, K, S> {
                 Found::Nothing
             };
             self.table.sessions.searched(search, found);
+            waits.graph.len()
         });
         self.pending = Some(pending);
         // User code: with no mutex held.
         notices.run();
+        owners
     }
 
     /// Returns the cycle of this session and of the one that waits to upgrade the same key, with

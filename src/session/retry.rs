@@ -66,6 +66,19 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         Some(begun)
     }
 
+    /// Passes the turn of the session on, which waits for a key [D12].
+    #[cold]
+    pub(super) fn pass_turn(&self) {
+        let id = self.owner.id;
+        let next = self
+            .table
+            .sessions
+            .with_turns(|turns| turns.pass(id, now()));
+        if let Some(next) = next {
+            next.unpark();
+        }
+    }
+
     /// Ends the turn of the session, and notifies the next one.
     #[cold]
     pub(super) fn end_turn(&mut self) {

@@ -210,6 +210,69 @@ fn a_victim_begins_its_turn_when_that_of_another_ends() {
     });
 }
 
+/// A session that waits for a key in its turn passes the turn on, to a victim that is there or to
+/// one that arrives later. The holder of the key never lost, and may hold it for long.
+#[test]
+fn a_session_that_waits_for_a_key_passes_its_turn_on() {
+    for is_there in [false, true] {
+        let (table, at): (LockTable<u64>, _) = (LockTable::new(), now());
+        let holder = table.lock(&1);
+        std::thread::scope(|s| {
+            let mut session = table.session();
+            session.lose();
+            let id = session.owner.id;
+            if is_there {
+                a_turn(&table, HOUR);
+            }
+            let waits = s.spawn(move || {
+                session.lock(&1).unwrap();
+                session
+            });
+            // Whether another victim that is in no hurry has its turn.
+            let enter = || {
+                let notify = Parker::new().1;
+                table
+                    .sessions
+                    .with_turns(|turns| turns.enter(LAST, notify, at).is_none())
+            };
+            let leave = || table.sessions.with_turns(|turns| turns.cancel(LAST));
+            let is_queued = |id| table.sessions.with_turns(|turns| turns.is_queued(id));
+            if is_there {
+                until(|| is_queued(id));
+                assert!(!enter());
+                let next = table.sessions.with_turns(|turns| turns.end(OTHER, now()));
+                next.expect("the session is queued").unpark();
+                until(|| !is_queued(LAST));
+            } else {
+                until(|| table.stats().waiting == 1);
+                until(|| {
+                    enter() || {
+                        leave();
+                        false
+                    }
+                });
+            }
+            assert_eq!(table.stats().waiting, 1, "the key is locked");
+            drop(holder);
+            drop(waits.join().unwrap());
+            // The turn that it passed on lasts.
+            let first = table.sessions.with_turns(|turns| turns.end(LAST, now()));
+            assert!(first.is_none());
+            assert!(enter(), "all turns have ended");
+        });
+    }
+}
+
+/// Waits for what another thread does.
+fn until(is_done: impl Fn() -> bool) {
+    let mut rest = 10_000;
+    while !is_done() {
+        rest -= 1;
+        assert!(rest > 0, "it does not happen");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// Panics when it is woken.
 struct Alarm;
 

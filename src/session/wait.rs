@@ -6,6 +6,7 @@ use super::pending::Pending;
 use super::{LockError, Policy, Session};
 use crate::lock_table::{Acquired, Notices, Patience, Search};
 use crate::park::{Notify, Signal, Spin, Waiter, Wakeup};
+use crate::sync::tuning::{DETECT_AFTER, EARLY_YIELDERS, EARLY_YIELDS};
 use crate::sync::{now, yield_now};
 use crate::waits_for::Held;
 use crate::word::Mode;
@@ -50,12 +51,26 @@ impl<'t, K: ?Sized, S> Session<'t, K, S> {
         let deadline = self.deadline(begun);
         let detect = begun.checked_add(self.detect_after);
         // A wait that was published by an upgrade has been searched already.
+        let mut owners = usize::MAX;
         if detect.is_some() && !upgrade && self.table.sessions.may_search_early() {
             let search = match self.detect_after {
                 Duration::ZERO => Search::Due,
                 _ => Search::Early,
             };
-            self.detect(search);
+            owners = self.detect(search);
+        }
+        if self.turn {
+            if let Some(done) = self.look(&mut None) {
+                return done;
+            }
+            self.pass_turn();
+        }
+        // In a crowd, the threads that are ready to run need the core.
+        if owners <= EARLY_YIELDERS {
+            let until = begun.checked_add(DETECT_AFTER);
+            if let Some(done) = self.wait_early(deadline.into_iter().chain(until).min()) {
+                return done;
+            }
         }
         loop {
             if let Some(done) = self.look(&mut None) {
@@ -63,7 +78,9 @@ impl<'t, K: ?Sized, S> Session<'t, K, S> {
             }
             match self.next(detect, deadline) {
                 Next::Nothing => parker.park(),
-                Next::Detect(at) if !parker.park_until(at) => self.detect(Search::Due),
+                Next::Detect(at) if !parker.park_until(at) => {
+                    self.detect(Search::Due);
+                }
                 Next::GiveUp(at) if !parker.park_until(at) => {
                     // With a renewal it also checks the state: a late waiter is not refused a free
                     // key [M15].
@@ -76,6 +93,24 @@ impl<'t, K: ?Sized, S> Session<'t, K, S> {
                 Next::Detect(_) | Next::GiveUp(_) => {}
             }
         }
+    }
+
+    /// Yields some times, until `until` at the latest, before the thread parks [D10]. Returns the
+    /// result of the wait, if it has ended.
+    fn wait_early(&mut self, until: Option<Instant>) -> Option<Result<(), LockError>> {
+        for _ in 0..EARLY_YIELDS {
+            if let Some(done) = self.look(&mut None) {
+                return Some(done);
+            }
+            #[cfg(all(test, not(any(latchwork_loom, latchwork_shuttle))))]
+            tests::at_yield();
+            yield_now();
+            // On a busy machine a yield may last for long.
+            if until.is_some_and(|until| now() >= until) {
+                break;
+            }
+        }
+        None
     }
 
     /// Whether it searches for a deadlock by itself. No clock counts as many seconds as "never" is.
@@ -340,6 +375,87 @@ impl<K: ?Sized, S> Drop for Wish<'_, '_, K, S> {
     fn drop(&mut self) {
         if self.session.pending.is_none() {
             self.session.retract(self.hash);
+        }
+    }
+}
+
+#[cfg(all(test, not(any(latchwork_loom, latchwork_shuttle))))]
+mod tests {
+    use core::cell::{Cell, RefCell};
+    use core::task::Waker;
+
+    use super::*;
+    use crate::LockTable;
+    use crate::lock_table::{ExclusiveGuard, Found};
+    use crate::waits_for::At;
+
+    thread_local! {
+        /// The yields of this thread in `wait_early`.
+        static YIELDS: Cell<u32> = const { Cell::new(0) };
+        /// Released at its next yield.
+        static HELD: RefCell<Option<ExclusiveGuard<'static>>> = const { RefCell::new(None) };
+    }
+
+    pub(super) fn at_yield() {
+        YIELDS.set(YIELDS.get() + 1);
+        drop(HELD.take());
+    }
+
+    /// While deadlocks are frequent, waits lasted for microseconds, and each of their threads
+    /// parked and was woken [D10].
+    #[test]
+    fn a_wait_that_searches_early_yields_before_it_parks() {
+        let table: &LockTable<u64> = Box::leak(Box::default());
+        let guard = table.lock(&1);
+        let policy = Policy::Timeout(Duration::from_millis(1));
+        let mut session = table.session().policy(policy);
+        assert!(matches!(session.lock(&1), Err(LockError::TimedOut)));
+        assert_eq!(YIELDS.take(), 0, "no deadlock was found");
+        let sessions = &table.sessions;
+        sessions.with(|_| sessions.searched(Search::Due, Found::Cycle));
+        HELD.replace(Some(guard));
+        let mut session = table.session();
+        session.lock(&1).unwrap();
+        assert_eq!(YIELDS.take(), 1, "the key was released at the first yield");
+    }
+
+    /// In a crowd of waits the yields delay the threads that could run [D10].
+    #[test]
+    fn in_a_crowd_a_wait_parks_at_once() {
+        for others in [EARLY_YIELDERS - 1, EARLY_YIELDERS] {
+            let table: LockTable<u64> = LockTable::new();
+            let sessions = &table.sessions;
+            sessions.with(|waits| {
+                for _ in 0..others {
+                    waits.graph.enter(&table.session().owner, Vec::new());
+                }
+                sessions.searched(Search::Due, Found::Cycle);
+            });
+            let _guard = table.lock(&1);
+            let policy = Policy::Timeout(Duration::from_millis(1));
+            let mut session = table.session().policy(policy);
+            assert!(matches!(session.lock(&1), Err(LockError::TimedOut)));
+            assert_eq!(YIELDS.take() == 0, others == EARLY_YIELDERS);
+        }
+    }
+
+    /// The yields of a wait are bounded, by their number and by the time.
+    #[test]
+    fn the_yields_of_a_wait_are_bounded() {
+        let table: LockTable<u64> = LockTable::new();
+        let _guard = table.lock(&1);
+        let mut session = table.session();
+        let want = Held {
+            hash: table.hash(&1),
+            mode: Mode::Exclusive,
+            at: At::here(),
+        };
+        let notify = || Notify::Task(Waker::noop().clone());
+        let holds = session.begin(want, false, Spin::none, notify);
+        assert!(matches!(holds, Ok(false)));
+        for (until, yields) in [(None, EARLY_YIELDS), (Some(now()), 1)] {
+            assert!(session.wait_early(until).is_none());
+            assert_eq!(YIELDS.take(), yields);
         }
     }
 }

@@ -189,6 +189,16 @@ pub(crate) const DETECT_AFTER: Duration = Duration::from_millis(1);
 /// consume about a quarter of a millisecond, and the default threshold that they may save is one.
 pub(crate) const EARLY_SEARCHES: u64 = if CHECKED { 1 } else { 256 };
 
+/// The number of times that a thread yields after such a search, before it parks. The wait lasts
+/// for some microseconds then, and a thread that is woken needs tens of them. Not found by
+/// measurement: the yields consume as much as two wake-ups if no other thread wants to run.
+pub(crate) const EARLY_YIELDS: u32 = if CHECKED { 0 } else { 256 };
+
+/// The number of owners in the graph up to which a thread yields then. In a crowd, a thread that
+/// yields delays those that could run. Not found by measurement: a deadlock has two owners mostly,
+/// and as many wait behind them.
+pub(crate) const EARLY_YIELDERS: usize = 4;
+
 /// The number of keys up to which a session searches all that it holds, at each lock. It was not
 /// chosen by measurement.
 pub(crate) const LINEAR_HOLDS: usize = if CHECKED { 2 } else { 16 };
@@ -240,6 +250,10 @@ pub(crate) const MAP_BURIES_FROM: u64 = if CHECKED { 1 } else { 16 };
 /// The number of records that a write of an entry examines at most. More than the number from which
 /// on it does so.
 pub(crate) const MAP_BURIALS: usize = if CHECKED { 3 } else { 32 };
+
+/// The number of lines ahead of a walk over a map whose entries it begins to load. Chosen by the
+/// scan of a million keys of `report --only map`.
+pub(crate) const MAP_AHEAD: usize = if CHECKED { usize::MAX >> 1 } else { 4 };
 
 /// Whether writes of entries bury and copy. In a model only a call that asks for it does.
 pub(crate) const MAP_MAINTAINS: bool = !cfg!(latchwork_loom);

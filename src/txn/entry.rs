@@ -8,10 +8,11 @@ use super::Tx;
 use super::attempt::Attempt;
 use super::error::Abort;
 use super::ladder::Loss;
-use super::touched::{Committed, Installed, Keeper, Lent, Touched};
+use super::touched::{Committed, Installed, Keeper, Lent};
 use crate::cell::{OwnedVersioned, VersionedCell};
-use crate::mvcc::{Head, Header, Node, NodeRef, Version};
-use crate::reclaim::Local;
+use crate::mvcc::{Head, Header, Node, NodeRef, ValueRef, Version};
+use crate::reclaim::{CellPin, Local};
+use crate::sync::tuning::LINEAR_CELLS;
 
 /// # Safety
 /// `draft` is a `Node<T>` with a value, of this attempt, which has ended without a commit. It was
@@ -37,14 +38,12 @@ impl<'t> Tx<'t, '_> {
     /// Records the value of `place` for the commit. It returns there unless the attempt commits.
     pub(crate) fn lend_entry<T: Send + Sync + 'static>(
         &mut self,
-        map: &'t (dyn Keeper + 'static),
-        entry: (u64, usize),
         i: usize,
         place: &'t Cell<Option<T>>,
     ) {
         let value = place.take();
         debug_assert!(value.is_some(), "a failed attempt returns the value");
-        self.write_entry(map, entry, i, value);
+        self.write_entry(i, value);
         self.attempt.log.lent.push(Lent {
             i: i as u32,
             place: NonNull::from(place).cast(),
@@ -58,13 +57,50 @@ impl<'t> Tx<'t, '_> {
         i: usize,
     ) -> Option<OwnedVersioned<T>> {
         let node = self.attempt.seen(i);
-        (!node.header().is_vacant()).then(|| OwnedVersioned::of(node))
+        // SAFETY: it has a value, of the type of its entry.
+        (!node.header().is_vacant()).then(|| OwnedVersioned::of(unsafe { ValueRef::new(node) }))
     }
 
     pub(crate) fn local(&self) -> &'t Local {
         self.attempt.local
     }
 
+    pub(crate) fn pin(&self) -> &CellPin {
+        &self.attempt.pin
+    }
+
+    /// The place of the last entry of the log, with its head, if it is one of `map` and was read.
+    #[inline(always)]
+    pub(crate) fn last_entry(&self, map: &'t (dyn Keeper + 'static)) -> Option<(usize, &'t Head)> {
+        let map = NonNull::from(map).cast::<()>();
+        let entries = &self.attempt.log.entries;
+        let last = entries.last()?;
+        let is_of_map = last.map.is_some_and(|other| other.cast() == map);
+        let is_read = is_of_map && last.seen.is_some();
+        is_read.then(|| (entries.len() - 1, self.attempt.head_of(last)))
+    }
+
+    /// The place in the log of an entry of `map` that the attempt has read. `is_it` is asked about
+    /// the heads of such entries. A long log is not searched.
+    #[inline(always)]
+    pub(crate) fn find_entry(
+        &self,
+        map: &'t (dyn Keeper + 'static),
+        mut is_it: impl FnMut(&'t Head) -> bool,
+    ) -> Option<usize> {
+        let map = NonNull::from(map).cast::<()>();
+        let entries = &self.attempt.log.entries;
+        if entries.len() > LINEAR_CELLS {
+            return None;
+        }
+        entries.iter().rposition(|entry| {
+            entry.map.is_some_and(|other| other.cast() == map)
+                && entry.seen.is_some()
+                && is_it(self.attempt.head_of(entry))
+        })
+    }
+
+    #[inline(always)]
     pub(crate) fn check_running(&self) -> Result<(), Abort> {
         self.attempt.check_running()
     }
@@ -74,33 +110,53 @@ impl<'t> Tx<'t, '_> {
         self.attempt.log.find(head).is_some()
     }
 
-    /// Reads the cell of an entry of a map, which the pin of the attempt keeps. Returns its place
+    /// Reads the cell of an entry of `map`, which the pin of the attempt keeps. Returns its place
     /// in the log.
+    #[inline]
     pub(crate) fn observe_entry<T: Send + Sync + 'static>(
         &mut self,
+        map: &'t (dyn Keeper + 'static),
         cell: &'t VersionedCell<T>,
     ) -> Result<usize, Abort> {
         let head = cell.head();
-        let i = match self.attempt.undisturbed(head) {
-            Some(node) => {
-                // The committed node may be in the room of the entry [V16].
-                let kind = Node::<T>::kind_of(node.header());
-                // SAFETY: it has fewer entries than need an index.
-                unsafe { self.attempt.log.push_early(head, kind, Some(node.as_ptr())) }
-            }
-            None => {
-                let i = self.attempt.observe(cell)?;
-                // As above. The commit retires this node, or none.
-                let kind = Node::<T>::kind_of(self.attempt.seen(i).header());
-                self.attempt.log.entries[i].kind = kind;
-                i
-            }
+        let Some(node) = self.attempt.undisturbed(head) else {
+            return self.observe_entry_disturbed(map, cell);
         };
-        if self.attempt.seen(i).header().is_dead() {
-            // The key may have another entry [V4].
-            return Err(self.attempt.lose(Loss::Read, Some(cell.head())));
+        if node.header().is_dead() {
+            return Err(self.lose_dead(head));
+        }
+        // The committed node may be in the room of the entry [V16].
+        let kind = Node::<T>::kind_of(node.header());
+        let log = &mut self.attempt.log;
+        // SAFETY: it has fewer entries than need an index.
+        let i = unsafe { log.push_early(head, kind, Some(node.as_ptr())) };
+        log.entries[i].map = Some(NonNull::from(map));
+        Ok(i)
+    }
+
+    #[inline(never)]
+    fn observe_entry_disturbed<T: Send + Sync + 'static>(
+        &mut self,
+        map: &'t (dyn Keeper + 'static),
+        cell: &'t VersionedCell<T>,
+    ) -> Result<usize, Abort> {
+        let i = self.attempt.observe(cell)?;
+        let seen = self.attempt.seen(i).header();
+        let entry = &mut self.attempt.log.entries[i];
+        // As above. The commit retires this node, or none.
+        entry.kind = Node::<T>::kind_of(seen);
+        entry.map = Some(NonNull::from(map));
+        if seen.is_dead() {
+            return Err(self.lose_dead(cell.head()));
         }
         Ok(i)
+    }
+
+    /// The key may have another entry [V4].
+    #[cold]
+    #[inline(never)]
+    fn lose_dead(&mut self, head: &Head) -> Abort {
+        self.attempt.lose(Loss::Read, Some(head))
     }
 
     /// The value that the closure sees, if the key has one.
@@ -127,24 +183,21 @@ impl<'t> Tx<'t, '_> {
         write.map_or_else(|| self.attempt.seen(i), |node| self.attempt.node(node))
     }
 
-    /// Records a value for the commit, or `None` for a removal. `entry` names the entry to `map`.
-    pub(crate) fn write_entry<T: Send + Sync + 'static>(
-        &mut self,
-        map: &'t (dyn Keeper + 'static),
-        entry: (u64, usize),
-        i: usize,
-        value: Option<T>,
-    ) {
+    /// Records a value for the commit, or `None` for a removal, in an entry that was read.
+    #[inline]
+    pub(crate) fn write_entry<T: Send + Sync + 'static>(&mut self, i: usize, value: Option<T>) {
         let local = self.attempt.local;
         let node = match value {
             Some(value) => local.allocate(Node::draft(value)),
             None => Node::<T>::vacant_draft(local),
         };
-        self.attempt.write_node_at(i, node.cast());
-        let keeper = NonNull::from(map);
-        let i = i as u32;
-        let touched = &mut self.attempt.log.touched;
-        touched.add(Touched { keeper, entry, i });
+        let node = node.cast();
+        self.attempt.write_node_at(i, node);
+        // SAFETY: just made, and a node begins with its header.
+        let is_vacant = unsafe { node.as_ref() }.is_vacant();
+        if is_vacant != self.attempt.seen(i).header().is_vacant() {
+            self.attempt.log.changes_maps = true;
+        }
     }
 }
 
@@ -180,14 +233,14 @@ impl Attempt<'_> {
         }
     }
 
-    /// Reports what was committed to the maps. Pinned still.
-    #[cold]
-    pub(super) fn note_commits(&mut self) {
-        let mut all = core::mem::take(&mut self.log.touched);
-        for touched in all.iter() {
-            let entry = &self.log.entries[touched.i as usize];
+    /// Reports the commit to the maps. Pinned still.
+    #[inline]
+    pub(super) fn note_commits(&self) {
+        for entry in &self.log.entries {
             // One write alone was published without an owner, and is still in its place.
-            let (Some(new), Some(old)) = (entry.put.or(entry.write), entry.seen) else {
+            let (Some(map), Some(new), Some(old)) =
+                (entry.map, entry.put.or(entry.write), entry.seen)
+            else {
                 continue;
             };
             let [new, old] = [new, old].map(|node| self.node(node).header());
@@ -195,16 +248,13 @@ impl Attempt<'_> {
                 continue;
             }
             let write = Committed {
-                entry: touched.entry,
                 version: new.version(),
                 was_vacant: old.is_vacant(),
                 is_vacant: new.is_vacant(),
             };
             // SAFETY: the map is borrowed for as long as the attempt lives.
-            let map = unsafe { touched.keeper.as_ref() };
-            map.note_commit(self.local, &self.pin, write);
+            let map = unsafe { map.as_ref() };
+            map.note_commit(self.local, &self.pin, self.head_of(entry), write);
         }
-        all.clear();
-        self.log.touched = all;
     }
 }

@@ -1,8 +1,8 @@
 //! A multi-word compare-and-swap of a few cells, whose number the compiler knows.
 //!
 //! Steps 16 and 6 of the protocol, without a log: everything lies in registers and on the stack. A
-//! transaction that reads and writes two cells commits like this, and so does
-//! [`update_all`](super::update_all()).
+//! transaction that reads and writes two cells commits like this, and so do
+//! [`update_all`](super::update_all()) and a batch of a few keys of a map.
 #![allow(unsafe_code)]
 
 use core::ptr::NonNull;
@@ -12,27 +12,27 @@ use crate::reclaim::{CellPin, Kind, Local};
 use crate::sync::store_load_fence;
 
 /// The cells, and the nodes that an owner installs in them.
-pub(super) struct Few<'a, const N: usize> {
-    pub(super) heads: [&'a Head; N],
-    pub(super) kinds: [&'static Kind; N],
+pub(crate) struct Few<'a, const N: usize> {
+    pub(crate) heads: [&'a Head; N],
+    pub(crate) kinds: [&'static Kind; N],
     /// The words of the heads when the attempt read them. Their nodes had the values of the cells,
     /// and the pin of the thread keeps them.
-    pub(super) words: [Word; N],
+    pub(crate) words: [Word; N],
     /// The nodes of the owner, over those of `words`.
-    pub(super) nodes: [NonNull<Header>; N],
+    pub(crate) nodes: [NonNull<Header>; N],
     /// The order of the addresses of the heads.
-    pub(super) order: [usize; N],
+    pub(crate) order: [usize; N],
 }
 
 /// The owner is not committed, and the first cells in order have its nodes.
-pub(super) struct Failed {
-    pub(super) own: OwnerSlot,
-    pub(super) installed: usize,
+pub(crate) struct Failed {
+    pub(crate) own: OwnerSlot,
+    pub(crate) installed: usize,
 }
 
 /// Returns the order of the addresses of different heads; `None` if one is there twice.
 #[inline(always)]
-pub(super) fn order<const N: usize>(heads: &[&Head; N]) -> Option<[usize; N]> {
+pub(crate) fn order<const N: usize>(heads: &[&Head; N]) -> Option<[usize; N]> {
     let mut order = [0; N];
     let mut ranks = 0;
     for (i, head) in heads.iter().enumerate() {
@@ -56,7 +56,7 @@ impl<const N: usize> Few<'_, N> {
     /// The nodes are those of the owner, complete, of these kinds and not published; `pin` belongs
     /// to this thread and is from before the words were loaded.
     #[inline(always)]
-    pub(super) unsafe fn commit(
+    pub(crate) unsafe fn commit(
         &self,
         local: &Local,
         pin: &CellPin,
@@ -94,7 +94,7 @@ impl<const N: usize> Few<'_, N> {
 
     /// The node that cell `i` had when the attempt read it.
     #[inline(always)]
-    pub(super) fn base(&self, i: usize) -> NonNull<Header> {
+    pub(crate) fn base(&self, i: usize) -> NonNull<Header> {
         self.words[i].node()
     }
 }
@@ -104,7 +104,7 @@ impl<const N: usize> Few<'_, N> {
 /// # Safety
 /// The node is the caller's. `base` was found under a pin that still exists [R1].
 #[inline(always)]
-pub(super) unsafe fn place(mut node: NonNull<Header>, when: When, base: NonNull<Header>) {
+pub(crate) unsafe fn place(mut node: NonNull<Header>, when: When, base: NonNull<Header>) {
     // SAFETY: the caller's contract.
     let base = unsafe { NodeRef::new(base) };
     // SAFETY: not published yet, by the caller's contract.

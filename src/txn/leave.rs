@@ -107,7 +107,7 @@ impl Attempt<'_> {
     #[inline(always)]
     pub(super) fn conclude(self) {
         debug_assert!(self.owner.is_none() && self.log.writes == 0);
-        if !self.log.touched.is_empty() {
+        if self.log.changes_maps {
             return self.conclude_entries();
         }
         ManuallyDrop::new(self).leave();
@@ -116,7 +116,7 @@ impl Attempt<'_> {
     /// By value, so that an attempt without entries of maps stays in registers.
     #[cold]
     #[inline(never)]
-    fn conclude_entries(mut self) {
+    fn conclude_entries(self) {
         self.note_commits();
         ManuallyDrop::new(self).leave();
     }
@@ -151,7 +151,7 @@ impl Drop for Attempt<'_> {
 
 /// Restores the previous node of a cell, unless another thread has replaced the attempt's own node.
 /// That thread then retires it.
-pub(super) fn restore(
+pub(crate) fn restore(
     local: &Local,
     pin: &CellPin,
     head: &Head,

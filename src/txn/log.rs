@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use foldhash::fast::FixedState;
 
 use super::aftermath::Aftermath;
-use super::touched::{AllTouched, Lent};
+use super::touched::{Keeper, Lent};
 use crate::mvcc::{Head, Header, Rank};
 use crate::reclaim::{Kind, inside};
 use crate::sync::tuning::LINEAR_CELLS;
@@ -27,6 +27,8 @@ pub(super) struct Entry {
     pub(super) write: Option<NonNull<Header>>,
     /// The attempt's own node in the cell.
     pub(super) put: Option<NonNull<Header>>,
+    /// The map, if the cell is that of an entry of one.
+    pub(super) map: Option<NonNull<dyn Keeper>>,
 }
 
 impl Entry {
@@ -78,8 +80,8 @@ pub(super) struct Log {
     /// The order in which more than two writes are installed.
     pub(super) order: Vec<u32>,
     pub(super) aftermath: Aftermath,
-    /// The entries of maps that the closure has written.
-    pub(super) touched: AllTouched,
+    /// Whether the closure has inserted or removed keys of maps, unless the write was undone.
+    pub(super) changes_maps: bool,
     /// The values that return to their owners unless the attempt commits.
     pub(super) lent: Vec<Lent>,
     /// The rank of the thread before the attempt, if it has an age.
@@ -96,7 +98,7 @@ impl Default for Log {
             alternatives: 0,
             order: Vec::new(),
             aftermath: Aftermath::default(),
-            touched: AllTouched::default(),
+            changes_maps: false,
             lent: Vec::new(),
             outer: Rank::NONE,
         }
@@ -155,6 +157,7 @@ impl Log {
             seen,
             write: None,
             put: None,
+            map: None,
         };
         let end = self.entries.as_mut_ptr().wrapping_add(i);
         // Written in place: a move costs more than all the rest of a read.
@@ -194,7 +197,7 @@ impl Log {
             self.index.clear();
         }
         self.entries.clear();
-        self.touched.clear();
+        self.changes_maps = false;
         self.lent.clear();
         // A panic that the closure has caught may have left some.
         self.alternatives = 0;

@@ -115,6 +115,11 @@ pub(super) fn count_commit(label: Option<&'static str>) {
     }
 }
 
+/// Counts an attempt without a log that has encountered another writer.
+pub(crate) fn count_conflict() {
+    count_end(None, Outlook::Lost(Loss::Write, None));
+}
+
 /// Counts an attempt that has ended without a commit.
 #[cold]
 pub(super) fn count_end(label: Option<&'static str>, outlook: Outlook) {

@@ -9,10 +9,8 @@ use core::convert::Infallible;
 use core::ptr::NonNull;
 
 use super::aftermath::Aftermath;
-use super::attempt::Outlook;
 use super::error::{TxAbort, TxError};
 use super::few::{self, Failed, Few};
-use super::ladder::Loss;
 use super::leave::restore;
 use super::run::Transaction;
 use super::stats;
@@ -352,7 +350,7 @@ fn given_twice() -> ! {
 fn run_as_transaction<'env, R, E>(
     mut f: impl for<'t> FnMut(&mut super::Tx<'t, 'env>) -> Result<R, TxAbort<E>>,
 ) -> Result<R, E> {
-    stats::count_end(None, Outlook::Lost(Loss::Write, None));
+    stats::count_conflict();
     match Transaction::builder().try_run(&mut f) {
         Ok(result) => Ok(result),
         Err(TxError::Aborted(error)) => Err(error),

@@ -102,6 +102,11 @@ impl<P> Graph<P> {
         self.parties.insert(owner.id, party);
     }
 
+    /// The number of owners that are entered.
+    pub(crate) fn len(&self) -> usize {
+        self.parties.len()
+    }
+
     /// Removes an owner that waits for nothing. Returns the keys that it held, which the caller can
     /// drop without the mutex.
     pub(crate) fn exit(&mut self, id: u64) -> Vec<Held> {

@@ -83,6 +83,18 @@ mod tests {
         }
     }
 
+    /// A long list has an index from its first removal on, so that to remove all of *n* keys costs
+    /// *n* steps. A short list never has one.
+    #[test]
+    fn a_long_list_has_an_index_once_a_key_is_removed() {
+        for (keys, indexed) in [(LINEAR_HOLDS, 0), (LINEAR_HOLDS + 1, LINEAR_HOLDS)] {
+            let mut keys = HeldKeys::new((0..keys as u64).map(held).collect());
+            assert_eq!(keys.places.len(), 0);
+            assert!(keys.remove(0).is_some());
+            assert_eq!(keys.places.len(), indexed);
+        }
+    }
+
     /// Keys are added and removed across the border between list and index, both ways.
     #[test]
     fn list_and_index_agree() {

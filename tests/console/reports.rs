@@ -1,14 +1,14 @@
 //! The contents of reports.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
 use latchwork::console::Console;
 use latchwork::session::LockError;
 use latchwork::table::IntegerHasher;
-use latchwork::{LockTable, Mode, Transaction, VersionedCell};
+use latchwork::{LockTable, Mode, Transaction, VersionedCell, VersionedMap};
 
 use crate::common::watchdog;
 use crate::parsed;
@@ -282,3 +282,136 @@ const _: fn() = || {
     both::<Console>();
     both::<latchwork::console::Server>();
 };
+
+/// A map, and a console that labels its keys.
+fn map() -> (Arc<VersionedMap<String, u32>>, Console) {
+    let map: Arc<VersionedMap<String, u32>> = Arc::default();
+    let label = |key: &String| format!("private {key}");
+    let console = Console::new().map_with_labels("m", map.clone(), label);
+    (map, console)
+}
+
+#[test]
+fn a_map_without_locks_reports_its_size() {
+    let (map, console) = map();
+    map.insert("a".to_owned(), 1);
+    let m = &parsed(&console.json())["tables"][0];
+    assert_eq!((&m["name"], &m["locked"]), (&"m".into(), &0.into()));
+    assert_eq!(
+        (&m["map"]["len"], &m["map"]["entries"]),
+        (&1.into(), &1.into())
+    );
+    assert_eq!(m["index_bytes"], 0, "no lock has made a lock table");
+    let text = console.prometheus();
+    assert!(text.contains("latchwork_map_keys{table=\"m\"} 1\n"));
+    let table = Console::new().table("t", table());
+    assert!(parsed(&table.json())["tables"][0]["map"].is_null());
+    assert!(!table.prometheus().contains("latchwork_map_keys{"));
+}
+
+#[test]
+fn the_locks_of_a_map_are_reported() {
+    let _watchdog = watchdog("the_locks_of_a_map_are_reported");
+    let (map, console) = map();
+    let shown = console.clone().show_names();
+    map.insert("a".to_owned(), 1);
+    // A key that the map does not have.
+    let absent = map.lock("b");
+    let mut holder = map.session().named("holder");
+    holder.lock("a").expect("free");
+    thread::scope(|s| {
+        s.spawn(|| map.session().named("waiter").lock("a").map(drop));
+        s.spawn(|| map.update("a", |n| n + 1));
+        s.spawn(|| drop(map.lock("b")));
+        let waiting = || parsed(&console.json())["tables"][0]["waiting"].as_u64();
+        while waiting() != Some(3) {
+            thread::yield_now();
+        }
+        let report = parsed(&shown.json());
+        let m = &report["tables"][0];
+        assert_eq!(
+            (&m["locked"], &m["contended"]),
+            (&2.into(), &2.into()),
+            "{m}"
+        );
+        let keys = m["keys"].as_array().expect("a list");
+        assert_eq!(keys[0]["label"], "private a", "it has the most waiters");
+        assert_eq!(keys[1]["label"], "private b");
+        let waiters = keys[0]["waiters"].as_array().expect("a list");
+        let owners = waiters.iter().map(|of| &of["owner"]);
+        let named: Vec<_> = owners.filter(|of| !of.is_null()).collect();
+        assert_eq!((waiters.len(), named.len()), (2, 1), "one is a writer");
+        assert_eq!(named[0]["name"], "waiter");
+        for text in [console.json(), console.prometheus()] {
+            assert!(!text.contains("private") && !text.contains("waiter\""));
+        }
+        let text = shown.prometheus();
+        assert!(text.contains("latchwork_key_waiting{table=\"m\",key=\"private a\",id="));
+        drop(holder);
+        drop(absent);
+    });
+    let m = &parsed(&shown.json())["tables"][0];
+    assert_eq!((&m["waits"], &m["waiting"]), (&3.into(), &0.into()));
+    let busiest = m["busiest"].as_array().expect("a list");
+    let sums = busiest.iter().map(|of| of["waits"].as_u64());
+    assert_eq!(sums.sum::<Option<u64>>(), Some(3));
+    assert_eq!(map.get("a").as_deref(), Some(&2));
+}
+
+/// Two sessions lock two keys of a map in opposite orders.
+#[test]
+fn deadlocks_of_a_map_are_reported() {
+    let _watchdog = watchdog("deadlocks_of_a_map_are_reported");
+    let (map, console) = map();
+    let console = console.show_names();
+    let both = Barrier::new(2);
+    let cross = |name: &str, [first, second]: [&str; 2]| {
+        let mut session = map.session().named(name);
+        session.lock(first).expect("free");
+        both.wait();
+        matches!(session.lock(second).map(drop), Err(LockError::Deadlock(_)))
+    };
+    thread::scope(|s| {
+        let other = s.spawn(|| cross("one", ["a", "b"]));
+        assert!(cross("two", ["b", "a"]) != other.join().expect("no panic"));
+    });
+    // The entries of the keys may have been freed, but a lock makes them again.
+    let _guards = map.lock_all(["a", "b"]);
+    let m = &parsed(&console.json())["tables"][0];
+    assert_eq!(m["deadlocks"], 1);
+    let parties = m["recent_deadlocks"][0]["parties"].as_array();
+    let parties = parties.expect("a list").iter();
+    let wants: BTreeSet<_> = parties.map(|of| of["wants"]["label"].as_str()).collect();
+    assert_eq!(
+        wants,
+        [Some("private a"), Some("private b")]
+            .into_iter()
+            .collect::<BTreeSet<_>>()
+    );
+}
+
+#[test]
+fn labels_of_a_map_may_panic_and_write_the_map() {
+    let map: Arc<VersionedMap<u32, u32>> = Arc::default();
+    let written = map.clone();
+    let label = move |key: &u32| {
+        written.update(&2, |n| n + 1);
+        assert!(*key != 1, "no label");
+        key.to_string()
+    };
+    let console = Console::new()
+        .map_with_labels("m", map.clone(), label)
+        .show_names();
+    map.insert(2, 0);
+    for (key, label) in [(1, serde_json::Value::Null), (3, "3".into())] {
+        let guard = map.lock(&key);
+        assert!(map.try_lock_for(&key, Duration::from_millis(1)).is_none());
+        let mut future = Box::pin(map.lock_async(&key));
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(future.as_mut().poll(&mut cx).is_pending());
+        let m = &parsed(&console.json())["tables"][0];
+        assert_eq!(m["keys"][0]["label"], label);
+        drop((future, guard));
+    }
+    assert!(*map.get(&2).expect("it was inserted") >= 2);
+}

@@ -7,9 +7,10 @@ use std::time::Duration;
 use latchwork::console::Console;
 use latchwork::session::LockError;
 use latchwork::table::IntegerHasher;
-use latchwork::{LockTable, Mode, Transaction, VersionedCell, snapshot};
+use latchwork::{LockTable, Mode, Transaction, VersionedCell, VersionedMap, snapshot};
 
 type Accounts = LockTable<u64, IntegerHasher>;
+type Stock = VersionedMap<&'static str, u64>;
 
 /// The number of accounts: few, so that transfers meet.
 const ACCOUNTS: u64 = 24;
@@ -39,7 +40,29 @@ pub fn start() -> Console {
     }
     let audited = Arc::clone(&balances);
     thread::spawn(move || audits(&audited));
-    Console::new().table("accounts", accounts).show_names()
+    let stock: Arc<Stock> = Arc::default();
+    for number in 0..2 {
+        let stock = Arc::clone(&stock);
+        thread::spawn(move || orders(&stock, number));
+    }
+    Console::new()
+        .table("accounts", accounts)
+        .map_with_labels("stock", stock, ToString::to_string)
+        .show_names()
+}
+
+/// Locks of the keys of a map, and direct writes that wait for them.
+fn orders(stock: &Stock, number: u64) {
+    let mut dice = Dice::new(300 + number);
+    loop {
+        let article = ["apples", "pears", "plums"][(dice.next() % 3) as usize];
+        let mut entry = stock.lock(&article);
+        work(8_000);
+        entry.set(entry.get().map_or(1, |left| left + 1));
+        entry.commit();
+        stock.update(article, |left| left + 1);
+        work(4_000);
+    }
 }
 
 /// Sessions that lock two accounts in no agreed order.

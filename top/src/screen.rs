@@ -1,6 +1,6 @@
 //! Draws a report: keys, sessions, deadlocks, transactions and memory.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
@@ -28,19 +28,37 @@ pub enum Panel {
     Transactions,
 }
 
+/// The panels in the order of their keys.
+const PANELS: [Panel; 6] = [
+    Panel::All,
+    Panel::Keys,
+    Panel::Busiest,
+    Panel::Sessions,
+    Panel::Deadlocks,
+    Panel::Transactions,
+];
+
 impl Panel {
+    /// Returns the panel after this one. The first one is after the last.
+    #[must_use]
+    pub fn next(self) -> Self {
+        self.moved(1)
+    }
+
+    /// Returns the panel before this one.
+    #[must_use]
+    pub fn previous(self) -> Self {
+        self.moved(PANELS.len() - 1)
+    }
+
+    fn moved(self, by: usize) -> Self {
+        PANELS[(self as usize + by) % PANELS.len()]
+    }
+
     /// Returns the panel that a key of the keyboard selects.
     #[must_use]
     pub fn of_key(key: char) -> Option<Self> {
-        Some(match key {
-            '0' => Self::All,
-            '1' => Self::Keys,
-            '2' => Self::Busiest,
-            '3' => Self::Sessions,
-            '4' => Self::Deadlocks,
-            '5' => Self::Transactions,
-            _ => return None,
-        })
+        PANELS.get(key.to_digit(10)? as usize).copied()
     }
 }
 
@@ -59,19 +77,91 @@ pub struct View {
     pub panel: Panel,
     /// Whether new reports are ignored.
     pub paused: bool,
+    /// The number of lines of each list that are scrolled out at its top.
+    pub top: usize,
+    /// When the last report was received.
+    received: Instant,
+}
+
+impl View {
+    /// Makes a view of all panels, of a first report.
+    #[must_use]
+    pub fn new(source: String, now: Report) -> Self {
+        View {
+            source,
+            now,
+            before: None,
+            error: None,
+            panel: Panel::All,
+            paused: false,
+            top: 0,
+            received: Instant::now(),
+        }
+    }
+
+    /// Shows a report, or why there is none. Ignores both while paused.
+    pub fn receive(&mut self, report: Result<Report, String>, at: Instant) {
+        if self.paused {
+            return;
+        }
+        match report {
+            Ok(report) => {
+                let before = std::mem::replace(&mut self.now, report);
+                // The counts of another process began at zero.
+                let is_same = before.process == self.now.process;
+                let span = at.saturating_duration_since(self.received);
+                self.before = is_same.then_some((before, span));
+                self.received = at;
+                self.error = None;
+            }
+            Err(error) => self.error = Some(error),
+        }
+    }
+
+    /// Shows another panel from its first line.
+    pub fn select(&mut self, panel: Panel) {
+        self.panel = panel;
+        self.top = 0;
+    }
+
+    /// Scrolls by a number of lines, not beyond the last one.
+    pub fn scroll(&mut self, lines: isize) {
+        let last = self.lines().saturating_sub(1);
+        self.top = self.top.saturating_add_signed(lines).min(last);
+    }
+
+    /// The number of lines of the longest list of the panel.
+    fn lines(&self) -> usize {
+        let tables = || self.now.tables.iter();
+        let keys = || tables().flat_map(|table| &table.keys);
+        let waiters = keys().flat_map(|key| &key.waiters);
+        let lines = [
+            keys().count(),
+            tables().map(|table| table.busiest.len()).sum(),
+            waiters.filter(|waiter| waiter.owner.is_some()).count(),
+            tables().map(|table| table.recent_deadlocks.len()).sum(),
+            self.now.transactions.labels.len(),
+        ];
+        match self.panel {
+            Panel::All => lines.into_iter().max().unwrap_or(0),
+            panel => lines[panel as usize - 1],
+        }
+    }
 }
 
 /// Draws the view.
 pub fn draw(view: &View, frame: &mut Frame<'_>) {
     let rows = [
         Constraint::Length(2),
-        Constraint::Min(3),
+        // A small terminal shows the heading, which has the errors.
+        Constraint::Fill(1),
         Constraint::Length(1),
     ];
     let [head, middle, foot] = Layout::vertical(rows).areas(frame.area());
     frame.render_widget(Paragraph::new(heading(view)), head);
-    let keys =
-        " 1 keys  2 busiest  3 sessions  4 deadlocks  5 transactions  0 all   p pause  q quit";
+    // A narrow terminal cuts the end.
+    let keys = " q quit  p pause  ←→ panels  ↑↓ scroll  \
+                0 all 1 keys 2 busiest 3 sessions 4 deadlocks 5 transactions";
     frame.render_widget(Paragraph::new(keys), foot);
     match view.panel {
         Panel::All => draw_all(view, frame, middle),
@@ -181,7 +271,7 @@ fn keys_now(view: &View) -> Table<'static> {
         "Which keys have waiters now",
         ["key", "held", "for", "waiting", "oldest"],
         [14, 11, 7, 7, 7],
-        rows.collect(),
+        (rows.collect(), view.top),
         "no key has a waiter",
     )
 }
@@ -212,7 +302,7 @@ fn busiest(view: &View) -> Table<'static> {
         "Which keys were waited for most",
         ["key", "waits", "waited", "held", "longest"],
         [14, 8, 8, 8, 8],
-        rows.collect(),
+        (rows.collect(), view.top),
         "no thread has waited",
     )
 }
@@ -248,7 +338,7 @@ fn sessions(view: &View) -> Table<'static> {
         "Which sessions wait, and for which holders",
         ["session", "waits for", "mode", "for", "held by"],
         [12, 12, 9, 7, 10],
-        rows.into_iter().map(|(_, row)| row).collect(),
+        (rows.into_iter().map(|(_, row)| row).collect(), view.top),
         "no session waits",
     )
 }
@@ -276,8 +366,9 @@ fn deadlocks(view: &View) -> Paragraph<'static> {
     if lines.is_empty() {
         lines.push(Line::raw("no deadlock was found"));
     }
-    let title = format!(" Deadlocks: {total}, the newest first, victims bold ");
-    Paragraph::new(lines).block(Block::bordered().title(title))
+    let (top, place) = scrolled(lines.len(), view.top);
+    let title = format!(" Deadlocks: {total}, the newest first, victims bold {place}");
+    Paragraph::new(lines.split_off(top)).block(Block::bordered().title(title))
 }
 
 fn transactions(view: &View) -> Table<'static> {
@@ -316,7 +407,7 @@ fn transactions(view: &View) -> Table<'static> {
             "overtaken",
         ],
         [16, 8, 7, 8, 8, 8, 8, 8, 9],
-        rows.collect(),
+        (rows.collect(), view.top),
         "no transaction with a label has ended",
     )
 }
@@ -325,10 +416,11 @@ fn list<const N: usize>(
     title: &str,
     heading: [&'static str; N],
     widths: [u16; N],
-    rows: Vec<[String; N]>,
+    (rows, top): (Vec<[String; N]>, usize),
     none: &'static str,
 ) -> Table<'static> {
-    let block = Block::bordered().title(format!(" {title} "));
+    let (top, place) = scrolled(rows.len(), top);
+    let block = Block::bordered().title(format!(" {title} {place}"));
     let widths = widths.iter().enumerate().map(|(place, width)| match place {
         0 => Constraint::Max(2 * width),
         _ => Constraint::Length(*width),
@@ -336,10 +428,20 @@ fn list<const N: usize>(
     if rows.is_empty() {
         return Table::new([Row::new([none])], [Constraint::Min(1)]).block(block);
     }
-    let rows = rows.into_iter().map(|row| Row::new(row.map(Cell::from)));
+    let rows = rows.into_iter().skip(top);
+    let rows = rows.map(|row| Row::new(row.map(Cell::from)));
     Table::new(rows, widths)
         .header(Row::new(heading).style(bold()))
         .block(block)
+}
+
+/// Returns the first line of a list that is drawn, and what its title says of it.
+fn scrolled(lines: usize, top: usize) -> (usize, String) {
+    let top = top.min(lines.saturating_sub(1));
+    match top {
+        0 => (top, String::new()),
+        _ => (top, format!("({} of {lines}) ", top + 1)),
+    }
 }
 
 fn titled(many: bool, table: &str, label: Option<&str>, id: &str) -> String {

@@ -45,17 +45,13 @@ pub const SCREENS: [Screen; 2] = [
 #[must_use]
 pub fn rendered(of: &Screen) -> String {
     let report = |json| Report::parse(json).expect("a report of the repository");
-    let view = View {
-        source: "own load".to_owned(),
-        now: report(include_str!("../screens/later.json")),
-        before: Some((
-            report(include_str!("../screens/earlier.json")),
-            Duration::from_secs(1),
-        )),
-        error: None,
-        panel: of.panel,
-        paused: false,
-    };
+    let mut view = View::new(
+        "own load".to_owned(),
+        report(include_str!("../screens/later.json")),
+    );
+    let earlier = report(include_str!("../screens/earlier.json"));
+    view.before = Some((earlier, Duration::from_secs(1)));
+    view.panel = of.panel;
     let backend = TestBackend::new(of.size.0, of.size.1);
     let mut terminal = Terminal::new(backend).expect("a backend in memory");
     let drawn = terminal.draw(|frame| screen::draw(&view, frame));

@@ -16,14 +16,12 @@ const LATER: &str = include_str!("../screens/later.json");
 
 fn view(panel: Panel) -> View {
     let report = || Report::parse(LATER).expect("a report of the repository");
-    View {
-        source: "test".to_owned(),
-        now: report(),
-        before: Some((report(), Duration::from_secs(1))),
-        error: Some("connection refused".to_owned()),
-        panel,
-        paused: true,
-    }
+    let mut view = View::new("test".to_owned(), report());
+    view.before = Some((report(), Duration::from_secs(1)));
+    view.error = Some("connection refused".to_owned());
+    view.panel = panel;
+    view.paused = true;
+    view
 }
 
 fn text(view: &View, size: (u16, u16)) -> String {
@@ -81,6 +79,36 @@ fn each_panel_has_its_title_and_an_error_is_shown() {
         assert!(alone.contains("NO REPORT: connection refused"));
         assert!(text(&view(Panel::All), (120, 40)).contains(title));
     }
+}
+
+#[test]
+fn a_list_scrolls_to_its_last_line() {
+    let mut view = view(Panel::Busiest);
+    let keys = view.now.tables[0].busiest.len();
+    let labels: Vec<_> = view.now.tables[0].busiest.iter().collect();
+    let [first, last] = [labels[0], labels[keys - 1]].map(|key| key.label.clone());
+    let [first, last] = [first, last].map(|label| label.expect("a label") + " ");
+    let drawn = text(&view, (80, 8));
+    assert!(drawn.contains(&first) && !drawn.contains(&last), "{drawn}");
+    for _ in 0..keys + 10 {
+        view.scroll(1);
+    }
+    let drawn = text(&view, (80, 8));
+    assert!(drawn.contains(&format!("({keys} of {keys})")), "{drawn}");
+    assert!(!drawn.contains(&first) && drawn.contains(&last), "{drawn}");
+    // It does not remember the lines beyond the end.
+    view.scroll(-1);
+    assert_eq!(view.top, keys - 2);
+    for panel in "012345".chars().filter_map(Panel::of_key) {
+        view.select(panel);
+        view.scroll(isize::MAX);
+        let _ = text(&view, (20, 5));
+    }
+}
+
+#[test]
+fn a_narrow_terminal_shows_how_to_quit() {
+    assert!(text(&view(Panel::All), (40, 12)).contains("q quit"));
 }
 
 #[test]

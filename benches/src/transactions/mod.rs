@@ -6,7 +6,7 @@ mod step;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use latchwork::{VersionedCell, atomically, snapshot};
+use latchwork::{VersionedCell, atomically, snapshot, update_all};
 use parking_lot::Mutex;
 use stm::TVar;
 
@@ -195,6 +195,14 @@ pub fn pairs(accounts: usize, seed: u64) -> Vec<(usize, usize)> {
 pub fn transfers(bank: &impl Bank, pairs: &[(usize, usize)], times: u64) {
     for &(from, to) in pairs.iter().cycle().take(times as usize) {
         bank.transfer(from, to);
+    }
+}
+
+/// Transfers so many times, by an update without a log.
+#[inline(never)]
+pub fn updates_of_two(cells: &Cells, pairs: &[(usize, usize)], times: u64) {
+    for &(from, to) in pairs.iter().cycle().take(times as usize) {
+        update_all((&cells.0[from], &cells.0[to]), |(a, b)| (a - 1, b + 1));
     }
 }
 

@@ -8,6 +8,7 @@ use crate::fault::{self, Damage, Fault, Target};
 use crate::hub::Hub;
 use crate::message::Client;
 use crate::network::Network;
+use crate::pulse::Pulse;
 use crate::record::{self, Control, Line, Round};
 use crate::servers::{Kind, Programs, Servers};
 use crate::session::{Crew, Hosts, Planted, Session, ShownBy};
@@ -87,6 +88,7 @@ struct Campaign {
     network: Network,
     hosts: Hosts,
     hub: Hub,
+    pulse: Pulse,
     /// The number of the last worker process.
     next: u32,
     /// Names of what was skipped, so that each is printed once.
@@ -109,6 +111,7 @@ impl Campaign {
             network,
             hosts,
             hub: Hub::listen(&options.folder.join("hub"))?,
+            pulse: Pulse::start(),
             next: 0,
             skipped: Vec::new(),
             is_sound: true,
@@ -161,6 +164,7 @@ impl Campaign {
             &mut self.network,
             &self.hosts,
             &self.hub,
+            &self.pulse,
             &options.folder,
             &mut self.next,
             ttl,
@@ -352,15 +356,31 @@ pub(crate) fn long(
                 Ok(seconds < limit)
             };
             let ttl = Duration::from_secs(2);
-            run_session(
-                &mut campaign,
-                options,
-                kind,
-                ttl,
-                &faults,
-                &controls,
-                &mut report,
-            )?;
+            // A program answers each question of etcd for its date. On a machine with other work
+            // it delays etcd by seconds, so it runs only beside the faults that need it.
+            let lease_clock = campaign.programs.lease_clock.clone();
+            let (moved, others): (Vec<Fault>, Vec<Fault>) = faults
+                .into_iter()
+                .partition(|fault| kind == Kind::Etcd && fault.moves_clock());
+            for (faults, controls, lease_clock) in [
+                (others, &controls[..], None),
+                (moved, &[], lease_clock.clone()),
+            ] {
+                if faults.is_empty() {
+                    continue;
+                }
+                campaign.programs.lease_clock = lease_clock;
+                run_session(
+                    &mut campaign,
+                    options,
+                    kind,
+                    ttl,
+                    &faults,
+                    controls,
+                    &mut report,
+                )?;
+            }
+            campaign.programs.lease_clock = lease_clock;
         }
         done.clear();
         cycle += 1;

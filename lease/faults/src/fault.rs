@@ -200,11 +200,14 @@ impl Fault {
         matches!(self.damage, LoseData | Rewind)
     }
 
+    pub(crate) fn moves_clock(self) -> bool {
+        matches!(self.damage, ClockAhead | ClockBack)
+    }
+
     /// Whether two processes may hold a name at once, each by its own clock. The leases of etcd do
     /// not depend on the date.
     pub(crate) fn may_overlap(self, kind: Kind) -> bool {
-        let moves_clock = matches!(self.damage, ClockAhead | ClockBack);
-        self.loses_data() || (moves_clock && kind != Kind::Etcd)
+        self.loses_data() || (self.moves_clock() && kind != Kind::Etcd)
     }
 
     /// Whether the engine is unavailable during the fault.

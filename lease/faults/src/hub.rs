@@ -14,7 +14,7 @@ use latchwork::table::{Fence, FencedCell, FencingToken};
 
 use crate::clock::{Nanos, now};
 use crate::history::{Acquisition, History, Loss, Stop, Write};
-use crate::message::{Failure, Message};
+use crate::message::{Failure, Message, PROBE};
 
 /// What a thread of a worker does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub(crate) struct State {
     pub(crate) grants: Vec<(String, Nanos, u32)>,
     pub(crate) gave_up: u64,
     pub(crate) unavailable: u64,
+    /// When a request for [`PROBE`] could not reach the engine, and why.
+    pub(crate) unreached: Vec<(Nanos, String)>,
     /// Releases that were not confirmed.
     pub(crate) unconfirmed: u64,
     /// Errors that no fault may cause.
@@ -81,10 +83,16 @@ impl State {
                 }
             }
             Message::Failed(failure) => {
+                let probes = self.threads.get(&thread) == Some(&Doing::Asking(PROBE.to_owned()));
                 self.set(thread, Doing::Between);
                 match failure {
                     Failure::GaveUp => self.gave_up += 1,
-                    Failure::Unavailable => self.unavailable += 1,
+                    Failure::Unavailable(text) => {
+                        self.unavailable += 1;
+                        if probes {
+                            self.unreached.push((now(), text));
+                        }
+                    }
                     Failure::Other(text) => self.errors.push(text),
                 }
             }
@@ -152,6 +160,7 @@ impl State {
     pub(crate) fn take_history(&mut self) -> History {
         self.present.clear();
         self.grants.clear();
+        self.unreached.clear();
         std::mem::take(&mut self.history)
     }
 

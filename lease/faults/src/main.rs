@@ -13,6 +13,7 @@ mod hub;
 mod lock_call;
 mod message;
 mod network;
+mod pulse;
 mod record;
 mod recorded;
 mod servers;

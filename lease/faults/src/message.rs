@@ -86,7 +86,8 @@ pub(crate) struct Lost {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Failure {
     GaveUp,
-    Unavailable,
+    /// The engine could not be reached. The text is the cause.
+    Unavailable(String),
     /// An error that no fault of a campaign may cause.
     Other(String),
 }

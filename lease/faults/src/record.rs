@@ -46,6 +46,12 @@ pub(crate) struct Round {
     pub(crate) broken: Vec<String>,
     /// The targets that were exceeded, by less than a failure.
     pub(crate) over: Vec<String>,
+    /// The longest delay with which a thread of the campaign was woken since the fault.
+    #[serde(default)]
+    pub(crate) late: u64,
+    /// What a request of the probe reported, if its outage exceeded the target.
+    #[serde(default)]
+    pub(crate) causes: Vec<String>,
     /// The number of processes that were ready to run, as the system counts it.
     pub(crate) load: f64,
 }
@@ -87,6 +93,8 @@ impl Round {
             unconfirmed: 0,
             broken: Vec::new(),
             over: Vec::new(),
+            late: 0,
+            causes: Vec::new(),
             load: load.unwrap_or(0.0),
         }
     }
@@ -134,6 +142,16 @@ impl Round {
         }
         for broken in &self.broken {
             let _ = write!(line, "\n    BROKEN {broken}");
+        }
+        if !self.over.is_empty() || !self.broken.is_empty() {
+            let (load, late) = (self.load, self.late);
+            let _ = write!(
+                line,
+                "\n    load {load:.1}, a thread was woken {late} ms late"
+            );
+        }
+        for cause in &self.causes {
+            let _ = write!(line, "\n    {cause}");
         }
         line
     }

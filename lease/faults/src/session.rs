@@ -19,6 +19,7 @@ use crate::hub::{Doing, Hub, Thread};
 use crate::lock_call;
 use crate::message::{Client, Job, LONG, NAMESPACE, PROBE, SHORT};
 use crate::network::{HostId, Network};
+use crate::pulse::Pulse;
 use crate::record::{Control, Round, milliseconds};
 use crate::servers::{Kind, Programs, Servers};
 use crate::worker::REFUSED;
@@ -131,6 +132,7 @@ pub(crate) struct Session<'a> {
     network: &'a Network,
     hosts: &'a Hosts,
     hub: &'a Hub,
+    pulse: &'a Pulse,
     socket: PathBuf,
     workers: Vec<Worker>,
     crew: Crew,
@@ -157,6 +159,7 @@ impl<'a> Session<'a> {
         network: &'a mut Network,
         hosts: &'a Hosts,
         hub: &'a Hub,
+        pulse: &'a Pulse,
         folder: &Path,
         next: &'a mut u32,
         ttl: Duration,
@@ -169,6 +172,7 @@ impl<'a> Session<'a> {
             network,
             hosts,
             hub,
+            pulse,
             socket: folder.join("hub"),
             workers: Vec::new(),
             crew: Crew::SOUND,
@@ -721,7 +725,21 @@ impl<'a> Session<'a> {
             limit = Fault::new((Target::Leader, Damage::Stop)).longest_outage(self.kind);
         }
         round.outage = milliseconds(longest);
+        round.late = milliseconds(self.pulse.longest_since(injected));
         round.bound("I5", "outage", longest, limit, generous(limit));
+        if longest > nanos(limit) {
+            // The cause, as far as it is known here.
+            let since = if fault.interrupts(self.kind) {
+                healed
+            } else {
+                injected
+            };
+            let state = self.hub.state();
+            let errors = state.unreached.iter().filter(|(at, _)| *at >= since);
+            let errors =
+                errors.map(|(at, text)| format!("after {} ms {text}", milliseconds(at - since)));
+            round.causes = errors.collect();
+        }
     }
 
     /// Checks the history since the last call. Without a fault, all rules hold.

@@ -151,7 +151,9 @@ impl Worker {
                 Err(error) => {
                     let failure = match error {
                         AcquireError::GaveUp => Failure::GaveUp,
-                        AcquireError::Unavailable { .. } => Failure::Unavailable,
+                        error @ AcquireError::Unavailable { .. } => {
+                            Failure::Unavailable(error.to_string())
+                        }
                         error => Failure::Other(error.to_string()),
                     };
                     self.report(&Message::Failed(failure));

@@ -697,10 +697,12 @@ fn oracle(suite: &Suite<'_>) -> Checked {
                         let others = holders.fetch_add(1, Ordering::SeqCst);
                         let before = last.swap(token, Ordering::SeqCst);
                         holders.fetch_sub(1, Ordering::SeqCst);
-                        let released = engine.release(suite.key("a"), nonce, suite.deadline());
+                        let key = suite.key("a");
+                        let released =
+                            suite.persist(|deadline| engine.release(key, nonce, deadline));
                         ensure!(others == 0, "{others} other holders");
                         ensure!(before < token, "token {token} follows token {before}");
-                        ensure!(text(released)? == Released::Done, "a lease was lost");
+                        ensure!(released? == Released::Done, "a lease was lost");
                     }
                     Ok(())
                 })

@@ -51,9 +51,10 @@ fn block_on<F: Future>(future: F) -> F::Output {
 
 fn faulty(suite: &Suite<'_>) -> Result<(std::sync::Arc<Faulty>, Leases), String> {
     let engine = Faulty::new(suite.engine());
+    // After a fault, a server of a machine with other work must answer within this time.
     let builder = Leases::builder()
         .namespace(&suite.namespace)
-        .request_timeout(Duration::from_millis(200).max(suite.ttl / 4));
+        .request_timeout(Duration::from_secs(1).max(suite.ttl / 4));
     let leases = builder
         .build_shared(engine.clone())
         .map_err(|error| error.to_string())?;
@@ -77,9 +78,11 @@ fn free_within(suite: &Suite<'_>, name: &str, limit: Duration) -> Checked {
 
 fn renewed(suite: &Suite<'_>) -> Checked {
     let (one, two) = (suite.leases()?, suite.leases()?);
-    let lease = text(one.acquire("a", suite.ttl))?;
+    // A third of it must suffice for a renewal on a machine with other work.
+    let ttl = suite.ttl.max(Duration::from_millis(1500));
+    let lease = text(one.acquire("a", ttl))?;
     let start = Instant::now();
-    while start.elapsed() < suite.ttl * 4 {
+    while start.elapsed() < ttl * 2 {
         ensure!(
             lease.is_held(),
             "the lease was lost after {:?}",
@@ -87,7 +90,7 @@ fn renewed(suite: &Suite<'_>) -> Checked {
         );
         let other = text(two.try_acquire("a", suite.ttl))?;
         ensure!(other.is_none(), "two leases on one name");
-        thread::sleep(suite.ttl / 10);
+        thread::sleep(ttl / 10);
     }
     let token = lease.token();
     ensure!(
@@ -121,13 +124,14 @@ fn broken(suite: &Suite<'_>) -> Checked {
     );
     ensure!(!lease.is_held(), "a lost lease is held");
     ensure!(block_on(lost) == reason, "two reasons of one loss");
-    let next = text(two.acquire("a", suite.ttl))?;
+    let next = text(two.acquire("a", LONG))?;
     ensure!(
         text(lease.release())? == Release::WasLost,
         "a broken lease is released"
     );
+    let holder = text(suite.engine().holder(suite.key("a"), suite.deadline()))?;
     ensure!(
-        next.is_held(),
+        holder.map(|holder| holder.token) == Some(next.token()),
         "the release of a lost lease hit the next one"
     );
     Ok(())
@@ -312,7 +316,8 @@ fn abandoned(suite: &Suite<'_>) -> Checked {
     // The process dies: it makes no further request.
     engine.set(Fault::Down);
     let start = Instant::now();
-    let next = text(suite.leases()?.acquire("a", suite.ttl))?;
+    // Long, because a machine with other work may renew a short one too late.
+    let next = text(suite.leases()?.acquire("a", LONG))?;
     let elapsed = start.elapsed();
     ensure!(
         elapsed < suite.ttl + suite.hand_over,
@@ -326,8 +331,9 @@ fn abandoned(suite: &Suite<'_>) -> Checked {
     engine.set(Fault::None);
     drop(lease);
     thread::sleep(suite.ttl);
+    let holder = text(suite.engine().holder(suite.key("a"), suite.deadline()))?;
     ensure!(
-        next.is_held(),
+        holder.map(|holder| holder.token) == Some(next.token()),
         "the return of a dead holder ended the next lease"
     );
     Ok(())

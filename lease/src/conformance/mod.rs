@@ -200,7 +200,24 @@ impl<'a> Suite<'a> {
             owner: "conformance",
             ttl,
         };
-        text(engine.try_acquire(&request, self.deadline()))
+        self.persist(|deadline| engine.try_acquire(&request, deadline))
+    }
+
+    /// Repeats a call that fails for a time, as a server of a machine with other work may. Each
+    /// repetition has the nonce of the call.
+    fn persist<T>(
+        &self,
+        mut call: impl FnMut(Instant) -> Result<T, EngineError>,
+    ) -> Result<T, String> {
+        let deadline = self.deadline();
+        loop {
+            match call(deadline) {
+                Err(error) if error.is_temporary && Instant::now() < deadline => {
+                    thread::sleep(Duration::from_millis(20));
+                }
+                answer => return text(answer),
+            }
+        }
     }
 
     /// Ends a request that was refused, which may be in the queue of the key.

@@ -28,6 +28,10 @@ impl Driver {
         let call = Timestamp::now();
         let mut after = call;
         for _ in 0..ATTEMPTS {
+            // The wait for a turn ends no request.
+            let end = Timestamp::now().plus(request.ttl);
+            self.state().postpone(request.nonce, end);
+            let _turn = self.client.turn(deadline)?;
             let held = self.join(request, call, deadline)?;
             let answered = self.ask_in(&held, request, after, deadline);
             self.end_ask(request.nonce, &answered);

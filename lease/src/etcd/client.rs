@@ -3,10 +3,13 @@
 //! Each request has a deadline. It is sent to the member that answered last. A member that answers
 //! late or not at all is *set aside*: other members are asked first, until a probe of the keeper
 //! thread was answered. A request is made at most once at each member.
+//!
+//! If all members are set aside, the cluster is overloaded or absent. Requests then wait for a
+//! [`Turn`], so that repetitions of requests do not keep the cluster overloaded [EC13].
 
 use std::io::{BufRead, BufReader, Read};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -30,6 +33,9 @@ const LEAST_LIMIT: Duration = Duration::from_millis(50);
 
 /// The greatest time that a member has for its answer while others can be asked.
 const GREATEST_LIMIT: Duration = Duration::from_secs(1);
+
+/// How often a thread that waits for its turn checks whether a member answers again.
+const CHECK_AGAIN: Duration = Duration::from_millis(50);
 
 /// The longest answer that is read, in bytes.
 const LONGEST_ANSWER: u64 = 64 << 20;
@@ -99,6 +105,22 @@ pub(super) struct Client {
     token: Mutex<Option<String>>,
     /// The identity of the cluster, of the first answer.
     identity: OnceLock<String>,
+    /// Whether a thread has the turn.
+    has_turn: Mutex<bool>,
+    turn_ended: Condvar,
+}
+
+/// The right to send requests while all members are set aside. It ends with the value.
+#[must_use]
+pub(super) struct Turn<'a>(Option<&'a Client>);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if let Some(client) = self.0 {
+            *client.lock_turn() = false;
+            client.turn_ended.notify_all();
+        }
+    }
 }
 
 /// The identity of a member, and the size of its cluster.
@@ -133,7 +155,41 @@ impl Client {
             user: settings.user.clone(),
             token: Mutex::new(None),
             identity: OnceLock::new(),
+            has_turn: Mutex::new(false),
+            turn_ended: Condvar::new(),
         })
+    }
+
+    fn lock_turn(&self) -> std::sync::MutexGuard<'_, bool> {
+        self.has_turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until a member answers, or until this thread may send requests although none does
+    /// [EC13].
+    ///
+    /// An error states that nothing was sent. Renewals need no turn, because their leases end.
+    pub(super) fn turn(&self, deadline: Instant) -> Result<Turn<'_>, Failed> {
+        let mut has_turn = self.lock_turn();
+        loop {
+            // Relaxed: hints, which order nothing.
+            let is_aside = |member: &Member| member.probe_at.load(Ordering::Relaxed) != 0;
+            if !self.members.iter().all(is_aside) {
+                return Ok(Turn(None));
+            }
+            if !*has_turn {
+                *has_turn = true;
+                return Ok(Turn(Some(self)));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let text = format!("{}: no member answers in time", self.cluster);
+                return Err(Failed::not_done(text));
+            }
+            let waited = self
+                .turn_ended
+                .wait_timeout(has_turn, left.min(CHECK_AGAIN));
+            has_turn = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
     pub(super) fn cluster(&self) -> &str {

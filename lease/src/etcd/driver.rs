@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::clock::Timestamp;
-use crate::engine::Request;
+use crate::engine::{Outcome, Request};
 
 use super::client::{Client, Failed};
 use super::groups::{Held, Lease, OwnedKey, State};
@@ -131,8 +131,19 @@ impl Driver {
         let end = call.plus(request.ttl);
         let mut state = self.state();
         loop {
-            // Phase 1: the request is registered, from an earlier ask.
+            // Phase 1: the request is registered, from an earlier ask. If its removal was sent, a
+            // delayed removal could follow a grant, so its key is removed first [EC5].
             let known = state.requests.get(&request.nonce.get());
+            if let Some(held) = known.filter(|held| held.is_leaving).cloned() {
+                drop(state);
+                let removed = self.withdraw_ended(request.nonce, &held, deadline);
+                removed.map_err(|failed| Failed {
+                    outcome: Outcome::NotDone,
+                    ..failed
+                })?;
+                state = self.state();
+                continue;
+            }
             if let Some(group) = known.map(|held| held.group) {
                 let is_same = state
                     .groups
@@ -162,6 +173,7 @@ impl Driver {
                     predecessor: None,
                     is_unsure: false,
                     asks: 1,
+                    is_leaving: false,
                 };
                 state.insert(request.nonce, held.clone());
                 return Ok(held);
@@ -227,7 +239,7 @@ impl Driver {
         // A request that has ended must not be extended with the others [EC5].
         if !planted(Plant::EndIgnored) {
             for (nonce, held) in ended {
-                self.withdraw(nonce, &held, deadline)?;
+                self.withdraw_ended(nonce, &held, deadline)?;
             }
         }
         let body = json!({ "ID": lease.to_string() });

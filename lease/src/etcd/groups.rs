@@ -12,6 +12,8 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::engine::Nonce;
 
+use super::{Plant, planted};
+
 /// The name and namespace of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct OwnedKey {
@@ -48,6 +50,8 @@ pub(super) struct Held {
     pub(super) is_unsure: bool,
     /// The calls that request it now.
     pub(super) asks: usize,
+    /// Its end has passed, and its removal was or will be sent. So it is never granted [EC5].
+    pub(super) is_leaving: bool,
 }
 
 /// An engine lease.
@@ -154,7 +158,22 @@ impl State {
         Some(held)
     }
 
-    /// Returns the requests of a group whose end has passed.
+    /// As [`remove`](Self::remove), unless the request has joined another group since.
+    pub(super) fn remove_from(&mut self, nonce: Nonce, group: Lease) {
+        let is_there = |held: &Held| held.group == group;
+        if self.requests.get(&nonce.get()).is_some_and(is_there) {
+            self.remove(nonce);
+        }
+    }
+
+    /// Extends the end of a request that is about to be repeated, unless it is removed already.
+    pub(super) fn postpone(&mut self, nonce: Nonce, end: Timestamp) {
+        if let Some(held) = self.requests.get_mut(&nonce.get()) {
+            held.end = held.end.max(end);
+        }
+    }
+
+    /// Returns the requests of a group whose end has passed. None of them is granted any more.
     pub(super) fn ended(&mut self, lease: Lease, now: Timestamp) -> Vec<(Nonce, Held)> {
         let Some(group) = self.groups.get_mut(&lease) else {
             return Vec::new();
@@ -164,11 +183,13 @@ impl State {
         }
         let mut next_end = Timestamp::MAX;
         let mut ended = Vec::new();
-        for (nonce, held) in &self.requests {
+        for (nonce, held) in &mut self.requests {
             if held.group != lease {
                 continue;
             }
-            if held.end <= now {
+            let has_ended = held.end <= now;
+            held.is_leaving |= has_ended && !planted(Plant::RemovalForgotten);
+            if has_ended || held.is_leaving {
                 ended.push((Nonce::new(*nonce), held.clone()));
             }
             next_end = next_end.min(held.end);
@@ -210,6 +231,7 @@ mod tests {
             predecessor: None,
             is_unsure: false,
             asks: 0,
+            is_leaving: false,
         }
     }
 
@@ -228,6 +250,9 @@ mod tests {
         assert_eq!(ended(&mut state, 100), [Nonce::new(1)]);
         // It remains until it is removed.
         assert_eq!(ended(&mut state, 101), [Nonce::new(1)]);
+        // Also if it is repeated since, because its removal may be in flight.
+        state.postpone(Nonce::new(1), Timestamp::from_nanos(150));
+        assert_eq!(ended(&mut state, 102), [Nonce::new(1)]);
         state.remove(Nonce::new(1));
         assert!(ended(&mut state, 102).is_empty());
         assert_eq!(ended(&mut state, 200), [Nonce::new(2)]);

@@ -401,6 +401,8 @@ enum Plant {
     EndIgnored,
     /// A release forbids no delayed requests [EC6].
     DelayedExecuted,
+    /// A request whose removal was sent is granted in the same group [EC5].
+    RemovalForgotten,
 }
 
 #[cfg(not(any(test, latchwork_plant)))]

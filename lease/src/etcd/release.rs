@@ -21,6 +21,7 @@ impl Driver {
         nonce: Nonce,
         deadline: Instant,
     ) -> Result<Released, Failed> {
+        let _turn = self.client.turn(deadline)?;
         let held = self.state().requests.get(&nonce.get()).cloned();
         if let Some(held) = held.filter(|held| held.key.borrow() == key) {
             if let Some(released) = self.withdraw(nonce, &held, deadline)? {
@@ -58,12 +59,12 @@ impl Driver {
             Err(failed) if failed.cause == Cause::LeaseNotFound => {
                 // Its keys ended with it.
                 self.lose_group(held.group);
-                self.state().remove(nonce);
+                self.state().remove_from(nonce, held.group);
                 return Ok(None);
             }
             answer => answer?,
         };
-        self.state().remove(nonce);
+        self.state().remove_from(nonce, held.group);
         Ok(answer.succeeded.then_some(match held.token {
             Some(_) => Released::Done,
             None => Released::WasLost,
@@ -113,6 +114,22 @@ impl Driver {
         }
     }
 
+    /// Removes a request whose end has passed [EC5].
+    ///
+    /// It may be repeated with its nonce. Then it joins another group, because a removal that is
+    /// delayed has an effect on this one only.
+    pub(super) fn withdraw_ended(
+        &self,
+        nonce: Nonce,
+        held: &Held,
+        deadline: Instant,
+    ) -> Result<(), Failed> {
+        if !planted(Plant::RemovalForgotten) {
+            self.state().close(held.group);
+        }
+        self.withdraw(nonce, held, deadline).map(|_| ())
+    }
+
     /// Removes the requests whose end has passed [EC5].
     pub(super) fn remove_ended(&self) {
         if planted(Plant::EndIgnored) {
@@ -130,7 +147,7 @@ impl Driver {
         let deadline = Instant::now() + REMOVAL_LIMIT;
         for (nonce, held) in ended {
             // Without an answer, the group is not extended, and the next turn tries again.
-            let _ = self.withdraw(nonce, &held, deadline);
+            let _ = self.withdraw_ended(nonce, &held, deadline);
         }
     }
 }

@@ -309,11 +309,11 @@ fn conclude(
         return Renewed::Lost;
     }
     match state.requests.get_mut(&nonce.get()) {
-        Some(held) => {
+        Some(held) if !held.is_leaving => {
             held.end = held.end.max(call.plus(renewal.ttl));
             Renewed::Held
         }
-        // It was released concurrently.
-        None => Renewed::Lost,
+        // It has ended, or was released concurrently.
+        _ => Renewed::Lost,
     }
 }

@@ -46,6 +46,10 @@ impl Driver {
         let call = Timestamp::now();
         let mut after = call;
         for _ in 0..ATTEMPTS {
+            let _turn = match self.client.turn(deadline) {
+                Ok(turn) => turn,
+                Err(failed) => return Some(Err(failed)),
+            };
             let group = match self.join_all(requests, call, deadline) {
                 Ok(group) => group?,
                 Err(failed) => return Some(Err(failed)),

@@ -135,6 +135,44 @@ fn a_delayed_request_has_no_effect(cluster: &Cluster) -> bool {
     !has_effect
 }
 
+/// Whether a lease lasts although the removal of an earlier request of its nonce is delayed [EC5].
+fn a_delayed_removal_ends_no_lease(cluster: &Cluster) -> bool {
+    // The tombstone of an earlier run forbids its nonces.
+    static NEXT: AtomicU64 = AtomicU64::new(200);
+    // Relaxed: a number, which orders nothing.
+    let first = u128::from(NEXT.fetch_add(10, Ordering::Relaxed));
+    let ttl = Duration::from_secs(4);
+    let relay = Relay::new(cluster.port(0));
+    let engine = EtcdEngine::connect(&format!("etcd://127.0.0.1:{}", relay.port)).unwrap();
+    let other = connect(cluster);
+    assert!(attempt(&other, KEY, first + 1, LONG).is_some());
+    assert_eq!(attempt(&engine, KEY, first + 2, ttl), None);
+    // A later request extends the group beyond the end of the waiter.
+    thread::sleep(ms(3000));
+    assert!(attempt(&engine, key("beside"), first + 3, ttl).is_some());
+    Relay::set(&relay.holds, true);
+    let start = Instant::now();
+    // Relaxed: a number, which orders nothing.
+    while relay.held.load(Ordering::Relaxed) == 0 {
+        assert!(start.elapsed() < LONG, "the request is not removed");
+        thread::sleep(ms(5));
+    }
+    Relay::set(&relay.holds, false);
+    other.release(KEY, Nonce::new(first + 1), soon()).unwrap();
+    assert!(attempt(&engine, KEY, first + 2, ttl).is_some());
+    Relay::set(&relay.lets_go, true);
+    thread::sleep(ms(500));
+    let excludes = attempt(&other, KEY, first + 4, LONG).is_none();
+    for (engine, key, nonce) in [
+        (&engine, KEY, 2_u128),
+        (&engine, key("beside"), 3),
+        (&other, KEY, 4),
+    ] {
+        let _ = engine.release(key, Nonce::new(first + nonce), soon());
+    }
+    excludes
+}
+
 /// Each test passes without its fault and fails with it.
 #[test]
 fn each_planted_fault_of_the_engine_is_detected() {
@@ -143,11 +181,12 @@ fn each_planted_fault_of_the_engine_is_detected() {
     };
     type Check = fn(&Cluster) -> bool;
     let one_holder: Check = |cluster| holders_after_the_lease_of_a_waiter_ends(cluster) == 1;
-    let checks: [(Plant, Check); 4] = [
+    let checks: [(Plant, Check); 5] = [
         (Plant::OwnKeyUnchecked, one_holder),
         (Plant::GroupUnextended, lasts_in_an_older_group),
         (Plant::EndIgnored, ends_beside_others),
         (Plant::DelayedExecuted, a_delayed_request_has_no_effect),
+        (Plant::RemovalForgotten, a_delayed_removal_ends_no_lease),
     ];
     for (plant, check) in checks {
         assert!(check(&cluster), "without {plant:?}");

@@ -1,6 +1,7 @@
 //! How a command ends, and what ends with it.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Instant;
 
@@ -386,6 +387,8 @@ fn a_daemon_that_ignores_sigterm_ends_before_the_release() {
     let daemon = running.pid_line();
     running.end_with(4);
     assert!(!lives(daemon));
+    // Not even as a process that has ended, which the first process of a container may leave.
+    assert!(!Path::new(&format!("/proc/{daemon}")).exists());
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -17,6 +17,8 @@ pub struct Relay {
     /// Transactions that are read from now on wait until `lets_go`.
     pub holds: Arc<AtomicBool>,
     pub lets_go: Arc<AtomicBool>,
+    /// The number of transactions that were held.
+    pub held: Arc<AtomicUsize>,
 }
 
 impl Relay {
@@ -27,11 +29,13 @@ impl Relay {
             swallows: Arc::default(),
             holds: Arc::default(),
             lets_go: Arc::default(),
+            held: Arc::default(),
         };
-        let (swallows, holds, lets_go) = (
+        let (swallows, holds, lets_go, held) = (
             Arc::clone(&relay.swallows),
             Arc::clone(&relay.holds),
             Arc::clone(&relay.lets_go),
+            Arc::clone(&relay.held),
         );
         thread::spawn(move || {
             for client in listener.incoming() {
@@ -42,6 +46,7 @@ impl Relay {
                 let to_server = server.try_clone().unwrap();
                 let to_client = client.try_clone().unwrap();
                 let (holds, lets_go) = (Arc::clone(&holds), Arc::clone(&lets_go));
+                let held = Arc::clone(&held);
                 thread::spawn(move || {
                     let mut has_held = false;
                     // Relaxed: the test sets a flag before it makes the request.
@@ -49,6 +54,7 @@ impl Relay {
                         let is_transaction = bytes.windows(10).any(|text| text == b"/v3/kv/txn");
                         if is_transaction && holds.load(Ordering::Relaxed) {
                             has_held = true;
+                            held.fetch_add(1, Ordering::Relaxed);
                             while !lets_go.load(Ordering::Relaxed) {
                                 thread::sleep(Duration::from_millis(5));
                             }

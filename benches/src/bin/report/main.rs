@@ -6,6 +6,7 @@
 //! cargo run --release -p latchwork-bench --bin report -- --map-counts KEYS
 //! ```
 
+mod next_best;
 mod questions;
 mod render;
 mod row;
@@ -30,7 +31,7 @@ usage: report [--quick] [--only NAMES [--add FILE]] [--write FILE]
   --only NAMES  these questions only, separated by commas; an unknown name lists them
   --add FILE    also put the answers into the report in FILE, marked as measured apart
   --write FILE  also write the report to FILE; not with --only
-  --summary FILE  measure nothing; rebuild the list of misses in FILE from its tables
+  --summary FILE  measure nothing; rebuild the first sections of FILE from its tables
   --map-counts KEYS  let so many keys pass through a map, and print what is the same in every run";
 
 /// The request of the command line.

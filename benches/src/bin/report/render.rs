@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use latchwork_bench::machine::{Machine, peers_in_words, today};
 use latchwork_bench::ratio::Plan;
 
+use crate::next_best;
 use crate::questions::Question;
 use crate::row::{Row, Sense, Target};
 
@@ -16,8 +17,6 @@ pub(crate) fn report(answers: &[(&Question, Vec<Row>)], quick: bool) -> String {
     let mut text = String::new();
     // Writing to a string does not fail.
     let _ = head(&mut text, quick);
-    text += SUMMARY;
-    text += "\n";
     for (question, rows) in answers {
         let _ = section(&mut text, question, rows);
     }
@@ -42,21 +41,28 @@ pub(crate) fn added(mut report: String, answers: &[(&Question, Vec<Row>)]) -> St
     with_summary(&report)
 }
 
-/// The report with a summary that is made from its tables: they are all that it depends on, so that
-/// the two agree whichever sections were measured last.
+/// The report with what is made from its tables, the comparison with the next best and the list of
+/// misses: they depend on nothing else, so that they agree with whichever sections were measured
+/// last.
 pub(crate) fn with_summary(report: &str) -> String {
-    let mut summary = String::new();
+    let measured = without(&without(report, next_best::HEADING), SUMMARY);
+    let entries = entries(&measured);
+    let mut made = String::new();
     // Writing to a string does not fail.
-    let _ = summarise(&mut summary, &entries(report));
-    let first = report.find("\n## ").map_or(report.len(), |at| at + 1);
-    let start = report.find(SUMMARY).unwrap_or(first);
-    let end = match report[start..].strip_prefix(SUMMARY) {
-        Some(rest) => rest
-            .find("\n## ")
-            .map_or(report.len(), |length| start + SUMMARY.len() + length + 1),
-        None => start,
+    let _ = next_best::table(&mut made, &entries);
+    let _ = summarise(&mut made, &entries);
+    let first = measured.find("\n## ").map_or(measured.len(), |at| at + 1);
+    [&measured[..first], &made, &measured[first..]].concat()
+}
+
+/// The report without the section that a heading begins.
+fn without(report: &str, heading: &str) -> String {
+    let Some(start) = report.find(heading) else {
+        return report.to_owned();
     };
-    [&report[..start], &summary, &report[end..]].concat()
+    let body = start + heading.len();
+    let end = report[body..].find("\n## ").map(|length| body + length + 1);
+    [&report[..start], &report[end.unwrap_or(report.len())..]].concat()
 }
 
 /// The note that a section was measured apart, with the machine on which it was.
@@ -113,20 +119,23 @@ fn head(text: &mut String, quick: bool) -> std::fmt::Result {
 
 /// One row of a table, as the report shows it.
 #[derive(Debug)]
-struct Entry<'a> {
-    what: &'a str,
-    against: &'a str,
+pub(crate) struct Entry<'a> {
+    /// The title of its section.
+    pub(crate) section: &'a str,
+    pub(crate) what: &'a str,
+    pub(crate) against: &'a str,
     target: &'a str,
-    median: &'a str,
+    pub(crate) median: &'a str,
     quartiles: &'a str,
     reached: &'a str,
-    better: &'a str,
+    pub(crate) better: &'a str,
 }
 
 /// The rows of all tables.
-fn entries(report: &str) -> Vec<Entry<'_>> {
-    let (mut found, mut columns) = (Vec::new(), Vec::new());
+pub(crate) fn entries(report: &str) -> Vec<Entry<'_>> {
+    let (mut found, mut columns, mut section) = (Vec::new(), Vec::new(), "");
     for line in report.lines() {
+        section = line.strip_prefix("## ").unwrap_or(section);
         let Some(cells) = line.strip_prefix('|').and_then(|l| l.strip_suffix('|')) else {
             columns.clear();
             continue;
@@ -140,6 +149,7 @@ fn entries(report: &str) -> Vec<Entry<'_>> {
                 column.and_then(|at| cells.get(at)).copied().unwrap_or("")
             };
             found.push(Entry {
+                section,
                 what: cell("what"),
                 against: cell("against"),
                 target: cell("target"),
@@ -178,19 +188,42 @@ impl Entry<'_> {
         })
     }
 
+    /// How many times the peer is better: less than 1 if it is not. `None`: no peer was measured.
+    pub(crate) fn slowness(&self) -> Option<f64> {
+        let median = parsed(self.median)?;
+        match self.better {
+            "lower" => Some(median),
+            "higher" => Some(1.0 / median),
+            _ => None,
+        }
+    }
+
     /// How many times the peer is better, if three quarters of the rounds agree that it is. A
     /// quartile that is rounded to 1 counts for the peer.
-    fn lost_by(&self) -> Option<f64> {
-        let median = parsed(self.median)?;
-        let quartiles = self.quartiles.split_once(" to ");
-        let (lower, upper) = match quartiles {
-            Some((lower, upper)) => (parsed(lower)?, parsed(upper)?),
-            None => (median, median),
+    pub(crate) fn lost_by(&self) -> Option<f64> {
+        let (lower, upper) = self.quartiles()?;
+        let is_agreed = match self.better {
+            "lower" => lower >= 1.0,
+            _ => upper <= 1.0,
         };
-        match self.better {
-            "lower" if median > 1.0 && lower >= 1.0 => Some(median),
-            "higher" if median < 1.0 && upper <= 1.0 => Some(1.0 / median),
-            _ => None,
+        self.slowness().filter(|lost| is_agreed && *lost > 1.0)
+    }
+
+    /// How many times this crate is better, if three quarters of the rounds agree that it is.
+    pub(crate) fn won_by(&self) -> Option<f64> {
+        let (lower, upper) = self.quartiles()?;
+        let is_agreed = match self.better {
+            "lower" => upper < 1.0,
+            _ => lower > 1.0,
+        };
+        let won = self.slowness().map(|slowness| 1.0 / slowness);
+        won.filter(|won| is_agreed && *won > 1.0)
+    }
+
+    fn quartiles(&self) -> Option<(f64, f64)> {
+        match self.quartiles.split_once(" to ") {
+            Some((lower, upper)) => Some((parsed(lower)?, parsed(upper)?)),
+            None => parsed(self.median).map(|median| (median, median)),
         }
     }
 }

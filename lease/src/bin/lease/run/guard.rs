@@ -18,7 +18,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, WaitOptions, kill_process,
-    kill_process_group, waitid, waitpid,
+    kill_process_group, wait, waitid, waitpid,
 };
 
 use super::terminal::Terminal;
@@ -377,6 +377,8 @@ impl Guard {
             WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
         );
         self.shared.set_group(None);
+        // Orphans that have ended. The first process of a container may not remove them.
+        while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
         let was_lost = ending.is_some_and(|ending| ending.reason == Reason::Lost);
         if was_lost || !lease.is_held() {
             let reason = loss.or_else(|| lease.wait_lost_for(Duration::ZERO));

@@ -7,6 +7,7 @@ use latchwork::{VersionedCell, atomically, snapshot};
 use latchwork_bench::ratio::{Contender, Plan, compare, timed};
 use latchwork_bench::transactions::{
     ACCOUNTS, Bank, Cells, FUNDS, Locks, Ordered, Stm, pairs, sums_of_two, totals, transfers,
+    updates_of_two,
 };
 
 use super::super::Question;
@@ -17,7 +18,7 @@ pub(in super::super) const QUESTION: Question = Question {
     name: "transactions",
     title: "Transactions and snapshots: one thread",
     prose: "One thread, and nobody else uses the cells. *Transfer*: of 1,024 accounts, one has one less afterwards and \
-            another one more. *Two cells read*: the same accounts, added up by twos. `stm` is the crate stm 0.4: \
+            another one more; by `update_all`, too. *Two cells read*: the same accounts, added up by twos. `stm` is the crate stm 0.4: \
             transactions over boxed values that keep a log by address. The mutexes hold the values themselves, and \
             are taken in one order by whoever wants several: that costs no allocation, and a thread that is stopped \
             while it holds one stops everybody who wants it. No cell is written between two snapshots, so that a snapshot \
@@ -31,6 +32,13 @@ const MANY: usize = 1_000_000;
 fn transfer<B: Bank + 'static>(plan: Plan) -> Contender<'static> {
     let (bank, pairs) = (B::new(ACCOUNTS), pairs(ACCOUNTS, 1));
     timed(plan.span, move |times| transfers(&bank, &pairs, times))
+}
+
+fn update_two(plan: Plan) -> Contender<'static> {
+    let (cells, pairs) = (Cells::new(ACCOUNTS), pairs(ACCOUNTS, 1));
+    timed(plan.span, move |times| {
+        updates_of_two(&cells, &pairs, times)
+    })
 }
 
 fn two<B: Bank + 'static>(plan: Plan) -> Contender<'static> {
@@ -111,8 +119,9 @@ fn measure(plan: Plan) -> Vec<Row> {
     vec![
         row("transfer", ours, STM, stm).at_most(0.45),
         row("transfer", ours, ORDERED, ordered).at_most(8.0),
+        row("`update_all` of two", update_two, ORDERED, ordered).at_most(4.0),
         row("two cells read", two::<Cells>, STM, two::<Stm>).at_most(0.2),
-        row("two cells read", two::<Cells>, ORDERED, two::<Ordered>),
+        row("two cells read", two::<Cells>, ORDERED, two::<Ordered>).at_most(1.2),
         row("one cell read and written", one, "`update`", update)
             .against_itself()
             .at_most(1.5),
