@@ -97,7 +97,7 @@ impl Waits {
             if let Some(reader) = soft {
                 let seat = &self.graph.want(reader).expect("it is in the cycle").place;
                 // SAFETY: an owner that waits according to the graph, whose mutex is held, has not
-                // ended its claim [D2].
+                // ended its wait [D2].
                 unsafe { let_past(table, seat, notices) };
                 self.graph.arrive(reader);
                 continue;
@@ -117,7 +117,7 @@ impl Waits {
         let victim = cycle.links[cycle.victim].owner.id;
         let seat = &self.graph.want(victim).expect("it is in the cycle").place;
         // SAFETY: an owner that waits according to the graph, whose mutex is held, has not ended
-        // its claim [D2].
+        // its wait [D2].
         if unsafe { kill(table, seat, notices) } {
             let cycle = Arc::new(cycle);
             self.graph.kill(victim, cycle.clone());
@@ -137,8 +137,8 @@ impl Waits {
 /// Ends the wait of another thread, unless the key was granted to it. Returns whether it did.
 ///
 /// # Safety
-/// The claim of `seat` has not ended: neither `claimed`, `lost` nor `give_up` was called, or is
-/// called concurrently, and its key has not been released.
+/// The wait of `seat` has not ended: it was not taken over, cancelled or dropped, nor is it
+/// concurrently, and its key has not been released.
 unsafe fn kill(table: &RawTable, seat: &Seat, notices: &mut Notices) -> bool {
     // Pinned before the waiter leaves, because then nothing else keeps the monitor alive [M2].
     let pin = table.trie.pin();
@@ -157,7 +157,7 @@ unsafe fn kill(table: &RawTable, seat: &Seat, notices: &mut Notices) -> bool {
     }
 }
 
-/// Grants a shared claim of another thread ahead of the waiters before it, unless a holder
+/// Grants a shared wait of another thread ahead of the waiters before it, unless a holder
 /// conflicts.
 ///
 /// # Safety
