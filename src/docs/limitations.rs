@@ -127,7 +127,7 @@
 //!
 //! # What happens when a process dies
 //! All state of the crate is in the memory of one process, and ends with it. No lock, waiter or
-//! version survives, and no other process notices. A process that starts again begins with empty
+//! version survives, and no other process detects it. A process that starts again begins with empty
 //! tables and maps. The crate writes no file, except the socket of a console. A server replaces the
 //! socket of a process that has died.
 //!

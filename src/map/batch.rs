@@ -472,7 +472,7 @@ where
     K: Eq + Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
-    /// The entry of the key, with a word of its head. `None`: the condition may not be met, the
+    /// The entry of the key, with a word of its head. `None`: the condition may not hold, the
     /// item only checks it, or another writer is active.
     #[inline]
     fn find<'p>(

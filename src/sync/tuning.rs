@@ -191,7 +191,7 @@ pub(crate) const EARLY_SEARCHES: u64 = if CHECKED { 1 } else { 256 };
 
 /// The number of times that a thread yields after such a search, before it parks. The wait lasts
 /// for some microseconds then, and a thread that is woken needs tens of them. Not found by
-/// measurement: the yields consume as much as two wake-ups if no other thread wants to run.
+/// measurement: the yields consume as much as two wake-ups if no other thread can run.
 pub(crate) const EARLY_YIELDS: u32 = if CHECKED { 0 } else { 256 };
 
 /// The number of owners in the graph up to which a thread yields then. In a crowd, a thread that

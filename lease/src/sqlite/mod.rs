@@ -42,7 +42,7 @@ use table::{Clock, Grant, Table};
 /// The time within which a file is opened, although other processes open or write it.
 const OPEN_LIMIT: Duration = Duration::from_secs(10);
 
-/// The time between two looks of a waiter at the file. A hand-over takes half of it on average.
+/// The time between two searches of a waiter in the file. A hand-over takes half of it on average.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The guarantees of this engine.
