@@ -5,11 +5,8 @@ use core::hash::{BuildHasher, Hash};
 use std::borrow::Borrow;
 
 use super::VersionedMap;
-use super::entry::Entry;
-use super::index::Search;
 use crate::cell::read::pin_cells;
-use crate::cell::{NodeRef, OwnedVersioned, ReadPin, Version, Versioned, VersionedRef};
-use crate::reclaim::CellPin;
+use crate::cell::{OwnedVersioned, ReadPin, Version, Versioned, VersionedRef};
 
 impl<K, V, S> VersionedMap<K, V, S>
 where
@@ -51,7 +48,7 @@ where
     {
         let hash = self.hash(key);
         let pin = pin_cells();
-        let node = self.find(hash, key, &pin)?.1.as_ptr();
+        let node = self.index.read(hash, key, &pin, |_, node| node.as_ptr())?;
         // SAFETY: current under the pin, and it has a value.
         Some(unsafe { Versioned::new(node, pin) })
     }
@@ -80,9 +77,11 @@ where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let (_, node) = self.find(self.hash(key), key, pin.cells())?;
-        // SAFETY: it has a value.
-        Some(unsafe { VersionedRef::new(node) })
+        self.index
+            .read(self.hash(key), key, pin.cells(), |_, node| {
+                // SAFETY: it has a value.
+                unsafe { VersionedRef::new(node) }
+            })
     }
 
     /// Returns the key that the map has, and its value. A pin keeps both.
@@ -112,9 +111,11 @@ where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let (entry, node) = self.find(self.hash(key), key, pin.cells())?;
-        // SAFETY: it has a value.
-        Some((entry.key(), unsafe { VersionedRef::new(node) }))
+        self.index
+            .read(self.hash(key), key, pin.cells(), |entry, node| {
+                // SAFETY: it has a value.
+                (entry.key(), unsafe { VersionedRef::new(node) })
+            })
     }
 
     /// Returns the value of a key, and keeps it without a pin.
@@ -145,8 +146,8 @@ where
     {
         let hash = self.hash(key);
         let pin = pin_cells();
-        let (_, node) = self.find(hash, key, &pin)?;
-        Some(OwnedVersioned::of(node))
+        self.index
+            .read(hash, key, &pin, |_, node| OwnedVersioned::of(node))
     }
 
     /// Returns whether the key has a value. Never blocks.
@@ -193,28 +194,6 @@ where
     {
         let hash = self.hash(key);
         let pin = pin_cells();
-        let (_, node) = self.find(hash, key, &pin)?;
-        Some(node.version())
-    }
-
-    /// The entry of a key, with the node that has its value. `None`: the key is absent.
-    #[inline(always)]
-    #[cfg_attr(debug_assertions, track_caller)]
-    fn find<'p, Q>(
-        &'p self,
-        hash: u64,
-        key: &Q,
-        pin: &'p CellPin,
-    ) -> Option<(&'p Entry<K, V>, NodeRef<'p>)>
-    where
-        K: Borrow<Q>,
-        Q: Eq + ?Sized,
-    {
-        let Search::Found(entry, seen) = self.index.search(hash, key, pin) else {
-            return None;
-        };
-        entry.cell.check_direct();
-        let node = entry.node(seen, pin).settle();
-        (!node.header().is_vacant()).then_some((entry, node))
+        self.index.read(hash, key, &pin, |_, node| node.version())
     }
 }
