@@ -352,7 +352,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
             return false;
         };
         let from = maintenance.copied;
-        for slot in root.slots_from(from).take(MAP_CHUNK) {
+        for slot in (from..from + MAP_CHUNK).map_while(|i| root.slot(i)) {
             self.copy(local, slot, next, pin);
         }
         maintenance.copied += MAP_CHUNK;
@@ -389,10 +389,11 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
     fn put(&self, local: &Local, word: Word, hash: u64, next: &Table, pin: &CellPin) {
         let mut table = next;
         loop {
-            // A copy that a panic has ended is repeated.
-            let is_done = table
-                .window(hash)
-                .any(|slot| slot.fill(word) || slot.load() == word);
+            let is_done = table.window(hash).any(|slot| match slot.load() {
+                Word::EMPTY => slot.fill(word),
+                // A copy that a panic has ended is repeated.
+                seen => seen == word,
+            });
             if is_done {
                 return;
             }
