@@ -4,16 +4,28 @@
 //! charged to exactly those peers that allocate.
 #![allow(unsafe_code)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::{GlobalAlloc, Layout};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
+
+#[cfg(feature = "mimalloc")]
+use mimalloc::MiMalloc as Inner;
+#[cfg(not(feature = "mimalloc"))]
+use std::alloc::System as Inner;
+
+/// The allocator below the counting one: that of the feature `mimalloc`, or the system's.
+pub const ALLOCATOR: &str = if cfg!(feature = "mimalloc") {
+    "mimalloc"
+} else {
+    "system"
+};
 
 static COUNTING: AtomicBool = AtomicBool::new(false);
 static BYTES: AtomicI64 = AtomicI64::new(0);
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
-/// The system's allocator, counting while [`growth`] or [`allocations`] runs.
+/// The allocator named by [`ALLOCATOR`], counting while [`growth`] or [`allocations`] runs.
 #[derive(Debug, Default)]
 pub struct CountingAllocator;
 
@@ -32,32 +44,32 @@ fn size(layout: Layout) -> i64 {
     layout.size() as i64
 }
 
-// SAFETY: every method passes its arguments to `System` unchanged and returns the result unchanged,
-// so `System`'s own guarantees hold; counting neither allocates nor unwinds.
+// SAFETY: every method passes its arguments to `Inner` unchanged and returns the result unchanged,
+// so `Inner`'s own guarantees hold; counting neither allocates nor unwinds.
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         add(size(layout));
         // SAFETY: the caller keeps the contract of `alloc`, which is the same there.
-        unsafe { System.alloc(layout) }
+        unsafe { Inner.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         add(size(layout));
         // SAFETY: as for `alloc`.
-        unsafe { System.alloc_zeroed(layout) }
+        unsafe { Inner.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         add(new_size as i64 - size(layout));
-        // SAFETY: the caller keeps the contract of `realloc`; the block is from `System`, as every
+        // SAFETY: the caller keeps the contract of `realloc`; the block is from `Inner`, as every
         // block here is.
-        unsafe { System.realloc(block, layout, new_size) }
+        unsafe { Inner.realloc(block, layout, new_size) }
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         add(-size(layout));
         // SAFETY: as for `realloc`.
-        unsafe { System.dealloc(block, layout) }
+        unsafe { Inner.dealloc(block, layout) }
     }
 }
 

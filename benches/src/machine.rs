@@ -170,7 +170,11 @@ pub fn peers() -> impl Iterator<Item = (&'static str, &'static str)> {
 #[must_use]
 pub fn peers_in_words() -> String {
     let peers = peers().map(|(name, version)| format!("{name} {version}"));
-    peers.collect::<Vec<_>>().join(", ")
+    let peers = peers.collect::<Vec<_>>().join(", ");
+    match crate::heap::ALLOCATOR {
+        "system" => peers,
+        other => format!("{peers}; allocator: {other}"),
+    }
 }
 
 /// Returns today's date in UTC, year first.

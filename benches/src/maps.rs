@@ -307,6 +307,18 @@ pub fn gets_held<M: Map>(map: &M, walk: &mut Walk, times: u64) {
     }
 }
 
+/// As [`gets_held`], of random keys of `keys`. A [`Walk`] returns after all of them: a processor may
+/// learn the branches of a walk that is not long, and cannot learn these.
+#[inline(never)]
+pub fn random_gets_held<M: Map>(map: &M, rng: &mut Rng, keys: u64, times: u64) {
+    let held = map.hold();
+    for _ in 0..times {
+        let value = map.get_held(&held, key(rng.next() & (keys - 1)));
+        debug_assert!(value.is_some());
+        black_box(value);
+    }
+}
+
 /// Reads so many times, each under a protection of its own.
 #[inline(never)]
 pub fn gets<M: Map>(map: &M, walk: &mut Walk, times: u64) {
@@ -626,6 +638,7 @@ mod tests {
         let mut walk = Walk::new(KEYS, 1);
         gets(&map, &mut walk, 100);
         gets_held(&map, &mut walk, 100);
+        random_gets_held(&map, &mut Rng::new(1), KEYS as u64, 100);
         misses(&map, &mut walk, 100);
         updates(&map, &mut walk, 10);
         assert_eq!(map.sum(), expected + 10);

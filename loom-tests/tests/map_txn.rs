@@ -139,7 +139,7 @@ fn a_scan_beside_an_insert_and_a_copy() {
 #[test]
 fn a_scan_finds_a_copy_beyond_a_full_window() {
     /// Their home lines in a table of four lines are that of `KEY`.
-    const BESIDE: [u64; 2] = [2, 7];
+    const BESIDE: [u64; 2] = [2, 10];
     Model::new("a scan beside a copy past a full window")
         .rules("[V9]")
         .preemptions(Some(3))

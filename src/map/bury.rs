@@ -6,6 +6,7 @@ use core::ptr::{NonNull, with_exposed_provenance_mut};
 use super::entry::Entry;
 use super::index::Index;
 use super::shared::{Maintenance, Record};
+use super::table::{Slot, Table};
 use crate::cell::{Current, Head, Node, Version, dead, waiters};
 use crate::reclaim::{self, CellPin, Local};
 use crate::sync::tuning::{MAP_BURIALS, MAP_MAINTAINS};
@@ -31,13 +32,16 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
         self.bequeath(local, hash, address, version);
     }
 
+    /// Counts a removal, and records that an entry has a vacant node of this version, which is
+    /// stamped.
+    pub(super) fn record_removal(&self, local: &Local, entry: &Entry<K, V>, version: Version) {
+        let (hash, address) = entry.name();
+        let record = Record::new(local, hash, address, version);
+        self.shared.bequeath_removal(local, record);
+    }
+
     pub(super) fn bequeath(&self, local: &Local, hash: u64, entry: usize, version: Version) {
-        let record = Record {
-            hash,
-            entry,
-            version,
-            grace: local.begin_grace(),
-        };
+        let record = Record::new(local, hash, entry, version);
         self.shared.bequeath(local, record);
     }
 
@@ -135,6 +139,8 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
                 }
             }
             // All entries after all nodes: objects of one kind are released together.
+            self.shared
+                .count_no_entries(local, maintenance.buried.len());
             let entries = maintenance.buried.drain(..);
             let entries = entries.map(|address| {
                 let entry = NonNull::new(with_exposed_provenance_mut(address));
@@ -151,9 +157,14 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
 
     /// Buries the entry of a record, if the vacant node is still there.
     fn bury(&self, local: &Local, record: &Record, pin: &CellPin, is_read: IsRead<'_>) -> Fate {
-        let Some(entry) = self.linked(record.hash, record.entry, pin) else {
+        let Some((table, slot)) = self.linked_slot(record.hash, record.entry, pin) else {
             return Fate::Done;
         };
+        let entry = self.entry(record.entry, pin);
+        // Its tag and its place may be those of another hash.
+        if entry.hash() != record.hash {
+            return Fate::Done;
+        }
         let head = entry.cell.head();
         let seen = head.load();
         let node = entry.node(seen, pin);
@@ -188,19 +199,16 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
         let kind = Node::<V>::kind_of(base.header());
         // SAFETY: the vacant node was replaced by the dead one, by this thread [V4].
         unsafe { local.retire(pin, base.as_ptr().cast(), kind) };
-        self.unlink(local, entry, pin);
-        Fate::Buried(record.entry)
-    }
-
-    /// Removes a dead entry from all tables.
-    fn unlink(&self, local: &Local, entry: &Entry<K, V>, pin: &CellPin) {
-        let (hash, address) = entry.name();
-        for table in self.tables(pin) {
-            if let Some(slot) = table.slot_of(hash, address) {
+        // In all tables: no earlier one has it.
+        slot.end();
+        let mut table = table;
+        while let Some(next) = self.next(table, pin) {
+            if let Some(slot) = next.slot_of(record.hash, record.entry) {
                 slot.end();
             }
+            table = next;
         }
-        self.shared.count_no_entry(local);
+        Fate::Buried(record.entry)
     }
 
     /// The entry of this name, if a table has it. The address alone may be that of another one.
@@ -210,11 +218,20 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
         address: usize,
         pin: &'p CellPin,
     ) -> Option<&'p Entry<K, V>> {
-        let is_linked = self
-            .tables(pin)
-            .any(|table| table.slot_of(hash, address).is_some());
-        let entry = is_linked.then(|| self.entry(address, pin));
+        let entry = self.linked_slot(hash, address, pin);
+        let entry = entry.map(|_| self.entry(address, pin));
         // Its tag and its place may be those of another hash.
         entry.filter(|entry| entry.hash() == hash)
+    }
+
+    /// The first table that has the entry of this name, and its slot there.
+    fn linked_slot<'p>(
+        &'p self,
+        hash: u64,
+        address: usize,
+        pin: &'p CellPin,
+    ) -> Option<(&'p Table, &'p Slot)> {
+        self.tables(pin)
+            .find_map(|table| Some((table, table.slot_of(hash, address)?)))
     }
 }

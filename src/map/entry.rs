@@ -182,7 +182,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Entry<K, V> {
         u64::from(self.low) | u64::from(self.high) << 32
     }
 
-    /// Whether the key may have this hash. The tag in the slot has the other bits.
+    /// Whether the key may have this hash.
     #[inline(always)]
     pub(super) fn has_low_bits_of(&self, hash: u64) -> bool {
         self.low == hash as u32

@@ -101,7 +101,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
         unsafe { &*with_exposed_provenance(address) }
     }
 
-    /// Searches for a key: step 1. Most searches end in one of their first two slots.
+    /// Searches for a key: step 1. Most searches end in the first slots of their window.
     #[inline]
     pub(crate) fn search<'p, Q>(&'p self, hash: u64, key: &Q, pin: &'p CellPin) -> Search<'p, K, V>
     where
@@ -109,21 +109,73 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
         Q: Eq + ?Sized,
     {
         let table = self.root(pin);
-        for n in 0..2 {
-            let slot = table.slot_in_window(hash, n);
-            let word = slot.load();
-            if let Some(address) = word.entry_of(hash) {
-                if let Some(found) = self.matching(address, hash, key, pin) {
-                    return found;
-                }
-            } else if word == Word::EMPTY {
-                let slot = Some(slot);
-                return Search::Absent(Vacancy { table, slot });
-            } else if word == Word::FROZEN {
-                break;
+        let home = table.home(hash);
+        let words = home.each_ref().map(Slot::load);
+        if let Some(address) = Word::entry_among(&words, hash) {
+            if let Some(found) = self.matching(address, key, pin) {
+                return found;
             }
+        } else if let Some(n) = Word::end_among(&words) {
+            let slot = home.get(n);
+            return Search::Absent(Vacancy { table, slot });
         }
         self.search_on(hash, key, pin)
+    }
+
+    /// Searches for a key to read it: step 2. Returns what `f` makes of the entry and of the node
+    /// with the value. `None`: the key is absent.
+    #[inline(always)]
+    #[cfg_attr(debug_assertions, track_caller)]
+    pub(super) fn read<'p, Q, R>(
+        &'p self,
+        hash: u64,
+        key: &Q,
+        pin: &'p CellPin,
+        f: impl FnOnce(&'p Entry<K, V>, NodeRef<'p>) -> R,
+    ) -> Option<R>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        let home = self.root(pin).home(hash);
+        let words = home.each_ref().map(Slot::load);
+        if let Some(address) = Word::entry_among(&words, hash) {
+            let entry = self.entry(address, pin);
+            if entry.key().borrow() == key {
+                let node = entry.node(entry.cell.head().load(), pin);
+                // Settled, and not dead.
+                if node.header().has_value_and_stamp() {
+                    entry.cell.check_direct();
+                    return Some(f(entry, node));
+                }
+            }
+        } else if Word::end_among(&words).is_some() {
+            return None;
+        }
+        let (entry, node) = self.read_slow(hash, key, pin)?;
+        Some(f(entry, node))
+    }
+
+    /// As `read`, from the beginning.
+    #[cold]
+    #[inline(never)]
+    #[cfg_attr(debug_assertions, track_caller)]
+    fn read_slow<'p, Q>(
+        &'p self,
+        hash: u64,
+        key: &Q,
+        pin: &'p CellPin,
+    ) -> Option<(&'p Entry<K, V>, NodeRef<'p>)>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        let Search::Found(entry, seen) = self.search_on(hash, key, pin) else {
+            return None;
+        };
+        entry.cell.check_direct();
+        let node = entry.node(seen, pin).settle();
+        (!node.header().is_vacant()).then_some((entry, node))
     }
 
     /// As `search`, from the beginning.
@@ -140,7 +192,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
                 let slot = table.slot_in_window(hash, n);
                 let word = slot.load();
                 if let Some(address) = word.entry_of(hash) {
-                    if let Some(found) = self.matching(address, hash, key, pin) {
+                    if let Some(found) = self.matching(address, key, pin) {
                         return found;
                     }
                 } else if word == Word::EMPTY {
@@ -169,7 +221,6 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
     fn matching<'p, Q>(
         &'p self,
         address: usize,
-        hash: u64,
         key: &Q,
         pin: &'p CellPin,
     ) -> Option<Search<'p, K, V>>
@@ -178,7 +229,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
         Q: Eq + ?Sized,
     {
         let entry = self.entry(address, pin);
-        if !entry.has_low_bits_of(hash) || entry.key().borrow() != key {
+        if entry.key().borrow() != key {
             return None;
         }
         let seen = entry.cell.head().load();
@@ -301,7 +352,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
             return false;
         };
         let from = maintenance.copied;
-        for slot in root.slots_from(from).take(MAP_CHUNK) {
+        for slot in (from..from + MAP_CHUNK).map_while(|i| root.slot(i)) {
             self.copy(local, slot, next, pin);
         }
         maintenance.copied += MAP_CHUNK;
@@ -338,10 +389,11 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
     fn put(&self, local: &Local, word: Word, hash: u64, next: &Table, pin: &CellPin) {
         let mut table = next;
         loop {
-            // A copy that a panic has ended is repeated.
-            let is_done = table
-                .window(hash)
-                .any(|slot| slot.fill(word) || slot.load() == word);
+            let is_done = table.window(hash).any(|slot| match slot.load() {
+                Word::EMPTY => slot.fill(word),
+                // A copy that a panic has ended is repeated.
+                seen => seen == word,
+            });
             if is_done {
                 return;
             }

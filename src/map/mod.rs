@@ -24,6 +24,7 @@ mod txn;
 mod wait;
 mod write;
 
+use core::any::type_name;
 use core::fmt;
 use core::hash::{BuildHasher, Hash};
 use core::panic::UnwindSafe;
@@ -283,14 +284,35 @@ where
     V: Send + Sync + 'static,
     S: BuildHasher,
 {
-    /// The hash of a key, of 48 bits. Its low bits select a line, and its high bits are a tag, so
-    /// the bits are mixed once more: a hasher for a `HashMap` may leave some of them equal.
+    /// The hash of a key, of 48 bits. Its low bits select slots, and its high bits are a tag.
     #[inline(always)]
     fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
         let hash = self.hasher.hash_one(key);
-        let hash = (hash ^ hash >> 32).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        (hash ^ hash >> 29) >> (u64::BITS - slot::HASH_BITS) | slot::HASH_BIT
+        let hash = if spreads_all_bits::<S>() {
+            hash
+        } else {
+            mix(hash)
+        };
+        hash >> (u64::BITS - slot::HASH_BITS) | slot::HASH_BIT
     }
+}
+
+/// Whether each bit of a hash by `S` depends on all bits of a key: known of the default hasher and
+/// of that of the standard library. Others may leave some bits equal.
+///
+/// The name of a type is the same in all of a program, and the answer decides only how fast a
+/// search is.
+#[inline(always)]
+fn spreads_all_bits<S>() -> bool {
+    let name = type_name::<S>();
+    name == type_name::<RandomState>() || name == type_name::<std::hash::RandomState>()
+}
+
+/// Spreads the bits of a hash. Each half of the product depends on other bits.
+#[inline(always)]
+fn mix(hash: u64) -> u64 {
+    let product = u128::from(hash) * 0x9E37_79B9_7F4A_7C15;
+    (product >> u64::BITS) as u64 ^ product as u64
 }
 
 /// The size of a [`VersionedMap`].

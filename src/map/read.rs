@@ -5,12 +5,9 @@ use core::hash::{BuildHasher, Hash};
 use std::borrow::Borrow;
 
 use super::VersionedMap;
-use super::entry::Entry;
-use super::index::Search;
 use crate::cell::read::pin_cells;
-use crate::cell::{NodeRef, OwnedVersioned, ReadPin, Version, Versioned, VersionedRef};
+use crate::cell::{OwnedVersioned, ReadPin, Version, Versioned, VersionedRef};
 use crate::mvcc::{Pinned, ValueRef};
-use crate::reclaim::CellPin;
 
 impl<K, V, S> VersionedMap<K, V, S>
 where
@@ -52,7 +49,7 @@ where
     {
         let hash = self.hash(key);
         let pin = pin_cells();
-        let node = self.find(hash, key, &pin)?.1.as_ptr();
+        let node = self.index.read(hash, key, &pin, |_, node| node.as_ptr())?;
         // SAFETY: current under the pin, and it has a value.
         Some(Versioned::of(unsafe { Pinned::new(node, pin) }))
     }
@@ -81,9 +78,11 @@ where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let (_, node) = self.find(self.hash(key), key, pin.cells())?;
-        // SAFETY: it has a value.
-        Some(VersionedRef::of(unsafe { ValueRef::new(node) }))
+        self.index
+            .read(self.hash(key), key, pin.cells(), |_, node| {
+                // SAFETY: it has a value.
+                VersionedRef::of(unsafe { ValueRef::new(node) })
+            })
     }
 
     /// Returns the key that the map has, and its value. A pin keeps both.
@@ -113,10 +112,14 @@ where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let (entry, node) = self.find(self.hash(key), key, pin.cells())?;
-        // SAFETY: it has a value.
-        let value = unsafe { ValueRef::new(node) };
-        Some((entry.key(), VersionedRef::of(value)))
+        self.index
+            .read(self.hash(key), key, pin.cells(), |entry, node| {
+                // SAFETY: it has a value.
+                (
+                    entry.key(),
+                    VersionedRef::of(unsafe { ValueRef::new(node) }),
+                )
+            })
     }
 
     /// Returns the value of a key, and keeps it without a pin.
@@ -147,9 +150,10 @@ where
     {
         let hash = self.hash(key);
         let pin = pin_cells();
-        let (_, node) = self.find(hash, key, &pin)?;
-        // SAFETY: it has a value.
-        Some(OwnedVersioned::of(unsafe { ValueRef::new(node) }))
+        self.index.read(hash, key, &pin, |_, node| {
+            // SAFETY: it has a value.
+            OwnedVersioned::of(unsafe { ValueRef::new(node) })
+        })
     }
 
     /// Returns whether the key has a value. Never blocks.
@@ -196,28 +200,6 @@ where
     {
         let hash = self.hash(key);
         let pin = pin_cells();
-        let (_, node) = self.find(hash, key, &pin)?;
-        Some(node.version())
-    }
-
-    /// The entry of a key, with the node that has its value. `None`: the key is absent.
-    #[inline(always)]
-    #[cfg_attr(debug_assertions, track_caller)]
-    fn find<'p, Q>(
-        &'p self,
-        hash: u64,
-        key: &Q,
-        pin: &'p CellPin,
-    ) -> Option<(&'p Entry<K, V>, NodeRef<'p>)>
-    where
-        K: Borrow<Q>,
-        Q: Eq + ?Sized,
-    {
-        let Search::Found(entry, seen) = self.index.search(hash, key, pin) else {
-            return None;
-        };
-        entry.cell.check_direct();
-        let node = entry.node(seen, pin).settle();
-        (!node.header().is_vacant()).then_some((entry, node))
+        self.index.read(hash, key, &pin, |_, node| node.version())
     }
 }

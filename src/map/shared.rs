@@ -25,12 +25,18 @@ pub(super) struct Shared {
 struct Stripe {
     /// The number of entries, without those that were made with their values.
     entries: Counter,
-    /// The number of values, without those that were inserted with their entries.
+    /// The number of values, without those that were inserted with their entries, and without
+    /// removals that were counted with their records.
     values: Counter,
+    /// The number of removals that were counted with their records. Changed under the mutex.
+    removals: Counter,
     /// The number of inserts of entries with values.
     inserts: Counter,
     /// The number of records, for threads that do not lock. Changed under the mutex.
     waiting: Counter,
+    /// The grace period of the first record, or of an earlier one if there is none. Changed under
+    /// the mutex.
+    first_grace: Counter,
     records: Mutex<VecDeque<Record>>,
 }
 
@@ -50,6 +56,7 @@ pub(super) struct Maintenance {
 pub(super) struct Floor(AtomicU64);
 
 /// Names a vacant node of an entry [V11].
+#[derive(Clone, Copy)]
 pub(super) struct Record {
     pub(super) hash: u64,
     pub(super) entry: usize,
@@ -64,8 +71,10 @@ impl Shared {
                 CachePadded::new(Stripe {
                     entries: Counter::new(),
                     values: Counter::new(),
+                    removals: Counter::new(),
                     inserts: Counter::new(),
                     waiting: Counter::new(),
+                    first_grace: Counter::new(),
                     records: Mutex::new(VecDeque::new()),
                 })
             }),
@@ -90,9 +99,9 @@ impl Shared {
         self.stripe(local).entries.add(1);
     }
 
-    /// Counts that an entry without a value was freed.
-    pub(super) fn count_no_entry(&self, local: &Local) {
-        self.stripe(local).entries.add(u64::MAX);
+    /// Counts that some entries without values were freed.
+    pub(super) fn count_no_entries(&self, local: &Local, n: usize) {
+        self.stripe(local).entries.add((n as u64).wrapping_neg());
     }
 
     /// Counts a value of an entry that had none.
@@ -117,7 +126,10 @@ impl Shared {
     }
 
     pub(super) fn values(&self) -> usize {
-        self.sum(|stripe| stripe.inserts.get().wrapping_add(stripe.values.get()))
+        self.sum(|stripe| {
+            let values = stripe.inserts.get().wrapping_add(stripe.values.get());
+            values.wrapping_sub(stripe.removals.get())
+        })
     }
 
     pub(super) fn records(&self) -> usize {
@@ -131,15 +143,24 @@ impl Shared {
     /// Appends a record.
     pub(super) fn bequeath(&self, local: &Local, record: Record) {
         let stripe = self.stripe(local);
-        let mut records = stripe.records.lock();
-        records.push_back(record);
-        stripe.waiting.set(records.len() as u64);
+        stripe.append(&mut stripe.records.lock(), record);
     }
 
-    /// Whether the calling thread should bury: its stripe has some records.
+    /// Appends the record of a removal, and counts the removal: without another atomic addition.
+    pub(super) fn bequeath_removal(&self, local: &Local, record: Record) {
+        let stripe = self.stripe(local);
+        let mut records = stripe.records.lock();
+        stripe.removals.set(stripe.removals.get().wrapping_add(1));
+        stripe.append(&mut records, record);
+    }
+
+    /// Whether the calling thread should bury: its stripe has some records, and the grace period of
+    /// the first one is over.
     #[inline]
     pub(super) fn is_burial_due(&self, local: &Local) -> bool {
-        self.stripe(local).waiting.get() >= MAP_BURIES_FROM
+        let stripe = self.stripe(local);
+        let first = || GracePeriod::from_bits(stripe.first_grace.get());
+        stripe.waiting.get() >= MAP_BURIES_FROM && local.is_over(first())
     }
 
     /// Removes some records whose grace periods are over, at most `n`, from the front of a stripe.
@@ -155,10 +176,14 @@ impl Shared {
             let stripe = &self.stripes[maintenance.next % STRIPES];
             if stripe.waiting.get() > 0 {
                 let mut records = stripe.records.lock();
-                while some.len() < n && records.front().is_some_and(|r| local.is_over(r.grace)) {
-                    some.extend(records.pop_front());
-                }
-                stripe.waiting.set(records.len() as u64);
+                // One part of the ring: the next call has the other.
+                let (first, _) = records.as_slices();
+                let first = &first[..first.len().min(n - some.len())];
+                let is_over = |record: &&Record| local.is_over(record.grace);
+                let over = first.iter().take_while(is_over).count();
+                some.extend_from_slice(&first[..over]);
+                records.drain(..over);
+                stripe.show(&records);
                 if records.is_empty() {
                     records.shrink_to(KEPT_ROOM);
                 }
@@ -173,6 +198,36 @@ impl Shared {
 
     pub(super) fn maintenance(&self) -> &Mutex<Maintenance> {
         &self.maintenance
+    }
+}
+
+impl Record {
+    /// The grace period begins here. The node is stamped.
+    pub(super) fn new(local: &Local, hash: u64, entry: usize, version: Version) -> Self {
+        Record {
+            hash,
+            entry,
+            version,
+            grace: local.begin_grace(),
+        }
+    }
+}
+
+impl Stripe {
+    /// Appends a record. The caller has locked the mutex.
+    #[inline]
+    fn append(&self, records: &mut VecDeque<Record>, record: Record) {
+        records.push_back(record);
+        self.show(records);
+    }
+
+    /// Shows the records to threads that do not lock. The caller has locked the mutex.
+    #[inline]
+    fn show(&self, records: &VecDeque<Record>) {
+        self.waiting.set(records.len() as u64);
+        if let Some(first) = records.front() {
+            self.first_grace.set(first.grace.bits());
+        }
     }
 }
 
@@ -206,7 +261,7 @@ mod tests {
             for _ in 0..3 {
                 shared.count_insert(local);
             }
-            shared.count_no_entry(local);
+            shared.count_no_entries(local, 1);
             assert_eq!((shared.values(), shared.entries()), (2, 2));
             shared.count_entry(local);
             shared.count_value(local);

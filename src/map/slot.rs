@@ -64,6 +64,39 @@ impl Word {
         (address >> ADDRESS_BITS == 0).then_some(address as usize)
     }
 
+    /// The address of an entry in some slots that has the tag of this hash, the lowest one if there
+    /// are several. Without a branch for each slot.
+    #[inline(always)]
+    #[cfg(not(any(latchwork_loom, latchwork_shuttle)))]
+    pub(super) fn entry_among(words: &[Word], hash: u64) -> Option<usize> {
+        let tag = hash << TAG_SHIFT & !ADDRESS;
+        // A word with the tag leaves its address, and each other word leaves more.
+        let least = words
+            .iter()
+            .fold(u64::MAX, |least, word| least.min(word.0 ^ tag));
+        (least >> ADDRESS_BITS == 0).then_some(least as usize)
+    }
+
+    /// The address of the last entry in some slots that has the tag of this hash. A checker repeats
+    /// executions, in which addresses differ.
+    #[cfg(any(latchwork_loom, latchwork_shuttle))]
+    pub(super) fn entry_among(words: &[Word], hash: u64) -> Option<usize> {
+        words.iter().rev().find_map(|word| word.entry_of(hash))
+    }
+
+    /// The number of the slot that ends a search of these slots, if it is empty. `None`: another
+    /// slot is to be examined, or the next table.
+    #[inline(always)]
+    pub(super) fn end_among(words: &[Word]) -> Option<usize> {
+        let len = words.len() as u64;
+        let numbered = words.iter().enumerate().rev();
+        let end = numbered.fold(u64::MAX, |end, (n, word)| match word.0 <= Self::FROZEN.0 {
+            true => n as u64 + len * word.0,
+            false => end,
+        });
+        (end < len).then_some(end as usize)
+    }
+
     #[inline(always)]
     pub(super) fn content(self) -> Content {
         match self {
@@ -107,6 +140,35 @@ mod tests {
                 }
                 assert_eq!(Word::from_bits(word.bits()), word);
             }
+        }
+    }
+
+    #[test]
+    fn the_slots_of_a_group_are_compared_together() {
+        let (hash, other) = (HASH_BIT | 1 << 33, HASH_BIT | 1 << 34);
+        let own = Word::entry(0x40, hash);
+        let others = Word::entry(0x80, other);
+        let (empty, frozen, unlinked) = (Word::EMPTY, Word::FROZEN, Word::UNLINKED);
+        for (words, entry, end) in [
+            ([empty, empty, empty, empty], None, Some(0)),
+            ([others, unlinked, empty, empty], None, Some(2)),
+            ([others, unlinked, others, empty], None, Some(3)),
+            ([others, unlinked, others, others], None, None),
+            // The search goes on in the next table.
+            ([others, frozen, empty, empty], None, None),
+            ([others, empty, frozen, empty], None, Some(1)),
+            ([others, own, empty, empty], Some(0x40), Some(2)),
+            ([own, others, unlinked, others], Some(0x40), None),
+            ([others, others, others, own], Some(0x40), None),
+            // The lowest of two with this tag.
+            (
+                [Word::entry(0x80, hash), own, empty, empty],
+                Some(0x40),
+                Some(2),
+            ),
+        ] {
+            assert_eq!(Word::entry_among(&words, hash), entry, "{words:?}");
+            assert_eq!(Word::end_among(&words), end, "{words:?}");
         }
     }
 

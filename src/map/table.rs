@@ -6,11 +6,13 @@ use std::collections::TryReserveError;
 
 use super::slot::{Content, Word};
 use crate::reclaim::{Destructor, Kind};
-use crate::sync::tuning::{MAP_LINE as LINE, MAP_WINDOW as WINDOW};
+use crate::sync::tuning::{MAP_GROUP as GROUP, MAP_LINE as LINE, MAP_WINDOW as WINDOW};
 use crate::sync::{AtomicPtr, AtomicU64, Ordering};
 
-/// The slots of one cache line.
-#[repr(align(64))]
+/// The slots of one cache line. The atomics of a checker are larger, and have no padding between
+/// lines either.
+#[cfg_attr(not(any(latchwork_loom, latchwork_shuttle)), repr(C, align(64)))]
+#[cfg_attr(any(latchwork_loom, latchwork_shuttle), repr(C))]
 struct Line([Slot; LINE]);
 
 /// One slot.
@@ -19,14 +21,22 @@ pub(super) struct Slot(AtomicU64);
 /// The tables of a map are a chain.
 pub(super) struct Table {
     lines: Box<[Line]>,
+    /// The number of groups less one: the bits of a hash that select a group.
+    mask: usize,
     /// The number of lines that a search visits, and of those that differ.
     window: usize,
     reach: usize,
     next: AtomicPtr<Table>,
 }
 
-/// The bits of a hash that select a slot of a line: no bits that select a line.
-const FIRST_SHIFT: u32 = 32;
+/// The groups of a line. The low bits of a hash select one, and those above them a line.
+const GROUPS: usize = LINE / GROUP;
+const _: () = assert!(GROUPS.is_power_of_two() && GROUPS * GROUP == LINE);
+// The groups of an array of lines are an array.
+const _: () = assert!(size_of::<Line>() == GROUPS * size_of::<Group>());
+
+/// The first slots of a search.
+pub(super) type Group = [Slot; GROUP];
 
 // The numbers of slots and of entries that a table is made for.
 const SLOTS_PER_ENTRY: usize = 2;
@@ -89,6 +99,7 @@ impl Table {
     pub(super) fn new(shape: Shape) -> Result<Self, TryReserveError> {
         Ok(Table {
             lines: new_lines(shape.lines)?,
+            mask: shape.lines * GROUPS - 1,
             window: shape.window,
             reach: shape.window.min(shape.lines),
             next: AtomicPtr::new(null_mut()),
@@ -108,14 +119,24 @@ impl Table {
         self.reach * LINE
     }
 
-    /// The slot of a window with a number, in the order of the search. Each hash begins each line
-    /// with a slot of its own, so that most entries are in the first slot of their search.
+    /// The first slots of the window of a hash, in which most searches end.
+    #[inline(always)]
+    pub(super) fn home(&self, hash: u64) -> &Group {
+        let groups = self.lines.as_ptr().cast::<Group>();
+        // SAFETY: less than the number of groups, which is a power of two. The lines are an array of
+        // groups, by the assertion above.
+        unsafe { &*groups.add(hash as usize & self.mask) }
+    }
+
+    /// The slot of a window with a number, in the order of the search. Each line begins with the
+    /// group of the hash.
     #[inline(always)]
     pub(super) fn slot_in_window(&self, hash: u64, n: usize) -> &Slot {
-        let line = (hash as usize).wrapping_add(n / LINE) & (self.lines.len() - 1);
+        let group = hash as usize & self.mask;
+        let line = (group / GROUPS).wrapping_add(n / LINE) & (self.lines.len() - 1);
         // SAFETY: less than the number of lines, which is a power of two.
         let line = unsafe { self.lines.get_unchecked(line) };
-        &line.0[((hash >> FIRST_SHIFT) as usize).wrapping_add(n) % LINE]
+        &line.0[(group % GROUPS * GROUP).wrapping_add(n) % LINE]
     }
 
     /// The slots of the window of a hash, in the order of the search.
@@ -163,10 +184,18 @@ impl Table {
 
     /// The slot that has the entry of this hash at this address.
     pub(super) fn slot_of(&self, hash: u64, address: usize) -> Option<&Slot> {
+        let wanted = Word::entry(address, hash);
+        let is_wanted = |slot: &&Slot| slot.load() == wanted;
+        let found = self.home(hash).iter().find(is_wanted);
+        found.or_else(|| self.slot_of_slow(hash, wanted))
+    }
+
+    #[inline(never)]
+    fn slot_of_slow(&self, hash: u64, wanted: Word) -> Option<&Slot> {
         for slot in self.window(hash) {
             match slot.load() {
                 Word::EMPTY | Word::FROZEN => return None,
-                word if word.content() == Content::Entry(address) => return Some(slot),
+                word if word == wanted => return Some(slot),
                 _ => {}
             }
         }
@@ -284,6 +313,9 @@ mod tests {
             let slots: std::collections::BTreeSet<_> =
                 table.window(hash).map(core::ptr::from_ref).collect();
             assert_eq!(slots.len(), table.window.min(table.lines.len()) * LINE);
+            let home = table.home(hash).iter().map(core::ptr::from_ref);
+            let first = table.window(hash).map(core::ptr::from_ref);
+            assert!(home.eq(first.take(GROUP)));
         }
         assert_eq!(table.slots_from(3).count() + 3, table.lines.len() * LINE);
         assert!(table.slot(table.lines.len() * LINE).is_none());

@@ -671,10 +671,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static, S> VersionedMap<K, V, S
         };
         match (written.old.is_some(), is_removal) {
             (false, false) => self.index.shared.count_value(local),
-            (true, true) => {
-                self.index.shared.count_no_value(local);
-                self.index.record(local, entry, written.version);
-            }
+            (true, true) => self.index.record_removal(local, entry, written.version),
             _ => {}
         }
         written

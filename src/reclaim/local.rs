@@ -99,6 +99,17 @@ pub(crate) struct Census {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct GracePeriod(u64);
 
+impl GracePeriod {
+    /// The period as a number, for an atomic.
+    pub(crate) fn bits(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        GracePeriod(bits)
+    }
+}
+
 /// Calls `f` with the state of this thread. A thread that is being torn down may have lost its
 /// state. Then `f` gets a temporary one, whose garbage stays in its slot.
 #[inline(always)]

@@ -5,11 +5,12 @@ use std::time::Instant;
 use latchwork_bench::heap;
 use latchwork_bench::maps::{
     self, BATCH, ByKey, Dash, Map, Ours, Papaya, Scc, Walk, churn, each_insert, each_of_scan,
-    filled, gets, gets_held, misses, sizes_of_churn, updates,
+    filled, gets, gets_held, misses, random_gets_held, sizes_of_churn, updates,
 };
 use latchwork_bench::ratio::{Comparison, Contender, Plan, compare, timed};
 use latchwork_bench::subjects::MAPS;
 use latchwork_bench::transactions::{ACCOUNTS, Bank, Cells, pairs, transfers};
+use latchwork_bench::workload::Rng;
 
 use super::cells::crowd::{numbers_of, once_more};
 use super::{Question, two_threads};
@@ -22,9 +23,11 @@ pub(super) const QUESTION: Question = Question {
             snapshots; all use one hasher with one seed. One thread, but where two are named. \
             *Held pin*: all reads of a run are under one `ReadPin`, or one guard of papaya; dashmap \
             and scc lock at each read. The keys are read in no order that a cache can predict: \
-            2^14 of them are in the cache, and 2^22 are not. *Updated once*: the value of each key \
-            was replaced once. *Presized*: the map was made for the keys. *Churn*: one of 2^14 keys \
-            is removed, and another one inserted. *Transfer*: as between the cells of \
+            2^14 of them are in the cache, and 2^22 are not. All keys are read before one returns, \
+            and a processor can learn the branches of 2^14 of them; *random*: it cannot. *Updated \
+            once*: the value of each key was replaced once. *Presized*: the map was made for the \
+            keys. *Churn*: one of 2^14 keys is removed, and another one inserted. *Transfer*: as \
+            between the cells of \
             *Transactions and snapshots: one thread*. *Batch*: four conditional puts, and a mutex \
             around a `HashMap` whose values have versions. *Scan*: the sum of all values, of one \
             instant; that of the others is of none. *Two threads*: rounds, processes and control \
@@ -55,6 +58,7 @@ const ALIVE: u64 = 64;
 #[derive(Clone, Copy)]
 enum Op {
     GetHeld,
+    RandomGetHeld,
     Get,
     Miss,
     Update,
@@ -67,9 +71,11 @@ type Size = (usize, usize);
 fn contender<M: Map>(plan: Plan, (keys, updated): Size, op: Op) -> Contender<'static> {
     let map: M = filled(keys, updated);
     let mut walk = Walk::new(keys, 1);
+    let mut rng = Rng::new(1);
     let mut next = keys as u64;
     timed(plan.span, move |times| match op {
         Op::GetHeld => gets_held(&map, &mut walk, times),
+        Op::RandomGetHeld => random_gets_held(&map, &mut rng, keys as u64, times),
         Op::Get => gets(&map, &mut walk, times),
         Op::Miss => misses(&map, &mut walk, times),
         Op::Update => updates(&map, &mut walk, times),
@@ -115,6 +121,10 @@ fn reads(plan: Plan) -> Vec<Row> {
     let mut rows = Vec::new();
     let what = "`get_in`, held pin, 2^14 keys";
     rows.extend(rows_of(plan, what, (SMALL, 0), held, 1.0));
+    let what = "`get_in`, held pin, 2^14 random keys";
+    rows.push(papaya(plan, what, (SMALL, 0), Op::RandomGetHeld, 1.0));
+    let what = "`get_in`, held pin, 2^14 random keys, updated once";
+    rows.push(papaya(plan, what, (SMALL, 1), Op::RandomGetHeld, 1.2));
     let what = "`get_in`, held pin, 2^14 keys, updated once";
     rows.push(papaya(plan, what, (SMALL, 1), held, 1.2));
     let what = "`get_in`, held pin, 2^22 keys";
