@@ -123,8 +123,8 @@ impl Table {
     #[inline(always)]
     pub(super) fn home(&self, hash: u64) -> &Group {
         let groups = self.lines.as_ptr().cast::<Group>();
-        // SAFETY: less than the number of groups, which is a power of two. The lines are an array of
-        // groups, by the assertion above.
+        // SAFETY: less than the number of groups, which is a power of two. The lines are an array
+        // of groups, by the assertion above.
         unsafe { &*groups.add(hash as usize & self.mask) }
     }
 
