@@ -125,7 +125,9 @@ impl Table {
         let groups = self.lines.as_ptr().cast::<Group>();
         // SAFETY: less than the number of groups, which is a power of two. The lines are an array
         // of groups, by the assertion above.
-        unsafe { &*groups.add(hash as usize & self.mask) }
+        let group = unsafe { groups.add(hash as usize & self.mask) };
+        // SAFETY: as above.
+        unsafe { &*group }
     }
 
     /// The slot of a window with a number, in the order of the search. Each line begins with the
