@@ -307,8 +307,8 @@ pub fn gets_held<M: Map>(map: &M, walk: &mut Walk, times: u64) {
     }
 }
 
-/// As [`gets_held`], of random keys of `keys`. A [`Walk`] returns after all of them: a processor may
-/// learn the branches of a walk that is not long, and cannot learn these.
+/// As [`gets_held`], of random keys of `keys`. A [`Walk`] returns after all of them: a processor
+/// may learn the branches of a walk that is not long, and cannot learn these.
 #[inline(never)]
 pub fn random_gets_held<M: Map>(map: &M, rng: &mut Rng, keys: u64, times: u64) {
     let held = map.hold();

@@ -141,8 +141,8 @@ impl Header {
         self.contents != Contents::Value
     }
 
-    /// Whether the node has a value and is stamped. So it is no claim, and a cell that has it in its
-    /// head has this value.
+    /// Whether the node has a value and is stamped. So it is no claim, and a cell that has it in
+    /// its head has this value.
     #[inline(always)]
     pub(crate) fn has_value_and_stamp(&self) -> bool {
         !self.is_vacant() && self.when().as_stamp().is_some()
