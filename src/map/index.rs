@@ -8,7 +8,7 @@ use std::collections::TryReserveError;
 
 use super::entry::{Entry, First};
 use super::shared::{Maintenance, Shared};
-use super::slot::{Content, Word};
+use super::slot::{Content, End, Word};
 use super::table::{Shape, Slot, Table};
 use crate::cell::{self, NodeRef, Version, VersionedCell};
 use crate::reclaim::{self, CellPin, Local};
@@ -111,15 +111,22 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
         let table = self.root(pin);
         let home = table.home(hash);
         let words = home.each_ref().map(Slot::load);
+        let mut from = 0;
         if let Some(address) = Word::entry_among(&words, hash) {
             if let Some(found) = self.matching(address, key, pin) {
                 return found;
             }
-        } else if let Some(n) = Word::end_among(&words) {
-            let slot = home.get(n);
-            return Search::Absent(Vacancy { table, slot });
+        } else {
+            match Word::end_among(&words) {
+                End::Empty(n) => {
+                    let slot = home.get(n);
+                    return Search::Absent(Vacancy { table, slot });
+                }
+                End::Frozen => {}
+                End::Open => from = 1,
+            }
         }
-        self.search_on(hash, key, pin)
+        self.search_on(table, from, hash, key, pin)
     }
 
     /// Searches for a key to read it: step 2. Returns what `f` makes of the entry and of the node
@@ -137,8 +144,10 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
-        let home = self.root(pin).home(hash);
+        let table = self.root(pin);
+        let home = table.home(hash);
         let words = home.each_ref().map(Slot::load);
+        let mut from = 0;
         if let Some(address) = Word::entry_among(&words, hash) {
             let entry = self.entry(address, pin);
             if entry.key().borrow() == key {
@@ -149,19 +158,25 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
                     return Some(f(entry, node));
                 }
             }
-        } else if Word::end_among(&words).is_some() {
-            return None;
+        } else {
+            match Word::end_among(&words) {
+                End::Empty(_) => return None,
+                End::Frozen => {}
+                End::Open => from = 1,
+            }
         }
-        let (entry, node) = self.read_slow(hash, key, pin)?;
+        let (entry, node) = self.read_slow(table, from, hash, key, pin)?;
         Some(f(entry, node))
     }
 
-    /// As `read`, from the beginning.
+    /// As `read`, from a group of the window in the first table on.
     #[cold]
     #[inline(never)]
     #[cfg_attr(debug_assertions, track_caller)]
     fn read_slow<'p, Q>(
         &'p self,
+        table: &'p Table,
+        from: usize,
         hash: u64,
         key: &Q,
         pin: &'p CellPin,
@@ -170,7 +185,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
-        let Search::Found(entry, seen) = self.search_on(hash, key, pin) else {
+        let Search::Found(entry, seen) = self.search_on(table, from, hash, key, pin) else {
             return None;
         };
         entry.cell.check_direct();
@@ -178,30 +193,43 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
         (!node.header().is_vacant()).then_some((entry, node))
     }
 
-    /// As `search`, from the beginning.
+    /// As `search`, from a group of the window in the first table on.
     #[inline(never)]
-    fn search_on<'p, Q>(&'p self, hash: u64, key: &Q, pin: &'p CellPin) -> Search<'p, K, V>
+    fn search_on<'p, Q>(
+        &'p self,
+        table: &'p Table,
+        from: usize,
+        hash: u64,
+        key: &Q,
+        pin: &'p CellPin,
+    ) -> Search<'p, K, V>
     where
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
-        let mut table = self.root(pin);
+        let (mut table, mut from) = (table, from);
         loop {
             let mut first_empty = None;
-            for n in 0..table.window_slots() {
-                let slot = table.slot_in_window(hash, n);
-                let word = slot.load();
-                if let Some(address) = word.entry_of(hash) {
-                    if let Some(found) = self.matching(address, key, pin) {
+            for n in from..table.window_groups() {
+                let group = table.group_in_window(hash, n);
+                let words = group.each_ref().map(Slot::load);
+                if Word::entry_among(&words, hash).is_some() {
+                    let mut addresses = words.iter().filter_map(|word| word.entry_of(hash));
+                    let found = addresses.find_map(|address| self.matching(address, key, pin));
+                    if let Some(found) = found {
                         return found;
                     }
-                } else if word == Word::EMPTY {
-                    first_empty = Some(slot);
-                    break;
-                } else if word == Word::FROZEN {
-                    break;
+                }
+                match Word::end_among(&words) {
+                    End::Empty(n) => {
+                        first_empty = group.get(n);
+                        break;
+                    }
+                    End::Frozen => break,
+                    End::Open => {}
                 }
             }
+            from = 0;
             let next = match first_empty {
                 None => self.next(table, pin),
                 Some(_) => None,

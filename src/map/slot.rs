@@ -36,6 +36,17 @@ pub(super) enum Content {
     Entry(usize),
 }
 
+/// Where a search of some slots ends that finds no entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// At the empty slot with this number: there is no entry.
+    Empty(usize),
+    /// At a frozen slot: the search continues in the next table.
+    Frozen,
+    /// Not in these slots.
+    Open,
+}
+
 impl Word {
     pub(super) const EMPTY: Word = Word(0);
     pub(super) const FROZEN: Word = Word(1);
@@ -84,17 +95,20 @@ impl Word {
         words.iter().rev().find_map(|word| word.entry_of(hash))
     }
 
-    /// The number of the slot that ends a search of these slots, if it is empty. `None`: another
-    /// slot is to be examined, or the next table.
+    /// Where a search of these slots ends that finds no entry. Without a branch for each slot.
     #[inline(always)]
-    pub(super) fn end_among(words: &[Word]) -> Option<usize> {
+    pub(super) fn end_among(words: &[Word]) -> End {
         let len = words.len() as u64;
         let numbered = words.iter().enumerate().rev();
         let end = numbered.fold(u64::MAX, |end, (n, word)| match word.0 <= Self::FROZEN.0 {
             true => n as u64 + len * word.0,
             false => end,
         });
-        (end < len).then_some(end as usize)
+        match end {
+            n if n < len => End::Empty(n as usize),
+            u64::MAX => End::Open,
+            _ => End::Frozen,
+        }
     }
 
     #[inline(always)]
@@ -150,21 +164,21 @@ mod tests {
         let others = Word::entry(0x80, other);
         let (empty, frozen, unlinked) = (Word::EMPTY, Word::FROZEN, Word::UNLINKED);
         for (words, entry, end) in [
-            ([empty, empty, empty, empty], None, Some(0)),
-            ([others, unlinked, empty, empty], None, Some(2)),
-            ([others, unlinked, others, empty], None, Some(3)),
-            ([others, unlinked, others, others], None, None),
+            ([empty, empty, empty, empty], None, End::Empty(0)),
+            ([others, unlinked, empty, empty], None, End::Empty(2)),
+            ([others, unlinked, others, empty], None, End::Empty(3)),
+            ([others, unlinked, others, others], None, End::Open),
             // The search goes on in the next table.
-            ([others, frozen, empty, empty], None, None),
-            ([others, empty, frozen, empty], None, Some(1)),
-            ([others, own, empty, empty], Some(0x40), Some(2)),
-            ([own, others, unlinked, others], Some(0x40), None),
-            ([others, others, others, own], Some(0x40), None),
+            ([others, frozen, empty, empty], None, End::Frozen),
+            ([others, empty, frozen, empty], None, End::Empty(1)),
+            ([others, own, empty, empty], Some(0x40), End::Empty(2)),
+            ([own, others, unlinked, others], Some(0x40), End::Open),
+            ([others, others, others, own], Some(0x40), End::Open),
             // The lowest of two with this tag.
             (
                 [Word::entry(0x80, hash), own, empty, empty],
                 Some(0x40),
-                Some(2),
+                End::Empty(2),
             ),
         ] {
             assert_eq!(Word::entry_among(&words, hash), entry, "{words:?}");

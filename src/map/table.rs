@@ -113,37 +113,42 @@ impl Table {
         }
     }
 
-    /// The number of slots of a window.
-    #[inline(always)]
-    pub(super) fn window_slots(&self) -> usize {
-        self.reach * LINE
-    }
-
     /// The first slots of the window of a hash, in which most searches end.
     #[inline(always)]
     pub(super) fn home(&self, hash: u64) -> &Group {
+        self.group(hash as usize & self.mask)
+    }
+
+    /// A group with a number, of which no bit is above those of the mask.
+    #[inline(always)]
+    fn group(&self, number: usize) -> &Group {
+        debug_assert!(number <= self.mask);
         let groups = self.lines.as_ptr().cast::<Group>();
         // SAFETY: less than the number of groups, which is a power of two. The lines are an array
         // of groups, by the assertion above.
-        let group = unsafe { groups.add(hash as usize & self.mask) };
+        let group = unsafe { groups.add(number) };
         // SAFETY: as above.
         unsafe { &*group }
     }
 
-    /// The slot of a window with a number, in the order of the search. Each line begins with the
-    /// group of the hash.
-    #[inline(always)]
-    pub(super) fn slot_in_window(&self, hash: u64, n: usize) -> &Slot {
-        let group = hash as usize & self.mask;
-        let line = (group / GROUPS).wrapping_add(n / LINE) & (self.lines.len() - 1);
-        // SAFETY: less than the number of lines, which is a power of two.
-        let line = unsafe { self.lines.get_unchecked(line) };
-        &line.0[(group % GROUPS * GROUP).wrapping_add(n) % LINE]
+    /// The number of groups of a window.
+    #[inline]
+    pub(super) fn window_groups(&self) -> usize {
+        self.reach * GROUPS
+    }
+
+    /// The group of a window with a number, in the order of the search. Each line begins with the
+    /// group at the place that the hash selects.
+    #[inline]
+    pub(super) fn group_in_window(&self, hash: u64, n: usize) -> &Group {
+        let home = hash as usize & self.mask;
+        let line = (home / GROUPS).wrapping_add(n / GROUPS) * GROUPS;
+        self.group((line + home.wrapping_add(n) % GROUPS) & self.mask)
     }
 
     /// The slots of the window of a hash, in the order of the search.
     pub(super) fn window(&self, hash: u64) -> impl Iterator<Item = &Slot> {
-        (0..self.window_slots()).map(move |n| self.slot_in_window(hash, n))
+        (0..self.window_groups()).flat_map(move |n| self.group_in_window(hash, n))
     }
 
     /// All slots, from number `from` on.

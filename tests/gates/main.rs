@@ -163,7 +163,9 @@ fn maps() {
         done(map_of().get_in(&pin, key()).map(|value| *value));
     });
     gate("map, get_in of an absent key", || {
-        done(map_of().get_in(&pin, black_box(&KEYS)).map(|value| *value));
+        // The slots that a search loads first have room, as most have.
+        let absent = black_box(&(KEYS + 1));
+        done(map_of().get_in(&pin, absent).map(|value| *value));
     });
     drop(pin);
     gate("map, get", || done(map_of().get(key()).map(|value| *value)));
