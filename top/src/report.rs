@@ -24,11 +24,13 @@ pub struct Report {
     pub memory: Memory,
 }
 
-/// A lock table.
+/// A lock table, or the locks of the keys of a map.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Table {
     /// Its name in the console.
     pub name: String,
+    /// The size of the map.
+    pub map: Option<Map>,
     /// The number of held keys.
     pub locked: u64,
     /// The number of keys with waiters.
@@ -49,6 +51,15 @@ pub struct Table {
     pub busiest: Vec<Busiest>,
     /// The most recent deadlocks, the oldest first.
     pub recent_deadlocks: Vec<Deadlock>,
+}
+
+/// The size of a map.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Map {
+    /// The number of keys with a value.
+    pub len: u64,
+    /// The number of entries, with those of absent keys.
+    pub entries: u64,
 }
 
 /// A key with waiters.

@@ -198,6 +198,19 @@ fn draw_all(view: &View, frame: &mut Frame<'_>, area: Rect) {
     frame.render_widget(transactions(view), bottom);
 }
 
+/// The number of tables and of maps, and the keys of the maps.
+fn tables_and_maps(tables: &[crate::report::Table]) -> String {
+    let maps: Vec<_> = tables.iter().filter_map(|of| of.map.as_ref()).collect();
+    let mut text = format!("tables: {}", tables.len() - maps.len());
+    if !maps.is_empty() {
+        let keys = maps.iter().map(|map| map.len).sum();
+        let entries = maps.iter().map(|map| map.entries).sum();
+        let (keys, entries) = (count(keys), count(entries));
+        text += &format!(", maps: {} ({keys} keys, {entries} entries)", maps.len());
+    }
+    text
+}
+
 fn heading(view: &View) -> Vec<Line<'static>> {
     let Report {
         process,
@@ -223,9 +236,9 @@ fn heading(view: &View) -> Vec<Line<'static>> {
         Line::from(vec![
             Span::styled(" latchtop ", Style::new().add_modifier(Modifier::REVERSED)),
             Span::raw(format!(
-                " process {process}, {}; tables: {}",
+                " process {process}, {}; {}",
                 view.source,
-                tables.len()
+                tables_and_maps(tables)
             )),
             Span::styled(state, bold()),
         ]),

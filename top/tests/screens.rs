@@ -84,9 +84,11 @@ fn each_panel_has_its_title_and_an_error_is_shown() {
 #[test]
 fn a_list_scrolls_to_its_last_line() {
     let mut view = view(Panel::Busiest);
-    let keys = view.now.tables[0].busiest.len();
-    let labels: Vec<_> = view.now.tables[0].busiest.iter().collect();
-    let [first, last] = [labels[0], labels[keys - 1]].map(|key| key.label.clone());
+    let tables = view.now.tables.iter();
+    let mut all: Vec<_> = tables.flat_map(|table| &table.busiest).collect();
+    all.sort_by_key(|key| std::cmp::Reverse(key.waits));
+    let keys = all.len();
+    let [first, last] = [all[0], all[keys - 1]].map(|key| key.label.clone());
     let [first, last] = [first, last].map(|label| label.expect("a label") + " ");
     let drawn = text(&view, (80, 8));
     assert!(drawn.contains(&first) && !drawn.contains(&last), "{drawn}");
@@ -138,7 +140,9 @@ fn a_report_of_another_format_is_refused() {
 #[test]
 fn the_report_of_a_console_is_read_over_each_transport() {
     let table: std::sync::Arc<latchwork::LockTable<u64>> = Default::default();
-    let console = Console::new().table("t", table);
+    let map: std::sync::Arc<latchwork::VersionedMap<u64, u64>> = Default::default();
+    map.insert(1, 1);
+    let console = Console::new().table("t", table).map("m", map);
     let server = console.serve_loopback(0).expect("a free port");
     let loopback = Source::Loopback(server.port().expect("a port"));
     let mut sources = vec![Source::Own(console.clone()), loopback];
@@ -152,6 +156,11 @@ fn the_report_of_a_console_is_read_over_each_transport() {
         let report = source.report().expect("it listens");
         assert_eq!(report.process, std::process::id());
         assert_eq!(report.tables[0].name, "t");
+        let map = report.tables[1].map.as_ref().expect("a map");
+        assert_eq!((map.len, map.entries), (1, 1));
+        let drawn = text(&View::new("test".to_owned(), report), (120, 30));
+        let sizes = "tables: 1, maps: 1 (1 keys, 1 entries)";
+        assert!(drawn.contains(sizes), "{drawn}");
     }
     drop(server);
     Source::Loopback(1)
