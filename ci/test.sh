@@ -68,6 +68,8 @@ step_format() {
 
 step_lint() {
     cargo clippy --workspace --all-targets --all-features -- -D warnings
+    # What a user compiles.
+    cargo clippy -p latchwork --lib -- -D warnings
     local log
     log=$(mktemp)
     # What clippy denies there are the models; the crate itself, under loom's cfg, is only a dependency.

@@ -14,7 +14,7 @@
 //!
 //! | variable | effect |
 //! |---|---|
-//! | `LATCHWORK_MODEL_CAP_S` | seconds a search may take before it counts as truncated (default 120) |
+//! | `LATCHWORK_MODEL_CAP_S` | seconds until a search counts as truncated (default 120) |
 //! | `LATCHWORK_MODEL_BOUND` | raises the preemption bound of bounded models: a number, or `none` |
 //! | `LOOM_LOCATION` | loom names the accesses that conflict; slow |
 //!

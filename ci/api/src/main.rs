@@ -1,4 +1,4 @@
-//! Prints one line for each public item of a crate: `api-listing FILE`, where FILE is rustdoc's JSON.
+//! Prints one line for each public item of a crate: `api-listing FILE`, of the JSON of rustdoc.
 
 use std::process::ExitCode;
 

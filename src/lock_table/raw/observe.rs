@@ -30,6 +30,9 @@ pub(crate) struct WaitSpan {
 }
 
 impl WaitSpan {
+    /// Closes a span, which may run user code.
+    pub(crate) fn end(_: Option<Self>) {}
+
     pub(crate) fn begin(hash: u64, mode: Mode) -> Self {
         #[cfg(feature = "tracing")]
         let span = tracing::debug_span!(

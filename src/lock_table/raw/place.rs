@@ -182,7 +182,7 @@ impl<T: TableRef> KeyWait<T> {
         };
         // To close a span is user code.
         let table = key.table.raw();
-        table.holding(key.hash, waiter.mode(), || drop(key.span));
+        table.holding(key.hash, waiter.mode(), || WaitSpan::end(key.span));
         true
     }
 
@@ -234,7 +234,7 @@ impl RawTable {
     ) {
         wakeup.run();
         self.statistics.waited(hash, &waiter);
-        drop(span);
+        WaitSpan::end(span);
         Waiter::recycle(waiter);
     }
 

@@ -3,12 +3,12 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `stamp.rs` | moments by a clock that all threads agree on, taken without writing anything that is shared |
+//! | `stamp.rs` | timestamps of one clock for all threads, read without a shared write |
 //! | `record.rs` | the calls of one thread, in a buffer of its own |
 //! | `linear.rs` | whether the calls of one object can have taken effect one after the other |
 //! | `objects.rs` | what a key, a cell and a latch may do |
 //! | `keys.rs` | what a map may do |
-//! | `serial.rs` | whether transactions, snapshots and single calls can have: a search for a cycle |
+//! | `serial.rs` | the same for transactions, snapshots and single calls: a search for a cycle |
 //!
 //! Real threads are recorded by `tests/histories/`, tasks under shuttle by
 //! `tests/shuttle/histories.rs`; what they do is in `tests/common/work/`.

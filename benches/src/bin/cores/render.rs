@@ -114,24 +114,24 @@ Written by `cargo run --release -p latchwork-bench --bin cores -- --times 4 --wr
 Compiler: {}. Peers: {}.
 
 The compiled programs, with all their libraries, run on {} virtual cores: each thread is stepped one instruction at a time,
-always the one whose clock is behind, and every access to memory is looked up in a table of cache lines of 64 bytes (modified, shared,
-invalid). A core that needs a line which another has waits for it, while that one goes on using it; others that want it queue. Threads sleep and
-are woken as the system would do it, but by the table's clock. All numbers are for one operation, on average.
+always the one with the earliest clock, and each access to memory is charged by a table of cache lines of 64 bytes (modified, shared,
+invalid). A core that needs a line of another core waits for it, while the other core continues to use it; more cores that need it queue.
+Threads park and are woken as by the system, but by the clock of the table. All numbers are for one operation, on average.
 
 - *Instructions, RMWs, fences*: on the first number of cores, without the loop around the operation; RMWs are atomic read-modify-writes.
-- *Shared lines written*: different lines that the operation writes and that another core touches too, on the last number of cores.
-- *Misses*: all accesses to lines that the core did not have and another had; *ownership requests*: those of them that were writes. These are what
-  costs time with many cores, and what a count is good for: the order of two structures, and whether a number grows with the cores. The first read of a
-  line that nobody has written is no miss: it would be there from before the count.
-- *Sleeps*: calls that put the thread to sleep.
-- `~`: counted over fewer operations than there are cores, and no more than a hint. A dash: not one operation was over.
+- *Shared lines written*: different lines that the operation writes and that another core accesses also, on the last number of cores.
+- *Misses*: all accesses to lines that the core did not have and another had; *ownership requests*: those of them that were writes. They
+  cost time with many cores, and a count of them shows the order of two structures, and whether a number grows with the cores. The first read of a
+  line that no core has written is no miss: the line would be in the cache before the count.
+- *Sleeps*: calls that park the thread.
+- `~`: counted over fewer operations than there are cores, and only a hint. A dash: no operation had ended.
 
-What the model does not know: the size of caches, so that a structure with more lines looks better here than it is; distance, since all transfers take
-180 cycles; the cost of being preempted, which is what queues suffer from; what the system's own sleeping and waking writes. Code is
-always in the cache. The clock decides who goes next and so who wins a race, and is not published: it would say nothing of nanoseconds. The model was
-compared with what is known beforehand (*Control*), and not with a machine of so many cores.
-Cores begin at different turns of what is done once in a hundred operations, so that some do it while they are counted; a number below 1 says more about how
-often that happened to be than its digits claim.
+The model omits the size of caches, so that a structure with more lines appears better than it is; distance, since each transfer lasts
+180 cycles; preemption, which delays queues; and the writes of the system as it parks and wakes threads. Code is
+always in the cache. The clock decides which core runs next and so which core wins a race. It is not published: it does not predict nanoseconds. The model was
+compared with results that are known in advance (*Control*), and not with a machine of so many cores.
+Some work happens once in a hundred operations. Cores begin at different points of that cycle, so that some do it while they are counted: a number below 1
+is less exact than its digits.
 Hashers are seeded anew in each run, and which keys share a line differs with them, in the second digit of a number.
 ",
         Machine::here().rustc,

@@ -15,8 +15,10 @@ use super::{Program, Question, Share, shared};
 
 pub(crate) static READS: Question = Question {
     title: "Cells: all cores read one",
-    text: "Each core reads one value that no core writes. A reader that writes what others write too pays for it with every core \
-           that is added. A pin of `VersionedCell` writes a line of its own thread and no other. One pin of crossbeam-epoch in 128 visits those of all threads.",
+    text: "Each core reads one value that no core writes. A reader that writes a shared line \
+           pays for it with each core that is added. A pin of `VersionedCell` writes a line of \
+           its own thread and no other. One pin of crossbeam-epoch in 128 visits those of all \
+           threads.",
     programs: &[
         Program {
             name: "`VersionedCell::read`",
@@ -93,7 +95,8 @@ pub(crate) static OWN_READS: Question = Question {
 
 pub(crate) static OWN: Question = Question {
     title: "Cells: each core updates its own",
-    text: "Each core adds one to a cell of its own, on a line of its own. What moves is what the memory is given back by.",
+    text: "Each core adds one to a cell of its own, on a line of its own. The lines that move \
+           are those of reclamation.",
     programs: &[
         Program {
             name: "`VersionedCell::update`",
@@ -124,8 +127,8 @@ pub(crate) static OWN: Question = Question {
 
 pub(crate) static ONE: Question = Question {
     title: "Cells: all cores update one",
-    text: "Each core adds one to the same cell. The value has to move with every core that changes it, and a lost race moves it for \
-           nothing.",
+    text: "Each core adds one to the same cell. The value must move with each core that changes \
+           it, and a lost race moves it without an effect.",
     programs: &[
         Program {
             name: "`VersionedCell::update`",

@@ -13,13 +13,13 @@ pub(crate) const NOTHING: &str = "nothing";
 
 pub(crate) static CONTROL: Question = Question {
     title: "Control",
-    text: "What is known beforehand. Words on lines of their own never move, and neither do words \
-           that are only read. A word to which all cores add moves all the time. The core that has \
-           it adds for the 180 cycles until the word has left, at some 30 cycles for each \
-           addition. So the word moves about once in six additions, with any number of cores. \
-           Words of several cores on one line are no better. A core that reads the time-stamp \
-           counter or the system's clock reads a clock of its own, by which no two readings are \
-           far apart.",
+    text: "Results that are known in advance. Words on lines of their own never move, and \
+           neither do words that are only read. A word to which all cores add moves all the \
+           time. The core that has it adds for the 180 cycles until the word has left, at some \
+           30 cycles for each addition. So the word moves about once in six additions, with any \
+           number of cores. Words of several cores on one line are no better. A core that reads \
+           the time-stamp counter or the clock of the system reads a clock of its own, and no \
+           two readings differ by much.",
     programs: &[
         Program {
             name: NOTHING,

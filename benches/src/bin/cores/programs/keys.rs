@@ -17,8 +17,9 @@ const MANY: u64 = 1024;
 
 pub(crate) static OWN: Question = Question {
     title: "Locks by key: a key of its own for each core",
-    text: "Each core locks its own key and unlocks it. No key is wanted by two: what moves is the \
-           structure's doing. The striped mutexes are an array of 4,096 `parking_lot` mutexes on lines of their own.",
+    text: "Each core locks its own key and unlocks it. No key is requested by two cores: the \
+           lines that move are those of the structure. The striped mutexes are an array of \
+           4,096 `parking_lot` mutexes on lines of their own.",
     programs: &[
         Program {
             name: "`LockTable`",
@@ -81,8 +82,9 @@ pub(crate) static RANDOM: Question = Question {
 
 pub(crate) static ONE: Question = Question {
     title: "Locks by key: all cores want one",
-    text: "Each core locks the key, adds one to a counter on a line of its own by a load and a store, and unlocks. Whoever barges \
-           in keeps the lines where they are; a queue moves them each time, and puts waiters to sleep.",
+    text: "Each core locks the key, adds one to a counter on a line of its own by a load and a \
+           store, and unlocks. A core that barges keeps the lines in its cache; a queue moves \
+           them each time, and parks waiters.",
     programs: &[
         Program {
             name: "`LockTable`",
@@ -117,9 +119,10 @@ pub(crate) static ONE: Question = Question {
 
 pub(crate) static ONE_SHARED: Question = Question {
     title: "Locks by key: all cores share one",
-    text: "Each core locks the key shared and unlocks it. A lock that counts its readers in one word moves that word, whosever the reader \
-           is: less than once for each if all of it fits into the time that the line stays, and again for each access that comes after \
-           it has left.",
+    text: "Each core locks the key shared and unlocks it. A lock that counts its readers in one \
+           word moves that word to each reader: less than once for each reader if all its \
+           accesses fit into the time that the line stays, and once more for each access after \
+           the line has left.",
     programs: &[
         Program {
             name: "`LockTable`, shared",

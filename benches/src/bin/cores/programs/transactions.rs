@@ -13,8 +13,9 @@ const SUMMED: usize = 32;
 
 pub(crate) static OWN_PAIR: Question = Question {
     title: "Transactions: each core transfers between two cells of its own",
-    text: "Each core moves one unit between two accounts that nobody else touches, on lines that nobody else touches as far as the \
-           structure lets one choose: what else moves is what all transactions share.",
+    text: "Each core moves one unit between two accounts that no other core accesses, on lines \
+           that no other core accesses as far as the structure allows it. The other lines that \
+           move are those that all transactions share.",
     programs: &[
         Program {
             name: "`atomically`",

@@ -12,10 +12,10 @@ use crate::row::Row;
 pub(super) const QUESTION: Question = Question {
     name: "ageing",
     title: "Many keys, few at a time",
-    prose: "One thread locks random keys, no key twice, and holds the last 64 of them (and 1,000 of them, for \
-            information). What the index takes beyond an empty table must depend on what is held and not on how many \
-            keys went by: it is sampled 64 times over the 64,000 keys before each checkpoint. The bound is the 64 \
-            bytes for each held lock of the section above.",
+    prose: "One thread locks random keys, no key twice, and holds the last 64 of them (1,000 of them for \
+            information). The size of the index beyond that of an empty table must depend on the held locks, and not \
+            on the number of keys that were locked before. It is sampled 64 times over the 64,000 keys before each \
+            checkpoint. The bound is the 64 bytes for each held lock of the section above.",
     measure,
 };
 

@@ -19,22 +19,23 @@ use crate::row::Row;
 pub(super) const QUESTION: Question = Question {
     name: "async",
     title: "Tasks, and one key handed from one to the next",
-    prose: "*Uncontended*: `lock_async` polled once with a waker made before, its guard dropped, against `lock`. *Two \
-            tasks*: an executor of two flags runs two tasks on one thread; each holds the lock while the other \
-            queues, and lets the other run before it comes back, so that every lock is handed to a task that waits. \
-            *Back and forth*: of two threads the one that holds the key keeps it until the other has come for it, \
-            and does not come back before that one has had it. *Eight threads*: each locks one key, adds one to a counter that is checked and unlocks, without a \
-            pause; the key is held at first, until all have come for it, and a plain mutex has no key to hash. The \
-            largest wait is the longest single call in a run but for each thread's first; the ideal is a rotation in \
-            which each waits for the seven others, eight times what one lock takes (length of the run divided by the \
-            locks done). By the clock, a thread that the system does not run for a while makes everybody behind it \
-            wait; counted in the locks that others had meanwhile, only the queue matters. After each run eight \
-            threads only give way to each other and look at the clock for as long: their largest pause is what the \
-            scheduler does to threads that give way, without any lock, and it is given in the rotations of that run. \
-            The waiters of `Fifo` give way before they sleep, and have such pauses; tokio's sleep at once, and need \
-            not have them. A pause is as long whatever the lock: the shorter a rotation, the more of them it is. Where other processes \
-            keep the cores busy, to give way is to wait for their slices, and the throughput of `Fifo` falls too. *A million futures*: each is created, polled once and dropped while another holds the key; counted is \
-            what the table says of its waiters, and the bytes that the heap grew by, with what waits for its epoch to be freed.",
+    prose: "*Uncontended*: `lock_async` is polled once with a waker that was made before, and its guard is dropped, \
+            against `lock`. *Two tasks*: an executor of two flags runs two tasks on one thread. Each holds the lock \
+            while the other queues, and yields before it locks again, so that each lock is granted to a waiting task. \
+            *Back and forth*: of two threads, the holder keeps the key until the other has queued, and does not lock \
+            again before the other has held it. *Eight threads*: each locks one key, adds one to a counter that is \
+            checked, and unlocks, without a pause. The key is held until all eight threads have queued, and a plain \
+            mutex hashes no key. The largest wait is the longest single call of a run, except for the first call of \
+            each thread. The ideal is a rotation in which each thread waits for the seven others: eight times the \
+            length of the run divided by its locks. By the clock, a thread that the system suspends delays each \
+            thread behind it; a wait counted in the locks of other threads depends on the queue alone. After each \
+            run, eight threads yield to each other without a lock for the same time, and read the clock. Their \
+            largest pause is the effect of the scheduler on threads that yield, in rotations of that run. The waiters \
+            of `Fifo` yield before they park, and have such pauses; those of tokio park at once. The length of a \
+            pause does not depend on the lock, so a shorter rotation has more of them. Where other processes keep the \
+            cores busy, a yield waits for their time slices, and the throughput of `Fifo` falls. *A million futures*: \
+            each is created, polled once and dropped while another holds the key. The row counts the waiters that the \
+            table reports, and the growth of the heap, with memory that awaits its epoch.",
     measure,
 };
 

@@ -12,11 +12,11 @@ use crate::row::Row;
 pub(super) const QUESTION: Question = Question {
     name: "contended",
     title: "Contended keys",
-    prose: "Each thread locks a random one of a few keys, adds one to that key's counter by a load and a store, and \
-            unlocks. The baseline is an array of as many padded mutexes, and the keys are chosen so that each has a \
-            mutex of its own. The counters are checked after every run: a lost count would be a broken lock. `Fifo` \
-            hands a lock over to whoever waited longest, who has given way or sleeps: the price is a context switch for \
-            each lock, and it is the price of the promise.",
+    prose: "Each thread locks a random one of a few keys, adds one to the counter of that key by a load and a store, \
+            and unlocks. The baseline is an array of as many padded mutexes, and the keys are chosen so that each has \
+            a mutex of its own. The counters are checked after each run: a lost count would be a broken lock. `Fifo` \
+            grants the lock to the longest waiter, which has yielded or parked: each lock costs a context switch, \
+            which is the price of the order.",
     measure,
 };
 

@@ -15,12 +15,11 @@ use crate::row::Row;
 pub(super) const QUESTION: Question = Question {
     name: "crates",
     title: "Other crates that lock by key",
-    prose: "One thread locks and unlocks keys that nobody holds, exclusively, by the fastest call of each crate: \
-            `LockMap::entry` of an absent key, `sync::KeyedLock::lock`; of \
-            `lockable`'s `LockPool` both calls that would do. String keys are `&'static \
-            str` in the peers' maps, so that none of them has to copy a string, which it would have to with keys that \
-            do not live that long. `dashmap` (an entry inserted, held, removed) locks a whole shard of its map and is \
-            no lock by key.",
+    prose: "One thread locks and unlocks free keys exclusively, by the fastest call of each crate: `LockMap::entry` \
+            of an absent key, `sync::KeyedLock::lock`, and both suitable calls of `lockable`'s `LockPool`. String \
+            keys are `&'static str` in the maps of the peers, so that no peer copies a string, as it must for keys of \
+            a shorter life. `dashmap` (an entry inserted, held, removed) locks a whole shard of its map and is no \
+            lock by key.",
     measure,
 };
 

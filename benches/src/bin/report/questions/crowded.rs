@@ -17,13 +17,13 @@ use crate::row::Row;
 pub(super) const QUESTION: Question = Question {
     name: "crowded",
     title: "A million locks held",
-    prose: "One thread holds 1,000,000 random keys and locks and unlocks another one. *Repeated* is one key over and \
-            over in each run, and a new key for each run: its path through the index is in the cache. *In turn* \
-            goes over 4,096 other keys, each of which is on a page of its own. *Random* goes \
-            over a million other keys, and most of the time is cache misses. The baseline of both is an empty table of \
-            default size under the same keys. `expected_locks(1_000_000)` tells the builder what is coming, and spends \
-            the memory of the root beforehand. Heap bytes are what the allocator was asked for and not given back, \
-            with garbage that waits for reclamation, without the allocator's own overhead, and without the guards.",
+    prose: "One thread holds 1,000,000 random keys, and locks and unlocks another one. *Repeated* is one key again \
+            and again in each run, and a new key for each run: its path through the index is in the cache. *In turn* \
+            visits 4,096 other keys, each of which is on a page of its own. *Random* visits a million other keys, and \
+            most of the time is cache misses. The baseline of both is an empty table of default size under the same \
+            keys. `expected_locks(1_000_000)` sizes the root for these keys, and allocates its memory in advance. \
+            Heap bytes are those that were requested from the allocator and not freed. They include garbage that \
+            awaits reclamation, and exclude the guards and the overhead of the allocator.",
     measure,
 };
 

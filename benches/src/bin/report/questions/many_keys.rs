@@ -12,7 +12,7 @@ pub(super) const QUESTION: Question = Question {
     name: "lock_all",
     title: "Three keys together",
     prose: "One thread locks three random keys by one call and unlocks them. The baseline hashes the three, sorts the \
-            indices, skips repeated ones and takes the mutexes of the padded array in that order. `lockmap`'s \
+            indices, skips duplicates, and locks the mutexes of the padded array in that order. `lockmap`'s \
             `batch_lock` does the same for a set of keys.",
     measure,
 };

@@ -19,22 +19,19 @@ use crate::row::Row;
 pub(super) const QUESTION: Question = Question {
     name: "map",
     title: "Maps: versioned, and others",
-    prose: "`VersionedMap<u64, u64>` beside maps without versions, locks of keys, transactions and \
-            snapshots; all use one hasher with one seed. One thread, but where two are named. \
-            *Held pin*: all reads of a run are under one `ReadPin`, or one guard of papaya; dashmap \
-            and scc lock at each read. The keys are read in no order that a cache can predict: \
-            2^14 of them are in the cache, and 2^22 are not. All keys are read before one returns, \
-            and a processor can learn the branches of 2^14 of them; *random*: it cannot. *Updated \
-            once*: the value of each key was replaced once. *Presized*: the map was made for the \
-            keys. *Churn*: one of 2^14 keys is removed, and another one inserted. *Transfer*: as \
-            between the cells of \
-            *Transactions and snapshots: one thread*. *Batch*: four conditional puts, and a mutex \
-            around a `HashMap` whose values have versions. *Scan*: the sum of all values, of one \
-            instant; that of the others is of none. *Two threads*: rounds, processes and control \
-            are those of *Cells and transactions: two threads against one*; of 100 operations 98 \
-            are reads, one an insert and one a removal; or 10 reads, 40 inserts, 40 removals and \
-            10 updates. Bytes are those that the allocator was asked for, divided by the number \
-            of keys; all garbage was freed before.",
+    prose: "`VersionedMap<u64, u64>` beside maps without versions, locks of keys, transactions and snapshots; all use \
+            one hasher with one seed. A row has one thread unless it names two. *Held pin*: all reads of a run are \
+            under one `ReadPin`, or one guard of papaya; dashmap and scc lock at each read. The keys are read in an \
+            order that a cache cannot predict: 2^14 of them fit into the cache, and 2^22 do not. Each key is read \
+            once before any repeats, and a processor can learn the branches of 2^14 keys; those of *random* keys it \
+            cannot. *Updated once*: the value of each key was replaced once. *Presized*: the map was made for the \
+            keys. *Churn*: one of 2^14 keys is removed, and another one inserted. *Transfer*: as between the cells of \
+            *Transactions and snapshots: one thread*. *Batch*: four conditional puts, and a mutex around a `HashMap` \
+            whose values have versions. *Scan*: the sum of all values at one instant; the other maps sum values of \
+            different instants. *Two threads*: rounds, processes and control are those of *Cells and transactions: \
+            two threads against one*. Of 100 operations, 98 are reads, one is an insert and one a removal; or 10 are \
+            reads, 40 inserts, 40 removals and 10 updates. Bytes are those that were requested from the allocator, \
+            divided by the number of keys, without garbage.",
     measure,
 };
 

@@ -12,8 +12,8 @@ use crate::row::Row;
 pub(super) const QUESTION: Question = Question {
     name: "readers",
     title: "Readers of one key",
-    prose: "Two threads lock one key shared and unlock it. Both write the same word each time, as they do in \
-            `parking_lot`'s `RwLock`, the baseline: readers of one hot key do not scale in either.",
+    prose: "Two threads lock one key shared and unlock it. Both write the same word each time, as in `parking_lot`'s \
+            `RwLock`, the baseline: readers of one hot key do not scale in either.",
     measure,
 };
 

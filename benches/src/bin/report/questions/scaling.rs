@@ -13,12 +13,12 @@ use crate::row::Row;
 pub(super) const QUESTION: Question = Question {
     name: "scaling",
     title: "Two threads, different keys",
-    prose: "Two threads that lock keys of their own, against one of them alone. Before and after, each round also runs the control: two \
-            threads that each add to a counter on a cache line of their own, which should do exactly twice what one \
-            does; where they do not do 1.85 to 2.2 times as much, the machine was disturbed, and the round \
-            is left out. With *one key each* the two keys are new in every round. With *1,024 keys each* both \
-            threads write all over the same array of slots, eight slots to a cache line: lines travel between the \
-            cores although no key is shared, which an array of padded mutexes avoids at sixteen times the memory.",
+    prose: "Two threads lock keys of their own, against one of them alone. Before and after, each round also runs the \
+            control: two threads that each add to a counter on a cache line of their own, which should do exactly \
+            twice the work of one. If they do not do 1.85 to 2.2 times as much, the machine was disturbed, and the \
+            round is not used. With *one key each* the two keys are new in each round. With *1,024 keys each* both \
+            threads write all parts of one array of slots, eight slots to a cache line: lines move between the cores \
+            although no key is shared. An array of padded mutexes avoids that at sixteen times the memory.",
     measure,
 };
 

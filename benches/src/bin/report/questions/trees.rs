@@ -23,10 +23,10 @@ use measure::{Load, Map};
 pub(super) const QUESTION: Question = Question {
     name: "trees",
     title: "A B+tree on optimistic latches",
-    prose: "The tree of `examples/btree.rs`, in safe code on the public API, beside `std`'s locks around a `BTreeMap` and \
-            `crossbeam-skiplist`: half of 200,000 keys are there, and two threads read, put in and take out keys at random; \
-            and one thread alone. With two threads each round also runs the control of *Two threads, different keys*, by the same rule. \
-            One thread alone has nothing to gain from a concurrent tree.",
+    prose: "The tree of `examples/btree.rs`, in safe code on the public API, beside `std`'s locks around a `BTreeMap` \
+            and `crossbeam-skiplist`. Half of 200,000 keys are present. Two threads read, insert and remove random \
+            keys; and one thread alone. With two threads each round also runs the control of *Two threads, different \
+            keys*, by the same rule. One thread alone gains nothing from a concurrent tree.",
     measure,
 };
 

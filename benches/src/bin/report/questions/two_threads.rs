@@ -34,9 +34,9 @@ pub(super) const READ_QUESTION: Question = Question {
     title: "Cells: a read less a plain load",
     prose: "One thread reads a value over and over. The baseline is the same loop around a load \
             of an atomic word, and the number is the difference between the two. The last two \
-            rows are what a read cannot do without if its thread publishes that it reads: a full \
+            rows are the least cost of a read whose thread publishes that it reads: a full \
             fence before the load, as an instruction of its own or as an exchange, and a store \
-            behind it. What `read` costs above the last row is its own. Rounds, processes and control are those of *Cells and transactions: two threads against \
+            after it. The cost of `read` above the last row is its own. Rounds, processes and control are those of *Cells and transactions: two threads against \
             one*.",
     measure: |plan| measure(plan, READ),
 };

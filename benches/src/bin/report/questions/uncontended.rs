@@ -13,11 +13,11 @@ use crate::row::Row;
 pub(super) const QUESTION: Question = Question {
     name: "uncontended",
     title: "An uncontended lock and unlock",
-    prose: "One thread, and nobody else holds anything. The baseline is an array of 4,096 `parking_lot` mutexes, each \
-            on a cache line of its own, indexed by the same low bits of the same hash: the least that a lock by key \
-            can cost, and not exact, because two keys of one index share a mutex. Over 4,096 keys the array's padding \
-            (512 KiB against the 32 KiB of the table's root) costs it cache misses that the table does not have; with \
-            one key repeated there is no such help.",
+    prose: "One thread, and no other lock is held. The baseline is an array of 4,096 `parking_lot` mutexes, each on a \
+            cache line of its own, indexed by the same low bits of the same hash: the least cost of a lock by key, \
+            and not exact, because two keys of one index share a mutex. Over 4,096 keys the padding of the array (512 \
+            KiB against the 32 KiB of the table's root) causes cache misses that the table does not have. With one \
+            key repeated it has no such effect.",
     measure,
 };
 

@@ -12,11 +12,11 @@ use crate::row::Row;
 pub(in super::super) const QUESTION: Question = Question {
     name: "cells",
     title: "Cells: one thread",
-    prose: "One thread reads a `u64`, or adds one to it, and nobody else uses it. `read_in` reads under one pin for \
-            all reads of a run. `arc_swap::Cache` keeps an `Arc` and looks whether it is still the current one. *By \
-            hand* is a box for each value and its version upon crossbeam-epoch: pin, load, allocate, \
-            compare-and-swap, `defer_destroy`. The locks hold the value itself: they are cheaper to write by an \
-            allocation, and writers and readers wait for each other.",
+    prose: "One thread reads a `u64`, or adds one to it, and no other thread uses it. `read_in` reads under one pin \
+            for all reads of a run. `arc_swap::Cache` keeps an `Arc` and checks whether it is still the current one. \
+            *By hand* is a box for each value and its version on crossbeam-epoch: pin, load, allocate, \
+            compare-and-swap, `defer_destroy`. The locks hold the value itself: a write allocates nothing, and \
+            writers and readers wait for each other.",
     measure,
 };
 

@@ -22,10 +22,10 @@ use crate::row::Row;
 pub(in super::super) const QUESTION: Question = Question {
     name: "cells-crowd",
     title: "Cells: more threads than cores",
-    prose: "8 threads update without a pause for 3 seconds, each a cell of its own on a cache line of its own, or \
-            all the same one. Each run is a process of its own, and the memory is how much its high-water mark grew \
-            between the first update and the last. A thread that is not running may be pinned, and keeps everybody's \
-            garbage until it runs again. All updates are counted in the end: none is lost.",
+    prose: "8 threads update without a pause for 3 seconds, each a cell of its own on a cache line of its own, or all \
+            the same cell. Each run is a process of its own, and the memory is the growth of its high-water mark \
+            between the first update and the last. A thread that the system has suspended may be pinned, and then \
+            holds back the garbage of all threads. The updates are counted in the end: none is lost.",
     measure,
 };
 

@@ -14,12 +14,12 @@ use crate::row::Row;
 pub(in super::super) const QUESTION: Question = Question {
     name: "cells-plain",
     title: "Cells: two words of plain data",
-    prose: "A prototype that is not in the crate: two atomic words under a version that is odd while somebody writes \
-            (a sequence lock), beside `crossbeam_utils`' `AtomicCell` of the same 16 bytes, which keeps its versions \
-            in a table of locks, by address, and beside a cell. The bounds are what such a storage would have to \
-            reach if it were built. It allocates nothing and reclaims nothing; it gives up that a writer which is \
-            stopped stops nobody (*8 threads* on one value shows it), references instead of copies, and old values \
-            for owned snapshots or snapshots of many cells.",
+    prose: "A prototype that is not in the crate: two atomic words under a version that is odd during a write (a \
+            sequence lock). It is compared with `crossbeam_utils`' `AtomicCell` of the same 16 bytes, which keeps its \
+            versions in a table of locks, by address, and with a cell. The bounds are targets for such a storage. It \
+            allocates and reclaims nothing. In return a suspended writer blocks all other threads (*8 threads* on one \
+            value shows it), a read copies the value, and there are no previous values for owned snapshots or for \
+            snapshots of many cells.",
     measure,
 };
 

@@ -17,12 +17,13 @@ use crate::row::Row;
 pub(in super::super) const QUESTION: Question = Question {
     name: "transactions",
     title: "Transactions and snapshots: one thread",
-    prose: "One thread, and nobody else uses the cells. *Transfer*: of 1,024 accounts, one has one less afterwards and \
-            another one more; by `update_all`, too. *Two cells read*: the same accounts, added up by twos. `stm` is the crate stm 0.4: \
-            transactions over boxed values that keep a log by address. The mutexes hold the values themselves, and \
-            are taken in one order by whoever wants several: that costs no allocation, and a thread that is stopped \
-            while it holds one stops everybody who wants it. No cell is written between two snapshots, so that a snapshot \
-            does not advance its clock. A million cells are read in their order, which is that of their making.",
+    prose: "One thread, and no other thread uses the cells. *Transfer*: of 1,024 accounts, one has one less \
+            afterwards and another one more, including by `update_all`. *Two cells read*: the same accounts, summed \
+            in pairs. `stm` is the crate stm 0.4: transactions over boxed values that keep a log by address. The \
+            mutexes hold the values themselves, and each thread locks them in one order. That allocates nothing, and \
+            a thread that is suspended while it holds one blocks all threads that request it. No cell is written \
+            between two snapshots, so that a snapshot does not advance its clock. A million cells are read in the \
+            order in which they were made.",
     measure,
 };
 

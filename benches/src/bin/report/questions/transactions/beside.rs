@@ -17,21 +17,21 @@ use crate::row::Row;
 pub(in super::super) const QUESTION: Question = Question {
     name: "transactions-beside",
     title: "Transactions and snapshots: beside others",
-    prose: "*Opposite orders*: two threads add one to both cells of one of 20 pairs, one thread to the first and then \
-            the second, the other the other way round, without a pause, against one of them alone (the control is that \
-            of *Two threads, different keys*). The times are those of each transaction from its call to its return, \
-            with a look at the clock; the thread may have been put aside meanwhile. *Large*: one thread makes five transactions \
-            over 10,000 cells, and the time is that of all five. Of the three hammers beside it, two update the 5,000th \
-            cell in transactions, one by itself; the auditor takes snapshots of the first and the last cell, and then one \
-            of the cells is only read. A transaction that takes half a minute is given up. \
-            *1,024 accounts*: three threads transfer, and one adds up all accounts in snapshots, for 3 seconds; every \
-            sum is checked. *Beside one auditor*: one thread transfers while another adds up the 1,024 accounts in snapshots without \
-            a pause, against the same thread alone; beside one that reads them under a pin, it has the same traffic of cache lines and \
-            nobody asks for one moment; atomic words show what that traffic costs by itself. A transfer puts a node into two cells \
-            that the auditor has read since: it has to wait for those lines once at least, and *a word handed over* tells how many \
-            transfers alone fit into the time in which one line changes cores. There are two cores: of three threads that transfer, an auditor takes \
-            a quarter of the time away whatever it does, so that with three the baseline has a thread that \
-            only counts in its place.",
+    prose: "*Opposite orders*: two threads add one to both cells of one of 20 pairs without a pause, one thread to \
+            the first cell first, the other to the second first, against one of them alone (the control is that of \
+            *Two threads, different keys*). The times are those of each transaction from its call to its return, with \
+            a reading of the clock; the system may have suspended the thread meanwhile. *Large*: one thread makes \
+            five transactions over 10,000 cells, and the time is that of all five. Of the three writers beside it, \
+            two update the 5,000th cell in transactions, one by itself. The auditor makes snapshots of the first and \
+            the last cell, and then one of the cells is only read. A transaction is aborted after half a minute. \
+            *1,024 accounts*: three threads transfer, and one sums all accounts in snapshots, for 3 seconds; each sum \
+            is checked. *Beside one auditor*: one thread transfers while another sums the 1,024 accounts in snapshots \
+            without a pause, against the same thread alone. An auditor that reads them under a pin causes the same \
+            traffic of cache lines without one instant; atomic words show the cost of that traffic by itself. A \
+            transfer installs a node in two cells that the auditor has read since: it must wait for those lines at \
+            least once. *A word handed over* is the number of transfers alone in the time in which one line moves \
+            between cores. There are two cores: of three threads that transfer, an auditor uses a quarter of the time \
+            in any case, so that with three the baseline has a thread that only counts in its place.",
     measure,
 };
 
