@@ -14,6 +14,7 @@
 
 mod cells;
 mod decode;
+mod growth;
 mod heap;
 mod latches;
 mod steps;
