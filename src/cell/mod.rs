@@ -58,10 +58,14 @@ use crate::reclaim;
 /// writes. Tasks use [`set_async`](Self::set_async) and [`changed`](Self::changed) instead.
 ///
 /// # Progress
-/// Reads are wait-free. A read loads the cell once and never retries; if the loaded node has no
-/// commit timestamp yet, the read helps to set it. Writes are lock-free with two exceptions. A
-/// writer acquires a lock to wake the waiters of a cell, and it waits for an escalated transaction
-/// that owns the cell.
+/// Reads are wait-free, after the first use of a cell by the thread. A read loads the cell once and
+/// never retries; if the loaded node has no commit timestamp yet, the read helps to set it. The
+/// first use registers the thread: it locks a mutex of the registry for a short time, and may
+/// allocate. A thread that was idle registers again by a compare-and-swap that may repeat.
+///
+/// Writes are lock-free with three exceptions. A writer acquires a lock to wake the waiters of a
+/// cell. It waits for an escalated transaction that owns the cell. It acquires locks to allocate
+/// nodes and to reclaim replaced values, which no thread holds while it runs user code.
 ///
 /// # Memory
 /// A replaced value is dropped later, by any thread that writes cells. It is dropped once no
@@ -72,8 +76,9 @@ use crate::reclaim;
 /// keeps the memory for its next writes.
 ///
 /// A cell is one word. Its node has a header of 32 bytes and the value. A value of at most 32 bytes
-/// has a cache line of 64 bytes, which no other value shares. Threads allocate such lines 62 at a
-/// time, and free the block once none of its 62 lines is in use.
+/// has a cache line of 64 bytes, which no other value shares. Threads acquire up to 62 such lines
+/// at a time. The lines are allocated 16 pages at a time, and freed once no thread has a line of
+/// these pages.
 ///
 /// A cell or an [`OwnedVersioned`] that is dropped inside the destructor of a value is dropped
 /// after that destructor, by the same call. So a chain of cells of any length needs the stack of

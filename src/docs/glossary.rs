@@ -30,7 +30,7 @@
 //! | owner | a session, as a node of the graph of waits |
 //! | re-entrant | of a session: it may lock a key that it holds |
 //! | two-phase locking | a session acquires keys, and releases none before it has acquired all |
-//! | deadlock | a cycle of sessions, each of which waits for the next one |
+//! | deadlock | a cycle of sessions and waiting sets, each of which waits for the next one |
 //! | hard wait | a wait for a holder whose mode conflicts |
 //! | soft wait | a wait for a waiter that is ahead in the queue; reordering the queue ends it |
 //! | victim | the session of a deadlock whose wait ends with an error |

@@ -250,8 +250,8 @@
 //!
 //! # Fork
 //! After `fork`, the child has one thread and a copy of all locks. A key that another thread held
-//! stays locked in the child forever, and a pin of another thread stops the drop of replaced values
-//! there. Call `exec` in the child, or fork before the program starts threads. See
+//! stays locked in the child forever, and so does a cell that a transaction of another thread
+//! owned. Call `exec` in the child, or fork before the program starts threads. See
 //! [`fork`](super::fork).
 //!
 //! # Platforms

@@ -44,9 +44,10 @@
 //! - *Keys that become known one by one*, such as rows of a table, held until the end. Use a
 //!   session (strict two-phase locking). It locks in any order, repeatedly, shared and then
 //!   exclusive. Sessions that wait for each other are detected after about a millisecond. If
-//!   reordering a queue resolves the cycle, no session fails. Otherwise the newest session gets
-//!   `Deadlock` with a report of the cycle; it releases its keys and starts again. Detection covers
-//!   sessions only: it does not see a mutex or a plain guard of the same table.
+//!   reordering a queue resolves the cycle, no session fails. Otherwise the newest session of the
+//!   lowest priority gets `Deadlock` with a report of the cycle; it releases its keys and starts
+//!   again. Detection covers sessions, and calls of `lock_all` that wait. It does not see a mutex
+//!   or a plain guard of the same table.
 //! - *Values that can be replaced as a whole.* Use no locks, but
 //!   [transactions](crate::atomically). See [`optimistic`](super::optimistic).
 //!

@@ -12,16 +12,31 @@
 //!
 //! | type | in | variance | reason |
 //! |---|---|---|---|
-//! | [`VersionedCell<T>`], [`ChangedFuture<'c, T>`] | `T` | invariant | `set` needs only `&self` |
+//! | [`VersionedCell<T>`], its futures | `T` | invariant | `set` needs only `&self` |
+//! | [`FencedCell<T>`] | `T` | invariant | `write` needs only `&self` |
 //! | [`VersionedMap<K, V, S>`] | `K`, `V` | invariant | `insert` needs only `&self` |
 //! | | `S` | covariant | the hasher is owned and never replaced |
+//! | guards, sets, sessions, batches, futures of a map | `'m`, `S` | covariant | they borrow it |
+//! | | `K`, `V` | invariant | they write the map |
+//! | [`MapChangedFuture<'m, K, V, Q, S>`] | `Q` | contravariant | only its hash is used |
+//! | [`EntryRef<'g, K, V>`] | `'g` | covariant | it borrows the guard |
+//! | | `K`, `V` | invariant | it borrows the guard mutably |
+//! | [`Iter<'p, K, V>`] | `'p` | covariant | it borrows the map and the pin |
+//! | [`Iter<'p, K, V>`], [`IntoIter<K, V>`] | `K`, `V` | invariant | they refer to the map |
+//! | [`Reason<V>`], [`Cancelled<V>`] | `V` | covariant | they own values |
+//! | [`SingleFlight<K, V, S>`] | `K`, `V` | invariant | `run` needs only `&self` |
+//! | | `S` | covariant | the hasher is owned and never replaced |
 //! | [`Versioned<'c, T>`], [`VersionedRef<'p, T>`] | all | covariant | they lend a `&'c T` |
+//! | [`FencedRef<'c, T>`] | all | covariant | it lends a `&'c T` |
 //! | [`OwnedVersioned<T>`] | `T` | covariant | it shares a value, as `Arc<T>` |
 //! | [`Conflict<T>`], [`UpdateError<E>`] | `T`, `E` | covariant | they own a value |
+//! | [`StaleFence<T>`] | `T` | covariant | it owns a value |
 //! | [`TxError<E>`], [`TxAbort<E>`] | `E` | covariant | they own a value |
 //! | [`Tx<'t, 'env>`], [`View<'t, 'env>`] | both | invariant | a cell must live for the attempt |
 //! | [`TransactionFuture<'env, R, F>`] | `'env` | invariant | as `Tx` |
 //! | | `R`, `F` | covariant | it owns the closure and returns the result |
+//! | [`TryTransactionFuture<'env, R, E, F>`] | `'env` | invariant | as `Tx` |
+//! | | `R`, `E`, `F` | covariant | it owns the closure and returns the result |
 //! | [`LockTable<K, S>`], builder, sets, owned forms | `K` | contravariant | keys are not stored |
 //! | | `S` | covariant | the hasher is owned and never replaced |
 //! | guards, sets and futures of a [`LockTable`] | `'t` | covariant | they borrow the table |
@@ -42,20 +57,30 @@
 //! The compiler checks each line in the tests of this file: a coercion that must compile has a
 //! twin that must not.
 //!
-//! [`ChangedFuture<'c, T>`]: crate::cell::ChangedFuture
+//! [`Cancelled<V>`]: crate::map::Cancelled
 //! [`Conflict<T>`]: crate::cell::Conflict
 //! [`Coupled<'l, T>`]: crate::latch::Coupled
+//! [`EntryRef<'g, K, V>`]: crate::map::EntryRef
+//! [`FencedCell<T>`]: crate::table::FencedCell
+//! [`FencedRef<'c, T>`]: crate::table::FencedRef
+//! [`IntoIter<K, V>`]: crate::map::IntoIter
+//! [`Iter<'p, K, V>`]: crate::map::Iter
 //! [`LevelToken<'k, L>`]: crate::ordered::LevelToken
 //! [`Link<T>`]: crate::latch::Link
 //! [`LockTable<K, S>`]: crate::LockTable
 //! [`LockTable`]: crate::LockTable
+//! [`MapChangedFuture<'m, K, V, Q, S>`]: crate::map::MapChangedFuture
 //! [`OptimisticLatch<T>`]: crate::latch::OptimisticLatch
 //! [`OrderedMutex<L, T>`]: crate::ordered::OrderedMutex
 //! [`OrderedRwLock<L, T>`]: crate::ordered::OrderedRwLock
 //! [`OwnedVersioned<T>`]: crate::cell::OwnedVersioned
+//! [`Reason<V>`]: crate::map::Reason
 //! [`Session<'t, K, S>`]: crate::Session
 //! [`SessionLockFuture<'s, 't, K, S>`]: crate::session::SessionLockFuture
+//! [`SingleFlight<K, V, S>`]: crate::table::SingleFlight
+//! [`StaleFence<T>`]: crate::table::StaleFence
 //! [`TransactionFuture<'env, R, F>`]: crate::txn::TransactionFuture
+//! [`TryTransactionFuture<'env, R, E, F>`]: crate::txn::TryTransactionFuture
 //! [`TxAbort<E>`]: crate::txn::TxAbort
 //! [`TxError<E>`]: crate::TxError
 //! [`Tx<'t, 'env>`]: crate::Tx
@@ -159,11 +184,48 @@ mod tests {
     row!(invariant changed: "ChangedFuture<'static, X>");
     row!(invariant changed_value: "ChangedValueFuture<'static, X>");
     row!(invariant swap_future: "SwapFuture<'static, X>");
+    row!(invariant set_future: "SetFuture<'static, X>");
+    row!(invariant compare_and_set_future: "CompareAndSetFuture<'static, X>");
+    row!(invariant update_future: "UpdateFuture<'static, X, ()>");
+    row!(covariant update_future_closure: "UpdateFuture<'static, u8, X>");
+    row!(invariant fenced_cell: "FencedCell<X>");
+    row!(covariant fenced_ref: "FencedRef<'static, X>");
+    row!(covariant stale_fence: "StaleFence<X>");
+    row!(invariant flight_key: "SingleFlight<X, u8>");
+    row!(invariant flight_value: "SingleFlight<u8, X>");
+    row!(covariant flight_hasher: "SingleFlight<u8, u8, X>");
     row!(invariant map_key: "VersionedMap<X, u8>");
     row!(invariant map_value: "VersionedMap<u8, X>");
     row!(covariant map_hasher: "VersionedMap<u8, u8, X>");
     row!(covariant map_conflict: "MapConflict<X>");
     row!(covariant map_occupied: "Occupied<X, X>");
+    row!(covariant map_reason: "Reason<X>");
+    row!(covariant map_cancelled: "Cancelled<X>");
+    row!(invariant map_iter_key: "map::Iter<'static, X, u8>");
+    row!(invariant map_iter_value: "map::Iter<'static, u8, X>");
+    row!(invariant map_into_iter_key: "map::IntoIter<X, u8>");
+    row!(invariant map_into_iter_value: "map::IntoIter<u8, X>");
+    row!(invariant batch_key: "Batch<'static, X, u8>");
+    row!(invariant batch_value: "Batch<'static, u8, X>");
+    row!(covariant batch_hasher: "Batch<'static, u8, u8, X>");
+    row!(invariant entry_key: "EntryGuard<'static, X, u8>");
+    row!(invariant entry_value: "EntryGuard<'static, u8, X>");
+    row!(covariant entry_hasher: "EntryGuard<'static, u8, u8, X>");
+    row!(invariant entry_ref_key: "EntryRef<'static, X, u8>");
+    row!(invariant entry_ref_value: "EntryRef<'static, u8, X>");
+    row!(invariant entry_set_key: "EntrySet<'static, X, u8>");
+    row!(invariant entry_set_value: "EntrySet<'static, u8, X>");
+    row!(covariant entry_set_hasher: "EntrySet<'static, u8, u8, X>");
+    row!(invariant entry_session_key: "EntrySession<'static, X, u8>");
+    row!(invariant entry_session_value: "EntrySession<'static, u8, X>");
+    row!(covariant entry_session_hasher: "EntrySession<'static, u8, u8, X>");
+    row!(invariant entry_future_key: "EntryLockFuture<'static, X, u8>");
+    row!(invariant entry_future_value: "EntryLockFuture<'static, u8, X>");
+    row!(covariant entry_future_hasher: "EntryLockFuture<'static, u8, u8, X>");
+    row!(invariant map_changed_key: "MapChangedFuture<'static, X, u8, u8, u8>");
+    row!(invariant map_changed_value: "MapChangedFuture<'static, u8, X, u8, u8>");
+    row!(contravariant map_changed_borrowed: "MapChangedFuture<'static, u8, u8, X, u8>");
+    row!(covariant map_changed_hasher: "MapChangedFuture<'static, u8, u8, u8, X>");
     row!(covariant snapshot: "Versioned<'static, X>");
     row!(covariant snapshot_ref: "VersionedRef<'static, X>");
     row!(covariant owned_snapshot: "OwnedVersioned<X>");
@@ -173,6 +235,9 @@ mod tests {
     row!(covariant tx_abort: "TxAbort<X>");
     row!(covariant run_async_result: "TransactionFuture<'static, X, ()>");
     row!(covariant run_async_closure: "TransactionFuture<'static, (), X>");
+    row!(covariant try_run_async_result: "TryTransactionFuture<'static, X, (), ()>");
+    row!(covariant try_run_async_error: "TryTransactionFuture<'static, (), X, ()>");
+    row!(covariant try_run_async_closure: "TryTransactionFuture<'static, (), (), X>");
     row!(contravariant table_key: "LockTable<X>");
     row!(covariant table_hasher: "LockTable<u8, X>");
     row!(contravariant builder_key: "LockTableBuilder<X>");
@@ -216,9 +281,24 @@ mod tests {
     lifetime!(covariant of_snapshot: "Versioned<'x, u8>");
     lifetime!(covariant of_snapshot_ref: "VersionedRef<'x, u8>");
     lifetime!(covariant of_changed: "ChangedFuture<'x, u8>");
+    lifetime!(covariant of_changed_value: "ChangedValueFuture<'x, u8>");
+    lifetime!(covariant of_set_future: "SetFuture<'x, u8>");
+    lifetime!(covariant of_swap_future: "SwapFuture<'x, u8>");
+    lifetime!(covariant of_compare_and_set_future: "CompareAndSetFuture<'x, u8>");
+    lifetime!(covariant of_update_future: "UpdateFuture<'x, u8, ()>");
+    lifetime!(covariant of_fenced_ref: "FencedRef<'x, u8>");
+    lifetime!(covariant of_map_iter: "map::Iter<'x, u8, u8>");
+    lifetime!(covariant of_batch: "Batch<'x, u8, u8>");
+    lifetime!(covariant of_entry: "EntryGuard<'x, u8, u8>");
+    lifetime!(covariant of_entry_ref: "EntryRef<'x, u8, u8>");
+    lifetime!(covariant of_entry_set: "EntrySet<'x, u8, u8>");
+    lifetime!(covariant of_entry_session: "EntrySession<'x, u8, u8>");
+    lifetime!(covariant of_entry_future: "EntryLockFuture<'x, u8, u8>");
+    lifetime!(covariant of_map_changed: "MapChangedFuture<'x, u8, u8, u8, u8>");
     lifetime!(invariant of_tx: "Tx<'x, 'static>");
     lifetime!(invariant of_view: "View<'x, 'static>");
     lifetime!(invariant of_run_async: "TransactionFuture<'x, (), ()>");
+    lifetime!(invariant of_try_run_async: "TryTransactionFuture<'x, (), (), ()>");
     lifetime!(covariant of_exclusive: "ExclusiveGuard<'x>");
     lifetime!(covariant of_shared: "SharedGuard<'x>");
     lifetime!(covariant of_future: "LockFuture<'x>");

@@ -62,10 +62,10 @@ use crate::hash::RandomState;
 ///
 /// # Blocking
 /// Reads never block. A write blocks the thread while a transaction that has escalated owns the
-/// key.
+/// key, and while the key is locked.
 ///
 /// # Progress
-/// Reads are wait-free. Writes are lock-free, with the exceptions of
+/// Reads are wait-free, and writes are lock-free, with the exceptions of
 /// [`VersionedCell`](crate::VersionedCell#progress). The map grows while threads read and write it:
 /// each write of a new key copies a bounded number of words.
 ///

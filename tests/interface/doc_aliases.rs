@@ -21,7 +21,7 @@ const NAMES: &[(&str, &str)] = &[
     ("RwLock", "struct LockTable"),
 ];
 
-fn sources(folder: &Path, all: &mut Vec<PathBuf>) {
+pub(crate) fn sources(folder: &Path, all: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).expect("a folder of the crate") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {

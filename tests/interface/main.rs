@@ -1,5 +1,5 @@
 //! The types of the crate: which threads may have them, what the optional features add,
-//! and the names by which its documentation is searched.
+//! the names by which its documentation is searched, and the variance of its types.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -8,4 +8,5 @@ mod auto_traits;
 mod doc_aliases;
 mod map_features;
 mod observe;
+mod variance;
 mod version_serde;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use latchwork::{
     Fairness, Mode, Session,
-    session::{DeadlockReport, LockError},
+    session::{DeadlockReport, LockError, Policy},
     table::OwnerKind,
 };
 
@@ -199,6 +199,31 @@ fn a_set_is_let_past_a_writer() {
     drop((set, session));
     assert!(poll(&mut writer).is_ready());
     drop(writer);
+    assert_as_new(&table, fresh);
+}
+
+/// A set counts as newer than every session, whichever began first: a session under `WaitDie` waits
+/// for it.
+#[test]
+fn no_session_dies_for_a_set() {
+    let (table, fresh) = shared_table(Fairness::Eventual);
+    let guard = table.lock(&2);
+    let mut set = table.lock_all_async(ONE_AND_TWO);
+    // It holds key 1, and its wait is published.
+    assert!(poll(&mut set).is_pending());
+    let mut session = table.session().policy(Policy::WaitDie);
+    {
+        let mut waits = session.lock_async(&1);
+        let first = poll(&mut waits);
+        assert!(first.is_pending(), "{first:?}");
+        drop(guard);
+        let Poll::Ready(held) = poll(&mut set) else {
+            panic!("both keys are free");
+        };
+        drop(held);
+        assert!(matches!(poll(&mut waits), Poll::Ready(Ok(()))));
+    }
+    drop((set, session));
     assert_as_new(&table, fresh);
 }
 

@@ -9,6 +9,8 @@
 //!
 //! A map whose guards live for one statement has none of them: keep it. Use this crate for the
 //! critical sections that are long, that need several keys, or that read without waiting.
+//! [Which map when](crate::docs::choosing#which-map-when) compares `dashmap` with
+//! [`VersionedMap`](crate::VersionedMap).
 //!
 //! The blocks of old code use `dashmap` 6 and are shown for comparison only; the tests of this
 //! crate run the new code.
@@ -70,29 +72,19 @@
 //! assert_eq!((price, prices["apple"].get()), (30, 31));
 //! ```
 //!
-//! For keys that are inserted and removed, hold the map in a cell, and share the cells of the
-//! entries by `Arc`. An update copies the map, so this suits a set of keys that changes rarely:
+//! For keys that are inserted and removed: a [`VersionedMap`](crate::VersionedMap), whose values
+//! are such cells.
 //!
 //! ```
-//! use std::collections::HashMap;
-//! use std::sync::Arc;
-//! use latchwork::VersionedCell;
+//! use latchwork::{VersionedMap, snapshot};
 //!
-//! type Prices = HashMap<String, Arc<VersionedCell<u64>>>;
-//!
-//! let prices = VersionedCell::new(Prices::new());
-//! let insert = |item: &str, price: u64| {
-//!     let cell = Arc::new(VersionedCell::new(price));
-//!     prices.update(|map| {
-//!         let mut map = map.clone(); // copies pointers, not prices
-//!         map.insert(item.to_owned(), cell.clone());
-//!         map
-//!     })
-//! };
-//! insert("apple", 30);
-//! insert("pear", 40);
-//! prices.read()["apple"].update(|price| price + 1);
-//! assert_eq!(prices.read().values().map(|price| price.get()).sum::<u64>(), 71);
+//! let prices: VersionedMap<String, u64> = VersionedMap::new();
+//! prices.insert("apple".into(), 30);
+//! prices.insert("pear".into(), 40);
+//! prices.update("apple", |price| price + 1);
+//! assert_eq!(snapshot(|s| s.iter(&prices).map(|(_, price)| *price).sum::<u64>()), 71);
+//! prices.remove("pear");
+//! assert_eq!(prices.get("pear").as_deref(), None);
 //! ```
 //!
 //! # Two keys at once
@@ -121,16 +113,19 @@
 //! # What maps to what
 //! | `dashmap` | here |
 //! |---|---|
+//! | `DashMap<K, V>` | [`VersionedMap<K, V>`](crate::VersionedMap), or a map of cells |
+//! | `insert`, `remove`, `retain`, `clear` | methods of these names of the map |
 //! | `get`, with the guard held for a while | [`cell.read()`](crate::VersionedCell::read) |
 //! | `get_mut`, held during slow work | [`table.lock(&key)`](crate::LockTable::lock) |
 //! | `try_get`, `try_get_mut` | [`table.try_lock(&key)`](crate::LockTable::try_lock) |
 //! | `alter` | [`cell.update(f)`](crate::VersionedCell::update) |
 //! | `entry(key).or_insert_with(slow)` | [single flight](super::single_flight) |
 //! | `get_mut` of two keys | [`lock_all`](crate::LockTable::lock_all), or a transaction |
-//! | `iter` for a sum | [`snapshot`](crate::snapshot()) over the cells |
+//! | `iter` for a sum | [`snapshot`](crate::snapshot()) over the cells or the map |
+//! | `par_iter` of the feature `rayon` | [`par_iter`](crate::txn::View) of a snapshot |
 //!
 //! # What does not exist here
-//! - A concurrent map. This crate locks keys and versions values; the map is yours.
 //! - Mutation in place. A write to a cell replaces the whole value; see
 //!   [Writers allocate](crate::docs::limitations#writers-allocate).
-//! - Iteration in parallel, `retain`, and views by shard.
+//! - A guard that lends `&mut V`. [`lock`](crate::VersionedMap::lock) of a map gives a draft.
+//! - Views by shard, and `alter_all`.
