@@ -2,8 +2,10 @@
 //!
 //! The names are our own so that the version of foldhash is no part of the public API.
 
+use core::any::TypeId;
 use core::fmt;
 use core::hash::{BuildHasher, Hasher};
+use core::marker::PhantomData;
 
 /// Builds the default hasher of a [`LockTable`](crate::LockTable), with a seed for each table.
 ///
@@ -255,5 +257,75 @@ impl Hasher for IntegerHasher {
             Some(key) => Self::mix(key),
             None => refuse_key("nothing"),
         }
+    }
+}
+
+/// Whether each bit of a hash by `S` depends on all bits of the key. The default hasher and that of
+/// the standard library have this property. Others may leave some bits equal.
+#[inline(always)]
+pub(crate) fn spreads_all_bits<S>() -> bool {
+    is_type::<S, RandomState>() || is_type::<S, std::hash::RandomState>()
+}
+
+/// Whether `S` is the type `T`, which has no lifetimes.
+#[inline(always)]
+fn is_type<S, T: 'static>() -> bool {
+    id_of::<S>() == TypeId::of::<T>()
+}
+
+/// Returns the identity of a type, in which all lifetimes count as `'static`.
+#[inline(always)]
+#[allow(unsafe_code)]
+fn id_of<S>() -> TypeId {
+    trait Identity {
+        fn id(&self) -> TypeId
+        where
+            Self: 'static;
+    }
+
+    impl<S> Identity for PhantomData<S> {
+        #[inline(always)]
+        fn id(&self) -> TypeId
+        where
+            Self: 'static,
+        {
+            TypeId::of::<S>()
+        }
+    }
+
+    type Short<'s> = &'s (dyn Identity + 's);
+    type Static<'s> = &'s (dyn Identity + 'static);
+
+    let marker: Short<'_> = &PhantomData::<S>;
+    // SAFETY: lifetimes have no effect on the code of a method. The marker has no size, so it
+    // points nowhere that may end, and the method reads nothing.
+    let marker = unsafe { core::mem::transmute::<Short<'_>, Static<'_>>(marker) };
+    marker.id()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A hasher of this name that is another type.
+    mod other {
+        pub(super) struct RandomState;
+    }
+
+    struct Borrowed<'a>(#[allow(dead_code)] &'a u8);
+
+    fn spreads<'a>(_: &'a u8) -> bool {
+        spreads_all_bits::<Borrowed<'a>>()
+    }
+
+    #[test]
+    fn two_hashers_spread_all_bits() {
+        assert!(spreads_all_bits::<RandomState>());
+        assert!(spreads_all_bits::<std::hash::RandomState>());
+        assert!(!spreads_all_bits::<IntegerHasher>());
+        assert!(!spreads_all_bits::<&RandomState>());
+        assert!(!spreads_all_bits::<other::RandomState>());
+        // The state may borrow.
+        assert!(!spreads(&0));
     }
 }

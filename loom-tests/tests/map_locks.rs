@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use common::arena::Ascending;
 use common::maps::{KEY, OTHER, World};
+use common::task::block_on;
 use latchwork::{atomically, snapshot};
 use latchwork_loom_tests::{Model, spawn};
 
@@ -155,6 +156,127 @@ fn two_locks_of_one_key() {
             world.map.insert(KEY, 1);
             let other = spawn(&world, |world| world.lock_and_add(KEY));
             world.lock_and_add(KEY);
+            world.outcome([other])
+        });
+}
+
+/// What the holder of a lock protects outside of the map.
+#[derive(Default)]
+struct Protected(loom::cell::UnsafeCell<u64>);
+
+// SAFETY: each thread uses it while it has locked the key.
+unsafe impl Sync for Protected {}
+// SAFETY: as above.
+unsafe impl Send for Protected {}
+
+impl World {
+    /// Locks a key if it is free, uses what the lock protects, and unlocks the key unchanged.
+    fn use_protected(&self, protected: &Protected) {
+        match self.map.try_lock(&KEY) {
+            Some(guard) => {
+                // SAFETY: the key is locked.
+                protected.0.with_mut(|n| unsafe { *n += 1 });
+                drop(guard);
+                self.note("l");
+            }
+            None => self.note("-"),
+        }
+    }
+}
+
+/// Neither lock writes the key, so both find the same word.
+#[test]
+fn a_thin_lock_follows_the_one_before_it() {
+    Model::new("two thin locks of one key that protect data outside of the map")
+        .rules("[V12]")
+        .preemptions(Some(3))
+        .outcomes(&["- l 1 e1", "l l 1 e1"])
+        .check(|| {
+            let world = world();
+            world.map.insert(KEY, 1);
+            let protected = Arc::new(Protected::default());
+            let other = spawn(&world, {
+                let protected = protected.clone();
+                move |world| world.use_protected(&protected)
+            });
+            world.use_protected(&protected);
+            world.outcome([other])
+        });
+}
+
+/// A set locks the hash, and the other lock does not.
+#[test]
+fn a_thin_lock_beside_a_lock_of_the_hash() {
+    Model::new("a thin lock beside a set of the same key")
+        .rules("[V12] [V13]")
+        .preemptions(Some(2))
+        .outcomes(&["l2 21 e1", "l3 21 e1"])
+        .check(|| {
+            let world = world();
+            world.map.insert(KEY, 1);
+            let other = spawn(&world, |world| {
+                let mut set = world.map.lock_all([&KEY]);
+                let mut entry = set.entry(&KEY).expect("it is locked");
+                let n = *entry.get().expect("it is present");
+                entry.set(n + 10);
+                set.commit();
+            });
+            world.lock_and_add(KEY);
+            world.outcome([other])
+        });
+}
+
+#[test]
+fn the_end_of_a_thin_lock_wakes_the_holder_of_the_hash() {
+    Model::new("a thin lock that is dropped beside a thread that has locked the hash")
+        .rules("[V13]")
+        .preemptions(Some(3))
+        .outcomes(&["l2 11 e1"])
+        .check(|| {
+            let world = world();
+            world.map.insert(KEY, 1);
+            let guard = world.map.lock(&KEY);
+            let other = spawn(&world, |world| world.lock_and_add(KEY));
+            drop(guard);
+            world.outcome([other])
+        });
+}
+
+#[test]
+fn the_end_of_a_thin_lock_wakes_a_writer() {
+    Model::new("a thin lock that commits beside a write")
+        .rules("[V12] [V13]")
+        .preemptions(Some(3))
+        .outcomes(&["12 e1"])
+        .check(|| {
+            let world = world();
+            world.map.insert(KEY, 1);
+            let mut guard = world.map.lock(&KEY);
+            let other = spawn(&world, |world| {
+                world.map.update(&KEY, |n| n + 1);
+            });
+            guard.set(11);
+            guard.commit();
+            world.outcome([other])
+        });
+}
+
+#[test]
+fn the_end_of_a_thin_lock_wakes_a_task() {
+    Model::new("a thin lock that is dropped beside a task that locks the key")
+        .rules("[V13]")
+        .preemptions(Some(2))
+        .outcomes(&["11 e1"])
+        .check(|| {
+            let world = world();
+            world.map.insert(KEY, 1);
+            let guard = world.map.lock(&KEY);
+            let other = spawn(&world, |world| {
+                let mut guard = block_on(world.map.lock_async(&KEY));
+                guard.set(guard.get().expect("it is present") + 10);
+                guard.commit();
+            });
+            drop(guard);
             world.outcome([other])
         });
 }

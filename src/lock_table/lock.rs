@@ -16,6 +16,16 @@ pub(super) fn deadline(timeout: Duration) -> Option<Instant> {
 }
 
 impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
+    /// Returns whether the root slot of a key was empty, by one load. It is a hint.
+    #[inline]
+    pub(crate) fn seems_unused<Q>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Hash + ?Sized,
+    {
+        self.raw.seems_unused(self.hash(key))
+    }
+
     #[inline]
     pub(crate) fn hash<Q>(&self, key: &Q) -> u64
     where

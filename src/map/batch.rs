@@ -47,6 +47,10 @@ where
 /// an index of them. It was not chosen by measurement.
 const FEW: usize = 16;
 
+/// The number of items for which a batch makes room at first. An empty vector would make as much
+/// with its first item, but at a greater cost.
+const ROOM: usize = 4;
+
 /// The entry that this commit has made with the key of an item, as long as it is pinned.
 type Made<K, V> = Cell<Option<NonNull<Entry<K, V>>>>;
 
@@ -54,7 +58,8 @@ struct Item<K, V> {
     hash: u64,
     /// Moved into the map if the key has no entry.
     key: Cell<Option<K>>,
-    /// `None`: the key must be absent.
+    /// The version that the key must have, and once the batch has written it the version that it
+    /// has. `None`: absent.
     expected: Option<Version>,
     write: Write,
     value: Cell<Option<V>>,
@@ -194,7 +199,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static, S> VersionedMap<K, V, S
     pub fn transact(&self) -> Batch<'_, K, V, S> {
         Batch {
             map: self,
-            items: Vec::new(),
+            items: Vec::with_capacity(ROOM),
         }
     }
 }
@@ -268,8 +273,9 @@ where
             4 => map.write_few::<4>(&mut items),
             _ => None,
         };
-        if let Some(versions) = written {
-            return Ok(versions);
+        if written.is_some() {
+            // Collected in the memory of the items.
+            return Ok(items.into_iter().map(|item| item.expected).collect());
         }
         if let Some(reasons) = duplicates(&items) {
             return Err(cancelled(reasons, items));
@@ -337,10 +343,10 @@ where
     K: Eq + Hash + Send + Sync + 'static,
     V: Send + Sync + 'static,
 {
-    /// Makes one attempt without a log to write all items: step 15. `None`: nothing is written, and
-    /// the items have their values.
+    /// Makes one attempt without a log to write all items, which then expect the versions that it
+    /// has written: step 15. `None`: nothing is written, and the items are as before.
     #[inline]
-    fn write_few<const N: usize>(&self, items: &mut [Item<K, V>]) -> Option<Vec<Option<Version>>> {
+    fn write_few<const N: usize>(&self, items: &mut [Item<K, V>]) -> Option<()> {
         let items: &mut [Item<K, V>; N] = items.try_into().ok()?;
         reclaim::with(|local| {
             local.collect_some();
@@ -370,14 +376,15 @@ where
             // older than the words.
             let committed = unsafe { few.commit(local, &pin, own) };
             let mut woken = WakeList::default();
-            let versions = match committed {
+            let written = match committed {
                 Ok(is_waited) => {
                     // First: the maintenance of the map may panic, and `woken` notifies them also
                     // as it is dropped.
                     if is_waited {
                         take_out_all(&mut woken, &few);
                     }
-                    Some(self.written_few(local, &pin, &few))
+                    self.written_few(local, &pin, &few, items);
+                    Some(())
                 }
                 Err(failed) => {
                     undo_few(local, &pin, &few, failed, items);
@@ -386,20 +393,20 @@ where
             };
             drop(pin);
             woken.run();
-            versions
+            written
         })
     }
 
-    /// Returns the versions of the keys after the commit, which it reports to the map.
+    /// Reports the commit to the map. Each item expects the version that its key has afterwards.
     #[inline]
     fn written_few<const N: usize>(
         &self,
         local: &reclaim::Local,
         pin: &reclaim::CellPin,
         few: &Few<'_, N>,
-    ) -> Vec<Option<Version>> {
-        let mut versions = Vec::with_capacity(N);
-        for i in 0..N {
+        items: &mut [Item<K, V>; N],
+    ) {
+        for (i, item) in items.iter_mut().enumerate() {
             let base = few.heads[i].node_in(pin, few.words[i]).header();
             // SAFETY: installed by this thread, under the pin [R1].
             let node = unsafe { few.nodes[i].as_ref() };
@@ -408,12 +415,11 @@ where
                 was_vacant: base.is_vacant(),
                 is_vacant: node.is_vacant(),
             };
-            versions.push((!write.is_vacant).then_some(write.version));
+            item.expected = (!write.is_vacant).then_some(write.version);
             if write.was_vacant != write.is_vacant {
                 self.index.note_commit(local, pin, few.heads[i], write);
             }
         }
-        versions
     }
 }
 

@@ -43,8 +43,8 @@ where
 {
     map: &'m VersionedMap<K, V, S>,
     held: Held<K, V>,
-    /// Released after the entry is unlocked.
-    lock: ExclusiveGuard<'m>,
+    /// Released after the entry is unlocked. `None`: the lock is thin.
+    lock: Option<ExclusiveGuard<'m>>,
 }
 
 macro_rules! draft {
@@ -105,7 +105,7 @@ where
     pub(super) fn new(
         map: &'m VersionedMap<K, V, S>,
         held: Held<K, V>,
-        lock: ExclusiveGuard<'m>,
+        lock: Option<ExclusiveGuard<'m>>,
     ) -> Self {
         EntryGuard { map, held, lock }
     }
@@ -426,7 +426,11 @@ where
                 collect();
             }
             self.session.lock(&hash)?;
-            let held = self.map.hold_key(hash, key);
+            let policy = self.session.chosen_policy();
+            let held = self.map.hold_key_of_session(hash, key, policy);
+            let held = held.inspect_err(|_| {
+                self.session.unlock(&hash);
+            })?;
             self.entries.insert(held.id(), held);
         }
         let held = find(&mut self.entries, hash, key).expect("it was locked");

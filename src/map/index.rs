@@ -468,15 +468,28 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
         core::iter::successors(Some(self.root(pin)), move |table| self.next(table, pin))
     }
 
+    /// The entries of keys with this hash.
+    fn entries_of<'p>(
+        &'p self,
+        hash: u64,
+        pin: &'p CellPin,
+    ) -> impl Iterator<Item = &'p Entry<K, V>> {
+        let slots = self.tables(pin).flat_map(move |table| table.window(hash));
+        let entries = slots.filter_map(move |slot| slot.load().entry_of(hash));
+        let entries = entries.map(|address| self.entry(address, pin));
+        entries.filter(move |entry| entry.hash() == hash)
+    }
+
     /// A key of this hash, if there is an entry.
     #[cfg(feature = "console")]
     pub(super) fn key_of<'p>(&'p self, hash: u64, pin: &'p CellPin) -> Option<&'p K> {
-        let mut slots = self.tables(pin).flat_map(|table| table.window(hash));
-        let entry = slots.find_map(|slot| {
-            let entry = self.entry(slot.load().entry_of(hash)?, pin);
-            (entry.hash() == hash).then_some(entry)
-        });
-        Some(entry?.key())
+        self.entries_of(hash, pin).map(Entry::key).next()
+    }
+
+    /// An entry of a key with this hash that is locked.
+    pub(super) fn locked_of<'p>(&'p self, hash: u64, pin: &'p CellPin) -> Option<&'p Entry<K, V>> {
+        let is_locked = |entry: &&Entry<K, V>| entry.cell.head().load().is_locked();
+        self.entries_of(hash, pin).find(is_locked)
     }
 
     /// The number of entries for which the newest table was made, and the bytes of all tables.

@@ -12,15 +12,20 @@ use super::lock_future::EntryLockFuture;
 use super::locked::{Held, collect, find};
 use crate::cell::limit::has_passed;
 use crate::cell::patience::{Lost, Patience};
-#[cfg(feature = "console")]
 use crate::cell::read::pin_cells;
 use crate::hash::IntegerHasher;
 #[cfg(feature = "console")]
 use crate::lock_table::KeyId;
 use crate::lock_table::{ExclusiveGuard, LockTable};
+use crate::mvcc::enlist::enlist_with_lock;
+use crate::park::{Notify, Spin, Wait};
 use crate::reclaim::{self, CellPin, Local};
+use crate::session::{LockError, Policy};
 use crate::sync::now;
 use crate::word::Mode;
+
+/// Whether locks may be thin. A console finds locks in the lock table only.
+const HAS_THIN: bool = !cfg!(feature = "console");
 
 /// The lock table of a map: its keys are the hashes.
 pub(crate) type Table = LockTable<u64, IntegerHasher>;
@@ -36,6 +41,12 @@ impl Locks {
 
     pub(super) fn table(&self) -> &Table {
         self.0.get_or_init(Box::default)
+    }
+
+    /// Returns whether no thread seemed to use the lock of a hash.
+    #[inline]
+    pub(super) fn seem_unused(&self, hash: u64) -> bool {
+        HAS_THIN && self.0.get().is_none_or(|table| table.seems_unused(&hash))
     }
 
     /// The table, if a key was locked before.
@@ -67,19 +78,30 @@ impl Limit {
             Limit::Try => true,
         }
     }
+
+    fn deadline(self) -> Option<Instant> {
+        match self {
+            Limit::Until(instant) => Some(instant),
+            Limit::None | Limit::Try => None,
+        }
+    }
 }
 
 /// The patience of a writer, which may have waited in the queue of a lock [V13].
-pub(super) struct Persistence<'m> {
+pub(super) struct Persistence<'m, K, V, S>
+where
+    K: Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
     patience: Patience,
-    locks: &'m Locks,
+    map: &'m VersionedMap<K, V, S>,
     hash: u64,
     deadline: Option<Instant>,
     /// Keeps other locks away until the write has ended.
     lock: Option<ExclusiveGuard<'m>>,
 }
 
-impl Persistence<'_> {
+impl<K: Send + Sync + 'static, V: Send + Sync + 'static, S> Persistence<'_, K, V, S> {
     pub(super) fn until(mut self, deadline: Option<Instant>) -> Self {
         self.deadline = deadline;
         self
@@ -88,18 +110,27 @@ impl Persistence<'_> {
     /// Waits before the next attempt. Not while pinned.
     #[cold]
     pub(super) fn step_back(&mut self, lost: Lost) {
-        if lost == Lost::Locked && self.lock.is_none() {
-            let table = self.locks.table();
-            self.lock = match self.deadline {
-                None => Some(table.lock(&self.hash)),
-                Some(instant) => table.try_lock_until(&self.hash, instant),
-            };
+        if lost == Lost::Locked {
+            if self.lock.is_none() {
+                let table = self.map.locks.table();
+                self.lock = match self.deadline {
+                    None => Some(table.lock(&self.hash)),
+                    Some(instant) => table.try_lock_until(&self.hash, instant),
+                };
+            }
+            if self.lock.is_some() {
+                self.map.wait_for_thin(self.hash, self.deadline);
+            }
         }
         self.patience.step_back(lost);
     }
 }
 
-impl Deref for Persistence<'_> {
+impl<K, V, S> Deref for Persistence<'_, K, V, S>
+where
+    K: Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
     type Target = Patience;
 
     fn deref(&self) -> &Patience {
@@ -109,14 +140,42 @@ impl Deref for Persistence<'_> {
 
 impl<K: Send + Sync + 'static, V: Send + Sync + 'static, S> VersionedMap<K, V, S> {
     /// The patience of a write of a key with this hash.
-    pub(super) fn patience(&self, hash: u64) -> Persistence<'_> {
+    pub(super) fn patience(&self, hash: u64) -> Persistence<'_, K, V, S> {
         Persistence {
             patience: Patience::new(),
-            locks: &self.locks,
+            map: self,
             hash,
             deadline: None,
             lock: None,
         }
+    }
+
+    /// Waits for the end of the thin lock of an entry with this hash, which the caller has locked:
+    /// step 14. Not while pinned.
+    #[cold]
+    fn wait_for_thin(&self, hash: u64, deadline: Option<Instant>) {
+        let mut spin = Spin::new();
+        loop {
+            if self.index.locked_of(hash, &pin_cells()).is_none() {
+                return;
+            }
+            if !spin.may_spin() {
+                break;
+            }
+            spin.spin();
+        }
+        let (parker, notify) = Notify::this_thread();
+        if let Some(wait) = self.enlist_with_thin(hash, notify) {
+            wait.block_on(&parker, deadline);
+        }
+    }
+
+    /// Has the end of such a lock notify; `None` if it has ended already.
+    pub(super) fn enlist_with_thin(&self, hash: u64, notify: Notify) -> Option<Wait> {
+        let pin = pin_cells();
+        let entry = self.index.locked_of(hash, &pin)?;
+        // Pinned until the waiter is in the queue: no other entry has the address yet [V13].
+        enlist_with_lock(entry.cell.head(), notify)
     }
 
     /// The table of the locks of keys, if a key was locked before, for a console.
@@ -181,7 +240,7 @@ where
     ///
     /// # Deadlocks
     /// A thread deadlocks with itself if it locks a key that it has locked, or writes it directly
-    /// or in a transaction past the guard. Two keys with the same 64-bit hash have one lock.
+    /// or in a transaction past the guard. Two keys with the same 64-bit hash may have one lock.
     /// Threads that lock one key while they hold another must agree on an order, or use
     /// [`lock_all`](Self::lock_all) or a [`session`](Self::session).
     ///
@@ -278,13 +337,15 @@ where
     #[cfg_attr(debug_assertions, track_caller)]
     pub fn lock_key(&self, key: K) -> EntryGuard<'_, K, V, S> {
         let hash = self.hash(&key);
-        collect();
+        if let Some(held) = self.collect_and_hold_thin(hash, &key) {
+            return EntryGuard::new(self, held, None);
+        }
         let lock = self.locks.table().lock(&hash);
         let mut key = Some(key);
-        let held = hold(Limit::None, |local, pin| {
-            self.hold_owned(local, pin, hash, &mut key)
-        });
-        EntryGuard::new(self, held.expect("it has no limit"), lock)
+        let mut attempt =
+            |local: &Local, pin: &CellPin| self.hold_owned(local, pin, hash, &mut key);
+        let held = self.hold(hash, Limit::None, || Limit::None, &mut attempt);
+        EntryGuard::new(self, held.expect("it has no limit"), Some(lock))
     }
 
     /// Locks a key as [`lock`](Self::lock) does, without blocking the thread.
@@ -374,10 +435,36 @@ where
         K: Borrow<Q>,
         Q: Eq + ToOwned<Owned = K> + ?Sized,
     {
-        let held = hold(Limit::None, |local, pin| {
-            self.hold_borrowed(local, pin, hash, key)
-        });
+        let mut attempt = |local: &Local, pin: &CellPin| self.hold_borrowed(local, pin, hash, key);
+        let held = self.hold(hash, Limit::None, || Limit::None, &mut attempt);
         held.expect("it has no limit")
+    }
+
+    /// The same for a session, whose policy limits the wait for a thin lock.
+    #[cfg_attr(debug_assertions, track_caller)]
+    pub(super) fn hold_key_of_session<Q>(
+        &self,
+        hash: u64,
+        key: &Q,
+        policy: Policy,
+    ) -> Result<Held<K, V>, LockError>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        let mut limit = None;
+        let mut limit = || match policy {
+            Policy::NoWait => Limit::Try,
+            // The clock is read by a session that waits.
+            Policy::Timeout(time) => *limit.get_or_insert_with(|| Limit::after(time)),
+            Policy::Detect | Policy::WaitDie => Limit::None,
+        };
+        let mut attempt = |local: &Local, pin: &CellPin| self.hold_borrowed(local, pin, hash, key);
+        let held = self.hold(hash, Limit::None, &mut limit, &mut attempt);
+        held.ok_or(match policy {
+            Policy::NoWait => LockError::WouldBlock,
+            _ => LockError::TimedOut,
+        })
     }
 
     #[cfg_attr(debug_assertions, track_caller)]
@@ -387,37 +474,127 @@ where
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
         let hash = self.hash(key);
-        collect();
+        if let Some(held) = self.collect_and_hold_thin(hash, key) {
+            return Some(EntryGuard::new(self, held, None));
+        }
+        self.lock_within_slow(hash, key, limit)
+    }
+
+    /// Locks an entry without its hash, if that is possible at once.
+    #[inline]
+    #[cfg_attr(debug_assertions, track_caller)]
+    fn collect_and_hold_thin<Q>(&self, hash: u64, key: &Q) -> Option<Held<K, V>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        reclaim::with(|local| {
+            // Not later: the key is not locked yet [V15].
+            local.collect_some();
+            let pin = local.pin();
+            self.hold_thin(&pin, hash, key)
+        })
+    }
+
+    #[inline(never)]
+    #[cfg_attr(debug_assertions, track_caller)]
+    fn lock_within_slow<Q>(
+        &self,
+        hash: u64,
+        key: &Q,
+        limit: Limit,
+    ) -> Option<EntryGuard<'_, K, V, S>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ToOwned<Owned = K> + ?Sized,
+    {
         let table = self.locks.table();
         let lock = match limit {
             Limit::None => table.lock(&hash),
             Limit::Until(instant) => table.try_lock_until(&hash, instant)?,
             Limit::Try => table.try_lock(&hash)?,
         };
-        let held = hold(limit, |local, pin| {
-            self.hold_borrowed(local, pin, hash, key)
-        })?;
-        Some(EntryGuard::new(self, held, lock))
+        let mut attempt = |local: &Local, pin: &CellPin| self.hold_borrowed(local, pin, hash, key);
+        let held = self.hold(hash, limit, || limit, &mut attempt)?;
+        Some(EntryGuard::new(self, held, Some(lock)))
+    }
+
+    /// Makes attempts to lock an entry whose hash the caller has locked, until `owned` ends the
+    /// wait for a transaction that owns it, or `thin` ends the wait for a thin lock.
+    #[cfg_attr(debug_assertions, track_caller)]
+    fn hold(
+        &self,
+        hash: u64,
+        owned: Limit,
+        mut thin: impl FnMut() -> Limit,
+        attempt: &mut dyn FnMut(&Local, &CellPin) -> Result<Held<K, V>, Lost>,
+    ) -> Option<Held<K, V>> {
+        let mut patience = Patience::new();
+        reclaim::with(|local| {
+            loop {
+                let pin = local.pin();
+                let held = attempt(local, &pin);
+                drop(pin);
+                match held {
+                    Ok(held) => return Some(held),
+                    Err(Lost::Owned) if owned.is_over() => return None,
+                    Err(Lost::Locked) => match thin() {
+                        limit if limit.is_over() => return None,
+                        limit => self.wait_for_thin(hash, limit.deadline()),
+                    },
+                    Err(lost) => patience.step_back(lost),
+                }
+            }
+        })
     }
 }
 
-/// Makes attempts to lock an entry until the limit ends the wait for a transaction that owns it.
-#[cfg_attr(debug_assertions, track_caller)]
-fn hold<K: Send + Sync + 'static, V: Send + Sync + 'static>(
-    limit: Limit,
-    mut attempt: impl FnMut(&Local, &CellPin) -> Result<Held<K, V>, Lost>,
-) -> Option<Held<K, V>> {
-    let mut patience = Patience::new();
-    reclaim::with(|local| {
-        loop {
-            let pin = local.pin();
-            let held = attempt(local, &pin);
-            drop(pin);
-            match held {
-                Ok(held) => return Some(held),
-                Err(Lost::Owned) if limit.is_over() => return None,
-                Err(lost) => patience.step_back(lost),
-            }
+#[cfg(all(test, not(any(latchwork_loom, latchwork_shuttle))))]
+mod tests {
+    use super::*;
+
+    /// Waits until some thread has locked a hash.
+    fn wait_for_a_hash(map: &VersionedMap<u32, u32>) {
+        while map.locks.table().locked_count() == 0 {
+            std::thread::yield_now();
         }
-    })
+    }
+
+    /// A writer has locked the hash, and waits for the end of a thin lock. The next lock of the
+    /// thread that has ended it queues behind the writer [V13].
+    #[test]
+    #[cfg(not(feature = "console"))]
+    fn a_thin_lock_does_not_bypass_the_holder_of_the_hash() {
+        let map: VersionedMap<u32, u32> = [(1, 10)].into_iter().collect();
+        for n in 10..60 {
+            let guard = map.lock(&1);
+            assert_eq!(map.locks.table().locked_count(), 0, "it is thin");
+            std::thread::scope(|s| {
+                s.spawn(|| map.update(&1, |n| n + 1));
+                wait_for_a_hash(&map);
+                drop(guard);
+                assert_eq!(map.lock(&1).get(), Some(&(n + 1)));
+            });
+        }
+    }
+
+    /// The policy of a session also applies to a key with a thin lock.
+    #[test]
+    fn a_session_does_not_wait_for_a_thin_lock_against_its_policy() {
+        let map: VersionedMap<u32, u32> = [(1, 10), (2, 20)].into_iter().collect();
+        let guard = map.lock(&1);
+        let mut session = map.session().policy(Policy::NoWait);
+        session.lock(&2).expect("it is free");
+        let refused = session.lock(&1).map(drop);
+        assert!(matches!(refused, Err(LockError::WouldBlock)), "{refused:?}");
+        assert_eq!(session.len(), 1);
+        drop(session);
+        let timeout = Policy::Timeout(Duration::from_millis(2));
+        let mut session = map.session().policy(timeout);
+        let refused = session.lock(&1).map(drop);
+        assert!(matches!(refused, Err(LockError::TimedOut)), "{refused:?}");
+        assert_eq!(map.locks.table().locked_count(), 0);
+        drop(guard);
+        session.lock(&1).expect("it is free");
+    }
 }

@@ -11,6 +11,7 @@ use super::guard::EntryGuard;
 use super::index::Search;
 use crate::RandomState;
 use crate::cell::patience::{Lost, Patience};
+use crate::cell::read::pin_cells;
 use crate::cell::wait::{OwnerOf, Place, enlist_with_owner_of};
 use crate::lock_table::{ExclusiveGuard, LockFuture};
 use crate::park::{Notify, polled_again};
@@ -33,9 +34,12 @@ where
 }
 
 enum State<'m> {
+    /// Was not polled.
+    Begins,
     /// Waits for the lock of the hash.
     Locks(LockFuture<'m>),
-    /// Has locked the hash, and waits for the end of a transaction that owns the entry [X10].
+    /// Has locked the hash, and waits for the end of a transaction that owns the entry [X10], or of
+    /// its thin lock [V13].
     Waits(ExclusiveGuard<'m>, Place),
     /// The future was ready, or a poll has panicked.
     Ended,
@@ -47,7 +51,7 @@ impl<'m, K: Send + Sync + 'static, V: Send + Sync + 'static, S> EntryLockFuture<
             map,
             hash,
             key: Some(key),
-            state: State::Locks(map.locks.table().lock_async(&hash)),
+            state: State::Begins,
         }
     }
 }
@@ -67,7 +71,16 @@ where
         let this = self.get_mut();
         let (map, hash) = (this.map, this.hash);
         // `Ended` remains if user code panics below.
-        let lock = match core::mem::replace(&mut this.state, State::Ended) {
+        let mut state = core::mem::replace(&mut this.state, State::Ended);
+        if let State::Begins = state {
+            let key = this.key.as_ref().expect("it was not polled");
+            let held = map.hold_thin(&pin_cells(), hash, key);
+            if let Some(held) = held {
+                return Poll::Ready(EntryGuard::new(map, held, None));
+            }
+            state = State::Locks(map.locks.table().lock_async(&hash));
+        }
+        let lock = match state {
             State::Locks(mut future) => match Pin::new(&mut future).poll(cx) {
                 Poll::Ready(lock) => lock,
                 Poll::Pending => {
@@ -82,7 +95,7 @@ where
                 }
                 lock
             }
-            State::Ended => polled_again("future of a lock of a map"),
+            State::Begins | State::Ended => polled_again("future of a lock of a map"),
         };
         let mut patience = Patience::new();
         loop {
@@ -91,9 +104,18 @@ where
                 map.hold_owned(local, &pin, hash, &mut this.key)
             });
             let lost = match held {
-                Ok(held) => return Poll::Ready(EntryGuard::new(map, held, lock)),
+                Ok(held) => return Poll::Ready(EntryGuard::new(map, held, Some(lock))),
                 Err(lost) => lost,
             };
+            if lost == Lost::Locked {
+                match map.enlist_with_thin(hash, Notify::Task(cx.waker().clone())) {
+                    Some(place) => {
+                        this.state = State::Waits(lock, place);
+                        return Poll::Pending;
+                    }
+                    None => continue,
+                }
+            }
             if lost == Lost::Owned {
                 let key = this.key.as_ref().expect("a failed attempt returns the key");
                 let notify = Notify::Task(cx.waker().clone());

@@ -15,7 +15,8 @@ use crate::cell::{Current, Header, Node, NodeRef, Owned, Rank, Version, Word, wa
 use crate::reclaim::{self, CellPin, Local};
 
 /// An entry that its holder has locked, so that it is neither written by another thread nor buried
-/// [V12]. The holder has also locked the hash of the key in the lock table of the map, for longer.
+/// [V12]. Unless the lock is thin, the holder has also locked the hash of the key in the lock table
+/// of the map, for longer.
 pub(super) struct Held<K: Send + Sync + 'static, V: Send + Sync + 'static> {
     entry: NonNull<Entry<K, V>>,
     draft: Draft<V>,
@@ -161,6 +162,31 @@ where
     V: Send + Sync + 'static,
     S: BuildHasher,
 {
+    /// Locks the entry of a key without its hash: step 12. `None`: there is no such entry, or it is
+    /// not settled, or it is locked, or the lock of its hash is used.
+    #[cfg_attr(debug_assertions, track_caller)]
+    pub(super) fn hold_thin<Q>(&self, pin: &CellPin, hash: u64, key: &Q) -> Option<Held<K, V>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        // A thread that has locked the hash may be waiting for the entry [V13].
+        if !self.locks.seem_unused(hash) {
+            return None;
+        }
+        let Search::Found(entry, seen) = self.index.search(hash, key, pin) else {
+            return None;
+        };
+        entry.cell.check_direct();
+        let node = entry.node(seen, pin);
+        let is_settled = node.stamp().is_some();
+        let is_free = is_settled && !seen.is_locked();
+        (is_free && entry.cell.head().lock(seen, node.as_ptr())).then(|| Held {
+            entry: entry.into(),
+            draft: Draft::Nothing,
+        })
+    }
+
     /// Locks the entry of a key, or makes a locked one. The caller has locked the hash. `key` is
     /// left where it is unless a new entry has it.
     pub(super) fn hold_owned(
@@ -226,8 +252,8 @@ where
         }
     }
 
-    /// Locks an entry, in whose head `seen` was. `Err`: it is dead, or a transaction that has
-    /// escalated owns it.
+    /// Locks an entry, in whose head `seen` was. `Err`: it is dead, or has a thin lock, or a
+    /// transaction that has escalated owns it.
     fn claim(
         &self,
         local: &Local,
@@ -239,8 +265,10 @@ where
         let head = entry.cell.head();
         let mut seen = seen;
         loop {
-            // The caller has locked the hash, which every other lock of the entry would need.
-            assert!(!seen.is_locked(), "two locks of one entry");
+            // The caller has locked the hash, which every lock of the entry needs but a thin one.
+            if seen.is_locked() {
+                return Err(Lost::Locked);
+            }
             match entry.node(seen, pin).current() {
                 // A dead node is final [V4].
                 Current::Settled(base) if base.header().is_dead() => return Err(Lost::Moved),

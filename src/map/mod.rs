@@ -24,7 +24,6 @@ mod txn;
 mod wait;
 mod write;
 
-use core::any::type_name;
 use core::fmt;
 use core::hash::{BuildHasher, Hash};
 use core::panic::UnwindSafe;
@@ -37,7 +36,7 @@ pub use lock_future::EntryLockFuture;
 pub use scan::{IntoIter, Iter};
 pub use wait::MapChangedFuture;
 
-use crate::hash::RandomState;
+use crate::hash::{RandomState, spreads_all_bits};
 
 /// Stores values by key, each with a version, for threads that read without waiting.
 ///
@@ -288,24 +287,12 @@ where
     #[inline(always)]
     fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
         let hash = self.hasher.hash_one(key);
-        let hash = if spreads_all_bits::<S>() {
-            hash
-        } else {
-            mix(hash)
+        let hash = match spreads_all_bits::<S>() {
+            true => hash,
+            false => mix(hash),
         };
         hash >> (u64::BITS - slot::HASH_BITS) | slot::HASH_BIT
     }
-}
-
-/// Whether each bit of a hash by `S` depends on all bits of a key: known of the default hasher and
-/// of that of the standard library. Others may leave some bits equal.
-///
-/// The name of a type is the same in all of a program, and the answer decides only how fast a
-/// search is.
-#[inline(always)]
-fn spreads_all_bits<S>() -> bool {
-    let name = type_name::<S>();
-    name == type_name::<RandomState>() || name == type_name::<std::hash::RandomState>()
 }
 
 /// Spreads the bits of a hash. Each half of the product depends on other bits.

@@ -120,8 +120,17 @@ impl Head {
             true => word.waited(),
             false => word,
         };
-        // Release: as in `replace`; the node may have been under another one [C1].
-        self.exchange(seen, word).is_ok()
+        // Release: as in `replace`; the node may have been under another one [C1]. Acquire: an
+        // equal word may be a later one than was loaded, after another holder has locked and
+        // unlocked the entry. Its critical section happens before this one. Pairs with the Release
+        // in `exchange` [V12]. Relaxed on failure: as there.
+        let locked = self.0.compare_exchange(
+            seen.0.as_ptr(),
+            word.0.as_ptr(),
+            Ordering::AcqRel,
+            Ordering::Relaxed,
+        );
+        locked.is_ok()
     }
 
     /// Unlocks the word, which the caller has locked, and leaves its node there. Keeps the mark.
@@ -151,8 +160,8 @@ impl Head {
 
     #[inline(always)]
     fn exchange(&self, seen: Word, next: Word) -> Result<(), *mut Header> {
-        // Release: publishes the node [C1]. Relaxed on failure: a caller that uses the other word
-        // loads it again, or has used its node before.
+        // Release: publishes the node [C1], and the critical section of a lock [V12]. Relaxed on
+        // failure: a caller that uses the other word loads it again, or has used its node before.
         let replaced = self.0.compare_exchange(
             seen.0.as_ptr(),
             next.0.as_ptr(),

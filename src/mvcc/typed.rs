@@ -203,6 +203,15 @@ struct Written {
 }
 
 impl<'c, T: Send + Sync + 'static> Published<'c, T> {
+    #[inline(always)]
+    fn new(written: Written, pin: CellPin) -> Self {
+        Published {
+            written,
+            pin,
+            _value: PhantomData,
+        }
+    }
+
     /// Returns the version of the new value.
     #[inline(always)]
     pub(crate) fn version(&self) -> Version {
@@ -292,11 +301,7 @@ impl<T: Send + Sync + 'static> ValueHead<T> {
             value: Pinned { node, pin, .. },
         } = basis;
         let written = self.publish(local, patience, &pin, seen, Some(node), value)?;
-        Ok(Published {
-            written,
-            pin,
-            _value: PhantomData,
-        })
+        Ok(Published::new(written, pin))
     }
 
     /// Makes one attempt to replace the value, whatever it is, or returns the new value.
@@ -309,11 +314,7 @@ impl<T: Send + Sync + 'static> ValueHead<T> {
         value: T,
     ) -> Result<Published<'_, T>, (T, Lost)> {
         let written = self.publish(local, patience, &pin, self.0.load(), None, value)?;
-        Ok(Published {
-            written,
-            pin,
-            _value: PhantomData,
-        })
+        Ok(Published::new(written, pin))
     }
 
     /// Installs a node with `value` in place of `seen`, or returns the value. `seen` was loaded

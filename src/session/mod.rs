@@ -244,6 +244,11 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         self
     }
 
+    /// How the session reacts to a key that another owner holds.
+    pub(crate) fn chosen_policy(&self) -> Policy {
+        self.policy
+    }
+
     /// Sets how the session reacts to a key that another owner holds, [`Policy::Detect`] by
     /// default.
     ///

@@ -465,9 +465,13 @@ impl BuildHasher for Few {
 fn keys_of_one_hash_have_one_lock_and_two_drafts() {
     let _alone = alone();
     let map: VersionedMap<u32, u32, Few> = [(1, 10), (2, 20)].into_iter().collect();
-    let guard = map.lock(&1);
+    let set = map.lock_all([&1]);
     assert!(map.try_lock(&2).is_none());
-    drop(guard);
+    drop(set);
+    // A lock that no thread waits for does not lock the hash.
+    let guards = [1, 2].map(|key| map.try_lock(&key).expect("it is free"));
+    assert!(map.try_lock(&1).is_none());
+    drop(guards);
     let mut set = map.lock_all(&[1, 2, 1, 3]);
     assert_eq!(set.len(), 3);
     for key in [1, 2, 3] {

@@ -123,6 +123,13 @@ impl RawTable {
         }
     }
 
+    /// Returns whether the root slot of a hash was empty, by one load. It is a hint.
+    #[inline]
+    pub(crate) fn seems_unused(&self, hash: u64) -> bool {
+        // Only the order of two attempts depends on it.
+        self.trie.peek_root(hash) == SlotWord::EMPTY
+    }
+
     /// Locks the key if its root slot is empty, or returns the word that it contains.
     #[inline(always)]
     pub(crate) fn claim_root(&self, hash: u64, mode: Mode) -> Result<(), SlotWord> {
