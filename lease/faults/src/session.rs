@@ -443,6 +443,7 @@ impl<'a> Session<'a> {
                 Damage::Kill => self.servers.kill(at),
                 Damage::Stop => self.servers.signal(at, Signal::STOP),
                 Damage::FillDisk => self.servers.fill(at)?,
+                Damage::Lock => self.servers.lock()?,
                 Damage::ClockAhead => self.servers.move_clock(at, 60)?,
                 Damage::ClockBack => self.servers.move_clock(at, -60)?,
                 Damage::LoseData => {
@@ -552,6 +553,7 @@ impl<'a> Session<'a> {
     fn heal(&mut self) -> Result<(), String> {
         self.network.heal()?;
         self.servers.unfill();
+        self.servers.unlock();
         for at in 0..self.servers.len() {
             self.servers.signal(at, Signal::CONT);
         }
