@@ -73,6 +73,22 @@ fn the_engine_conforms() {
     contract::assert_conforms(&open);
 }
 
+#[cfg(feature = "conformance")]
+#[test]
+fn the_engine_conforms_across_processes() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    contract::assert_conforms_across_processes(&database.url());
+}
+
+/// The body of the processes of the suite. Alone it does nothing.
+#[cfg(feature = "conformance")]
+#[test]
+fn act() {
+    contract::act();
+}
+
 /// A role of a server and how it logs in.
 fn with_user(url: &str, user: &str) -> String {
     url.replace("postgres://postgres@", &format!("postgres://{user}@"))
