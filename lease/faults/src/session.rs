@@ -626,6 +626,7 @@ impl<'a> Session<'a> {
             let grant = self.wait_for_grant(LONG, injected, process, generous(limit));
             let took = grant.map_or(u64::MAX, |at| at.saturating_sub(began));
             round.takeover = Some(milliseconds(took));
+            round.late = milliseconds(self.pulse.longest_since(injected));
             round.bound("I6", "takeover", took, limit, generous(limit));
         }
 
@@ -645,6 +646,7 @@ impl<'a> Session<'a> {
         round.phases.push(start.elapsed().as_secs_f64());
 
         // Phase 4: nothing remains (I7), and the history satisfies the rules.
+        round.late = milliseconds(self.pulse.longest_since(injected));
         let limit = self.ttl + Duration::from_secs(1);
         if has_probe && !fault.loses_data() {
             match self.wait_until_free(generous(limit)) {
