@@ -8,7 +8,7 @@
 #   ci/lease_faults.sh --table                  the table of the present campaign
 #
 # A campaign that was interrupted continues: its rounds are in target/lease_faults/rounds.jsonl. As root, each server and worker has
-# a network namespace and a disk of its own. Variables: ENGINES ("etcd quorum postgres"), REDIS_SERVER (a program, such as that of
+# a network namespace and a disk of its own. Variables: ENGINES ("etcd quorum postgres sqlite"), REDIS_SERVER (a program, such as that of
 # Valkey, whose clock can be moved by libfaketime), SEED. The clocks of etcd are moved by ci/lease_clock.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -89,6 +89,22 @@ fn the_engine_conforms_at_three_nodes() {
     assert_conforms(3);
 }
 
+#[cfg(feature = "conformance")]
+#[test]
+fn the_engine_conforms_across_processes() {
+    let Some(cluster) = shared() else {
+        return;
+    };
+    contract::assert_conforms_across_processes(&cluster.url());
+}
+
+/// The body of the processes of the suite. Alone it does nothing.
+#[cfg(feature = "conformance")]
+#[test]
+fn act() {
+    contract::act();
+}
+
 #[test]
 fn waiters_are_granted_in_the_order_of_their_requests() {
     let Some(cluster) = shared() else {

@@ -8,12 +8,9 @@ mod server;
 mod support;
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use latchwork::table::FencingToken;
@@ -71,6 +68,22 @@ fn the_engine_conforms() {
     let open =
         || -> Arc<dyn Engine> { Arc::new(PostgresEngine::connect(&database.url()).unwrap()) };
     contract::assert_conforms(&open);
+}
+
+#[cfg(feature = "conformance")]
+#[test]
+fn the_engine_conforms_across_processes() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    contract::assert_conforms_across_processes(&database.url());
+}
+
+/// The body of the processes of the suite. Alone it does nothing.
+#[cfg(feature = "conformance")]
+#[test]
+fn act() {
+    contract::act();
 }
 
 /// A role of a server and how it logs in.
@@ -189,75 +202,10 @@ fn databases_that_cannot_keep_leases_are_refused() {
     assert!(!format!("{error} {error:?}").contains("sEcret"));
 }
 
-/// Serves one connection as an old server does: it answers the first statement with one row.
-fn old_server(version: i32) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        let mut number = [0; 4];
-        let mut read = |stream: &mut TcpStream, is_typed: bool| {
-            let mut kind = [0];
-            if is_typed {
-                stream.read_exact(&mut kind).unwrap();
-            }
-            stream.read_exact(&mut number).unwrap();
-            let mut rest = vec![0; i32::from_be_bytes(number) as usize - 4];
-            stream.read_exact(&mut rest).unwrap();
-            kind[0]
-        };
-        let message = |kind: u8, body: &[u8]| {
-            let mut bytes = vec![kind];
-            bytes.extend((body.len() as i32 + 4).to_be_bytes());
-            bytes.extend(body);
-            bytes
-        };
-        let ready = message(b'Z', b"I");
-        read(&mut stream, false);
-        stream.write_all(&message(b'R', &[0; 4])).unwrap();
-        stream.write_all(&ready).unwrap();
-        while read(&mut stream, true) != b'S' {}
-
-        let mut columns = 7_i16.to_be_bytes().to_vec();
-        let mut row = columns.clone();
-        let values: [(&str, i32, Option<&[u8]>); 7] = [
-            ("version", 23, Some(&version.to_be_bytes())),
-            ("encoding", 25, Some(b"UTF8")),
-            ("clock", 20, Some(&[0; 8])),
-            ("is_standby", 16, Some(&[0])),
-            ("direct", 25, None),
-            ("has_schema", 16, Some(&[0])),
-            ("has_table", 16, Some(&[0])),
-        ];
-        for (name, kind, value) in values {
-            columns.extend(name.as_bytes());
-            // No table, the type, its length and modifier, and the binary format.
-            columns.extend([0; 7]);
-            columns.extend(kind.to_be_bytes());
-            columns.extend([0xff; 6]);
-            columns.extend([0, 1]);
-            row.extend(value.map_or(-1, |value| value.len() as i32).to_be_bytes());
-            row.extend(value.unwrap_or_default());
-        }
-        let answer = [
-            message(b'1', b""),
-            message(b'2', b""),
-            message(b'T', &columns),
-            message(b'D', &row),
-            message(b'C', b"SELECT 1\0"),
-            ready,
-        ];
-        stream.write_all(&answer.concat()).unwrap();
-        // Until the client leaves.
-        let _ = stream.read(&mut [0; 16]);
-    });
-    port
-}
-
 #[test]
 fn a_server_that_is_too_old_is_refused() {
     for (version, name) in [(110_022, "11"), (90_603, "9")] {
-        let port = old_server(version);
+        let port = server::old(version);
         let url = format!("postgres://a:sEcret@127.0.0.1:{port}/b?sslmode=disable");
         let text = refusal(&url);
         let expected = format!("the server is PostgreSQL {name}; 12 or later is needed");

@@ -111,6 +111,22 @@ fn the_engine_on_seven_nodes_conforms() {
     assert_conforms(7);
 }
 
+#[cfg(feature = "conformance")]
+#[test]
+fn the_engine_conforms_across_processes() {
+    let Some(nodes) = Redis::several(5) else {
+        return;
+    };
+    contract::assert_conforms_across_processes(&url(&nodes));
+}
+
+/// The body of the processes of the suite. Alone it does nothing.
+#[cfg(feature = "conformance")]
+#[test]
+fn act() {
+    contract::act();
+}
+
 /// Nodes of a test.
 struct Nodes(Vec<Redis>);
 

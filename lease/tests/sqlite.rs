@@ -265,6 +265,21 @@ fn the_engine_conforms() {
     contract::assert_conforms(&open);
 }
 
+#[cfg(feature = "conformance")]
+#[test]
+fn the_engine_conforms_across_processes() {
+    let folder = Folder::new();
+    let file = folder.file("leases.db");
+    contract::assert_conforms_across_processes(&format!("sqlite:{}", file.display()));
+}
+
+/// The body of the processes of the suite. Alone it does nothing.
+#[cfg(feature = "conformance")]
+#[test]
+fn act() {
+    contract::act();
+}
+
 #[test]
 fn a_lease_that_waited_for_the_writers_lock_has_its_whole_length() {
     let folder = Folder::new();

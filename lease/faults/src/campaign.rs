@@ -13,9 +13,9 @@ use crate::record::{self, Control, Line, Round};
 use crate::servers::{Kind, Programs, Servers};
 use crate::session::{Crew, Hosts, Planted, Session, ShownBy};
 
-const KINDS: [Kind; 3] = [Kind::Etcd, Kind::Quorum, Kind::Postgres];
+const KINDS: [Kind; 4] = [Kind::Etcd, Kind::Quorum, Kind::Postgres, Kind::Sqlite];
 
-fn controls() -> [Planted; 5] {
+fn controls() -> [Planted; 7] {
     let control = |kind, name, shown_by, fault| Planted {
         kind,
         name,
@@ -25,6 +25,15 @@ fn controls() -> [Planted; 5] {
         is_short: true,
     };
     let with_crew = |planted: Planted, crew| Planted { crew, ..planted };
+    let unfenced = |kind| Planted {
+        is_short: false,
+        ..control(
+            kind,
+            "no fence",
+            ShownBy::StaleWrites,
+            (Target::Holder, Damage::Stop),
+        )
+    };
     let removed = (Target::Waiter, Damage::RemoveRequest);
     [
         control(
@@ -79,6 +88,8 @@ fn controls() -> [Planted; 5] {
                 (Target::AllServers, Damage::LeaveLease),
             )
         },
+        unfenced(Kind::Postgres),
+        unfenced(Kind::Sqlite),
     ]
 }
 

@@ -32,6 +32,8 @@ pub(crate) enum Damage {
     CutIn,
     Slow,
     FillDisk,
+    /// Another process stops in a transaction that writes.
+    Lock,
     /// Its clock moves forward by a minute.
     ClockAhead,
     ClockBack,
@@ -126,6 +128,8 @@ const POSTGRES: &[(Target, Damage)] = &[
     (AllServers, Rewind),
 ];
 
+const SQLITE: &[(Target, Damage)] = &[(AllServers, Lock), (AllServers, FillDisk)];
+
 /// The faults of the short form.
 pub(crate) fn short(kind: Kind) -> Vec<Fault> {
     let all: &[(Target, Damage)] = match kind {
@@ -136,6 +140,7 @@ pub(crate) fn short(kind: Kind) -> Vec<Fault> {
             (AllServers, OtherList),
         ],
         Kind::Postgres => &[(AllServers, Kill), (Holder, Stop)],
+        Kind::Sqlite => &[(AllServers, Lock)],
     };
     all.iter().copied().map(Fault::new).collect()
 }
@@ -146,8 +151,12 @@ pub(crate) fn all(kind: Kind) -> Vec<Fault> {
         Kind::Etcd => ETCD,
         Kind::Quorum => QUORUM,
         Kind::Postgres => POSTGRES,
+        Kind::Sqlite => SQLITE,
     };
-    own.iter().chain(CLIENTS).copied().map(Fault::new).collect()
+    let all = own.iter().chain(CLIENTS).copied().map(Fault::new);
+    // A file has no links.
+    all.filter(|fault| kind != Kind::Sqlite || !fault.needs_links())
+        .collect()
 }
 
 impl Fault {
@@ -163,6 +172,7 @@ impl Fault {
             (Kind::Etcd, Majority) => "two of three members",
             (_, Majority) => "three of five nodes",
             (Kind::Postgres, AllServers) => "the server",
+            (Kind::Sqlite, AllServers) => "the file",
             (_, AllServers) => "all servers",
             (_, Holder) => "the holder",
             (_, Waiter) => "a waiter",
@@ -174,7 +184,9 @@ impl Fault {
             CutOut => "cut off, outgoing",
             CutIn => "cut off, incoming",
             Slow => "with slow links",
+            FillDisk if kind == Kind::Sqlite => "on a full disk",
             FillDisk => "with full disks",
+            Lock => "locked by a transaction",
             ClockAhead => "a minute ahead",
             ClockBack => "a minute back",
             LoseData => "without their data",
@@ -215,7 +227,7 @@ impl Fault {
         match self.target {
             Majority | AllServers => matches!(
                 self.damage,
-                Kill | Stop | Unplug | CutOut | CutIn | FillDisk | LoseData | Rewind
+                Kill | Stop | Unplug | CutOut | CutIn | FillDisk | Lock | LoseData | Rewind
             ),
             _ => kind == Kind::Postgres && self.is_of_servers(),
         }
@@ -244,7 +256,7 @@ impl Fault {
             _ if !self.is_of_servers() => ms(500),
             Kind::Etcd => ms(4000),
             Kind::Quorum if !self.interrupts(kind) => ms(500),
-            Kind::Quorum => ms(1000),
+            Kind::Quorum | Kind::Sqlite => ms(1000),
             Kind::Postgres => ms(5000),
         }
     }

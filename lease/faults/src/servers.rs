@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rusqlite::Connection;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
@@ -23,6 +24,8 @@ pub(crate) enum Kind {
     Etcd,
     Quorum,
     Postgres,
+    /// A file, which has no server.
+    Sqlite,
 }
 
 impl Kind {
@@ -31,6 +34,7 @@ impl Kind {
             Kind::Etcd => "etcd",
             Kind::Quorum => "quorum",
             Kind::Postgres => "postgres",
+            Kind::Sqlite => "sqlite",
         }
     }
 
@@ -38,7 +42,7 @@ impl Kind {
         match self {
             Kind::Etcd => 3,
             Kind::Quorum => 5,
-            Kind::Postgres => 1,
+            Kind::Postgres | Kind::Sqlite => 1,
         }
     }
 
@@ -47,7 +51,7 @@ impl Kind {
         match self {
             // Two segments of the log, of 64 MiB each.
             Kind::Etcd => 320,
-            Kind::Quorum => 64,
+            Kind::Quorum | Kind::Sqlite => 64,
             Kind::Postgres => 200,
         }
     }
@@ -93,6 +97,8 @@ impl Programs {
     fn may_move_clock(&self, kind: Kind) -> bool {
         match kind {
             Kind::Etcd => self.lease_clock.is_some() && is_root(),
+            // No process may use the date.
+            Kind::Sqlite => false,
             _ => self.clock.is_some(),
         }
     }
@@ -111,6 +117,7 @@ impl Programs {
             Kind::Etcd => (!runs("etcd")).then_some("etcd"),
             Kind::Quorum => (!runs(&self.redis)).then_some(&self.redis),
             Kind::Postgres => self.postgres.is_none().then_some("PostgreSQL"),
+            Kind::Sqlite => None,
         }
     }
 }
@@ -136,6 +143,8 @@ pub(crate) struct Servers {
     pub(crate) has_disks: bool,
     /// Whether the clock of each server can be moved.
     pub(crate) has_clocks: bool,
+    /// Has the lock for writers of the file.
+    writer: Option<Connection>,
 }
 
 /// The user of PostgreSQL, which does not run as root.
@@ -159,6 +168,7 @@ impl Servers {
             folder,
             has_disks: network.has_links(),
             has_clocks: false,
+            writer: None,
         };
         for (number, &host) in hosts.iter().take(kind.count()).enumerate() {
             let folder = servers.folder.join(format!("disk{number}"));
@@ -210,12 +220,33 @@ impl Servers {
             Kind::Etcd => format!("etcd://{places}"),
             Kind::Quorum => format!("quorum:{places}"),
             Kind::Postgres => format!("postgres://{POSTGRES}@{places}/postgres"),
+            Kind::Sqlite => format!("sqlite:{}", self.database().display()),
         }
     }
 
     pub(crate) fn url(&self, network: &Network) -> String {
         let all: Vec<usize> = (0..self.len()).collect();
         self.url_of(&all, network)
+    }
+
+    /// The file of the engine that has no server.
+    fn database(&self) -> PathBuf {
+        self.servers[0].folder.join("leases.db")
+    }
+
+    /// Acquires the lock for writers, as a process that stops in a transaction.
+    pub(crate) fn lock(&mut self) -> Result<(), String> {
+        let writer = Connection::open(self.database()).map_err(text)?;
+        let limit = Duration::from_secs(5);
+        writer.busy_timeout(limit).map_err(text)?;
+        writer.execute_batch("BEGIN IMMEDIATE").map_err(text)?;
+        self.writer = Some(writer);
+        Ok(())
+    }
+
+    /// Releases the lock for writers.
+    pub(crate) fn unlock(&mut self) {
+        self.writer = None;
     }
 
     fn clock_file(&self, at: usize) -> PathBuf {
@@ -250,6 +281,9 @@ impl Servers {
 
     /// Starts the process of a server.
     fn spawn(&mut self, at: usize, network: &Network) -> Result<(), String> {
+        if self.kind == Kind::Sqlite {
+            return Ok(());
+        }
         let server = &self.servers[at];
         let address = network.host(server.host).address.clone();
         let log = OpenOptions::new()
@@ -310,6 +344,7 @@ impl Servers {
                 let rules = "local all all trust\nhost all all 0.0.0.0/0 trust\n";
                 fs::write(access, rules).map_err(text)?;
             }
+            Kind::Sqlite => unreachable!("it has no server"),
         }
         let _ = peer;
         command.stdout(log.try_clone().map_err(text)?).stderr(log);
@@ -419,6 +454,7 @@ impl Servers {
                 let at = ["-t", "1", "-h", host, "-p", port, "-U", POSTGRES];
                 run(&[&[program.as_str(), "-q"], &at[..]].concat()).is_ok()
             }
+            Kind::Sqlite => true,
         }
     }
 
@@ -447,6 +483,9 @@ impl Servers {
     }
 
     fn is_running(&mut self, at: usize) -> bool {
+        if self.kind == Kind::Sqlite {
+            return true;
+        }
         let process = self.servers[at].process.as_mut();
         process.is_some_and(|process| matches!(process.try_wait(), Ok(None)))
     }
@@ -627,6 +666,7 @@ impl Servers {
 
 impl Drop for Servers {
     fn drop(&mut self) {
+        self.unlock();
         for at in 0..self.len() {
             self.kill(at);
         }
@@ -667,6 +707,7 @@ fn free_ports(has_links: bool, kind: Kind) -> Result<[u16; 2], String> {
             Kind::Etcd => [2379, 2380],
             Kind::Quorum => [6379, 0],
             Kind::Postgres => [5432, 0],
+            Kind::Sqlite => [0, 0],
         });
     }
     let bind = || TcpListener::bind("127.0.0.1:0").map_err(text);

@@ -443,6 +443,7 @@ impl<'a> Session<'a> {
                 Damage::Kill => self.servers.kill(at),
                 Damage::Stop => self.servers.signal(at, Signal::STOP),
                 Damage::FillDisk => self.servers.fill(at)?,
+                Damage::Lock => self.servers.lock()?,
                 Damage::ClockAhead => self.servers.move_clock(at, 60)?,
                 Damage::ClockBack => self.servers.move_clock(at, -60)?,
                 Damage::LoseData => {
@@ -552,6 +553,7 @@ impl<'a> Session<'a> {
     fn heal(&mut self) -> Result<(), String> {
         self.network.heal()?;
         self.servers.unfill();
+        self.servers.unlock();
         for at in 0..self.servers.len() {
             self.servers.signal(at, Signal::CONT);
         }
@@ -624,6 +626,7 @@ impl<'a> Session<'a> {
             let grant = self.wait_for_grant(LONG, injected, process, generous(limit));
             let took = grant.map_or(u64::MAX, |at| at.saturating_sub(began));
             round.takeover = Some(milliseconds(took));
+            round.late = milliseconds(self.pulse.longest_since(injected));
             round.bound("I6", "takeover", took, limit, generous(limit));
         }
 
@@ -643,6 +646,7 @@ impl<'a> Session<'a> {
         round.phases.push(start.elapsed().as_secs_f64());
 
         // Phase 4: nothing remains (I7), and the history satisfies the rules.
+        round.late = milliseconds(self.pulse.longest_since(injected));
         let limit = self.ttl + Duration::from_secs(1);
         if has_probe && !fault.loses_data() {
             match self.wait_until_free(generous(limit)) {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use latchwork::table::FencingToken;
 
-use super::{Checked, LONG, Suite, ensure, nonce, text};
+use super::{Checked, LONG, Problem, Suite, ensure, nonce, text};
 use crate::engine::{
     Attempt, AttemptAll, Engine, Nonce, Outcome, Released, Renewal, Renewed, Request,
 };
@@ -42,7 +42,7 @@ fn renew(
     nonce: Nonce,
     token: u64,
     ttl: Duration,
-) -> Result<Renewed, String> {
+) -> Result<Renewed, Problem> {
     let renewal = Renewal {
         key: suite.key(name),
         nonce,
@@ -71,7 +71,7 @@ fn one_holder_at_a_time(suite: &Suite<'_>) -> Checked {
                     "free in {free_in:?}"
                 );
             }
-            granted => return Err(format!("a second holder: {granted:?}")),
+            granted => return Err(format!("a second holder: {granted:?}").into()),
         }
         suite.leave(&**engine, "a", refused)?;
     }
@@ -114,9 +114,10 @@ fn tokens_grow(suite: &Suite<'_>) -> Checked {
 
 fn repeated_request(suite: &Suite<'_>) -> Checked {
     let (one, two) = (suite.engine(), suite.engine());
-    let holder = nonce();
+    let (start, holder) = (Instant::now(), nonce());
     let token = suite.grant(&*one, "a", holder, suite.ttl)?;
     let again = suite.grant(&*two, "a", holder, LONG)?;
+    suite.still_lasts(start, suite.ttl)?;
     ensure!(
         token == again,
         "the same nonce has the tokens {token} and {again}"
@@ -140,11 +141,9 @@ fn expiry(suite: &Suite<'_>) -> Checked {
     let start = Instant::now();
     suite.grant(&*one, "a", nonce(), suite.ttl)?;
     suite.wait(&*two, "a", nonce(), LONG)?;
-    // The clocks of a server and of this process may differ in rate by a percent.
-    let least = suite.ttl.mul_f64(0.99) - Duration::from_millis(2) - suite.ends_early;
     let elapsed = start.elapsed();
     ensure!(
-        elapsed >= least,
+        elapsed >= suite.least(suite.ttl),
         "a lease of {:?} ended after {elapsed:?}",
         suite.ttl
     );
@@ -153,9 +152,10 @@ fn expiry(suite: &Suite<'_>) -> Checked {
 
 fn renewal_extends(suite: &Suite<'_>) -> Checked {
     let (one, two) = (suite.engine(), suite.engine());
-    let holder = nonce();
+    let (start, holder) = (Instant::now(), nonce());
     let token = suite.grant(&*one, "a", holder, suite.ttl)?;
     let renewed = renew(suite, &*two, "a", holder, token, LONG)?;
+    suite.still_lasts(start, suite.ttl)?;
     ensure!(
         renewed == Renewed::Held,
         "the holder's renewal is {renewed:?}"
@@ -460,7 +460,10 @@ fn holder(suite: &Suite<'_>) -> Checked {
     );
     let (start, nonce) = (Instant::now(), nonce());
     let token = suite.grant(&*one, "a", nonce, suite.ttl * 4)?;
-    let info = holder(&*two)?.ok_or("the key has no holder")?;
+    let info = holder(&*two)?;
+    let listed = text(two.list(&suite.namespace, "a", suite.deadline()))?;
+    suite.still_lasts(start, suite.ttl * 4)?;
+    let info = info.ok_or("the key has no holder")?;
     ensure!(info.owner == "conformance", "the owner is {:?}", info.owner);
     ensure!(
         info.token.get() == token,
@@ -477,16 +480,15 @@ fn holder(suite: &Suite<'_>) -> Checked {
         "expires in {:?}",
         info.expires_in
     );
-    let listed = text(two.list(&suite.namespace, "a", suite.deadline()))?;
     ensure!(
         listed.len() == 1 && listed[0].1.token.get() == token,
         "the list is {listed:?}"
     );
     // An engine may see the end late, as it may see a release late.
     thread::sleep(suite.ttl * 4 + Duration::from_millis(100));
-    let late = Instant::now() + suite.hand_over;
+    let end = Instant::now();
     while holder(&*two)?.is_some() {
-        ensure!(Instant::now() < late, "an expired lease is a holder");
+        suite.in_time(end, suite.hand_over, "the end of an expired lease")?;
         thread::sleep(Duration::from_millis(10));
     }
     let listed = text(two.list(&suite.namespace, "", suite.deadline()))?;
@@ -590,7 +592,7 @@ fn all_or_none(suite: &Suite<'_>) -> Checked {
     for answer in repeated.into_iter().flatten() {
         match text(answer)? {
             AttemptAll::Granted(granted) if granted.len() == 3 => tokens.push(granted),
-            answer => return Err(format!("all names are free: {answer:?}")),
+            answer => return Err(format!("all names are free: {answer:?}").into()),
         }
     }
     ensure!(
@@ -613,28 +615,25 @@ fn hint(suite: &Suite<'_>) -> Checked {
     // A wait ends at its deadline.
     let start = Instant::now();
     text(two.wait_hint(suite.key("a"), waiter, start + Duration::from_millis(50)))?;
-    ensure!(
-        start.elapsed() < suite.patience,
-        "a wait of 50 ms took {:?}",
-        start.elapsed()
-    );
+    suite.in_time(start, suite.patience, "a wait of 50 ms")?;
     let released = AtomicU64::new(0);
-    let took = thread::scope(|s| -> Result<Duration, String> {
+    let took = thread::scope(|s| -> Result<Duration, Problem> {
         s.spawn(|| {
             thread::sleep(Duration::from_millis(300));
             released.store(start.elapsed().as_nanos() as u64, Ordering::SeqCst);
             let _ = one.release(suite.key("a"), holder, suite.deadline());
         });
-        let deadline = Instant::now() + suite.hand_over + Duration::from_secs(1);
+        let (begun, limit) = (Instant::now(), suite.hand_over + Duration::from_secs(1));
         while let Attempt::Busy { .. } = suite.ask(&*two, "a", waiter, LONG)? {
-            ensure!(Instant::now() < deadline, "a release is not seen");
+            ensure!(!suite.has_passed(begun, limit), "a release is not seen");
+            let deadline = (begun + limit).max(Instant::now() + Duration::from_millis(20));
             text(two.wait_hint(suite.key("a"), waiter, deadline))?;
         }
         let released = Duration::from_nanos(released.load(Ordering::SeqCst));
         Ok(start.elapsed().saturating_sub(released))
     })?;
     ensure!(
-        took < suite.hand_over,
+        took < suite.hand_over + suite.delay(start),
         "a waiter sees the release after {took:?}"
     );
     Ok(())
@@ -652,11 +651,7 @@ fn past_deadlines(suite: &Suite<'_>) -> Checked {
         ttl: suite.ttl,
     };
     let answer = engine.try_acquire(&request, past);
-    ensure!(
-        now.elapsed() < suite.patience,
-        "a request took {:?}",
-        now.elapsed()
-    );
+    suite.in_time(now, suite.patience, "a request")?;
     match answer {
         Ok(answer) => ensure!(
             matches!(answer, Attempt::Granted(_)),
@@ -673,11 +668,7 @@ fn past_deadlines(suite: &Suite<'_>) -> Checked {
     let _ = engine.release(suite.key("a"), holder, past);
     let _ = engine.holder(suite.key("a"), past);
     let _ = engine.list(&suite.namespace, "", past);
-    ensure!(
-        start.elapsed() < suite.patience,
-        "the calls took {:?}",
-        start.elapsed()
-    );
+    suite.in_time(start, suite.patience, "the calls")?;
     // Whatever happened, the key is free after the lease.
     suite.wait(&*engine, "a", nonce(), LONG)?;
     Ok(())

@@ -73,6 +73,7 @@ fn the_command_receives_name_token_and_nonce_but_no_url() {
         let output = sandbox
             .lease(["run", "a b", "--", "env"])
             .env("PGPASSWORD", "kept")
+            .env("LEASE_NEW_URL", "quorum:redis://:sEcret@host")
             .output()
             .unwrap();
         let variables = text(&output.stdout);
@@ -84,6 +85,7 @@ fn the_command_receives_name_token_and_nonce_but_no_url() {
         };
         assert_eq!(value("LEASE_NAME"), Some("a b"));
         assert_eq!(value("LEASE_URL"), None);
+        assert_eq!(value("LEASE_NEW_URL"), None);
         assert_eq!(value("PGPASSWORD"), Some("kept"));
         let nonce = value("LEASE_NONCE").unwrap();
         assert!(nonce.len() == 32 && u128::from_str_radix(nonce, 16).unwrap() != 0);

@@ -1,5 +1,6 @@
-//! The command over engines that are servers: etcd and Redis.
+//! The command over engines that are servers: PostgreSQL, etcd and Redis.
 
+use std::fs;
 use std::process::Output;
 
 use rustix::process::Signal;
@@ -8,6 +9,7 @@ use serde_json::Value;
 use crate::etcd::Cluster;
 use crate::redis::{Redis, url};
 use crate::sandbox::{Running, Sandbox, text, wait_until};
+use crate::server::{self, Server};
 
 /// A sandbox whose leases are at an engine.
 struct Place<'a> {
@@ -55,7 +57,8 @@ fn assert_that_the_command_works(test: &str, url: &str) {
     let token = || -> u64 {
         let output = place.output(&run);
         assert_code(&output, 0);
-        assert!(!text(&output.stdout).contains("LEASE_URL"));
+        let printed = text(&output.stdout);
+        assert!(!printed.contains("LEASE_URL") && !printed.contains("sEcret"));
         text(&output.stdout)
             .lines()
             .next()
@@ -99,9 +102,11 @@ fn assert_that_the_command_works(test: &str, url: &str) {
     waiter.end_with(0);
     wait_until("the release", || place.status()["held"] == false);
 
-    let checked = place.output(&["check", "--only", "breaking"]);
-    assert_code(&checked, 0);
-    assert!(text(&checked.stdout).contains("1 of 1 cases held"));
+    for case in ["breaking", "a process that is killed"] {
+        let checked = place.output(&["check", "--only", case]);
+        assert_code(&checked, 0);
+        assert!(text(&checked.stdout).contains("1 of 1 cases held"));
+    }
     let measured = place.output(&["bench", "--duration", "200ms", "--clients", "2", "--json"]);
     assert_code(&measured, 0);
     let measured: Value = serde_json::from_slice(&measured.stdout).unwrap();
@@ -128,6 +133,186 @@ fn assert_unreachable(test: &str, url: &str) {
         assert_eq!(text(&output.stderr).lines().count(), 1, "{output:?}");
     }
     assert!(!sandbox.path("ran").exists());
+}
+
+/// Checks that each action refuses a URL in one line that has no password, and runs nothing.
+fn assert_refused(sandbox: &Sandbox, url: &str, expected: &str) {
+    let place = Place { sandbox, url };
+    for args in [
+        &["run", "job", "--", "touch", "ran"][..],
+        &["status", "job"],
+        &["list"],
+        &["break", "job", "--token", "1"],
+        &["watch", "job"],
+        &["check"],
+        &["bench"],
+    ] {
+        let output = place.output(args);
+        assert_code(&output, 125);
+        let errors = text(&output.stderr);
+        assert_eq!(errors.lines().count(), 1, "{output:?}");
+        assert!(
+            errors.starts_with("lease: ") && errors.contains(expected),
+            "{errors}"
+        );
+        assert!(!errors.contains("sEcret"), "{errors}");
+    }
+    assert!(!sandbox.path("ran").exists());
+}
+
+#[test]
+fn the_command_works_on_postgres() {
+    let Some(mut server) = Server::start(&["password_encryption=scram-sha-256"]) else {
+        return;
+    };
+    server.psql(
+        "postgres",
+        "CREATE ROLE worker LOGIN PASSWORD 'sEcret'; GRANT CREATE ON DATABASE postgres TO worker",
+    );
+    let rules = "host all worker 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 trust\n";
+    fs::write(server.data().join("pg_hba.conf"), rules).unwrap();
+    server.psql("postgres", "SELECT pg_reload_conf()");
+    let as_user = |user: &str| {
+        server
+            .url("postgres")
+            .replace("postgres@", &format!("{user}@"))
+    };
+    let url = as_user("worker:sEcret");
+    let sandbox = Sandbox::new("postgres-ready");
+    let place = Place {
+        sandbox: &sandbox,
+        url: &url,
+    };
+    wait_until("the new rules", || {
+        place.output(&["status", "job"]).status.success()
+    });
+    assert_that_the_command_works("postgres", &url);
+    server.end("INT");
+    assert_unreachable("postgres-unreachable", &url);
+}
+
+#[test]
+fn a_server_of_postgres_that_is_unsuitable_is_refused_in_one_line() {
+    let Some(server) = Server::start(&[]) else {
+        return;
+    };
+    let sandbox = Sandbox::new("postgres-refused");
+    for statement in [
+        "CREATE ROLE worker LOGIN PASSWORD 'sEcret'",
+        "CREATE ROLE other LOGIN",
+        "CREATE DATABASE empty",
+        "CREATE DATABASE later",
+    ] {
+        server.psql("postgres", statement);
+    }
+    let later = server.url("later");
+    let place = Place {
+        sandbox: &sandbox,
+        url: &later,
+    };
+    assert_code(&place.output(&["status", "job"]), 0);
+    server.psql("later", "UPDATE latchwork.layout SET version = 99");
+    let rules = "host all worker 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 trust\n";
+    fs::write(server.data().join("pg_hba.conf"), rules).unwrap();
+    server.psql("postgres", "SELECT pg_reload_conf()");
+    let with_user = |user: &str| {
+        server
+            .url("empty")
+            .replace("postgres@", &format!("{user}@"))
+    };
+    let wrong = with_user("worker:sEcreT");
+    let place = Place {
+        sandbox: &sandbox,
+        url: &wrong,
+    };
+    wait_until("the new rules", || {
+        let output = place.output(&["status", "job"]);
+        text(&output.stderr).contains("password authentication failed")
+    });
+    let old = format!(
+        "postgres://a:sEcret@127.0.0.1:{}/b?sslmode=disable",
+        server::old(110_022)
+    );
+    for (url, expected) in [
+        (&*wrong, "password authentication failed"),
+        (&with_user("worker"), "password"),
+        (
+            &with_user("nobody:sEcret"),
+            "role \"nobody\" does not exist",
+        ),
+        (&with_user("other"), "CREATE SCHEMA"),
+        (
+            &server.url("nothing"),
+            "database \"nothing\" does not exist",
+        ),
+        (&later, "layout 99"),
+        (&old, "the server is PostgreSQL 11; 12 or later is needed"),
+        ("postgres://worker:sEcret@", "has no host"),
+        ("postgres://worker:sEcret@host:port/db", "malformed"),
+        (
+            "postgres://worker:sEcret@host/db?sslmode=maybe",
+            "sslmode is disable",
+        ),
+        ("postgres://worker:sEcret@host/db?sEcret=1", "malformed"),
+    ] {
+        assert_refused(&sandbox, url, expected);
+    }
+    let tables = server.psql(
+        "empty",
+        "SELECT count(*) FROM pg_namespace WHERE nspname = 'latchwork'",
+    );
+    assert_eq!(tables, "0", "a refused client left a schema");
+}
+
+#[test]
+fn nodes_of_redis_that_are_unsuitable_are_refused_in_one_line() {
+    let Some(node) = Redis::start(&[]) else {
+        return;
+    };
+    let sandbox = Sandbox::new("redis-refused");
+    let port = node.port;
+    let replica = Redis::start(&["--replicaof", "127.0.0.1", &port.to_string()]).unwrap();
+    let cluster = Redis::start(&["--cluster-enabled", "yes"]).unwrap();
+    let evicting = Redis::start(&["--maxmemory-policy", "allkeys-lru"]).unwrap();
+    let secured = Redis::start(&["--requirepass", "another"]).unwrap();
+    let twice = format!("quorum:redis://127.0.0.1:{port},redis://127.0.0.1:{port}/0");
+    let spelled = format!("quorum:redis://127.0.0.1:{port},redis://localhost:{port}");
+    let password = format!("quorum:redis://:sEcret@127.0.0.1:{}", secured.port);
+    for (url, expected) in [
+        (twice.as_str(), "named twice"),
+        (&spelled, "same server"),
+        (&url([&node, &replica]), "it is a replica"),
+        (&url([&cluster]), "Redis Cluster"),
+        (&url([&evicting]), "may drop locks"),
+        (&password, "WRONGPASS"),
+        ("quorum:redis://u:sEcret@a:b", "malformed"),
+        ("quorum:http://u:sEcret@a", "neither redis nor rediss"),
+    ] {
+        assert_refused(&sandbox, url, expected);
+    }
+}
+
+#[test]
+fn a_cluster_of_etcd_that_is_unsuitable_is_refused_in_one_line() {
+    let Some(mut cluster) = Cluster::start(3) else {
+        return;
+    };
+    let sandbox = Sandbox::new("etcd-refused");
+    let twice = format!("{},localhost:{}", cluster.url(), cluster.port(0));
+    let user = cluster.url().replace("etcd://", "etcd://user:sEcret@");
+    for (url, expected) in [
+        (twice.as_str(), "are the same member"),
+        (&user, "authentication is not enabled"),
+        ("etcd://u:sEcret@a:b", "an endpoint is malformed"),
+        ("etcd://u:sEcret@a?sEcret=1", "an option is unknown"),
+    ] {
+        assert_refused(&sandbox, url, expected);
+    }
+    // Without a quorum at the start, the engine cannot be reached.
+    for at in 0..2 {
+        cluster.kill(at);
+    }
+    assert_unreachable("etcd-quorum", &cluster.url());
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The command `lease`, as real processes over the engine `sqlite:`, etcd and Redis.
+//! The command `lease`, as real processes over all engines.
 #![cfg(target_os = "linux")]
 
 mod arguments;
@@ -9,6 +9,8 @@ mod etcd;
 #[path = "../support/redis.rs"]
 mod redis;
 mod sandbox;
+#[path = "../support/server.rs"]
+mod server;
 #[path = "../support/mod.rs"]
 mod support;
 mod terminal;

@@ -1,8 +1,6 @@
 //! The contract of an engine: what each engine is tested for.
 #![allow(unreachable_pub)]
 
-#[cfg(feature = "conformance")]
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,48 +19,26 @@ pub trait Place {
     fn open(&self) -> Box<dyn Engine>;
 }
 
-/// A delay with which a thread is woken that makes the failure of a case inconclusive: the short
-/// leases of the cases last for half a second.
 #[cfg(feature = "conformance")]
-const LATE: Duration = Duration::from_millis(20);
+use latchwork_lease::conformance::{self, Failure, Held};
 
-/// Runs a case, and repeats one that failed while this machine was late, as with much other work.
+/// Returns the failure of a case. Prints how often it was repeated because this machine was late.
 #[cfg(feature = "conformance")]
-fn run_case(
-    case: &latchwork_lease::conformance::Case,
-    open: &(dyn Fn() -> Arc<dyn Engine> + Sync),
-) -> Option<String> {
-    let mut failure = None;
-    for _ in 0..5 {
-        let is_over = AtomicBool::new(false);
-        let delay = thread::scope(|scope| {
-            let pulse = scope.spawn(|| {
-                let mut longest = Duration::ZERO;
-                // Relaxed: as below.
-                while !is_over.load(Ordering::Relaxed) {
-                    let start = Instant::now();
-                    thread::sleep(ms(5));
-                    longest = longest.max(start.elapsed() - ms(5));
-                }
-                longest
-            });
-            failure = case.run(open).err().map(|failure| failure.to_string());
-            // Relaxed: the flag publishes nothing.
-            is_over.store(true, Ordering::Relaxed);
-            pulse.join().unwrap()
-        });
-        if failure.is_none() || delay < LATE {
-            break;
+fn failure(name: &str, result: Result<Held, Failure>) -> Option<String> {
+    match result {
+        Ok(held) if held.repetitions > 0 => {
+            println!("{name}: repeated {} times", held.repetitions);
+            None
         }
-        eprintln!("repeated, since a thread was woken {delay:?} late: {failure:?}");
+        Ok(_) => None,
+        Err(failure) => Some(failure.to_string()),
     }
-    failure
 }
 
 /// Runs the conformance suite of the crate.
 #[cfg(feature = "conformance")]
 pub fn assert_conforms(open: &(dyn Fn() -> Arc<dyn Engine> + Sync)) {
-    let cases: Vec<_> = latchwork_lease::conformance::cases().collect();
+    let cases: Vec<_> = conformance::cases().collect();
     assert!(cases.len() > 30);
     // A case has time limits, and each transaction waits for the disk. With all cases at once,
     // forty writers would share it, and one sync may take 4 ms.
@@ -71,10 +47,41 @@ pub fn assert_conforms(open: &(dyn Fn() -> Arc<dyn Engine> + Sync)) {
         thread::scope(|scope| {
             let runs: Vec<_> = several
                 .iter()
-                .map(|case| scope.spawn(move || run_case(case, open)))
+                .map(|case| scope.spawn(move || failure(case.name(), case.run(open))))
                 .collect();
             failures.extend(runs.into_iter().filter_map(|run| run.join().unwrap()));
         });
+    }
+    assert_eq!(failures, [""; 0]);
+}
+
+/// The role of a process that [`assert_conforms_across_processes`] starts, and its URL.
+#[cfg(feature = "conformance")]
+const ROLE: [&str; 2] = ["LEASE_TEST_ROLE", "LEASE_TEST_ROLE_URL"];
+
+/// Plays the role of a process of the suite. Alone it does nothing.
+#[cfg(feature = "conformance")]
+pub fn act() {
+    let [Ok(role), Ok(url)] = ROLE.map(std::env::var) else {
+        return;
+    };
+    conformance::act(conformance::open(&url).unwrap(), &role);
+}
+
+/// Runs the cases of the suite that start processes: each calls the test `act` of this program.
+#[cfg(feature = "conformance")]
+pub fn assert_conforms_across_processes(url: &str) {
+    let program = std::env::current_exe().unwrap();
+    let start = |role: &str| {
+        let mut command = std::process::Command::new(&program);
+        command.args(["act", "--exact", "--nocapture"]);
+        command.envs(ROLE.into_iter().zip([role, url]));
+        command
+    };
+    let open = || conformance::open(url).unwrap();
+    let mut failures = Vec::new();
+    for case in conformance::process_cases() {
+        failures.extend(failure(case.name(), case.run(&open, &start)));
     }
     assert_eq!(failures, [""; 0]);
 }

@@ -25,8 +25,8 @@ that it started have ended.
 
 ENVIRONMENT
   The command receives LEASE_NAME, LEASE_TOKEN and LEASE_NONCE. A resource that the command \
-changes should refuse tokens smaller than the greatest that it has seen. LEASE_URL is removed from \
-the environment; all other variables, including PGPASSWORD, are passed on.
+changes should refuse tokens smaller than the greatest that it has seen. LEASE_URL and LEASE_NEW_URL \
+are removed from the environment; all other variables, including PGPASSWORD, are passed on.
 
 LOSS
   The lease is renewed in the background, after a third of the time until the grace. An outage of \
@@ -93,8 +93,8 @@ pub(crate) enum Action {
     Break(Break),
     /// Checks that the engine keeps its guarantees
     ///
-    /// Runs the suite of conformance against the engine, in namespaces of its own. Exits with 1 if
-    /// a case fails.
+    /// Runs the suite of conformance against the engine, in namespaces of its own. Some cases start
+    /// further processes of `lease`, and kill them. Exits with 1 if a case fails.
     #[command(after_long_help = URLS)]
     Check(Check),
     /// Changes the list of nodes of a quorum engine
@@ -103,6 +103,12 @@ pub(crate) enum Action {
     /// Measures latency and hand-overs
     #[command(after_long_help = URLS)]
     Bench(Bench),
+    /// Plays a role of the suite of conformance, in a process that `lease check` starts
+    #[command(hide = true)]
+    Act {
+        /// The role
+        role: String,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -1,10 +1,12 @@
 //! `lease check`: the suite of conformance against the engine of a URL.
 
+use std::env;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use latchwork_lease::conformance::{self, Case};
+use latchwork_lease::conformance::{self, Case, Held, Open, ProcessCase};
 use latchwork_lease::engine::Engine;
 use latchwork_lease::memory::MemoryEngine;
 use serde_json::json;
@@ -12,17 +14,58 @@ use serde_json::json;
 use crate::args::Check;
 use crate::exit::{self, Failure, one_line};
 use crate::view::{print_json, printed};
-use crate::{connect_failure, duration, table};
+use crate::{connect_failure, duration, table, url};
+
+/// A case, in this process or across several.
+enum Any {
+    Case(Case),
+    Process(ProcessCase),
+}
+
+impl Any {
+    fn name(&self) -> &'static str {
+        match self {
+            Any::Case(case) => case.name(),
+            Any::Process(case) => case.name(),
+        }
+    }
+
+    fn run(&self, url: &str, open: &Open<'_>) -> Result<Held, conformance::Failure> {
+        let start = |role: &str| {
+            let program = env::current_exe().unwrap_or_else(|_| "lease".into());
+            let mut command = Command::new(program);
+            // The URL may have a password, so it is no argument.
+            command.args(["act", role]).env(url::VARIABLE, url);
+            command
+        };
+        match self {
+            Any::Case(case) => case.run(open),
+            Any::Process(case) => case.run(open, &start),
+        }
+    }
+}
 
 /// The result of one case.
 struct Checked {
-    case: Case,
+    name: &'static str,
     took: Duration,
-    violation: Option<String>,
+    result: Result<Held, String>,
+}
+
+/// Plays a role of a case across processes.
+pub(crate) fn act(url: &str, role: &str) -> Result<u8, Failure> {
+    let engine = conformance::open(url).map_err(|error| connect_failure(&error))?;
+    conformance::act(engine, role);
+    Ok(0)
 }
 
 pub(crate) fn check(url: &str, args: &Check) -> Result<u8, Failure> {
-    let cases: Vec<Case> = conformance::cases()
+    let is_memory = url.starts_with("memory:");
+    // No other process can reach the memory of this one.
+    let processes = conformance::process_cases().filter(|_| !is_memory);
+    let cases = conformance::cases().map(Any::Case);
+    let cases: Vec<Any> = cases
+        .chain(processes.map(Any::Process))
         .filter(|case| {
             let only = args.only.as_deref();
             only.is_none_or(|text| case.name().contains(text))
@@ -32,7 +75,6 @@ pub(crate) fn check(url: &str, args: &Check) -> Result<u8, Failure> {
         return Err(Failure::own("no case has such a name"));
     }
     let memory = MemoryEngine::new();
-    let is_memory = url.starts_with("memory:");
     let try_open = || -> Result<Arc<dyn Engine>, Failure> {
         if is_memory {
             return Ok(Arc::new(memory.clone()));
@@ -56,24 +98,25 @@ pub(crate) fn check(url: &str, args: &Check) -> Result<u8, Failure> {
     for case in cases {
         bar.set_message(case.name());
         let start = Instant::now();
-        let result = case.run(&open);
+        let result = case.run(url, &open);
         all.push(Checked {
-            case,
+            name: case.name(),
             took: start.elapsed(),
-            violation: result.err().map(|failure| failure.reason),
+            result: result.map_err(|failure| failure.reason),
         });
         bar.inc(1);
     }
     bar.finish_and_clear();
     let _ = std::panic::take_hook();
 
-    let failed = all.iter().filter(|one| one.violation.is_some()).count();
+    let failed = all.iter().filter(|one| one.result.is_err()).count();
     if args.json.json {
         let cases = all.iter().map(|one| {
             json!({
-                "case": one.case.name(),
-                "held": one.violation.is_none(),
-                "reason": one.violation,
+                "case": one.name,
+                "held": one.result.is_ok(),
+                "reason": one.result.as_ref().err(),
+                "repetitions": one.result.as_ref().ok().map(|held| held.repetitions),
                 "seconds": one.took.as_millis() as f64 / 1000.0,
             })
         });
@@ -97,13 +140,10 @@ pub(crate) fn check(url: &str, args: &Check) -> Result<u8, Failure> {
 }
 
 fn row(one: &Checked) -> Vec<String> {
-    let result = match &one.violation {
-        None => "held".to_owned(),
-        Some(reason) => format!("VIOLATED: {}", one_line(reason)),
+    let result = match &one.result {
+        Ok(Held { repetitions: 0, .. }) => "held".to_owned(),
+        Ok(held) => format!("held, {} times too late to be checked", held.repetitions),
+        Err(reason) => format!("VIOLATED: {}", one_line(reason)),
     };
-    vec![
-        one.case.name().to_owned(),
-        duration::format(one.took),
-        result,
-    ]
+    vec![one.name.to_owned(), duration::format(one.took), result]
 }

@@ -90,6 +90,7 @@ fn perform(action: args::Action) -> Result<u8, Failure> {
         Action::Break(args) => (&args.on.url, &None),
         Action::Check(args) => (&args.on.url, &None),
         Action::Bench(args) => (&args.on.url, &None),
+        Action::Act { .. } => (&None, &None),
         Action::Nodes(args::Nodes::Change(args)) => (&args.url, &args.new_url),
     };
     url::hide_passwords(on.as_deref(), to.as_deref());
@@ -105,6 +106,7 @@ fn perform(action: args::Action) -> Result<u8, Failure> {
             nodes::change(&find()?, &url::find_new(to.as_deref())?, args.wait)
         }
         Action::Bench(args) => bench::bench(&find()?, args),
+        Action::Act { role } => check::act(&find()?, role),
     }
 }
 

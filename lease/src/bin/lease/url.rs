@@ -14,8 +14,8 @@ use crate::exit::Failure;
 /// The variable that holds a URL. The command that `lease run` starts does not receive it.
 pub(crate) const VARIABLE: &str = "LEASE_URL";
 
-/// The variable that holds the new URL of `lease nodes change`.
-const NEW_VARIABLE: &str = "LEASE_NEW_URL";
+/// The variable that holds the new URL of `lease nodes change`. It is removed in the same way.
+pub(crate) const NEW_VARIABLE: &str = "LEASE_NEW_URL";
 
 /// Returns the new URL: of `--to`, else of its variable.
 pub(crate) fn find_new(to: Option<&str>) -> Result<String, Failure> {

@@ -261,7 +261,8 @@ impl Guard {
             .env("LEASE_NAME", &job.name)
             .env("LEASE_TOKEN", lease.token().get().to_string())
             .env("LEASE_NONCE", format!("{:032x}", lease.fence().nonce))
-            .env_remove(url::VARIABLE);
+            .env_remove(url::VARIABLE)
+            .env_remove(url::NEW_VARIABLE);
         // The terminal may have changed hands during the wait for the lease.
         let terminal = self.terminal.as_ref().filter(|tty| tty.suits_command());
         if terminal.is_some() {
