@@ -8,7 +8,9 @@
 //! compares every call with a model, and counts what was dropped; [`transactions`] and
 //! [`snapshots`] hold what closures see against all that the cells ever held; [`version`] reads
 //! texts. [`map`] compares every call of a map with a reference that keeps all past
-//! states, and [`map_two_threads`] checks that calls of two threads have an order.
+//! states, and [`map_two_threads`] checks that calls of two threads have an order. [`mixed`] has
+//! guards, sets and sessions in one table, [`endings`] cells of threads that end, and [`leases`]
+//! the state machine of a lease.
 //!
 //! ```text
 //! ci/fuzz.sh tasks 600
@@ -23,8 +25,11 @@ mod cells;
 #[path = "../../tests/common/mod.rs"]
 #[allow(missing_docs, reason = "the integration tests' own helpers")]
 mod common;
+mod endings;
 mod input;
+mod leases;
 mod maps;
+mod mixed;
 mod programs;
 #[path = "../../tests/session/reference.rs"]
 mod reference;
@@ -37,8 +42,11 @@ mod version;
 pub use cells::CellTally;
 pub use common::reference::Tally;
 pub use common::{Rng, watchdog};
+pub use endings::EndingTally;
 use input::Input;
+pub use leases::LeaseTally;
 pub use maps::MapTally;
+pub use mixed::MixedTally;
 pub use programs::ProgramTally;
 pub use sessions::SessionTally;
 pub use tasks::TaskTally;
@@ -124,4 +132,30 @@ pub fn map_two_threads(data: &[u8]) -> (usize, usize) {
 /// If that is wrong.
 pub fn version(data: &[u8]) -> bool {
     version::read(data)
+}
+
+/// Runs the orders that `data` stands for in guards, sets and sessions of one table.
+///
+/// # Panics
+/// If two of them hold what excludes the other, if one waits without a reason, or if anything is
+/// left in the table.
+pub fn mixed(data: &[u8]) -> MixedTally {
+    mixed::run(data)
+}
+
+/// Runs the calls that `data` stands for on cells of threads that end or idle.
+///
+/// # Panics
+/// If a sum is wrong, or if a value is not dropped once.
+pub fn endings(data: &[u8]) -> EndingTally {
+    endings::run(data)
+}
+
+/// Runs the history of leases that `data` stands for.
+///
+/// # Panics
+/// If two callers have the lease at one time, if a caller is not told of a loss, or if a machine
+/// leaves anything at the engine.
+pub fn leases(data: &[u8]) -> LeaseTally {
+    leases::run(data)
 }

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use latchwork_fuzz::{
-    CellTally, MapTally, ProgramTally, Rng, SessionTally, Tally, TaskTally, cells, map,
-    map_two_threads, one_thread, sessions, snapshots, tasks, transactions, two_threads, version,
-    watchdog,
+    CellTally, EndingTally, LeaseTally, MapTally, MixedTally, ProgramTally, Rng, SessionTally,
+    Tally, TaskTally, cells, endings, leases, map, map_two_threads, mixed, one_thread, sessions,
+    snapshots, tasks, transactions, two_threads, version, watchdog,
 };
 
 /// The inputs of the corpus `name`: the lines of its file, which `ci/corpus` packs.
@@ -276,6 +276,67 @@ fn the_corpus_of_maps_of_two_threads() {
 fn a_smoke_of_maps_of_two_threads() {
     let _dog = watchdog("a_smoke_of_maps_of_two_threads");
     run_maps_of_two(smoke(1_000));
+}
+
+/// Runs `inputs` and asserts that each kind of outcome comes up.
+fn run_mixed(inputs: impl Iterator<Item = Vec<u8>>) {
+    let mut total = MixedTally::default();
+    inputs.for_each(|input| total.add(mixed(&input)));
+    println!("{total:?}");
+    assert!(total.least() > 10, "{total:?}");
+}
+
+#[test]
+fn the_corpus_of_mixed_locks() {
+    let _dog = watchdog("the_corpus_of_mixed_locks");
+    run_mixed(corpus("mixed").into_iter());
+}
+
+#[test]
+fn a_smoke_of_mixed_locks() {
+    let _dog = watchdog("a_smoke_of_mixed_locks");
+    run_mixed(smoke(5_000));
+}
+
+/// Runs `inputs` and asserts that each kind of outcome comes up.
+fn run_endings(inputs: impl Iterator<Item = Vec<u8>>) {
+    let _turn = turn();
+    let mut total = EndingTally::default();
+    inputs.for_each(|input| total.add(endings(&input)));
+    println!("{total:?}");
+    assert!(total.least() > 10, "{total:?}");
+}
+
+#[test]
+fn the_corpus_of_endings() {
+    let _dog = watchdog("the_corpus_of_endings");
+    run_endings(corpus("endings").into_iter());
+}
+
+#[test]
+fn a_smoke_of_endings() {
+    let _dog = watchdog("a_smoke_of_endings");
+    run_endings(smoke(1_000));
+}
+
+/// Runs `inputs` and asserts that each kind of outcome comes up.
+fn run_leases(inputs: impl Iterator<Item = Vec<u8>>) {
+    let mut total = LeaseTally::default();
+    inputs.for_each(|input| total.add(leases(&input)));
+    println!("{total:?}");
+    assert!(total.least() > 10, "{total:?}");
+}
+
+#[test]
+fn the_corpus_of_leases() {
+    let _dog = watchdog("the_corpus_of_leases");
+    run_leases(corpus("leases").into_iter());
+}
+
+#[test]
+fn a_smoke_of_leases() {
+    let _dog = watchdog("a_smoke_of_leases");
+    run_leases(smoke(3_000));
 }
 
 #[test]
