@@ -136,8 +136,8 @@
 //! | an ordered lock | as `parking_lot`: the levels are not in the machine code |
 //!
 //! No operation allocates on the uncontended path of a lock, an asynchronous lock, or a set of up
-//! to eight keys, if each key has a slot of the index for itself. The tests count allocations, atomic operations and instructions, and fail if one
-//! is added.
+//! to eight keys, if each key has a slot of the index for itself. The tests count allocations,
+//! atomic operations and instructions, and fail if one is added.
 //!
 //! # Memory
 //! - A held key occupies about <!--figure: default: index bytes for each lock-->46<!--/--> bytes,
