@@ -154,7 +154,8 @@
 //!
 //! # Performance
 //! An uncontended lock and unlock of a key are two atomic read-modify-writes, without a fence or an
-//! allocation. A read of a cell writes no memory that another thread writes. A write allocates.
+//! allocation, and more if another held key has the same slot of the index. A read of a cell writes
+//! no memory that another thread writes. A write allocates.
 //! [`docs::performance`] compares the crate with others, lists
 //! [the cases in which it is slower](docs::performance#where-it-is-slower), and describes
 //! [how to measure them](docs::performance#measure-it-yourself).

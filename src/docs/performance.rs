@@ -120,6 +120,7 @@
 //! | operation | shared memory that it writes |
 //! |---|---|
 //! | `lock` and drop, uncontended | two atomic read-modify-writes of one word; no fence |
+//! | the same, if another held key has its slot | up to six, and at times a new array of slots |
 //! | `lock`, contended | a queue under a mutex of this key, and a sleep |
 //! | `read` | a word of its own thread |
 //! | `read_in` | nothing |
@@ -135,8 +136,8 @@
 //! | an ordered lock | as `parking_lot`: the levels are not in the machine code |
 //!
 //! No operation allocates on the uncontended path of a lock, an asynchronous lock, or a set of up
-//! to eight keys. The tests count allocations, atomic operations and instructions, and fail if one
-//! is added.
+//! to eight keys, if each key has a slot of the index for itself. The tests count allocations,
+//! atomic operations and instructions, and fail if one is added.
 //!
 //! # Memory
 //! - A held key occupies about <!--figure: default: index bytes for each lock-->46<!--/--> bytes,

@@ -12,8 +12,10 @@ use crate::RandomState;
 /// the keys and how they are borrowed, as in [`HashMap::get`](std::collections::HashMap::get). The
 /// table never stores a `K`.
 ///
-/// An uncontended lock and an uncontended unlock are one compare-and-swap each. An operation on one
-/// key never waits for a thread that is stalled in an operation on another key.
+/// An uncontended lock and an uncontended unlock are one compare-and-swap each. They are up to six
+/// in all, and may allocate, if another held key has the same slot of the index: hence
+/// [`expected_locks`](super::LockTableBuilder::expected_locks). An operation on one key never waits
+/// for a thread that is stalled in an operation on another key.
 ///
 /// # Identity
 /// The identity of a key is its 64-bit hash. Two keys with the same hash share one lock. Exclusion

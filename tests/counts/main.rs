@@ -198,6 +198,29 @@ fn a_table_in_use_costs_the_same() {
     });
 }
 
+/// A key is locked below the root if another held key has its slot, which costs more. The array
+/// there stays for the next locks.
+#[test]
+fn a_key_whose_slot_another_key_has() {
+    let _alone = alone();
+    let table: LockTable<u64> = LockTable::new();
+    let held = table.lock(&1);
+    let other = (2..).find(|key| slot(&table, *key) == slot(&table, 1));
+    let other = other.expect("some keys collide");
+    let lock = || drop(table.lock(black_box(&other)));
+    for _ in 0..8 {
+        let steps = count("lock(&u64), its slot has another key", lock);
+        assert!(steps.rmws <= 6 && steps.fences == 0, "{steps}");
+        if !cfg!(debug_assertions) {
+            assert!(steps.instructions <= 1_500, "{steps}");
+        }
+    }
+    // An array may have been freed and made anew in between.
+    let allocated = allocations(|| (0..1_000).for_each(|_| lock()));
+    assert!(allocated <= 20, "{allocated} allocations of a thousand");
+    drop(held);
+}
+
 #[test]
 fn sets_of_keys() {
     let _alone = alone();
