@@ -53,9 +53,9 @@
 //!     was granted. *Checked by* rule M9: models, schedules, fuzzing.
 //!
 //! # Sessions
-//! 11. **Detection.** Each deadlock among the sessions of a table is detected by a session that
-//!     waits. *Checked by* rules D1 to D3, D6 and D9: models, histories, a reference
-//!     implementation.
+//! 11. **Detection.** Each deadlock among the sessions and the waiting sets of a table is detected
+//!     by a session or a set that waits, unless a session of it has disabled detection. *Checked
+//!     by* rules D1 to D3, D6, D9 and D13: models, histories, a reference implementation.
 //! 12. **No false report.** A report names a cycle that would have lasted. A cycle that only the
 //!     order of a queue causes is resolved by reordering; every other cycle has one victim.
 //!     *Checked by* rules D4, D5 and D7: models, schedules.
@@ -65,7 +65,8 @@
 //!
 //! # Cells
 //! 14. **Whole values.** A read returns the value of one write, with its version, and never retries
-//!     or waits. *Checked by* rule C1: models, histories, sanitizers.
+//!     or waits, after the first use of a cell by its thread. *Checked by* rule C1: models,
+//!     histories, sanitizers.
 //! 15. **No lost write.** Each committed write adds one to the version. A conditional write
 //!     succeeds only against the version that it names. *Checked by* rules C2 and C3: models,
 //!     histories, fuzzing.

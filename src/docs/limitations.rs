@@ -43,7 +43,8 @@
 //! blocking the thread. The limits of `try_update` bound its wait.
 //!
 //! `inspect`, `in_flight` and the statistics block only briefly, for a mutex that no user code
-//! holds. So do the reports of a console; its servers have threads of their own.
+//! holds. So does the first use of a cell or a map by a thread, which registers the thread. So do
+//! the reports of a console; its servers have threads of their own.
 //!
 //! Two tasks on one thread, with the `async` form:
 //!

@@ -198,8 +198,8 @@ fn a_table_in_use_costs_the_same() {
     });
 }
 
-/// A key whose slot of the root another held key has: it is locked below the root, which costs more.
-/// The array there stays for the next locks.
+/// A key is locked below the root if another held key has its slot, which costs more. The array
+/// there stays for the next locks.
 #[test]
 fn a_key_whose_slot_another_key_has() {
     let _alone = alone();
