@@ -74,6 +74,28 @@ fn a_lock_beside_a_transaction_loses_nothing() {
         });
 }
 
+/// The transaction owns the key, finds that the other one has changed, and restores the key.
+#[test]
+fn a_lock_beside_a_transaction_that_rolls_back() {
+    Model::new(
+        "a lock beside a transaction of two keys, of which the thread has written the other",
+    )
+    .rules("[V12] [X7]")
+    .preemptions(Some(2))
+    .outcomes(&["l2 12 e2 o11", "l3 12 e2 o1", "l3 12 e2 o2"])
+    .check(|| {
+        let world = world();
+        for key in [KEY, OTHER] {
+            world.map.insert(key, 1);
+        }
+        let other = spawn(&world, |world| world.transact());
+        world.map.update(&OTHER, |n| n + 1);
+        world.lock_and_add(KEY);
+        let outcome = world.outcome([other]);
+        format!("{outcome} o{}", world.get(OTHER))
+    });
+}
+
 /// The lock ends without a write: nothing but its end can wake the transaction.
 #[test]
 fn the_end_of_a_lock_wakes_a_transaction() {

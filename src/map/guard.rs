@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::VersionedMap;
-use super::locked::{Entries, Held, collect, find};
+use super::locked::{Entries, Held, collect, find, of_hash};
 use crate::RandomState;
 use crate::cell::Version;
 use crate::hash::IntegerHasher;
@@ -429,7 +429,10 @@ where
             let policy = self.session.chosen_policy();
             let held = self.map.hold_key_of_session(hash, key, policy);
             let held = held.inspect_err(|_| {
-                self.session.unlock(&hash);
+                // Another key that the session holds may have the same hash.
+                if of_hash(&mut self.entries, hash).next().is_none() {
+                    self.session.unlock(&hash);
+                }
             })?;
             self.entries.insert(held.id(), held);
         }

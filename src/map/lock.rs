@@ -244,6 +244,9 @@ where
     /// Threads that lock one key while they hold another must agree on an order, or use
     /// [`lock_all`](Self::lock_all) or a [`session`](Self::session).
     ///
+    /// # Memory ordering
+    /// Locking a key synchronises with the previous unlock of that key.
+    ///
     /// # Examples
     /// ```
     /// let stock: latchwork::VersionedMap<String, u32> = Default::default();
@@ -596,5 +599,34 @@ mod tests {
         assert_eq!(map.locks.table().locked_count(), 0);
         drop(guard);
         session.lock(&1).expect("it is free");
+    }
+
+    /// All keys have one hash.
+    #[derive(Default)]
+    struct Same;
+
+    impl core::hash::Hasher for Same {
+        fn write(&mut self, _: &[u8]) {}
+
+        fn finish(&self) -> u64 {
+            7
+        }
+    }
+
+    /// A session that is refused a key keeps the hash of another one.
+    #[test]
+    #[cfg(not(feature = "console"))]
+    fn a_session_that_is_refused_a_key_keeps_its_other_keys() {
+        type Map = VersionedMap<u32, u32, core::hash::BuildHasherDefault<Same>>;
+        let map: Map = [(1, 10), (2, 20)].into_iter().collect();
+        let guard = map.lock(&1);
+        let mut session = map.session().policy(Policy::NoWait);
+        session.lock(&2).expect("it is free");
+        assert!(session.lock(&1).is_err());
+        assert_eq!(map.locks.table().locked_count(), 1);
+        drop(guard);
+        session.lock(&1).expect("it is free");
+        drop(session);
+        assert_eq!(map.locks.table().locked_count(), 0);
     }
 }

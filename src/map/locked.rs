@@ -328,7 +328,18 @@ where
     V: Send + Sync + 'static,
     Q: Eq + ?Sized,
 {
+    of_hash(entries, hash).find(|held| held.key().borrow() == key)
+}
+
+/// The locked entries of a hash.
+pub(super) fn of_hash<K, V>(
+    entries: &mut Entries<K, V>,
+    hash: u64,
+) -> impl Iterator<Item = &mut Held<K, V>>
+where
+    K: Send + Sync + 'static,
+    V: Send + Sync + 'static,
+{
     let of_hash = entries.range_mut((hash, 0)..=(hash, usize::MAX));
-    let mut of_hash = of_hash.map(|(_, held)| held);
-    of_hash.find(|held| held.key().borrow() == key)
+    of_hash.map(|(_, held)| held)
 }

@@ -160,6 +160,7 @@ impl<'t> Tx<'t, '_> {
     }
 
     /// The value that the closure sees, if the key has one.
+    #[inline]
     pub(crate) fn entry_value<T: Send + Sync + 'static>(&self, i: usize) -> Option<&'t T> {
         let node = self.entry_node(i);
         // SAFETY: the entry is that of a cell of `T`, and the node has a value.
@@ -178,6 +179,7 @@ impl<'t> Tx<'t, '_> {
         (!node.header().is_vacant()).then(|| node.version())
     }
 
+    #[inline(always)]
     fn entry_node(&self, i: usize) -> NodeRef<'t> {
         let write = self.attempt.log.entries[i].write;
         write.map_or_else(|| self.attempt.seen(i), |node| self.attempt.node(node))
@@ -187,14 +189,12 @@ impl<'t> Tx<'t, '_> {
     #[inline]
     pub(crate) fn write_entry<T: Send + Sync + 'static>(&mut self, i: usize, value: Option<T>) {
         let local = self.attempt.local;
+        let is_vacant = value.is_none();
         let node = match value {
             Some(value) => local.allocate(Node::draft(value)),
             None => Node::<T>::vacant_draft(local),
         };
-        let node = node.cast();
-        self.attempt.write_node_at(i, node);
-        // SAFETY: just made, and a node begins with its header.
-        let is_vacant = unsafe { node.as_ref() }.is_vacant();
+        self.attempt.write_node_at(i, node.cast());
         if is_vacant != self.attempt.seen(i).header().is_vacant() {
             self.attempt.log.changes_maps = true;
         }
