@@ -24,11 +24,11 @@ pub use policy::{Conflict, RetryPolicy, UpdateError};
 pub use read::{ReadPin, Versioned, VersionedRef, pin};
 pub use wait::{ChangedFuture, ChangedValueFuture};
 
-use crate::mvcc::ValueHead;
 pub(crate) use crate::mvcc::{
     Current, Head, Header, Node, NodeRef, Owned, Rank, Room, Tenant, Tenants, Word,
     contention as patience, dead, waiters,
 };
+use crate::mvcc::{Moment, ValueHead};
 pub use crate::mvcc::{ParseVersionError, Version};
 use crate::reclaim;
 
@@ -195,6 +195,12 @@ impl<T: Send + Sync + 'static> VersionedCell<T> {
     #[inline(always)]
     pub(crate) fn head(&self) -> &Head {
         self.head.untyped()
+    }
+
+    /// Returns the value that the cell had at a timestamp.
+    #[inline]
+    pub(crate) fn as_of<'p>(&self, moment: &'p Moment) -> &'p T {
+        self.head.as_of(moment).get()
     }
 
     /// Returns the value, or `Err` with an [`OwnedVersioned`] if the value is still shared.

@@ -34,7 +34,7 @@ pub(crate) mod waiters;
 pub(crate) use head::{Head, Word};
 pub(crate) use node::{Header, Node, NodeRef, dead};
 pub(crate) use owner::{Owner, OwnerSlot, Rank, Status};
-pub(crate) use resolve::{Current, Owned};
+pub(crate) use resolve::{Current, Moment, Owned};
 pub(crate) use room::{Room, Tenant, Tenants};
 pub(crate) use stamp::When;
 pub(crate) use typed::{Pinned, Published, Shared, ValueHead, ValueRef};

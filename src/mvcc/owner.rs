@@ -19,6 +19,7 @@ use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 
 use super::clock;
+use super::stamp::When;
 use crate::reclaim::{CellPin, Destructor, Kind, Local};
 use crate::sync::tuning::{OWNERS, PATIENCE, max_pushes};
 use crate::sync::{AtomicU64, Canary, Ordering, plain_thread_local, store_load_fence};
@@ -180,7 +181,7 @@ pub(crate) struct OwnerSlot {
 
 impl OwnerSlot {
     /// Makes an undecided owner for an attempt of this thread.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(local: &Local, rank: Rank) -> Self {
         let (block, number) = match local.take_block() {
             Some((block, used)) => (block.cast(), used),
@@ -196,6 +197,20 @@ impl OwnerSlot {
     #[inline(always)]
     pub(crate) fn as_ptr(&self) -> NonNull<Owner> {
         self.owner
+    }
+
+    /// Returns the owner, which the pin keeps: the block is retired later [R1].
+    #[inline(always)]
+    pub(crate) fn owner<'p>(&self, _: &'p CellPin) -> &'p Owner {
+        // SAFETY: it was made, and its block is not retired before `end`. From then on, the pin,
+        // which is from before, keeps the block.
+        unsafe { &*self.owner.as_ptr() }
+    }
+
+    /// Returns the word of the nodes of the owner.
+    #[inline(always)]
+    pub(crate) fn when(&self) -> When {
+        When::owner(self.owner.as_ptr().expose_provenance())
     }
 
     fn block(&self) -> NonNull<u8> {

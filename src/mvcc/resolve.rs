@@ -1,10 +1,13 @@
 //! The state of a cell, read through the node in its head. The node is of a write, or of a
-//! transaction that may be undecided.
+//! transaction that may be undecided. A [`Moment`] reads the state at an earlier time.
 #![allow(unsafe_code)]
 
+use super::clock;
+use super::head::Head;
 use super::node::NodeRef;
 use super::owner::{Owner, Status};
 use super::stamp::When;
+use crate::reclaim::{self, CellPin};
 
 /// The state of a cell, read through the node in its head.
 #[derive(Clone, Copy)]
@@ -106,6 +109,12 @@ impl<'p> NodeRef<'p> {
         }
     }
 
+    /// Returns the node over which a claim is installed. `None` if this is no claim.
+    #[cold]
+    pub(crate) fn claimed_upon(self) -> Option<NodeRef<'p>> {
+        self.header().when().is_claim().then(|| self.under())
+    }
+
     /// Returns the node over which an owned one is installed.
     fn under(self) -> NodeRef<'p> {
         let prev = self.header().prev();
@@ -115,13 +124,107 @@ impl<'p> NodeRef<'p> {
     }
 }
 
+/// A timestamp, and a pin from before it, which keeps the value that each cell had then.
+pub(crate) struct Moment {
+    stamp: u64,
+    pin: CellPin,
+}
+
+impl Moment {
+    /// Pins, and reads the clock.
+    #[inline]
+    pub(crate) fn now() -> Self {
+        // Pinned before the clock is read: a node that is replaced after the timestamp is retired
+        // after the pin [X5].
+        let pin = reclaim::with(reclaim::Local::pin);
+        Moment {
+            stamp: clock::read_timestamp(),
+            pin,
+        }
+    }
+
+    pub(crate) fn pin(&self) -> &CellPin {
+        &self.pin
+    }
+
+    /// Returns the node of a cell that had the value at this time. A cell that was created later
+    /// has its first value.
+    #[inline]
+    pub(crate) fn node_of(&self, head: &Head) -> NodeRef<'_> {
+        let node = head.load_in(&self.pin).1;
+        match node.stamp() {
+            Some(stamp) if stamp <= self.stamp => node,
+            _ => self.older(head),
+        }
+    }
+
+    /// Returns the newest node of an entry of a map with a stamp no later than this time. `None`:
+    /// the key was absent before the first node [V7].
+    #[inline]
+    pub(crate) fn entry_at(&self, head: &Head) -> Option<NodeRef<'_>> {
+        let mut node = head.load_in(&self.pin).1;
+        if node.stamp().is_none() {
+            node = self.newest(head);
+        }
+        while self.precedes(node) {
+            node = self.prev(node)?;
+        }
+        Some(node)
+    }
+
+    /// Returns the newest node with a stamp no later than this time, or the first node.
+    #[cold]
+    #[inline(never)]
+    fn older(&self, head: &Head) -> NodeRef<'_> {
+        let mut node = self.newest(head);
+        while self.precedes(node) {
+            match self.prev(node) {
+                Some(prev) => node = prev,
+                None => break,
+            }
+        }
+        node
+    }
+
+    /// Returns the current node, or its predecessor if a transaction owns it that commits after
+    /// this time.
+    fn newest(&self, head: &Head) -> NodeRef<'_> {
+        match head.load_in(&self.pin).1.current() {
+            Current::Settled(node) => node,
+            // A later node of the head was installed after the timestamp: one load is enough.
+            Current::Owned(owned) if owned.owner.postpone(self.stamp).is_decided() => {
+                owned.settle()
+            }
+            Current::Owned(owned) => owned.base,
+        }
+    }
+
+    /// Whether a node that was current was installed after this time.
+    #[inline(always)]
+    fn precedes(&self, node: NodeRef<'_>) -> bool {
+        let stamp = node.stamp();
+        self.stamp < stamp.expect("a node that was current is stamped")
+    }
+
+    /// Returns the node that `node` has replaced, if `node` was installed after this time.
+    #[inline(always)]
+    fn prev<'p>(&'p self, node: NodeRef<'p>) -> Option<NodeRef<'p>> {
+        debug_assert!(self.precedes(node));
+        // SAFETY: the node is retired after its successor was stamped, and so after the timestamp
+        // and the pin [X5].
+        node.header()
+            .prev()
+            .map(|prev| unsafe { NodeRef::new(prev) })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use core::ptr::NonNull;
 
     use super::*;
+    use crate::VersionedCell;
     use crate::cell::{Header, Node, Rank};
-    use crate::{VersionedCell, reclaim};
 
     fn node<T>(node: &mut Node<T>) -> NodeRef<'_> {
         // SAFETY: borrowed for as long.

@@ -16,7 +16,7 @@ use core::ptr::NonNull;
 use super::contention::{Lost, Patience};
 use super::head::{Head, Word};
 use super::node::{Header, Node, NodeRef};
-use super::resolve::{Current, Owned};
+use super::resolve::{Current, Moment, Owned};
 use super::{Version, dropped};
 use crate::reclaim::{self, CellPin, Local};
 
@@ -269,6 +269,13 @@ impl<T: Send + Sync + 'static> ValueHead<T> {
     pub(crate) fn current<'p>(&'p self, pin: &'p CellPin) -> ValueRef<'p, T> {
         // SAFETY: a settled node of this head, which has a value.
         unsafe { ValueRef::new(self.0.load_in(pin).1.settle()) }
+    }
+
+    /// Returns the value that the cell had at a timestamp.
+    #[inline]
+    pub(crate) fn as_of<'p>(&self, moment: &'p Moment) -> ValueRef<'p, T> {
+        // SAFETY: a node of this head that was current, and so has a value.
+        unsafe { ValueRef::new(moment.node_of(&self.0)) }
     }
 
     /// Returns the current value with the pin.

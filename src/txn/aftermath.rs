@@ -1,11 +1,8 @@
 //! What user code an attempt runs when it is over: wakers, and destructors of what was not written.
-#![allow(unsafe_code)]
 
-use core::ptr::NonNull;
-
-use crate::mvcc::Header;
+use super::few::Unused;
 use crate::park::WakeList;
-use crate::reclaim::{Kind, Local};
+use crate::reclaim::Local;
 
 /// The work that remains once the attempt is unpinned.
 #[derive(Default)]
@@ -15,7 +12,7 @@ pub(super) struct Aftermath {
     /// have its address [X8].
     pub(super) woken: WakeList,
     /// Values that were not written, to be dropped.
-    pub(super) unused: Vec<(NonNull<Header>, &'static Kind)>,
+    pub(super) unused: Vec<Unused>,
 }
 
 impl Aftermath {
@@ -28,7 +25,7 @@ impl Aftermath {
     #[cold]
     pub(super) fn settle(self, local: &Local) {
         let Aftermath { mut woken, unused } = self;
-        let mut unused = Unused { unused, local };
+        let mut unused = AllUnused { unused, local };
         // If one of either panics, the rest follows as the panic passes.
         woken.run();
         unused.release();
@@ -36,21 +33,20 @@ impl Aftermath {
 }
 
 /// Drops values, each once, including when a destructor panics.
-struct Unused<'a> {
-    unused: Vec<(NonNull<Header>, &'static Kind)>,
+struct AllUnused<'a> {
+    unused: Vec<Unused>,
     local: &'a Local,
 }
 
-impl Unused<'_> {
+impl AllUnused<'_> {
     fn release(&mut self) {
-        while let Some((node, kind)) = self.unused.pop() {
-            // SAFETY: never published, so that its one share is ours.
-            unsafe { self.local.release_now(node.cast(), kind) };
+        while let Some(unused) = self.unused.pop() {
+            unused.release(self.local);
         }
     }
 }
 
-impl Drop for Unused<'_> {
+impl Drop for AllUnused<'_> {
     fn drop(&mut self) {
         self.release();
     }

@@ -1,42 +1,38 @@
 //! One attempt: its reads, which never show an inconsistent state.
-#![allow(unsafe_code)]
 
-use core::mem::ManuallyDrop;
-use core::ptr::NonNull;
 use std::time::{Duration, Instant};
 
+use super::access::{Access, Draft};
 use super::error::Abort;
 use super::ladder::{Ladder, Loss, Met};
-use super::log::{Entry, Log};
+use super::log::Log;
 use crate::cell::VersionedCell;
 use crate::cell::limit::earlier;
-use crate::mvcc::{
-    Current, Head, Header, Node, NodeRef, Owned, Owner, OwnerSlot, Status, Version, clock,
-};
+use crate::mvcc::{Current, Head, Node, NodeRef, Owned, Owner, OwnerSlot, Status, Version, clock};
 use crate::park::Event;
 use crate::reclaim::{CellPin, Local};
 use crate::sync::tuning::LINEAR_CELLS;
 use crate::sync::{load_load_fence, now};
 
 /// How an attempt stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outlook {
+#[derive(Clone, Copy)]
+pub(super) enum Outlook<'t> {
     Running,
     /// The same, and an alternative has requested a wait no longer than this.
     RunningUntil(Timer),
     /// It was lost, at the cell of this address if at one.
     Lost(Loss, Option<usize>),
     /// A transaction owns the cell of this address, and notifies the task when it ends.
-    Owned(NonNull<Owner>, usize),
+    Owned(&'t Owner, usize),
     /// The cell is that of an entry of a map, which is locked [V13].
-    Locked(NonNull<Head>),
+    Locked(&'t Head),
     /// The deadline has passed while it waited for an owner.
     TimedOut,
     /// The closure requests a wait for a change, no longer than this.
     Retry(Option<Timer>),
 }
 
-impl Outlook {
+impl Outlook<'_> {
     #[inline]
     pub(super) fn is_running(self) -> bool {
         matches!(self, Outlook::Running | Outlook::RunningUntil(_))
@@ -55,38 +51,36 @@ pub(super) struct Timer {
 pub(super) struct Attempt<'t> {
     pub(super) local: &'t Local,
     pub(super) ladder: &'t Ladder,
-    pub(super) log: ManuallyDrop<Box<Log>>,
+    pub(super) log: &'t mut Log<'t>,
     pub(super) owner: Option<OwnerSlot>,
-    pub(super) outlook: Outlook,
-    /// An attempt with fewer entries reads by the fast path: it is running, has no age, and
-    /// validates all reads at each read.
-    fast_below: usize,
+    pub(super) outlook: Outlook<'t>,
     /// The timestamp at which the reads were current. `None` while each read validates all earlier
     /// reads.
     moment: Option<u64>,
     /// Keeps all that the attempt has seen [R1].
-    pub(super) pin: ManuallyDrop<CellPin>,
+    pub(super) pin: &'t CellPin,
 }
 
 impl<'t> Attempt<'t> {
     #[inline(always)]
-    pub(super) fn new(local: &'t Local, ladder: &'t Ladder) -> Self {
-        let mut log = Log::take();
+    pub(super) fn new(
+        local: &'t Local,
+        ladder: &'t Ladder,
+        log: &'t mut Log<'t>,
+        pin: &'t CellPin,
+    ) -> Self {
         if ladder.rank.is_ranked() {
             log.outer = ladder.rank.enter();
         }
+        log.allow_fast_path(!ladder.rank.is_ranked());
         Attempt {
             local,
             ladder,
-            log: ManuallyDrop::new(log),
+            log,
             owner: None,
             outlook: Outlook::Running,
-            fast_below: match ladder.rank.is_ranked() {
-                false => LINEAR_CELLS,
-                true => 0,
-            },
             moment: None,
-            pin: ManuallyDrop::new(local.pin()),
+            pin,
         }
     }
 
@@ -97,11 +91,11 @@ impl<'t> Attempt<'t> {
 
     /// The attempt ends like this, unless it has ended already.
     #[cold]
-    pub(super) fn end(&mut self, outlook: Outlook) -> Abort {
+    pub(super) fn end(&mut self, outlook: Outlook<'t>) -> Abort {
         if self.outlook.is_running() {
             self.outlook = outlook;
         }
-        self.fast_below = 0;
+        self.log.allow_fast_path(false);
         Abort(())
     }
 
@@ -151,42 +145,19 @@ impl<'t> Attempt<'t> {
 
     #[inline]
     pub(super) fn owner(&self) -> Option<&'t Owner> {
-        let owner = self.owner.as_ref()?.as_ptr();
-        // SAFETY: this attempt's own, and retired when it is over.
-        Some(unsafe { &*owner.as_ptr() })
+        Some(self.owner.as_ref()?.owner(self.pin))
     }
 
     #[inline]
     pub(super) fn owner_or_new(&mut self) -> &'t Owner {
         let new = || OwnerSlot::new(self.local, self.ladder.rank);
-        let owner = self.owner.get_or_insert_with(new).as_ptr();
-        // SAFETY: as in `owner`.
-        unsafe { &*owner.as_ptr() }
-    }
-
-    /// The cell of an entry.
-    #[inline(always)]
-    pub(super) fn head(&self, i: usize) -> &'t Head {
-        self.head_of(&self.log.entries[i])
-    }
-
-    #[inline(always)]
-    pub(super) fn head_of(&self, entry: &Entry) -> &'t Head {
-        // SAFETY: this attempt has stored it, from a cell that is borrowed for `'t`.
-        unsafe { entry.head.as_ref() }
-    }
-
-    /// A node of an entry, or one that was just loaded from a head.
-    #[inline(always)]
-    pub(super) fn node(&self, node: NonNull<Header>) -> NodeRef<'t> {
-        // SAFETY: this attempt has found or made it, and is pinned since before [R1] [X1].
-        unsafe { NodeRef::new(node) }
+        self.owner.get_or_insert_with(new).owner(self.pin)
     }
 
     /// Returns the state of a cell.
     #[inline(always)]
     pub(super) fn current(&self, head: &Head) -> Current<'t> {
-        self.node(head.load().node()).current()
+        head.load_in(self.pin).1.current()
     }
 
     /// The entry of a cell, with the node that the attempt relies on.
@@ -202,26 +173,6 @@ impl<'t> Attempt<'t> {
         }
     }
 
-    /// Returns the state of a cell that is not in the log, by the fast path. The words of the cells
-    /// alone must show that all reads are still current [X4].
-    #[inline(always)]
-    pub(super) fn undisturbed(&self, head: &Head) -> Option<NodeRef<'t>> {
-        let entries = &self.log.entries;
-        if entries.len() >= self.fast_below {
-            return None;
-        }
-        // As in `observe_first`.
-        load_load_fence();
-        let node = self.node(head.load().node());
-        node.stamp()?;
-        let is_still_so = |entry: &Entry| {
-            let word = self.head_of(entry).load();
-            entry.head != head.into() && entry.seen.is_none_or(|seen| word.node() == seen)
-        };
-        // From the end: a repeated read is most often the last one.
-        entries.iter().rev().all(is_still_so).then_some(node)
-    }
-
     /// As `observe`, of a cell that has not been read before.
     #[inline(never)]
     fn observe_first<T: Send + Sync + 'static>(
@@ -232,7 +183,7 @@ impl<'t> Attempt<'t> {
         let head = cell.head();
         if self.ladder.owns(head) {
             let (i, base) = self.claim(cell, found)?;
-            self.log.entries[i].seen = Some(base.as_ptr());
+            self.log.entries[i].seen = Some(base);
             return Ok((i, base));
         }
         // The earlier reads happen before this load. A transaction that has not installed its node
@@ -241,10 +192,10 @@ impl<'t> Attempt<'t> {
         let node = self.current_at_moment(head);
         let i = match found {
             Some(i) => {
-                self.log.entries[i].seen = Some(node.as_ptr());
+                self.log.entries[i].seen = Some(node);
                 i
             }
-            None => self.log.push(head, Node::<T>::KIND, Some(node.as_ptr())),
+            None => self.log.push(head, Node::<T>::KIND, Some(node)),
         };
         if self.log.entries.len() > 1 || self.owner.is_some() {
             self.stay_consistent(node)?;
@@ -255,7 +206,7 @@ impl<'t> Attempt<'t> {
     /// The node of a cell that has been read.
     #[inline(always)]
     pub(super) fn seen(&self, i: usize) -> NodeRef<'t> {
-        self.node(self.log.entries[i].seen.expect("it was observed"))
+        self.log.entries[i].seen.expect("it was observed")
     }
 
     /// Returns the entry of a cell, and the value for the closure: its own write, or else the
@@ -265,44 +216,33 @@ impl<'t> Attempt<'t> {
         &mut self,
         cell: &'t VersionedCell<T>,
     ) -> Result<(usize, &'t T), Abort> {
-        let (i, node) = match self.undisturbed(cell.head()) {
-            Some(node) => {
-                let (head, seen) = (cell.head(), Some(node.as_ptr()));
-                // SAFETY: it has fewer entries than need an index.
-                (
-                    unsafe { self.log.push_early(head, Node::<T>::KIND, seen) },
-                    node,
-                )
-            }
+        let value = match self.log.undisturbed(self.pin, cell) {
+            Some(read) => read.push(),
+            // Returns from here: a test of the result is not part of the fast path.
             None => self.value_disturbed(cell)?,
         };
-        // SAFETY: the entry is that of this cell, whose nodes have a `T`; neither is a claim.
-        Ok((i, unsafe { node.value() }))
+        Ok(value)
     }
 
     #[inline(never)]
     fn value_disturbed<T: Send + Sync + 'static>(
         &mut self,
         cell: &'t VersionedCell<T>,
-    ) -> Result<(usize, NodeRef<'t>), Abort> {
+    ) -> Result<(usize, &'t T), Abort> {
         self.check_running()?;
-        let Some(i) = self.log.find(cell.head()) else {
-            return self.observe_first(cell, None);
+        let found = self.log.find(cell.head());
+        let i = match found {
+            Some(i) if self.log.entries[i].visible().is_some() => i,
+            found => self.observe_first(cell, found)?.0,
         };
-        let entry = &self.log.entries[i];
-        // A written value is kept until the attempt has ended, including when it is replaced or
-        // discarded.
-        match entry.write.or(entry.seen) {
-            Some(node) => Ok((i, self.node(node))),
-            None => self.observe_first(cell, Some(i)),
-        }
+        Ok((i, self.log.entries[i].value(cell)))
     }
 
     /// Returns the state of a cell at the read time of the attempt. A transaction that owns the
     /// cell now will commit later.
     #[inline(always)]
     fn current_at_moment(&self, head: &Head) -> NodeRef<'t> {
-        let node = self.node(head.load().node());
+        let node = head.load_in(self.pin).1;
         if node.stamp().is_some() {
             return node;
         }
@@ -350,9 +290,9 @@ impl<'t> Attempt<'t> {
     fn look_through(&mut self) -> Result<(), Abort> {
         let changed = self.log.entries.iter().find(|entry| {
             let exposed = entry.seen.filter(|_| entry.is_exposed());
-            exposed.is_some_and(|seen| !self.still_has(self.head_of(entry), self.node(seen)))
+            exposed.is_some_and(|seen| !self.still_has(entry.head(), seen))
         });
-        match changed.map(|entry| self.head_of(entry)) {
+        match changed.map(Access::head) {
             None => Ok(()),
             Some(head) => Err(self.lose(Loss::Read, Some(head))),
         }
@@ -367,7 +307,7 @@ impl<'t> Attempt<'t> {
     /// Reads at a new timestamp from now on, if the earlier reads are still current [X4].
     #[cold]
     fn advance(&mut self) -> Result<(), Abort> {
-        self.fast_below = 0;
+        self.log.allow_fast_path(false);
         self.moment = Some(clock::read_timestamp());
         self.look_through()
     }
@@ -385,18 +325,17 @@ impl<'t> Attempt<'t> {
         if let Some((i, base)) = found.and_then(|i| Some((i, self.log.entries[i].claimed_upon()?)))
         {
             // It was claimed to be written, and is read only now.
-            let base = self.node(base);
             self.stay_consistent(base)?;
             return Ok((i, base));
         }
         let owner = self.owner_or_new();
         let (put, base) = loop {
-            let word = head.load();
+            let (word, node) = head.load_in(self.pin);
             if word.is_locked() {
                 self.wait_for_lock(head)?;
                 continue;
             }
-            let base = match self.node(word.node()).current() {
+            let base = match node.current() {
                 Current::Settled(node) => node,
                 Current::Owned(Owned { owner: other, .. }) => {
                     self.give_way(other, head)?;
@@ -407,23 +346,13 @@ impl<'t> Attempt<'t> {
                 // The entry of a map that was buried [V4].
                 return Err(self.lose(Loss::Read, Some(head)));
             }
-            let node = Node::<T>::claim(self.local, base, owner);
-            if head.replace_marked(word, node.cast()) {
-                if word.node() != base.as_ptr() {
-                    // SAFETY: unlinked by this compare-and-swap and no other [X7].
-                    unsafe {
-                        self.local
-                            .retire(&self.pin, word.node().cast(), Node::<T>::KIND)
-                    };
-                }
-                break (node.cast::<Header>(), base);
+            let over = (word, base);
+            if let Some(put) = Access::claim::<T>(self.local, self.pin, head, owner, over) {
+                break (put, base);
             }
-            // SAFETY: it was not published, so that its one share is ours. A claim has no value to
-            // drop.
-            unsafe { self.local.release_now(node.cast(), Node::<T>::KIND) };
         };
         let i = found.unwrap_or_else(|| self.log.push(head, Node::<T>::KIND, None));
-        self.log.entries[i].put = Some(put);
+        self.log.entries[i].note_claim(put);
         self.stay_consistent(base)?;
         Ok((i, base))
     }
@@ -435,13 +364,13 @@ impl<'t> Attempt<'t> {
         cell: &'t VersionedCell<T>,
         value: T,
     ) -> Result<(), Abort> {
-        let log = &mut **self.log;
-        if log.entries.len() <= self.fast_below && log.alternatives == 0 {
+        let log = &mut *self.log;
+        if log.is_fast() && log.alternatives == 0 {
             // From the end: the last read is the likeliest.
             let mut entries = log.entries.iter_mut().rev();
-            let entry = entries.find(|entry| entry.head == cell.head().into());
-            if let Some(entry) = entry.filter(|entry| entry.write.is_none()) {
-                entry.write = Some(self.local.allocate(Node::draft(value)).cast());
+            let entry = entries.find(|entry| entry.is_of(cell.head()));
+            if let Some(entry) = entry.filter(|entry| !entry.is_written()) {
+                let _none = entry.write(Draft::new(self.local, value));
                 log.writes += 1;
                 return Ok(());
             }
@@ -469,14 +398,13 @@ impl<'t> Attempt<'t> {
     /// As `write`, to a cell that has an entry.
     #[inline]
     pub(super) fn write_at<T: Send + Sync + 'static>(&mut self, i: usize, value: T) {
-        let node = self.local.allocate(Node::draft(value)).cast();
-        self.write_node_at(i, node);
+        self.write_draft_at(i, Draft::new(self.local, value));
     }
 
     /// As `write_at`, of a draft.
     #[inline]
-    pub(super) fn write_node_at(&mut self, i: usize, node: NonNull<Header>) {
-        let replaced = self.log.entries[i].write.replace(node);
+    pub(super) fn write_draft_at(&mut self, i: usize, draft: Draft) {
+        let replaced = self.log.entries[i].write(draft);
         if replaced.is_none() {
             self.log.writes += 1;
         }
@@ -487,7 +415,7 @@ impl<'t> Attempt<'t> {
 
     /// Waits for the transaction that owns a cell, or aborts it [X6].
     #[cold]
-    pub(super) fn give_way(&mut self, other: &Owner, head: &Head) -> Result<(), Abort> {
+    pub(super) fn give_way(&mut self, other: &'t Owner, head: &Head) -> Result<(), Abort> {
         match self.ladder.meet(other, self.owner(), self.local) {
             Ok(()) => {
                 // Its closure may run for long: its waiters are notified now [X10].
@@ -499,19 +427,19 @@ impl<'t> Attempt<'t> {
             }
             Err(Met::Overtaken) => Err(self.lose(Loss::Overtaken, Some(head))),
             Err(Met::TimedOut) => Err(self.end(Outlook::TimedOut)),
-            Err(Met::Busy) => Err(self.end(Outlook::Owned(other.into(), head.address()))),
+            Err(Met::Busy) => Err(self.end(Outlook::Owned(other, head.address()))),
         }
     }
 
     /// Ends the attempt because an entry is locked, unless the lock ends after a short spin. The
     /// attempt owns nothing while it waits [V13].
     #[cold]
-    pub(super) fn wait_for_lock(&mut self, head: &Head) -> Result<(), Abort> {
+    pub(super) fn wait_for_lock(&mut self, head: &'t Head) -> Result<(), Abort> {
         match self.ladder.meet_lock(|| head.load().is_locked()) {
             Ok(()) => Ok(()),
             Err(Met::Overtaken) => Err(self.lose(Loss::Write, Some(head))),
             Err(Met::TimedOut) => Err(self.end(Outlook::TimedOut)),
-            Err(Met::Busy) => Err(self.end(Outlook::Locked(head.into()))),
+            Err(Met::Busy) => Err(self.end(Outlook::Locked(head))),
         }
     }
 
@@ -522,7 +450,7 @@ impl<'t> Attempt<'t> {
         };
         self.outlook = timer.map_or(Outlook::Running, Outlook::RunningUntil);
         if !self.ladder.rank.is_ranked() && self.moment.is_none() {
-            self.fast_below = LINEAR_CELLS;
+            self.log.allow_fast_path(true);
         }
         true
     }
@@ -530,9 +458,9 @@ impl<'t> Attempt<'t> {
     /// Returns the version of the value that the closure sees.
     pub(super) fn version(&self, i: usize) -> Version {
         let version = self.seen(i).version();
-        match self.log.entries[i].write {
-            Some(_) => version.next(),
-            None => version,
+        match self.log.entries[i].is_written() {
+            true => version.next(),
+            false => version,
         }
     }
 }

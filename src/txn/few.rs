@@ -7,9 +7,10 @@
 
 use core::ptr::NonNull;
 
-use crate::mvcc::{Head, Header, NodeRef, OwnerSlot, When, Word};
+use crate::cell::VersionedCell;
+use crate::mvcc::{Head, Header, Node, NodeRef, OwnerSlot, Version, When, Word};
 use crate::reclaim::{CellPin, Kind, Local};
-use crate::sync::store_load_fence;
+use crate::sync::{load_load_fence, store_load_fence};
 
 /// The cells, and the nodes that an owner installs in them.
 pub(crate) struct Few<'a, const N: usize> {
@@ -68,9 +69,7 @@ impl<const N: usize> Few<'_, N> {
                 return Err(Failed { own, installed });
             }
         }
-        // SAFETY: this attempt's own, and retired below.
-        let owner = unsafe { own.as_ptr().as_ref() };
-        let Some(stamp) = owner.commit() else {
+        let Some(stamp) = own.owner(pin).commit() else {
             return Err(Failed { own, installed: N });
         };
         // A thread that begins to wait from now on finds the commit; an earlier waiter is found
@@ -96,6 +95,171 @@ impl<const N: usize> Few<'_, N> {
     #[inline(always)]
     pub(crate) fn base(&self, i: usize) -> NonNull<Header> {
         self.words[i].node()
+    }
+}
+
+/// The current node of a cell, which has its value.
+#[derive(Clone, Copy)]
+pub(super) struct Seen<'p> {
+    head: &'p Head,
+    word: Word,
+    node: NodeRef<'p>,
+}
+
+/// Reads all cells as of one instant [X11].
+#[inline(always)]
+pub(super) fn read<'p, const N: usize>(
+    heads: &[&'p Head; N],
+    pin: &'p CellPin,
+) -> Option<[Seen<'p>; N]> {
+    let seen = heads.map(|head| {
+        // The earlier reads happen before this load [X3].
+        load_load_fence();
+        let (word, node) = head.load_in(pin);
+        Seen { head, word, node }
+    });
+    let is_settled = seen.iter().all(|seen| seen.node.stamp().is_some());
+    // All heads, after all stamps (Acquire): an owner may have committed since its node was
+    // loaded here, and its other nodes may have come after the loads.
+    let is_current = |seen: &Seen<'_>| seen.head.load().node() == seen.word.node();
+    let is_still_so = seen.iter().all(is_current);
+    (is_settled && is_still_so).then_some(seen)
+}
+
+impl<'p> Seen<'p> {
+    #[inline(always)]
+    fn check_of<T: Send + Sync + 'static>(self, cell: &VersionedCell<T>) {
+        assert!(core::ptr::eq(self.head, cell.head()), "another cell");
+    }
+
+    /// The value of the cell.
+    #[inline(always)]
+    pub(super) fn value<T: Send + Sync + 'static>(self, cell: &VersionedCell<T>) -> &'p T {
+        self.check_of(cell);
+        // SAFETY: the current node of a cell of this type, which has a value.
+        unsafe { self.node.value() }
+    }
+
+    /// Makes the node that replaces this one when `own` commits.
+    #[inline(always)]
+    pub(super) fn replace<T: Send + Sync + 'static>(
+        self,
+        cell: &VersionedCell<T>,
+        local: &Local,
+        own: &OwnerSlot,
+        value: T,
+    ) -> Replacement<'p> {
+        self.check_of(cell);
+        let node = local.allocate(Node::owned(own.when(), self.node, value));
+        Replacement {
+            seen: self,
+            node: node.cast(),
+            kind: Node::<T>::KIND,
+        }
+    }
+
+    /// The version of the value that replaces this one.
+    #[inline(always)]
+    pub(super) fn next_version(self) -> Version {
+        self.node.version().next()
+    }
+}
+
+/// A node that was made to replace another one.
+pub(super) struct Replacement<'p> {
+    seen: Seen<'p>,
+    node: NonNull<Header>,
+    kind: &'static Kind,
+}
+
+/// Commits nodes that were made for `own`, in the order of their heads. Returns whether a cell has
+/// waiters. `Err`: every cell is as it was, and `unused` has the nodes.
+#[inline(always)]
+pub(super) fn commit<const N: usize>(
+    local: &Local,
+    pin: &CellPin,
+    own: OwnerSlot,
+    replacements: [Replacement<'_>; N],
+    order: [usize; N],
+) -> Result<bool, Vec<Unused>> {
+    let few = Few {
+        heads: core::array::from_fn(|i| replacements[i].seen.head),
+        kinds: core::array::from_fn(|i| replacements[i].kind),
+        words: core::array::from_fn(|i| replacements[i].seen.word),
+        nodes: core::array::from_fn(|i| replacements[i].node),
+        order,
+    };
+    // SAFETY: not published yet, so that it is there.
+    let is_own = |node: &NonNull<Header>| unsafe { node.as_ref() }.when() == own.when();
+    debug_assert!(few.nodes.iter().all(is_own), "a node of another owner");
+    // SAFETY: the nodes were made for the owner, of the kinds of their cells; the pin is from
+    // before the words.
+    let committed = unsafe { few.commit(local, pin, own) };
+    committed.map_err(|failed| few.undo(local, pin, failed))
+}
+
+impl<const N: usize> Few<'_, N> {
+    /// Leaves every cell as it was. Returns the nodes that were not published.
+    #[cold]
+    #[inline(never)]
+    fn undo(&self, local: &Local, pin: &CellPin, failed: Failed) -> Vec<Unused> {
+        let Failed { own, installed } = failed;
+        own.owner(pin).kill();
+        let mut unused = Vec::with_capacity(N);
+        for (place, i) in self.order.into_iter().enumerate() {
+            if place < installed {
+                let put = (self.nodes[i], self.base(i));
+                restore(local, pin, self.heads[i], self.kinds[i], put);
+            } else {
+                // SAFETY: not installed, and so not published.
+                unused.push(unsafe { Unused::new(self.nodes[i], self.kinds[i]) });
+            }
+        }
+        // SAFETY: each of its nodes was unlinked, here or by another thread [X1].
+        unsafe { own.end(local, pin) };
+        unused
+    }
+}
+
+/// A node that was never published, and that is not needed any more.
+pub(super) struct Unused {
+    node: NonNull<Header>,
+    kind: &'static Kind,
+}
+
+impl Unused {
+    /// Drops the value. Runs user code.
+    pub(super) fn release(self, local: &Local) {
+        // SAFETY: never published, so that its one share is ours.
+        unsafe { local.release_now(self.node.cast(), self.kind) };
+    }
+
+    /// # Safety
+    /// `node` is of this kind and was never published. The caller does not use it again.
+    pub(super) unsafe fn new(node: NonNull<Header>, kind: &'static Kind) -> Self {
+        Unused { node, kind }
+    }
+}
+
+/// Restores the previous node of a cell, unless another thread has replaced the attempt's own node.
+/// That thread then retires it.
+pub(crate) fn restore(
+    local: &Local,
+    pin: &CellPin,
+    head: &Head,
+    kind: &'static Kind,
+    (node, base): (NonNull<Header>, NonNull<Header>),
+) {
+    loop {
+        let word = head.load();
+        if word.node() != node {
+            return;
+        }
+        if head.replace_marked(word, base) {
+            // SAFETY: unlinked by this compare-and-swap and no other [X7].
+            unsafe { local.retire(pin, node.cast(), kind) };
+            return;
+        }
     }
 }
 

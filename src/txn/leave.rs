@@ -1,14 +1,11 @@
 //! The end of an attempt: either every cell keeps its value, or all writes are committed.
-#![allow(unsafe_code)]
 
 use core::mem::ManuallyDrop;
-use core::ptr::NonNull;
 
+use super::access::end_owner;
 use super::attempt::Attempt;
 use super::log::Log;
-use crate::mvcc::{Head, Header};
 use crate::park::Event;
-use crate::reclaim::{CellPin, Kind, Local};
 
 impl Attempt<'_> {
     /// Leaves every cell as it was.
@@ -22,17 +19,13 @@ impl Attempt<'_> {
         self.undo_to(0);
         let Log {
             entries, aftermath, ..
-        } = &mut **self.log;
+        } = &mut *self.log;
         for entry in entries {
-            let unused = entry.write.take().map(|node| (node, entry.kind));
-            aftermath.unused.extend(unused);
-            if let Some(put) = entry.take_put() {
-                // SAFETY: its cell is borrowed for as long as the attempt lives.
-                let head = unsafe { entry.head.as_ref() };
-                restore(self.local, &self.pin, head, entry.kind, put);
-            }
+            aftermath.unused.extend(entry.unwrite(None));
+            entry.restore(self.local, self.pin);
         }
         self.log.writes = 0;
+        self.log.changes_maps = false;
         self.retire_owner();
     }
 
@@ -52,11 +45,10 @@ impl Attempt<'_> {
             undo,
             aftermath,
             ..
-        } = &mut **self.log;
-        let unused = undo.drain(..).filter_map(|(i, replaced)| {
-            let kind = entries[i as usize].kind;
-            replaced.map(|node| (node, kind))
-        });
+        } = &mut *self.log;
+        let unused = undo
+            .drain(..)
+            .filter_map(|(i, replaced)| replaced.map(|draft| entries[i as usize].unused(draft)));
         aftermath.unused.extend(unused);
     }
 
@@ -65,13 +57,11 @@ impl Attempt<'_> {
     pub(super) fn undo_to(&mut self, len: usize) {
         while self.log.undo.len() > len {
             let (i, before) = self.log.undo.pop().expect("it is longer");
-            let entry = &mut self.log.entries[i as usize];
-            let kind = entry.kind;
-            let unused = core::mem::replace(&mut entry.write, before);
-            if before.is_none() && unused.is_some() {
+            let is_first = before.is_none();
+            let unused = self.log.entries[i as usize].unwrite(before);
+            if is_first && unused.is_some() {
                 self.log.writes -= 1;
             }
-            let unused = unused.map(|node| (node, kind));
             self.log.aftermath.unused.extend(unused);
         }
     }
@@ -98,8 +88,7 @@ impl Attempt<'_> {
                 let woken = &mut self.log.aftermath.woken;
                 woken.grant_all(Event::Decision(owner.as_ptr().addr().get()));
             }
-            // SAFETY: every node of its own has been unlinked or stamped [X1].
-            unsafe { owner.end(self.local, &self.pin) };
+            end_owner(&self.log.entries, self.local, self.pin, owner);
         }
     }
 
@@ -118,24 +107,16 @@ impl Attempt<'_> {
     #[inline(never)]
     fn conclude_entries(self) {
         self.note_commits();
+        self.log.changes_maps = false;
         ManuallyDrop::new(self).leave();
     }
 
-    /// Unpins, and lets run what user code is left. The attempt is not used again.
+    /// The thread acts with its own rank again.
     #[inline(always)]
-    fn leave(&mut self) {
+    fn leave(&self) {
         if self.ladder.rank.is_ranked() {
             self.log.outer.restore();
         }
-        // SAFETY: it is not used again.
-        let pin = unsafe { ManuallyDrop::take(&mut self.pin) };
-        // SAFETY: as above.
-        let mut log = unsafe { ManuallyDrop::take(&mut self.log) };
-        drop(pin);
-        if !log.aftermath.is_empty() {
-            core::mem::take(&mut log.aftermath).settle(self.local);
-        }
-        log.put_away();
     }
 }
 
@@ -149,39 +130,15 @@ impl Drop for Attempt<'_> {
     }
 }
 
-/// Restores the previous node of a cell, unless another thread has replaced the attempt's own node.
-/// That thread then retires it.
-pub(crate) fn restore(
-    local: &Local,
-    pin: &CellPin,
-    head: &Head,
-    kind: &'static Kind,
-    (node, base): (NonNull<Header>, NonNull<Header>),
-) {
-    loop {
-        let word = head.load();
-        if word.node() != node {
-            return;
-        }
-        if head.replace_marked(word, base) {
-            // SAFETY: unlinked by this compare-and-swap and no other [X7].
-            unsafe { local.retire(pin, node.cast(), kind) };
-            return;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use crate::mvcc::NodeRef;
     use crate::sync::tuning::OWN_BEATEN_AFTER;
     use crate::{Transaction, VersionedCell, reclaim, txn::TxAbort};
 
     fn is_claimed(cell: &VersionedCell<u32>) -> bool {
         reclaim::with(|local| {
-            let _pin = local.pin();
-            // SAFETY: in the cell, under a pin [R1].
-            let node = unsafe { NodeRef::new(cell.head().load().node()) };
+            let pin = local.pin();
+            let (_, node) = cell.head().load_in(&pin);
             node.header().when().is_claim()
         })
     }

@@ -4,6 +4,7 @@
 //! compare-and-swap. [The protocol](crate::docs::internals::transactions) has the steps and the
 //! rules that the code cites in brackets.
 
+mod access;
 mod aftermath;
 mod attempt;
 mod commit;
@@ -27,8 +28,8 @@ use std::time::Duration;
 
 use attempt::Attempt;
 pub use error::{Abort, AbortReasons, OrAbort, TxAbort, TxError};
+pub(crate) use few::restore;
 pub use future::{TransactionFuture, TryTransactionFuture};
-pub(crate) use leave::restore;
 pub use run::Transaction;
 pub use snapshot::{View, snapshot};
 pub use stats::LabelStats;
@@ -223,6 +224,12 @@ impl<'t, 'env: 't> Tx<'t, 'env> {
             scope: PhantomData,
             env: PhantomData,
         }
+    }
+
+    /// Ends an attempt that has committed.
+    #[inline(always)]
+    fn conclude(self) {
+        self.attempt.conclude();
     }
 
     /// Returns the value of a cell: the value that this attempt has written, or else the committed

@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 use super::attempt::{Attempt, Outlook, Timer};
 use super::error::{Abort, TxAbort, TxError};
 use super::ladder::{self, Ladder, Loss, OnOwner};
+use super::log::Lease;
 use super::retry::Enlisted;
 use super::{Tx, stats};
 use crate::cell::limit::{TimeLimit, earlier, has_passed};
+use crate::mvcc::enlist::{enlist_with_lock, enlist_with_owner};
 use crate::park::{Notify, Wait};
 use crate::reclaim;
 use crate::reclaim::inside::{self, Inside};
@@ -300,7 +302,11 @@ impl Transaction {
             // The closure creates the guard: a captured guard is copied through memory.
             let unwinds = Unwinds(self);
             local.collect_some();
-            let mut tx = Tx::new(Attempt::new(local, ladder));
+            // Created before the pin: its drop runs user code, which must not be pinned.
+            let mut lease = Lease::new();
+            let log = lease.lend();
+            let pin = local.pin();
+            let mut tx = Tx::new(Attempt::new(local, ladder, log, &pin));
             let result = {
                 let _inside = Inside::closure(self.label);
                 f(&mut tx)
@@ -310,7 +316,9 @@ impl Transaction {
                 Ok(result) if attempt.commit().is_ok() => {
                     core::mem::forget(unwinds);
                     stats::count_commit(self.label);
-                    tx.attempt.conclude();
+                    tx.conclude();
+                    drop(pin);
+                    lease.end(local);
                     return Ok(Ok(result));
                 }
                 // The reads of the closure were consistent.
@@ -384,12 +392,11 @@ impl Attempt<'_> {
         match self.outlook {
             Outlook::Retry(timer) if self.has_read() => Setback::Waits(self.enlist(notify), timer),
             Outlook::Retry(_) => Setback::ReadNothing,
-            Outlook::Owned(owner, at) => {
-                Setback::Owned(at, self.enlist_with_owner(owner, notify()))
-            }
+            // Pinned still, so that the owner is alive [X1] [X10].
+            Outlook::Owned(owner, at) => Setback::Owned(at, enlist_with_owner(owner, notify())),
             Outlook::Locked(head) => {
-                let (at, wait) = self.enlist_with_lock(head, notify());
-                Setback::Owned(at, wait)
+                // The attempt holds nothing while it waits [V13].
+                Setback::Owned(head.address(), enlist_with_lock(head, notify()))
             }
             Outlook::Lost(loss, at) => Setback::Lost(loss, at),
             Outlook::TimedOut => Setback::TimedOut,

@@ -1,12 +1,11 @@
 //! Reads of any number of cells as of one instant.
-#![allow(unsafe_code)]
 
 use core::fmt;
 use core::marker::PhantomData;
 
 use crate::cell::VersionedCell;
-use crate::mvcc::{Current, Head, NodeRef, clock};
-use crate::reclaim::{self, CellPin};
+use crate::mvcc::{Head, Moment, NodeRef};
+use crate::reclaim::CellPin;
 
 /// Calls a closure with a view of all cells as they are at the instant of the call.
 ///
@@ -46,12 +45,9 @@ use crate::reclaim::{self, CellPin};
 /// assert_eq!(total, 60);
 /// ```
 pub fn snapshot<'env, R>(f: impl for<'t> FnOnce(&View<'t, 'env>) -> R) -> R {
-    // Pinned before the clock is read: a node that is replaced after the timestamp is retired after
-    // the pin [X5].
-    let pin = reclaim::with(reclaim::Local::pin);
+    let moment = Moment::now();
     let view = View {
-        moment: clock::read_timestamp(),
-        pin,
+        moment: &moment,
         scope: PhantomData,
         env: PhantomData,
     };
@@ -63,8 +59,7 @@ pub fn snapshot<'env, R>(f: impl for<'t> FnOnce(&View<'t, 'env>) -> R) -> R {
 /// # Examples
 /// See [`snapshot`].
 pub struct View<'t, 'env: 't> {
-    moment: u64,
-    pin: CellPin,
+    moment: &'t Moment,
     scope: PhantomData<&'t mut &'t ()>,
     env: PhantomData<&'env mut &'env ()>,
 }
@@ -78,71 +73,18 @@ impl<'t, 'env: 't> View<'t, 'env> {
     /// See [`snapshot`].
     #[inline]
     pub fn read<T: Send + Sync + 'static>(&self, cell: &'t VersionedCell<T>) -> &'t T {
-        let node = self.load(cell.head());
-        let node = match node.stamp() {
-            Some(stamp) if stamp <= self.moment => node,
-            _ => self.older(cell.head()),
-        };
-        // SAFETY: a node of the cell that was current, and so has a value.
-        unsafe { node.value() }
+        cell.as_of(self.moment)
     }
 
     /// Returns the newest node of an entry of a map with a stamp no later than the timestamp.
     /// `None`: the key was absent before the first node [V7].
     #[inline]
     pub(crate) fn entry_at(&self, head: &Head) -> Option<NodeRef<'t>> {
-        let mut node = self.load(head);
-        if node.stamp().is_none() {
-            node = self.newest(head);
-        }
-        loop {
-            let stamp = node.stamp();
-            if stamp.expect("a node that was current is stamped") <= self.moment {
-                return Some(node);
-            }
-            // SAFETY: as in `older`.
-            node = unsafe { NodeRef::new(node.header().prev()?) };
-        }
-    }
-
-    #[inline(always)]
-    fn load(&self, head: &Head) -> NodeRef<'t> {
-        // SAFETY: loaded under the pin, which lives as long as the view [R1] [X1].
-        unsafe { NodeRef::new(head.load().node()) }
+        self.moment.entry_at(head)
     }
 
     pub(crate) fn pin(&self) -> &CellPin {
-        &self.pin
-    }
-
-    /// Returns the newest node with a stamp no later than the timestamp.
-    #[cold]
-    #[inline(never)]
-    fn older(&self, head: &Head) -> NodeRef<'t> {
-        let mut node = self.newest(head);
-        loop {
-            let stamp = node.stamp();
-            let stamp = stamp.expect("a node that was current is stamped");
-            match node.header().prev() {
-                // SAFETY: the node is retired after its successor was stamped, and so after the
-                // timestamp and the pin [X5].
-                Some(prev) if stamp > self.moment => node = unsafe { NodeRef::new(prev) },
-                _ => return node,
-            }
-        }
-    }
-
-    /// Returns the current node, or its predecessor if a transaction owns it that commits after the
-    /// timestamp.
-    fn newest(&self, head: &Head) -> NodeRef<'t> {
-        match self.load(head).current() {
-            Current::Settled(node) => node,
-            // A later node of the head was installed after the timestamp: one load is enough.
-            Current::Owned(owned) if owned.owner.postpone(self.moment).is_decided() => {
-                owned.settle()
-            }
-            Current::Owned(owned) => owned.base,
-        }
+        self.moment.pin()
     }
 }
 

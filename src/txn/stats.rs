@@ -122,7 +122,7 @@ pub(crate) fn count_conflict() {
 
 /// Counts an attempt that has ended without a commit.
 #[cold]
-pub(super) fn count_end(label: Option<&'static str>, outlook: Outlook) {
+pub(super) fn count_end(label: Option<&'static str>, outlook: Outlook<'_>) {
     let loss = match outlook {
         Outlook::Lost(loss, _) => loss,
         Outlook::Owned(..) | Outlook::Locked(_) | Outlook::TimedOut => Loss::Overtaken,

@@ -3,22 +3,18 @@
 //! The set of cells is fixed, so everything that a transaction records in its log lies on the
 //! stack. One attempt is made like this. An attempt that encounters another writer continues as a
 //! transaction, which has the guarantees of progress [X11].
-#![allow(unsafe_code)]
 
 use core::convert::Infallible;
-use core::ptr::NonNull;
 
 use super::aftermath::Aftermath;
 use super::error::{TxAbort, TxError};
-use super::few::{self, Failed, Few};
-use super::leave::restore;
+use super::few::{self, Replacement, Seen, Unused};
 use super::run::Transaction;
 use super::stats;
 use crate::cell::VersionedCell;
-use crate::mvcc::{Head, Header, Node, NodeRef, OwnerSlot, Rank, Version, When, Word, waiters};
+use crate::mvcc::{Head, OwnerSlot, Rank, Version, waiters};
 use crate::reclaim::inside::{self, Inside};
-use crate::reclaim::{self, CellPin, Kind, Local};
-use crate::sync::load_load_fence;
+use crate::reclaim::{self, CellPin, Local};
 
 /// Replaces the values of a few cells together, by the result of a closure.
 ///
@@ -211,10 +207,9 @@ mod sealed {
 /// The most cells of a set.
 const MOST: usize = 8;
 
-/// The cells of one attempt, and the kinds of their nodes.
+/// The cells of one attempt.
 struct Attempt<'c, const N: usize> {
     heads: [&'c Head; N],
-    kinds: [&'static Kind; N],
     order: [usize; N],
 }
 
@@ -223,30 +218,25 @@ impl<'c, const N: usize> Attempt<'c, N> {
     /// Panics if one cell is given twice.
     #[inline(always)]
     #[cfg_attr(debug_assertions, track_caller)]
-    fn new(heads: [&'c Head; N], kinds: [&'static Kind; N]) -> Self {
+    fn new(heads: [&'c Head; N]) -> Self {
         const { assert!(0 < N && N <= MOST, "a set has one to eight cells") };
         let Some(order) = few::order(&heads) else {
             given_twice();
         };
-        Attempt {
-            heads,
-            kinds,
-            order,
-        }
+        Attempt { heads, order }
     }
 
-    /// Makes the attempt: calls `f` with the nodes that have the current values, and `allocate`
-    /// with its result.
+    /// Makes the attempt: calls `f` with what it has read, and `replace` with its result.
     #[inline(always)]
     fn run<T, E>(
         &self,
-        f: impl FnOnce([NodeRef<'_>; N]) -> Result<T, E>,
-        allocate: impl FnOnce(&Local, When, [NodeRef<'_>; N], T) -> [NonNull<Header>; N],
+        f: impl FnOnce([Seen<'_>; N]) -> Result<T, E>,
+        replace: impl for<'p> FnOnce(&Local, &OwnerSlot, [Seen<'p>; N], T) -> [Replacement<'p>; N],
     ) -> Option<Result<[Version; N], E>> {
         reclaim::with(|local| {
             local.collect_some();
             let pin = local.pin();
-            let (words, seen) = self.read(&pin)?;
+            let seen = few::read(&self.heads, &pin)?;
             let new = {
                 let _inside = Inside::closure(None);
                 for head in self.heads {
@@ -258,68 +248,33 @@ impl<'c, const N: usize> Attempt<'c, N> {
                 }
             };
             let own = OwnerSlot::new(local, Rank::NONE);
-            let when = When::owner(own.as_ptr().as_ptr().expose_provenance());
-            let few = Few {
-                heads: self.heads,
-                kinds: self.kinds,
-                words,
-                nodes: allocate(local, when, seen, new),
-                order: self.order,
-            };
-            let versions = seen.map(|node| node.version().next());
-            // SAFETY: the nodes were just made for the owner; the pin is this thread's.
-            match unsafe { few.commit(local, &pin, own) } {
+            let replacements = replace(local, &own, seen, new);
+            let versions = seen.map(Seen::next_version);
+            match few::commit(local, &pin, own, replacements, self.order) {
                 Ok(is_waited) => {
                     if is_waited {
                         wake(local, pin, &self.heads, &versions);
                     }
                     Some(Ok(versions))
                 }
-                Err(failed) => {
-                    undo(local, pin, &few, failed);
+                Err(unused) => {
+                    discard(local, pin, unused);
                     None
                 }
             }
         })
     }
-
-    /// Reads all cells as of one instant [X11].
-    #[inline(always)]
-    fn read<'p>(&self, pin: &'p CellPin) -> Option<([Word; N], [NodeRef<'p>; N])> {
-        let loaded = self.heads.map(|head| {
-            // The earlier reads happen before this load [X3].
-            load_load_fence();
-            head.load_in(pin)
-        });
-        let (words, seen) = (loaded.map(|at| at.0), loaded.map(|at| at.1));
-        let is_settled = seen.iter().all(|node| node.stamp().is_some());
-        // All heads, after all stamps (Acquire): an owner may have committed since its node was
-        // loaded here, and its other nodes may have come after the loads.
-        let mut heads = self.heads.iter().zip(words);
-        let is_still_so = heads.all(|(head, word)| head.load().node() == word.node());
-        (is_settled && is_still_so).then_some((words, seen))
-    }
 }
 
-/// Leaves every cell as it was.
+/// Drops the values that were not written, once the thread is unpinned.
 #[cold]
 #[inline(never)]
-fn undo<const N: usize>(local: &Local, pin: CellPin, few: &Few<'_, N>, failed: Failed) {
-    let Failed { own, installed } = failed;
-    // SAFETY: this attempt's own, and retired below.
-    unsafe { own.as_ptr().as_ref() }.kill();
-    let mut aftermath = Aftermath::default();
-    for (place, i) in few.order.into_iter().enumerate() {
-        if place < installed {
-            let put = (few.nodes[i], few.base(i));
-            restore(local, &pin, few.heads[i], few.kinds[i], put);
-        } else {
-            aftermath.unused.push((few.nodes[i], few.kinds[i]));
-        }
-    }
-    // SAFETY: each of its nodes was unlinked, here or by another thread [X1].
-    unsafe { own.end(local, &pin) };
+fn discard(local: &Local, pin: CellPin, unused: Vec<Unused>) {
     drop(pin);
+    let aftermath = Aftermath {
+        unused,
+        ..Aftermath::default()
+    };
     aftermath.settle(local);
 }
 
@@ -379,17 +334,13 @@ macro_rules! tuples {
             ) -> Option<Result<Self::Versions, Error>> {
                 let ($($cell,)+) = self;
                 $($cell.check_direct();)+
-                let attempt = Attempt::new([$($cell.head()),+], [$(Node::<$T>::KIND),+]);
+                let attempt = Attempt::new([$($cell.head()),+]);
                 attempt.run(
-                    |[$($cell),+]| {
-                        $(
-                            // SAFETY: the current node of a cell of this type, which has a value.
-                            let $cell: &$T = unsafe { $cell.value() };
-                        )+
-                        f(($($cell,)+))
-                    },
-                    |local, when, [$($cell),+], ($($new,)+)| {
-                        [$(local.allocate(Node::owned(when, $cell, $new)).cast()),+]
+                    |[$($new),+]| f(($($new.value($cell),)+)),
+                    |local, own, seen, ($($new,)+)| {
+                        $(let $new = ($cell, $new);)+
+                        let [$($cell),+] = seen;
+                        [$($cell.replace($new.0, local, own, $new.1)),+]
                     },
                 )
             }
@@ -441,15 +392,14 @@ impl<T: Send + Sync + 'static, const N: usize> CellSet for [&VersionedCell<T>; N
         for cell in self {
             cell.check_direct();
         }
-        let attempt = Attempt::new(self.map(VersionedCell::head), [Node::<T>::KIND; N]);
+        let attempt = Attempt::new(self.map(VersionedCell::head));
         attempt.run(
-            // SAFETY: the current nodes of cells of this type, which have values.
-            |nodes| f(nodes.map(|node| unsafe { node.value() })),
-            |local, when, nodes, new| {
-                let mut nodes = nodes.into_iter();
+            |seen| f(core::array::from_fn(|i| seen[i].value(self[i]))),
+            |local, own, seen, new| {
+                let mut cells = seen.into_iter().zip(self);
                 new.map(|value| {
-                    let base = nodes.next().expect("there is a node for each value");
-                    local.allocate(Node::owned(when, base, value)).cast()
+                    let (seen, cell) = cells.next().expect("there is a cell for each value");
+                    seen.replace(cell, local, own, value)
                 })
             },
         )

@@ -1,0 +1,163 @@
+//! What contended waits cost, counted and printed for `ci/gates` as `tests/gates` does.
+//!
+//! A binary of its own: what the compiler inlines into one path depends on the others.
+#![cfg(all(
+    target_os = "linux",
+    target_arch = "x86_64",
+    // No costs of an unoptimised build are agreed on.
+    not(debug_assertions),
+    // These replace the atomics that are counted here.
+    not(any(latchwork_loom, latchwork_noise, latchwork_shuttle))
+))]
+#![allow(unsafe_code, reason = "ptrace, which is unsafe by nature")]
+
+#[path = "../counts/decode.rs"]
+mod decode;
+#[path = "../counts/heap.rs"]
+mod heap;
+#[path = "../counts/steps.rs"]
+mod steps;
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::hint::black_box;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::task::{Context, Poll, Waker};
+use std::thread;
+
+use latchwork::{LockTable, Mode};
+use steps::Steps;
+
+/// Calls whose allocations are counted.
+const CALLS: usize = 1000;
+
+/// Prints a path. The format is that of `ci/gates`.
+fn print(path: &str, counted: impl Iterator<Item = Steps>, allocations: u64) {
+    let fewest = counted.min_by_key(|steps| steps.instructions);
+    let fewest = fewest.expect("at least one");
+    println!(
+        "\ngate: {path} | {} | {} | {} | {allocations}",
+        fewest.instructions, fewest.rmws, fewest.fences
+    );
+}
+
+/// Prints what `f` costs, which needs no other thread.
+fn gate(path: &str, f: impl Fn()) {
+    // The memory that it will use again.
+    (0..2 * CALLS).for_each(|_| f());
+    let counted = (0..8).map(|_| steps::steps(&f));
+    let allocations = (0..3)
+        .map(|_| heap::allocations(|| (0..CALLS).for_each(|_| f())))
+        .min()
+        .expect("three of them");
+    print(path, counted, allocations);
+}
+
+/// Polls a future that must wait.
+fn must_wait<F: Future>(future: Pin<&mut F>, context: &mut Context<'_>) {
+    assert!(future.poll(context).is_pending());
+}
+
+/// Polls a future that must be ready.
+fn must_end<F: Future>(future: Pin<&mut F>, context: &mut Context<'_>) -> F::Output {
+    match future.poll(context) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("the key was not handed over"),
+    }
+}
+
+/// A thread that queues behind a thread. The holder unlocks as soon as the waiter is queued, and
+/// long before a waiter whose every instruction is traced parks.
+#[test]
+fn threads() {
+    let table: Arc<LockTable<u64>> = Arc::new(LockTable::new());
+    let held = |table: Arc<LockTable<u64>>| {
+        let (is_held, begin) = channel();
+        let of_holder = table.clone();
+        thread::spawn(move || {
+            let table = of_holder;
+            let guard = table.lock(&7);
+            is_held.send(()).expect("it waits for this");
+            while table.stats().waiting == 0 {
+                thread::yield_now();
+            }
+            drop(guard);
+        });
+        begin.recv().expect("it holds the key");
+        table
+    };
+    let counted = (0..8).map(|_| {
+        // The waiter of the thread exists: it is used again.
+        drop(held(table.clone()).lock(&7));
+        steps::steps_after(
+            || held(table.clone()),
+            |table| drop(table.lock(black_box(&7))),
+        )
+    });
+    let counted: Vec<_> = counted.collect();
+    let one = |_| {
+        let table = held(table.clone());
+        allocation_counter::measure(|| drop(table.lock(&7))).count_total
+    };
+    let allocations: u64 = (0..10).map(one).sum();
+    print(
+        "a key handed from thread to thread, u64",
+        counted.into_iter(),
+        allocations,
+    );
+}
+
+#[test]
+fn owned_tasks() {
+    let table: Arc<LockTable<u64>> = Arc::new(LockTable::new());
+    let context = RefCell::new(Context::from_waker(Waker::noop()));
+    let held = Cell::new(Some(table.lock_owned(&8)));
+    gate("a key handed from owned task to owned task, u64", || {
+        let mut context = context.borrow_mut();
+        let mut next = std::pin::pin!(table.lock_async_owned(black_box(&8)));
+        must_wait(next.as_mut(), &mut context);
+        drop(held.take());
+        held.set(Some(must_end(next, &mut context)));
+    });
+}
+
+#[test]
+fn sets() {
+    let table: LockTable<u64> = LockTable::new();
+    let context = RefCell::new(Context::from_waker(Waker::noop()));
+    // Keys that meet in a slot cost more, and which do is the hasher's seed: these do not.
+    let mut slots = std::collections::HashSet::new();
+    let apart = (0..).filter(|key: &u64| slots.insert(table.key_id(key).get() % 4096));
+    let keys: Vec<u64> = apart.take(3).collect();
+    let held = Cell::new(Some(table.lock_all([(&keys[1], Mode::Exclusive)])));
+    gate("a key handed from set to set of 3, u64", || {
+        let mut context = context.borrow_mut();
+        let all = black_box(&keys[..])
+            .iter()
+            .map(|key| (key, Mode::Exclusive));
+        let mut next = std::pin::pin!(table.lock_all_async(all));
+        must_wait(next.as_mut(), &mut context);
+        drop(held.take());
+        held.set(Some(must_end(next, &mut context)));
+    });
+}
+
+#[test]
+fn sessions() {
+    let table: LockTable<u64> = LockTable::new();
+    let context = RefCell::new(Context::from_waker(Waker::noop()));
+    let session = RefCell::new(table.session());
+    gate("a key handed to a session, u64", || {
+        let (mut context, mut session) = (context.borrow_mut(), session.borrow_mut());
+        let guard = table.lock(black_box(&8));
+        {
+            let mut next = std::pin::pin!(session.lock_async(black_box(&8)));
+            must_wait(next.as_mut(), &mut context);
+            drop(guard);
+            must_end(next, &mut context).expect("the key was unlocked");
+        }
+        session.release_all();
+    });
+}
