@@ -38,6 +38,8 @@ pub enum Exclusive {
     UnlessPaused,
     /// Unless a holder is paused, or the clock of a node jumps.
     UnlessPausedOrClocksJump,
+    /// Unless a holder is paused, or a server that was paused for longer than a lease continues.
+    UnlessHolderOrServerPauses,
 }
 
 /// When the tokens of a name grow in the order of the holders in real time.
@@ -92,7 +94,7 @@ mod tests {
             // The least lease is that of the default settings of the server.
             (
                 "etcd://a,b,c",
-                crate::etcd::guarantees(3, Duration::from_secs(2)),
+                crate::etcd::guarantees(3, true, Duration::from_secs(2)),
             ),
             ("quorum:redis://a,…", crate::quorum::guarantees(5)),
         ]
@@ -108,6 +110,7 @@ mod tests {
                 Exclusive::Always => "always",
                 Exclusive::UnlessPaused => "unless paused",
                 Exclusive::UnlessPausedOrClocksJump => "unless paused or clocks jump",
+                Exclusive::UnlessHolderOrServerPauses => "unless a holder or a server is paused",
             };
             let order = match all.token_order {
                 TokenOrder::Always => "always",

@@ -49,6 +49,9 @@ pub(crate) struct Round {
     /// The longest delay with which a thread of the campaign was woken since the fault.
     #[serde(default)]
     pub(crate) late: u64,
+    /// Whether etcd elected a leader although no server was damaged.
+    #[serde(default)]
+    pub(crate) had_election: bool,
     /// What a request of the probe reported, if its outage exceeded the target.
     #[serde(default)]
     pub(crate) causes: Vec<String>,
@@ -97,6 +100,7 @@ impl Round {
             broken: Vec::new(),
             over: Vec::new(),
             late: 0,
+            had_election: false,
             causes: Vec::new(),
             load: load.unwrap_or(0.0),
         }

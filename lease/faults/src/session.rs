@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use latchwork::table::FencingToken;
 use latchwork_lease::conformance;
 use latchwork_lease::engine::{Attempt, Engine, EngineError, Key, Nonce, Request};
+use latchwork_lease::guarantees::Exclusive;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::clock::{Nanos, nanos, now};
@@ -505,15 +506,18 @@ impl<'a> Session<'a> {
             Client::LockCall => format!("{}{SHORT}/", lock_call::PREFIX),
         };
         let (start, mut removed) = (Instant::now(), 0);
-        while start.elapsed() < Duration::from_secs(2) {
-            removed += u32::from(
-                self.servers
-                    .remove_waiter(prefix.as_bytes(), self.network)?,
-            );
+        let mut error = "there are no two waiters".to_owned();
+        let seconds = |number| start.elapsed() < Duration::from_secs(number);
+        // During an election, a member answers late.
+        while seconds(2) || (removed == 0 && seconds(10)) {
+            match self.servers.remove_waiter(prefix.as_bytes(), self.network) {
+                Ok(is_removed) => removed += u32::from(is_removed),
+                Err(text) => error = text,
+            }
             thread::sleep(Duration::from_millis(fastrand::u64(5..25)));
         }
         match removed {
-            0 => Err("there are no two waiters".to_owned()),
+            0 => Err(error),
             _ => Ok(()),
         }
     }
@@ -662,8 +666,8 @@ impl<'a> Session<'a> {
         }
         if has_probe {
             // A machine with other work can be too slow for the heartbeats of etcd.
-            let had_election = !fault.is_of_servers() && self.term() != term;
-            self.measure_outage(fault, had_election, [injected, healed, ended], &mut round);
+            round.had_election = !fault.is_of_servers() && self.term() != term;
+            self.measure_outage(fault, [injected, healed, ended], &mut round);
         }
         self.conclude(Some(fault), &mut round);
         if fault.loses_data() {
@@ -699,7 +703,6 @@ impl<'a> Session<'a> {
     fn measure_outage(
         &self,
         fault: Fault,
-        had_election: bool,
         [injected, healed, until]: [Nanos; 3],
         round: &mut Round,
     ) {
@@ -724,7 +727,7 @@ impl<'a> Session<'a> {
         drop(state);
         round.afterwards = milliseconds(afterwards);
         let mut limit = fault.longest_outage(self.kind);
-        if had_election {
+        if round.had_election {
             round.over.push("an election without a fault".to_owned());
             limit = Fault::new((Target::Leader, Damage::Stop)).longest_outage(self.kind);
         }
@@ -757,7 +760,17 @@ impl<'a> Session<'a> {
         drop(state);
         let verdict = history.judge(&mut self.past);
         let loses_data = fault.is_some_and(Fault::loses_data);
-        let may_overlap = fault.is_some_and(|fault| fault.may_overlap(self.kind));
+        let mut may_overlap = fault.is_some_and(|fault| fault.may_overlap(self.kind));
+        // A leader that had no time is a server that was paused.
+        let was_paused = round.had_election || fault.is_some_and(Fault::is_of_servers);
+        let exclusive = self.observer.as_deref().map(|o| o.guarantees().exclusive);
+        if was_paused && exclusive == Some(Exclusive::UnlessHolderOrServerPauses) {
+            may_overlap = true;
+            if verdict.overlaps > 0 {
+                let text = "exclusion: an old leader of etcd ended leases".to_owned();
+                round.over.push(text);
+            }
+        }
         let mut check = |is_broken: bool, text: String| {
             if is_broken {
                 round.broken.push(text);

@@ -128,6 +128,26 @@ impl Drop for Turn<'_> {
 pub(super) struct Identity {
     pub(super) member: String,
     pub(super) members: usize,
+    /// Whether only a leader ends leases.
+    pub(super) revokes_as_leader_only: bool,
+}
+
+/// Returns the three numbers of a release. Zero stands for what is no number.
+fn release_numbers(release: &str) -> [u32; 3] {
+    let mut numbers = release.split('.').map(|part| part.parse().unwrap_or(0));
+    [(); 3].map(|()| numbers.next().unwrap_or(0))
+}
+
+/// Whether only a leader ends leases in this release.
+///
+/// In earlier ones, a leader that was paused and deposed ends all leases when it continues,
+/// because they have expired by its clock (etcd-io/etcd#15247).
+fn revokes_as_leader_only(release: [u32; 3]) -> bool {
+    match release {
+        [3, 4, patch] => patch >= 31,
+        [3, 5, patch] => patch >= 13,
+        later => later >= [3, 6, 0],
+    }
 }
 
 impl Client {
@@ -427,9 +447,8 @@ impl Client {
         let Some(release) = version["etcdserver"].as_str() else {
             return Err(foreign(member, status));
         };
-        let mut numbers = release.split('.').map(|part| part.parse().unwrap_or(0));
-        let release_is = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-        if release_is < (3, 4) {
+        let numbers = release_numbers(release);
+        if numbers < [3, 4, 0] {
             return Err(misconfigured(format!(
                 "etcd {}: the release {release} is older than 3.4",
                 member.address
@@ -441,6 +460,7 @@ impl Client {
         Ok(Identity {
             member: answer["header"]["member_id"].to_string(),
             members,
+            revokes_as_leader_only: revokes_as_leader_only(numbers),
         })
     }
 
@@ -605,5 +625,22 @@ fn refusal(member: &Member, status: http::StatusCode, answer: &Value) -> Failed 
         outcome,
         cause,
         text: format!("etcd {}: {message}", member.address),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_whose_old_leaders_end_leases_are_known() {
+        let is_sound = |release| revokes_as_leader_only(release_numbers(release));
+        for release in ["3.4.23", "3.4.30", "3.5.12", "3.5.13-rc.0", "3.5", "3"] {
+            assert!(!is_sound(release), "{release}");
+        }
+        for release in ["3.4.31", "3.5.13", "3.5.30", "3.6.0", "3.10.1", "4.0.0"] {
+            assert!(is_sound(release), "{release}");
+        }
+        assert!(release_numbers("3.3.25") < [3, 4, 0]);
     }
 }

@@ -82,6 +82,12 @@ const KEEPER_IDLE: u32 = 50;
 /// All leases of one length share a lease of etcd, so that one request extends them. A lease ends
 /// up to a second later than its length if its process dies.
 ///
+/// # Releases
+/// In releases before 3.4.31 and 3.5.13, a leader that was paused ends leases of the cluster when it
+/// continues, including those that the next leader extended (etcd-io/etcd#15247). Their holders
+/// detect it at the next renewal, and the name can have another holder until then. The fence refuses
+/// their writes. [`Engine::guarantees`] states it if a member that answered has such a release.
+///
 /// # Forks
 /// Each call returns an error in a child of a fork. The child can connect an engine of its own.
 pub struct EtcdEngine {
@@ -89,6 +95,7 @@ pub struct EtcdEngine {
     driver: Arc<Driver>,
     least_lease: Duration,
     members: usize,
+    revokes_as_leader_only: bool,
 }
 
 impl EtcdEngine {
@@ -107,7 +114,7 @@ impl EtcdEngine {
         let settings = Settings::read(url, std::env::var("ETCDCTL_PASSWORD").ok())?;
         let client = Client::new(&settings)?;
         let deadline = Instant::now() + CONNECT_LIMIT;
-        let members = identify(&client, deadline)?;
+        let (members, revokes_as_leader_only) = identify(&client, deadline)?;
         let driver = Driver::new(client, Keys::new(&settings.prefix));
         check_layout(&driver, deadline)?;
         // The least length is a setting of the cluster, which a lease shows.
@@ -117,6 +124,7 @@ impl EtcdEngine {
             driver: Arc::new(driver),
             least_lease: least_lease.max(Duration::from_secs(1)),
             members,
+            revokes_as_leader_only,
         })
     }
 
@@ -192,12 +200,13 @@ fn not_done(failed: Failed) -> EngineError {
     .into()
 }
 
-/// Identifies all endpoints, and returns the number of members of the cluster.
-fn identify(client: &Client, deadline: Instant) -> Result<usize, EngineError> {
+/// Identifies all endpoints. Returns the number of members of the cluster, and whether only a
+/// leader ends leases in the releases of those that answered.
+fn identify(client: &Client, deadline: Instant) -> Result<(usize, bool), EngineError> {
     let addresses: Vec<&str> = client.addresses().collect();
     let mut found: Vec<(&str, String)> = Vec::new();
     let mut unreachable = Vec::new();
-    let mut members = 0;
+    let (mut members, mut revokes_as_leader_only) = (0, true);
     for (at, address) in addresses.iter().enumerate() {
         match client.identify(at, deadline) {
             Ok(identity) => {
@@ -208,6 +217,7 @@ fn identify(client: &Client, deadline: Instant) -> Result<usize, EngineError> {
                     )));
                 }
                 members = members.max(identity.members);
+                revokes_as_leader_only &= identity.revokes_as_leader_only;
                 found.push((address, identity.member));
             }
             Err(failed) if failed.cause == Cause::Unavailable => unreachable.push(failed.text),
@@ -217,7 +227,7 @@ fn identify(client: &Client, deadline: Instant) -> Result<usize, EngineError> {
     if found.is_empty() {
         return Err(EngineError::not_done(unreachable.join("; ")));
     }
-    Ok(members)
+    Ok((members, revokes_as_leader_only))
 }
 
 /// Creates the key of the layout, or checks it. Without a quorum there is no answer.
@@ -251,8 +261,17 @@ fn check_layout(driver: &Driver, deadline: Instant) -> Result<(), EngineError> {
     }
 }
 
-/// Returns the guarantees of a cluster with so many members.
-pub(crate) fn guarantees(members: usize, least_lease: Duration) -> Guarantees {
+/// Returns the guarantees of a cluster with so many members, whose releases end leases only as
+/// leaders or not.
+pub(crate) fn guarantees(
+    members: usize,
+    revokes_as_leader_only: bool,
+    least_lease: Duration,
+) -> Guarantees {
+    let exclusive = match revokes_as_leader_only {
+        true => Exclusive::UnlessPaused,
+        false => Exclusive::UnlessHolderOrServerPauses,
+    };
     Guarantees {
         fair: true,
         tolerates: match members {
@@ -263,13 +282,13 @@ pub(crate) fn guarantees(members: usize, least_lease: Duration) -> Guarantees {
         hand_over: Duration::from_millis(50),
         ends_early: driver::ENDS_EARLY,
         renews_together: true,
-        ..Guarantees::new(Exclusive::UnlessPaused, TokenOrder::UnlessDataIsLost)
+        ..Guarantees::new(exclusive, TokenOrder::UnlessDataIsLost)
     }
 }
 
 impl Engine for EtcdEngine {
     fn guarantees(&self) -> Guarantees {
-        guarantees(self.members, self.least_lease)
+        guarantees(self.members, self.revokes_as_leader_only, self.least_lease)
     }
 
     fn try_acquire(
