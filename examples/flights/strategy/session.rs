@@ -3,7 +3,8 @@
 //!
 //! Steps alone cannot deadlock, because every row names the aircraft, then the origin, then the
 //! destination. An audit locks the destinations first, so that it can deadlock with a step. The
-//! victim releases its keys and starts again.
+//! victim releases its keys and starts again. An audit holds a hundred keys by then, and a step
+//! two. So audits have a higher priority, and steps are the victims.
 
 use std::hash::BuildHasherDefault;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -18,6 +19,10 @@ use crate::work::Work;
 
 type Hasher = BuildHasherDefault<Spread>;
 
+/// The priorities: of the sessions in a deadlock, one with the lowest is the victim.
+const STEP: i32 = 0;
+const AUDIT: i32 = 1;
+
 pub(crate) struct Sessions {
     table: LockTable<Key, Hasher>,
     /// The keys that an audit locks, in its order.
@@ -27,13 +32,14 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    /// Repeats `lock` with one session until it succeeds. The session keeps its age, so that it is
-    /// not the victim indefinitely.
+    /// Repeats `lock` with one session until it succeeds. The session keeps its age, so that no
+    /// other session of its priority makes it the victim indefinitely.
     fn until_locked(
         &self,
+        priority: i32,
         mut lock: impl FnMut(&mut Session<'_, Key, Hasher>) -> Result<(), LockError>,
     ) -> Session<'_, Key, Hasher> {
-        let mut session = self.table.session();
+        let mut session = self.table.session().priority(priority);
         while let Err(error) = lock(&mut session) {
             assert!(matches!(error, LockError::Deadlock(_)), "{error}");
             // Relaxed: a statistic.
@@ -65,7 +71,7 @@ impl Strategy for Sessions {
     }
 
     fn step(&self, flight: &Flight, work: Work) -> u64 {
-        let _locks = self.until_locked(|session| {
+        let _locks = self.until_locked(STEP, |session| {
             if let Some(aircraft) = flight.aircraft {
                 session.lock(&Key::Aircraft(aircraft))?;
             }
@@ -86,7 +92,7 @@ impl Strategy for Sessions {
     }
 
     fn audit(&self) -> Sums {
-        let _locks = self.until_locked(|session| {
+        let _locks = self.until_locked(AUDIT, |session| {
             let mut airports = self.airports.iter();
             airports.try_for_each(|key| session.lock_shared(key))
         });
