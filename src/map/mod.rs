@@ -53,6 +53,7 @@ use crate::hash::{RandomState, spreads_all_bits};
 /// | [`get_in`](Self::get_in) | loads |
 /// | [`update`](Self::update) | one compare-and-swap of a pointer, and one of a commit timestamp |
 /// | [`insert`](Self::insert) of a new key | the same, and additions to counters |
+/// | [`lock`](Self::lock) of a present key that is free | one compare-and-swap of a pointer |
 ///
 /// # Which to use
 /// Use a map without versions, such as `papaya`, if you need neither conditional writes nor
