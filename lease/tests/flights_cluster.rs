@@ -8,6 +8,9 @@ mod etcd;
 #[path = "support/redis.rs"]
 mod redis;
 #[cfg(all(feature = "etcd", feature = "redis"))]
+#[path = "support/server.rs"]
+mod server;
+#[cfg(all(feature = "etcd", feature = "redis"))]
 mod support;
 
 use std::fmt::Write;
@@ -125,6 +128,20 @@ fn totals_in_redis_are_right_although_workers_are_killed_and_stopped() {
     assert_only_the_fence_protects(|arguments| {
         let arguments = [arguments, &["--torment=120", &on]].concat();
         replay("redis", &arguments)
+    });
+}
+
+/// The fence and the totals are in PostgreSQL.
+#[test]
+#[cfg(all(feature = "etcd", feature = "redis"))]
+fn totals_in_postgres_are_right_although_workers_are_killed_and_stopped() {
+    let Some(server) = server::shared() else {
+        return;
+    };
+    assert_only_the_fence_protects(|arguments| {
+        let on = format!("--on={}", server.url(&server.database()));
+        let arguments = [arguments, &["--torment=120", &on]].concat();
+        replay("postgres", &arguments)
     });
 }
 

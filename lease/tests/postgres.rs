@@ -303,6 +303,27 @@ fn names_are_values_and_never_text_of_a_statement() {
 }
 
 #[test]
+fn the_statement_of_the_readme_refuses_late_writes() {
+    let Some(database) = Database::new() else {
+        return;
+    };
+    database.server.psql(
+        &database.name,
+        "CREATE TABLE report (name text PRIMARY KEY, body text, token bigint, nonce text)",
+    );
+    let mut client = postgres::Client::connect(&database.url(), postgres::NoTls).unwrap();
+    let statement = support::code_of_the_readme("sql");
+    support::assert_refuses_late_writes(|body, token, nonce| {
+        let changed = client.execute(statement, &[&"nightly", &body, &token, &nonce]);
+        changed.unwrap() == 1
+    });
+    let body = database
+        .server
+        .psql(&database.name, "SELECT body FROM report");
+    assert_eq!(body, "far later");
+}
+
+#[test]
 fn a_wrong_password_is_refused_and_never_shown() {
     let Some(server) = Server::start(&["password_encryption=scram-sha-256"]) else {
         return;

@@ -642,6 +642,22 @@ fn a_change_reads_the_nodes_that_it_closed_and_no_others() {
 }
 
 #[test]
+fn the_script_of_the_readme_refuses_late_writes() {
+    let Some(node) = Redis::start(&[]) else {
+        return;
+    };
+    let script = support::code_of_the_readme("lua");
+    support::assert_refuses_late_writes(|body, token, nonce| {
+        let token = format!("{token:020}");
+        let reply = node.command(&["EVAL", script, "1", "report", &token, nonce, body]);
+        assert!([":0\r\n", ":1\r\n"].contains(&reply.as_str()), "{reply}");
+        reply == ":1\r\n"
+    });
+    let body = node.command(&["HGET", "report", "body"]);
+    assert_eq!(body.lines().nth(1), Some("far later"));
+}
+
+#[test]
 fn an_answer_that_no_caller_awaits_is_read() {
     let Some(nodes) = Redis::several(3) else {
         return;

@@ -191,16 +191,20 @@ fn three_nodes_that_end_are_reported_and_leave_nothing() {
     assert!(engine.list("tests", "", soon()).is_err());
     let released = engine.release(key("other"), Nonce::new(1), soon());
     assert_eq!(released.unwrap_err().outcome, Outcome::Unknown);
-    let error = QuorumEngine::connect(&url(&nodes)).unwrap_err();
-    assert_eq!(
-        (error.outcome, error.is_temporary),
-        (Outcome::NotDone, true),
-        "{error}"
-    );
-    assert!(
-        error.to_string().contains("2 of 5 nodes can be reached"),
-        "{error}"
-    );
+    // A node that runs may answer late on a busy machine.
+    let start = Instant::now();
+    loop {
+        let error = QuorumEngine::connect(&url(&nodes)).unwrap_err();
+        assert_eq!(
+            (error.outcome, error.is_temporary),
+            (Outcome::NotDone, true),
+            "{error}"
+        );
+        if error.to_string().contains("2 of 5 nodes can be reached") {
+            break;
+        }
+        assert!(start.elapsed() < LONG, "{error}");
+    }
     // With their data, they continue.
     nodes[..3].iter_mut().for_each(Redis::resume);
     reach_all(&engine, &nodes);

@@ -181,6 +181,19 @@ fn role() {
             say(format!("{:?}", lost.recv_timeout(ms(5000)).unwrap()));
             say(format!("{:?}", lease.release().unwrap()));
         }
+        "exit" | "exit after a shutdown" => {
+            let url = format!("sqlite:{}", Path::new(&file).display());
+            let leases = Leases::builder().namespace(KEY.namespace);
+            let leases = leases.connect(&url).unwrap();
+            let lease = leases.acquire(KEY.name, ms(2000)).unwrap();
+            say(lease.token());
+            wait_for_line();
+            if role == "exit after a shutdown" {
+                leases.shutdown(ms(5000)).unwrap();
+            }
+            // As a value of a static, it is never dropped. The process ends when `main` returns.
+            std::mem::forget((lease, leases));
+        }
         "expiry" => {
             let info = open().holder(KEY, soon()).unwrap();
             say(info.map_or(0, |info| info.expires_in.as_secs()));
@@ -242,6 +255,41 @@ fn a_process_that_is_killed_frees_its_lease_within_a_second_of_its_end() {
     }
     let after = granted.elapsed();
     assert!(after >= ms(900) && after < ms(2000), "{after:?}");
+}
+
+#[test]
+fn a_lease_expires_after_the_exit_of_main_unless_it_was_released() {
+    let folder = Folder::new();
+    let file = folder.file("leases.db");
+    let engine = SqliteEngine::open(&file).unwrap();
+    let exit = |role| {
+        let mut role = Role::start(role, &file);
+        let token = role.number();
+        // It is renewed for longer than its length before.
+        thread::sleep(ms(2500));
+        let holder = engine.holder(KEY, soon()).unwrap();
+        assert_eq!(holder.expect("it is renewed").token.get(), token);
+        let before = Instant::now();
+        role.go_on();
+        // No thread of the crate keeps the process.
+        assert!(role.process.wait().unwrap().success());
+        (token, before)
+    };
+    // A renewal that precedes the exit is at most a third of the length old.
+    let (token, before) = exit("exit");
+    let holder = engine.holder(KEY, soon()).unwrap();
+    if before.elapsed() < ms(1000) {
+        assert_eq!(holder.expect("it is not released").token.get(), token);
+    }
+    while engine.holder(KEY, soon()).unwrap().is_some() {
+        thread::sleep(ms(10));
+    }
+    let end = Instant::now();
+    assert!(end - before > ms(1000), "it ended with the process");
+    assert!(before.elapsed() < ms(20_000));
+    // A shutdown releases it before the process ends.
+    exit("exit after a shutdown");
+    assert!(engine.holder(KEY, soon()).unwrap().is_none());
 }
 
 #[test]

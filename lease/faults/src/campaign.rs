@@ -4,14 +4,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::Options;
+use crate::crew::Crew;
 use crate::fault::{self, Damage, Fault, Target};
 use crate::hub::Hub;
 use crate::message::Client;
 use crate::network::Network;
+use crate::programs::Programs;
 use crate::pulse::Pulse;
 use crate::record::{self, Control, Line, Round};
-use crate::servers::{Kind, Programs, Servers};
-use crate::session::{Crew, Hosts, Planted, Session, ShownBy};
+use crate::servers::{Kind, Servers};
+use crate::session::{Hosts, Planted, Session, ShownBy, Site};
 
 const KINDS: [Kind; 4] = [Kind::Etcd, Kind::Quorum, Kind::Postgres, Kind::Sqlite];
 
@@ -93,15 +95,8 @@ fn controls() -> [Planted; 7] {
     ]
 }
 
-/// What sessions share.
 struct Campaign {
-    programs: Programs,
-    network: Network,
-    hosts: Hosts,
-    hub: Hub,
-    pulse: Pulse,
-    /// The number of the last worker process.
-    next: u32,
+    site: Site,
     /// Names of what was skipped, so that each is printed once.
     skipped: Vec<String>,
     is_sound: bool,
@@ -117,13 +112,17 @@ impl Campaign {
         if network.can_be_slow() {
             println!("lease_faults: slow links: {}", network.slowness());
         }
-        Ok(Campaign {
+        let site = Site {
             programs: Programs::find(),
             network,
             hosts,
             hub: Hub::listen(&options.folder.join("hub"))?,
             pulse: Pulse::start(),
-            next: 0,
+            folder: options.folder.clone(),
+            last: 0,
+        };
+        Ok(Campaign {
+            site,
             skipped: Vec::new(),
             is_sound: true,
         })
@@ -141,7 +140,7 @@ impl Campaign {
         let is_selected = |kind: &Kind| options.only.is_empty() || options.only.contains(kind);
         let mut kinds = Vec::new();
         for kind in KINDS.into_iter().filter(is_selected) {
-            match self.programs.missing(kind).map(str::to_owned) {
+            match self.site.programs.missing(kind).map(str::to_owned) {
                 Some(program) => {
                     let required = std::env::var("ENGINES_REQUIRED").unwrap_or_default();
                     let text = format!("{}: {program} is not installed", kind.name());
@@ -162,25 +161,6 @@ impl Campaign {
         }
         kinds
     }
-
-    fn session(
-        &mut self,
-        kind: Kind,
-        options: &Options,
-        ttl: Duration,
-    ) -> Result<Session<'_>, String> {
-        Session::start(
-            kind,
-            &self.programs,
-            &mut self.network,
-            &self.hosts,
-            &self.hub,
-            &self.pulse,
-            &options.folder,
-            &mut self.next,
-            ttl,
-        )
-    }
 }
 
 /// Returns why a fault cannot be made here.
@@ -195,19 +175,30 @@ fn unsupported(fault: Fault, servers: &Servers, has_links: bool) -> Option<&'sta
     }
 }
 
-/// Runs the faults of a list at one engine, then its controls. `report` receives each result.
-fn run_session(
-    campaign: &mut Campaign,
-    options: &Options,
+/// The work of one session: faults at one engine, then controls.
+struct Plan<'a> {
     kind: Kind,
     ttl: Duration,
-    faults: &[Fault],
-    controls: &[Planted],
+    faults: &'a [Fault],
+    controls: &'a [Planted],
+}
+
+/// Performs a plan. `report` receives each result, and returns whether the session continues.
+fn run_session(
+    campaign: &mut Campaign,
+    plan: &Plan<'_>,
     report: &mut dyn FnMut(Line) -> Result<bool, String>,
 ) -> Result<(), String> {
-    let (has_links, can_be_slow) = (campaign.network.has_links(), campaign.network.can_be_slow());
+    let network = &campaign.site.network;
+    let (has_links, can_be_slow) = (network.has_links(), network.can_be_slow());
     let mut skipped = Vec::new();
-    let mut session = campaign.session(kind, options, ttl)?;
+    let &Plan {
+        kind,
+        ttl,
+        faults,
+        controls,
+    } = plan;
+    let mut session = Session::start(kind, &mut campaign.site, ttl)?;
     if faults.iter().any(|fault| fault.damage == Damage::Rewind) {
         session.back_up()?;
     }
@@ -273,8 +264,8 @@ fn is_sound(line: &Line) -> bool {
 pub(crate) fn short(options: &Options) -> Result<bool, String> {
     let mut campaign = Campaign::new(options)?;
     // No clock is moved, and a server that does not start under the library costs seconds.
-    campaign.programs.clock = None;
-    campaign.programs.lease_clock = None;
+    campaign.site.programs.clock = None;
+    campaign.site.programs.lease_clock = None;
     let mut sound = true;
     for kind in campaign.kinds(options) {
         let ttl = match kind {
@@ -286,15 +277,13 @@ pub(crate) fn short(options: &Options) -> Result<bool, String> {
             sound = sound && is_sound(&line);
             Ok(true)
         };
-        run_session(
-            &mut campaign,
-            options,
+        let plan = Plan {
             kind,
             ttl,
-            &faults,
-            &controls,
-            &mut report,
-        )?;
+            faults: &faults,
+            controls: &controls,
+        };
+        run_session(&mut campaign, &plan, &mut report)?;
     }
     Ok(sound && campaign.is_sound)
 }
@@ -369,7 +358,7 @@ pub(crate) fn long(
             let ttl = Duration::from_secs(2);
             // A program answers each question of etcd for its date. On a machine with other work
             // it delays etcd by seconds, so it runs only beside the faults that need it.
-            let lease_clock = campaign.programs.lease_clock.clone();
+            let lease_clock = campaign.site.programs.lease_clock.clone();
             let (moved, others): (Vec<Fault>, Vec<Fault>) = faults
                 .into_iter()
                 .partition(|fault| kind == Kind::Etcd && fault.moves_clock());
@@ -380,18 +369,16 @@ pub(crate) fn long(
                 if faults.is_empty() {
                     continue;
                 }
-                campaign.programs.lease_clock = lease_clock;
-                run_session(
-                    &mut campaign,
-                    options,
+                campaign.site.programs.lease_clock = lease_clock;
+                let plan = Plan {
                     kind,
                     ttl,
-                    &faults,
+                    faults: &faults,
                     controls,
-                    &mut report,
-                )?;
+                };
+                run_session(&mut campaign, &plan, &mut report)?;
             }
-            campaign.programs.lease_clock = lease_clock;
+            campaign.site.programs.lease_clock = lease_clock;
         }
         done.clear();
         cycle += 1;

@@ -6,13 +6,17 @@
 
 mod campaign;
 mod clock;
+mod crew;
+mod damage;
 mod fault;
 mod gateway;
 mod history;
 mod hub;
+mod launch;
 mod lock_call;
 mod message;
 mod network;
+mod programs;
 mod pulse;
 mod record;
 mod recorded;

@@ -1,32 +1,26 @@
 //! A session: the servers of one engine, the workers, and rounds with one fault each.
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Stdio};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use latchwork::table::FencingToken;
 use latchwork_lease::conformance;
-use latchwork_lease::engine::{Attempt, Engine, EngineError, Key, Nonce, Request};
+use latchwork_lease::engine::{Engine, EngineError};
 use latchwork_lease::guarantees::Exclusive;
-use rustix::process::{Pid, Signal, kill_process};
 
 use crate::clock::{Nanos, nanos, now};
+use crate::crew::{Crew, WORKERS, Worker};
+use crate::damage::{LEFT, LEFT_NONCE};
 use crate::fault::{Damage, Fault, Target};
 use crate::history::{Past, Verdict};
-use crate::hub::{Doing, Hub, Thread};
-use crate::lock_call;
-use crate::message::{Client, Job, LONG, NAMESPACE, PROBE, SHORT};
+use crate::hub::Hub;
+use crate::message::{LONG, NAMESPACE, PROBE, SHORT};
 use crate::network::{HostId, Network};
+use crate::programs::Programs;
 use crate::pulse::Pulse;
 use crate::record::{Control, Round, milliseconds};
-use crate::servers::{Kind, Programs, Servers};
-use crate::worker::REFUSED;
-
-/// The number of worker processes that compete for names.
-const WORKERS: usize = 4;
+use crate::servers::{Kind, Servers};
 
 /// The hosts of a campaign.
 #[derive(Clone, Debug)]
@@ -49,22 +43,17 @@ impl Hosts {
     }
 }
 
-/// How the workers of a session are started.
-#[derive(Clone, Debug)]
-pub(crate) struct Crew {
-    pub(crate) client: Client,
-    /// The bug that is active in their engine.
-    pub(crate) plant: Option<&'static str>,
-    /// Whether the last two workers use another list of nodes.
-    pub(crate) has_two_lists: bool,
-}
-
-impl Crew {
-    pub(crate) const SOUND: Crew = Crew {
-        client: Client::Leases,
-        plant: None,
-        has_two_lists: false,
-    };
+/// What the sessions of a campaign share.
+pub(crate) struct Site {
+    pub(crate) programs: Programs,
+    pub(crate) network: Network,
+    pub(crate) hosts: Hosts,
+    pub(crate) hub: Hub,
+    pub(crate) pulse: Pulse,
+    /// The folder with the data of the servers and the socket of the hub.
+    pub(crate) folder: PathBuf,
+    /// The number of the last worker process.
+    pub(crate) last: u32,
 }
 
 /// The finding that shows a bug.
@@ -88,58 +77,14 @@ pub(crate) struct Planted {
     pub(crate) is_short: bool,
 }
 
-struct Worker {
-    process: u32,
-    child: Child,
-    /// Closed when the program ends, which ends the worker.
-    stdin: ChildStdin,
-    host: HostId,
-    url: String,
-    probes: bool,
-    /// When it was stopped.
-    stopped: Option<Nanos>,
-}
-
-impl Worker {
-    fn signal(&self, signal: Signal) {
-        // The process is a child that was not waited for, so the number is still its own.
-        let _ = kill_process(Pid::from_child(&self.child), signal);
-    }
-
-    fn command(&mut self, line: &str) {
-        // A worker that has ended is detected elsewhere.
-        let _ = writeln!(self.stdin, "{line}");
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The processes that a fault affects.
-#[derive(Default)]
-struct Affected {
-    servers: Vec<usize>,
-    /// A worker, by the number of its process.
-    process: Option<u32>,
-}
-
 pub(crate) struct Session<'a> {
     pub(crate) kind: Kind,
     pub(crate) servers: Servers,
-    network: &'a Network,
-    hosts: &'a Hosts,
-    hub: &'a Hub,
-    pulse: &'a Pulse,
-    socket: PathBuf,
-    workers: Vec<Worker>,
-    crew: Crew,
-    next: &'a mut u32,
-    past: Past,
-    ttl: Duration,
+    pub(crate) site: &'a mut Site,
+    pub(crate) workers: Vec<Worker>,
+    pub(crate) crew: Crew,
+    pub(crate) past: Past,
+    pub(crate) ttl: Duration,
     /// An engine of this program, which is not affected by cuts between other hosts.
     observer: Option<Arc<dyn Engine>>,
 }
@@ -148,36 +93,30 @@ pub(crate) struct Session<'a> {
 /// has other work is late by more than a target.
 const GENEROUS: (u32, Duration) = (3, Duration::from_secs(1));
 
-fn generous(bound: Duration) -> Duration {
+pub(crate) fn generous(bound: Duration) -> Duration {
     bound * GENEROUS.0 + GENEROUS.1
 }
 
 impl<'a> Session<'a> {
-    #[allow(clippy::too_many_arguments)]
     pub(crate) fn start(
         kind: Kind,
-        programs: &Programs,
-        network: &'a mut Network,
-        hosts: &'a Hosts,
-        hub: &'a Hub,
-        pulse: &'a Pulse,
-        folder: &Path,
-        next: &'a mut u32,
+        site: &'a mut Site,
         ttl: Duration,
     ) -> Result<Session<'a>, String> {
-        let servers = Servers::start(kind, programs, network, &hosts.servers, folder)?;
-        hub.state().forget_registers();
+        let servers = Servers::start(
+            kind,
+            &site.programs,
+            &mut site.network,
+            &site.hosts.servers,
+            &site.folder,
+        )?;
+        site.hub.state().forget_registers();
         let mut session = Session {
             kind,
             servers,
-            network,
-            hosts,
-            hub,
-            pulse,
-            socket: folder.join("hub"),
+            site,
             workers: Vec::new(),
             crew: Crew::SOUND,
-            next,
             past: Past::default(),
             ttl,
             observer: None,
@@ -189,7 +128,7 @@ impl<'a> Session<'a> {
     fn open(&self) -> Result<Arc<dyn Engine>, String> {
         let start = Instant::now();
         loop {
-            match conformance::open(&self.servers.url(self.network)) {
+            match conformance::open(&self.servers.url(&self.site.network)) {
                 Ok(engine) => return Ok(engine),
                 Err(error) if start.elapsed() > Duration::from_secs(15) => {
                     return Err(error.to_string());
@@ -200,7 +139,7 @@ impl<'a> Session<'a> {
     }
 
     /// Repeats a request of this program for some seconds.
-    fn ask<T>(
+    pub(crate) fn ask<T>(
         &self,
         mut request: impl FnMut(&dyn Engine, Instant) -> Result<T, EngineError>,
     ) -> Result<T, String> {
@@ -221,93 +160,13 @@ impl<'a> Session<'a> {
     pub(crate) fn back_up(&mut self) -> Result<(), String> {
         (0..self.servers.len()).for_each(|at| self.servers.kill(at));
         self.servers.back_up()?;
-        self.servers.restart(self.network)?;
+        self.servers.restart(&self.site.network)?;
         self.servers
-            .wait_until_ready(self.network, Duration::from_secs(30))
-    }
-
-    /// Replaces all workers.
-    pub(crate) fn hire(&mut self, crew: Crew) -> Result<(), String> {
-        self.workers.clear();
-        self.wait_for_threads(|doing| doing.is_empty(), Duration::from_secs(10));
-        let mut state = self.hub.state();
-        state.take_history();
-        state.is_unfenced = false;
-        drop(state);
-        self.crew = crew;
-        for number in 0..WORKERS {
-            let url = match (self.crew.has_two_lists, number < WORKERS / 2) {
-                (false, _) => self.servers.url(self.network),
-                // The two lists share one node.
-                (true, true) => self.servers.url_of(&[0, 1, 2], self.network),
-                (true, false) => self.servers.url_of(&[2, 3, 4], self.network),
-            };
-            let worker = self.start_worker(self.hosts.workers[number], url, false)?;
-            self.workers.push(worker);
-        }
-        if self.crew.client == Client::Leases && self.crew.plant.is_none() {
-            let url = self.servers.url(self.network);
-            let probe = self.start_worker(self.hosts.probe, url, true)?;
-            self.workers.push(probe);
-        }
-        Ok(())
-    }
-
-    fn start_worker(&mut self, host: HostId, url: String, probes: bool) -> Result<Worker, String> {
-        *self.next += 1;
-        let process = *self.next;
-        let program = std::env::current_exe().map_err(text)?;
-        let mut command = self.network.command(host, None, "KILL");
-        if let Some(plant) = self.crew.plant {
-            command.env("LATCHWORK_PLANT", plant);
-        }
-        let mut child = command
-            .arg(program)
-            .arg("worker")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .map_err(text)?;
-        let mut stdin = child.stdin.take().expect("it is a pipe");
-        let job = Job {
-            process,
-            url: url.clone(),
-            client: self.crew.client,
-            socket: self.socket.clone(),
-            milliseconds: self.ttl.as_millis() as u64,
-            probes,
-        };
-        let job = serde_json::to_string(&job).map_err(text)?;
-        writeln!(stdin, "{job}").map_err(text)?;
-        Ok(Worker {
-            process,
-            child,
-            stdin,
-            host,
-            url,
-            probes,
-            stopped: None,
-        })
-    }
-
-    /// Waits until a condition of what the threads do is true, and returns whether it was.
-    fn wait_for_threads(
-        &self,
-        condition: impl Fn(&std::collections::BTreeMap<Thread, Doing>) -> bool,
-        limit: Duration,
-    ) -> bool {
-        let start = Instant::now();
-        while !condition(&self.hub.state().threads) {
-            if start.elapsed() > limit {
-                return false;
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
-        true
+            .wait_until_ready(&self.site.network, Duration::from_secs(30))
     }
 
     /// Waits until a name was granted to another process than `not` after a time, and returns when.
-    fn wait_for_grant(
+    pub(crate) fn wait_for_grant(
         &self,
         name: &str,
         after: Nanos,
@@ -316,7 +175,7 @@ impl<'a> Session<'a> {
     ) -> Option<Nanos> {
         let start = Instant::now();
         loop {
-            let state = self.hub.state();
+            let state = self.site.hub.state();
             let mut grants = state.grants.iter();
             let grant = grants
                 .find(|(other, at, process)| other == name && *at > after && Some(*process) != not);
@@ -329,30 +188,6 @@ impl<'a> Session<'a> {
             }
             thread::sleep(Duration::from_millis(5));
         }
-    }
-
-    fn command_all(&mut self, line: &str) {
-        for worker in &mut self.workers {
-            worker.command(line);
-        }
-    }
-
-    /// Lets the workers release their leases, and waits until none of them has or requests one.
-    fn pause(&mut self) -> Result<(), String> {
-        self.command_all("pause");
-        let expected: usize = self
-            .workers
-            .iter()
-            .map(|w| if w.probes { 1 } else { 3 })
-            .sum();
-        let is_idle = |threads: &std::collections::BTreeMap<Thread, Doing>| {
-            threads.len() == expected && threads.values().all(|doing| *doing == Doing::Idle)
-        };
-        if self.wait_for_threads(is_idle, Duration::from_secs(30)) {
-            return Ok(());
-        }
-        let threads = self.hub.state().threads.clone();
-        Err(format!("the workers are not idle: {threads:?}"))
     }
 
     /// Waits until no name is leased, and returns for how long one was, or the names that are.
@@ -374,221 +209,11 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Waits for a process of which a thread does this, and returns it.
-    fn choose(&self, doing: &Doing) -> Option<u32> {
-        let start = Instant::now();
-        while start.elapsed() < generous(self.ttl) {
-            let threads = self.hub.state().threads_that(doing);
-            if let Some((process, _)) = threads.first() {
-                return Some(*process);
-            }
-            thread::sleep(Duration::from_millis(2));
-        }
-        None
-    }
-
-    fn worker(&mut self, process: u32) -> Option<&mut Worker> {
-        let mut workers = self.workers.iter_mut();
-        workers.find(|worker| worker.process == process)
-    }
-
     fn term(&self) -> Option<i64> {
         match self.kind {
-            Kind::Etcd => self.servers.term(self.network),
+            Kind::Etcd => self.servers.term(&self.site.network),
             _ => None,
         }
-    }
-
-    /// Chooses what the fault affects.
-    fn affected(&self, fault: Fault) -> Result<Affected, String> {
-        let count = self.servers.len();
-        let first = fastrand::usize(0..count);
-        let some = |number: usize| (0..number).map(|at| (first + at) % count).collect();
-        let servers = |servers: Vec<usize>| Affected {
-            servers,
-            process: None,
-        };
-        let process = |process: Option<u32>| {
-            let process = process.ok_or("no worker holds or awaits the name")?;
-            Ok(Affected {
-                servers: Vec::new(),
-                process: Some(process),
-            })
-        };
-        match fault.target {
-            Target::Leader => Ok(servers(vec![self.servers.leader(self.network)?])),
-            Target::Follower => {
-                let leader = self.servers.leader(self.network)?;
-                Ok(servers(vec![(leader + 1 + first % (count - 1)) % count]))
-            }
-            Target::Minority => Ok(servers(some((count - 1) / 2))),
-            Target::Majority => Ok(servers(some(count / 2 + 1))),
-            Target::AllServers => Ok(servers(some(count))),
-            Target::Holder => process(self.choose(&Doing::Holding(LONG.to_owned()))),
-            Target::Waiter => process(self.choose(&Doing::Asking(LONG.to_owned()))),
-        }
-    }
-
-    /// Begins a fault.
-    fn inject(&mut self, fault: Fault, affected: &Affected) -> Result<(), String> {
-        match fault.damage {
-            Damage::Nothing => return Ok(()),
-            Damage::RemoveRequest => return self.remove_request(),
-            Damage::OtherList => return self.refuse_other_list(),
-            Damage::LeaveLease => return self.leave_lease(),
-            _ => {}
-        }
-        for &at in &affected.servers {
-            let host = self.servers.host(at);
-            match fault.damage {
-                Damage::Kill => self.servers.kill(at),
-                Damage::Stop => self.servers.signal(at, Signal::STOP),
-                Damage::FillDisk => self.servers.fill(at)?,
-                Damage::Lock => self.servers.lock()?,
-                Damage::ClockAhead => self.servers.move_clock(at, 60)?,
-                Damage::ClockBack => self.servers.move_clock(at, -60)?,
-                Damage::LoseData => {
-                    self.servers.kill(at);
-                    self.servers.lose_data(at)?;
-                }
-                Damage::Rewind => self.servers.kill(at),
-                _ => self.cut(fault.damage, host)?,
-            }
-        }
-        match fault.damage {
-            Damage::Rewind => self.servers.rewind()?,
-            // So that the nodes without data are the majority of each request.
-            Damage::LoseData => (0..self.servers.len())
-                .filter(|at| !affected.servers.contains(at))
-                .for_each(|at| self.servers.signal(at, Signal::STOP)),
-            _ => {}
-        }
-        if fault.loses_data() {
-            self.servers.restart(self.network)?;
-        }
-        let Some(process) = affected.process else {
-            return Ok(());
-        };
-        let Some(worker) = self.worker(process) else {
-            return Err(format!("worker {process} has ended"));
-        };
-        match fault.damage {
-            Damage::Kill => worker.signal(Signal::KILL),
-            Damage::Stop => {
-                worker.stopped = Some(now());
-                worker.signal(Signal::STOP);
-            }
-            damage => {
-                let host = worker.host;
-                self.cut(damage, host)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn cut(&self, damage: Damage, host: HostId) -> Result<(), String> {
-        match damage {
-            Damage::Unplug => self.network.unplug(host),
-            Damage::CutOut => self.network.cut_out(host),
-            Damage::CutIn => self.network.cut_in(host),
-            // An answer of etcd and of its members is longer.
-            Damage::Slow if self.kind == Kind::Etcd => self.network.slow(host, "512kbit"),
-            Damage::Slow => self.network.slow(host, "64kbit"),
-            damage => Err(format!("{damage:?} is no damage of a link")),
-        }
-    }
-
-    /// Removes requests of waiters for some time, so that some of them are removed shortly before
-    /// their predecessors are released.
-    fn remove_request(&self) -> Result<(), String> {
-        let prefix = match self.crew.client {
-            Client::Leases => format!("latchwork/q/{NAMESPACE}\0{SHORT}\0"),
-            Client::LockCall => format!("{}{SHORT}/", lock_call::PREFIX),
-        };
-        let (start, mut removed) = (Instant::now(), 0);
-        let mut error = "there are no two waiters".to_owned();
-        let seconds = |number| start.elapsed() < Duration::from_secs(number);
-        // During an election, a member answers late.
-        while seconds(2) || (removed == 0 && seconds(10)) {
-            match self.servers.remove_waiter(prefix.as_bytes(), self.network) {
-                Ok(is_removed) => removed += u32::from(is_removed),
-                Err(text) => error = text,
-            }
-            thread::sleep(Duration::from_millis(fastrand::u64(5..25)));
-        }
-        match removed {
-            0 => Err(error),
-            _ => Ok(()),
-        }
-    }
-
-    /// Acquires a lease that no worker releases.
-    fn leave_lease(&self) -> Result<(), String> {
-        let request = Request {
-            key: LEFT,
-            nonce: LEFT_NONCE,
-            owner: "a control",
-            ttl: Duration::from_secs(60),
-        };
-        let answer = self.ask(|engine, deadline| engine.try_acquire(&request, deadline))?;
-        match answer {
-            Attempt::Granted(_) => Ok(()),
-            busy => Err(format!("{busy:?}")),
-        }
-    }
-
-    fn refuse_other_list(&mut self) -> Result<(), String> {
-        let url = self.servers.url_of(&[0, 1, 2], self.network);
-        let mut other = self.start_worker(self.hosts.probe, url, true)?;
-        let start = Instant::now();
-        loop {
-            match other.child.try_wait().map_err(text)? {
-                Some(status) if status.code() == Some(REFUSED) => return Ok(()),
-                Some(status) => return Err(format!("a client with another list ended: {status}")),
-                None if start.elapsed() > Duration::from_secs(10) => {
-                    return Err("a client with another list is not refused".to_owned());
-                }
-                None => thread::sleep(Duration::from_millis(10)),
-            }
-        }
-    }
-
-    /// Ends a fault, and starts what has ended.
-    fn heal(&mut self) -> Result<(), String> {
-        self.network.heal()?;
-        self.servers.unfill();
-        self.servers.unlock();
-        for at in 0..self.servers.len() {
-            self.servers.signal(at, Signal::CONT);
-        }
-        self.servers.restart(self.network)?;
-        for at in 0..self.workers.len() {
-            let worker = &mut self.workers[at];
-            if let Some(from) = worker.stopped.take() {
-                worker.signal(Signal::CONT);
-                self.hub.state().record_stop(worker.process, from);
-            }
-            if worker.child.try_wait().map_err(text)?.is_some() {
-                let (host, url, probes) = (worker.host, worker.url.clone(), worker.probes);
-                self.workers[at] = self.start_worker(host, url, probes)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Raises the counters to what the resource has accepted, after data was lost.
-    fn repair(&mut self) -> Result<(), String> {
-        for name in [SHORT, LONG, PROBE] {
-            let seen = self.hub.state().seen(name);
-            let key = Key {
-                namespace: NAMESPACE,
-                name,
-            };
-            let token = FencingToken::new(seen);
-            self.ask(|engine, deadline| engine.raise_floor(key, token, deadline))?;
-            self.past.reset(name, seen);
-        }
-        Ok(())
     }
 
     /// Runs a round, and checks its history.
@@ -630,7 +255,7 @@ impl<'a> Session<'a> {
             let grant = self.wait_for_grant(LONG, injected, process, generous(limit));
             let took = grant.map_or(u64::MAX, |at| at.saturating_sub(began));
             round.takeover = Some(milliseconds(took));
-            round.late = milliseconds(self.pulse.longest_since(injected));
+            round.late = milliseconds(self.site.pulse.longest_since(injected));
             round.bound("I6", "takeover", took, limit, generous(limit));
         }
 
@@ -650,7 +275,7 @@ impl<'a> Session<'a> {
         round.phases.push(start.elapsed().as_secs_f64());
 
         // Phase 4: nothing remains (I7), and the history satisfies the rules.
-        round.late = milliseconds(self.pulse.longest_since(injected));
+        round.late = milliseconds(self.site.pulse.longest_since(injected));
         let limit = self.ttl + Duration::from_secs(1);
         if has_probe && !fault.loses_data() {
             match self.wait_until_free(generous(limit)) {
@@ -706,7 +331,7 @@ impl<'a> Session<'a> {
         [injected, healed, until]: [Nanos; 3],
         round: &mut Round,
     ) {
-        let state = self.hub.state();
+        let state = self.site.hub.state();
         let longest_after = |since: Nanos| {
             let grants = state.grants.iter();
             let grants =
@@ -732,7 +357,7 @@ impl<'a> Session<'a> {
             limit = Fault::new((Target::Leader, Damage::Stop)).longest_outage(self.kind);
         }
         round.outage = milliseconds(longest);
-        round.late = milliseconds(self.pulse.longest_since(injected));
+        round.late = milliseconds(self.site.pulse.longest_since(injected));
         round.bound("I5", "outage", longest, limit, generous(limit));
         if longest > nanos(limit) {
             // The cause, as far as it is known here.
@@ -741,7 +366,7 @@ impl<'a> Session<'a> {
             } else {
                 injected
             };
-            let state = self.hub.state();
+            let state = self.site.hub.state();
             let errors = state.unreached.iter().filter(|(at, _)| *at >= since);
             let errors =
                 errors.map(|(at, text)| format!("after {} ms {text}", milliseconds(at - since)));
@@ -751,7 +376,7 @@ impl<'a> Session<'a> {
 
     /// Checks the history since the last call. Without a fault, all rules hold.
     fn conclude(&mut self, fault: Option<Fault>, round: &mut Round) {
-        let mut state = self.hub.state();
+        let mut state = self.site.hub.state();
         let history = state.take_history();
         round.gave_up += std::mem::take(&mut state.gave_up);
         round.unavailable += std::mem::take(&mut state.unavailable);
@@ -823,7 +448,7 @@ impl<'a> Session<'a> {
             verdict: Verdict::default(),
         };
         while !control.is_detected && control.rounds < rounds {
-            self.hub.state().is_unfenced = planted.shown_by == ShownBy::StaleWrites;
+            self.site.hub.state().is_unfenced = planted.shown_by == ShownBy::StaleWrites;
             let round = self.round(Fault::new(planted.fault))?;
             control.rounds += 1;
             control.ghosts += round.ghosts;
@@ -841,13 +466,6 @@ impl<'a> Session<'a> {
     }
 }
 
-/// The lease of a control that is left behind.
-const LEFT: Key<'static> = Key {
-    namespace: NAMESPACE,
-    name: "left",
-};
-const LEFT_NONCE: Nonce = Nonce::new(1);
-
-fn text(error: impl std::fmt::Display) -> String {
+pub(crate) fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
 }

@@ -613,6 +613,98 @@ fn an_engine_that_fails_is_asked_again_for_the_time_of_a_request() {
 }
 
 #[test]
+fn one_request_is_made_although_the_time_limit_of_the_caller_has_passed() {
+    let mut terms = terms();
+    terms.give_up_at = Some(at(5));
+    let mut machine = Acquisition::new(terms);
+    let (ask, _) = request(&mut machine, at(10), Event::Hint);
+    let busy = Ok(Attempt::Busy { free_in: None });
+    let actions = on(&mut machine, at(20), Event::Asked(ask, busy));
+    assert_eq!(actions, [Action::Ended(End::GaveUp), Action::Over]);
+}
+
+#[test]
+fn an_answer_at_the_end_of_the_lease_is_too_late() {
+    for (arrival, is_granted) in [(987, true), (988, false)] {
+        let mut terms = terms();
+        terms.request_timeout = TTL * 2;
+        let mut machine = Acquisition::new(terms);
+        let (ask, _) = request(&mut machine, at(0), Event::Hint);
+        let answer = Event::Asked(ask, Ok(Attempt::Granted(FencingToken::new(7))));
+        let actions = on(&mut machine, at(arrival), answer);
+        let granted = actions.contains(&Action::Granted(FencingToken::new(7)));
+        assert_eq!(granted, is_granted, "{arrival} ms");
+    }
+}
+
+#[test]
+fn a_late_answer_to_an_earlier_request_extends_a_lease_of_its_token_only() {
+    let unknown = Failure {
+        outcome: Outcome::Unknown,
+        is_temporary: true,
+    };
+    for (token, until) in [(7, 1088), (8, 988)] {
+        let mut machine = Acquisition::new(terms());
+        // The second of two requests is unknown, and the first one is granted late.
+        let (first, _) = request(&mut machine, at(0), Event::Hint);
+        let failed = Event::Asked(first, Err(unknown));
+        assert_eq!(on(&mut machine, at(10), failed), []);
+        let (second, _) = request(&mut machine, at(100), TICK);
+        let failed = Event::Asked(second, Err(unknown));
+        assert_eq!(on(&mut machine, at(110), failed), []);
+        let granted = |id, token| Event::Asked(id, Ok(Attempt::Granted(FencingToken::new(token))));
+        assert_eq!(on(&mut machine, at(120), granted(first, 7)).len(), 1);
+        assert_eq!(machine.valid_until(), at(988));
+        assert_eq!(on(&mut machine, at(130), granted(second, token)), []);
+        assert_eq!(machine.valid_until(), at(until));
+    }
+}
+
+#[test]
+fn the_pause_after_a_failure_grows() {
+    let failure = Err(Failure {
+        outcome: Outcome::NotDone,
+        is_temporary: true,
+    });
+    let mut terms = terms();
+    terms.request_timeout = ms(5000);
+    let (mut machine, mut now) = (Acquisition::new(terms), 0);
+    let mut event = Event::Hint;
+    for pause in [50, 100, 150, 200, 250, 300, 350, 400, 450, 500, 500] {
+        let (ask, _) = request(&mut machine, at(now), event);
+        assert_eq!(on(&mut machine, at(now), Event::Asked(ask, failure)), []);
+        assert_eq!(machine.waits_until(), Some(at(now + pause)));
+        (now, event) = (now + pause, TICK);
+    }
+}
+
+#[test]
+fn the_outcome_is_unknown_as_long_as_one_request_is() {
+    let failure = |outcome| Failure {
+        outcome,
+        is_temporary: true,
+    };
+    for (first, second, expected) in [
+        (Outcome::NotDone, Outcome::NotDone, Outcome::NotDone),
+        (Outcome::Unknown, Outcome::NotDone, Outcome::Unknown),
+        (Outcome::NotDone, Outcome::Unknown, Outcome::Unknown),
+    ] {
+        let mut machine = Acquisition::new(terms());
+        let (ask, _) = request(&mut machine, at(0), Event::Hint);
+        let answer = Event::Asked(ask, Err(failure(first)));
+        assert_eq!(on(&mut machine, at(10), answer), []);
+        let (ask, _) = request(&mut machine, at(100), TICK);
+        // The time of a request has passed since the first failure.
+        let answer = Event::Asked(ask, Err(failure(second)));
+        let actions = on(&mut machine, at(300), answer);
+        assert_eq!(actions[0], Action::Ended(End::Unavailable(expected)));
+        // A request that is unknown is released, and one that was not done needs no release.
+        let is_over = actions[1] == Action::Over;
+        assert_eq!(is_over, expected == Outcome::NotDone);
+    }
+}
+
+#[test]
 fn a_queue_of_the_engine_is_left() {
     for (queues, last) in [(false, 2), (true, 2)] {
         let mut terms = terms();
@@ -629,4 +721,182 @@ fn a_queue_of_the_engine_is_left() {
         assert_eq!(matches!(actions[1], Action::Release(..)), queues);
         assert_eq!(actions[1] == Action::Over, !queues);
     }
+}
+
+/// The properties that drivers read.
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    unanswered: usize,
+    has_unknown_ask: bool,
+    was_granted: bool,
+    needs_ticks: bool,
+    is_over: bool,
+    waits_until: Option<Timestamp>,
+    waits_after_failure: bool,
+    wake_at: Timestamp,
+}
+
+fn seen(machine: &Acquisition) -> Seen {
+    Seen {
+        unanswered: machine.unanswered(),
+        has_unknown_ask: machine.has_unknown_ask(),
+        was_granted: machine.was_granted(),
+        needs_ticks: machine.needs_ticks(),
+        is_over: machine.is_over(),
+        waits_until: machine.waits_until(),
+        waits_after_failure: machine.waits_after_failure(),
+        wake_at: machine.wake_at(),
+    }
+}
+
+const TICK: Event = Event::Tick {
+    ahead: Duration::ZERO,
+};
+
+/// Delivers an event that causes one request, and returns the request and its deadline.
+fn request(machine: &mut Acquisition, now: Timestamp, event: Event) -> (RequestId, Timestamp) {
+    let actions = on(machine, now, event);
+    match actions[..] {
+        [Action::Ask(id, at) | Action::Release(id, at) | Action::Renew(id, at, _)]
+        | [Action::Lost(_), Action::Release(id, at)] => (id, at),
+        _ => panic!("{actions:?}"),
+    }
+}
+
+#[test]
+fn drivers_read_the_state_of_a_machine_through_its_whole_life() {
+    let unknown = Failure {
+        outcome: Outcome::Unknown,
+        is_temporary: true,
+    };
+    let mut machine = Acquisition::new(terms());
+    let waiting = |until, is_unknown, is_failed| Seen {
+        unanswered: 0,
+        has_unknown_ask: is_unknown,
+        was_granted: false,
+        needs_ticks: false,
+        is_over: false,
+        waits_until: Some(until),
+        waits_after_failure: is_failed,
+        wake_at: until,
+    };
+    assert_eq!(seen(&machine), waiting(at(0), false, false));
+    let (first, deadline) = request(&mut machine, at(0), Event::Hint);
+    let asked = Seen {
+        waits_until: None,
+        ..waiting(deadline, true, false)
+    };
+    assert_eq!((seen(&machine), deadline), (asked, at(300)));
+    // A request without an answer may still have an effect, whatever later ones are answered.
+    assert_eq!(
+        on(&mut machine, at(100), Event::Asked(first, Err(unknown))),
+        []
+    );
+    assert_eq!(seen(&machine), waiting(at(150), true, true));
+    // A hint does not end the pause after a failure, and the time does.
+    assert_eq!(on(&mut machine, at(120), Event::Hint), []);
+    assert_eq!(on(&mut machine, at(149), TICK), []);
+    let (second, _) = request(&mut machine, at(150), TICK);
+    let busy = Ok(Attempt::Busy { free_in: None });
+    assert_eq!(on(&mut machine, at(160), Event::Asked(second, busy)), []);
+    assert_eq!(seen(&machine), waiting(at(1160), true, false));
+
+    // Held: renewals are counted until an answer is newer.
+    let (third, _) = request(&mut machine, at(200), Event::Hint);
+    let token = FencingToken::new(7);
+    let granted = Event::Asked(third, Ok(Attempt::Granted(token)));
+    assert_eq!(on(&mut machine, at(210), granted), [Action::Granted(token)]);
+    let held = |unanswered, wake_at| Seen {
+        unanswered,
+        has_unknown_ask: true,
+        was_granted: true,
+        needs_ticks: true,
+        is_over: false,
+        waits_until: None,
+        waits_after_failure: false,
+        wake_at,
+    };
+    assert_eq!(seen(&machine), held(0, at(533)));
+    let (_, deadline) = request(&mut machine, at(533), TICK);
+    assert_eq!((seen(&machine), deadline), (held(1, at(833)), at(833)));
+    let (late, _) = request(&mut machine, at(833), TICK);
+    assert_eq!(
+        on(&mut machine, at(900), Event::Renewed(late, Err(unknown))),
+        []
+    );
+    assert_eq!(seen(&machine), held(2, at(950)));
+    let (last, deadline) = request(&mut machine, at(950), TICK);
+    assert_eq!((seen(&machine), deadline), (held(3, at(1069)), at(1069)));
+    let renewed = Event::Renewed(last, Ok(Renewed::Held));
+    assert_eq!(on(&mut machine, at(960), renewed), []);
+    assert_eq!(seen(&machine), held(0, at(1283)));
+
+    // Cleanup: releases are repeated until nothing is unknown.
+    let abandon = Event::Abandon(LossReason::Released);
+    let (release, deadline) = request(&mut machine, at(1000), abandon);
+    assert_eq!((seen(&machine), deadline), (held(0, at(1300)), at(1300)));
+    // One release at a time, with a pause after each.
+    assert_eq!(on(&mut machine, at(1050), TICK), []);
+    let failed = Event::Released(release, Err(unknown));
+    assert_eq!(on(&mut machine, at(1100), failed), [Action::Unconfirmed]);
+    assert_eq!(seen(&machine), held(0, at(1200)));
+    assert_eq!(on(&mut machine, at(1199), TICK), []);
+    let (release, _) = request(&mut machine, at(1200), TICK);
+    let released = Event::Released(release, Ok(Released::Done));
+    let confirmed = [Action::Confirmed(Released::Done)];
+    assert_eq!(on(&mut machine, at(1210), released), confirmed);
+    assert_eq!(seen(&machine), held(0, at(1410)));
+    assert_eq!(
+        on(&mut machine, at(1300), Event::Asked(first, busy)),
+        [Action::Over]
+    );
+    let over = Seen {
+        has_unknown_ask: false,
+        needs_ticks: false,
+        is_over: true,
+        ..held(0, Timestamp::MAX)
+    };
+    assert_eq!(seen(&machine), over);
+}
+
+#[test]
+fn a_wait_ends_at_the_time_limit_of_the_caller() {
+    let mut terms = terms();
+    terms.give_up_at = Some(at(500));
+    let mut machine = Acquisition::new(terms);
+    let (ask, _) = request(&mut machine, at(100), Event::Hint);
+    let busy = Ok(Attempt::Busy { free_in: None });
+    assert_eq!(on(&mut machine, at(110), Event::Asked(ask, busy)), []);
+    let limit = Some(at(500));
+    assert_eq!((machine.waits_until(), machine.wake_at()), (limit, at(500)));
+    assert!(!machine.has_unknown_ask() && !machine.needs_ticks());
+    assert_eq!(on(&mut machine, at(499), TICK), []);
+    let actions = on(&mut machine, at(500), TICK);
+    assert_eq!(actions, [Action::Ended(End::GaveUp), Action::Over]);
+    assert!(!machine.was_granted() && machine.is_over());
+}
+
+#[test]
+fn the_last_renewals_are_accepted_and_the_earlier_ones_forgotten() {
+    let mut machine = Acquisition::new(Terms {
+        ttl: ms(10_000),
+        ..terms()
+    });
+    granted(&mut machine, at(0));
+    let mut renewals = Vec::new();
+    let mut now = at(333);
+    for _ in 0..RENEWALS_IN_FLIGHT + 1 {
+        let (id, deadline) = request(&mut machine, now, TICK);
+        renewals.push((id, now));
+        now = deadline;
+    }
+    assert_eq!(machine.unanswered(), RENEWALS_IN_FLIGHT);
+    let before = machine.valid_until();
+    let answer = |id| Event::Renewed(id, Ok(Renewed::Held));
+    assert_eq!(on(&mut machine, now, answer(renewals[0].0)), []);
+    assert_eq!(machine.valid_until(), before, "it is forgotten");
+    assert_eq!(on(&mut machine, now, answer(renewals[1].0)), []);
+    assert_eq!(machine.valid_until(), renewals[1].1.plus(ms(10_000 - 12)));
+    // Those that were sent later are still unanswered.
+    assert_eq!(machine.unanswered(), RENEWALS_IN_FLIGHT - 1);
 }

@@ -8,7 +8,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use latchwork::table::{Fence, FencedCell, FencingToken};
+use latchwork::table::{Fence, FencingToken};
 
 use super::{Checked, Failure, Held, LONG, Open, Problem, Suite, ensure, nonce, repeat, text};
 use crate::engine::{Attempt, Engine};
@@ -321,7 +321,7 @@ fn killed_waiter(stage: &Stage<'_>) -> Checked {
 #[cfg(unix)]
 fn stopped_holder(stage: &Stage<'_>) -> Checked {
     let suite = stage.suite;
-    let resource = FencedCell::new(());
+    let resource = latchwork::table::FencedCell::new(());
     let mut holder = stage.holder()?;
     let first = holder.is_granted()?;
     ensure!(

@@ -83,10 +83,11 @@ const KEEPER_IDLE: u32 = 50;
 /// up to a second later than its length if its process dies.
 ///
 /// # Releases
-/// In releases before 3.4.31 and 3.5.13, a leader that was paused ends leases of the cluster when it
-/// continues, including those that the next leader extended (etcd-io/etcd#15247). Their holders
-/// detect it at the next renewal, and the name can have another holder until then. The fence refuses
-/// their writes. [`Engine::guarantees`] states it if a member that answered has such a release.
+/// In releases before 3.4.31 and 3.5.13, a leader that was paused ends leases of the cluster when
+/// it continues, including those that the next leader extended (etcd-io/etcd#15247). Their holders
+/// detect it at the next renewal, and the name can have another holder until then. The fence
+/// refuses their writes. [`Engine::guarantees`] states it if a member that answered has such a
+/// release.
 ///
 /// # Forks
 /// Each call returns an error in a child of a fork. The child can connect an engine of its own.

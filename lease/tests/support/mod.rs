@@ -92,3 +92,27 @@ pub fn refusal<E>(opened: Result<E, EngineError>) -> String {
     assert!(!text.contains('\n'), "{text}");
     text
 }
+
+/// Returns the first block of code of the README in a language.
+pub fn code_of_the_readme(language: &str) -> &'static str {
+    let readme = include_str!("../../README.md");
+    let mark = format!("```{language}\n");
+    let (_, code) = readme.split_once(&mark).unwrap();
+    code.split("```").next().unwrap()
+}
+
+/// Checks a fence at a resource without data. `write` has a body, a token and a nonce, and returns
+/// whether the write was accepted.
+pub fn assert_refuses_late_writes(mut write: impl FnMut(&str, i64, &str) -> bool) {
+    for (body, token, nonce, is_accepted) in [
+        ("first", 7, "a", true),
+        ("again", 7, "a", true),
+        ("another holder of the number", 7, "b", false),
+        ("second", 8, "c", true),
+        ("late", 7, "a", false),
+        ("far later", 1 << 62, "d", true),
+        ("late by one", (1 << 62) - 1, "e", false),
+    ] {
+        assert_eq!(write(body, token, nonce), is_accepted, "{body}");
+    }
+}

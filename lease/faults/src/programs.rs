@@ -1,0 +1,72 @@
+//! The programs of the servers, as far as they are installed.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use crate::servers::{Kind, is_root};
+
+/// The programs of the servers.
+#[derive(Clone, Debug)]
+pub(crate) struct Programs {
+    pub(crate) redis: String,
+    pub(crate) postgres: Option<PathBuf>,
+    /// The library that changes the time that a server reads.
+    pub(crate) clock: Option<PathBuf>,
+    /// The program `ci/lease_clock`, which does so for etcd.
+    pub(crate) lease_clock: Option<PathBuf>,
+}
+
+impl Programs {
+    pub(crate) fn find() -> Programs {
+        let mut postgres: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path().join("bin"))
+            .filter(|path| path.join("initdb").exists())
+            .collect();
+        postgres.sort();
+        let clock = [
+            "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
+            "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
+        ];
+        Programs {
+            redis: std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned()),
+            postgres: postgres.pop(),
+            clock: clock
+                .map(PathBuf::from)
+                .into_iter()
+                .find(|path| path.exists()),
+            lease_clock: std::env::var_os("LEASE_CLOCK").map(PathBuf::from),
+        }
+    }
+
+    /// Returns whether the clock of a server of this kind might be moved.
+    pub(crate) fn may_move_clock(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Etcd => self.lease_clock.is_some() && is_root(),
+            // No process may use the date.
+            Kind::Sqlite => false,
+            _ => self.clock.is_some(),
+        }
+    }
+
+    /// Returns the program that is missing for an engine.
+    pub(crate) fn missing(&self, kind: Kind) -> Option<&str> {
+        let runs = |program: &str| {
+            let version = Command::new(program)
+                .arg("--version")
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status();
+            version.is_ok_and(|status| status.success())
+        };
+        match kind {
+            Kind::Etcd => (!runs("etcd")).then_some("etcd"),
+            Kind::Quorum => (!runs(&self.redis)).then_some(&self.redis),
+            Kind::Postgres => self.postgres.is_none().then_some("PostgreSQL"),
+            Kind::Sqlite => None,
+        }
+    }
+}
