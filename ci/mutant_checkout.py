@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 GROUND = "litmus"
 
 # What code a file of models runs, by the start of its name: only its mutants are shown to it. The first that fits.
-RUNS = (("map", ("src/map/", "src/mvcc/room.rs")), ("cell", ("src/cell/", "src/mvcc/", "src/reclaim/", "src/park/")), ("txn", ("src/cell/", "src/mvcc/", "src/txn/", "src/reclaim/", "src/park/")), ("latch", ("src/latch/", "src/park/")), ("session", ("src/session/", "src/waits_for/", "src/lock_table/", "src/word/", "src/park/")), ("", ("src/lock_table/", "src/word/", "src/park/", "src/reclaim/")))
+RUNS = (("map", ("src/map/", "src/mvcc/room.rs")), ("cell", ("src/cell/", "src/mvcc/", "src/reclaim/", "src/park/")), ("txn", ("src/cell/", "src/mvcc/", "src/txn/", "src/reclaim/", "src/park/")), ("latch", ("src/latch/", "src/park/")), ("session", ("src/session/", "src/deadlock/", "src/lock_table/", "src/word/", "src/park/")), ("", ("src/lock_table/", "src/word/", "src/park/", "src/reclaim/")))
 
 
 def concerns(name, file):

@@ -205,8 +205,8 @@ compile_error!("latchwork needs 64-bit atomics");
 mod sync;
 mod word;
 
+mod deadlock;
 mod reclaim;
-mod waits_for;
 
 mod park;
 

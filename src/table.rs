@@ -3,6 +3,7 @@
 //! Locks that an owner acquires one by one, with deadlock detection, are in
 //! [`session`](crate::session).
 
+pub use crate::deadlock::OwnerKind;
 pub use crate::fenced::{FencedCell, FencedRef, StaleFence};
 pub use crate::hash::{IntegerHasher, KeyHasher, RandomState};
 pub use crate::lock_table::{
@@ -12,5 +13,4 @@ pub use crate::lock_table::{
     SharedGuard, SharedLockFuture, TableStats, WaiterInfo,
 };
 pub use crate::single_flight::SingleFlight;
-pub use crate::waits_for::OwnerKind;
 pub use crate::word::Mode;

@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::lock_table::{KeyId, LockInfo, Names, OwnerInfo, Survey, WaiterInfo, discard};
+use crate::deadlock::{OwnerKind, discard};
+use crate::lock_table::{KeyId, LockInfo, Names, OwnerInfo, Survey, WaiterInfo};
 use crate::map::MapStats;
 use crate::session::{DeadlockKey, DeadlockParty, DeadlockReport};
 use crate::txn::{AbortReasons, LabelStats};
-use crate::waits_for::OwnerKind;
 use crate::word::Mode;
 use crate::{LockTable, VersionedMap};
 

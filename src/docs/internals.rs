@@ -38,7 +38,7 @@
 //! sync            atomics and threads: those of std, or those of a model checker
 //! word            packed words as plain values, without atomics
 //! reclaim, park   memory of replaced values; parked threads and tasks
-//! waits_for       the graph of waits
+//! deadlock        the graph of waits, the search for a cycle, the order of retries
 //! lock_table, session
 //! mvcc            versions of a value: nodes, heads, timestamps, owners
 //! cell, latch

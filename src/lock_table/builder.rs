@@ -7,9 +7,9 @@ use std::sync::Arc;
 use super::fairness::Fairness;
 use super::key::KeyId;
 use super::raw::RawTable;
-use super::sessions::{KEPT, Labels, Sessions};
 use super::table::LockTable;
 use crate::RandomState;
+use crate::deadlock::{Detector, KEPT, Labels};
 use crate::reclaim::Domain;
 use crate::sync::tuning::DEFAULT_EXPECTED_LOCKS;
 use crate::sync::tuning::EARLY_SEARCHES;
@@ -135,7 +135,7 @@ impl<K: ?Sized, S> LockTableBuilder<K, S> {
     /// # let _ = table.lock(&1);
     /// ```
     pub fn key_labels(mut self, label: impl Fn(KeyId) -> String + Send + Sync + 'static) -> Self {
-        self.labels = Some(Arc::new(label));
+        self.labels = Some(Arc::new(move |hash| label(KeyId(hash))));
         self
     }
 
@@ -167,7 +167,7 @@ impl<K: ?Sized, S> LockTableBuilder<K, S> {
         LockTable {
             raw: RawTable::new(self.expected_locks, self.fairness, self.domain),
             hasher: self.hasher,
-            sessions: Sessions::new(self.labels, self.deadlock_history, self.early_searches),
+            detector: Detector::new(self.labels, self.deadlock_history, self.early_searches),
             keys: PhantomData,
         }
     }

@@ -13,8 +13,8 @@ use super::key::KeyId;
 use super::raw::{Acquired, KeyWait, Patience, RawTable, TableRef};
 use super::table::LockTable;
 use crate::RandomState;
+use crate::deadlock::Owner;
 use crate::park::{Notify, Spin, Waiter, Wakeup, polled_again};
-use crate::waits_for::Owner;
 use crate::word::Mode;
 
 /// The acquisition of keys by a task, one after another.

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::raw::{RawTable, TableRef};
-use super::sessions::Sessions;
+use super::raw::{RawTable, Seat, TableRef};
 use super::table::LockTable;
+use crate::deadlock::Detector;
 
 /// A handle of a whole table, including its state for detection.
 pub(super) trait SetHandle: TableRef + Clone {
-    fn sessions(&self) -> &Sessions;
+    fn detector(&self) -> &Detector<Seat>;
 }
 
 /// A handle that can be moved out of a guard, which is forgotten then.
@@ -39,14 +39,14 @@ impl<K: ?Sized, S> TakeOver for Option<Arc<LockTable<K, S>>> {
 }
 
 impl<K: ?Sized, S> SetHandle for Arc<LockTable<K, S>> {
-    fn sessions(&self) -> &Sessions {
-        &self.sessions
+    fn detector(&self) -> &Detector<Seat> {
+        &self.detector
     }
 }
 
 impl<K: ?Sized, S> SetHandle for &LockTable<K, S> {
-    fn sessions(&self) -> &Sessions {
-        &self.sessions
+    fn detector(&self) -> &Detector<Seat> {
+        &self.detector
     }
 }
 

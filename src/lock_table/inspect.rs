@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use super::key::KeyId;
 use super::raw::{Content, Monitor, RawTable};
-use super::sessions::Sessions;
 use super::table::LockTable;
+use crate::deadlock::{Owner, OwnerKind};
 use crate::sync::recently;
-use crate::waits_for::{Owner, OwnerKind};
 use crate::word::Mode;
 
 /// The number of a session: a later session has a greater number.
@@ -319,7 +318,7 @@ impl<K: ?Sized, S> LockTable<K, S> {
     /// ```
     pub fn inspect(&self) -> Vec<LockInfo> {
         let mut locks = locks_of(&self.raw);
-        self.sessions.explain(&mut locks, Names::Shown);
+        self.explain(&mut locks, Names::Shown);
         locks
     }
 }
@@ -332,7 +331,7 @@ impl<K: ?Sized, S> fmt::Debug for LockTable<K, S> {
     }
 }
 
-impl Sessions {
+impl<K: ?Sized, S> LockTable<K, S> {
     /// Adds the holders that the graph records, and the labels, which user code makes.
     pub(super) fn explain(&self, locks: &mut [LockInfo], names: Names) {
         let places: HashMap<u64, usize> = locks
@@ -340,7 +339,7 @@ impl Sessions {
             .enumerate()
             .map(|(i, lock)| (lock.key_id.0, i))
             .collect();
-        self.with(|waits| {
+        self.detector.with(|waits| {
             waits.graph.for_each_hold(|owner, hash| {
                 let Some(lock) = places.get(&hash).and_then(|i| locks.get_mut(*i)) else {
                     return;
@@ -359,7 +358,7 @@ impl Sessions {
         for lock in locks {
             lock.known_holders.sort_by_key(|owner| owner.id);
             if names == Names::Shown {
-                lock.label = self.label(lock.key_id);
+                lock.label = self.detector.label(lock.key_id.0);
             }
         }
     }

@@ -18,9 +18,9 @@ use super::raw::Party;
 use super::set::{LockSet, Locked, OwnedLockSet, lock_each};
 use super::table::LockTable;
 use crate::RandomState;
+use crate::deadlock::At;
 use crate::park::{Wakeup, polled_again};
 use crate::sync::now;
-use crate::waits_for::At;
 use crate::word::{Mode, SlotWord};
 
 /// Locks several keys, one after another. Returned by [`LockTable::lock_all_async`].
@@ -93,12 +93,12 @@ impl<T: SetHandle> LockingAll<T> {
         if let Some(wait) = acquiring.wait() {
             let mut wakeup = Wakeup::default();
             if let Poll::Ready(unused) = wait.poll_by(cx, &mut wakeup) {
-                node.leave(wait.awaited().table().sessions());
+                node.leave(wait.awaited().table().detector());
                 acquiring.hold(unused, &mut wakeup);
                 return Poll::Ready(());
             }
         } else {
-            let owner = |table: &T| SetParty::new(table.sessions(), keys, locked, at, node).owner();
+            let owner = |table: &T| SetParty::new(table.detector(), keys, locked, at, node).owner();
             if acquiring.start(hash, mode, cx, owner).is_ready() {
                 return Poll::Ready(());
             }
@@ -106,8 +106,8 @@ impl<T: SetHandle> LockingAll<T> {
         // A task has no clock: it publishes as soon as it waits. The wakers are user code: the
         // published wait stays until the next poll or the drop.
         let wait = acquiring.wait().expect("it is queued");
-        let sessions = wait.awaited().table().sessions();
-        let mut party = SetParty::new(sessions, keys, locked, at, node);
+        let detector = wait.awaited().table().detector();
+        let mut party = SetParty::new(detector, keys, locked, at, node);
         party.publish(wait).run();
         Poll::Pending
     }
@@ -123,7 +123,7 @@ impl<T: SetHandle> Drop for LockingAll<T> {
                 keys: &self.keys,
                 first: self.locked,
             };
-            self.node.leave(table.sessions());
+            self.node.leave(table.detector());
             self.acquiring.cancel();
         }
     }
@@ -170,7 +170,7 @@ impl<K: ?Sized, S> LockTable<K, S> {
         at: At,
     ) -> bool {
         let mut node = SetWait::default();
-        let mut set = SetParty::new(&self.sessions, keys, i, at, &mut node);
+        let mut set = SetParty::new(&self.detector, keys, i, at, &mut node);
         let key = keys.get(i);
         self.raw.lock_slow_of_set(key, found, deadline, &mut set)
     }

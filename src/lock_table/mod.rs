@@ -22,13 +22,11 @@ mod model;
 mod owned;
 mod party;
 mod raw;
-mod sessions;
 mod set;
 mod stats;
 #[cfg(feature = "console")]
 mod survey;
 mod table;
-mod turns;
 
 pub use builder::LockTableBuilder;
 pub use fairness::Fairness;
@@ -40,8 +38,7 @@ pub(crate) use inspect::Names;
 pub use inspect::{LockInfo, OwnerInfo, SessionId, WaiterInfo};
 pub use key::KeyId;
 pub use many::{LockAllFuture, OwnedLockAllFuture};
-pub(crate) use raw::{Acquired, Found, KeyWait, Notices, Patience, RawTable, Search, Waits};
-pub(crate) use sessions::{Sessions, discard};
+pub(crate) use raw::{Acquired, KeyWait, Notices, Patience, RawTable, Seat};
 pub use set::{LockSet, OwnedLockSet};
 pub use stats::TableStats;
 #[cfg(feature = "console")]

@@ -41,7 +41,7 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
     /// Returns whether the table has removed every session.
     #[doc(hidden)]
     pub fn knows_no_session(&self) -> bool {
-        self.sessions.with(|waits| waits.graph.is_empty())
+        self.detector.with(|waits| waits.graph.is_empty())
     }
 
     /// Releases the lock of a guard that was forgotten.

@@ -8,11 +8,10 @@
 use std::time::Instant;
 
 use super::keys::Keys;
-use super::raw::{Found, KeyWait, Notices, Party, Search, TableRef};
-use super::sessions::Sessions;
+use super::raw::{KeyWait, Notices, Party, Seat, TableRef};
+use crate::deadlock::{At, Detector, Found, Held, Owner, Search, Want};
 use crate::sync::now;
 use crate::sync::tuning::DETECT_AFTER;
-use crate::waits_for::{At, Held, Owner, Want};
 
 /// One wait of a set: its owner, and whether it is in the graph.
 #[derive(Debug, Default)]
@@ -25,7 +24,7 @@ pub(super) struct SetWait {
 
 /// A set that waits for one of its keys.
 pub(super) struct SetParty<'a> {
-    sessions: &'a Sessions,
+    detector: &'a Detector<Seat>,
     keys: &'a Keys,
     /// The number of locked keys, which are the first ones.
     locked: usize,
@@ -36,14 +35,14 @@ pub(super) struct SetParty<'a> {
 impl<'a> SetParty<'a> {
     #[inline]
     pub(super) fn new(
-        sessions: &'a Sessions,
+        detector: &'a Detector<Seat>,
         keys: &'a Keys,
         locked: usize,
         at: At,
         wait: &'a mut SetWait,
     ) -> Self {
         SetParty {
-            sessions,
+            detector,
             keys,
             locked,
             at,
@@ -56,7 +55,7 @@ impl Party for SetParty<'_> {
     #[cold]
     fn owner(&mut self) -> Option<Owner> {
         let owner = &mut self.wait.owner;
-        let owner = owner.get_or_insert_with(|| self.sessions.set(self.keys.len()));
+        let owner = owner.get_or_insert_with(|| self.detector.set(self.keys.len()));
         Some(owner.clone())
     }
 
@@ -66,7 +65,7 @@ impl Party for SetParty<'_> {
         }
         let due = self.wait.due.get_or_insert_with(|| {
             let now = now();
-            if self.sessions.may_search_early() {
+            if self.detector.may_search_early() {
                 return (now, Search::Early);
             }
             // Beyond the range of the clock: it publishes now.
@@ -93,17 +92,18 @@ impl Party for SetParty<'_> {
         };
         let (id, hash) = (owner.id, want.held.hash);
         let all = self.keys.iter().take(self.locked).map(held).collect();
-        self.sessions.with(|waits| {
+        let raw = wait.awaited().table().raw();
+        self.detector.with(|waits| {
             waits.publish(owner, all, want);
             // Keys are in ascending order, and the first ones are locked.
             let holds = |key| key < hash && self.keys.mode(key).is_some();
             // If not, its wait closes no cycle [D9].
             let found = if waits.graph.is_waited_for(id, holds) {
-                waits.resolve(wait.awaited().table().raw(), id, hash, &mut notices)
+                waits.resolve(&mut raw.ends(&mut notices), id, hash)
             } else {
                 Found::Nothing
             };
-            self.sessions.searched(search, found);
+            self.detector.searched(search, found);
         });
         self.wait.is_published = true;
         notices
@@ -111,18 +111,18 @@ impl Party for SetParty<'_> {
 
     #[inline]
     fn leave(&mut self) {
-        self.wait.leave(self.sessions);
+        self.wait.leave(self.detector);
     }
 }
 
 impl SetWait {
     /// Leaves the graph if it is in the graph.
     #[inline]
-    pub(super) fn leave(&mut self, sessions: &Sessions) {
+    pub(super) fn leave(&mut self, detector: &Detector<Seat>) {
         self.due = None;
         let owner = self.owner.take();
         if let Some(owner) = owner.filter(|_| core::mem::take(&mut self.is_published)) {
-            sessions.forget(&owner);
+            detector.forget(&owner);
         }
     }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::raw::Content;
 use super::table::LockTable;
+use crate::deadlock::OwnerKind;
 use crate::sync::recently;
-use crate::waits_for::OwnerKind;
 
 /// The counters of a table, and the memory that it uses. Returned by [`LockTable::stats`].
 ///
@@ -68,7 +68,7 @@ impl<K: ?Sized, S> LockTable<K, S> {
             index_bytes: self.raw.root_bytes(),
             token_bytes: self.raw.token_bytes(),
             monitors: 0,
-            deadlocks: self.sessions.with(|waits| waits.found()),
+            deadlocks: self.detector.with(|waits| waits.found()),
         };
         let now = recently();
         self.raw.visit(|content| {

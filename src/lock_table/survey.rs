@@ -1,7 +1,6 @@
 //! Reads the state of a table for a console.
 
 use super::inspect::{LockInfo, Names};
-use super::key::KeyId;
 use super::raw::{Busy, Content, RawTable};
 use super::stats::TableStats;
 use super::table::LockTable;
@@ -52,11 +51,11 @@ impl<K: ?Sized, S> LockTable<K, S> {
         });
         found.truncate(limit);
         let (mut locks, times): (Vec<_>, Vec<_>) = found.into_iter().unzip();
-        self.sessions.explain(&mut locks, names);
+        self.explain(&mut locks, names);
         let mut busiest = self.raw.statistics().busiest.all();
         busiest.truncate(limit);
         let label = |busy: &Busy| match names {
-            Names::Shown => self.sessions.label(KeyId(busy.hash)),
+            Names::Shown => self.detector.label(busy.hash),
             Names::Hidden => None,
         };
         Survey {

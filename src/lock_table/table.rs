@@ -2,9 +2,9 @@
 
 use core::marker::PhantomData;
 
-use super::raw::RawTable;
-use super::sessions::Sessions;
+use super::raw::{RawTable, Seat};
 use crate::RandomState;
+use crate::deadlock::Detector;
 
 /// Locks any key of a type, without registering the key first.
 ///
@@ -79,7 +79,7 @@ use crate::RandomState;
 pub struct LockTable<K: ?Sized, S = RandomState> {
     pub(super) raw: RawTable,
     pub(super) hasher: S,
-    pub(crate) sessions: Sessions,
+    pub(crate) detector: Detector<Seat>,
     pub(super) keys: PhantomData<fn(&K)>,
 }
 

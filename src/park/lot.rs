@@ -9,9 +9,9 @@ use std::collections::HashMap;
 use crossbeam_utils::CachePadded;
 
 use super::queue::{Queue, WakeList};
+use crate::deadlock::Spread;
 use crate::sync::tuning::WAITER_SHARDS;
 use crate::sync::{Mutex, global};
-use crate::waits_for::Spread;
 
 /// The change that a thread or task waits for, with the address of the object that changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::waiter::{Notify, Waiter};
-use crate::waits_for::Owner;
+use crate::deadlock::Owner;
 use crate::word::Mode;
 
 impl Waiter {

@@ -4,8 +4,8 @@ use core::ptr::NonNull;
 use std::task::Waker;
 
 use super::nested;
+use crate::deadlock::Owner;
 use crate::sync::{AtomicU32, Ordering, Parker, Unparker, UnsafeCell, recently};
-use crate::waits_for::Owner;
 use crate::word::Mode;
 
 /// The state of a wait.

@@ -3,8 +3,8 @@ use std::sync::Arc;
 
 use super::pending::Pending;
 use super::{DeadlockReport, LockError, Policy, Session};
-use crate::lock_table::{Found, Notices, Search, Waits};
-use crate::waits_for::{Cycle, Held, Link, Want};
+use crate::deadlock::{Cycle, Found, Held, Link, Search, Waits, Want};
+use crate::lock_table::{Notices, Seat};
 
 impl<K: ?Sized, S> Session<'_, K, S> {
     /// Under `WaitDie`, announces that the session is about to request a key, unless an older
@@ -16,7 +16,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         let id = self.owner.id;
         // Without the mutex, which others wait for.
         let held = self.list();
-        self.table.sessions.with(|waits| {
+        self.table.detector.with(|waits| {
             let graph = &mut waits.graph;
             if self.policy == Policy::WaitDie && graph.older_holds(id, want.hash, want.mode) {
                 return Err(LockError::Died);
@@ -37,7 +37,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         if self.announced {
             let id = self.owner.id;
             let held = self.held.get(hash).map(|hold| hold.held());
-            self.table.sessions.with(|waits| match held {
+            self.table.detector.with(|waits| match held {
                 Some(held) => waits.graph.change(id, held),
                 None => waits.graph.release(id, hash),
             });
@@ -49,7 +49,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         if self.announced {
             let id = self.owner.id;
             self.table
-                .sessions
+                .detector
                 .with(|waits| waits.graph.change(id, held));
         }
     }
@@ -64,7 +64,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
 
     /// Publishes that the session holds `held`, its [`list`](Self::list), and waits for the key of
     /// `pending` [D1].
-    pub(super) fn publish(&self, waits: &mut Waits, held: Vec<Held>, pending: &Pending<'_>) {
+    pub(super) fn publish(&self, waits: &mut Waits<Seat>, held: Vec<Held>, pending: &Pending<'_>) {
         let want = Want {
             held: pending.want,
             upgrade: pending.wait.awaited().upgrades(),
@@ -77,7 +77,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     /// was the victim of, if it was.
     pub(super) fn unpublish(&self) -> Option<Arc<Cycle>> {
         let id = self.owner.id;
-        let (killed, _held) = self.table.sessions.with(|waits| {
+        let (killed, _held) = self.table.detector.with(|waits| {
             let killed = waits.graph.end_wait(id);
             (killed, (!self.announced).then(|| waits.graph.exit(id)))
         });
@@ -92,7 +92,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         let is_published = core::mem::replace(&mut pending.published, true);
         // Without the mutex, which others wait for.
         let held = (!is_published).then(|| self.list());
-        let owners = self.table.sessions.with(|waits| {
+        let owners = self.table.detector.with(|waits| {
             if let Some(held) = held {
                 self.publish(waits, held, &pending);
             }
@@ -100,11 +100,11 @@ impl<K: ?Sized, S> Session<'_, K, S> {
             let holds = |key| self.held.get(key).is_some();
             // If not, its wait closes no cycle [D9].
             let found = if waits.graph.is_waited_for(id, holds) {
-                waits.resolve(self.table.raw(), id, hash, &mut notices)
+                waits.resolve(&mut self.table.raw().ends(&mut notices), id, hash)
             } else {
                 Found::Nothing
             };
-            self.table.sessions.searched(search, found);
+            self.table.detector.searched(search, found);
             waits.graph.len()
         });
         self.pending = Some(pending);
@@ -115,7 +115,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
 
     /// Returns the cycle of this session and of the one that waits to upgrade the same key, with
     /// its victim; `None` if that one is just leaving the queue.
-    pub(super) fn rivalry(&self, waits: &Waits, want: Held) -> Option<Cycle> {
+    pub(super) fn rivalry(&self, waits: &Waits<Seat>, want: Held) -> Option<Cycle> {
         let (rival, holds, wants) = waits.graph.upgrader(want.hash)?;
         let rival = Link {
             owner: rival.clone(),
@@ -139,7 +139,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     /// Ends a [`rivalry`](Self::rivalry). Returns the cycle if this session is its victim.
     pub(super) fn end_rivalry(
         &self,
-        waits: &mut Waits,
+        waits: &mut Waits<Seat>,
         cycle: Cycle,
         notices: &mut Notices,
     ) -> Option<Arc<Cycle>> {
@@ -148,7 +148,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
             waits.remember(cycle.clone());
             return Some(cycle);
         }
-        waits.end_wait(self.table.raw(), cycle, notices);
+        waits.end_wait(&mut self.table.raw().ends(notices), cycle);
         None
     }
 
@@ -162,6 +162,6 @@ impl<K: ?Sized, S> Session<'_, K, S> {
 
     /// Returns the error of the victim of `cycle`, which has recorded that it [lost](Self::lose).
     pub(super) fn deadlock(&self, cycle: &Cycle) -> LockError {
-        LockError::Deadlock(DeadlockReport::new(cycle, &self.table.sessions))
+        LockError::Deadlock(DeadlockReport::new(cycle, &self.table.detector))
     }
 }

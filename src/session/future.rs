@@ -11,10 +11,10 @@ use std::time::Instant;
 use super::holds::Need;
 use super::{LockError, Policy, Session};
 use crate::RandomState;
-use crate::lock_table::{KeyId, Search};
+use crate::deadlock::{At, Held, Search};
+use crate::lock_table::KeyId;
 use crate::park::{Notify, Spin, polled_again};
 use crate::sync::now;
-use crate::waits_for::{At, Held};
 use crate::word::Mode;
 
 const NAME: &str = "`SessionLockFuture`";

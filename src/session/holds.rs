@@ -1,7 +1,7 @@
 //! The keys that a session holds: a list, with an index once it is long.
 
+use crate::deadlock::{At, Held, Numbers};
 use crate::sync::tuning::LINEAR_HOLDS;
-use crate::waits_for::{At, Held, Numbers};
 use crate::word::Mode;
 
 /// The remaining action for a key that a session requests.

@@ -5,7 +5,7 @@ use core::hash::{BuildHasher, Hash};
 
 use super::holds::Need;
 use super::{LockError, Session};
-use crate::waits_for::{At, Held};
+use crate::deadlock::{At, Held};
 use crate::word::Mode;
 
 impl<K: ?Sized, S: BuildHasher> Session<'_, K, S> {

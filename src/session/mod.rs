@@ -33,11 +33,10 @@ pub use report::{DeadlockKey, DeadlockParty, DeadlockReport, LockError, Policy};
 pub use savepoint::{Savepoint, SavepointError};
 
 use crate::RandomState;
+use crate::deadlock::{Held, Owner, OwnerKind, discard};
 use crate::lock_table::LockTable;
 pub use crate::lock_table::SessionId;
-use crate::lock_table::discard;
 use crate::sync::tuning::DETECT_AFTER;
-use crate::waits_for::{Held, Owner, OwnerKind};
 use crate::word::Mode;
 
 /// Owns many locks of one table, acquires them one by one, and releases them together.
@@ -192,7 +191,7 @@ impl<K: ?Sized, S> LockTable<K, S> {
     pub fn session(&self) -> Session<'_, K, S> {
         Session {
             owner: Owner {
-                id: self.sessions.begin(),
+                id: self.detector.begin(),
                 kind: OwnerKind::Session,
                 name: None,
                 priority: 0,
@@ -222,10 +221,10 @@ impl<K: ?Sized, S> LockTable<K, S> {
     /// assert!(table.deadlocks().is_empty());
     /// ```
     pub fn deadlocks(&self) -> Vec<DeadlockReport> {
-        let cycles = self.sessions.with(|waits| waits.deadlocks());
+        let cycles = self.detector.with(|waits| waits.deadlocks());
         let cycles = cycles.iter();
         cycles
-            .map(|cycle| DeadlockReport::new(cycle, &self.sessions))
+            .map(|cycle| DeadlockReport::new(cycle, &self.detector))
             .collect()
     }
 }
@@ -381,7 +380,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         // The record first, then the act: should a waker panic, the graph is correct [D1].
         if core::mem::take(&mut self.announced) {
             let id = self.owner.id;
-            drop(self.table.sessions.with(|waits| waits.graph.exit(id)));
+            drop(self.table.detector.with(|waits| waits.graph.exit(id)));
         }
         while let Some((hash, mode, taken)) = self.held.pop() {
             self.pass_on(hash, mode, taken);

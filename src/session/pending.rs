@@ -1,7 +1,7 @@
 //! The one wait of a session.
 
+use crate::deadlock::Held;
 use crate::lock_table::{KeyWait, RawTable};
-use crate::waits_for::Held;
 
 /// A wait of a session, and its purpose.
 pub(super) struct Pending<'t> {

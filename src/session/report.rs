@@ -6,8 +6,8 @@ use core::time::Duration;
 use std::error::Error;
 use std::sync::Arc;
 
-use crate::lock_table::{KeyId, OwnerInfo, SessionId, Sessions};
-use crate::waits_for::{Cycle, Held, Link, OwnerKind};
+use crate::deadlock::{Cycle, Detector, Held, Link, OwnerKind};
+use crate::lock_table::{KeyId, OwnerInfo, Seat, SessionId};
 use crate::word::Mode;
 
 /// How a session reacts to a key that another owner holds.
@@ -201,10 +201,10 @@ pub struct DeadlockKey {
 
 impl DeadlockReport {
     /// Calls user code for the labels, so that no mutex may be held.
-    pub(super) fn new(cycle: &Cycle, sessions: &Sessions) -> Self {
+    pub(super) fn new(cycle: &Cycle, detector: &Detector<Seat>) -> Self {
         let key = |held: &Held| DeadlockKey {
             key_id: KeyId(held.hash),
-            label: sessions.label(KeyId(held.hash)),
+            label: detector.label(held.hash),
             mode: held.mode,
             place: held.at.place(),
         };

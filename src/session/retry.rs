@@ -33,7 +33,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
             self.end_turn();
         }
         let id = self.owner.id;
-        let sessions = &self.table.sessions;
+        let sessions = &self.table.detector;
         let (parker, notify) = Parker::new();
         let begun = now();
         let Some(begins) = sessions.with_turns(|turns| turns.enter(id, notify, begun)) else {
@@ -72,7 +72,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         let id = self.owner.id;
         let next = self
             .table
-            .sessions
+            .detector
             .with_turns(|turns| turns.pass(id, now()));
         if let Some(next) = next {
             next.unpark();
@@ -84,7 +84,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     pub(super) fn end_turn(&mut self) {
         self.turn = false;
         let id = self.owner.id;
-        let next = self.table.sessions.with_turns(|turns| turns.end(id, now()));
+        let next = self.table.detector.with_turns(|turns| turns.end(id, now()));
         if let Some(next) = next {
             next.unpark();
         }

@@ -88,7 +88,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
         self.savepoints.push(moment);
         Savepoint {
             session: self.id(),
-            table: self.table.sessions.table(),
+            table: self.table.detector.table(),
             moment,
         }
     }
@@ -165,7 +165,7 @@ impl<K: ?Sized, S> Session<'_, K, S> {
     }
 
     fn depth(&self, savepoint: Savepoint) -> Result<usize, SavepointError> {
-        if savepoint.session != self.id() || savepoint.table != self.table.sessions.table() {
+        if savepoint.session != self.id() || savepoint.table != self.table.detector.table() {
             return Err(SavepointError::OfAnotherSession);
         }
         self.savepoints

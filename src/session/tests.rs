@@ -7,11 +7,11 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use super::Policy;
-use crate::lock_table::{Found, LockTable, Search};
+use crate::deadlock::{At, Found, Held, Search};
+use crate::lock_table::LockTable;
 use crate::park::{Notify, Spin};
 use crate::sync::tuning::EARLY_SEARCHES;
 use crate::sync::{Parker, now};
-use crate::waits_for::{At, Held};
 use crate::word::Mode;
 
 /// Panics when its last waker is dropped.
@@ -122,7 +122,7 @@ fn a_victim_that_holds_a_key_or_never_waits_has_no_turn() {
 fn a_threshold_of_zero_uses_no_early_search() {
     let table: LockTable<u64> = LockTable::new();
     let _guard = table.lock(&1);
-    let sessions = &table.sessions;
+    let sessions = &table.detector;
     sessions.with(|_| sessions.searched(Search::Due, Found::Cycle));
     for (after, is_left) in [(Duration::ZERO, true), (Duration::from_secs(3600), false)] {
         let policy = Policy::Timeout(Duration::ZERO);
@@ -143,7 +143,7 @@ const LAST: u64 = u64::MAX;
 fn a_turn(table: &LockTable<u64>, after: Duration) {
     let (now, notify) = (now() + after, Parker::new().1);
     let begins = table
-        .sessions
+        .detector
         .with_turns(|turns| turns.enter(OTHER, notify, now));
     assert_eq!(begins, None);
 }
@@ -152,7 +152,7 @@ fn a_turn(table: &LockTable<u64>, after: Duration) {
 /// the end of each turn.
 fn is_turn_of_another(table: &LockTable<u64>, at: Instant) -> bool {
     let notify = Parker::new().1;
-    table.sessions.with_turns(|turns| {
+    table.detector.with_turns(|turns| {
         assert!(turns.end(OTHER, at).is_none());
         turns.enter(LAST, notify, at).is_some()
     })
@@ -196,15 +196,15 @@ fn a_victim_begins_its_turn_when_that_of_another_ends() {
             session.lock(&1).unwrap();
             session.turn
         });
-        while !table.sessions.with_turns(|turns| turns.is_queued(id)) {
+        while !table.detector.with_turns(|turns| turns.is_queued(id)) {
             std::thread::yield_now();
         }
         for _ in 0..20 {
             waits.thread().unpark();
             std::thread::sleep(Duration::from_millis(1));
-            assert!(table.sessions.with_turns(|turns| turns.is_queued(id)));
+            assert!(table.detector.with_turns(|turns| turns.is_queued(id)));
         }
-        let next = table.sessions.with_turns(|turns| turns.end(OTHER, at));
+        let next = table.detector.with_turns(|turns| turns.end(OTHER, at));
         next.expect("it is queued").unpark();
         assert!(waits.join().unwrap());
     });
@@ -232,15 +232,15 @@ fn a_session_that_waits_for_a_key_passes_its_turn_on() {
             let enter = || {
                 let notify = Parker::new().1;
                 table
-                    .sessions
+                    .detector
                     .with_turns(|turns| turns.enter(LAST, notify, at).is_none())
             };
-            let leave = || table.sessions.with_turns(|turns| turns.cancel(LAST));
-            let is_queued = |id| table.sessions.with_turns(|turns| turns.is_queued(id));
+            let leave = || table.detector.with_turns(|turns| turns.cancel(LAST));
+            let is_queued = |id| table.detector.with_turns(|turns| turns.is_queued(id));
             if is_there {
                 until(|| is_queued(id));
                 assert!(!enter());
-                let next = table.sessions.with_turns(|turns| turns.end(OTHER, now()));
+                let next = table.detector.with_turns(|turns| turns.end(OTHER, now()));
                 next.expect("the session is queued").unpark();
                 until(|| !is_queued(LAST));
             } else {
@@ -256,7 +256,7 @@ fn a_session_that_waits_for_a_key_passes_its_turn_on() {
             drop(holder);
             drop(waits.join().unwrap());
             // The turn that it passed on lasts.
-            let first = table.sessions.with_turns(|turns| turns.end(LAST, now()));
+            let first = table.detector.with_turns(|turns| turns.end(LAST, now()));
             assert!(first.is_none());
             assert!(enter(), "all turns have ended");
         });
@@ -298,7 +298,7 @@ fn a_turn_ends_although_a_waker_panics() {
     assert!(catch_unwind(AssertUnwindSafe(|| drop(session))).is_err());
     let notify = Parker::new().1;
     let begins = table
-        .sessions
+        .detector
         .with_turns(|turns| turns.enter(u64::MAX, notify, begun));
     assert_eq!(begins, None, "the turn has ended");
 }

@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use super::pending::Pending;
 use super::{LockError, Policy, Session};
-use crate::lock_table::{Acquired, Notices, Patience, Search};
+use crate::deadlock::{Held, Search};
+use crate::lock_table::{Acquired, Notices, Patience};
 use crate::park::{Notify, Signal, Spin, Waiter, Wakeup};
 use crate::sync::tuning::{DETECT_AFTER, EARLY_YIELDERS, EARLY_YIELDS};
 use crate::sync::{now, yield_now};
-use crate::waits_for::Held;
 use crate::word::Mode;
 
 /// The next action of a wait if no event precedes it.
@@ -52,7 +52,7 @@ impl<'t, K: ?Sized, S> Session<'t, K, S> {
         let detect = begun.checked_add(self.detect_after);
         // A wait that was published by an upgrade has been searched already.
         let mut owners = usize::MAX;
-        if detect.is_some() && !upgrade && self.table.sessions.may_search_early() {
+        if detect.is_some() && !upgrade && self.table.detector.may_search_early() {
             let search = match self.detect_after {
                 Duration::ZERO => Search::Due,
                 _ => Search::Early,
@@ -232,7 +232,7 @@ impl<'t, K: ?Sized, S> Session<'t, K, S> {
         let mut held = self.list();
         let mut notices = Notices::default();
         loop {
-            let (acquired, lost) = self.table.sessions.with(|waits| {
+            let (acquired, lost) = self.table.detector.with(|waits| {
                 loop {
                     match self.table.raw().acquire_upgrade(want.hash, &waiter) {
                         Some(Acquired::Queued(place)) => {
@@ -386,8 +386,8 @@ mod tests {
 
     use super::*;
     use crate::LockTable;
-    use crate::lock_table::{ExclusiveGuard, Found};
-    use crate::waits_for::At;
+    use crate::deadlock::{At, Found};
+    use crate::lock_table::ExclusiveGuard;
 
     thread_local! {
         /// The yields of this thread in `wait_early`.
@@ -411,7 +411,7 @@ mod tests {
         let mut session = table.session().policy(policy);
         assert!(matches!(session.lock(&1), Err(LockError::TimedOut)));
         assert_eq!(YIELDS.take(), 0, "no deadlock was found");
-        let sessions = &table.sessions;
+        let sessions = &table.detector;
         sessions.with(|_| sessions.searched(Search::Due, Found::Cycle));
         HELD.replace(Some(guard));
         let mut session = table.session();
@@ -424,7 +424,7 @@ mod tests {
     fn in_a_crowd_a_wait_parks_at_once() {
         for others in [EARLY_YIELDERS - 1, EARLY_YIELDERS] {
             let table: LockTable<u64> = LockTable::new();
-            let sessions = &table.sessions;
+            let sessions = &table.detector;
             sessions.with(|waits| {
                 for _ in 0..others {
                     waits.graph.enter(&table.session().owner, Vec::new());

@@ -7,10 +7,10 @@ use super::monitor::{Entered, Monitor};
 use super::place::{KeyWait, Notices, Place};
 use super::table::{RawTable, TableRef};
 use super::trie::{Leaf, Walk};
+use crate::deadlock::Owner;
 use crate::lock_table::fairness::Fairness;
 use crate::park::{Notify, Spin, Waiter, Wakeup};
 use crate::sync::{Parker, now};
-use crate::waits_for::Owner;
 use crate::word::{Entry, Kind, Mode, SlotWord};
 
 /// A waiter of a key, as a node of the graph of waits.

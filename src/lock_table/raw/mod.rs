@@ -15,7 +15,7 @@
 //! | `release.rs` | unlock, downgrade and upgrade |
 //! | `place.rs` | a place in a queue, for the waiter and for other threads: check, end, cancel |
 //! | `acquire.rs` | lock, queue, and wait as a thread |
-//! | `waits.rs` | the graph of waits: ends the waits of other threads |
+//! | `waits.rs` | ends the waits of other threads, for the detector of deadlocks |
 //!
 //! A file imports only from those above it.
 
@@ -36,7 +36,6 @@ pub(crate) use acquire::{Acquired, Patience};
 #[cfg(feature = "console")]
 pub(crate) use busiest::Busy;
 pub(super) use monitor::Monitor;
-pub(crate) use place::{KeyWait, Notices};
+pub(crate) use place::{KeyWait, Notices, Seat};
 pub(crate) use table::{RawTable, TableRef};
 pub(super) use trie::Content;
-pub(crate) use waits::{Found, Search, Waits};

@@ -1,30 +1,31 @@
-//! The state of a table for its sessions: the graph of their waits, and the last deadlocks.
+//! The detector of a table: the graph of waits behind a mutex, the thresholds of searches, the
+//! turns of victims, and the labels of keys.
 
 use core::any::Any;
 use core::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe};
 use std::panic::catch_unwind;
 use std::sync::Arc;
 
-use super::key::KeyId;
-use super::raw::{Found, Search, Waits};
+use super::owner::{Owner, OwnerKind};
 use super::turns::Turns;
+use super::waits::{Found, Search, Waits};
 use crate::sync::{AtomicU64, Counter, Mutex, Ordering};
-use crate::waits_for::{Owner, OwnerKind};
 
-/// Returns the label of a key.
-pub(super) type Labels = Arc<dyn Fn(KeyId) -> String + Send + Sync>;
+/// Returns the label of the key with a hash.
+pub(crate) type Labels = Arc<dyn Fn(u64) -> String + Send + Sync>;
 
 /// The number of deadlocks that a table keeps by default.
-pub(super) const KEPT: usize = 16;
+pub(crate) const KEPT: usize = 16;
 
 /// The number of tables that were ever made.
 static TABLES: Counter = Counter::new();
 
-pub(crate) struct Sessions {
+/// Detects deadlocks of the owners of one table. `P` is the place of a wait in its queue.
+pub(crate) struct Detector<P> {
     /// The number of this table among all that were ever made.
     table: u64,
     begun: AtomicU64,
-    waits: Mutex<Waits>,
+    waits: Mutex<Waits<P>>,
     /// The number of waits that may still search before their threshold. Written under the mutex of
     /// the graph.
     early: Counter,
@@ -36,12 +37,12 @@ pub(crate) struct Sessions {
 
 // No user code runs while the mutex is locked, so a panic leaves it consistent. A label function is
 // called behind `catch_unwind`, and is itself responsible for its own state.
-impl UnwindSafe for Sessions {}
-impl RefUnwindSafe for Sessions {}
+impl<P> UnwindSafe for Detector<P> {}
+impl<P> RefUnwindSafe for Detector<P> {}
 
-impl Sessions {
-    pub(super) fn new(labels: Option<Labels>, kept: usize, early_after: u64) -> Self {
-        Sessions {
+impl<P> Detector<P> {
+    pub(crate) fn new(labels: Option<Labels>, kept: usize, early_after: u64) -> Self {
+        Detector {
             table: TABLES.next(),
             begun: AtomicU64::new(0),
             waits: Mutex::new(Waits::new(kept)),
@@ -65,7 +66,7 @@ impl Sessions {
 
     /// Returns an owner for a set of `keys` keys that begins to wait. It is newer than all
     /// sessions, with which it shares the numbers.
-    pub(super) fn set(&self, keys: usize) -> Owner {
+    pub(crate) fn set(&self, keys: usize) -> Owner {
         Owner {
             id: self.begin() | Owner::SET,
             kind: OwnerKind::Set { keys },
@@ -76,7 +77,7 @@ impl Sessions {
 
     /// Ends the wait of a set.
     #[cold]
-    pub(super) fn forget(&self, set: &Owner) {
+    pub(crate) fn forget(&self, set: &Owner) {
         let _held = self.with(|waits| {
             let killed = waits.graph.end_wait(set.id);
             debug_assert!(killed.is_none(), "a set is no victim [D13]");
@@ -85,7 +86,7 @@ impl Sessions {
     }
 
     /// Calls `f` with the waiting sessions, under their mutex. It runs no user code.
-    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut Waits) -> R) -> R {
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut Waits<P>) -> R) -> R {
         f(&mut self.waits.lock())
     }
 
@@ -109,10 +110,11 @@ impl Sessions {
         f(&mut self.turns.lock())
     }
 
-    /// Returns the label of a key, or `None` without a label function or if the function panics.
-    pub(crate) fn label(&self, key: KeyId) -> Option<String> {
+    /// Returns the label of the key with a hash, or `None` without a label function or if the
+    /// function panics.
+    pub(crate) fn label(&self, hash: u64) -> Option<String> {
         let labels = self.labels.as_ref()?;
-        let label = catch_unwind(AssertUnwindSafe(|| labels(key)));
+        let label = catch_unwind(AssertUnwindSafe(|| labels(hash)));
         label.map_err(discard).ok()
     }
 }
@@ -134,7 +136,7 @@ mod tests {
     /// them.
     #[test]
     fn a_deadlock_pays_for_early_searches() {
-        let sessions = Sessions::new(None, KEPT, EARLY_SEARCHES);
+        let sessions = Detector::<()>::new(None, KEPT, EARLY_SEARCHES);
         assert!(!sessions.may_search_early());
         sessions.searched(Search::Early, Found::Nothing);
         sessions.searched(Search::Due, Found::Nothing);

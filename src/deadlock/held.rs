@@ -72,7 +72,7 @@ impl HeldKeys {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::waits_for::At;
+    use crate::deadlock::At;
     use crate::word::Mode;
 
     fn held(hash: u64) -> Held {
