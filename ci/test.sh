@@ -87,6 +87,8 @@ step_rules() {
     ci/rule_tags
     ci/arrows --self-test
     ci/arrows
+    ci/walks --self-test
+    ci/walks
     ci/prose --self-test
     ci/prose
     ci/readme_figures --self-test

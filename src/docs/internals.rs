@@ -60,6 +60,46 @@
 //!   snapshots have no contention on a clock, and neither have snapshots without writes.
 //! - *Deadlock detection starts when a wait lasts.* A session that has waited for the threshold
 //!   publishes its wait, and searches the graph for a cycle.
+//!
+//! # A contended lock, file by file
+//! A thread calls [`try_lock_for`](crate::LockTable::try_lock_for) for a key that another thread
+//! holds, and gets a guard before its deadline. These functions run, in this order. Each is called
+//! in the file of the third column. `ci/walks` compares the table with the source.
+//!
+//! | file | function | called in | effect |
+//! |---|---|---|---|
+//! | `lock_table/lock.rs` | `try_lock_for` | | hashes the key, and computes the deadline |
+//! | `lock_table/raw/acquire.rs` | `lock_until` | `lock_table/lock.rs` | chooses the path |
+//! | `lock_table/raw/trie.rs` | `claim_root` | `lock_table/raw/acquire.rs` | finds the root slot |
+//! | `lock_table/raw/slot.rs` | `claim` | `lock_table/raw/trie.rs` | fails: the slot is not empty |
+//! | `lock_table/raw/trie.rs` | `leaf` | `lock_table/raw/acquire.rs` | finds the monitor |
+//! | `lock_table/raw/monitor.rs` | `enter` | `lock_table/raw/acquire.rs` | locks the queue |
+//! | `park/reuse.rs` | `take_for` | `lock_table/raw/acquire.rs` | makes the waiter |
+//! | `park/queue.rs` | `push` | `lock_table/raw/monitor.rs` | adds the waiter to the queue |
+//! | `lock_table/raw/place.rs` | `wait` | `lock_table/raw/acquire.rs` | makes the wait |
+//! | `lock_table/raw/observe.rs` | `begin` | `lock_table/raw/place.rs` | begins its span |
+//! | `park/wait.rs` | `block_on_by` | `lock_table/raw/acquire.rs` | spins, and parks |
+//! | `lock_table/raw/place.rs` | `recheck` | `park/wait.rs` | runs when the head is woken |
+//! | `lock_table/raw/monitor.rs` | `look` | `lock_table/raw/place.rs` | acquires the free key |
+//! | `lock_table/raw/place.rs` | `hold` | `lock_table/raw/acquire.rs` | ends the wait |
+//! | `lock_table/guard.rs` | `new` | `lock_table/lock.rs` | makes the guard |
+//!
+//! The walk passes 11 files. One call leads from a lower folder to a higher one: `park` calls the
+//! object of a wait through the trait `Awaited`.
+//!
+//! # The types of a wait
+//! A type counts if one of its values belongs to one wait, and has the waiter, the wait, or the
+//! place in the queue as a field. Lists of waiters, and futures of the public interface, do not
+//! count. `ci/walks` finds these types by their fields. `park`, `lock_table` and `session` have 8.
+//!
+//! | folder | types |
+//! |---|---|
+//! | `park` | `Wait` |
+//! | `lock_table` | `Acquiring` `AwaitedKey` `Patience` `Place` `QueuedAs` `Seat` |
+//! | `session` | `Pending` |
+//! | `mvcc` | `OwnerOf` |
+//! | `cell` | `State` |
+//! | `txn` | `Enlisted` `Setback` `State` |
 
 /// The protocol of the lock table: slots, the trie, monitors.
 #[allow(
