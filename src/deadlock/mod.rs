@@ -29,7 +29,7 @@ mod waits;
 
 pub(crate) use cycle::{Cycle, Link};
 pub(crate) use detector::{Detector, KEPT, Labels, discard};
-#[cfg(doc)]
+#[cfg(any(doc, test))]
 use graph::Graph;
 pub(crate) use graph::Want;
 pub(crate) use numbers::{Numbers, Spread};
