@@ -56,6 +56,9 @@ impl Locks {
     }
 }
 
+/// Makes one attempt to lock an entry whose hash the caller has locked.
+type Attempt<'a, K, V> = &'a mut dyn FnMut(&Local, &CellPin) -> Result<Held<K, V>, Lost>;
+
 /// How long a caller waits for a lock.
 #[derive(Clone, Copy)]
 enum Limit {
@@ -530,7 +533,7 @@ where
         hash: u64,
         owned: Limit,
         mut thin: impl FnMut() -> Limit,
-        attempt: &mut dyn FnMut(&Local, &CellPin) -> Result<Held<K, V>, Lost>,
+        attempt: Attempt<'_, K, V>,
     ) -> Option<Held<K, V>> {
         let mut patience = Patience::new();
         reclaim::with(|local| {
