@@ -184,6 +184,35 @@ mod tests {
         assert!(Quota::all().is_left());
     }
 
+    #[test]
+    fn each_limit_of_a_release_is_exact() {
+        let begin = |least, span| {
+            at_will::begin(START);
+            Quota::new(least, 1_000, START, span)
+        };
+        assert!(!begin(0, 0).is_left(), "it has no time");
+        let mut quota = begin(2, 0);
+        quota.count_plain(1);
+        assert!(quota.is_left());
+        quota.count_plain(1);
+        assert!(!quota.is_left(), "it has done its least");
+        // Objects of both sorts together cause a reading of the clock, at the end of the time.
+        let mut quota = begin(0, COLLECT_FOR);
+        quota.batch = BATCH_IN_HAND;
+        quota.count_plain(CHUNK - 1);
+        quota.count_destroyed();
+        at_will::pass(COLLECT_FOR);
+        assert!(!quota.is_left());
+        // The last batch determines the size of the next one, if there was one.
+        for (destroyed, batch) in [(0, 8), (1, 1)] {
+            let mut quota = begin(0, COLLECT_FOR);
+            quota.batch = 8;
+            (0..destroyed).for_each(|_| quota.count_destroyed());
+            at_will::pass(FAST_BATCH);
+            assert_eq!(quota.end(), batch);
+        }
+    }
+
     /// A value whose destructor takes time.
     struct Slow(u64);
 
