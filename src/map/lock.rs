@@ -560,6 +560,7 @@ mod tests {
     use super::*;
 
     /// Waits until some thread has locked a hash.
+    #[cfg(not(feature = "console"))]
     fn wait_for_a_hash(map: &VersionedMap<u32, u32>) {
         while map.locks.table().locked_count() == 0 {
             std::thread::yield_now();
@@ -605,9 +606,11 @@ mod tests {
     }
 
     /// All keys have one hash.
+    #[cfg(not(feature = "console"))]
     #[derive(Default)]
     struct Same;
 
+    #[cfg(not(feature = "console"))]
     impl core::hash::Hasher for Same {
         fn write(&mut self, _: &[u8]) {}
 
