@@ -24,7 +24,7 @@ pub(crate) const ROOTS_MOVE: bool = !cfg!(latchwork_loom);
 
 /// A root grows where it has more children than so many for each of [`GROW_PER`] slots. With random
 /// keys, 2.1 times as many keys are held as it has slots then. The larger root has 4 to 16 times as
-/// many slots, so it has at most 60 bytes for each of them.
+/// many slots, so it has at most 61 bytes for each of them.
 pub(crate) const GROW_OVER: usize = 5;
 pub(crate) const GROW_PER: usize = 8;
 
