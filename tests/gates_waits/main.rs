@@ -1,6 +1,7 @@
 //! What contended waits cost, counted and printed for `ci/gates` as `tests/gates` does.
 //!
-//! A binary of its own: what the compiler inlines into one path depends on the others.
+//! A binary of its own: what the compiler inlines into one path depends on the others. Threads
+//! have no row: their counts depend on when the other thread runs.
 #![cfg(all(
     target_os = "linux",
     target_arch = "x86_64",
@@ -23,9 +24,7 @@ use std::future::Future;
 use std::hint::black_box;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::mpsc::channel;
 use std::task::{Context, Poll, Waker};
-use std::thread;
 
 use latchwork::{LockTable, Mode};
 use steps::Steps;
@@ -66,47 +65,6 @@ fn must_end<F: Future>(future: Pin<&mut F>, context: &mut Context<'_>) -> F::Out
         Poll::Ready(output) => output,
         Poll::Pending => panic!("the key was not handed over"),
     }
-}
-
-/// A thread that queues behind a thread. The holder unlocks as soon as the waiter is queued, and
-/// long before a waiter whose every instruction is traced parks.
-#[test]
-fn threads() {
-    let table: Arc<LockTable<u64>> = Arc::new(LockTable::new());
-    let held = |table: Arc<LockTable<u64>>| {
-        let (is_held, begin) = channel();
-        let of_holder = table.clone();
-        thread::spawn(move || {
-            let table = of_holder;
-            let guard = table.lock(&7);
-            is_held.send(()).expect("it waits for this");
-            while table.stats().waiting == 0 {
-                thread::yield_now();
-            }
-            drop(guard);
-        });
-        begin.recv().expect("it holds the key");
-        table
-    };
-    let counted = (0..8).map(|_| {
-        // The waiter of the thread exists: it is used again.
-        drop(held(table.clone()).lock(&7));
-        steps::steps_after(
-            || held(table.clone()),
-            |table| drop(table.lock(black_box(&7))),
-        )
-    });
-    let counted: Vec<_> = counted.collect();
-    let one = |_| {
-        let table = held(table.clone());
-        allocation_counter::measure(|| drop(table.lock(&7))).count_total
-    };
-    let allocations: u64 = (0..10).map(one).sum();
-    print(
-        "a key handed from thread to thread, u64",
-        counted.into_iter(),
-        allocations,
-    );
 }
 
 #[test]
