@@ -52,35 +52,16 @@ pub(crate) fn steps(f: impl Fn()) -> Steps {
     match child {
         -1 => panic!("cannot count: fork: {}", io::Error::last_os_error()),
         0 => run_traced(f),
-        _ => count(child),
-    }
-}
-
-/// Counts one call of `f` with the result of `prepare`, which the child runs before and which is
-/// not counted. A thread that `prepare` spawns is not traced, and runs beside `f`.
-#[allow(dead_code, reason = "not every program has other threads")]
-pub(crate) fn steps_after<P>(prepare: impl FnOnce() -> P, f: impl Fn(&P)) -> Steps {
-    // SAFETY: the child runs `prepare` and `f`, which need no thread of the parent, and ends.
-    let child = unsafe { libc::fork() };
-    match child {
-        -1 => panic!("cannot count: fork: {}", io::Error::last_os_error()),
-        0 => {
-            let prepared = prepare();
-            run_traced(|| f(&prepared))
+        _ => {
+            let counted = follow(child);
+            // SAFETY: no memory is passed; the child is ours and not yet waited for.
+            unsafe { libc::kill(child, libc::SIGKILL) };
+            let _ = wait(child);
+            counted.unwrap_or_else(|cause| {
+                panic!("cannot count instructions, so nothing is known about them: {cause}")
+            })
         }
-        _ => count(child),
     }
-}
-
-/// Follows the child, and ends it.
-fn count(child: libc::pid_t) -> Steps {
-    let counted = follow(child);
-    // SAFETY: no memory is passed; the child is ours and not yet waited for.
-    unsafe { libc::kill(child, libc::SIGKILL) };
-    let _ = wait(child);
-    counted.unwrap_or_else(|cause| {
-        panic!("cannot count instructions, so nothing is known about them: {cause}")
-    })
 }
 
 /// The child.
