@@ -49,9 +49,7 @@ use crate::deadlock::Detector;
 ///
 /// # Memory
 /// Memory is bounded by the number of keys that are held or waited for at once, plus the root
-/// ([`expected_locks`](super::LockTableBuilder::expected_locks)). If many more keys are held, the
-/// root grows. It shrinks again as they are unlocked, but the memory of the larger root is reused
-/// or freed with the table, and not before. The entry of a key is removed
+/// ([`expected_locks`](super::LockTableBuilder::expected_locks)). The entry of a key is removed
 /// once it has no holder and no waiter, including after a timeout or a panic.
 ///
 /// # Fork

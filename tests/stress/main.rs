@@ -4,6 +4,5 @@
 mod common;
 
 mod cell;
-mod growth;
 mod table;
 mod timeouts;

@@ -114,34 +114,16 @@ impl Slot {
         self.change(child, word, Ordering::Release)
     }
 
-    /// Stores a word in the void slot of a root to which keys move.
-    pub(super) fn install(&self, word: SlotWord) -> Moved {
-        // Release: passes on the happens-before edges of the slots that the word replaces, acquired
-        // by `freeze` [G2].
-        self.change(SlotWord::VOID, word, Ordering::Release)
-    }
-
-    /// Makes the frozen slot of a root from which keys have moved void.
-    pub(super) fn vacate(&self, frozen: SlotWord) -> Moved {
-        // Release: a thread that finds the slot void observes the phase of the move, and the words
-        // in the other root [G4].
-        self.change(frozen, SlotWord::VOID, Ordering::Release)
-    }
-
-    /// Makes the slot final, and returns its content. A void slot stays void.
+    /// Makes the slot final, and returns its content.
     pub(super) fn freeze(&self) -> SlotWord {
         loop {
             let word = self.load();
-            if word.is_void() {
-                return word;
-            }
             if word.is_frozen() {
                 // It also carries happens-before edges: another thread froze it [F2].
                 return word.thawed();
             }
             // Acquire: an equal word may be a later one than was loaded [F2].
-            // Release: a thread that finds a root slot frozen observes the phase of the move [G4].
-            if self.change(word, word.frozen(), Ordering::AcqRel).is_ok() {
+            if self.change(word, word.frozen(), Ordering::Acquire).is_ok() {
                 return word;
             }
         }
