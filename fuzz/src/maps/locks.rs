@@ -79,6 +79,8 @@ impl<'m> World<'m> {
         let name = self.key(key);
         let hash = self.hash(key);
         let (is_held, is_awaited) = (self.is_held(hash), self.is_awaited(hash));
+        // A lock excludes those of its key. Those of other keys with its hash it may exclude.
+        let is_locked = self.is_locked(key);
         let is_free = !is_held && !is_awaited;
         let has_room = self.holders.len() < MOST;
         match kind % 64 {
@@ -99,8 +101,8 @@ impl<'m> World<'m> {
                     _ => map.try_lock(&name),
                 };
                 // A lock that a future awaits may have been granted to it.
-                assert!(is_awaited || guard.is_some() != is_held);
-                assert!(guard.is_none() || !is_held, "two guards of one key");
+                assert!(guard.is_some() || is_held || is_awaited, "it is free");
+                assert!(guard.is_none() || !is_locked, "two guards of one key");
                 if let (Some(guard), true) = (guard, has_room) {
                     self.hold(Lock::Guard(guard), [key]);
                 }
@@ -110,7 +112,7 @@ impl<'m> World<'m> {
                 let (bell, waker) = Bell::new();
                 match future.as_mut().poll(&mut Context::from_waker(&waker)) {
                     Poll::Ready(guard) => {
-                        assert!(!is_held, "two guards of one key");
+                        assert!(!is_locked, "two guards of one key");
                         self.hold(Lock::Guard(guard), [key]);
                     }
                     Poll::Pending => {
@@ -147,20 +149,17 @@ impl<'m> World<'m> {
                 let Lock::Session(session) = &mut holder.lock else {
                     unreachable!("found above");
                 };
-                // Keys of one hash have one lock.
-                let place = self.place;
-                let has_hash = holder.drafts.keys().any(|k| place.hash(*k) == hash);
                 let has_key = holder.drafts.contains_key(&key);
                 match session.lock(&name) {
                     Ok(entry) => {
                         assert_eq!(entry.key().number, key);
-                        assert!(has_hash || !is_held, "two locks of one key");
+                        assert!(has_key || !is_locked, "two locks of one key");
                         self.holders[at].drafts.entry(key).or_insert(Draft::Nothing);
                         self.tally.locked += u64::from(!has_key);
                     }
                     Err(error) => {
                         assert!(matches!(error, LockError::WouldBlock), "{error:?}");
-                        assert!(!has_hash && !is_free, "it is free");
+                        assert!(!has_key && !is_free, "it is free");
                     }
                 }
             }
@@ -180,7 +179,7 @@ impl<'m> World<'m> {
         }
         let key = self.waiting[at].key;
         let hash = self.hash(key);
-        let is_held = self.is_held(hash);
+        let (is_held, is_locked) = (self.is_held(hash), self.is_locked(key));
         let earlier = self.waiting[..at].iter();
         let is_first = earlier.clone().all(|other| self.hash(other.key) != hash);
         let waiting = &mut self.waiting[at];
@@ -192,7 +191,7 @@ impl<'m> World<'m> {
             .poll(&mut Context::from_waker(&waker))
         {
             Poll::Ready(guard) => {
-                assert!(!is_held, "two guards of one key");
+                assert!(!is_locked, "two guards of one key");
                 // A later one may barge.
                 assert!(before.rings() > 0 || !is_first, "granted without a wake-up");
                 drop(self.waiting.remove(at));
