@@ -13,6 +13,9 @@ use super::system;
 #[derive(Debug)]
 pub(super) struct DatabasePath(PathBuf);
 
+/// The checks of a companion that other processes delete and create meanwhile.
+const COMPANION_CHECKS: u32 = 16;
+
 impl DatabasePath {
     /// Checks the path and creates the file if it is missing, for its owner only.
     ///
@@ -55,10 +58,15 @@ impl DatabasePath {
         check_file(&path)?;
         for companion in ["-wal", "-shm"] {
             let companion = with_suffix(&path, companion);
-            if let Err(error) = check_file(&companion) {
-                // The last connection of another process may delete it at any time.
-                if fs::symlink_metadata(&companion).is_ok() {
-                    return Err(error);
+            // The last connection of another process may delete it at any time, and the next one
+            // creates it again: a file that was absent may be present a moment later.
+            for tries in (0..COMPANION_CHECKS).rev() {
+                match check_file(&companion) {
+                    Err(error) if tries == 0 && fs::symlink_metadata(&companion).is_ok() => {
+                        return Err(error);
+                    }
+                    Err(_) if fs::symlink_metadata(&companion).is_ok() => {}
+                    _ => break,
                 }
             }
         }
