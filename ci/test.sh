@@ -44,7 +44,8 @@ need() {
 run_tests() {
     local log passed
     log=$(mktemp)
-    cargo test "$@" | tee "$log"
+    # Where the caller handles a failure, `set -e` does not hold in here.
+    cargo test "$@" | tee "$log" || { rm -f "$log"; return 1; }
     passed=$(awk '/^test result: ok\./ { n += $4 } END { print n + 0 }' "$log")
     rm -f "$log"
     if [[ $passed == 0 ]]; then
