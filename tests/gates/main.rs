@@ -17,6 +17,7 @@
 
 #[path = "../counts/decode.rs"]
 mod decode;
+mod gate;
 #[path = "../counts/heap.rs"]
 mod heap;
 #[path = "../counts/steps.rs"]
@@ -28,33 +29,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use gate::gate;
 use latchwork::table::IntegerHasher;
 use latchwork::{LockTable, Mode, VersionedCell, VersionedMap, atomically, snapshot, update_all};
-
-/// Calls whose allocations are counted.
-const CALLS: usize = 1000;
 
 /// Uses a value up where the compiler cannot see that nothing is done with it.
 fn done<T>(value: T) {
     let _ = black_box(value);
-}
-
-/// Prints what `f` costs. The format is that of `ci/gates`.
-fn gate(path: &str, f: impl Fn()) {
-    // The memory that it will use again.
-    (0..2 * CALLS).for_each(|_| f());
-    let counted = (0..8).map(|_| steps::steps(&f));
-    let fewest = counted.min_by_key(|steps| steps.instructions);
-    let fewest = fewest.expect("eight of them");
-    // The least of three: memory that grows once to the size that it keeps is no cost of a call.
-    let allocations = (0..3)
-        .map(|_| heap::allocations(|| (0..CALLS).for_each(|_| f())))
-        .min()
-        .expect("three of them");
-    println!(
-        "\ngate: {path} | {} | {} | {} | {allocations}",
-        fewest.instructions, fewest.rmws, fewest.fences
-    );
 }
 
 #[test]

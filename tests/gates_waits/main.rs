@@ -1,7 +1,7 @@
 //! What contended waits cost, counted and printed for `ci/gates` as `tests/gates` does.
 //!
 //! A binary of its own: what the compiler inlines into one path depends on the others. Threads
-//! have no row: their counts depend on when the other thread runs.
+//! and sessions have no row: their counts depend on when another thread runs, and on the build.
 #![cfg(all(
     target_os = "linux",
     target_arch = "x86_64",
@@ -14,6 +14,8 @@
 
 #[path = "../counts/decode.rs"]
 mod decode;
+#[path = "../gates/gate.rs"]
+mod gate;
 #[path = "../counts/heap.rs"]
 mod heap;
 #[path = "../counts/steps.rs"]
@@ -26,33 +28,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use gate::gate;
 use latchwork::{LockTable, Mode};
-use steps::Steps;
-
-/// Calls whose allocations are counted.
-const CALLS: usize = 1000;
-
-/// Prints a path. The format is that of `ci/gates`.
-fn print(path: &str, counted: impl Iterator<Item = Steps>, allocations: u64) {
-    let fewest = counted.min_by_key(|steps| steps.instructions);
-    let fewest = fewest.expect("at least one");
-    println!(
-        "\ngate: {path} | {} | {} | {} | {allocations}",
-        fewest.instructions, fewest.rmws, fewest.fences
-    );
-}
-
-/// Prints what `f` costs, which needs no other thread.
-fn gate(path: &str, f: impl Fn()) {
-    // The memory that it will use again.
-    (0..2 * CALLS).for_each(|_| f());
-    let counted = (0..8).map(|_| steps::steps(&f));
-    let allocations = (0..3)
-        .map(|_| heap::allocations(|| (0..CALLS).for_each(|_| f())))
-        .min()
-        .expect("three of them");
-    print(path, counted, allocations);
-}
 
 /// Polls a future that must wait.
 fn must_wait<F: Future>(future: Pin<&mut F>, context: &mut Context<'_>) {
@@ -99,23 +76,5 @@ fn sets() {
         must_wait(next.as_mut(), &mut context);
         drop(held.take());
         held.set(Some(must_end(next, &mut context)));
-    });
-}
-
-#[test]
-fn sessions() {
-    let table: LockTable<u64> = LockTable::new();
-    let context = RefCell::new(Context::from_waker(Waker::noop()));
-    let session = RefCell::new(table.session());
-    gate("a key handed to a session, u64", || {
-        let (mut context, mut session) = (context.borrow_mut(), session.borrow_mut());
-        let guard = table.lock(black_box(&8));
-        {
-            let mut next = std::pin::pin!(session.lock_async(black_box(&8)));
-            must_wait(next.as_mut(), &mut context);
-            drop(guard);
-            must_end(next, &mut context).expect("the key was unlocked");
-        }
-        session.release_all();
     });
 }
