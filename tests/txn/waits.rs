@@ -74,7 +74,9 @@ fn other_threads_inside_an_escalated_closure_read_and_do_not_write_its_cells() {
         watchdog("other_threads_inside_an_escalated_closure_read_and_do_not_write_its_cells");
     let (owned, free) = (VersionedCell::new(1), VersionedCell::new(1));
     let bound = RetryPolicy::attempts(1).or_timeout(Duration::from_millis(50));
-    let write = |cell: &VersionedCell<u32>| cell.try_update(&bound, |n| Ok::<_, ()>(n + 1));
+    // The two halves of a join may meet at `free`.
+    let patient = RetryPolicy::timeout(Duration::from_secs(10));
+    let write = |cell: &VersionedCell<u32>, policy| cell.try_update(policy, |n| Ok::<_, ()>(n + 1));
     let transfer = Transaction::builder().timeout(Duration::from_millis(50));
     let mut losses = 0;
     let seen = atomically(|tx| {
@@ -89,14 +91,14 @@ fn other_threads_inside_an_escalated_closure_read_and_do_not_write_its_cells() {
         let work = || {
             assert_eq!(owned.get(), before);
             assert_eq!(snapshot(|s| *s.read(&owned)), before);
-            let error = write(&owned).unwrap_err();
+            let error = write(&owned, &bound).unwrap_err();
             assert!(matches!(
                 error,
                 UpdateError::Contended | UpdateError::TimedOut
             ));
             let nested = transfer.run(|tx| tx.update(&owned, |n| n + 1));
             assert_eq!(nested, Err(TxError::TimedOut));
-            write(&free).is_ok()
+            write(&free, &patient).is_ok()
         };
         let scoped = thread::scope(|s| s.spawn(work).join().unwrap());
         let (one, other) = rayon::join(work, work);
