@@ -7,6 +7,7 @@ mod common;
 mod auto_traits;
 mod doc_aliases;
 mod map_features;
+mod must_use;
 mod observe;
 mod variance;
 mod version_serde;
