@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::gateway::{self, agent, post};
+use crate::installed::EtcdMember;
 use crate::network::{Network, run};
 use crate::servers::{Kind, POSTGRES, Server, Servers, is_root, text};
 
@@ -127,22 +128,14 @@ impl Servers {
         if let (true, Some(program)) = (self.has_clocks, &self.programs.lease_clock) {
             command.arg(program).arg(self.clock_file(at));
         }
-        command
-            .args(["etcd", "--name", &format!("n{at}"), "--data-dir"])
-            .arg(server.folder.join("data"))
-            .args(["--listen-client-urls", &client])
-            .args(["--advertise-client-urls", &client])
-            .args(["--listen-peer-urls", &peer])
-            .args(["--initial-advertise-peer-urls", &peer])
-            .args(["--initial-cluster", &peers.join(",")])
-            .args([
-                "--initial-cluster-state",
-                "new",
-                "--initial-cluster-token",
-                "t",
-            ])
-            .args(["--heartbeat-interval", "100", "--election-timeout", "1000"])
-            .arg("--logger=zap");
+        let member = EtcdMember {
+            name: &format!("n{at}"),
+            data: &server.folder.join("data"),
+            client: &client,
+            peer: &peer,
+            cluster: &peers,
+        };
+        command.arg("etcd").args(member.arguments());
     }
 
     /// Whether the engine's server runs with a clock that can be moved.

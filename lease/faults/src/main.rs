@@ -12,6 +12,8 @@ mod fault;
 mod gateway;
 mod history;
 mod hub;
+#[path = "../../tests/support/installed.rs"]
+mod installed;
 mod launch;
 mod lock_call;
 mod message;

@@ -1,9 +1,9 @@
 //! The programs of the servers, as far as they are installed.
 
-use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use crate::installed::postgres_programs;
 use crate::servers::{Kind, is_root};
 
 /// The programs of the servers.
@@ -19,21 +19,13 @@ pub(crate) struct Programs {
 
 impl Programs {
     pub(crate) fn find() -> Programs {
-        let mut postgres: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.path().join("bin"))
-            .filter(|path| path.join("initdb").exists())
-            .collect();
-        postgres.sort();
         let clock = [
             "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
             "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
         ];
         Programs {
             redis: std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned()),
-            postgres: postgres.pop(),
+            postgres: postgres_programs(),
             clock: clock
                 .map(PathBuf::from)
                 .into_iter()

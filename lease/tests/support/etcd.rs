@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
 use super::support::Folder;
+use super::support::installed::EtcdMember;
 
 /// A cluster that ends with this value, and if the process ends in any other way.
 #[derive(Debug)]
@@ -123,24 +124,18 @@ impl Cluster {
             .append(true)
             .open(self.folder.file("log"))
             .unwrap();
+        let arguments = EtcdMember {
+            name: &format!("n{at}"),
+            data: &self.folder.file(&format!("n{at}")),
+            client: &client,
+            peer: &peer,
+            cluster: &peers,
+        }
+        .arguments();
         let mut command = Command::new("setpriv");
         command
-            .args(["--pdeathsig", "KILL", "etcd", "--name", &format!("n{at}")])
-            .arg("--data-dir")
-            .arg(self.folder.file(&format!("n{at}")))
-            .args(["--listen-client-urls", &client])
-            .args(["--advertise-client-urls", &client])
-            .args(["--listen-peer-urls", &peer])
-            .args(["--initial-advertise-peer-urls", &peer])
-            .args(["--initial-cluster", &peers.join(",")])
-            .args([
-                "--initial-cluster-state",
-                "new",
-                "--initial-cluster-token",
-                "t",
-            ])
-            .args(["--heartbeat-interval", "100", "--election-timeout", "1000"])
-            .arg("--logger=zap")
+            .args(["--pdeathsig", "KILL", "etcd"])
+            .args(arguments)
             .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

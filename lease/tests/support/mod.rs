@@ -1,6 +1,8 @@
 //! What the tests of several engines share.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod installed;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
 use crate::support::Folder;
+use crate::support::installed::postgres_programs;
 
 /// A server that ends with this value, and if the process ends in any other way.
 #[derive(Debug)]
@@ -41,15 +42,7 @@ pub fn shared() -> Option<Arc<Server>> {
 
 /// Returns the folder with the programs of the server.
 fn programs() -> Option<PathBuf> {
-    let mut found: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path().join("bin"))
-        .filter(|path| path.join("initdb").exists())
-        .collect();
-    found.sort();
-    let found = found.pop();
+    let found = postgres_programs();
     if found.is_none() {
         assert_not_required("postgres");
         eprintln!("SKIPPED: PostgreSQL is not installed in /usr/lib/postgresql");
