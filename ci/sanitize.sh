@@ -9,7 +9,7 @@
 # ThreadSanitizer gets the soak and not the tests: it must see how threads start, end and wait, and the standard library that
 # comes with a toolchain is not compiled for it. The soak joins each thread and uses none of std's locks, barriers
 # and scopes. ci/tsan.supp says what is reported all the same. It does not see fences either; what is published by a fence
-# alone would be reported, and nothing of the crate's is.
+# alone would be reported, and nothing of the crate's is. ci/lsan.supp names the tests that leak on purpose.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec </dev/null
@@ -36,6 +36,7 @@ export RUSTFLAGS="-Zsanitizer=$sanitizer $flags -Cdebug-assertions --cfg latchwo
 # A yield on a busy machine lasts for as long as others have something to do.
 export LATCHWORK_PATIENCE=600
 export ASAN_OPTIONS="detect_leaks=1:${ASAN_OPTIONS-}"
+export LSAN_OPTIONS="suppressions=$PWD/ci/lsan.supp:print_suppressions=0:${LSAN_OPTIONS-}"
 export TSAN_OPTIONS="suppressions=$PWD/ci/tsan.supp:halt_on_error=1:${TSAN_OPTIONS-}"
 build=(--release --target "$host" --target-dir "target/$sanitizer")
 

@@ -469,7 +469,9 @@ fn a_slow_writer_drops_the_values_of_an_idle_thread() {
         });
         writer.join().unwrap()
     });
-    assert!(writes <= 5, "{writes} writes");
+    // What a write drops is also bounded by time, most of which noise spends in yields.
+    let most = if cfg!(latchwork_noise) { 15 } else { 5 };
+    assert!(writes <= most, "{writes} writes");
     drop(end);
     thread.join().unwrap();
 }
