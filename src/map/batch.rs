@@ -351,25 +351,27 @@ where
         reclaim::with(|local| {
             local.collect_some();
             let pin = local.pin();
-            let mut found = [None; N];
-            for (item, found) in items.iter_mut().zip(&mut found) {
-                *found = Some(item.find(&self.index, &pin)?);
+            let (first, others) = items.split_first_mut()?;
+            let mut found = [first.find(&self.index, &pin)?; N];
+            for (item, found) in others.iter_mut().zip(&mut found[1..]) {
+                *found = item.find(&self.index, &pin)?;
             }
-            let found = found.map(|found| found.expect("each item was found"));
             let heads = found.map(|(entry, _)| entry.cell.head());
             // Two items of one entry are reported by the transaction.
             let order = few::order(&heads)?;
             let own = OwnerSlot::new(local, Rank::NONE);
             let when = When::owner(own.as_ptr().as_ptr().expose_provenance());
+            // By a loop: the closure of an array is called for each item.
+            let mut nodes = [NonNull::dangling(); N];
+            for ((item, node), (entry, word)) in items.iter_mut().zip(&mut nodes).zip(found) {
+                *node = item.node(local, when, entry.node(word, &pin));
+            }
             let few = Few {
                 heads,
                 kinds: found
                     .map(|(entry, word)| Node::<V>::kind_of(entry.node(word, &pin).header())),
                 words: found.map(|(_, word)| word),
-                nodes: core::array::from_fn(|i| {
-                    let (entry, word) = found[i];
-                    items[i].node(local, when, entry.node(word, &pin))
-                }),
+                nodes,
                 order,
             };
             // SAFETY: the nodes were just made for the owner; the pin is this thread's, and is

@@ -351,10 +351,16 @@ impl WakeList {
     }
 
     /// Notifies all of them, the last one that was added first.
+    #[inline]
     pub(crate) fn run(&mut self) {
-        if self.is_empty() {
-            return;
+        if !self.is_empty() {
+            self.run_slow();
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn run_slow(&mut self) {
         // A waker is no code of the closure that this thread may be inside of.
         let _outside = Inside::no_closure();
         while let Some(notify) = self.pop() {
@@ -374,6 +380,7 @@ impl WakeList {
 }
 
 impl Drop for WakeList {
+    #[inline]
     fn drop(&mut self) {
         self.run();
     }

@@ -34,19 +34,23 @@ pub(crate) struct Failed {
 /// Returns the order of the addresses of different heads; `None` if one is there twice.
 #[inline(always)]
 pub(crate) fn order<const N: usize>(heads: &[&Head; N]) -> Option<[usize; N]> {
-    let mut order = [0; N];
-    let mut ranks = 0;
-    for (i, head) in heads.iter().enumerate() {
-        // Counted and not sorted: a branch on addresses is mispredicted half the time.
-        let is_before = |other: &&Head| other.address() < head.address();
-        let rank: usize = heads
-            .iter()
-            .map(|other| usize::from(is_before(other)))
-            .sum();
-        order[rank] = i;
-        ranks += rank;
+    let mut ranks = [0; N];
+    let mut is_twice = false;
+    for (n, head) in heads.iter().enumerate() {
+        for (m, earlier) in heads[..n].iter().enumerate() {
+            let (one, other) = (earlier.address(), head.address());
+            is_twice |= one == other;
+            // Counted and not sorted: a branch on addresses is mispredicted half the time.
+            let is_before = usize::from(other < one);
+            ranks[m] += is_before;
+            ranks[n] += 1 - is_before;
+        }
     }
-    (ranks == N * (N - 1) / 2).then_some(order)
+    let mut order = [0; N];
+    for (n, rank) in ranks.into_iter().enumerate() {
+        order[rank] = n;
+    }
+    (!is_twice).then_some(order)
 }
 
 impl<const N: usize> Few<'_, N> {

@@ -74,12 +74,4 @@ impl FreeList {
         self.first.set(other.first.get());
         self.len.set(other.len.get());
     }
-
-    /// All of it.
-    pub(super) fn take(&self) -> Self {
-        FreeList {
-            first: Cell::new(self.first.take()),
-            len: Cell::new(self.len.take()),
-        }
-    }
 }
