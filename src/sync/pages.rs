@@ -1,8 +1,8 @@
-//! Memory from the system that gives its pages back and keeps its address.
+//! Memory whose pages return to the system while its addresses remain reserved.
 //!
-//! The pages that [`Pages::clear`] gives back are cleared when they are used again. If they were
-//! cleared before, a thread that uses them meanwhile observes no difference. A checker and other
-//! systems allocate instead, and give back nothing.
+//! A page that [`Pages::clear`] has released is cleared when a thread uses it again. If it was
+//! cleared before, a thread that uses it concurrently observes no difference. A checker and other
+//! systems allocate instead, and release no page before the end.
 #![allow(unsafe_code)]
 
 use core::ptr::NonNull;
@@ -47,7 +47,7 @@ mod imp {
     }
 
     impl Pages {
-        /// Whether pages that are given back leave the process.
+        /// Whether pages that are released leave the process.
         pub(crate) const RETURN: bool = true;
 
         /// Maps cleared pages of so many bytes. Returns `None` without memory.
@@ -77,8 +77,8 @@ mod imp {
         }
 
         fn advise(self, advice: c_int) {
-            // SAFETY: the range is mapped, and no advice given here changes what it contains, for
-            // `clear` by its contract. An error leaves the pages as they were.
+            // SAFETY: the range is mapped, and no advice of this file changes what it contains: for
+            // `clear` that is its contract. An error leaves the pages as they were.
             unsafe { libc::madvise(self.start.as_ptr().cast(), self.bytes, advice) };
         }
 
@@ -89,14 +89,14 @@ mod imp {
             }
         }
 
-        /// Gives the pages back to the system.
+        /// Releases the pages to the system.
         ///
         /// # Safety
         /// The pages are cleared, and every other thread that uses them until this returns leaves
         /// them so.
         pub(crate) unsafe fn clear(self) {
             if self.bytes >= HUGE {
-                // A thread that uses them meanwhile gets a small page.
+                // A thread that uses them concurrently gets a small page.
                 self.advise(libc::MADV_NOHUGEPAGE);
             }
             self.advise(libc::MADV_DONTNEED);

@@ -25,10 +25,16 @@ const ROOT_SHIFT: u32 = STATE_BITS - MIN_ROOT_BITS;
 /// The most roots of a table.
 pub(super) const LEVELS: usize = 1 + ((MAX_GROWN_BITS - MIN_ROOT_BITS) / FAN_BITS) as usize;
 
-/// The number of hash bits that index a child of a root with so many index bits. With it, the
-/// index bits of each deeper child begin at the same bits of the hash in all roots [G3].
+/// The number of hash bits that index a child of a root with so many index bits. The next larger
+/// root has as many index bits more, so the index bits of each deeper child begin at the same bits
+/// of the hash in all roots of a table [G3]. The small roots grow to one of 2^14 slots first, from
+/// which a million locks reach 2^22 slots.
 const fn fan_bits(bits: u32) -> u32 {
-    FAN_BITS - (bits - MIN_ROOT_BITS) % FAN_BITS
+    if bits < MIN_ROOT_BITS + FAN_BITS {
+        MIN_ROOT_BITS + FAN_BITS - bits
+    } else {
+        FAN_BITS
+    }
 }
 
 /// What is known of a root. The slots follow.
@@ -41,8 +47,8 @@ pub(super) struct Header {
     child_shift: u32,
     /// The number of hash bits that index a child of the root.
     child_bits: u32,
-    /// The empty word, for an unlock. As a constant it would be the same as that of the lock before
-    /// it, and the compiler would keep it in a register meanwhile, which it saves and restores.
+    /// The empty word, for an unlock. If it were a constant, the compiler would keep that of the
+    /// lock before it for the unlock, in a register that it saves and restores (`ci/gates`).
     empty: SlotWord,
     /// The memory of a root to which a table grows. The first root is on the heap.
     pages: Option<Pages>,
@@ -173,7 +179,7 @@ impl<'t> Root<'t> {
         }
     }
 
-    /// Gives the memory of the slots back to the system, unless this is the first root [G6].
+    /// Releases the memory of the slots to the system, unless this is the first root [G6].
     ///
     /// # Safety
     /// All slots are void, and remain so until this returns.
