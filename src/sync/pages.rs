@@ -186,18 +186,13 @@ mod tests {
             for _ in 0..2 {
                 pages.prepare();
                 assert_eq!(resident(pages), 0);
-                for word in 0..bytes / 8 {
-                    // SAFETY: in the range, and used by this thread alone.
-                    let word = unsafe { pages.start.cast::<u64>().add(word).as_mut() };
-                    assert_eq!(*word, 0);
-                    *word = 7;
-                }
+                let words = pages.start.cast::<u64>().as_ptr();
+                // SAFETY: all of the range, which this thread alone uses until it is cleared.
+                let words = unsafe { core::slice::from_raw_parts_mut(words, bytes / 8) };
+                assert!(words.iter().all(|word| *word == 0));
+                words.fill(7);
                 assert!(resident(pages) >= bytes / (1 << 16));
-                for word in 0..bytes / 8 {
-                    // SAFETY: in the range, and used by this thread alone.
-                    let word = unsafe { pages.start.cast::<u64>().add(word).as_mut() };
-                    *word = 0;
-                }
+                words.fill(0);
                 // SAFETY: the words were cleared above, and no other thread has the range.
                 unsafe { pages.clear() };
             }
