@@ -54,6 +54,27 @@ impl<K: ?Sized, S: BuildHasher> LockTable<K, S> {
         self.raw.unlock(self.hash(key), mode);
     }
 
+    /// Begins to move keys to the next larger root, unless the last move has not settled.
+    #[cfg(latchwork_loom)]
+    #[doc(hidden)]
+    pub fn grow(&self) -> bool {
+        self.raw.move_to(crate::word::Move::Up)
+    }
+
+    /// Begins to move keys to the next smaller root, unless the last move has not settled.
+    #[cfg(latchwork_loom)]
+    #[doc(hidden)]
+    pub fn shrink(&self) -> bool {
+        self.raw.move_to(crate::word::Move::Down)
+    }
+
+    /// Declares the last move settled, while no other thread runs.
+    #[cfg(latchwork_loom)]
+    #[doc(hidden)]
+    pub fn settle(&self) {
+        self.raw.settle_move();
+    }
+
     /// Collects this thread's retired values three times, so that they are freed inside the model.
     #[cfg(latchwork_loom)]
     #[doc(hidden)]

@@ -34,6 +34,8 @@ pub struct TableStats {
     /// The time for which the longest-waiting waiter has been queued, to within a few microseconds.
     pub oldest_waiter: Duration,
     /// The size in bytes of the root, and of the child arrays and monitors that are linked now.
+    ///
+    /// Larger roots that the table used before have returned their memory, and are not included.
     pub index_bytes: usize,
     /// The size in bytes of the counters behind
     /// [`ExclusiveGuard::token`](super::ExclusiveGuard::token). It is zero until the first token is
@@ -41,6 +43,10 @@ pub struct TableStats {
     pub token_bytes: usize,
     /// The number of keys whose lock has outgrown its slot now.
     pub monitors: usize,
+    /// The number of times that the keys began to move to a larger root, since the table was made.
+    pub growths: u64,
+    /// The number of times that the keys began to move to a smaller root, since the table was made.
+    pub shrinks: u64,
     /// The number of deadlocks in which a session was the victim, since the table was made.
     /// [`LockTable::deadlocks`] returns the most recent ones.
     pub deadlocks: u64,
@@ -57,6 +63,7 @@ impl<K: ?Sized, S> LockTable<K, S> {
     /// and the mutex of the sessions that wait.
     pub fn stats(&self) -> TableStats {
         let counted = self.raw.statistics();
+        let (growths, shrinks) = self.raw.moves();
         let mut stats = TableStats {
             waits: counted.waits.get(),
             inflations: counted.inflations.get(),
@@ -68,6 +75,8 @@ impl<K: ?Sized, S> LockTable<K, S> {
             index_bytes: self.raw.root_bytes(),
             token_bytes: self.raw.token_bytes(),
             monitors: 0,
+            growths,
+            shrinks,
             deadlocks: self.detector.with(|waits| waits.found()),
         };
         let now = recently();

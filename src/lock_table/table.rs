@@ -49,7 +49,10 @@ use crate::deadlock::Detector;
 ///
 /// # Memory
 /// Memory is bounded by the number of keys that are held or waited for at once, plus the root
-/// ([`expected_locks`](super::LockTableBuilder::expected_locks)). The entry of a key is removed
+/// ([`expected_locks`](super::LockTableBuilder::expected_locks)). If many more keys are held, the
+/// root grows. It shrinks again as they are unlocked, and its memory returns to the system; its
+/// addresses remain reserved until the table is dropped. A root grows on 64-bit Linux only: other
+/// systems have no call that returns the memory. The entry of a key is removed
 /// once it has no holder and no waiter, including after a timeout or a panic.
 ///
 /// # Fork

@@ -46,6 +46,11 @@ mod imp {
             // can still reach it.
             unsafe { self.0.defer_destroy(shared) }
         }
+
+        /// Lets other threads free this thread's garbage.
+        pub(crate) fn flush(&self) {
+            self.0.flush();
+        }
     }
 }
 
@@ -69,6 +74,10 @@ mod imp {
             let shared = crossbeam_epoch::Shared::from(object.cast_const());
             // SAFETY: the caller's contract.
             unsafe { self.0.defer_destroy(shared) }
+        }
+
+        pub(crate) fn flush(&self) {
+            self.0.flush();
         }
     }
 }

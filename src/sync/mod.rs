@@ -23,6 +23,7 @@ mod canary;
 mod clock;
 #[cfg(latchwork_noise)]
 mod noise;
+mod pages;
 
 #[cfg(all(latchwork_loom, latchwork_shuttle))]
 compile_error!("latchwork_loom and latchwork_shuttle exclude each other");
@@ -39,6 +40,7 @@ pub(crate) use imp::{
     constructor, full_fence, global, load_load_fence, nap, plain_thread_local, publish,
     release_fence, spin_loop, store_load_fence, thread_local, unlock_fairly, yield_now,
 };
+pub(crate) use pages::Pages;
 
 impl Parker {
     /// Parks until unparked or until the deadline, if there is one. Returns `false` if the deadline

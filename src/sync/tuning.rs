@@ -16,6 +16,32 @@ pub(crate) const MIN_ROOT_BITS: u32 = if CHECKED { 0 } else { 10 };
 /// The binary logarithm of the most root slots (512 MiB), which limits the hint.
 pub(crate) const MAX_ROOT_BITS: u32 = if CHECKED { 0 } else { 26 };
 
+/// The binary logarithm of the most slots of a root that has grown (512 MiB).
+pub(crate) const MAX_GROWN_BITS: u32 = if CHECKED { 1 } else { 26 };
+
+/// Whether a root grows and shrinks by itself: where the memory of a larger root returns to the
+/// system. In a loom model it moves where the model begins it.
+pub(crate) const ROOTS_MOVE: bool = super::Pages::RETURN || cfg!(latchwork_shuttle);
+
+/// A root grows where it has more children than so many for each of [`GROW_PER`] slots. With random
+/// keys, 2.1 times as many keys are held as it has slots then. The larger root has 4 to 16 times as
+/// many slots, so it has at most 61 bytes for each of them.
+pub(crate) const GROW_OVER: usize = 5;
+pub(crate) const GROW_PER: usize = 8;
+
+/// A root shrinks where it has more than so many slots for each child, and where few of its slots
+/// are in use. With random keys, a tenth of the slots are in use then.
+pub(crate) const SHRINK_OVER: usize = 256;
+
+/// The number of slots that are counted before a root shrinks, and the most of them in use.
+pub(crate) const SHRINK_SAMPLE: usize = if CHECKED { 2 } else { 128 };
+pub(crate) const SHRINK_IN_USE: usize = if CHECKED { 1 } else { 12 };
+
+/// The number of slots of the larger root that an operation moves besides the group of its own key.
+/// With so many, a table of random keys that is emptied key by key is as new after its last key.
+/// With a quarter, its last move remains unfinished.
+pub(crate) const SLOTS_MOVED: usize = if CHECKED { 2 } else { 512 };
+
 /// The number of locks that a table expects to be held at once by default.
 pub(crate) const DEFAULT_EXPECTED_LOCKS: usize = 2048;
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | 0-1 | kind: 0 empty, 1 inline lock, 2 monitor, 3 child |
 //! | 2 | frozen: the array that this slot is in is being replaced |
+//! | 3 | empty: set, unless the slot is void |
 //! | 3-9 | inline: shared holders, 0 for one exclusive holder |
 //! | 10-63 | inline: these bits of the key's hash, in place |
 //!
@@ -11,6 +12,9 @@
 //! positions in the word as in the hash, so a word moves between levels unchanged. A table has at
 //! least 2^10 root slots, so the index and the word together are the whole 64-bit hash. Two words
 //! of one slot have equal hash bits only if they name the same key.
+//!
+//! A void slot of a root has no bit set: its keys have their words in another root. Memory that the
+//! system has cleared is void.
 
 use super::Mode;
 use crate::sync::tuning::MAX_INLINE_READERS;
@@ -31,7 +35,7 @@ const ADDRESS_TAG: u64 = KIND_MASK | FROZEN;
 /// The kind of a slot word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// No key of this slot is held.
+    /// No key of this slot is held, or the slot is void.
     Empty,
     /// One key is held and has no waiter: the slot is its lock.
     Inline,
@@ -45,7 +49,9 @@ pub(crate) enum Kind {
 pub(crate) struct SlotWord(u64);
 
 impl SlotWord {
-    pub(crate) const EMPTY: SlotWord = SlotWord(0);
+    pub(crate) const EMPTY: SlotWord = SlotWord(1 << 3);
+    /// The keys of the slot have their words in another root.
+    pub(crate) const VOID: SlotWord = SlotWord(0);
 
     #[inline]
     pub(crate) const fn from_bits(bits: u64) -> Self {
@@ -92,6 +98,18 @@ impl SlotWord {
         }
     }
 
+    #[inline]
+    pub(crate) const fn is_void(self) -> bool {
+        self.0 == SlotWord::VOID.0
+    }
+
+    /// Returns whether this is an inline word of a slot that is not frozen.
+    #[inline]
+    pub(crate) const fn is_lock(self) -> bool {
+        self.0 & (KIND_MASK | FROZEN) == INLINE
+    }
+
+    #[inline]
     pub(crate) const fn is_frozen(self) -> bool {
         self.0 & FROZEN != 0
     }

@@ -63,6 +63,71 @@ fn an_empty_slot_word_is_empty_frozen_too() {
     assert_eq!(SlotWord::EMPTY.kind(), Kind::Empty);
     assert_eq!(SlotWord::EMPTY.frozen().kind(), Kind::Empty);
     assert_eq!(SlotWord::EMPTY.frozen().thawed(), SlotWord::EMPTY);
+    assert!(!SlotWord::EMPTY.is_void() && !SlotWord::EMPTY.frozen().is_void());
+}
+
+#[test]
+fn a_void_slot_word_is_what_cleared_memory_contains() {
+    assert_eq!(SlotWord::VOID.bits(), 0);
+    assert_eq!(SlotWord::VOID.kind(), Kind::Empty);
+    assert!(SlotWord::VOID.is_void() && !SlotWord::VOID.is_frozen());
+    assert_ne!(SlotWord::VOID, SlotWord::EMPTY);
+}
+
+#[test]
+fn a_lock_is_an_inline_word_that_is_not_frozen() {
+    for mode in [Mode::Exclusive, Mode::Shared] {
+        let word = SlotWord::inline(u64::MAX, mode);
+        assert!(word.is_lock() && !word.frozen().is_lock());
+    }
+    for word in [
+        SlotWord::VOID,
+        SlotWord::EMPTY,
+        SlotWord::monitor(64),
+        SlotWord::child(64),
+    ] {
+        assert!(!word.is_lock() && !word.frozen().is_lock());
+    }
+}
+
+#[test]
+fn a_phase_keeps_level_groups_and_number_apart() {
+    let up = Phase::NEW.begun(Move::Up, 2).expect("there is a level 1");
+    assert_eq!(
+        (
+            up.direction(),
+            up.level(),
+            up.source_level(),
+            up.moved(),
+            up.event()
+        ),
+        (Some(Move::Up), 1, Some(0), 0, 1)
+    );
+    let all = Phase::from_bits(up.bits() + (1 << 26) * Phase::ONE_GROUP);
+    assert_eq!((all.moved(), all.level(), all.event()), (1 << 26, 1, 1));
+    let ended = all.ended();
+    assert_eq!(
+        (
+            ended.direction(),
+            ended.level(),
+            ended.source_level(),
+            ended.moved(),
+            ended.event()
+        ),
+        (None, 1, None, 0, 1)
+    );
+    assert_eq!(ended.begun(Move::Up, 2), None);
+    assert_eq!(Phase::NEW.begun(Move::Down, 2), None);
+    let down = ended.begun(Move::Down, 2).expect("there is a level 0");
+    assert_eq!(
+        (
+            down.direction(),
+            down.level(),
+            down.source_level(),
+            down.event()
+        ),
+        (Some(Move::Down), 0, Some(1), 2)
+    );
 }
 
 /// Returns every state that holders and a queue can make together.

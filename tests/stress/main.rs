@@ -4,5 +4,6 @@
 mod common;
 
 mod cell;
+mod growth;
 mod table;
 mod timeouts;

@@ -24,7 +24,7 @@ const OPS: u64 = if cfg!(latchwork_noise) { 3_000 } else { 10_000 };
 /// What one lock protects. Nothing here synchronises by itself: the counts are Relaxed, and the
 /// values are plain memory.
 #[derive(Default)]
-struct Cell {
+pub(crate) struct Cell {
     writers: AtomicU32,
     readers: AtomicU32,
     /// Written one after the other, so that who reads in between sees them differ.
@@ -39,7 +39,7 @@ unsafe impl Sync for Cell {}
 
 impl Cell {
     /// To be called by a holder of the exclusive lock.
-    fn exclusive(&self, rng: &mut Rng) {
+    pub(crate) fn exclusive(&self, rng: &mut Rng) {
         assert_eq!(self.writers.fetch_add(1, Relaxed), 0, "two writers");
         assert_eq!(self.readers.load(Relaxed), 0, "a writer beside readers");
         // SAFETY: the caller holds the lock alone, so no other reference exists.
@@ -54,7 +54,7 @@ impl Cell {
     }
 
     /// To be called by a holder of a shared lock.
-    fn shared(&self, rng: &mut Rng) {
+    pub(crate) fn shared(&self, rng: &mut Rng) {
         self.readers.fetch_add(1, Relaxed);
         assert_eq!(self.writers.load(Relaxed), 0, "a reader beside a writer");
         // SAFETY: the caller holds a shared lock, so all other references are shared too.

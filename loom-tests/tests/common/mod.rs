@@ -10,6 +10,7 @@ pub mod watched;
 use std::fmt::Display;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use latchwork::{Fairness, LockTable, Mode, table::ExclusiveGuard};
 use latchwork_loom_tests::Notes;
@@ -47,7 +48,8 @@ pub type Table = LockTable<u64, BuildHasherDefault<Itself>>;
 /// One execution of a model.
 pub struct World {
     pub table: Table,
-    fresh: usize,
+    /// The bytes of the roots once nothing is held.
+    fresh: AtomicUsize,
     data: [UnsafeCell<u64>; 2],
     notes: Notes,
 }
@@ -60,7 +62,7 @@ impl World {
         let fresh = table.stats().index_bytes;
         Arc::new(World {
             table,
-            fresh,
+            fresh: AtomicUsize::new(fresh),
             data: [UnsafeCell::new(0), UnsafeCell::new(0)],
             notes: Notes::default(),
         })
@@ -174,6 +176,27 @@ impl World {
         }
     }
 
+    /// Begins to move the keys to a root of two slots: `A` and `C` part from `B`.
+    pub fn grow(&self) {
+        assert!(self.table.grow(), "a move is in progress");
+        self.fresh.store(self.fresh.load(Relaxed) * 2, Relaxed);
+    }
+
+    /// Begins to move them back, where no other thread runs.
+    pub fn shrink(&self) {
+        self.table.settle();
+        assert!(self.try_shrink(), "a move is in progress");
+    }
+
+    /// Begins to move them back if the first move has settled.
+    pub fn try_shrink(&self) -> bool {
+        let began = self.table.shrink();
+        if began {
+            self.fresh.store(self.fresh.load(Relaxed) / 2, Relaxed);
+        }
+        began
+    }
+
     pub fn note(&self, note: impl Display) {
         self.notes.note(note);
     }
@@ -183,7 +206,8 @@ impl World {
         let stats = self.table.stats();
         assert_eq!(self.table.locked_count(), 0, "a key is still held");
         assert_eq!(stats.monitors, 0, "a monitor is left");
-        assert_eq!(stats.index_bytes, self.fresh, "a child array is left");
+        let fresh = self.fresh.load(Relaxed);
+        assert_eq!(stats.index_bytes, fresh, "a child array is left");
     }
 
     /// What was noted, in no order, and how often somebody queued.

@@ -4,7 +4,7 @@
 //! parent by the remaining word.
 #![allow(unsafe_code)]
 
-use super::slot::Slot;
+use super::slot::{Moved, Slot};
 use crate::reclaim::Pin;
 use crate::sync::Canary;
 use crate::sync::tuning::FAN_BITS;
@@ -86,27 +86,44 @@ pub(super) unsafe fn child_of_dropped(word: SlotWord) -> Box<Child> {
     unsafe { Box::from_raw(child_at(word)) }
 }
 
-/// Replaces `word`, another key's word in `slot`, by a child with the words that `content` returns.
-/// Returns whether it did.
-pub(super) fn expand(slot: &Slot, word: SlotWord, content: impl Fn(usize) -> SlotWord) -> bool {
+/// Makes a child with the words that `content` returns, which `publish` links. Frees it if that
+/// fails. Returns whether it is linked.
+pub(super) fn publish(
+    content: impl Fn(usize) -> SlotWord,
+    publish: impl FnOnce(SlotWord) -> Moved,
+) -> bool {
     let child = Box::into_raw(Box::new(Child::new(content)));
-    let expanded = slot
-        .expand(word, SlotWord::child(child.expose_provenance()))
-        .is_ok();
-    if !expanded {
+    let published = publish(SlotWord::child(child.expose_provenance())).is_ok();
+    if !published {
         // SAFETY: made above and never published.
         drop(unsafe { Box::from_raw(child) });
     }
-    expanded
+    published
+}
+
+/// Replaces `word`, another key's word in `slot`, by a child with the words that `content` returns.
+/// Returns whether it did.
+pub(super) fn expand(slot: &Slot, word: SlotWord, content: impl Fn(usize) -> SlotWord) -> bool {
+    publish(content, |child| slot.expand(word, child))
+}
+
+/// Retires the child that `word` points to.
+///
+/// # Safety
+/// `word` was loaded under `pin`, and the caller has unlinked the child.
+pub(super) unsafe fn retire(pin: &Pin, word: SlotWord) {
+    // SAFETY: unlinked by the caller and no other thread [S5].
+    unsafe { pin.retire(child_at(word)) };
 }
 
 /// Replaces the child `word` in `parent` by nothing, by its one remaining word, or by a copy.
+/// Returns whether there is one child fewer.
 ///
 /// Any number of threads may do it at once: one of them succeeds.
 ///
 /// # Safety
 /// `word` was loaded from `parent` under `pin`.
-pub(super) unsafe fn fold(pin: &Pin, parent: &Slot, word: SlotWord) {
+pub(super) unsafe fn fold(pin: &Pin, parent: &Slot, word: SlotWord) -> bool {
     // SAFETY: the caller's contract.
     let child = unsafe { child_ref(word, pin) };
     // Step 16: from here on, no slot of the child changes.
@@ -121,6 +138,7 @@ pub(super) unsafe fn fold(pin: &Pin, parent: &Slot, word: SlotWord) {
             (SlotWord::child(copy.expose_provenance()), Some(copy))
         }
     };
+    let copied = copy.is_some();
     // On failure another thread has folded it, or has frozen the parent; the caller walks again.
     let won = parent.fold(word, new).is_ok();
     if won {
@@ -131,4 +149,5 @@ pub(super) unsafe fn fold(pin: &Pin, parent: &Slot, word: SlotWord) {
         // SAFETY: made above and never published.
         drop(unsafe { Box::from_raw(copy) });
     }
+    won && !copied
 }

@@ -7,9 +7,11 @@
 //! |---|---|
 //! | `slot.rs` | a slot: each transition of its word, with its ordering |
 //! | `child.rs` | the array of slots below a slot, and how it is folded |
-//! | `trie.rs` | the root, the walk to the slot of a key, and its fast paths |
 //! | `busiest.rs` | hold times, and the keys that are waited for most, for the console |
 //! | `monitor.rs` | the state and the queue of a key that a waiter waits for |
+//! | `root.rs` | the memory of a root |
+//! | `grow.rs` | the roots, and the move of keys to a larger or a smaller one |
+//! | `trie.rs` | the walk to the slot of a key, and its fast paths |
 //! | `observe.rs` | statistics, metrics and spans of waits |
 //! | `table.rs` | [`RawTable`]: a trie, a policy, statistics and tokens |
 //! | `release.rs` | unlock, downgrade and upgrade |
@@ -22,10 +24,12 @@
 mod acquire;
 mod busiest;
 mod child;
+mod grow;
 mod monitor;
 mod observe;
 mod place;
 mod release;
+mod root;
 mod slot;
 mod table;
 mod trie;

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use super::busiest::HoldClock;
 use crate::lock_table::fairness::Fairness;
 use crate::park::{Notify, Queue, Signal, Waiter, Wakeup};
+use crate::reclaim::Pin;
 use crate::sync::{AtomicU64, Canary, Mutex, Ordering};
-use crate::word::{Entry, Mode, Queued, Release, State};
+use crate::word::{Entry, Kind, Mode, Queued, Release, SlotWord, State};
 
 #[derive(Debug)]
 #[repr(align(8))]
@@ -55,6 +56,22 @@ pub(super) enum Wish {
     Own,
     /// Another thread: the waiter must be notified.
     Other,
+}
+
+pub(super) fn monitor_at(word: SlotWord) -> *mut Monitor {
+    debug_assert_eq!(word.kind(), Kind::Monitor);
+    core::ptr::with_exposed_provenance_mut(word.address())
+}
+
+/// Returns the monitor that `word` points to.
+///
+/// # Safety
+/// `word` was loaded from a slot of a table under `_pin`.
+#[inline(always)]
+pub(super) unsafe fn monitor_ref(word: SlotWord, _pin: &Pin) -> &Monitor {
+    // SAFETY: linked when it was loaded and retired after it was unlinked, so alive under the pin
+    // [S5].
+    unsafe { &*monitor_at(word).cast_const() }
 }
 
 impl Monitor {

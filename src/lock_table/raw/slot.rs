@@ -56,6 +56,14 @@ impl Slot {
         self.change(SlotWord::EMPTY, word, Ordering::Acquire)
     }
 
+    /// Unlocks the key whose only holder's word is `own`, where `empty` is the empty word.
+    #[inline(always)]
+    pub(super) fn unlock(&self, own: SlotWord, empty: SlotWord) -> Moved {
+        debug_assert_eq!((own.without_holder(), empty), (empty, SlotWord::EMPTY));
+        // Release: to the next claim [S2].
+        self.change(own, empty, Ordering::Release)
+    }
+
     /// Adds a reader to a shared word.
     #[inline(always)]
     pub(super) fn join(&self, word: SlotWord) -> Moved {
@@ -114,16 +122,43 @@ impl Slot {
         self.change(child, word, Ordering::Release)
     }
 
-    /// Makes the slot final, and returns its content.
+    /// Stores a word in the void slot of a root to which keys move.
+    pub(super) fn install(&self, word: SlotWord) -> Moved {
+        // Release: passes on the happens-before edges of the slots that the word replaces, acquired
+        // by `freeze` [G2].
+        self.change(SlotWord::VOID, word, Ordering::Release)
+    }
+
+    /// Makes the frozen slot of a root from which keys have moved void.
+    pub(super) fn vacate(&self, frozen: SlotWord) -> Moved {
+        // Release: a thread that finds the slot void observes the phase of the move, and the words
+        // in the other root [G4].
+        self.change(frozen, SlotWord::VOID, Ordering::Release)
+    }
+
+    /// Clears the slot, as the system clears the memory of a root that is not in use, and asserts
+    /// that this changes nothing [G6].
+    #[cfg(latchwork_loom)]
+    pub(super) fn clear(&self) {
+        // Relaxed: the slot is void, and stays so until a move that follows this call.
+        let before = self.0.swap(SlotWord::VOID.bits(), Ordering::Relaxed);
+        assert_eq!(before, SlotWord::VOID.bits(), "a root in use is cleared");
+    }
+
+    /// Makes the slot final, and returns its content. A void slot stays void.
     pub(super) fn freeze(&self) -> SlotWord {
         loop {
             let word = self.load();
+            if word.is_void() {
+                return word;
+            }
             if word.is_frozen() {
                 // It also carries happens-before edges: another thread froze it [F2].
                 return word.thawed();
             }
             // Acquire: an equal word may be a later one than was loaded [F2].
-            if self.change(word, word.frozen(), Ordering::Acquire).is_ok() {
+            // Release: a thread that finds a root slot frozen observes the phase of the move [G4].
+            if self.change(word, word.frozen(), Ordering::AcqRel).is_ok() {
                 return word;
             }
         }

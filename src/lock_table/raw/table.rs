@@ -26,7 +26,7 @@ pub(crate) struct RawTable {
     pub(super) trie: Trie,
     pub(super) fairness: Fairness,
     pub(super) statistics: Statistics,
-    /// One counter for each root slot, allocated with the first token.
+    /// One counter for each slot of the first root, allocated with the first token.
     tokens: OnceLock<Box<[AtomicU64]>>,
 }
 
@@ -41,15 +41,15 @@ impl RawTable {
         }
     }
 
-    /// Returns the next token of all keys of this key's root slot.
+    /// Returns the next token of all keys of this key's slot of the first root.
     pub(crate) fn token(&self, hash: u64) -> u64 {
         let tokens = self.tokens.get_or_init(|| {
-            let slots = 0..self.trie.root_len();
+            let slots = 0..self.trie.first_len();
             slots.map(|_| AtomicU64::new(0)).collect()
         });
         // Relaxed: holders of one key follow one another, and later values of one atomic are
         // greater; the lock itself orders the holders [S2].
-        tokens[self.trie.root_index(hash)].fetch_add(1, Ordering::Relaxed) + 1
+        tokens[self.trie.first_index(hash)].fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Returns the size of the token counters in bytes, or zero without counters.
@@ -57,9 +57,26 @@ impl RawTable {
         self.tokens.get().map_or(0, |tokens| size_of_val(&**tokens))
     }
 
-    /// Returns the size of the root in bytes.
+    /// Returns the size in bytes of the roots that may have words.
     pub(crate) fn root_bytes(&self) -> usize {
         self.trie.root_bytes()
+    }
+
+    /// Returns the numbers of moves to larger and to smaller roots that have begun.
+    pub(crate) fn moves(&self) -> (u64, u64) {
+        self.trie.roots().moves()
+    }
+
+    /// Begins to move keys to the next root, for a model.
+    #[cfg(latchwork_loom)]
+    pub(crate) fn move_to(&self, direction: crate::word::Move) -> bool {
+        self.trie.roots().begin(direction, &self.trie.pin())
+    }
+
+    /// Declares the last move settled, for a model in which no other thread runs.
+    #[cfg(latchwork_loom)]
+    pub(crate) fn settle_move(&self) {
+        self.trie.roots().settle();
     }
 
     pub(crate) fn statistics(&self) -> &Statistics {

@@ -1,4 +1,4 @@
-//! The trie: finds the slot of a hash in a root array, and in child arrays where keys collide.
+//! The trie: finds the slot of a hash in a root, and in child arrays where keys collide.
 //!
 //! The order of every access is argued in PROTOCOL.md; the transitions of a slot are those of
 //! [`Slot`].
@@ -15,24 +15,19 @@
 //! alternates between two tasks saves an eighth of the time (report, `async`).
 #![allow(unsafe_code)]
 
-use super::child::{Child, FAN, Occupancy, child_of_dropped, child_ref, expand, fold};
-use super::monitor::Monitor;
+use super::child::{Child, Occupancy, child_of_dropped, child_ref, expand, fold};
+use super::grow::Roots;
+use super::monitor::{Monitor, monitor_at, monitor_ref};
+use super::root::Root;
 use super::slot::{Moved, Slot};
 use crate::reclaim::{Domain, Pin};
 use crate::sync::store_load_fence;
-use crate::sync::tuning::{FAN_BITS, MAX_ROOT_BITS, MIN_ROOT_BITS, fold_now};
-use crate::word::{Kind, Mode, STATE_BITS, SlotWord};
-
-// The index and the word of a slot are the whole hash [S4].
-const _: () = assert!(MIN_ROOT_BITS >= STATE_BITS || MAX_ROOT_BITS == 0);
+use crate::sync::tuning::{MAX_ROOT_BITS, MIN_ROOT_BITS, fold_now};
+use crate::word::{Kind, Mode, SlotWord};
 
 /// The slots of all keys of a table.
 pub(super) struct Trie {
-    root: Box<[Slot]>,
-    /// The number of root slots, which is a power of two, minus one.
-    mask: usize,
-    /// The first hash bit that indexes a child of the root.
-    child_shift: u32,
+    roots: Roots,
     domain: Domain,
 }
 
@@ -74,22 +69,6 @@ struct Bottom<'p> {
     child: &'p Child,
 }
 
-fn monitor_at(word: SlotWord) -> *mut Monitor {
-    debug_assert_eq!(word.kind(), Kind::Monitor);
-    core::ptr::with_exposed_provenance_mut(word.address())
-}
-
-/// Returns the monitor that `word` points to.
-///
-/// # Safety
-/// `word` was loaded from a slot of a table under `_pin`.
-#[inline(always)]
-unsafe fn monitor_ref(word: SlotWord, _pin: &Pin) -> &Monitor {
-    // SAFETY: linked when it was loaded and retired after it was unlinked, so alive under the pin
-    // [S5].
-    unsafe { &*monitor_at(word).cast_const() }
-}
-
 impl Trie {
     /// Makes a trie. The root has two slots for each of the `expected_locks`.
     pub(super) fn new(expected_locks: usize, domain: Domain) -> Self {
@@ -97,13 +76,7 @@ impl Trie {
             + u32::from(!expected_locks.saturating_mul(2).max(2).is_power_of_two());
         let bits = wanted.clamp(MIN_ROOT_BITS, MAX_ROOT_BITS);
         Trie {
-            root: (0..1usize << bits)
-                .map(|_| Slot::new(SlotWord::EMPTY))
-                .collect(),
-            mask: (1 << bits) - 1,
-            // A checked table may have fewer root slots than a word has state bits; its keys
-            // differ above those.
-            child_shift: bits.max(STATE_BITS),
+            roots: Roots::new(bits),
             domain,
         }
     }
@@ -113,42 +86,40 @@ impl Trie {
         self.domain.pin()
     }
 
-    /// Returns the number of root slots.
-    pub(super) fn root_len(&self) -> usize {
-        self.root.len()
+    /// Returns the number of slots of the root with which the table was made.
+    pub(super) fn first_len(&self) -> usize {
+        self.roots.first().len()
     }
 
-    /// Returns the size of the root in bytes.
+    /// Returns the place of the slot of `hash` in the root with which the table was made.
+    pub(super) fn first_index(&self, hash: u64) -> usize {
+        self.roots.first().index(hash)
+    }
+
+    /// Returns the size in bytes of the roots that may have words.
     pub(super) fn root_bytes(&self) -> usize {
-        size_of_val(&*self.root)
+        self.roots.in_use().map(Root::bytes).sum()
     }
 
-    /// Returns the place of the root slot of `hash`.
-    #[inline(always)]
-    pub(super) fn root_index(&self, hash: u64) -> usize {
-        hash as usize & self.mask
+    /// Returns the roots.
+    pub(super) fn roots(&self) -> &Roots {
+        &self.roots
     }
 
     #[inline(always)]
     fn root_slot(&self, hash: u64) -> &Slot {
-        // SAFETY: the mask is the number of slots minus one, so the index is below that number.
-        unsafe { self.root.get_unchecked(self.root_index(hash)) }
-    }
-
-    #[inline]
-    fn child_index(&self, hash: u64, depth: u32) -> usize {
-        // Two keys that share a slot differ in a bit above those used so far, so the walk of a key
-        // ends before the bits do [S4].
-        (hash >> (self.child_shift + FAN_BITS * depth)) as usize & (FAN - 1)
+        self.roots.current().slot(hash)
     }
 
     /// Starts a walk to the slot of `hash`.
     pub(super) fn walk(&self, hash: u64) -> Walk<'_> {
+        let root = self.roots.current();
         Walk {
             trie: self,
             hash,
             pin: None,
-            slot: self.root_slot(hash),
+            root,
+            slot: root.slot(hash),
             depth: 0,
             parent: None,
         }
@@ -178,7 +149,9 @@ impl Trie {
     /// it contains.
     #[inline(always)]
     pub(super) fn release_root(&self, hash: u64, mode: Mode) -> Moved {
-        self.root_slot(hash).leave(SlotWord::inline(hash, mode))
+        let root = self.roots.current();
+        let own = SlotWord::inline(hash, mode);
+        root.slot(hash).unlock(own, root.empty())
     }
 
     /// Joins the readers of the key whose word was just `found` in the root slot. Returns whether
@@ -187,10 +160,7 @@ impl Trie {
     /// It runs while the cache line, which a failed compare-and-swap has loaded, is still here.
     #[inline(always)]
     pub(super) fn join_root(&self, hash: u64, mode: Mode, mut found: SlotWord) -> bool {
-        while found.kind() == Kind::Inline
-            && found.names(hash)
-            && mode.admits(found.mode())
-            && !found.is_full()
+        while found.is_lock() && found.names(hash) && mode.admits(found.mode()) && !found.is_full()
         {
             match self.root_slot(hash).join(found) {
                 Ok(()) => return true,
@@ -204,7 +174,7 @@ impl Trie {
     /// it did.
     #[inline(always)]
     pub(super) fn leave_root(&self, hash: u64, mut found: SlotWord) -> bool {
-        while found.kind() == Kind::Inline {
+        while found.is_lock() {
             debug_assert!(found.names(hash), "a held key has its word [S1]");
             match self.root_slot(hash).leave(found) {
                 Ok(()) => return true,
@@ -224,7 +194,8 @@ impl Trie {
 
     #[inline(always)]
     fn descend<'p>(&'p self, hash: u64, pin: &'p Pin) -> Option<Bottom<'p>> {
-        let mut slot = self.root_slot(hash);
+        let root = self.roots.current();
+        let mut slot = root.slot(hash);
         let mut depth = 0;
         let mut above = None;
         loop {
@@ -234,7 +205,7 @@ impl Trie {
             }
             // SAFETY: loaded under the pin.
             let child = unsafe { child_ref(word, pin) };
-            slot = &child.slots()[self.child_index(hash, depth)];
+            slot = &child.slots()[root.child_index(hash, depth)];
             depth += 1;
             above = Some(child);
         }
@@ -290,7 +261,7 @@ impl Trie {
         }
         let pin = self.domain.pin();
         let word = self.root_slot(hash).load();
-        if word.kind() != Kind::Monitor {
+        if word.kind() != Kind::Monitor || word.is_frozen() {
             return None;
         }
         // SAFETY: loaded under the pin, which `f` receives and must keep as long as it needs the
@@ -302,50 +273,56 @@ impl Trie {
     /// Calls `f` with the content of each slot in use. A word that is moved concurrently may be
     /// seen twice or not at all.
     pub(super) fn visit(&self, mut f: impl FnMut(Content<'_>)) {
-        fn each(slots: &[Slot], root: Option<usize>, pin: &Pin, f: &mut impl FnMut(Content<'_>)) {
-            for (i, slot) in slots.iter().enumerate() {
-                let root = root.unwrap_or(i);
-                let word = slot.load().thawed();
-                match word.kind() {
-                    Kind::Empty => {}
-                    Kind::Inline => f(Content::Inline(word, word.hash_beside(root as u64))),
+        /// `beside` has the hash bits of the root slot.
+        fn each(slot: &Slot, beside: u64, pin: &Pin, f: &mut impl FnMut(Content<'_>)) {
+            let word = slot.load().thawed();
+            match word.kind() {
+                Kind::Empty => {}
+                Kind::Inline => f(Content::Inline(word, word.hash_beside(beside))),
+                // SAFETY: loaded under the pin.
+                Kind::Monitor => f(Content::Monitor(unsafe { monitor_ref(word, pin) })),
+                Kind::Child => {
+                    f(Content::Child);
                     // SAFETY: loaded under the pin.
-                    Kind::Monitor => f(Content::Monitor(unsafe { monitor_ref(word, pin) })),
-                    Kind::Child => {
-                        f(Content::Child);
-                        // SAFETY: loaded under the pin.
-                        let child = unsafe { child_ref(word, pin) };
-                        each(child.slots(), Some(root), pin, f);
-                    }
+                    let child = unsafe { child_ref(word, pin) };
+                    child
+                        .slots()
+                        .iter()
+                        .for_each(|slot| each(slot, beside, pin, f));
                 }
             }
         }
-        each(&self.root, None, &self.domain.pin(), &mut f);
+        let pin = self.domain.pin();
+        for root in self.roots.in_use() {
+            (0..root.len()).for_each(|i| each(root.at(i), root.hash_of(i), &pin, &mut f));
+        }
     }
 }
 
 impl Drop for Trie {
     fn drop(&mut self) {
-        fn free(slots: &[Slot]) {
-            for slot in slots {
-                // The table is borrowed mutably, so all other accesses happened before.
-                let word = slot.peek();
-                match word.kind() {
-                    Kind::Empty | Kind::Inline => {}
-                    Kind::Monitor => {
-                        let monitor = monitor_at(word);
-                        // SAFETY: linked, so not retired [S5], and no other thread has the table.
-                        drop(unsafe { Box::from_raw(monitor) });
-                    }
-                    Kind::Child => {
-                        // SAFETY: no other thread has the table, which is dropped.
-                        let child = unsafe { child_of_dropped(word) };
-                        free(child.slots());
-                    }
+        fn free(slot: &Slot) {
+            // The table is borrowed mutably, so all other accesses happened before.
+            let word = slot.peek();
+            match word.kind() {
+                Kind::Empty | Kind::Inline => {}
+                Kind::Monitor => {
+                    let monitor = monitor_at(word);
+                    // SAFETY: linked, so not retired [S5], and no other thread has the table.
+                    drop(unsafe { Box::from_raw(monitor) });
+                }
+                Kind::Child => {
+                    // SAFETY: no other thread has the table, which is dropped.
+                    let child = unsafe { child_of_dropped(word) };
+                    child.slots().iter().for_each(free);
                 }
             }
         }
-        free(&self.root);
+        self.roots.free(|slot| {
+            // A thread that moves a group ends that before it leaves the table [G5].
+            debug_assert!(!slot.peek().is_frozen(), "a group is moved");
+            free(slot);
+        });
     }
 }
 
@@ -354,7 +331,8 @@ pub(super) struct Walk<'t> {
     trie: &'t Trie,
     hash: u64,
     pin: Option<Pin>,
-    /// In the root of `trie`, or in a child that the pin keeps.
+    root: Root<'t>,
+    /// In `root`, or in a child that the pin keeps.
     slot: *const Slot,
     depth: u32,
     /// The slot of the child that contains `slot`, and its word.
@@ -364,7 +342,8 @@ pub(super) struct Walk<'t> {
 impl<'t> Walk<'t> {
     /// Returns to the root.
     pub(super) fn restart(&mut self) {
-        self.slot = self.trie.root_slot(self.hash);
+        self.root = self.trie.roots.current();
+        self.slot = self.root.slot(self.hash);
         self.depth = 0;
         self.parent = None;
     }
@@ -385,7 +364,7 @@ impl<'t> Walk<'t> {
 
     /// Returns the slot at which the walk is.
     pub(super) fn slot(&self) -> &Slot {
-        // SAFETY: in the root, which the trie owns, or in a child that the pin keeps [S5].
+        // SAFETY: in a root, which the trie owns, or in a child that the pin keeps [S5] [G1].
         unsafe { &*self.slot }
     }
 
@@ -396,21 +375,26 @@ impl<'t> Walk<'t> {
     pub(super) fn leaf(&mut self) -> Leaf {
         loop {
             let word = self.slot().load();
-            if word.is_frozen() {
-                self.help_fold();
-                continue;
-            }
-            let kind = word.kind();
-            if kind == Kind::Empty {
-                return Leaf::Empty;
-            }
-            if kind == Kind::Inline {
+            // The most frequent one first.
+            if word.is_lock() {
                 return if word.names(self.hash) {
                     Leaf::Own(word)
                 } else {
                     Leaf::Other(word)
                 };
             }
+            if word.is_frozen() {
+                self.help_fold();
+                continue;
+            }
+            if word == SlotWord::EMPTY {
+                return Leaf::Empty;
+            }
+            if word.is_void() {
+                self.help_move();
+                continue;
+            }
+            let kind = word.kind();
             // The target of a word is safe to access only if the word is loaded under the pin [S5]:
             // pin, and load it again.
             let Some(pin) = &self.pin else {
@@ -420,7 +404,7 @@ impl<'t> Walk<'t> {
             if kind == Kind::Monitor {
                 return Leaf::Monitor(word);
             }
-            let index = self.trie.child_index(self.hash, self.depth);
+            let index = self.root.child_index(self.hash, self.depth);
             // SAFETY: loaded under this walk's pin, which existed before the load.
             let child = unsafe { child_ref(word, pin) };
             let slot: *const Slot = &child.slots()[index];
@@ -444,13 +428,29 @@ impl<'t> Walk<'t> {
         // SAFETY: the parent slot is in the root or in a child, which the pin keeps [S5].
         let slot = unsafe { &*slot };
         // SAFETY: the walk loaded the word of the child from that slot under its pin.
-        unsafe { fold(self.pin(), slot, child) };
+        let removed = unsafe { fold(self.pin(), slot, child) };
+        if removed {
+            self.trie.roots.child_removed(self.pin(), self.hash);
+        }
         self.restart();
     }
 
+    /// Helps to replace the array in which the walk is, and returns to the root.
     #[cold]
     fn help_fold(&mut self) {
-        self.fold_parent();
+        if self.parent.is_some() {
+            self.fold_parent();
+        } else {
+            self.help_move();
+        }
+    }
+
+    /// Moves the group of the key if a move is in progress, and returns to the root.
+    #[cold]
+    fn help_move(&mut self) {
+        let pin = self.pin.get_or_insert_with(|| self.trie.pin());
+        self.trie.roots.help(pin, self.hash);
+        self.restart();
     }
 
     /// Folds the children on the path to the key, deepest first.
@@ -494,8 +494,8 @@ impl<'t> Walk<'t> {
     /// If the two keys have different slots in the child, the key is also locked there. Returns
     /// whether it is locked.
     pub(super) fn expand(&self, word: SlotWord, other: u64, mode: Mode) -> bool {
-        let theirs = self.trie.child_index(other, self.depth);
-        let ours = self.trie.child_index(self.hash, self.depth);
+        let theirs = self.root.child_index(other, self.depth);
+        let ours = self.root.child_index(self.hash, self.depth);
         let expanded = expand(self.slot(), word, |i| {
             if i == theirs {
                 word
@@ -505,6 +505,9 @@ impl<'t> Walk<'t> {
                 SlotWord::EMPTY
             }
         });
+        if expanded {
+            self.trie.roots.child_added(&self.trie.domain);
+        }
         expanded && ours != theirs
     }
 

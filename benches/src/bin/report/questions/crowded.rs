@@ -23,7 +23,8 @@ pub(super) const QUESTION: Question = Question {
             most of the time is cache misses. The baseline of both is an empty table of default size under the same \
             keys. `expected_locks(1_000_000)` sizes the root for these keys, and allocates its memory in advance. \
             Heap bytes are those that were requested from the allocator and not freed. They include garbage that \
-            awaits reclamation, and exclude the guards and the overhead of the allocator.",
+            awaits reclamation, and exclude the guards, the overhead of the allocator, and roots to which the table has \
+            grown, which the system maps. The index bytes include them.",
     measure,
 };
 

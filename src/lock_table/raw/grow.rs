@@ -1,0 +1,476 @@
+//! The roots of a table, and the move of its keys from one root to the next.
+//!
+//! PROTOCOL.md has the steps and rules, under *Growth*. A table has one root in use. If many keys
+//! collide in it, the keys move to a larger root, one group after another: the keys of a slot of
+//! the smaller root are a group. Each operation that finds a group that has not moved moves it, so
+//! no operation waits for another.
+#![allow(unsafe_code)]
+
+use std::sync::{Arc, OnceLock};
+
+use super::child::{child_ref, publish, retire};
+use super::monitor::monitor_ref;
+use super::root::{Header, LEVELS, Root, bits_above};
+use super::slot::Slot;
+use crate::reclaim::{Domain, Pin};
+use crate::sync::tuning::{
+    FAN_BITS, GROW_OVER, GROW_PER, ROOTS_MOVE, SHRINK_IN_USE, SHRINK_OVER, SHRINK_SAMPLE,
+    SLOTS_MOVED,
+};
+use crate::sync::{AtomicPtr, AtomicU64, Counter, Ordering};
+use crate::word::{Kind, Move, Phase, SlotWord};
+
+const FAN: usize = 1 << FAN_BITS;
+
+/// The roots of a table.
+#[derive(Debug)]
+pub(super) struct Roots {
+    /// The root that operations try first: a hint, which may be out of date.
+    current: AtomicPtr<Header>,
+    /// The root of each level, or null before the first move to it.
+    levels: [AtomicPtr<Header>; LEVELS],
+    phase: AtomicU64,
+    /// The number of moves whose threads have all ended. It is made with the first move.
+    settled: OnceLock<Arc<AtomicU64>>,
+    /// The next group that an operation moves for others.
+    cursor: Counter,
+    /// The number of children.
+    children: Counter,
+    growths: Counter,
+    shrinks: Counter,
+}
+
+/// Settles a move, as an object that is retired at the end of the move: once no thread is pinned
+/// that may have observed the move in progress.
+struct Settles {
+    settled: Arc<AtomicU64>,
+    event: u64,
+}
+
+impl Drop for Settles {
+    fn drop(&mut self) {
+        // Release: the next move happens after all steps of this one. Pairs with the Acquire in
+        // `begin` [G5].
+        self.settled.store(self.event, Ordering::Release);
+    }
+}
+
+/// Returns the word of the key in `frozen`, a word of a root slot, for each slot of its group.
+fn spread(small: Root<'_>, hash: u64, word: SlotWord) -> impl Fn(usize) -> SlotWord {
+    let own = small.child_index(hash, 0);
+    move |index| if index == own { word } else { SlotWord::EMPTY }
+}
+
+impl Roots {
+    /// Makes a root with so many index bits.
+    pub(super) fn new(bits: u32) -> Self {
+        let root = Root::first(bits).expect("memory for the root of a table");
+        let root = root.as_ptr();
+        Roots {
+            current: AtomicPtr::new(root),
+            levels: core::array::from_fn(|level| {
+                AtomicPtr::new(if level == 0 {
+                    root
+                } else {
+                    core::ptr::null_mut()
+                })
+            }),
+            phase: AtomicU64::new(Phase::NEW.bits()),
+            settled: OnceLock::new(),
+            cursor: Counter::new(),
+            children: Counter::new(),
+            growths: Counter::new(),
+            shrinks: Counter::new(),
+        }
+    }
+
+    /// Returns the root to try first. It may be out of date: then its slot of a key is void or
+    /// frozen, or has the word of the key nevertheless [G1].
+    #[inline(always)]
+    pub(super) fn current(&self) -> Root<'_> {
+        // Acquire: the header was written before the root was stored here [G1].
+        let header = self.current.load(Ordering::Acquire);
+        // SAFETY: never null, and freed with the table alone [G1].
+        unsafe { Root::from_ptr(header) }
+    }
+
+    fn phase(&self) -> Phase {
+        // Acquire: the root of its level was allocated before [G4].
+        Phase::from_bits(self.phase.load(Ordering::Acquire))
+    }
+
+    /// Returns the root of a level.
+    fn level(&self, level: usize) -> Option<Root<'_>> {
+        // Acquire: the header was written before the root was stored here [G1].
+        let header = self.levels[level].load(Ordering::Acquire);
+        // SAFETY: freed with the table alone [G1].
+        (!header.is_null()).then(|| unsafe { Root::from_ptr(header) })
+    }
+
+    /// Returns the root of a level that a phase names.
+    fn known(&self, level: usize) -> Root<'_> {
+        self.level(level)
+            .expect("a phase names allocated roots [G4]")
+    }
+
+    /// Returns the roots that may have words, that from which keys move first. The caller is
+    /// pinned.
+    pub(super) fn in_use(&self) -> impl Iterator<Item = Root<'_>> {
+        let phase = self.phase();
+        let source = phase.source_level();
+        source
+            .into_iter()
+            .chain([phase.level()])
+            .map(|level| self.known(level))
+    }
+
+    /// Returns the root with which the table was made.
+    pub(super) fn first(&self) -> Root<'_> {
+        self.known(0)
+    }
+
+    /// Returns the numbers of moves to larger and to smaller roots that have begun.
+    pub(super) fn moves(&self) -> (u64, u64) {
+        (self.growths.get(), self.shrinks.get())
+    }
+
+    /// Returns the number of index bits of the root of a level, if there is such a level.
+    fn bits_of(&self, level: usize) -> Option<u32> {
+        let first = self.first().len().ilog2();
+        (0..level).try_fold(first, |bits, _| bits_above(bits))
+    }
+
+    /// Allocates the root of a level if there is none. Returns whether there is one.
+    fn allocate(&self, level: usize) -> bool {
+        if let Some(root) = self.level(level) {
+            root.prepare();
+            return true;
+        }
+        let Some(bits) = self.bits_of(level) else {
+            return false;
+        };
+        let Some(root) = Root::void(bits) else {
+            return false;
+        };
+        let null = core::ptr::null_mut();
+        // Release: publishes the header and the void slots [G1].
+        // Relaxed on failure: it is loaded again before it is used.
+        let stored = self.levels[level].compare_exchange(
+            null,
+            root.as_ptr(),
+            Ordering::Release,
+            Ordering::Relaxed,
+        );
+        if stored.is_err() {
+            // SAFETY: made above and never published.
+            unsafe { root.free() };
+        }
+        true
+    }
+
+    /// Begins to move keys to the next root up or down, unless a move is in progress or a thread
+    /// may still be in the last one [G5]. Returns whether it began.
+    pub(super) fn begin(&self, direction: Move, _pin: &Pin) -> bool {
+        let phase = self.phase();
+        if phase.direction().is_some() {
+            return false;
+        }
+        let settled = self.settled.get_or_init(Arc::default);
+        // Acquire: all steps of the last move happen before this one. Pairs with the Release of
+        // `Settles` [G5].
+        if settled.load(Ordering::Acquire) != phase.event() {
+            return false;
+        }
+        let Some(begun) = phase.begun(direction, LEVELS) else {
+            return false;
+        };
+        if !self.allocate(begun.level()) {
+            return false;
+        }
+        // Release: publishes the root, and what `settled` has acquired [G4] [G5].
+        // Relaxed on failure: nothing is done then.
+        let began = self.phase.compare_exchange(
+            phase.bits(),
+            begun.bits(),
+            Ordering::Release,
+            Ordering::Relaxed,
+        );
+        if began.is_ok() {
+            match direction {
+                Move::Up => self.growths.increment(),
+                Move::Down => self.shrinks.increment(),
+            }
+            self.refresh();
+        }
+        began.is_ok()
+    }
+
+    /// Stores the root of the phase for other operations to try first.
+    fn refresh(&self) {
+        let root = self.known(self.phase().level()).as_ptr();
+        // Relaxed: it is only compared.
+        if self.current.load(Ordering::Relaxed) != root {
+            // Release: publishes the header [G1].
+            self.current.store(root, Ordering::Release);
+        }
+    }
+
+    /// Moves the group of `hash` if a move is in progress. The caller has found its slot in a root
+    /// void or frozen, and looks at the current root next.
+    #[cold]
+    pub(super) fn help(&self, pin: &Pin, hash: u64) {
+        let phase = self.phase();
+        if let Some(source) = phase.source_level() {
+            let small = self.known(source.min(phase.level()));
+            self.move_group(pin, phase, small.index(hash));
+            self.move_some(pin, phase);
+        }
+        self.refresh();
+    }
+
+    /// Moves some groups of the move in progress.
+    fn move_some(&self, pin: &Pin, phase: Phase) {
+        let Some(source) = phase.source_level() else {
+            return;
+        };
+        if ROOTS_MOVE {
+            // Neighbours share cache lines.
+            let groups = SLOTS_MOVED / self.known(source.min(phase.level())).fan();
+            let first = self.cursor.next() as usize * groups;
+            for group in 0..groups {
+                self.move_group(pin, phase, first.wrapping_add(group));
+            }
+        }
+    }
+
+    /// Moves a group, whose number is taken modulo the number of groups. The phase, with a move in
+    /// progress, was loaded under the pin.
+    fn move_group(&self, pin: &Pin, phase: Phase, group: usize) {
+        let (small, moved) = match phase.direction() {
+            None => return,
+            Some(Move::Up) => {
+                let small = self.known(phase.level() - 1);
+                let group = group & (small.len() - 1);
+                (
+                    small,
+                    self.raise(pin, small, self.known(phase.level()), group),
+                )
+            }
+            Some(Move::Down) => {
+                let small = self.known(phase.level());
+                let group = group & (small.len() - 1);
+                (
+                    small,
+                    self.lower(small, self.known(phase.level() + 1), group),
+                )
+            }
+        };
+        if moved {
+            self.count(pin, small.len());
+        }
+    }
+
+    /// Counts a group that has moved, and ends the move if it is the last of so many.
+    fn count(&self, pin: &Pin, groups: usize) {
+        // Acquire: the end follows all steps of all groups. Release: as do those of this one [G5].
+        let before = self.phase.fetch_add(Phase::ONE_GROUP, Ordering::AcqRel);
+        let before = Phase::from_bits(before);
+        if before.moved() + 1 < groups {
+            return;
+        }
+        // Release: a thread that observes the end observes all groups in their new root [G4]. No
+        // other thread changes the phase between the last group and the end.
+        self.phase.store(before.ended().bits(), Ordering::Release);
+        let source = before.source_level().expect("a move is in progress");
+        // SAFETY: step 20 or 23 has made each slot of each group void, and no step changes a void
+        // slot of this root before the next move, which begins after this one has settled [G6].
+        unsafe { self.known(source).clear() };
+        let settles = Box::new(Settles {
+            settled: self.settled.get_or_init(Arc::default).clone(),
+            event: before.event(),
+        });
+        // SAFETY: made here, and never linked.
+        unsafe { pin.retire(Box::into_raw(settles)) };
+        pin.flush();
+    }
+
+    /// Moves the words of slot `group` of the smaller root to its slots of the larger one. Returns
+    /// whether the caller must count the group.
+    fn raise(&self, pin: &Pin, small: Root<'_>, large: Root<'_>, group: usize) -> bool {
+        let source = small.at(group);
+        // Step 18.
+        let word = source.freeze();
+        if word.is_void() {
+            return false;
+        }
+        let install = |word: &dyn Fn(usize) -> SlotWord| {
+            for index in 0..small.fan() {
+                // On failure another thread has moved this word, maybe long ago [G3].
+                let _ = large.at(group + index * small.len()).install(word(index));
+            }
+        };
+        // Step 19.
+        match word.kind() {
+            Kind::Empty => install(&|_| SlotWord::EMPTY),
+            Kind::Inline => install(&spread(small, word.hash_beside(0), word)),
+            Kind::Monitor => {
+                // SAFETY: its word was loaded under the pin, from a slot that is frozen.
+                let monitor = unsafe { monitor_ref(word, pin) };
+                install(&spread(small, monitor.hash(), word));
+            }
+            Kind::Child => {
+                // SAFETY: loaded under the pin.
+                let slots = unsafe { child_ref(word, pin) }.slots();
+                let words: [SlotWord; FAN] = core::array::from_fn(|i| slots[i].freeze());
+                install(&|index| words[index]);
+            }
+        }
+        // Step 20.
+        let moved = source.vacate(word.frozen()).is_ok();
+        if moved && word.kind() == Kind::Child {
+            self.children.add(1_u64.wrapping_neg());
+            // SAFETY: its words are elsewhere, and this compare-and-swap has unlinked it, and no
+            // other [S5].
+            unsafe { retire(pin, word) };
+        }
+        moved
+    }
+
+    /// Moves the words of the slots of `group` of the larger root to its slot of the smaller one.
+    /// Returns whether the caller must count the group.
+    fn lower(&self, small: Root<'_>, large: Root<'_>, group: usize) -> bool {
+        let target = small.at(group);
+        if !target.load().is_void() {
+            return false;
+        }
+        let fan = small.fan();
+        let source = |index: usize| large.at(group + index * small.len());
+        // Step 21.
+        let mut words = [SlotWord::EMPTY; FAN];
+        for (index, word) in words.iter_mut().enumerate().take(fan) {
+            *word = source(index).freeze();
+            if word.is_void() {
+                // Moved: its slot of the smaller root has had a word before [G3].
+                return false;
+            }
+        }
+        // Step 22.
+        let mut left = words
+            .iter()
+            .copied()
+            .filter(|word| *word != SlotWord::EMPTY);
+        let moved = match (left.next(), left.next()) {
+            (None, _) => target.install(SlotWord::EMPTY).is_ok(),
+            // A child means other index bits one level up.
+            (Some(single), None) if single.kind() != Kind::Child => target.install(single).is_ok(),
+            _ => {
+                let published = publish(|index| words[index], |child| target.install(child));
+                self.children.add(u64::from(published));
+                published
+            }
+        };
+        // Step 23: before the group counts, because the next growth expects void slots [G5].
+        if moved {
+            for (index, word) in words.iter().enumerate().take(fan) {
+                let _ = source(index).vacate(word.frozen());
+            }
+        }
+        moved
+    }
+
+    /// Counts a child that was linked, and grows the root if it has too many.
+    pub(super) fn child_added(&self, domain: &Domain) {
+        if !ROOTS_MOVE {
+            return;
+        }
+        let children = self.children.next() as usize + 1;
+        if is_crowded(self.current(), children) {
+            self.grow(&domain.pin(), children);
+        }
+    }
+
+    #[cold]
+    fn grow(&self, pin: &Pin, children: usize) {
+        let phase = self.phase();
+        if phase.direction().is_some() {
+            self.move_some(pin, phase);
+        } else if is_crowded(self.known(phase.level()), children) {
+            self.begin(Move::Up, pin);
+        }
+    }
+
+    /// Counts a child that was unlinked, and shrinks the root if few of its slots are in use.
+    pub(super) fn child_removed(&self, pin: &Pin, hash: u64) {
+        if !ROOTS_MOVE {
+            return;
+        }
+        self.children.add(1_u64.wrapping_neg());
+        self.tend(pin, hash);
+    }
+
+    /// Continues the move in progress, or shrinks the root if few of its slots are in use.
+    #[inline]
+    pub(super) fn tend(&self, pin: &Pin, hash: u64) {
+        let phase = self.phase();
+        if phase == Phase::NEW || !ROOTS_MOVE {
+            return;
+        }
+        self.tend_slow(pin, phase, hash);
+    }
+
+    #[cold]
+    fn tend_slow(&self, pin: &Pin, phase: Phase, hash: u64) {
+        if phase.direction().is_some() {
+            self.move_some(pin, phase);
+        } else if phase.level() > 0 {
+            let root = self.known(phase.level());
+            let children = self.children.get() as usize;
+            if children.saturating_mul(SHRINK_OVER) < root.len()
+                && is_sparse(root, hash)
+                && !self.begin(Move::Down, pin)
+            {
+                // A table that empties has few operations left that could settle the last move.
+                pin.flush();
+            }
+        }
+    }
+
+    /// Declares the last move settled, for a model in which no other thread runs.
+    #[cfg(latchwork_loom)]
+    pub(super) fn settle(&self) {
+        let settled = self.settled.get_or_init(Arc::default);
+        // Release: as in `Settles`.
+        settled.store(self.phase().event(), Ordering::Release);
+    }
+
+    /// Calls `f` with each slot of each root, and frees the roots.
+    pub(super) fn free(&mut self, f: impl Fn(&Slot)) {
+        let phase = self.phase();
+        for level in 0..LEVELS {
+            if let Some(root) = self.level(level) {
+                let in_use = phase.level() == level || phase.source_level() == Some(level);
+                if cfg!(any(latchwork_loom, debug_assertions)) && !in_use {
+                    let mut slots = (0..root.len()).map(|index| root.at(index));
+                    assert!(slots.all(|slot| slot.peek().is_void()), "a late move [G5]");
+                }
+                (0..root.len()).for_each(|index| f(root.at(index)));
+                // SAFETY: the table is borrowed mutably, and is dropped.
+                unsafe { root.free() };
+            }
+        }
+    }
+}
+
+/// Returns whether a root has too many children.
+#[inline]
+fn is_crowded(root: Root<'_>, children: usize) -> bool {
+    children.saturating_mul(GROW_PER) > root.len() * GROW_OVER
+}
+
+/// Returns whether few slots of a root are in use, by those from a slot on.
+fn is_sparse(root: Root<'_>, hash: u64) -> bool {
+    let first = root.index(hash);
+    let sample = (1..=SHRINK_SAMPLE).map(|step| root.at(first.wrapping_add(step * 257)));
+    let in_use = sample.filter(|slot| slot.peek() != SlotWord::EMPTY);
+    in_use.take(SHRINK_IN_USE + 1).count() <= SHRINK_IN_USE
+}

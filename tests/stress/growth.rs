@@ -1,0 +1,268 @@
+//! Tables whose roots grow and shrink: by one thread, whose answers are exact, and under threads.
+
+use std::collections::HashSet;
+use std::sync::Barrier;
+use std::thread;
+use std::time::Duration;
+
+use crate::common::hashers::Place;
+use crate::common::{Rng, assert_as_new, until_waits, watchdog};
+use crate::table::Cell;
+use latchwork::{LockTable, Mode};
+
+type Table = LockTable<u64, Place>;
+
+/// The number of random keys that make a root of 1,024 slots grow: a fifth more than needed.
+const CROWD: u64 = 2_600;
+
+/// A table with a root of 1,024 slots, whose hashes are the keys, and its bytes.
+fn small() -> (Table, usize) {
+    let table = LockTable::<u64>::builder().hasher(Place::Identity);
+    let table = table.expected_locks(1).build();
+    let fresh = table.stats().index_bytes;
+    (table, fresh)
+}
+
+fn random_keys(seed: u64, n: u64) -> Vec<u64> {
+    let mut rng = Rng::new(seed);
+    (0..n).map(|_| rng.draw()).collect()
+}
+
+fn growths(table: &Table) -> (u64, u64) {
+    let stats = table.stats();
+    (stats.growths, stats.shrinks)
+}
+
+/// Locks and unlocks keys that share slots, so that a root that is larger than the first shrinks.
+fn churn_until_as_new(table: &Table, fresh: usize) {
+    let mut rng = Rng::new(77);
+    for _ in 0..2_000 {
+        if table.stats().index_bytes == fresh {
+            break;
+        }
+        let low = rng.below(1 << 14);
+        let keys = [low | 1 << 40, low | 1 << 41];
+        drop(keys.map(|key| table.lock(&key)));
+        for _ in 0..200 {
+            drop(table.lock(&rng.draw()));
+        }
+    }
+    assert_as_new(table, fresh);
+}
+
+/// One thread holds more and more keys, then fewer and fewer. The table answers exactly all the
+/// time, including while a move is in progress.
+#[test]
+fn a_root_that_grows_forgets_no_key_and_invents_none() {
+    let (table, fresh) = small();
+    let keys = random_keys(1, 3 * CROWD);
+    let mut guards = Vec::new();
+    let mut moving = 0;
+    let check = |held: &[u64]| {
+        assert_eq!(table.locked_count(), held.len());
+        let listed: HashSet<u64> = table
+            .inspect()
+            .iter()
+            .map(|lock| lock.key_id.get())
+            .collect();
+        assert_eq!(listed, held.iter().copied().collect());
+    };
+    for (n, key) in keys.iter().enumerate() {
+        guards.push(table.lock(key));
+        let before = &keys[n / 2];
+        assert!(table.try_lock(before).is_none() && table.try_lock_shared(key).is_none());
+        assert_eq!(table.mode(key), Some(Mode::Exclusive));
+        let bytes = table.stats().index_bytes;
+        moving += u64::from(growths(&table).0 == 1 && bytes < 8 * fresh && bytes > 16 * fresh);
+        if n % 97 == 0 {
+            check(&keys[..=n]);
+        }
+    }
+    assert_eq!((moving, growths(&table)), (0, (1, 0)));
+    let mut left = keys.len();
+    while let Some(guard) = guards.pop() {
+        drop(guard);
+        left -= 1;
+        assert_eq!(table.mode(&keys[left]), None);
+        if left % 97 == 0 {
+            check(&keys[..left]);
+        }
+    }
+    assert_eq!(growths(&table).1, 1);
+    churn_until_as_new(&table, fresh);
+}
+
+/// Every operation on a held key works in the middle of a move, and a token stays greater than the
+/// last.
+#[test]
+fn keys_are_released_downgraded_and_upgraded_while_they_move() {
+    let (table, fresh) = small();
+    let keys = random_keys(2, CROWD);
+    let shared = random_keys(3, 64);
+    let mut readers: Vec<_> = shared.iter().map(|key| table.lock_shared(key)).collect();
+    let mut tokens: Vec<_> = shared.iter().map(|key| key ^ 1 << 63).collect();
+    tokens.dedup();
+    let first: Vec<_> = tokens.iter().map(|key| table.lock(key).token()).collect();
+    let mut guards = Vec::new();
+    for key in &keys {
+        guards.push(table.lock(key));
+        if growths(&table).0 == 1 {
+            break;
+        }
+    }
+    assert_eq!(growths(&table).0, 1, "a move is in progress");
+    for (reader, key) in readers.drain(..).zip(&shared) {
+        let second = table.lock_shared(key);
+        let reader = reader.try_upgrade().expect_err("there are two readers");
+        drop(second);
+        let writer = reader.try_upgrade().expect("the only reader");
+        assert!(table.try_lock_shared(key).is_none());
+        let reader = writer.downgrade();
+        assert_eq!(table.mode(key), Some(Mode::Shared));
+        drop(reader);
+    }
+    for (key, first) in tokens.iter().zip(first) {
+        assert!(table.lock(key).token() > first);
+    }
+    drop(guards);
+    churn_until_as_new(&table, fresh);
+}
+
+/// A table that is dropped in the middle of a move, with keys that are held for ever and a monitor.
+#[test]
+fn a_table_is_dropped_in_the_middle_of_a_move() {
+    for extra in 0..3 {
+        let (table, _) = small();
+        (0..200).for_each(|_| core::mem::forget(table.lock_shared(&7)));
+        for key in random_keys(4, CROWD) {
+            core::mem::forget(table.lock(&key));
+            if growths(&table).0 == 1 {
+                break;
+            }
+        }
+        assert_eq!(growths(&table), (1, 0));
+        random_keys(5, extra)
+            .iter()
+            .for_each(|key| core::mem::forget(table.lock(key)));
+        assert_eq!(table.stats().monitors, 1);
+    }
+}
+
+/// Threads that wait for a key, in a queue or with a deadline, while the root moves.
+#[test]
+fn waiters_keep_their_places_while_the_root_moves() {
+    let _dog = watchdog("waiters_keep_their_places_while_the_root_moves");
+    let (table, fresh) = small();
+    let wanted = random_keys(6, 6);
+    let first: Vec<_> = wanted.iter().map(|key| table.lock(key)).collect();
+    thread::scope(|scope| {
+        for key in &wanted {
+            let table = &table;
+            scope.spawn(move || drop(table.lock(key)));
+            scope.spawn(move || drop(table.lock_shared(key)));
+            scope.spawn(move || table.try_lock_for(key, Duration::from_millis(1)).is_some());
+        }
+        until_waits(&table, 18);
+        let guards: Vec<_> = random_keys(7, CROWD)
+            .iter()
+            .map(|key| table.lock(key))
+            .collect();
+        assert_eq!(growths(&table).0, 1);
+        drop(first);
+        drop(guards);
+    });
+    churn_until_as_new(&table, fresh);
+}
+
+/// Threads hold crowds of keys of their own, so that the root grows and shrinks again and again,
+/// and meet at a few keys, whose exclusion an oracle checks.
+#[test]
+fn a_root_grows_and_shrinks_under_threads() {
+    const THREADS: u64 = 4;
+    let rounds = if cfg!(latchwork_noise) { 4 } else { 12 };
+    let _dog = watchdog("a_root_grows_and_shrinks_under_threads");
+    let (table, fresh) = small();
+    let hot = random_keys(8, 8);
+    let cells: Vec<Cell> = hot.iter().map(|_| Cell::default()).collect();
+    let meet = Barrier::new(THREADS as usize);
+    thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (table, hot, cells, meet) = (&table, &hot, &cells, &meet);
+            scope.spawn(move || {
+                let mut rng = Rng::new(100 + thread);
+                for _ in 0..rounds {
+                    let mut guards = Vec::new();
+                    // In every round all threads together hold more than is needed to grow.
+                    for _ in 0..CROWD / 3 {
+                        let own = rng.draw() & !7 | thread;
+                        guards.push(table.try_lock(&own).expect("a key of this thread"));
+                        if rng.one_in(8) {
+                            meet_at(table, hot, cells, &mut rng);
+                        }
+                    }
+                    meet.wait();
+                    while !guards.is_empty() {
+                        let place = rng.below(guards.len() as u64) as usize;
+                        drop(guards.swap_remove(place));
+                        if rng.one_in(8) {
+                            meet_at(table, hot, cells, &mut rng);
+                        }
+                    }
+                    meet.wait();
+                }
+            });
+        }
+    });
+    let (growths, shrinks) = growths(&table);
+    assert!(growths > 1 && shrinks > 0, "{growths} {shrinks}");
+    churn_until_as_new(&table, fresh);
+}
+
+/// One operation on the keys that all threads use.
+fn meet_at(table: &Table, hot: &[u64], cells: &[Cell], rng: &mut Rng) {
+    let at = rng.below(hot.len() as u64) as usize;
+    let (key, cell) = (&hot[at], &cells[at]);
+    match rng.below(8) {
+        0 | 1 => {
+            let _guard = table.lock(key);
+            cell.exclusive(rng);
+        }
+        2 => {
+            let _guard = table.lock_shared(key);
+            cell.shared(rng);
+        }
+        3 => {
+            if let Some(_guard) = table.try_lock_for(key, Duration::from_micros(rng.below(50))) {
+                cell.exclusive(rng);
+            }
+        }
+        4 => {
+            let set = table.lock_all(hot.iter().map(|key| (key, Mode::Shared)));
+            cells.iter().for_each(|cell| cell.shared(rng));
+            drop(set);
+        }
+        5 => {
+            let mut session = table.session();
+            let other = rng.below(hot.len() as u64) as usize;
+            // Two sessions in opposite orders are a deadlock, of which one is a victim.
+            if session.lock(key).is_ok() && (other == at || session.lock(&hot[other]).is_ok()) {
+                cell.exclusive(rng);
+                if other != at {
+                    cells[other].exclusive(rng);
+                }
+            }
+        }
+        6 => {
+            let reader = table.lock_shared(key);
+            cell.shared(rng);
+            match reader.try_upgrade() {
+                Ok(_writer) => cell.exclusive(rng),
+                Err(_reader) => cell.shared(rng),
+            }
+        }
+        _ => {
+            let listed = table.inspect().len();
+            assert!(listed <= 16 * CROWD as usize);
+        }
+    }
+}
