@@ -97,7 +97,6 @@
 //! | `park` | `Wait` |
 //! | `lock_table` | `Acquiring` `AwaitedKey` `Patience` `Place` `QueuedAs` `Seat` |
 //! | `session` | `Pending` |
-//! | `mvcc` | `OwnerOf` |
 //! | `cell` | `State` |
 //! | `txn` | `Enlisted` `Setback` `State` |
 
