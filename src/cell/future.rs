@@ -7,7 +7,7 @@ use core::task::{Context, Poll};
 
 use super::{Conflict, OwnedVersioned, VersionedCell};
 use crate::mvcc::contention::{Lost, Patience};
-use crate::mvcc::enlist::{OwnerOf, enlist_with_owner_of};
+use crate::mvcc::enlist::{WithoutAge, enlist_with_owner_of};
 use crate::mvcc::{Head, Version};
 use crate::park::{Notify, Wait, polled_again};
 
@@ -53,13 +53,13 @@ impl State {
             };
             if lost == Lost::Owned {
                 match enlist_with_owner_of(head, notify()) {
-                    OwnerOf::Enlisted(wait) => {
+                    Ok(Some(wait)) => {
                         *self = State::Waits(wait);
                         return Poll::Pending;
                     }
-                    OwnerOf::Ended => continue,
+                    Ok(None) => continue,
                     // The owner is aborted once the writer's patience is exhausted.
-                    OwnerOf::WithoutAge => {}
+                    Err(WithoutAge) => {}
                 }
             }
             patience.step_back(lost);

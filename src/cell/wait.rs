@@ -7,7 +7,7 @@ use core::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::{OwnedVersioned, Version, VersionedCell};
-pub(crate) use crate::mvcc::enlist::{OwnerOf, enlist, enlist_with_owner_of};
+pub(crate) use crate::mvcc::enlist::enlist;
 use crate::park::{Notify, Wait};
 use crate::reclaim::inside;
 use crate::sync::{Parker, now};

@@ -77,15 +77,15 @@
 //! | `park/reuse.rs` | `take_for` | `lock_table/raw/acquire.rs` | makes the waiter |
 //! | `park/queue.rs` | `push` | `lock_table/raw/monitor.rs` | adds the waiter to the queue |
 //! | `lock_table/raw/place.rs` | `wait` | `lock_table/raw/acquire.rs` | makes the wait |
-//! | `lock_table/raw/observe.rs` | `begin` | `lock_table/raw/place.rs` | begins its span |
-//! | `park/wait.rs` | `block_on_by` | `lock_table/raw/acquire.rs` | spins, and parks |
-//! | `lock_table/raw/place.rs` | `recheck` | `park/wait.rs` | runs when the head is woken |
+//! | `lock_table/raw/place.rs` | `observe` | `lock_table/raw/acquire.rs` | begins its span |
+//! | `lock_table/raw/place.rs` | `block_on_by` | `lock_table/raw/acquire.rs` | loops |
+//! | `park/wait.rs` | `spin_or_park` | `lock_table/raw/place.rs` | spins, and parks |
+//! | `lock_table/raw/place.rs` | `recheck` | `lock_table/raw/place.rs` | runs if it was woken |
 //! | `lock_table/raw/monitor.rs` | `look` | `lock_table/raw/place.rs` | acquires the free key |
 //! | `lock_table/raw/place.rs` | `hold` | `lock_table/raw/acquire.rs` | ends the wait |
 //! | `lock_table/guard.rs` | `new` | `lock_table/lock.rs` | makes the guard |
 //!
-//! The walk passes 11 files. One call leads from a lower folder to a higher one: `park` calls the
-//! object of a wait through the trait `Awaited`.
+//! The walk passes 10 files. No call leads from a lower folder to a higher one.
 //!
 //! # The types of a wait
 //! A type counts if one of its values belongs to one wait, and has the waiter, the wait, or the
@@ -97,7 +97,6 @@
 //! | `park` | `Wait` |
 //! | `lock_table` | `Acquiring` `AwaitedKey` `Patience` `Place` `QueuedAs` `Seat` |
 //! | `session` | `Pending` |
-//! | `mvcc` | `OwnerOf` |
 //! | `cell` | `State` |
 //! | `txn` | `Enlisted` `Setback` `State` |
 

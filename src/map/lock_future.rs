@@ -12,8 +12,9 @@ use super::index::Search;
 use crate::RandomState;
 use crate::cell::patience::{Lost, Patience};
 use crate::cell::read::pin_cells;
-use crate::cell::wait::{OwnerOf, Place, enlist_with_owner_of};
+use crate::cell::wait::Place;
 use crate::lock_table::{ExclusiveGuard, LockFuture};
+use crate::mvcc::enlist::{WithoutAge, enlist_with_owner_of};
 use crate::park::{Notify, polled_again};
 use crate::reclaim;
 
@@ -123,15 +124,15 @@ where
                     let pin = local.pin();
                     match map.index.search(hash, key, &pin) {
                         Search::Found(entry, _) => enlist_with_owner_of(entry.cell.head(), notify),
-                        Search::Absent(_) => OwnerOf::Ended,
+                        Search::Absent(_) => Ok(None),
                     }
                 });
                 match owner {
-                    OwnerOf::Enlisted(place) => {
+                    Ok(Some(place)) => {
                         this.state = State::Waits(lock, place);
                         return Poll::Pending;
                     }
-                    OwnerOf::Ended | OwnerOf::WithoutAge => continue,
+                    Ok(None) | Err(WithoutAge) => continue,
                 }
             }
             patience.step_back(lost);

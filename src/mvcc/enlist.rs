@@ -71,27 +71,24 @@ pub(crate) fn enlist_with_lock(head: &Head, notify: Notify) -> Option<Wait> {
     wait.ok()
 }
 
-/// The state of the owner of a cell, for a task that tries to write the cell.
-pub(crate) enum OwnerOf {
-    /// A transaction with an age, whose end notifies the task.
-    Enlisted(Wait),
-    /// No transaction owns the cell any more.
-    Ended,
-    /// A transaction that has no age, and notifies no task when it ends.
-    WithoutAge,
-}
+/// The owner of a cell has no age, and notifies no task when it ends.
+pub(crate) struct WithoutAge;
 
-/// Enlists as [`enlist_with_owner`] does, with the transaction that owns a cell.
-pub(crate) fn enlist_with_owner_of(head: &Head, notify: Notify) -> OwnerOf {
+/// Enlists as [`enlist_with_owner`] does, with the transaction that owns a cell. Returns `None` if
+/// no transaction owns the cell any more.
+pub(crate) fn enlist_with_owner_of(
+    head: &Head,
+    notify: Notify,
+) -> Result<Option<Wait>, WithoutAge> {
     reclaim::with(|local| {
         let pin = local.pin();
         let (_, node) = head.load_in(&pin);
         let Current::Owned(Owned { owner, .. }) = node.current() else {
-            return OwnerOf::Ended;
+            return Ok(None);
         };
         if !owner.rank().is_ranked() {
-            return OwnerOf::WithoutAge;
+            return Err(WithoutAge);
         }
-        enlist_with_owner(owner, notify).map_or(OwnerOf::Ended, OwnerOf::Enlisted)
+        Ok(enlist_with_owner(owner, notify))
     })
 }

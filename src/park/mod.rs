@@ -33,7 +33,7 @@ mod waiter;
 pub(crate) use lot::Event;
 pub(crate) use queue::{Queue, WakeList, Wakeup};
 pub(crate) use spin::Spin;
-pub(crate) use wait::{Awaited, Wait};
+pub(crate) use wait::{Awaited, Wait, spin_or_park};
 pub(crate) use waiter::{Notify, Signal, Waiter};
 
 /// Panics on behalf of a future that has ended. `future` names it.

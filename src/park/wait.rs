@@ -125,25 +125,6 @@ impl<A: Awaited> Wait<A> {
         unsafe { self.awaited.recheck(&self.waiter, renewal, wakeup) }
     }
 
-    /// Blocks until the wait is granted, and `spin`s before it parks. `false`: the deadline has
-    /// passed, and the wait is still queued, or was granted just now.
-    pub(crate) fn block_on_by(
-        &self,
-        parker: &Parker,
-        spin: &mut Spin,
-        deadline: Option<Instant>,
-        wakeup: &mut Wakeup,
-    ) -> bool {
-        while !self.check(&mut None, wakeup) {
-            if spin.may_spin() {
-                spin.spin();
-            } else if !parker.park_by(deadline) {
-                return false;
-            }
-        }
-        true
-    }
-
     /// Returns `Ready` once the wait is granted. Until then, the waker of the last poll is the one
     /// that is used [W4].
     ///
@@ -345,6 +326,16 @@ impl Awaited for Event {
             granted
         })
     }
+}
+
+/// Spins, or parks once the spins are used up. `false`: the deadline has passed.
+#[inline]
+pub(crate) fn spin_or_park(parker: &Parker, spin: &mut Spin, deadline: Option<Instant>) -> bool {
+    if spin.may_spin() {
+        spin.spin();
+        return true;
+    }
+    parker.park_by(deadline)
 }
 
 /// Parks until `is_over`, or until the deadline has passed, and returns whether it is over. The

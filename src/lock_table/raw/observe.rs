@@ -1,4 +1,4 @@
-//! Reports each wait to the rest of the program: statistics, metrics, spans.
+//! Reports each wait to the rest of the program: statistics and metrics. `place.rs` has the spans.
 //!
 //! A recorder or a subscriber is user code. It runs while nothing is pinned and no mutex is locked,
 //! and only for waiters that have queued. An uncontended lock never runs it.
@@ -8,7 +8,6 @@ use super::busiest::Busiest;
 use super::monitor::Monitor;
 use crate::park::Waiter;
 use crate::sync::{Counter, recently};
-use crate::word::Mode;
 
 /// The counters of a table, of the waits that have ended or begun.
 #[derive(Debug, Default)]
@@ -19,34 +18,6 @@ pub(crate) struct Statistics {
     pub(crate) longest_wait: Counter,
     #[cfg(feature = "console")]
     pub(crate) busiest: Busiest,
-}
-
-/// One wait, which begins when its waiter is queued. With the feature `tracing` it is a span at
-/// debug level, which closes with the wait.
-#[derive(Debug)]
-pub(crate) struct WaitSpan {
-    #[cfg(feature = "tracing")]
-    _span: tracing::Span,
-}
-
-impl WaitSpan {
-    /// Closes a span, which may run user code.
-    pub(crate) fn end(_: Option<Self>) {}
-
-    pub(crate) fn begin(hash: u64, mode: Mode) -> Self {
-        #[cfg(feature = "tracing")]
-        let span = tracing::debug_span!(
-            "latchwork.lock.wait",
-            key = %crate::lock_table::KeyId(hash),
-            mode = ?mode,
-        );
-        #[cfg(not(feature = "tracing"))]
-        let _ = (hash, mode);
-        WaitSpan {
-            #[cfg(feature = "tracing")]
-            _span: span,
-        }
-    }
 }
 
 impl Statistics {

@@ -3,12 +3,43 @@
 
 use core::ptr::NonNull;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::monitor::{Cancelled, Monitor, Wish};
-use super::observe::WaitSpan;
 use super::table::{RawTable, TableRef};
-use crate::park::{Awaited, Notify, Signal, Wait, Waiter, Wakeup};
+use crate::deadlock::Waiting;
+use crate::park::{Awaited, Notify, Signal, Spin, Wait, Waiter, Wakeup, spin_or_park};
+use crate::reclaim::Pin;
+use crate::sync::Parker;
 use crate::word::{Mode, SlotWord};
+
+/// One wait, which begins when its waiter is queued. With the feature `tracing` it is a span at
+/// debug level, which closes with the wait.
+#[derive(Debug)]
+struct WaitSpan {
+    #[cfg(feature = "tracing")]
+    _span: tracing::Span,
+}
+
+impl WaitSpan {
+    /// Closes a span, which may run user code.
+    fn end(_: Option<Self>) {}
+
+    fn begin(hash: u64, mode: Mode) -> Self {
+        #[cfg(feature = "tracing")]
+        let span = tracing::debug_span!(
+            "latchwork.lock.wait",
+            key = %crate::lock_table::KeyId(hash),
+            mode = ?mode,
+        );
+        #[cfg(not(feature = "tracing"))]
+        let _ = (hash, mode);
+        WaitSpan {
+            #[cfg(feature = "tracing")]
+            _span: span,
+        }
+    }
+}
 
 /// The monitor in whose queue a waiter was queued: a key without its table.
 #[must_use]
@@ -149,6 +180,36 @@ impl<T: TableRef> KeyWait<T> {
         self.awaited_mut().span = Some(WaitSpan::begin(hash, mode));
     }
 
+    /// Blocks until the wait is granted, and `spin`s before it parks. `false`: the deadline has
+    /// passed, and the wait is still queued, or was granted just now.
+    pub(crate) fn block_on_by(
+        &self,
+        parker: &Parker,
+        spin: &mut Spin,
+        deadline: Option<Instant>,
+        wakeup: &mut Wakeup,
+    ) -> bool {
+        while !self.is_granted_by_now(wakeup) {
+            if !spin_or_park(parker, spin, deadline) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Checks the signal, and the key if the waiter was woken.
+    #[inline]
+    fn is_granted_by_now(&self, wakeup: &mut Wakeup) -> bool {
+        let waiter = self.waiter();
+        match waiter.signal() {
+            Signal::Granted => true,
+            Signal::Killed | Signal::Waiting => false,
+            // SAFETY: queued since the wait was made, and to cancel a wait consumes it. Waits that
+            // may be killed are pinned by their caller.
+            Signal::Woken => unsafe { self.awaited().recheck(waiter, &mut None, wakeup) },
+        }
+    }
+
     /// Returns the place of this wait for other threads.
     pub(crate) fn seat(&self) -> Seat {
         Seat {
@@ -258,14 +319,11 @@ impl Drop for Undo<'_> {
 }
 
 impl Seat {
-    /// Returns the monitor in whose queue the seat is.
-    ///
-    /// # Safety
-    /// The wait has not ended, and does not end while the reference is used, unless by a call of
-    /// the caller under a pin.
-    pub(super) unsafe fn monitor(&self) -> &Monitor {
-        // SAFETY: its waiter is queued or holds the key, by the caller's contract [M1].
-        unsafe { self.monitor.as_ref() }
+    /// Returns the monitor in whose queue a seat is. The caller may end the wait under the pin.
+    pub(super) fn monitor_of<'a>(waiting: &'a Waiting<'_, Self>, _: &'a Pin) -> &'a Monitor {
+        // SAFETY: its wait has not ended, so its waiter is queued or holds the key [D2]; from the
+        // end of the wait on, the pin keeps the monitor [M1] [M13].
+        unsafe { waiting.place().monitor.as_ref() }
     }
 
     /// Returns the slot word of the monitor.

@@ -1,5 +1,4 @@
 //! Ends the waits of other threads for the keys of a table, as the detector of deadlocks demands.
-#![allow(unsafe_code)]
 
 use super::monitor::{Cancelled, Wish};
 use super::place::{Notices, Seat};
@@ -27,9 +26,7 @@ impl EndWaits<Seat> for Ends<'_> {
         let (table, seat) = (self.table, waiting.place());
         // Pinned before the waiter leaves, because then nothing else keeps the monitor alive [M2].
         let pin = table.trie.pin();
-        // SAFETY: its wait has not ended, so its waiter is queued or holds the key [D2]; from the
-        // end of the wait on, the pin keeps the monitor [M1] [M13].
-        let monitor = unsafe { seat.monitor() };
+        let monitor = Seat::monitor_of(&waiting, &pin);
         let mut wakeup = Wakeup::default();
         match monitor.cancel(&seat.waiter, Wish::Other, &mut wakeup) {
             Cancelled::Granted => false,
@@ -44,9 +41,8 @@ impl EndWaits<Seat> for Ends<'_> {
 
     fn let_past(&mut self, waiting: Waiting<'_, Seat>) {
         let seat = waiting.place();
-        let _pin = self.table.trie.pin();
-        // SAFETY: as in `kill`.
-        let monitor = unsafe { seat.monitor() };
+        let pin = self.table.trie.pin();
+        let monitor = Seat::monitor_of(&waiting, &pin);
         let mut wakeup = Wakeup::default();
         if monitor.let_past(&seat.waiter, &mut wakeup) {
             self.notices.add(wakeup);
