@@ -18,7 +18,7 @@ use super::head::{Head, Word};
 use super::node::{Header, Node, NodeRef};
 use super::resolve::{Current, Moment, Owned};
 use super::{Version, dropped};
-use crate::reclaim::{self, CellPin, Local, Retired, Share};
+use crate::reclaim::{self, CellPin, Local};
 
 /// A node with a value of `T`.
 pub(crate) struct ValueRef<'p, T>(NodeRef<'p>, PhantomData<&'p T>);
@@ -157,8 +157,7 @@ impl<T: Send + Sync + 'static> Shared<T> {
     #[cold]
     fn release_in_room(&self) {
         // SAFETY: called once, when this value is dropped; as there.
-        let share = unsafe { Share::new(self.0.cast(), Node::<T>::OF_ENTRY) };
-        reclaim::with(|local| local.release_now(share));
+        reclaim::with(|local| unsafe { local.release_now(self.0.cast(), Node::<T>::OF_ENTRY) });
     }
 }
 
@@ -168,8 +167,7 @@ impl<T: Send + Sync + 'static> Drop for Shared<T> {
             return self.release_in_room();
         }
         // SAFETY: this value owns one share of the node, and releases it here [R3].
-        let share = unsafe { Share::new(self.0.cast(), Node::<T>::KIND) };
-        reclaim::with(|local| local.release_now(share));
+        reclaim::with(|local| unsafe { local.release_now(self.0.cast(), Node::<T>::KIND) });
     }
 }
 
@@ -370,13 +368,11 @@ impl<T: Send + Sync + 'static> ValueHead<T> {
         let version = header.version();
         // SAFETY: superseded by this compare-and-swap and no other [C2], under this thread's pin;
         // every node of this cell is of this kind.
-        local.retire(pin, unsafe { Retired::new(base.cast(), Node::<T>::KIND) });
+        unsafe { local.retire(pin, base.cast(), Node::<T>::KIND) };
         if seen.node() != base {
             // The node of a transaction that was aborted, or the claim of one that has ended.
             // SAFETY: unlinked by this compare-and-swap and no other; as above.
-            local.retire(pin, unsafe {
-                Retired::new(seen.node().cast(), Node::<T>::KIND)
-            });
+            unsafe { local.retire(pin, seen.node().cast(), Node::<T>::KIND) };
         }
         Ok(Written {
             version,

@@ -1,51 +1,35 @@
 //! The objects that a thread has removed from a slot and is about to destroy.
+#![allow(unsafe_code)]
 
-use core::cell::{Cell, RefCell, RefMut};
+use core::mem::MaybeUninit;
 use core::ops::Range;
 
-use super::alloc::NodePool;
 use super::domain::Domain;
-use super::epoch::Reach;
-use super::kind::Share;
+use super::drops;
+use super::kind::Retired;
 use super::limbo::{Limbo, Queued};
-use super::slot::Slot;
+use super::local::Local;
+use super::registry::Slot;
 use crate::sync::tuning::BATCH_IN_HAND;
-
-/// The room of a thread for the objects that it has removed.
-#[derive(Default)]
-pub(super) struct Palm(RefCell<[Option<Share>; BATCH_IN_HAND]>);
 
 /// Objects with destructors that were removed together, so that the mutex of their slot is locked
 /// once for all. If a destructor panics, the rest returns to that slot.
 pub(super) struct Hand<'a> {
+    local: &'a Local,
     domain: &'a Domain,
-    /// Where the number of objects is published.
-    own: &'a Slot,
     from: &'a Slot,
-    nodes: &'a NodePool,
-    /// The number of retired objects at which the next write collects.
-    collect_at: &'a Cell<u64>,
-    objects: RefMut<'a, [Option<Share>; BATCH_IN_HAND]>,
+    objects: [MaybeUninit<Retired>; BATCH_IN_HAND],
     /// Those that are there.
     range: Range<usize>,
 }
 
 impl<'a> Hand<'a> {
-    /// Not inside a destructor: the thread has one hand.
-    pub(super) fn new(
-        palm: &'a Palm,
-        nodes: &'a NodePool,
-        collect_at: &'a Cell<u64>,
-        domain: &'a Domain,
-        [own, from]: [&'a Slot; 2],
-    ) -> Self {
+    pub(super) fn new(local: &'a Local, domain: &'a Domain, from: &'a Slot) -> Self {
         Hand {
+            local,
             domain,
-            own,
             from,
-            nodes,
-            collect_at,
-            objects: palm.0.borrow_mut(),
+            objects: [const { MaybeUninit::uninit() }; BATCH_IN_HAND],
             range: 0..0,
         }
     }
@@ -57,16 +41,19 @@ impl<'a> Hand<'a> {
         limbo: &mut Limbo,
         n: usize,
         batch: usize,
-        up_to: Reach,
+        up_to: u64,
         queued: Queued,
     ) -> (usize, bool) {
         self.range = 0..0;
         let (mut plain, mut bytes) = (0, 0);
         loop {
-            plain += limbo.release_plain(n - plain - self.range.end, up_to, self.nodes);
+            plain += limbo.drain_plain(n - plain - self.range.end, up_to, |kind, some| {
+                // SAFETY: their grace periods are over [R2]; they are plain.
+                unsafe { drops::release_plain(self.local, kind, some) };
+            });
             let room = (n - plain).min(batch) - self.range.end;
-            let some = limbo.pop_some(room, up_to, queued, |share| {
-                self.objects[self.range.end] = Some(share);
+            let some = limbo.pop_some(room, up_to, queued, |retired| {
+                self.objects[self.range.end].write(retired);
                 self.range.end += 1;
             });
             bytes += some.bytes;
@@ -81,18 +68,24 @@ impl<'a> Hand<'a> {
     fn begin(&self, bytes: usize) {
         // An object alone does not wait: its destructor begins at once.
         if self.range.end > 1 {
-            self.own.in_hand().begin(self.range.end, bytes);
+            if let Some(own) = self.local.slot() {
+                own.in_hand().begin(self.range.end, bytes);
+            }
         }
     }
 
     #[inline]
-    pub(super) fn next(&mut self) -> Option<Share> {
-        let share = self.objects[self.range.next()?].take();
+    pub(super) fn next(&mut self) -> Option<Retired> {
+        let next = self.range.next()?;
+        // SAFETY: written by `fill`, and read once.
+        let retired = unsafe { self.objects[next].assume_init_read() };
         // Alone, it was not counted.
         if self.range.end > 1 {
-            self.own.in_hand().set(self.range.len());
+            if let Some(own) = self.local.slot() {
+                own.in_hand().set(self.range.len());
+            }
         }
-        share
+        Some(retired)
     }
 
     #[cold]
@@ -100,15 +93,15 @@ impl<'a> Hand<'a> {
         self.from.with_limbo(&self.domain.epoch, |limbo, _| {
             // Backwards, so that they keep their order.
             while let Some(i) = self.range.next_back() {
-                if let Some(share) = self.objects[i].take() {
-                    limbo.restore(share);
-                }
+                // SAFETY: as in `next`.
+                limbo.restore(unsafe { self.objects[i].assume_init_read() });
             }
             self.domain.registry.count_restore();
-            self.own.in_hand().clear();
+            if let Some(own) = self.local.slot() {
+                own.in_hand().clear();
+            }
         });
-        // The next write collects.
-        self.collect_at.set(self.own.own_len());
+        self.local.collect_soon();
     }
 }
 

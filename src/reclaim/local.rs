@@ -1,36 +1,43 @@
 //! The state of one thread in the domain of cells: its membership, and its free nodes.
+#![allow(unsafe_code)]
 
 use core::cell::Cell;
 use core::ptr::NonNull;
 use std::time::Duration;
 
-use super::alloc::{NodePool, Pool};
+use super::alloc::{NodePool, Pool, Shape, layout};
 use super::domain::Domain;
 use super::drops::{self, Release};
-use super::epoch::Reach;
-use super::hand::{Hand, Palm};
-use super::kind::{Retired, Share, Size};
-use super::limbo::Queued;
-use super::participant::{CellPin, Participant, Place};
+use super::hand::Hand;
+use super::kind::{Kind, Retired};
+use super::limbo::{Queued, Size};
+use super::participant::{CellPin, Participant};
 use super::quota::{CHUNK, Quota};
-use super::slot::{OwnSlot, Slot, with_local};
-use super::thread::name as thread_name;
+use super::registry::Slot;
+use super::retire_buffer::RetireBuffer;
 use crate::sync::tuning::{
     ADVANCE_AFTER, COLLECT_AFTER, COLLECT_AFTER_SLOW, COLLECT_FOR, FLUSHES_IN_VAIN,
     GARBAGE_BATCH as BATCH, GARBAGE_BATCH_BYTES as BATCH_BYTES, GARBAGE_LIMIT as LIMIT,
-    RELEASES_PER_RETIRE, RESCUE_AFTER, SCAN_OF_SLOT,
+    RELEASES_PER_RETIRE, RESCUE_AFTER, RETIRE_BUFFER, SCAN_OF_SLOT,
 };
-use crate::sync::{recently, thread_local, yield_now};
+use crate::sync::{Counter, plain_thread_local, recently, thread_local, yield_now};
 
 thread_local! {
     static LOCAL: Local = Local::new();
 }
 
+plain_thread_local! {
+    // The name of the thread, 0 before its first use. It does not change while the thread is torn
+    // down and each call of `with` makes another `Local` [R9].
+    static THREAD: Cell<usize> = Cell::new(0);
+}
+
 pub(crate) struct Local {
+    /// The length of the retire buffer at which it may be full.
+    full_at: Cell<u64>,
     /// The length of the retire buffer at which the next write collects.
     collect_at: Cell<u64>,
     nodes: NodePool,
-    palm: Palm,
     participant: Participant,
     pace: Pace,
     /// The name of its thread.
@@ -42,9 +49,10 @@ pub(crate) struct Local {
 /// once, with the block. See [`Local::take_block`].
 #[derive(Default)]
 struct KeptBlock {
-    memory: Cell<Option<Retired>>,
+    memory: Cell<Option<NonNull<u8>>>,
     /// How many objects were made in it.
     used: Cell<usize>,
+    kind: Cell<Option<&'static Kind>>,
 }
 
 /// When this thread advances the epoch next.
@@ -106,7 +114,29 @@ impl GracePeriod {
 /// state. Then `f` gets a temporary one, whose garbage stays in its slot.
 #[inline(always)]
 pub(crate) fn with<R>(f: impl FnOnce(&Local) -> R) -> R {
-    with_local(&LOCAL, one_for_itself, f)
+    let own;
+    let local = match LOCAL.try_with(|local| NonNull::from(local)) {
+        // SAFETY: it is there until the thread ends, which it does not do inside `f`. If `f` ends
+        // the process, the destructors of thread-locals run, and `f` does not continue.
+        Ok(local) => unsafe { local.as_ref() },
+        Err(_) => {
+            own = one_for_itself();
+            &own
+        }
+    };
+    f(local)
+}
+
+/// The name of the calling thread, that no other thread has, ended threads included. After a fork
+/// the child has the name of the thread that forked.
+pub(super) fn thread() -> usize {
+    static NAMES: Counter = Counter::new();
+    THREAD.with(|name| {
+        if name.get() == 0 {
+            name.set(NAMES.next() as usize + 1);
+        }
+        name.get()
+    })
 }
 
 #[cold]
@@ -168,14 +198,14 @@ impl Census {
 impl Local {
     #[cold]
     fn new() -> Self {
-        let thread = thread_name();
+        let thread = thread();
         let participant = Participant::register(thread);
-        let len = participant.slot().map_or(0, |slot| slot.own_len());
+        let len = participant.slot().map_or(0, |slot| slot.buffer().own_len());
         Local {
+            full_at: Cell::new(len),
             // The first write looks for garbage that other threads have left.
             collect_at: Cell::new(len),
             nodes: NodePool::default(),
-            palm: Palm::default(),
             participant,
             pace: Pace {
                 collected_from: Cell::new(len),
@@ -192,24 +222,41 @@ impl Local {
     /// were made in it.
     #[inline(always)]
     pub(crate) fn take_block(&self) -> Option<(NonNull<u8>, usize)> {
-        let block = self.block.memory.take()?;
-        Some((block.into_object(), self.block.used.get()))
+        let memory = self.block.memory.take()?;
+        Some((memory, self.block.used.get()))
     }
 
     /// Keeps a block for the thread's next object. Between `take_block` and this call, other code
     /// of the thread may have kept another block, which is retired then.
+    ///
+    /// # Safety
+    /// As for [`retire`](Self::retire). The caller does not use the objects in the block again, and
+    /// all blocks are of this kind.
     #[inline(always)]
-    pub(crate) fn keep_block(&self, pin: &CellPin, block: Retired, used: usize) {
+    pub(crate) unsafe fn keep_block(
+        &self,
+        pin: &CellPin,
+        block: NonNull<u8>,
+        used: usize,
+        kind: &'static Kind,
+    ) {
         self.block.used.set(used);
+        self.block.kind.set(Some(kind));
         if let Some(before) = self.block.memory.replace(Some(block)) {
-            self.retire_slow(pin, before);
+            self.retire_block_slow(pin, before);
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn retire_slow(&self, pin: &CellPin, block: Retired) {
-        self.retire(pin, block);
+    fn retire_block_slow(&self, pin: &CellPin, block: NonNull<u8>) {
+        let kind = self
+            .block
+            .kind
+            .get()
+            .expect("a block was kept with its kind");
+        // SAFETY: the contract of `keep_block`.
+        unsafe { self.retire(pin, block, kind) };
     }
 
     /// Whether this thread keeps a pin.
@@ -234,7 +281,7 @@ impl Local {
     /// under these pins happen before the return [R2].
     pub(crate) fn is_over(&self, period: GracePeriod) -> bool {
         let domain = self.participant.enter();
-        domain.is_none_or(|(domain, _)| period.0 <= domain.epoch.reclaimable().epoch())
+        domain.is_none_or(|(domain, _)| period.0 <= domain.epoch.reclaimable())
     }
 
     /// Ends all grace periods that no pin holds back.
@@ -247,15 +294,27 @@ impl Local {
     /// Moves `object` into memory of its own.
     #[inline]
     pub(crate) fn allocate<N>(&self, object: N) -> NonNull<N> {
-        self.nodes.allocate(object)
+        let memory = self.reserve();
+        // SAFETY: fresh memory of this layout.
+        unsafe { memory.write(object) };
+        memory
     }
 
-    /// Returns memory for an object that the caller writes where it will lie. No object is moved
-    /// out of its memory to be dropped: it may be larger than the stack of the thread that drops it
-    /// [R8].
+    /// Returns memory for an object that the caller writes where it will lie.
     #[inline]
     pub(crate) fn reserve<N>(&self) -> NonNull<N> {
-        self.nodes.reserve()
+        self.nodes.take(const { layout::<N>() }).cast()
+    }
+
+    /// Keeps the memory of an object that has been dropped where it lay. No object is moved out of
+    /// its memory to be dropped: it may be larger than the stack of the thread that drops it [R8].
+    ///
+    /// # Safety
+    /// `object` is from `allocate` or `reserve`, on any thread, and no thread uses it again.
+    #[inline]
+    pub(crate) unsafe fn free<N>(&self, object: NonNull<N>) {
+        // SAFETY: it is from `take` with this layout.
+        unsafe { self.nodes.put(object.cast(), &const { Shape::of::<N>() }) };
     }
 
     /// The pool of this thread, for the memory of objects.
@@ -264,11 +323,41 @@ impl Local {
         Pool::of(&self.nodes)
     }
 
-    /// Drops one reference to an object now. If it was the last, destroys the object: now, or
-    /// inside the destructor of another object, after that destructor [R10]. May run user code.
-    pub(crate) fn release_now(&self, share: Share) {
-        if let Some(object) = share.give_up() {
-            drops::destroy(self, object);
+    /// Keeps the memory of an object that was destroyed.
+    ///
+    /// # Safety
+    /// As for [`free`](Self::free).
+    #[inline]
+    pub(super) unsafe fn keep(&self, retired: &Retired) {
+        match retired.kind.free() {
+            // SAFETY: the caller's contract.
+            None => unsafe { self.nodes.put(retired.object, &retired.kind.shape) },
+            // SAFETY: as above; `Kind::freed_by` vouches for the function.
+            Some(free) => unsafe { free(retired.object, &self.pool()) },
+        }
+    }
+
+    /// Keeps the memory of some objects of one kind.
+    ///
+    /// # Safety
+    /// As for [`free`](Self::free). The iterator runs no user code.
+    #[inline]
+    pub(super) unsafe fn keep_all(&self, kind: &Kind, memory: impl Iterator<Item = NonNull<u8>>) {
+        // SAFETY: the caller's contract.
+        unsafe { self.nodes.put_all(memory, &kind.shape) };
+    }
+
+    /// Drops one reference to `object` now. If it was the last, destroys the object: now, or inside
+    /// the destructor of another object, after that destructor [R10]. May run user code.
+    ///
+    /// # Safety
+    /// `object` is from `allocate`, is of this kind, and the reference belongs to the caller.
+    pub(crate) unsafe fn release_now(&self, object: NonNull<u8>, kind: &'static Kind) {
+        let retired = Retired { object, kind };
+        // SAFETY: the caller's contract.
+        if unsafe { retired.drop_share() } {
+            // SAFETY: it was the last.
+            unsafe { drops::destroy(self, retired) };
         }
     }
 
@@ -277,47 +366,80 @@ impl Local {
         self.thread
     }
 
-    /// Releases an object once no thread can see it. Runs no user code.
+    /// Releases `object` by `kind` once no thread can see it. Runs no user code.
+    ///
+    /// # Safety
+    /// `object` is from `allocate`, is of this kind and may change threads, is unlinked, and is
+    /// retired only this once; `pin` belongs to this thread [R1].
     #[inline]
-    pub(crate) fn retire(&self, pin: &CellPin, object: Retired) {
-        self.retire_all(pin, [object]);
+    pub(crate) unsafe fn retire(&self, pin: &CellPin, object: NonNull<u8>, kind: &'static Kind) {
+        // SAFETY: the caller's contract.
+        unsafe { self.retire_all(pin, [(object, kind)]) };
     }
 
     /// Retires some objects as [`retire`](Self::retire) does.
+    ///
+    /// # Safety
+    /// The contract of `retire`, for each object. `objects` retires nothing itself.
     #[inline(always)]
-    pub(crate) fn retire_all(&self, _: &CellPin, objects: impl IntoIterator<Item = Retired>) {
-        let Some((domain, own)) = self.participant.enter() else {
+    pub(crate) unsafe fn retire_all(
+        &self,
+        _pin: &CellPin,
+        objects: impl IntoIterator<Item = (NonNull<u8>, &'static Kind)>,
+    ) {
+        let Some((domain, slot)) = self.participant.enter() else {
             // A model that reclaims nothing forgets the objects. The iterator has effects.
             return objects.into_iter().for_each(|_| ());
         };
-        for object in objects {
-            let is_large = object.is_large();
-            let len = own.push(&domain.epoch, object, |absorbed| {
-                self.has_absorbed(absorbed)
-            });
-            if is_large {
+        let buffer = slot.buffer();
+        let places = buffer.places();
+        let mut len = buffer.own_len();
+        for (object, kind) in objects {
+            if len == self.full_at.get() {
+                // SAFETY: this thread's slot; so many were written.
+                unsafe { buffer.publish(len) };
+                self.make_room(domain, slot);
+            }
+            // SAFETY: this thread's slot; so many were written, and there is room.
+            unsafe { RetireBuffer::write(places, len, Retired { object, kind }) };
+            len += 1;
+            if kind.is_large {
                 self.collect_at.set(len);
             }
         }
+        // SAFETY: this thread's slot; so many were written.
+        unsafe { buffer.publish(len) };
     }
 
-    /// The buffer of the slot is empty: so many objects have left it.
-    fn has_absorbed(&self, retired: usize) {
+    #[cold]
+    #[inline(never)]
+    fn make_room(&self, domain: &Domain, slot: &Slot) {
+        let retired = slot.with_limbo(&domain.epoch, |_, absorbed| absorbed);
+        self.has_absorbed(slot, retired);
+    }
+
+    /// The buffer of the slot is empty.
+    fn has_absorbed(&self, slot: &Slot, retired: usize) {
+        self.full_at
+            .set(slot.buffer().own_len() + RETIRE_BUFFER as u64);
         self.pace.retired.set(self.pace.retired.get() + retired);
     }
 
-    pub(super) fn place(&self) -> Place {
-        self.participant.place()
-    }
-
-    pub(super) fn slot(&self) -> Option<&OwnSlot> {
+    pub(super) fn slot(&self) -> Option<&Slot> {
         self.participant.slot()
     }
 
-    /// The next write collects.
-    fn collect_soon(&self) {
+    /// Lets other threads release the garbage of this one [R11].
+    pub(super) fn offer(&self) {
         if let Some(slot) = self.slot() {
-            self.collect_at.set(slot.own_len());
+            slot.offer(true);
+        }
+    }
+
+    /// The next write collects.
+    pub(super) fn collect_soon(&self) {
+        if let Some(slot) = self.slot() {
+            self.collect_at.set(slot.buffer().own_len());
         }
     }
 
@@ -336,7 +458,7 @@ impl Local {
     #[inline]
     pub(crate) fn collect_some(&self) {
         if let Some(slot) = self.participant.slot() {
-            if slot.own_len() >= self.collect_at.get() {
+            if slot.buffer().own_len() >= self.collect_at.get() {
                 self.collect_some_slow();
             }
         }
@@ -360,18 +482,21 @@ impl Local {
             Some(span) if span < RESCUE_AFTER => COLLECT_AFTER_SLOW,
             _ => 1,
         };
-        let len = slot.own_len();
+        let len = slot.buffer().own_len();
         self.collect_at.set(len + within);
         let looked = slot.try_with_limbo(&domain.epoch, |limbo, retired| {
             let reclaimable = limbo.count_up_to(up_to);
             // Objects without a destructor at once: most garbage is of this kind.
             let n = RELEASES_PER_RETIRE * retired.max(1);
-            let done = limbo.release_plain(n, up_to, &self.nodes);
+            let done = limbo.drain_plain(n, up_to, |kind, some| {
+                // SAFETY: their grace periods are over [R2]; they are plain.
+                unsafe { drops::release_plain(self, kind, some) };
+            });
             (retired, done, reclaimable - done, limbo.size())
         });
         // Otherwise another thread releases objects of this slot.
         if let Some((retired, done, reclaimable, left)) = looked {
-            self.has_absorbed(retired);
+            self.has_absorbed(slot, retired);
             let pace = &self.pace;
             let per = |len: u64| RELEASES_PER_RETIRE * (len as usize).max(1);
             let least = per(len - pace.outside_from.get());
@@ -399,7 +524,7 @@ impl Local {
             };
             pace.owed.set(owed);
             pace.batch.set(quota.end());
-            pace.outside_from.set(slot.own_len());
+            pace.outside_from.set(slot.buffer().own_len());
             if owed > 0 {
                 self.collect_at.set(len + 1);
             }
@@ -414,14 +539,17 @@ impl Local {
     /// Inside a destructor and during a panic: releases objects that run no user code, and leaves
     /// the others to later writes, or to other threads [R11].
     #[cold]
-    fn collect_plain(&self, domain: &Domain, slot: &OwnSlot) {
+    fn collect_plain(&self, domain: &Domain, slot: &Slot) {
         slot.offer(true);
-        self.collect_at.set(slot.own_len() + COLLECT_AFTER);
+        self.collect_at.set(slot.buffer().own_len() + COLLECT_AFTER);
         let (now, up_to) = (recently(), domain.epoch.reclaimable());
         let looked = slot.try_with_limbo(&domain.epoch, |limbo, retired| {
             let mut left = RELEASES_PER_RETIRE * retired.max(1);
             loop {
-                let plain = limbo.release_plain(left, up_to, &self.nodes);
+                let plain = limbo.drain_plain(left, up_to, |kind, some| {
+                    // SAFETY: their grace periods are over [R2]; they are plain.
+                    unsafe { drops::release_plain(self, kind, some) };
+                });
                 let others = limbo.set_aside(left - plain, up_to);
                 left -= plain + others;
                 if left == 0 || others == 0 {
@@ -430,8 +558,8 @@ impl Local {
             }
         });
         if let Some((retired, left)) = looked {
-            self.has_absorbed(retired);
-            self.pace.outside_from.set(slot.own_len());
+            self.has_absorbed(slot, retired);
+            self.pace.outside_from.set(slot.buffer().own_len());
             if left.objects > 0 {
                 self.advance_if_due(domain, slot, left, now);
             }
@@ -440,7 +568,7 @@ impl Local {
 
     /// Advances the epoch, if this thread has retired much since it changed, or has not tried for a
     /// while. `true`: the latter, and every earlier object became reclaimable.
-    fn advance_if_due(&self, domain: &Domain, slot: &OwnSlot, left: Size, now: u64) -> bool {
+    fn advance_if_due(&self, domain: &Domain, slot: &Slot, left: Size, now: u64) -> bool {
         let Domain {
             epoch, registry, ..
         } = domain;
@@ -486,7 +614,7 @@ impl Local {
             yield_now();
             epoch.advance_twice(registry);
             let left = slot.with_limbo(epoch, |limbo, absorbed| {
-                self.has_absorbed(absorbed);
+                self.has_absorbed(slot, absorbed);
                 limbo.size().objects
             });
             pace.yields_at.set(limit.max(left + left / 16));
@@ -502,22 +630,12 @@ impl Local {
         &self,
         domain: &Domain,
         slot: &Slot,
-        up_to: Reach,
+        up_to: u64,
         queued: Queued,
         quota: &mut Quota,
     ) -> bool {
-        let Some(own) = self.slot() else {
-            return false;
-        };
         Release::run(self, |release| {
-            let own: &Slot = own;
-            let mut hand = Hand::new(
-                &self.palm,
-                &self.nodes,
-                &self.collect_at,
-                domain,
-                [own, slot],
-            );
+            let mut hand = Hand::new(self, domain, slot);
             let mut is_empty = false;
             while quota.is_left() {
                 if release.destroy_next() {
@@ -533,9 +651,10 @@ impl Local {
                 });
                 is_empty = all;
                 quota.count_plain(plain);
-                while let Some(share) = hand.next() {
+                while let Some(retired) = hand.next() {
                     quota.count_destroyed();
-                    release.release(share);
+                    // SAFETY: it was popped, and so its grace period is over [R2].
+                    unsafe { release.release(&retired) };
                 }
             }
             true
@@ -563,7 +682,7 @@ impl Local {
             if waiting == 0 {
                 return;
             }
-            let retired = slot.own_len();
+            let retired = slot.buffer().own_len();
             // Objects that were retired before the call need two epochs.
             let moves = epoch.advance_twice(registry);
             let up_to = epoch.reclaimable();
@@ -572,7 +691,7 @@ impl Local {
             }
             // Less garbage than ever, or a destructor has retired the next object of a chain. Other
             // threads may retire all the time, so more of theirs is no reason to go on.
-            let has_gained = waiting < least || slot.own_len() != retired;
+            let has_gained = waiting < least || slot.buffer().own_len() != retired;
             least = least.min(waiting);
             in_vain = if has_gained { 0 } else { in_vain + 1 };
             if in_vain > FLUSHES_IN_VAIN || (!moves && self.is_pinned()) {
@@ -588,8 +707,8 @@ impl Local {
 
 impl Drop for Local {
     fn drop(&mut self) {
-        if let Some(block) = self.block.memory.take() {
-            self.retire_slow(&self.pin(), block);
+        if let Some((block, _)) = self.take_block() {
+            self.retire_block_slow(&self.pin(), block);
         }
         // Its garbage stays in the slot for others [R5]. No destructor runs: one that panics here
         // would end the process.
@@ -758,8 +877,9 @@ mod tests {
     fn a_pin_outlives_the_state_of_its_thread() {
         let local = Box::new(Local::new());
         let pin = local.pin();
-        let slot = local.slot().expect("a real build reclaims").slot().clone();
-        let is_ours = || slot.owner() == thread_name() as u64;
+        let slot = NonNull::from(local.participant.slot().unwrap());
+        // SAFETY: slots are never freed.
+        let is_ours = || unsafe { slot.as_ref() }.owner() == thread() as u64;
         drop(local);
         assert!(is_ours());
         drop(pin);

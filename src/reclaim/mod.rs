@@ -15,6 +15,8 @@ mod alloc;
 mod domain;
 mod drops;
 mod epoch;
+#[cfg(all(unix, not(any(latchwork_loom, latchwork_shuttle))))]
+mod fork;
 mod hand;
 pub(crate) mod inside;
 mod kind;
@@ -25,14 +27,13 @@ mod participant;
 mod quota;
 mod registry;
 mod rescue;
-mod slot;
+mod retire_buffer;
 mod table_domain;
-mod thread;
 
 pub(crate) use alloc::Pool;
 #[cfg(latchwork_loom)]
 pub(crate) use domain::{reclaim_in_model, reclaim_with_dormant_slots_in_model};
-pub(crate) use kind::{Destructor, Kind, Retired, Share};
+pub(crate) use kind::{Destructor, Kind};
 pub(crate) use local::{GracePeriod, Local, census, with};
 pub(crate) use participant::CellPin;
 pub(crate) use table_domain::{Domain, Pin};

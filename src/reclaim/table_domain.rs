@@ -4,6 +4,7 @@
 //! chooses between a bin that frees at the end of an execution (exhaustive models of our own
 //! algorithm) and a collector of its own (models of reclamation). Under shuttle all tasks share one
 //! OS thread, so each pin registers with the table's own collector.
+#![allow(unsafe_code)]
 
 #[cfg(not(any(latchwork_loom, latchwork_shuttle)))]
 mod imp {
@@ -35,9 +36,15 @@ mod imp {
     }
 
     impl Pin {
-        /// Drops `owner` once every present pin has ended.
-        pub(crate) fn defer_drop(&self, owner: impl Send + 'static) {
-            self.0.defer(move || drop(owner));
+        /// Frees `object` once no pin can have seen it.
+        ///
+        /// # Safety
+        /// `object` is from `Box::into_raw`, is unlinked, and is retired only this once.
+        pub(crate) unsafe fn retire<T: Send + 'static>(&self, object: *mut T) {
+            let shared = crossbeam_epoch::Shared::from(object.cast_const());
+            // SAFETY: unlinked and owned by the caller's contract, so that only threads pinned now
+            // can still reach it.
+            unsafe { self.0.defer_destroy(shared) }
         }
 
         /// Lets other threads free this thread's garbage.
@@ -61,8 +68,12 @@ mod imp {
     }
 
     impl Pin {
-        pub(crate) fn defer_drop(&self, owner: impl Send + 'static) {
-            self.0.defer(move || drop(owner));
+        /// # Safety
+        /// As in a real build.
+        pub(crate) unsafe fn retire<T: Send + 'static>(&self, object: *mut T) {
+            let shared = crossbeam_epoch::Shared::from(object.cast_const());
+            // SAFETY: the caller's contract.
+            unsafe { self.0.defer_destroy(shared) }
         }
 
         pub(crate) fn flush(&self) {
@@ -125,10 +136,23 @@ mod imp {
     }
 
     impl Pin {
-        pub(crate) fn defer_drop(&self, owner: impl Send + 'static) {
+        /// # Safety
+        /// As in a real build.
+        pub(crate) unsafe fn retire<T: Send + 'static>(&self, object: *mut T) {
             match self {
-                Pin::Bin(bin) => bin.lock().unwrap().push(Box::new(move || drop(owner))),
-                Pin::Epoch(guard) => guard.defer(move || drop(owner)),
+                Pin::Bin(bin) => {
+                    let address = object.expose_provenance();
+                    bin.lock().unwrap().push(Box::new(move || {
+                        let object = std::ptr::with_exposed_provenance_mut::<T>(address);
+                        // SAFETY: the caller's contract, and the model is over.
+                        drop(unsafe { Box::from_raw(object) });
+                    }));
+                }
+                Pin::Epoch(guard) => {
+                    let shared = crossbeam_epoch::Shared::from(object.cast_const());
+                    // SAFETY: the caller's contract.
+                    unsafe { guard.defer_destroy(shared) }
+                }
             }
         }
 

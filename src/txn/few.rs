@@ -9,7 +9,7 @@ use core::ptr::NonNull;
 
 use crate::cell::VersionedCell;
 use crate::mvcc::{Head, Header, Node, NodeRef, OwnerSlot, Version, When, Word};
-use crate::reclaim::{CellPin, Kind, Local, Retired, Share};
+use crate::reclaim::{CellPin, Kind, Local};
 use crate::sync::{load_load_fence, store_load_fence};
 
 /// The cells, and the nodes that an owner installs in them.
@@ -86,12 +86,10 @@ impl<const N: usize> Few<'_, N> {
             is_waited |= self.heads[i].load().is_waited();
         }
         // By number: iterators over arrays by value copy the arrays.
-        let replaced = (0..N).map(|i| {
-            // SAFETY: superseded by the commit, which belongs to this thread. The nodes on them are
-            // stamped, so no thread that pins from now on reaches them [X7].
-            unsafe { Retired::new(self.base(i).cast(), self.kinds[i]) }
-        });
-        local.retire_all(pin, replaced);
+        let replaced = (0..N).map(|i| (self.base(i).cast(), self.kinds[i]));
+        // SAFETY: superseded by the commit, which belongs to this thread. The nodes on them are
+        // stamped, so no thread that pins from now on reaches them [X7].
+        unsafe { local.retire_all(pin, replaced) };
         // SAFETY: each of its nodes is stamped [X1].
         unsafe { own.end(local, pin) };
         Ok(is_waited)
@@ -237,7 +235,7 @@ impl Unused {
     /// Drops the value. Runs user code.
     pub(super) fn release(self, local: &Local) {
         // SAFETY: never published, so that its one share is ours.
-        local.release_now(unsafe { Share::new(self.node.cast(), self.kind) });
+        unsafe { local.release_now(self.node.cast(), self.kind) };
     }
 
     /// # Safety
@@ -263,7 +261,7 @@ pub(crate) fn restore(
         }
         if head.replace_marked(word, base) {
             // SAFETY: unlinked by this compare-and-swap and no other [X7].
-            local.retire(pin, unsafe { Retired::new(node.cast(), kind) });
+            unsafe { local.retire(pin, node.cast(), kind) };
             return;
         }
     }

@@ -4,8 +4,6 @@
 //! parent by the remaining word.
 #![allow(unsafe_code)]
 
-use core::ptr::NonNull;
-
 use super::slot::{Moved, Slot};
 use crate::reclaim::Pin;
 use crate::sync::Canary;
@@ -58,30 +56,6 @@ impl Child {
             seen = Occupancy::Single;
         }
         seen
-    }
-}
-
-/// Owns an object that was unlinked from a trie, and that other threads may still read.
-pub(super) struct Unlinked<T: Send + 'static>(NonNull<T>);
-
-// SAFETY: an owner of a `T`, as a `Box`.
-unsafe impl<T: Send + 'static> Send for Unlinked<T> {}
-
-impl<T: Send + 'static> Unlinked<T> {
-    /// # Safety
-    /// `object` is from `Box::into_raw`, was linked, and was unlinked by the caller under `pin`. It
-    /// is retired only this once [S5].
-    pub(super) unsafe fn retire(pin: &Pin, object: *mut T) {
-        let object = NonNull::new(object).expect("a box is not at null");
-        pin.defer_drop(Unlinked(object));
-    }
-}
-
-impl<T: Send + 'static> Drop for Unlinked<T> {
-    fn drop(&mut self) {
-        // SAFETY: unlinked and owned, so that only threads that were pinned could still reach it,
-        // and their pins have ended.
-        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
     }
 }
 
@@ -139,7 +113,7 @@ pub(super) fn expand(slot: &Slot, word: SlotWord, content: impl Fn(usize) -> Slo
 /// `word` was loaded under `pin`, and the caller has unlinked the child.
 pub(super) unsafe fn retire(pin: &Pin, word: SlotWord) {
     // SAFETY: unlinked by the caller and no other thread [S5].
-    unsafe { Unlinked::retire(pin, child_at(word)) };
+    unsafe { pin.retire(child_at(word)) };
 }
 
 /// Replaces the child `word` in `parent` by nothing, by its one remaining word, or by a copy.
@@ -170,7 +144,7 @@ pub(super) unsafe fn fold(pin: &Pin, parent: &Slot, word: SlotWord) -> bool {
     if won {
         // SAFETY: unlinked by this compare-and-swap and no other, because a word is not stored
         // again while a pin could mistake it for itself [S5].
-        unsafe { Unlinked::retire(pin, child_at(word)) };
+        unsafe { pin.retire(child_at(word)) };
     } else if let Some(copy) = copy {
         // SAFETY: made above and never published.
         drop(unsafe { Box::from_raw(copy) });

@@ -285,10 +285,12 @@ impl Roots {
         // SAFETY: step 20 or 23 has made each slot of each group void, and no step changes a void
         // slot of this root before the next move, which begins after this one has settled [G6].
         unsafe { self.known(source).clear() };
-        pin.defer_drop(Settles {
+        let settles = Box::new(Settles {
             settled: self.settled.get_or_init(Arc::default).clone(),
             event: before.event(),
         });
+        // SAFETY: made here, and never linked.
+        unsafe { pin.retire(Box::into_raw(settles)) };
         pin.flush();
     }
 

@@ -15,7 +15,7 @@
 //! alternates between two tasks saves an eighth of the time (report, `async`).
 #![allow(unsafe_code)]
 
-use super::child::{Child, Occupancy, Unlinked, child_of_dropped, child_ref, expand, fold};
+use super::child::{Child, Occupancy, child_of_dropped, child_ref, expand, fold};
 use super::grow::Roots;
 use super::monitor::{Monitor, monitor_at, monitor_ref};
 use super::root::Root;
@@ -537,7 +537,7 @@ impl<'t> Walk<'t> {
             if walk.slot().unlink(monitor).is_ok() {
                 // SAFETY: unlinked by this compare-and-swap and no other: a dead monitor is not
                 // linked again, and its address is not reused while the walk is pinned [M2].
-                unsafe { Unlinked::retire(walk.pin(), monitor_at(monitor)) };
+                unsafe { walk.pin().retire(monitor_at(monitor)) };
                 walk.prune();
                 return walk.trie.walk(walk.hash);
             }
