@@ -280,7 +280,10 @@ pub(crate) fn table(lines: &[Line]) -> String {
             verdict.refused
         );
     }
-    text.push_str("\n| engine | control | detected by |\n|---|---|---|\n");
+    text.push_str(
+        "\n| engine | control | stale writes | overlaps | tokens not greater | ghosts |\n\
+         |---|---|---|---|---|---|\n",
+    );
     let mut by_name: BTreeMap<(&str, &str), Vec<&Control>> = BTreeMap::new();
     for control in controls {
         let name = (control.kind.name(), control.name.as_str());
@@ -302,8 +305,7 @@ pub(crate) fn table(lines: &[Line]) -> String {
         };
         let _ = writeln!(
             text,
-            "| {kind} | {name} | {} stale writes, {} overlaps, {} tokens not greater, {ghosts} \
-             ghosts{missed} |",
+            "| {kind} | {name} | {} | {} | {} | {ghosts}{missed} |",
             verdict.stale, verdict.overlaps, verdict.regressions
         );
     }
