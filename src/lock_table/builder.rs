@@ -165,6 +165,9 @@ impl<K: ?Sized, S> LockTableBuilder<K, S> {
     }
 
     /// Makes the table.
+    ///
+    /// # Panics
+    /// Panics if the memory for the expected locks is not available.
     pub fn build(self) -> LockTable<K, S> {
         LockTable {
             raw: RawTable::new(self.expected_locks, self.fairness, self.domain),

@@ -260,7 +260,9 @@ where
     ///
     /// # Panics
     /// Panics if `Eq` of a key panics. Panics where [`VersionedMap::insert`] does. Nothing is
-    /// written then.
+    /// written then. Inside the closure of a transaction, the batch is a nested transaction, which
+    /// may write keys that the closure has accessed: see [Direct
+    /// access](crate::atomically()#direct-access).
     ///
     /// # Examples
     /// See [`VersionedMap::transact`].

@@ -99,7 +99,7 @@ impl Counter {
         }
     }
 
-    /// Sets the counter. Only one thread calls this.
+    /// Sets the counter. A change by another thread at the same time may be lost.
     #[inline]
     pub(crate) fn set(&self, value: u64) {
         // Relaxed: as above.

@@ -29,6 +29,10 @@ pub(crate) const ROOTS_MOVE: bool = super::Pages::RETURN || cfg!(latchwork_shutt
 pub(crate) const GROW_OVER: usize = 5;
 pub(crate) const GROW_PER: usize = 8;
 
+/// Where the memory of a larger root is refused, one new child in so many requests it again. It was
+/// not chosen by measurement.
+pub(crate) const GROW_AGAIN: isize = 1024;
+
 /// A root shrinks where it has more than so many slots for each child, and where few of its slots
 /// are in use. With random keys, a tenth of the slots are in use then.
 pub(crate) const SHRINK_OVER: usize = 256;

@@ -14,8 +14,8 @@ use super::root::{Header, LEVELS, Root, bits_above};
 use super::slot::Slot;
 use crate::reclaim::{Domain, Pin};
 use crate::sync::tuning::{
-    FAN_BITS, GROW_OVER, GROW_PER, ROOTS_MOVE, SHRINK_IN_USE, SHRINK_OVER, SHRINK_SAMPLE,
-    SLOTS_MOVED,
+    FAN_BITS, GROW_AGAIN, GROW_OVER, GROW_PER, ROOTS_MOVE, SHRINK_IN_USE, SHRINK_OVER,
+    SHRINK_SAMPLE, SLOTS_MOVED,
 };
 use crate::sync::{AtomicPtr, AtomicU64, Counter, Ordering};
 use crate::word::{Kind, Move, Phase, SlotWord};
@@ -34,8 +34,11 @@ pub(super) struct Roots {
     settled: OnceLock<Arc<AtomicU64>>,
     /// The next group that an operation moves for others.
     cursor: Counter,
-    /// The number of children.
+    /// The number of children, modulo 2⁶⁴. A thread may count that it has unlinked a child before
+    /// another thread counts that it has linked the child, so the number may be negative.
     children: Counter,
+    /// The number of larger roots that could not be allocated since the last one that could.
+    refusals: Counter,
     growths: Counter,
     shrinks: Counter,
 }
@@ -79,6 +82,7 @@ impl Roots {
             settled: OnceLock::new(),
             cursor: Counter::new(),
             children: Counter::new(),
+            refusals: Counter::new(),
             growths: Counter::new(),
             shrinks: Counter::new(),
         }
@@ -185,7 +189,11 @@ impl Roots {
             return false;
         };
         if !self.allocate(begun.level()) {
+            self.refusals.increment();
             return false;
+        }
+        if self.refusals.get() > 0 {
+            self.refusals.set(0);
         }
         // Release: publishes the root, and what `settled` has acquired [G4] [G5].
         // Relaxed on failure: nothing is done then.
@@ -383,18 +391,24 @@ impl Roots {
         if !ROOTS_MOVE {
             return;
         }
-        let children = self.children.next() as usize + 1;
+        let children = self.children.next().wrapping_add(1) as isize;
         if is_crowded(self.current(), children) {
             self.grow(&domain.pin(), children);
         }
     }
 
+    /// Returns whether an operation may allocate a larger root. After a refusal, few do: each
+    /// attempt is a system call, which locks the address space of the process.
+    fn may_allocate(&self, children: isize) -> bool {
+        self.refusals.get() == 0 || children % GROW_AGAIN == 0
+    }
+
     #[cold]
-    fn grow(&self, pin: &Pin, children: usize) {
+    fn grow(&self, pin: &Pin, children: isize) {
         let phase = self.phase();
         if phase.direction().is_some() {
             self.move_some(pin, phase);
-        } else if is_crowded(self.known(phase.level()), children) {
+        } else if is_crowded(self.known(phase.level()), children) && self.may_allocate(children) {
             self.begin(Move::Up, pin);
         }
     }
@@ -424,8 +438,8 @@ impl Roots {
             self.move_some(pin, phase);
         } else if phase.level() > 0 {
             let root = self.known(phase.level());
-            let children = self.children.get() as usize;
-            if children.saturating_mul(SHRINK_OVER) < root.len()
+            let children = self.children.get() as isize;
+            if children * (SHRINK_OVER as isize) < root.len() as isize
                 && is_sparse(root, hash)
                 && !self.begin(Move::Down, pin)
             {
@@ -443,7 +457,7 @@ impl Roots {
         settled.store(self.phase().event(), Ordering::Release);
     }
 
-    /// Calls `f` with each slot of each root, and frees the roots.
+    /// Calls `f` with each slot that may have a word, and frees the roots.
     pub(super) fn free(&mut self, f: impl Fn(&Slot)) {
         let phase = self.phase();
         for level in 0..LEVELS {
@@ -453,7 +467,10 @@ impl Roots {
                     let mut slots = (0..root.len()).map(|index| root.at(index));
                     assert!(slots.all(|slot| slot.peek().is_void()), "a late move [G5]");
                 }
-                (0..root.len()).for_each(|index| f(root.at(index)));
+                // The slots of other roots are void [G5]. To load them would bring their pages back.
+                if in_use {
+                    (0..root.len()).for_each(|index| f(root.at(index)));
+                }
                 // SAFETY: the table is borrowed mutably, and is dropped.
                 unsafe { root.free() };
             }
@@ -463,8 +480,8 @@ impl Roots {
 
 /// Returns whether a root has too many children.
 #[inline]
-fn is_crowded(root: Root<'_>, children: usize) -> bool {
-    children.saturating_mul(GROW_PER) > root.len() * GROW_OVER
+fn is_crowded(root: Root<'_>, children: isize) -> bool {
+    children * (GROW_PER as isize) > (root.len() * GROW_OVER) as isize
 }
 
 /// Returns whether few slots of a root are in use, by those from a slot on.
@@ -473,4 +490,41 @@ fn is_sparse(root: Root<'_>, hash: u64) -> bool {
     let sample = (1..=SHRINK_SAMPLE).map(|step| root.at(first.wrapping_add(step * 257)));
     let in_use = sample.filter(|slot| slot.peek() != SlotWord::EMPTY);
     in_use.take(SHRINK_IN_USE + 1).count() <= SHRINK_IN_USE
+}
+
+#[cfg(all(test, not(any(latchwork_loom, latchwork_shuttle))))]
+mod tests {
+    use super::*;
+    use crate::sync::tuning::MAX_GROWN_BITS;
+
+    /// A thread links a child, another thread unlinks the child and counts that, and then the first
+    /// thread counts. The number was taken for a large one: a debug build panicked after the key
+    /// was locked, and a release build grew the root.
+    #[test]
+    fn a_child_that_is_unlinked_before_it_is_counted_grows_no_root() {
+        let domain = Domain::default();
+        for early in 1..=2 {
+            let mut roots = Roots::new(10);
+            (0..early).for_each(|_| roots.child_removed(&domain.pin(), 0));
+            (0..early).for_each(|_| roots.child_added(&domain));
+            assert_eq!((roots.children.get(), roots.moves()), (0, (0, 0)));
+            roots.free(|_| ());
+        }
+    }
+
+    /// Where the system had no memory for a larger root, each operation that linked a child
+    /// requested it again by a system call.
+    #[test]
+    fn a_root_that_is_refused_is_not_requested_by_each_operation() {
+        let domain = Domain::default();
+        // There is no larger root than this one.
+        let mut roots = Roots::new(MAX_GROWN_BITS - FAN_BITS + 1);
+        roots.children.add(roots.first().len() as u64);
+        let rounds = 3;
+        (0..rounds * GROW_AGAIN).for_each(|_| roots.child_added(&domain));
+        let refusals = roots.refusals.get();
+        assert!((1..=1 + rounds as u64).contains(&refusals), "{refusals}");
+        assert_eq!(roots.moves(), (0, 0));
+        roots.free(|_| ());
+    }
 }
