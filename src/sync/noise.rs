@@ -27,7 +27,7 @@ fn noise() {
 
 macro_rules! noisy {
     ($name:ident, $int:ty) => {
-        #[derive(Debug)]
+        #[derive(Debug, Default)]
         pub(crate) struct $name(atomic::$name);
 
         #[allow(dead_code, reason = "one set of methods for each width")]
