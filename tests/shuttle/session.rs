@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use crate::common::hashers::Place;
 use crate::common::schedules;
+use crate::table::assert_empty;
 use latchwork::{
     Fairness, LockTable, Mode, Session,
     session::{LockError, Policy},
@@ -185,13 +186,7 @@ fn run(fairness: Fairness) {
     for thread in threads {
         thread.join().unwrap();
     }
-    let stats = world.table.stats();
-    let left = (
-        world.table.locked_count(),
-        stats.monitors,
-        stats.index_bytes,
-    );
-    assert_eq!(left, (0, 0, world.fresh));
+    assert_empty(&world.table, world.fresh);
     assert!(world.table.knows_no_session());
     let told = world.deadlocks.load(Relaxed);
     // A future that is dropped is not told of the deadlock that it was the victim of.
