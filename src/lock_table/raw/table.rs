@@ -43,13 +43,13 @@ impl RawTable {
 
     /// Returns the next token of all keys of this key's slot of the first root.
     pub(crate) fn token(&self, hash: u64) -> u64 {
-        let tokens = self.tokens.get_or_init(|| {
-            let slots = 0..self.trie.first_len();
-            slots.map(|_| AtomicU64::new(0)).collect()
-        });
+        let first = self.trie.first();
+        // Accesses no atomic: under shuttle another task could run then, and wait for this one.
+        let counters = || (0..first.len()).map(|_| AtomicU64::new(0)).collect();
+        let tokens = self.tokens.get_or_init(counters);
         // Relaxed: holders of one key follow one another, and later values of one atomic are
         // greater; the lock itself orders the holders [S2].
-        tokens[self.trie.first_index(hash)].fetch_add(1, Ordering::Relaxed) + 1
+        tokens[first.index(hash)].fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Returns the size of the token counters in bytes, or zero without counters.

@@ -86,14 +86,9 @@ impl Trie {
         self.domain.pin()
     }
 
-    /// Returns the number of slots of the root with which the table was made.
-    pub(super) fn first_len(&self) -> usize {
-        self.roots.first().len()
-    }
-
-    /// Returns the place of the slot of `hash` in the root with which the table was made.
-    pub(super) fn first_index(&self, hash: u64) -> usize {
-        self.roots.first().index(hash)
+    /// Returns the root with which the table was made.
+    pub(super) fn first(&self) -> Root<'_> {
+        self.roots.first()
     }
 
     /// Returns the size in bytes of the roots that may have words.
