@@ -30,9 +30,9 @@
 //! `cargo run --release -p latchwork-bench --bin report -- --only transactions`.
 //!
 //! - *Uncontended writes of a few words.* A transfer between two of 1,024 cells needs
-//!   about <!--figure: transfer vs as many ordered parking_lot mutexes-->4.9<!--/--> times the
+//!   about <!--figure: transfer vs as many ordered parking_lot mutexes-->2.3<!--/--> times the
 //!   time of two ordered `parking_lot` mutexes. A transaction that only reads two cells
-//!   needs <!--figure: two cells read vs as many ordered parking_lot mutexes-->1.5<!--/--> times
+//!   needs <!--figure: two cells read vs as many ordered parking_lot mutexes-->0.7<!--/--> times
 //!   the time. The cost is that of the atomic operations (the pin, one for each cell, one for the
 //!   status) and of two nodes of memory. (`transactions`)
 //! - *Hot cells.* In the main job, three origins are part of most flights. There, transactions
@@ -54,22 +54,22 @@
 //!
 //! # Where it wins
 //! - *Reads.* A read of a cell
-//!   takes <!--figure: read vs parking_lot::RwLock-->0.65<!--/--> of the time of an uncontended
+//!   takes <!--figure: read vs parking_lot::RwLock-->0.53<!--/--> of the time of an uncontended
 //!   `parking_lot::RwLock`. It writes no memory that other threads write, and checks no pin of
 //!   another thread. (`cells`; `benches/CORES.md` counts the cache misses of up to 64 readers)
 //! - *Snapshots.* A snapshot of 32 cells
-//!   takes <!--figure: a snapshot of 32 cells vs as many ordered parking_lot mutexes-->0.15<!--/-->
+//!   takes <!--figure: a snapshot of 32 cells vs as many ordered parking_lot mutexes-->0.08<!--/-->
 //!   of the time of 32 mutexes. (`transactions`)
 //! - *No lock order.* Two threads that access pairs of cells in opposite orders
-//!   reach <!--figure: 20 pairs, two threads in opposite orders vs one thread-->1.0<!--/--> times
+//!   reach <!--figure: 20 pairs, two threads in opposite orders vs one thread-->0.8<!--/--> times
 //!   the throughput of one of them. (`transactions-beside`)
 #![doc = "\
   The 99.9th percentile of the time of a transaction
   is <!--figure: 20 pairs, two threads in opposite orders, the 99.9th percentile of the time vs the
-  median-->15<!--/--> times the median."]
+  median-->17<!--/--> times the median."]
 //! - *Large transactions.* Three threads write one of 10,000 cells without a pause. Beside them,
 //!   five transactions over all of these cells
-//!   take <!--figure: 5 transactions over 10,000 cells beside 3 hammers-->0.02<!--/--> seconds
+//!   take <!--figure: 5 transactions over 10,000 cells beside 3 hammers-->0.04<!--/--> seconds
 //!   together. Each of them escalates and owns the cells at which it aborted.
 //!   (`transactions-beside`)
 //! - *Stalled threads.* A thread that is stopped inside an attempt delays no reader and no writer

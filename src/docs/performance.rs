@@ -14,56 +14,56 @@
 //!
 //! | operation, one thread | ratio of time |
 //! |---|---|
-//! | `u64`, one key | <!--figure: exclusive, u64, one key vs padded Mutex-->0.96<!--/--> |
-//! | `u64`, 4,096 keys | <!--figure: exclusive, u64, 4,096 keys vs padded Mutex-->0.85<!--/--> |
+//! | `u64`, one key | <!--figure: exclusive, u64, one key vs padded Mutex-->1.00<!--/--> |
+//! | `u64`, 4,096 keys | <!--figure: exclusive, u64, 4,096 keys vs padded Mutex-->0.98<!--/--> |
 //! | `&str`, one key | <!--figure: exclusive, &str, one key vs padded Mutex-->1.01<!--/--> |
-//! | shared, `u64` | <!--figure: shared, u64, one key vs padded RwLock, read-->0.89<!--/--> |
-//! | `lock_all` | <!--figure: lock_all, three u64 keys vs three padded Mutexes-->1.19<!--/--> |
-//! | read of a cell | <!--figure: read vs parking_lot::RwLock-->0.65<!--/--> |
-//! | update of a cell | <!--figure: update vs parking_lot::RwLock-->5.1<!--/--> |
+//! | shared, `u64` | <!--figure: shared, u64, one key vs padded RwLock, read-->0.81<!--/--> |
+//! | `lock_all` | <!--figure: lock_all, three u64 keys vs three padded Mutexes-->1.22<!--/--> |
+//! | read of a cell | <!--figure: read vs parking_lot::RwLock-->0.53<!--/--> |
+//! | update of a cell | <!--figure: update vs parking_lot::RwLock-->2.3<!--/--> |
 //!
 //! - A transfer between two cells
-//!   takes <!--figure: transfer vs as many ordered parking_lot mutexes-->4.9<!--/--> times the time
+//!   takes <!--figure: transfer vs as many ordered parking_lot mutexes-->2.3<!--/--> times the time
 //!   of two ordered mutexes.
 //! - A snapshot of 32 cells
-//!   takes <!--figure: a snapshot of 32 cells vs as many ordered parking_lot mutexes-->0.15<!--/-->
+//!   takes <!--figure: a snapshot of 32 cells vs as many ordered parking_lot mutexes-->0.08<!--/-->
 //!   of the time of 32 mutexes.
 //!
 //! | operation, several threads | ratio of throughput |
 //! |---|---|
-//! | 8 threads, 16 keys | <!--figure: 8 threads, 16 keys vs padded Mutex-->1.03<!--/--> |
-//! | 8 threads, 1 key | <!--figure: 8 threads, 1 key vs padded Mutex-->0.98<!--/--> |
-//! | 2 threads, 1 key | <!--figure: 2 threads, 1 key vs padded Mutex-->0.84<!--/--> |
-//! | shared | <!--figure: 2 threads, one key, shared vs padded RwLock, read-->0.70<!--/--> |
+//! | 8 threads, 16 keys | <!--figure: 8 threads, 16 keys vs padded Mutex-->1.13<!--/--> |
+//! | 8 threads, 1 key | <!--figure: 8 threads, 1 key vs padded Mutex-->0.99<!--/--> |
+//! | 2 threads, 1 key | <!--figure: 2 threads, 1 key vs padded Mutex-->0.97<!--/--> |
+//! | shared | <!--figure: 2 threads, one key, shared vs padded RwLock, read-->0.82<!--/--> |
 //!
 //! ## `dashmap`, `lockmap`, `keyed-lock`, `lockable`
 //! | lock and unlock of a free key, against | ratio of time |
 //! |---|---|
-//! | `dashmap`: insert and remove | <!--figure: u64, one key vs dashmap-->0.13<!--/--> |
-//! | `lockmap` | <!--figure: u64, one key vs lockmap-->0.18<!--/--> |
-//! | `keyed-lock` | <!--figure: u64, one key vs keyed-lock-->0.07<!--/--> |
-//! | `lockable` | <!--figure: u64, one key vs lockable, try_lock-->0.06<!--/--> |
+//! | `dashmap`: insert and remove | <!--figure: u64, one key vs dashmap-->0.32<!--/--> |
+//! | `lockmap` | <!--figure: u64, one key vs lockmap-->0.21<!--/--> |
+//! | `keyed-lock` | <!--figure: u64, one key vs keyed-lock-->0.13<!--/--> |
+//! | `lockable` | <!--figure: u64, one key vs lockable, try_lock-->0.10<!--/--> |
 //!
 //! ## `tokio::sync::Mutex`
 //! - A task that hands a key to another task on the same thread
-//!   needs <!--figure: two tasks hand one key over, Eventual vs tokio::sync::Mutex-->1.3<!--/-->
+//!   needs <!--figure: two tasks hand one key over, Eventual vs tokio::sync::Mutex-->1.5<!--/-->
 //!   times the time.
 //! - A `lock_async` that is polled once
-//!   takes <!--figure: lock_async polled once, one key vs lock-->1.2<!--/--> times the time of
+//!   takes <!--figure: lock_async polled once, one key vs lock-->1.5<!--/--> times the time of
 //!   `lock`, and allocates nothing.
 #![doc = "\
 - 8 threads on one key under `Fifo`
-  reach <!--figure: 8 threads on one key, Fifo vs tokio::sync::Mutex::blocking_lock-->4.3<!--/-->
+  reach <!--figure: 8 threads on one key, Fifo vs tokio::sync::Mutex::blocking_lock-->8.0<!--/-->
   times the throughput of `blocking_lock`."]
 //!
 //! ## `arc-swap`
 //! | here | there | ratio of time |
 //! |---|---|---|
-//! | `read` | `load` | <!--figure: read vs ArcSwap::load-->0.59<!--/--> |
-//! | `read_in` | `load` | <!--figure: read_in vs ArcSwap::load-->0.16<!--/--> |
-//! | `read_in` | `Cache::load` | <!--figure: read_in vs arc_swap::Cache-->1.00<!--/--> |
-//! | `read_owned` | `load_full` | <!--figure: read_owned vs ArcSwap::load_full-->1.43<!--/--> |
-//! | `update` | `rcu` | <!--figure: update vs ArcSwap::rcu-->0.38<!--/--> |
+//! | `read` | `load` | <!--figure: read vs ArcSwap::load-->0.57<!--/--> |
+//! | `read_in` | `load` | <!--figure: read_in vs ArcSwap::load-->0.02<!--/--> |
+//! | `read_in` | `Cache::load` | <!--figure: read_in vs arc_swap::Cache-->0.87<!--/--> |
+//! | `read_owned` | `load_full` | <!--figure: read_owned vs ArcSwap::load_full-->0.89<!--/--> |
+//! | `update` | `rcu` | <!--figure: update vs ArcSwap::rcu-->0.22<!--/--> |
 //!
 //! ## `papaya`, `dashmap`, `scc`, `moka`
 //! Maps of `u64` to `u64`. Reads are under one pin, which stands for a guard of `papaya`. *Growth*
@@ -71,33 +71,33 @@
 //!
 //! | operation, one thread | against | ratio of time |
 //! |---|---|---|
-//! | read | `papaya` | <!--figure: get_in, held pin, 2^14 keys vs papaya-->1.67<!--/--> |
-//! | read | `dashmap` | <!--figure: get_in, held pin, 2^14 keys vs dashmap-->1.29<!--/--> |
-//! | read | `scc` | <!--figure: get_in, held pin, 2^14 keys vs scc-->1.03<!--/--> |
-//! | insert | `papaya` | <!--figure: insert of new keys, presized vs papaya-->1.04<!--/--> |
-//! | growth | `papaya` | <!--figure: insert of new keys, growing vs papaya-->0.72<!--/--> |
-//! | growth | `dashmap` | <!--figure: insert of new keys, growing vs dashmap-->2.23<!--/--> |
-//! | update | `papaya` | <!--figure: update, 2^14 keys vs papaya-->0.89<!--/--> |
-//! | update | `dashmap` | <!--figure: update, 2^14 keys vs dashmap-->4.07<!--/--> |
-//! | update | `scc` | <!--figure: update, 2^14 keys vs scc-->4.37<!--/--> |
-//! | lock, set | `dashmap` | <!--figure: lock, set and commit vs dashmap, get_mut-->19.1<!--/--> |
-//! | scan | `papaya` | <!--figure: scan of 1,000,000 keys vs papaya, values-->2.58<!--/--> |
+//! | read | `papaya` | <!--figure: get_in, held pin, 2^14 keys vs papaya-->0.79<!--/--> |
+//! | read | `dashmap` | <!--figure: get_in, held pin, 2^14 keys vs dashmap-->0.48<!--/--> |
+//! | read | `scc` | <!--figure: get_in, held pin, 2^14 keys vs scc-->0.31<!--/--> |
+//! | insert | `papaya` | <!--figure: insert of new keys, presized vs papaya-->0.98<!--/--> |
+//! | growth | `papaya` | <!--figure: insert of new keys, growing vs papaya-->0.65<!--/--> |
+//! | growth | `dashmap` | <!--figure: insert of new keys, growing vs dashmap-->2.45<!--/--> |
+//! | update | `papaya` | <!--figure: update, 2^14 keys vs papaya-->0.88<!--/--> |
+//! | update | `dashmap` | <!--figure: update, 2^14 keys vs dashmap-->3.04<!--/--> |
+//! | update | `scc` | <!--figure: update, 2^14 keys vs scc-->2.09<!--/--> |
+//! | lock, set | `dashmap` | <!--figure: lock, set and commit vs dashmap, get_mut-->4.2<!--/--> |
+//! | scan | `papaya` | <!--figure: scan of 1,000,000 keys vs papaya, values-->1.18<!--/--> |
 //!
 //! - After each key was updated once, a read
-//!   takes <!--figure: get_in, held pin, 2^14 keys, updated once vs papaya-->2.45<!--/--> times the
+//!   takes <!--figure: get_in, held pin, 2^14 keys, updated once vs papaya-->1.53<!--/--> times the
 //!   time of `papaya`.
 #![doc = "\
 - To remove a key and insert another one
-  takes <!--figure: churn: remove and insert, 2^14 keys vs papaya-->2.35<!--/--> times the time of
-  `papaya`, and <!--figure: churn: remove and insert, 2^14 keys vs dashmap-->7.02<!--/--> times that
+  takes <!--figure: churn: remove and insert, 2^14 keys vs papaya-->1.73<!--/--> times the time of
+  `papaya`, and <!--figure: churn: remove and insert, 2^14 keys vs dashmap-->4.54<!--/--> times that
   of `dashmap`."]
 //! - A batch of four conditional puts
 //!   takes <!--figure: batch of 4 conditional puts vs Mutex<HashMap>-->7.69<!--/--> times the time
 //!   of one mutex around a `HashMap`.
 //! - Two threads with 98 % reads
-//!   reach <!--figure: map, 98 % reads, two threads vs papaya, two threads-->0.94<!--/--> of the
+//!   reach <!--figure: map, 98 % reads, two threads vs papaya, two threads-->1.19<!--/--> of the
 //!   throughput of `papaya`,
-//!   and <!--figure: map, 10 % reads, two threads vs papaya, two threads-->1.72<!--/--> times with
+//!   and <!--figure: map, 10 % reads, two threads vs papaya, two threads-->2.91<!--/--> times with
 //!   10 % reads.
 //! - A key and its value
 //!   need <!--figure: a key that was never updated-->82.1<!--/--> bytes, and those of
@@ -107,12 +107,12 @@
 //! ## `stm`
 //! | transaction | ratio of time |
 //! |---|---|
-//! | transfer between two cells | <!--figure: transfer vs stm-->0.25<!--/--> |
-//! | read of two cells | <!--figure: two cells read vs stm-->0.11<!--/--> |
+//! | transfer between two cells | <!--figure: transfer vs stm-->0.18<!--/--> |
+//! | read of two cells | <!--figure: two cells read vs stm-->0.09<!--/--> |
 //!
 //! ## `crossbeam-skiplist`
 //! The B+tree of `examples/btree.rs`, on optimistic latches, with two threads and 95 % reads,
-//! reaches <!--figure: 2 threads, 95 % reads vs crossbeam-skiplist-->3.6<!--/--> times its
+//! reaches <!--figure: 2 threads, 95 % reads vs crossbeam-skiplist-->3.9<!--/--> times its
 //! throughput, and <!--figure: 2 threads, 95 % reads vs RwLock<BTreeMap>-->2.9<!--/--> times that
 //! of an `RwLock<BTreeMap>`.
 //!
@@ -140,7 +140,7 @@
 //! atomic operations and instructions, and fail if one is added.
 //!
 //! # Memory
-//! - A held key occupies about <!--figure: default: index bytes for each lock-->46<!--/--> bytes,
+//! - A held key occupies about <!--figure: default: index bytes for each lock-->48<!--/--> bytes,
 //!   and its guard <!--figure: a guard-->16<!--/--> bytes. A free key occupies none.
 //! - A table reserves at least 8 KiB, and 16 to 32 bytes for each of
 //!   [`expected_locks`](crate::table::LockTableBuilder::expected_locks).
@@ -148,7 +148,7 @@
 //!   at most 32 bytes.
 //! - Replaced values stay in the megabytes while pins are short: 8 threads on 2 cores that update
 //!   without a pause
-//!   keep <!--figure: 8 threads, each its own cell, update: memory-->23<!--/--> MiB.
+//!   keep <!--figure: 8 threads, each its own cell, update: memory-->15<!--/--> MiB.
 //!
 //! # Where it is slower
 //! - *Hot values.* On one or two values that all threads change, use a mutex. In the main job,
@@ -157,12 +157,12 @@
 //! - *Updates.* An update of a cell costs several uncontended mutexes; see above.
 //! - *Maps.* Reads, updates in place, removals and walks of other maps are faster; see above.
 //! - *`Fairness::Fifo`.* Under contention, each lock costs a context switch. 8 threads on 16 keys
-//!   reach <!--figure: 8 threads, 16 keys, Fifo vs padded Mutex-->0.04<!--/--> of the throughput of
+//!   reach <!--figure: 8 threads, 16 keys, Fifo vs padded Mutex-->0.26<!--/--> of the throughput of
 //!   the mutexes.
 //! - *Sessions.* An uncontended lock in a session needs more time than a plain one:
-//!   by <!--figure: lock and unlock in a session, one key vs LockTable::lock + drop-->1.5<!--/-->.
+//!   by <!--figure: lock and unlock in a session, one key vs LockTable::lock + drop-->1.2<!--/-->.
 //! - *Many locks at once.* With a million held keys, 4,096 other keys in turn
-//!   take <!--figure: default: 4,096 other keys, in turn vs an empty table-->9.9<!--/--> times the
+//!   take <!--figure: default: 4,096 other keys, in turn vs an empty table-->2.3<!--/--> times the
 //!   time: the slot of one key in five has a held key.
 //! - *A writer beside an auditor* that reads all cells in a loop
 //!   keeps <!--figure: one thread that transfers, beside one auditor vs alone-->0.3<!--/--> of its

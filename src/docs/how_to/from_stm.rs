@@ -114,8 +114,8 @@
 //! - Cells work without a transaction: conditional writes, and waiting for a change.
 //! - Escalation: a transaction that aborts repeatedly commits after a bounded number of aborts.
 //!   `stm` documents that starvation is possible.
-//! - A transfer takes <!--figure: transfer vs stm-->0.25<!--/--> of the time of `stm`, and reading
-//!   two cells takes <!--figure: two cells read vs stm-->0.11<!--/--> of it.
+//! - A transfer takes <!--figure: transfer vs stm-->0.18<!--/--> of the time of `stm`, and reading
+//!   two cells takes <!--figure: two cells read vs stm-->0.09<!--/--> of it.
 //!
 //! # What does not exist here
 //! - Cells that are created inside the closure and used in the same transaction. The compiler
