@@ -128,7 +128,7 @@ fn keys_are_released_downgraded_and_upgraded_while_they_move() {
     churn_until_as_new(&table, fresh);
 }
 
-/// A table that is dropped in the middle of a move, with keys that are held for ever and a monitor.
+/// A table is dropped in the middle of a move, with keys that are never unlocked and a monitor.
 #[test]
 fn a_table_is_dropped_in_the_middle_of_a_move() {
     for extra in 0..3 {

@@ -8,19 +8,17 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::child::{child_ref, publish, retire};
+use super::child::{FAN, child_ref, publish, retire};
 use super::monitor::monitor_ref;
 use super::root::{Header, LEVELS, Root, bits_above};
 use super::slot::Slot;
 use crate::reclaim::{Domain, Pin};
 use crate::sync::tuning::{
-    FAN_BITS, GROW_AGAIN, GROW_OVER, GROW_PER, ROOTS_MOVE, SHRINK_IN_USE, SHRINK_OVER,
-    SHRINK_SAMPLE, SLOTS_MOVED,
+    GROW_AGAIN, GROW_OVER, GROW_PER, ROOTS_MOVE, SHRINK_IN_USE, SHRINK_OVER, SHRINK_SAMPLE,
+    SLOTS_MOVED,
 };
 use crate::sync::{AtomicPtr, AtomicU64, Counter, Ordering};
 use crate::word::{Kind, Move, Phase, SlotWord};
-
-const FAN: usize = 1 << FAN_BITS;
 
 /// The roots of a table.
 #[derive(Debug)]
@@ -128,6 +126,13 @@ impl Roots {
             .map(|level| self.known(level))
     }
 
+    /// Returns the smaller and the larger root of the move in progress.
+    fn moving(&self, phase: Phase) -> Option<(Root<'_>, Root<'_>)> {
+        let (source, target) = (phase.source_level()?, phase.level());
+        let (small, large) = (source.min(target), source.max(target));
+        Some((self.known(small), self.known(large)))
+    }
+
     /// Returns the root with which the table was made.
     pub(super) fn first(&self) -> Root<'_> {
         self.known(0)
@@ -228,8 +233,7 @@ impl Roots {
     #[cold]
     pub(super) fn help(&self, pin: &Pin, hash: u64) {
         let phase = self.phase();
-        if let Some(source) = phase.source_level() {
-            let small = self.known(source.min(phase.level()));
+        if let Some((small, _)) = self.moving(phase) {
             self.move_group(pin, phase, small.index(hash));
             self.move_some(pin, phase);
         }
@@ -238,12 +242,12 @@ impl Roots {
 
     /// Moves some groups of the move in progress.
     fn move_some(&self, pin: &Pin, phase: Phase) {
-        let Some(source) = phase.source_level() else {
+        let Some((small, _)) = self.moving(phase) else {
             return;
         };
         if ROOTS_MOVE {
             // Neighbours share cache lines.
-            let groups = SLOTS_MOVED / self.known(source.min(phase.level())).fan();
+            let groups = SLOTS_MOVED / small.fan();
             let first = self.cursor.next() as usize * groups;
             for group in 0..groups {
                 self.move_group(pin, phase, first.wrapping_add(group));
@@ -254,24 +258,13 @@ impl Roots {
     /// Moves a group, whose number is taken modulo the number of groups. The phase, with a move in
     /// progress, was loaded under the pin.
     fn move_group(&self, pin: &Pin, phase: Phase, group: usize) {
-        let (small, moved) = match phase.direction() {
-            None => return,
-            Some(Move::Up) => {
-                let small = self.known(phase.level() - 1);
-                let group = group & (small.len() - 1);
-                (
-                    small,
-                    self.raise(pin, small, self.known(phase.level()), group),
-                )
-            }
-            Some(Move::Down) => {
-                let small = self.known(phase.level());
-                let group = group & (small.len() - 1);
-                (
-                    small,
-                    self.lower(small, self.known(phase.level() + 1), group),
-                )
-            }
+        let Some((small, large)) = self.moving(phase) else {
+            return;
+        };
+        let group = group & (small.len() - 1);
+        let moved = match phase.direction() {
+            Some(Move::Up) => self.raise(pin, small, large, group),
+            _ => self.lower(small, large, group),
         };
         if moved {
             self.count(pin, small.len());
@@ -495,7 +488,7 @@ fn is_sparse(root: Root<'_>, hash: u64) -> bool {
 #[cfg(all(test, not(any(latchwork_loom, latchwork_shuttle))))]
 mod tests {
     use super::*;
-    use crate::sync::tuning::MAX_GROWN_BITS;
+    use crate::sync::tuning::{FAN_BITS, MAX_GROWN_BITS};
 
     /// A thread links a child, another thread unlinks the child and counts that, and then the first
     /// thread counts. The number was taken for a large one: a debug build panicked after the key
