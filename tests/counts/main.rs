@@ -208,13 +208,15 @@ fn a_key_whose_slot_another_key_has() {
     let other = (2..).find(|key| slot(&table, *key) == slot(&table, 1));
     let other = other.expect("some keys collide");
     let lock = || drop(table.lock(black_box(&other)));
-    for _ in 0..8 {
-        let steps = count("lock(&u64), its slot has another key", lock);
-        assert!(steps.rmws <= 6 && steps.fences == 0, "{steps}");
-        if !cfg!(debug_assertions) {
-            assert!(steps.instructions <= 1_500, "{steps}");
-        }
-    }
+    // Every 256th unlock frees the array, so at most one of these does, and it costs more.
+    let counted = (0..8).map(|_| count("lock(&u64), its slot has another key", lock));
+    let dear: Vec<Steps> = counted
+        .filter(|steps| {
+            let is_optimised = !cfg!(debug_assertions);
+            steps.rmws > 6 || steps.fences > 0 || is_optimised && steps.instructions > 1_500
+        })
+        .collect();
+    assert!(dear.len() <= 1, "{dear:?}");
     // An array may have been freed and made anew in between.
     let allocated = allocations(|| (0..1_000).for_each(|_| lock()));
     assert!(allocated <= 20, "{allocated} allocations of a thousand");
