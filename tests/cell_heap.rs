@@ -25,6 +25,19 @@ const SLACK: usize = 2 << 20;
 /// As many values as have a page of memory together.
 const BATCH: u64 = 62;
 
+/// Runs `f` on so many threads at once, and then `meanwhile`, and returns what that returned once all
+/// threads have ended: a scope does not wait for the destructors of thread-locals.
+fn on_threads<R>(threads: usize, f: impl Fn() + Sync, meanwhile: impl FnOnce() -> R) -> R {
+    thread::scope(|s| {
+        let handles: Vec<_> = (0..threads).map(|_| s.spawn(&f)).collect();
+        let result = meanwhile();
+        handles
+            .into_iter()
+            .for_each(|handle| handle.join().unwrap());
+        result
+    })
+}
+
 fn more_than(before: usize) -> usize {
     latchwork::flush();
     HEAP.allocated().saturating_sub(before)
@@ -119,20 +132,18 @@ fn many_writers_leave_bounded_garbage() {
         Barrier::new(THREADS + 1),
         Barrier::new(THREADS + 1),
     );
-    let left = thread::scope(|s| {
-        for _ in 0..THREADS {
-            s.spawn(|| {
-                let cell = VersionedCell::new(0);
-                for n in 0..UPDATES {
-                    cell.update(|n| n + 1);
-                    if n % 64 == 0 {
-                        most.fetch_max(HEAP.allocated(), Relaxed);
-                    }
-                }
-                done.wait();
-                end.wait();
-            });
+    let writer = || {
+        let cell = VersionedCell::new(0);
+        for n in 0..UPDATES {
+            cell.update(|n| n + 1);
+            if n % 64 == 0 {
+                most.fetch_max(HEAP.allocated(), Relaxed);
+            }
         }
+        done.wait();
+        end.wait();
+    };
+    let left = on_threads(THREADS, writer, || {
         done.wait();
         let left = latchwork::stats();
         end.wait();
@@ -144,20 +155,20 @@ fn many_writers_leave_bounded_garbage() {
     assert!(left.garbage < VALUES, "{left:?}");
     assert!(left.garbage_bytes < VALUES * 64, "{left:?}");
     let left = more_than(before);
-    assert!(left < 4 * SLACK, "{left} bytes after {THREADS} writers");
+    let stats = latchwork::stats();
+    assert!(
+        left < 4 * SLACK,
+        "{left} bytes after {THREADS} writers: {stats:?}"
+    );
 }
 
 /// Each of many threads pins itself once and ends: 10,000, or as many as a campaign asks for.
 fn threads_that_pin_once_leave_nothing() {
-    const AT_ONCE: u64 = 50;
+    const AT_ONCE: usize = 50;
     let threads = setting("LATCHWORK_THREADS", 10_000);
     let round = || {
-        for _ in 0..threads / AT_ONCE {
-            thread::scope(|s| {
-                for _ in 0..AT_ONCE {
-                    s.spawn(|| drop(latchwork::pin()));
-                }
-            });
+        for _ in 0..threads / AT_ONCE as u64 {
+            on_threads(AT_ONCE, || drop(latchwork::pin()), || ());
         }
     };
     round();
