@@ -33,8 +33,9 @@ pub(super) const QUESTION: Question = Question {
             order, with the default threshold, which adapts to the deadlocks, and with fixed ones. \
             The count of deadlocks is how often a session retried. *Audits* are the steps of the \
             main job (`flights --work 1000 --audit`) beside a session that locks the same keys in \
-            the opposite order. *A crowd* of sessions waits for one key, and each of them acquires \
-            it and ends.",
+            the opposite order, with a higher priority as in the main job, so that steps are the \
+            victims, or with the same. *A crowd* of sessions waits for one key, and each of them \
+            acquires it and ends.",
     measure,
 };
 

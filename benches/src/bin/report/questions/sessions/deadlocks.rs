@@ -40,7 +40,7 @@ pub(super) fn rows(plan: Plan) -> Vec<Row> {
             rows.push(validation_row(fairness, pace, rounds));
         }
     }
-    rows.push(audit_row(rounds));
+    rows.extend(audit_rows(rounds));
     let value = (0..rounds).map(|_| {
         let [few, many] = [20_000, 80_000].map(|n| leave(n).as_secs_f64());
         many / (4.0 * few)
@@ -189,23 +189,33 @@ fn validation(fairness: Fairness, pace: Pace, detection: Detection) -> Done {
     }
 }
 
-fn audit_row(rounds: usize) -> Row {
-    let (mut ratios, mut lost) = (Vec::new(), Vec::new());
+fn audit_rows(rounds: usize) -> [Row; 2] {
+    // The priority of the audit, and how the row names it.
+    let audits = [(1, "of a higher priority"), (0, "of the same priority")];
+    let mut ratios = audits.map(|_| (Vec::new(), Vec::new()));
     for _ in 0..rounds {
-        let audited = steps(true);
-        ratios.push(audited.rate / steps(false).rate);
-        lost.push(audited.lost);
+        let alone = steps(None);
+        for ((priority, _), (ratios, lost)) in std::iter::zip(audits, &mut ratios) {
+            let audited = steps(Some(priority));
+            ratios.push(audited.rate / alone.rate);
+            lost.push(audited.lost);
+        }
     }
-    let value = Quartiles::of(ratios).expect("a plan has rounds");
-    let context = format!("{:.4} deadlocks a step", median(lost));
-    let what = "steps on two keys of 108 beside audits of all, in the opposite order";
-    Row::times(what, "the same without audits", value, context).at_least(0.5)
+    std::array::from_fn(|i| {
+        let (ratios, lost) = std::mem::take(&mut ratios[i]);
+        let value = Quartiles::of(ratios).expect("a plan has rounds");
+        let context = format!("{:.4} deadlocks a step", median(lost));
+        let name = audits[i].1;
+        let what =
+            format!("steps on two keys of 108 beside audits of all {name}, in the opposite order");
+        Row::times(&what, "the same without audits", value, context).at_least(0.5)
+    })
 }
 
-/// As `flights --work 1000`, with `--audit` if it is audited: two threads lock an origin and a
-/// destination for a microsecond, and an audit locks all destinations and then all origins, again
-/// and again.
-fn steps(audited: bool) -> Done {
+/// As `flights --work 1000`, with `--audit` if the audit has a priority, which is 1 there: two
+/// threads lock an origin and a destination for a microsecond, and an audit locks all destinations
+/// and then all origins, again and again.
+fn steps(audit: Option<i32>) -> Done {
     const ORIGINS: u64 = 3;
     const AIRPORTS: u64 = 108;
     const WORK: Duration = Duration::from_micros(1);
@@ -235,10 +245,10 @@ fn steps(audited: bool) -> Done {
                 }
             });
         }
-        if audited {
+        if let Some(priority) = audit {
             s.spawn(move || {
                 while !stop.load(Relaxed) {
-                    let mut session = table.session();
+                    let mut session = table.session().priority(priority);
                     let times = until_locked(&mut session, |session| {
                         let mut all = (ORIGINS..AIRPORTS).chain(0..ORIGINS);
                         all.try_for_each(|key| session.lock_shared(&key))
