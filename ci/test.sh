@@ -140,6 +140,33 @@ need_redis() {
     fi
 }
 
+# The same for Valkey, which Debian 12 has in its backports. They are listed for this command alone,
+# so that nothing else is upgraded.
+need_valkey() {
+    command -v valkey-server >/dev/null && return
+    [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null || return 0
+    if [[ -z $(apt-cache madison valkey-server 2>/dev/null) ]]; then
+        local lists code uri
+        code=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
+        # The archive that this machine has its packages from.
+        uri=$(apt-get indextargets --format '$(CODENAME) $(REPO_URI)' 'Created-By: Packages' |
+            awk -v code="$code" '$1 == code { print $2; exit }')
+        lists=$(mktemp -d)
+        mkdir -p "$lists/lists/partial"
+        echo "deb $uri $code-backports main" >"$lists/list"
+        local from=(-o "Dir::Etc::sourcelist=$lists/list" -o "Dir::State::lists=$lists/lists")
+        if apt-get "${from[@]}" update -qq >/dev/null 2>&1; then
+            echo "test.sh: installing valkey-server"
+            DEBIAN_FRONTEND=noninteractive apt-get "${from[@]}" install -y -qq --no-install-recommends \
+                -t "$code-backports" valkey-server >/dev/null 2>&1 || true
+        fi
+        rm -rf "$lists"
+    else
+        need valkey-server valkey-server
+    fi
+    command -v valkey-server >/dev/null || echo "SKIPPED the tests on Valkey: it could not be installed"
+}
+
 # Those of etcd wait for elections and for the ends of leases most of the time: they run beside the others.
 test_engines() {
     local lease=(-p latchwork-lease --all-features) beside=(etcd etcd_faults) others=() test name log job
@@ -164,6 +191,7 @@ step_test() {
     need_etcd
     need openssl openssl
     need_redis
+    need_valkey
     need setpriv util-linux
     # Without what draws a console, which enables its feature for all that is built with it.
     run_tests --workspace --exclude latchwork-lease --exclude latchwork-top
@@ -177,6 +205,10 @@ step_test() {
         set +m
     fi
     test_engines
+    # The engine of Redis nodes on Valkey: the other tests of it have Redis.
+    if command -v valkey-server >/dev/null; then
+        REDIS_SERVER=valkey-server run_tests -p latchwork-lease --all-features --test quorum conform
+    fi
     ! command -v redis-server >/dev/null || ci/lease_plants.sh
     # Servers, links and holders that fail. As root, each of them has a network namespace.
     [[ $(id -u) != 0 ]] || need ip iproute2
