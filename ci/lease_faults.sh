@@ -8,8 +8,8 @@
 #   ci/lease_faults.sh --table                  the table of the present campaign
 #
 # A campaign that was interrupted continues: its rounds are in target/lease_faults/rounds.jsonl. As root, each server and worker has
-# a network namespace and a disk of its own. Variables: ENGINES ("etcd quorum postgres sqlite"), REDIS_SERVER (a program, such as that of
-# Valkey, whose clock can be moved by libfaketime), SEED. The clocks of etcd are moved by ci/lease_clock.
+# a network namespace and a disk of its own. Variables: ENGINES ("etcd quorum postgres sqlite"), REDIS_SERVER (the program of a node,
+# such as valkey-server), SEED. The clocks of etcd are moved by ci/lease_clock, those of the others by ci/server_clock.c.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec </dev/null
@@ -73,9 +73,8 @@ clean() {
 trap clean EXIT
 trap 'exit 130' INT TERM
 
-# The first version of Valkey on the path, because Debian's Redis does not start under libfaketime.
-if [[ -z ${REDIS_SERVER-} ]] && command -v valkey-server >/dev/null; then
-    export REDIS_SERVER=valkey-server
+if cc -shared -fPIC -O2 -o "$folder/server_clock.so" ci/server_clock.c; then
+    export SERVER_CLOCK_LIBRARY=$folder/server_clock.so
 fi
 inside=()
 if [[ $(id -u) == 0 ]] && ip netns add "$prefix" 2>/dev/null; then

@@ -66,8 +66,7 @@ impl Servers {
             command.arg("env");
             command.arg(format!("LD_PRELOAD={}", library.display()));
             let file = self.clock_file(at);
-            command.arg(format!("FAKETIME_TIMESTAMP_FILE={}", file.display()));
-            command.args(["FAKETIME_NO_CACHE=1", "FAKETIME_DONT_FAKE_MONOTONIC=1"]);
+            command.arg(format!("SERVER_CLOCK={}", file.display()));
         }
         let [port, peer] = server.ports;
         match self.kind {

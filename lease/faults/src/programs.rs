@@ -11,7 +11,7 @@ use crate::servers::{Kind, is_root};
 pub(crate) struct Programs {
     pub(crate) redis: String,
     pub(crate) postgres: Option<PathBuf>,
-    /// The library that changes the time that a server reads.
+    /// The library `ci/server_clock.c`, which moves the date that a server reads.
     pub(crate) clock: Option<PathBuf>,
     /// The program `ci/lease_clock`, which does so for etcd.
     pub(crate) lease_clock: Option<PathBuf>,
@@ -19,17 +19,10 @@ pub(crate) struct Programs {
 
 impl Programs {
     pub(crate) fn find() -> Programs {
-        let clock = [
-            "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
-            "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
-        ];
         Programs {
             redis: std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_owned()),
             postgres: postgres_programs(),
-            clock: clock
-                .map(PathBuf::from)
-                .into_iter()
-                .find(|path| path.exists()),
+            clock: std::env::var_os("SERVER_CLOCK_LIBRARY").map(PathBuf::from),
             lease_clock: std::env::var_os("LEASE_CLOCK").map(PathBuf::from),
         }
     }
