@@ -169,7 +169,7 @@ need_valkey() {
 
 # Those of etcd wait for elections and for the ends of leases most of the time: they run beside the others.
 test_engines() {
-    local lease=(-p latchwork-lease --all-features) beside=(etcd etcd_faults) others=() test name log job
+    local lease=(-p latchwork-lease --all-features) beside=(etcd etcd_faults flights_cluster) others=() test name log job
     for test in lease/tests/*; do
         name=$(basename "$test" .rs)
         [[ $name == support || " ${beside[*]} " == *" $name "* ]] || others+=(--test "$name")
