@@ -297,6 +297,125 @@ fn shrinking_above_a_child() {
         });
 }
 
+/// The one key that is left in a child moves without it, while another key is locked in the child.
+/// The child is found in the larger root, or frozen in the smaller one, or not at all.
+#[test]
+fn shrinking_lifts_a_lone_key() {
+    Model::new("the lone key of a child moves up while another is locked beside it")
+        .rules("[G2] [G3] [F1] [F3]")
+        .outcomes(&["y w0"])
+        .check(|| {
+            let world = grown();
+            let a = world.lock(A);
+            world.hold_shared(C, 1);
+            world.give_back(C, 1);
+            world.shrink();
+            let other = spawn(&world, |w| w.note(w.try_exclusive(C)));
+            world.write(A);
+            drop(a);
+            moved(world, [other])
+        });
+}
+
+/// Both threads move the group. One finds a lone key in the child, the other finds two.
+#[test]
+fn shrinking_lifts_a_key_that_is_left() {
+    Model::new("a child has one key for one mover, and two for another")
+        .rules("[G2] [G3] [F3]")
+        .outcomes(&["w0"])
+        .check(|| {
+            let world = grown();
+            world.hold_shared(A, 1);
+            world.hold_shared(C, 1);
+            world.shrink();
+            let other = spawn(&world, |w| w.give_back(A, 1));
+            world.exclusive(B);
+            world.give_back(C, 1);
+            moved(world, [other])
+        });
+}
+
+/// A child whose key has moved up is freed while another thread is in it.
+#[test]
+fn shrinking_frees_a_child() {
+    Model::new("a child whose lone key moved up is freed under a thread in it")
+        .rules("[S5] [G3]")
+        .preemptions(Some(1))
+        .outcomes(&["w0"])
+        .check(|| {
+            let world = World::reclaiming();
+            world.grow();
+            world.hold_shared(A, 2);
+            world.hold_shared(C, 1);
+            world.give_back(C, 1);
+            world.shrink();
+            let shared = world.clone();
+            let other = loom::thread::spawn(move || shared.give_back(A, 1));
+            world.give_back(A, 1);
+            world.table.flush();
+            other.join().unwrap();
+            drop(world.lock(A));
+            world.outcome()
+        });
+}
+
+/// Counts how often a key is listed.
+fn listed(world: &World, key: u64) -> usize {
+    let all = world.table.inspect();
+    all.iter().filter(|lock| lock.key_id.get() == key).count()
+}
+
+#[test]
+fn growth_under_a_visit() {
+    Model::new("a held key is listed once while its root begins to grow")
+        .rules("[G7]")
+        .preemptions(Some(3))
+        .outcomes(&["1 w0"])
+        .check(|| {
+            let world = World::new();
+            world.hold_shared(A, 1);
+            world.hold_shared(C, 1);
+            let other = spawn(&world, |w| {
+                w.grow();
+                w.exclusive(B);
+            });
+            let seen = listed(&world, A);
+            assert_eq!(seen, listed(&world, C));
+            world.note(seen);
+            other.join().unwrap();
+            for key in [A, C] {
+                world.give_back(key, 1);
+            }
+            moved(world, [])
+        });
+}
+
+#[test]
+fn shrinking_under_a_visit() {
+    Model::new("held keys are listed once while their root begins to shrink")
+        .rules("[G7]")
+        .outcomes(&["1 w0"])
+        .check(|| {
+            let world = grown();
+            world.table.settle();
+            for key in [A, B] {
+                world.hold_shared(key, 1);
+            }
+            let other = spawn(&world, |w| {
+                assert!(w.try_shrink(), "the first move has settled");
+                w.exclusive(C);
+            });
+            let seen = listed(&world, A);
+            assert_eq!(seen, listed(&world, B));
+            world.note(seen);
+            other.join().unwrap();
+            for key in [A, B] {
+                world.give_back(key, 1);
+            }
+            moved(world, [])
+        });
+}
+
 #[test]
 fn shrinking_against_a_claim() {
     Model::new("two threads lock keys of two slots that become one")

@@ -267,7 +267,8 @@ impl<K: ?Sized, S> LockTable<K, S> {
     /// Returns the number of keys that are held now, in either mode.
     ///
     /// The count is weakly consistent: it reads one slot after another, while other threads lock
-    /// and unlock. It takes time in proportion to the size of the table.
+    /// and unlock. A key that is held until it returns counts once. It takes time in proportion to
+    /// the size of the table.
     ///
     /// # Blocking
     /// Never blocks.
@@ -296,8 +297,9 @@ impl<K: ?Sized, S> LockTable<K, S> {
     /// record which thread has a guard.
     ///
     /// The result is weakly consistent: keys, waiters and known holders are read one after another,
-    /// while other threads lock and unlock. It takes time in proportion to the size of the table,
-    /// as [`locked_count`](Self::locked_count) does.
+    /// while other threads lock and unlock. A key that is held until it returns is listed once,
+    /// including while keys move to a larger or smaller root. It takes time in proportion to the
+    /// size of the table, as [`locked_count`](Self::locked_count) does.
     ///
     /// # Blocking
     /// Blocks only briefly: it locks the queue of each contended key while it copies the waiters.

@@ -83,6 +83,12 @@ impl Counter {
         self.0.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Adds a number as [`next`](Self::next) adds one, and returns the number before.
+    pub(crate) fn advance(&self, n: u64) -> u64 {
+        // Relaxed: only the numbers themselves are used.
+        self.0.fetch_add(n, Ordering::Relaxed)
+    }
+
     /// Adds a number, which may be negative modulo 2⁶⁴.
     #[inline]
     pub(crate) fn add(&self, n: u64) {

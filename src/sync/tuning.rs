@@ -23,28 +23,51 @@ pub(crate) const MAX_GROWN_BITS: u32 = if CHECKED { 1 } else { 26 };
 /// system. In a loom model it moves where the model begins it.
 pub(crate) const ROOTS_MOVE: bool = super::Pages::RETURN || cfg!(latchwork_shuttle);
 
-/// A root grows where it has more children than so many for each of [`GROW_PER`] slots. With random
-/// keys, 2.1 times as many keys are held as it has slots then. The larger root has 4 to 16 times as
-/// many slots, so it has at most 61 bytes for each of them.
-pub(crate) const GROW_OVER: usize = 5;
-pub(crate) const GROW_PER: usize = 8;
+/// A root is crowded where more than one of so many slots has a child. A root that is not has too
+/// few words for a larger one.
+pub(crate) const CROWDED_PER: usize = 8;
+
+/// A crowded root grows where its slots have more than so many words for each [`GROW_PER`] slots,
+/// each word for a slot of the larger root: that has at most 57 bytes for each of them. Random keys
+/// have as many where 2.4 times as many are held as the root has slots. The words are counted in a
+/// sample of the slots.
+pub(crate) const GROW_WORDS: usize = if CHECKED { 2 } else { 9 };
+pub(crate) const GROW_PER: usize = if CHECKED { 1 } else { 4 };
+pub(crate) const GROW_SAMPLE: usize = if CHECKED { 1 } else { 512 };
+
+/// Of the children that a crowded root gets, one in so many examines the sample, and in a large
+/// root one child for so many slots. It costs microseconds there, most of them for cache misses.
+pub(crate) const GROW_LOOKS: u64 = if CHECKED { 1 } else { 64 };
+pub(crate) const GROW_LOOK_PER: usize = 1 << 8;
 
 /// Where the memory of a larger root is refused, one new child in so many requests it again. It was
 /// not chosen by measurement.
-pub(crate) const GROW_AGAIN: isize = 1024;
+pub(crate) const GROW_AGAIN: u64 = 1024;
 
-/// A root shrinks where it has more than so many slots for each child, and where few of its slots
-/// are in use. With random keys, a tenth of the slots are in use then.
+/// A root shrinks where few of its slots are in use: no more than so many of a sample. Random keys
+/// use 14 % of the slots of a root that has just grown.
+pub(crate) const SHRINK_SAMPLE: usize = if CHECKED { 2 } else { 1024 };
+pub(crate) const SHRINK_IN_USE: usize = if CHECKED { 1 } else { 64 };
+
+/// The number of slots of a sample by which those in use may exceed an eighth of those seen, before
+/// the sample ends. It was not chosen by measurement.
+pub(crate) const SHRINK_DRIFT: usize = if CHECKED { 1 } else { 8 };
+
+/// Each child that is unlinked examines a root that has more than so many slots for each child:
+/// with random keys, a tenth of its slots are in use then. Of other roots, one child in so many
+/// does, and in a large root one child for so many slots: each slot of a sample is a cache miss
+/// there.
 pub(crate) const SHRINK_OVER: usize = 256;
-
-/// The number of slots that are counted before a root shrinks, and the most of them in use.
-pub(crate) const SHRINK_SAMPLE: usize = if CHECKED { 2 } else { 128 };
-pub(crate) const SHRINK_IN_USE: usize = if CHECKED { 1 } else { 12 };
+pub(crate) const SHRINK_LOOKS: u64 = if CHECKED { 1 } else { 16 };
+pub(crate) const SHRINK_LOOK_PER: usize = 1 << 14;
 
 /// The number of slots of the larger root that an operation moves besides the group of its own key.
 /// With so many, a table of random keys that is emptied key by key is as new after its last key.
 /// With a quarter, its last move remains unfinished.
 pub(crate) const SLOTS_MOVED: usize = if CHECKED { 2 } else { 512 };
+
+/// The times as many slots that an operation moves at most, where few groups are left to move.
+pub(crate) const SLOTS_MOVED_LATE: usize = if CHECKED { 1 } else { 8 };
 
 /// The number of locks that a table expects to be held at once by default.
 pub(crate) const DEFAULT_EXPECTED_LOCKS: usize = 2048;
@@ -244,24 +267,51 @@ pub(crate) fn fold_now(hash: u64) -> bool {
 }
 
 #[cfg(not(any(latchwork_loom, latchwork_shuttle)))]
-pub(crate) fn fold_now(hash: u64) -> bool {
+mod folds {
     use core::cell::Cell;
-    thread_local! {
+
+    /// The most locks that a thread remembers. It was not chosen by measurement.
+    const LOCKS: u32 = 64;
+
+    std::thread_local! {
         static UNLOCKS: Cell<u32> = const { Cell::new(0) };
+        /// The locks below the root for which this thread has left no child with one word since.
+        static LOCKED: Cell<u32> = const { Cell::new(0) };
     }
-    // A thread that is being torn down folds, since it will have no later turn.
-    UNLOCKS
-        .try_with(|unlocks| {
-            // Threads begin at different turns, so that short-lived threads also fold.
-            let turn = match unlocks.get() {
-                0 => (hash >> 32) as u32 | 1,
-                turn => turn.wrapping_add(1),
-            };
-            unlocks.set(turn);
-            turn % 256 == 0
-        })
-        .unwrap_or(true)
+
+    /// Records a lock in a child.
+    #[inline(always)]
+    pub(crate) fn locked_below() {
+        let _ = LOCKED.try_with(|locked| locked.set((locked.get() + 1).min(LOCKS)));
+    }
+
+    pub(crate) fn fold_now(hash: u64) -> bool {
+        // A thread that unlocks more than it locks empties the table: then a fold now replaces one
+        // that is due soon, and no key is left alone in a child.
+        let locked = LOCKED.try_with(|locked| locked.replace(locked.get().saturating_sub(1)));
+        // A thread that is being torn down folds, since it will have no later turn.
+        if locked.unwrap_or(0) == 0 {
+            return true;
+        }
+        UNLOCKS
+            .try_with(|unlocks| {
+                // Threads begin at different turns, so that short-lived threads also fold.
+                let turn = match unlocks.get() {
+                    0 => (hash >> 32) as u32 | 1,
+                    turn => turn.wrapping_add(1),
+                };
+                unlocks.set(turn);
+                turn % 256 == 0
+            })
+            .unwrap_or(true)
+    }
 }
+
+#[cfg(not(any(latchwork_loom, latchwork_shuttle)))]
+pub(crate) use folds::{fold_now, locked_below};
+
+#[cfg(any(latchwork_loom, latchwork_shuttle))]
+pub(crate) fn locked_below() {}
 
 /// The number of slots of a line of the index of a map. A cache line has eight.
 pub(crate) const MAP_LINE: usize = if CHECKED { 2 } else { 8 };

@@ -40,6 +40,12 @@ impl Child {
         &self.slots
     }
 
+    /// Returns the number of slots that are in use, as a hint.
+    pub(super) fn in_use(&self) -> usize {
+        let words = self.slots.iter().map(|slot| slot.peek().thawed());
+        words.filter(|word| *word != SlotWord::EMPTY).count()
+    }
+
     /// Returns the contents of the child. The caller has a fence before the call [F3].
     #[inline]
     pub(super) fn occupancy(&self) -> Occupancy {
@@ -114,6 +120,33 @@ pub(super) fn expand(slot: &Slot, word: SlotWord, content: impl Fn(usize) -> Slo
 pub(super) unsafe fn retire(pin: &Pin, word: SlotWord) {
     // SAFETY: unlinked by the caller and no other thread [S5].
     unsafe { pin.retire(child_at(word)) };
+}
+
+/// Returns the word that moves up instead of `word`: of a child in which one key is left, or none,
+/// its frozen word. Of any other word, itself.
+///
+/// Another thread may lock a key in the child meanwhile. Then the child moves with frozen slots,
+/// and the next operation in it folds it [F1].
+///
+/// # Safety
+/// `word` was loaded under `pin`, from a slot that is frozen.
+pub(super) unsafe fn lone_word(pin: &Pin, word: SlotWord) -> SlotWord {
+    if word.kind() != Kind::Child {
+        return word;
+    }
+    // SAFETY: the caller's contract.
+    let child = unsafe { child_ref(word, pin) };
+    // A hint: what is frozen decides.
+    if matches!(child.occupancy(), Occupancy::More) {
+        return word;
+    }
+    let words: [SlotWord; FAN] = core::array::from_fn(|i| child.slots[i].freeze());
+    let mut left = words.iter().copied().filter(|w| *w != SlotWord::EMPTY);
+    match (left.next(), left.next()) {
+        (None, _) => SlotWord::EMPTY,
+        (Some(single), None) if single.kind() != Kind::Child => single,
+        _ => word,
+    }
 }
 
 /// Replaces the child `word` in `parent` by nothing, by its one remaining word, or by a copy.

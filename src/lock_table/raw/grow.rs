@@ -8,14 +8,15 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::child::{FAN, child_ref, publish, retire};
+use super::child::{FAN, child_ref, lone_word, publish, retire};
 use super::monitor::monitor_ref;
 use super::root::{Header, LEVELS, Root, bits_above};
 use super::slot::Slot;
 use crate::reclaim::{Domain, Pin};
 use crate::sync::tuning::{
-    GROW_AGAIN, GROW_OVER, GROW_PER, ROOTS_MOVE, SHRINK_IN_USE, SHRINK_OVER, SHRINK_SAMPLE,
-    SLOTS_MOVED,
+    CROWDED_PER, GROW_AGAIN, GROW_LOOK_PER, GROW_LOOKS, GROW_PER, GROW_SAMPLE, GROW_WORDS,
+    ROOTS_MOVE, SHRINK_DRIFT, SHRINK_IN_USE, SHRINK_LOOK_PER, SHRINK_LOOKS, SHRINK_OVER,
+    SHRINK_SAMPLE, SLOTS_MOVED, SLOTS_MOVED_LATE,
 };
 use crate::sync::{AtomicPtr, AtomicU64, Counter, Ordering};
 use crate::word::{Kind, Move, Phase, SlotWord};
@@ -32,9 +33,14 @@ pub(super) struct Roots {
     settled: OnceLock<Arc<AtomicU64>>,
     /// The next group that an operation moves for others.
     cursor: Counter,
-    /// The number of children, modulo 2⁶⁴. A thread may count that it has unlinked a child before
-    /// another thread counts that it has linked the child, so the number may be negative.
+    /// The number of children of root slots, modulo 2⁶⁴. A thread may count that it has unlinked a
+    /// child before another thread counts that it has linked the child, so the number may be
+    /// negative. A child of a child does not count: a larger root does not remove it.
     children: Counter,
+    /// The number of children that were linked in a crowded root since the last growth.
+    crowded: Counter,
+    /// The number of children that were unlinked from a root which may be sparse.
+    unlinked: Counter,
     /// The number of larger roots that could not be allocated since the last one that could.
     refusals: Counter,
     growths: Counter,
@@ -80,6 +86,8 @@ impl Roots {
             settled: OnceLock::new(),
             cursor: Counter::new(),
             children: Counter::new(),
+            crowded: Counter::new(),
+            unlinked: Counter::new(),
             refusals: Counter::new(),
             growths: Counter::new(),
             shrinks: Counter::new(),
@@ -124,6 +132,18 @@ impl Roots {
             .into_iter()
             .chain([phase.level()])
             .map(|level| self.known(level))
+    }
+
+    /// Returns the root at which a walk over all slots begins: that from which keys move, or the
+    /// one in use. The caller is pinned.
+    pub(super) fn source(&self) -> Root<'_> {
+        let phase = self.phase();
+        self.known(phase.source_level().unwrap_or(phase.level()))
+    }
+
+    /// Returns the root to which keys move or have moved. The caller is pinned.
+    pub(super) fn target(&self) -> Root<'_> {
+        self.known(self.phase().level())
     }
 
     /// Returns the smaller and the larger root of the move in progress.
@@ -213,6 +233,7 @@ impl Roots {
                 Move::Up => self.growths.increment(),
                 Move::Down => self.shrinks.increment(),
             }
+            self.crowded.set(0);
             self.refresh();
         }
         began.is_ok()
@@ -246,9 +267,12 @@ impl Roots {
             return;
         };
         if ROOTS_MOVE {
+            // The more groups have moved, the fewer operations find one that has not.
+            let left = small.len().saturating_sub(phase.moved()).max(1);
+            let times = (small.len() / left).min(SLOTS_MOVED_LATE);
             // Neighbours share cache lines.
-            let groups = SLOTS_MOVED / small.fan();
-            let first = self.cursor.next() as usize * groups;
+            let groups = SLOTS_MOVED / small.fan() * times;
+            let first = self.cursor.advance(groups as u64) as usize;
             for group in 0..groups {
                 self.move_group(pin, phase, first.wrapping_add(group));
             }
@@ -264,7 +288,7 @@ impl Roots {
         let group = group & (small.len() - 1);
         let moved = match phase.direction() {
             Some(Move::Up) => self.raise(pin, small, large, group),
-            _ => self.lower(small, large, group),
+            _ => self.lower(pin, small, large, group),
         };
         if moved {
             self.count(pin, small.len());
@@ -311,6 +335,7 @@ impl Roots {
             }
         };
         // Step 19.
+        let mut below = 0;
         match word.kind() {
             Kind::Empty => install(&|_| SlotWord::EMPTY),
             Kind::Inline => install(&spread(small, word.hash_beside(0), word)),
@@ -323,13 +348,15 @@ impl Roots {
                 // SAFETY: loaded under the pin.
                 let slots = unsafe { child_ref(word, pin) }.slots();
                 let words: [SlotWord; FAN] = core::array::from_fn(|i| slots[i].freeze());
+                below = children_in(&words);
                 install(&|index| words[index]);
             }
         }
         // Step 20.
         let moved = source.vacate(word.frozen()).is_ok();
         if moved && word.kind() == Kind::Child {
-            self.children.add(1_u64.wrapping_neg());
+            // Its children are children of the larger root.
+            self.children.add(below.wrapping_sub(1));
             // SAFETY: its words are elsewhere, and this compare-and-swap has unlinked it, and no
             // other [S5].
             unsafe { retire(pin, word) };
@@ -339,7 +366,7 @@ impl Roots {
 
     /// Moves the words of the slots of `group` of the larger root to its slot of the smaller one.
     /// Returns whether the caller must count the group.
-    fn lower(&self, small: Root<'_>, large: Root<'_>, group: usize) -> bool {
+    fn lower(&self, pin: &Pin, small: Root<'_>, large: Root<'_>, group: usize) -> bool {
         let target = small.at(group);
         if !target.load().is_void() {
             return false;
@@ -347,99 +374,127 @@ impl Roots {
         let fan = small.fan();
         let source = |index: usize| large.at(group + index * small.len());
         // Step 21.
-        let mut words = [SlotWord::EMPTY; FAN];
-        for (index, word) in words.iter_mut().enumerate().take(fan) {
+        let mut frozen = [SlotWord::EMPTY; FAN];
+        for (index, word) in frozen.iter_mut().enumerate().take(fan) {
             *word = source(index).freeze();
             if word.is_void() {
                 // Moved: its slot of the smaller root has had a word before [G3].
                 return false;
             }
         }
+        // SAFETY: all loaded under the pin.
+        let words = frozen.map(|word| unsafe { lone_word(pin, word) });
         // Step 22.
         let mut left = words
             .iter()
             .copied()
             .filter(|word| *word != SlotWord::EMPTY);
-        let moved = match (left.next(), left.next()) {
-            (None, _) => target.install(SlotWord::EMPTY).is_ok(),
+        let (moved, published) = match (left.next(), left.next()) {
+            (None, _) => (target.install(SlotWord::EMPTY).is_ok(), 0),
             // A child means other index bits one level up.
-            (Some(single), None) if single.kind() != Kind::Child => target.install(single).is_ok(),
+            (Some(single), None) if single.kind() != Kind::Child => {
+                (target.install(single).is_ok(), 0)
+            }
             _ => {
                 let published = publish(|index| words[index], |child| target.install(child));
-                self.children.add(u64::from(published));
-                published
+                (published, u64::from(published))
             }
         };
         // Step 23: before the group counts, because the next growth expects void slots [G5].
         if moved {
-            for (index, word) in words.iter().enumerate().take(fan) {
+            let before = children_in(&frozen);
+            self.children.add(published.wrapping_sub(before));
+            for (index, (word, moved)) in frozen.iter().zip(words).enumerate().take(fan) {
                 let _ = source(index).vacate(word.frozen());
+                if *word != moved {
+                    // SAFETY: this thread has installed its word instead, and no other thread has
+                    // made its slot void [S5].
+                    unsafe { retire(pin, *word) };
+                }
             }
         }
         moved
     }
 
-    /// Counts a child that was linked, and grows the root if it has too many.
-    pub(super) fn child_added(&self, domain: &Domain) {
+    /// Counts a child that was linked at a depth, where a child of the root has depth 0, and grows
+    /// the root if it has too many. Continues the move in progress.
+    pub(super) fn child_added(&self, domain: &Domain, hash: u64, depth: u32) {
         if !ROOTS_MOVE {
             return;
         }
-        let children = self.children.next().wrapping_add(1) as isize;
-        if is_crowded(self.current(), children) {
-            self.grow(&domain.pin(), children);
+        if depth == 0 {
+            let children = self.children.next().wrapping_add(1) as isize;
+            if is_crowded(self.current(), children) {
+                self.grow(&domain.pin(), hash, children);
+                return;
+            }
+        }
+        if self.phase().direction().is_some() {
+            let pin = domain.pin();
+            self.move_some(&pin, self.phase());
         }
     }
 
-    /// Returns whether an operation may allocate a larger root. After a refusal, few do: each
-    /// attempt is a system call, which locks the address space of the process.
-    fn may_allocate(&self, children: isize) -> bool {
-        self.refusals.get() == 0 || children % GROW_AGAIN == 0
+    /// Returns whether an operation that links a child in a crowded root examines the root. After a
+    /// refusal, few do: each attempt is a system call, which locks the address space of the
+    /// process.
+    fn may_grow(&self, root: Root<'_>) -> bool {
+        let least = match self.refusals.get() {
+            0 => GROW_LOOKS,
+            _ => GROW_AGAIN,
+        };
+        self.crowded.next() % least.max((root.len() / GROW_LOOK_PER) as u64) == 0
     }
 
     #[cold]
-    fn grow(&self, pin: &Pin, children: isize) {
+    fn grow(&self, pin: &Pin, hash: u64, children: isize) {
         let phase = self.phase();
         if phase.direction().is_some() {
             self.move_some(pin, phase);
-        } else if is_crowded(self.known(phase.level()), children) && self.may_allocate(children) {
+            return;
+        }
+        let root = self.known(phase.level());
+        if is_crowded(root, children) && self.may_grow(root) && is_worth_more(root, hash, pin) {
             self.begin(Move::Up, pin);
         }
     }
 
-    /// Counts a child that was unlinked, and shrinks the root if few of its slots are in use.
-    pub(super) fn child_removed(&self, pin: &Pin, hash: u64) {
+    /// Counts a child that was unlinked at a depth, as [`child_added`](Self::child_added) does, and
+    /// shrinks the root if few of its slots are in use.
+    pub(super) fn child_removed(&self, pin: &Pin, hash: u64, depth: u32) {
         if !ROOTS_MOVE {
             return;
         }
-        self.children.add(1_u64.wrapping_neg());
-        self.tend(pin, hash);
+        if depth == 0 {
+            self.children.add(1_u64.wrapping_neg());
+        }
+        let phase = self.phase();
+        if phase != Phase::NEW {
+            self.tend(pin, phase, hash);
+        }
     }
 
     /// Continues the move in progress, or shrinks the root if few of its slots are in use.
-    #[inline]
-    pub(super) fn tend(&self, pin: &Pin, hash: u64) {
-        let phase = self.phase();
-        if phase == Phase::NEW || !ROOTS_MOVE {
-            return;
-        }
-        self.tend_slow(pin, phase, hash);
-    }
-
     #[cold]
-    fn tend_slow(&self, pin: &Pin, phase: Phase, hash: u64) {
+    fn tend(&self, pin: &Pin, phase: Phase, hash: u64) {
         if phase.direction().is_some() {
             self.move_some(pin, phase);
         } else if phase.level() > 0 {
             let root = self.known(phase.level());
-            let children = self.children.get() as isize;
-            if children * (SHRINK_OVER as isize) < root.len() as isize
-                && is_sparse(root, hash)
-                && !self.begin(Move::Down, pin)
-            {
+            if self.may_shrink(root) && is_sparse(root, hash) && !self.begin(Move::Down, pin) {
                 // A table that empties has few operations left that could settle the last move.
                 pin.flush();
             }
         }
+    }
+
+    /// Returns whether an operation that unlinks a child examines the root. Each does where random
+    /// keys would leave few slots in use. Where more children are left, some do: most of those may
+    /// have one key.
+    fn may_shrink(&self, root: Root<'_>) -> bool {
+        let children = self.children.get() as isize;
+        children * (SHRINK_OVER as isize) < root.len() as isize
+            || self.unlinked.next() % SHRINK_LOOKS.max((root.len() / SHRINK_LOOK_PER) as u64) == 0
     }
 
     /// Declares the last move settled, for a model in which no other thread runs.
@@ -471,24 +526,63 @@ impl Roots {
     }
 }
 
-/// Returns whether a root has too many children.
+/// Returns whether a root has many children.
 #[inline]
 fn is_crowded(root: Root<'_>, children: isize) -> bool {
-    children * (GROW_PER as isize) > (root.len() * GROW_OVER) as isize
+    children * (CROWDED_PER as isize) > root.len() as isize
 }
 
-/// Returns whether few slots of a root are in use, by those from a slot on.
-fn is_sparse(root: Root<'_>, hash: u64) -> bool {
+/// Returns so many slots of a root, beginning somewhere, which are spread over the root.
+fn sample(root: Root<'_>, hash: u64, slots: usize) -> impl Iterator<Item = &Slot> {
+    /// Odd, so that the places differ; and far from a multiple of a power of two.
+    const STRIDE: usize = 0x9E37_79B1;
     let first = root.index(hash);
-    let sample = (1..=SHRINK_SAMPLE).map(|step| root.at(first.wrapping_add(step * 257)));
-    let in_use = sample.filter(|slot| slot.peek() != SlotWord::EMPTY);
-    in_use.take(SHRINK_IN_USE + 1).count() <= SHRINK_IN_USE
+    (1..=slots).map(move |step| root.at(first.wrapping_add(step.wrapping_mul(STRIDE))))
+}
+
+/// Returns the number of children among words.
+fn children_in(words: &[SlotWord]) -> u64 {
+    words
+        .iter()
+        .filter(|word| word.kind() == Kind::Child)
+        .count() as u64
+}
+
+/// Returns whether the next larger root would have enough slots in use, by those of a sample. Each
+/// of them has a held key, so the bytes of that root for each held key are bounded, whatever the
+/// hashes are.
+fn is_worth_more(root: Root<'_>, hash: u64, pin: &Pin) -> bool {
+    let words = sample(root, hash, GROW_SAMPLE).map(|slot| {
+        let word = slot.load().thawed();
+        match word.kind() {
+            Kind::Empty => 0,
+            Kind::Inline | Kind::Monitor => 1,
+            // SAFETY: loaded under the pin.
+            Kind::Child => unsafe { child_ref(word, pin) }.in_use(),
+        }
+    });
+    words.sum::<usize>() * GROW_PER >= GROW_SAMPLE * GROW_WORDS
+}
+
+/// Returns whether few slots of a root are in use, by those of a sample. It ends early where far
+/// more are.
+fn is_sparse(root: Root<'_>, hash: u64) -> bool {
+    let mut in_use = 0;
+    for (seen, slot) in sample(root, hash, SHRINK_SAMPLE).enumerate() {
+        in_use += usize::from(slot.peek() != SlotWord::EMPTY);
+        if in_use > SHRINK_IN_USE.min(SHRINK_DRIFT + seen / 8) {
+            return false;
+        }
+    }
+    true
 }
 
 #[cfg(all(test, not(any(latchwork_loom, latchwork_shuttle))))]
 mod tests {
+    use super::super::child::child_of_dropped;
     use super::*;
     use crate::sync::tuning::{FAN_BITS, MAX_GROWN_BITS};
+    use crate::word::Mode;
 
     /// A thread links a child, another thread unlinks the child and counts that, and then the first
     /// thread counts. The number was taken for a large one: a debug build panicked after the key
@@ -498,8 +592,8 @@ mod tests {
         let domain = Domain::default();
         for early in 1..=2 {
             let mut roots = Roots::new(10);
-            (0..early).for_each(|_| roots.child_removed(&domain.pin(), 0));
-            (0..early).for_each(|_| roots.child_added(&domain));
+            (0..early).for_each(|_| roots.child_removed(&domain.pin(), 0, 0));
+            (0..early).for_each(|_| roots.child_added(&domain, 0, 0));
             assert_eq!((roots.children.get(), roots.moves()), (0, (0, 0)));
             roots.free(|_| ());
         }
@@ -513,11 +607,21 @@ mod tests {
         // There is no larger root than this one.
         let mut roots = Roots::new(MAX_GROWN_BITS - FAN_BITS + 1);
         roots.children.add(roots.first().len() as u64);
+        // Each slot has the same child, all of whose slots are in use.
+        let word = SlotWord::inline(0, Mode::Exclusive);
+        let fill = |child| {
+            let root = roots.first();
+            (0..root.len()).try_for_each(|index| root.at(index).expand(SlotWord::EMPTY, child))
+        };
+        assert!(publish(|_| word, fill));
+        let shared = roots.first().at(0).peek();
         let rounds = 3;
-        (0..rounds * GROW_AGAIN).for_each(|_| roots.child_added(&domain));
+        (0..rounds * GROW_AGAIN).for_each(|_| roots.child_added(&domain, 0, 0));
         let refusals = roots.refusals.get();
-        assert!((1..=1 + rounds as u64).contains(&refusals), "{refusals}");
+        assert!((1..=1 + rounds).contains(&refusals), "{refusals}");
         assert_eq!(roots.moves(), (0, 0));
+        // SAFETY: no other thread has the roots, and their words are not used again.
+        drop(unsafe { child_of_dropped(shared) });
         roots.free(|_| ());
     }
 }

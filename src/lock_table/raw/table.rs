@@ -83,8 +83,8 @@ impl RawTable {
         &self.statistics
     }
 
-    /// Calls `f` with the content of each slot in use. A word that is moved concurrently may be
-    /// seen twice or not at all.
+    /// Calls `f` with the content of each slot in use. It calls `f` exactly once for each key that
+    /// is held until it returns [G7].
     pub(crate) fn visit(&self, f: impl FnMut(Content<'_>)) {
         self.trie.visit(f);
     }

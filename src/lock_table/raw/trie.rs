@@ -22,7 +22,7 @@ use super::root::Root;
 use super::slot::{Moved, Slot};
 use crate::reclaim::{Domain, Pin};
 use crate::sync::store_load_fence;
-use crate::sync::tuning::{MAX_ROOT_BITS, MIN_ROOT_BITS, fold_now};
+use crate::sync::tuning::{MAX_ROOT_BITS, MIN_ROOT_BITS, fold_now, locked_below};
 use crate::word::{Kind, Mode, SlotWord};
 
 /// The slots of all keys of a table.
@@ -215,7 +215,11 @@ impl Trie {
         let Some(Bottom { slot, word, .. }) = self.descend(hash, &pin) else {
             return false;
         };
-        word == SlotWord::EMPTY && slot.claim(hash, mode).is_ok()
+        let locked = word == SlotWord::EMPTY && slot.claim(hash, mode).is_ok();
+        if locked {
+            locked_below();
+        }
+        locked
     }
 
     /// Unlocks the key if its slot below the root has its word with this one holder. Returns
@@ -265,12 +269,11 @@ impl Trie {
         (monitor.hash() == hash).then(|| f(monitor, word, pin))
     }
 
-    /// Calls `f` with the content of each slot in use. A word that is moved concurrently may be
-    /// seen twice or not at all.
+    /// Calls `f` with the content of each slot in use. It calls `f` exactly once for each key that
+    /// is held until it returns [G7].
     pub(super) fn visit(&self, mut f: impl FnMut(Content<'_>)) {
         /// `beside` has the hash bits of the root slot.
-        fn each(slot: &Slot, beside: u64, pin: &Pin, f: &mut impl FnMut(Content<'_>)) {
-            let word = slot.load().thawed();
+        fn each(word: SlotWord, beside: u64, pin: &Pin, f: &mut impl FnMut(Content<'_>)) {
             match word.kind() {
                 Kind::Empty => {}
                 Kind::Inline => f(Content::Inline(word, word.hash_beside(beside))),
@@ -279,17 +282,51 @@ impl Trie {
                 Kind::Child => {
                     f(Content::Child);
                     // SAFETY: loaded under the pin.
-                    let child = unsafe { child_ref(word, pin) };
-                    child
-                        .slots()
+                    let slots = unsafe { child_ref(word, pin) }.slots();
+                    slots
                         .iter()
-                        .for_each(|slot| each(slot, beside, pin, f));
+                        .for_each(|slot| each(slot.load().thawed(), beside, pin, f));
                 }
             }
         }
         let pin = self.domain.pin();
-        for root in self.roots.in_use() {
-            (0..root.len()).for_each(|i| each(root.at(i), root.hash_of(i), &pin, &mut f));
+        let root = self.roots.source();
+        for place in 0..root.len() {
+            let beside = root.hash_of(place);
+            let word = root.at(place).load().thawed();
+            if !word.is_void() {
+                each(word, beside, &pin, &mut f);
+                continue;
+            }
+            // The keys of the slot have moved, and do not move again before the pin ends [G5].
+            let target = self.roots.target();
+            if target.len() > root.len() {
+                for part in (place..target.len()).step_by(root.len()) {
+                    each(target.at(part).load().thawed(), beside, &pin, &mut f);
+                }
+                continue;
+            }
+            // Their slot is shared with the other slots of their group.
+            let word = target.at(place).load().thawed();
+            let is_here = match word.kind() {
+                Kind::Empty => false,
+                Kind::Inline => root.index(word.hash_beside(beside)) == place,
+                // SAFETY: loaded under the pin.
+                Kind::Monitor => root.index(unsafe { monitor_ref(word, &pin) }.hash()) == place,
+                Kind::Child => {
+                    let part = place / target.len();
+                    if part == 0 {
+                        f(Content::Child);
+                    }
+                    // SAFETY: loaded under the pin.
+                    let slots = unsafe { child_ref(word, &pin) }.slots();
+                    each(slots[part].load().thawed(), beside, &pin, &mut f);
+                    false
+                }
+            };
+            if is_here {
+                each(word, beside, &pin, &mut f);
+            }
         }
     }
 }
@@ -425,7 +462,8 @@ impl<'t> Walk<'t> {
         // SAFETY: the walk loaded the word of the child from that slot under its pin.
         let removed = unsafe { fold(self.pin(), slot, child) };
         if removed {
-            self.trie.roots.child_removed(self.pin(), self.hash);
+            let roots = &self.trie.roots;
+            roots.child_removed(self.pin(), self.hash, self.depth - 1);
         }
         self.restart();
     }
@@ -501,7 +539,9 @@ impl<'t> Walk<'t> {
             }
         });
         if expanded {
-            self.trie.roots.child_added(&self.trie.domain);
+            locked_below();
+            let roots = &self.trie.roots;
+            roots.child_added(&self.trie.domain, self.hash, self.depth);
         }
         expanded && ours != theirs
     }
