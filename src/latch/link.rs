@@ -7,7 +7,7 @@ use core::ops::Deref;
 use core::ptr::{self, NonNull};
 
 use crate::cell::ReadPin;
-use crate::reclaim::{self, Destructor, Kind, Local};
+use crate::reclaim::{self, Destructor, Kind, Local, Retired};
 use crate::sync::{AtomicPtr, Canary, Ordering};
 
 /// A node and the canary that tests check.
@@ -117,7 +117,8 @@ impl<T: Send + Sync + 'static> Drop for Unlinked<T> {
             let pin = local.pin();
             // SAFETY: `allocate` returned it, it is in no link, and its one owner is being dropped
             // [O8] [O9].
-            unsafe { local.retire(&pin, self.0.cast(), Node::<T>::KIND) };
+            let node = unsafe { Retired::new(self.0.cast(), Node::<T>::KIND) };
+            local.retire(&pin, node);
             drop(pin);
             // Afterwards, since a destructor may panic.
             local.collect_some();

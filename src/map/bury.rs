@@ -8,7 +8,7 @@ use super::index::Index;
 use super::shared::{Maintenance, Record};
 use super::table::{Slot, Table};
 use crate::cell::{Current, Head, Node, Version, dead, waiters};
-use crate::reclaim::{self, CellPin, Local};
+use crate::reclaim::{self, CellPin, Local, Retired};
 use crate::sync::tuning::{MAP_BURIALS, MAP_MAINTAINS};
 
 /// Whether the caller has read the entry with this head.
@@ -145,11 +145,11 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
             let entries = entries.map(|address| {
                 let entry = NonNull::new(with_exposed_provenance_mut(address));
                 let entry = entry.expect("an entry is not at null");
-                (entry, Entry::<K, V>::KIND)
+                // SAFETY: no table from the root on has it, and it was unlinked by this thread,
+                // which has locked the mutex of the map [V3] [V8].
+                unsafe { Retired::new(entry, Entry::<K, V>::KIND) }
             });
-            // SAFETY: no table from the root on has them, and they were unlinked by this thread,
-            // which has locked the mutex of the map [V3] [V8].
-            unsafe { local.retire_all(&pin, entries) };
+            entries.for_each(|entry| local.retire(&pin, entry));
         }
         maintenance.examined = some;
         done
@@ -198,7 +198,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
         }
         let kind = Node::<V>::kind_of(base.header());
         // SAFETY: the vacant node was replaced by the dead one, by this thread [V4].
-        unsafe { local.retire(pin, base.as_ptr().cast(), kind) };
+        local.retire(pin, unsafe { Retired::new(base.as_ptr().cast(), kind) });
         // In all tables: no earlier one has it.
         slot.end();
         let mut table = table;

@@ -11,7 +11,7 @@ use super::shared::{Maintenance, Shared};
 use super::slot::{Content, End, Word};
 use super::table::{Shape, Slot, Table};
 use crate::cell::{self, NodeRef, Version, VersionedCell};
-use crate::reclaim::{self, CellPin, Local};
+use crate::reclaim::{self, CellPin, Local, Retired};
 use crate::sync::tuning::{MAP_AHEAD, MAP_CHUNK};
 use crate::sync::{AtomicPtr, Ordering};
 
@@ -364,7 +364,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
             // SAFETY: never published.
             unsafe { next.drop_in_place() };
             // SAFETY: from `allocate`, and dropped.
-            unsafe { local.free(next) };
+            unsafe { local.pool().free(next) };
         }
     }
 
@@ -392,7 +392,8 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
             .store(core::ptr::from_ref(next).cast_mut(), Ordering::Release);
         maintenance.copied = 0;
         // SAFETY: the root is another, by this thread, which has locked the mutex of the map [V8].
-        unsafe { local.retire(pin, NonNull::from(root).cast(), Table::KIND) };
+        let root = unsafe { Retired::new(NonNull::from(root).cast(), Table::KIND) };
+        local.retire(pin, root);
         !next.next().is_null()
     }
 
@@ -644,7 +645,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
                 // SAFETY: no thread can reach it.
                 unsafe { table.drop_in_place() };
                 // SAFETY: from `allocate`, and dropped.
-                unsafe { local.free(table) };
+                unsafe { local.pool().free(table) };
             });
         }
         if has_copies {

@@ -12,7 +12,7 @@ use super::entry::{Entry, First};
 use super::index::{New, Search};
 use crate::cell::patience::Lost;
 use crate::cell::{Current, Header, Node, NodeRef, Owned, Rank, Version, Word, waiters};
-use crate::reclaim::{self, CellPin, Local};
+use crate::reclaim::{self, CellPin, Local, Retired};
 
 /// An entry that its holder has locked, so that it is neither written by another thread nor buried
 /// [V12]. Unless the lock is thin, the holder has also locked the hash of the key in the lock table
@@ -277,8 +277,10 @@ where
                         if seen.node() != base.as_ptr() {
                             // The node of a transaction that was aborted, or the claim of one that
                             // has ended.
+                            let above = seen.node().cast();
                             // SAFETY: unlinked by this compare-and-swap and no other [X7].
-                            unsafe { local.retire(pin, seen.node().cast(), Node::<V>::KIND) };
+                            let above = unsafe { Retired::new(above, Node::<V>::KIND) };
+                            local.retire(pin, above);
                         }
                         return Ok(Held {
                             entry: entry.into(),

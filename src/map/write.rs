@@ -14,7 +14,7 @@ use crate::cell::{
     waiters,
 };
 use crate::mvcc::Pinned;
-use crate::reclaim::{self, CellPin, Local};
+use crate::reclaim::{self, CellPin, Local, Retired};
 
 /// A completed write.
 pub(super) struct Written {
@@ -658,12 +658,14 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static, S> VersionedMap<K, V, S
         header.stamp_published();
         let kind = Node::<V>::kind_of(base.header());
         // SAFETY: superseded by this compare-and-swap and no other [C2], under this thread's pin.
-        unsafe { local.retire(pin, base.as_ptr().cast(), kind) };
+        local.retire(pin, unsafe { Retired::new(base.as_ptr().cast(), kind) });
         if seen.node() != base.as_ptr() {
             // The node of a transaction that was aborted, or the claim of one that has ended.
             // SAFETY: unlinked by this compare-and-swap and no other; in no room, since its owner
             // has made it.
-            unsafe { local.retire(pin, seen.node().cast(), Node::<V>::KIND) };
+            local.retire(pin, unsafe {
+                Retired::new(seen.node().cast(), Node::<V>::KIND)
+            });
         }
         let written = Written {
             version: header.version(),

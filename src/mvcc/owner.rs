@@ -20,7 +20,7 @@ use core::ptr::NonNull;
 
 use super::clock;
 use super::stamp::When;
-use crate::reclaim::{CellPin, Destructor, Kind, Local};
+use crate::reclaim::{CellPin, Destructor, Kind, Local, Retired};
 use crate::sync::tuning::{OWNERS, PATIENCE, max_pushes};
 use crate::sync::{AtomicU64, Canary, Ordering, plain_thread_local, store_load_fence};
 
@@ -228,10 +228,10 @@ impl OwnerSlot {
         let (block, used) = (self.block(), self.number + 1);
         if used < OWNERS {
             // SAFETY: the owners before this one have ended, and this one ends here [X1].
-            unsafe { local.keep_block(pin, block, used, Owners::KIND) };
+            local.keep_block(pin, unsafe { Retired::new(block, Owners::KIND) }, used);
         } else {
             // SAFETY: as above.
-            unsafe { local.retire(pin, block, Owners::KIND) };
+            local.retire(pin, unsafe { Retired::new(block, Owners::KIND) });
         }
     }
 }

@@ -279,7 +279,7 @@ mod tests {
             }
             // SAFETY: never published, so that its one share is this test's.
             reclaim::with(|local| unsafe {
-                local.release_now(claim.cast(), Node::<u64>::KIND);
+                local.release_now(reclaim::Share::new(claim.cast(), Node::<u64>::KIND));
             });
         }
     }

@@ -18,7 +18,7 @@ use super::head::{Head, Word};
 use super::node::{Header, Node, NodeRef};
 use super::resolve::{Current, Moment, Owned};
 use super::{Version, dropped};
-use crate::reclaim::{self, CellPin, Local};
+use crate::reclaim::{self, CellPin, Local, Retired, Share};
 
 /// A node with a value of `T`.
 pub(crate) struct ValueRef<'p, T>(NodeRef<'p>, PhantomData<&'p T>);
@@ -157,7 +157,8 @@ impl<T: Send + Sync + 'static> Shared<T> {
     #[cold]
     fn release_in_room(&self) {
         // SAFETY: called once, when this value is dropped; as there.
-        reclaim::with(|local| unsafe { local.release_now(self.0.cast(), Node::<T>::OF_ENTRY) });
+        let share = unsafe { Share::new(self.0.cast(), Node::<T>::OF_ENTRY) };
+        reclaim::with(|local| local.release_now(share));
     }
 }
 
@@ -167,7 +168,8 @@ impl<T: Send + Sync + 'static> Drop for Shared<T> {
             return self.release_in_room();
         }
         // SAFETY: this value owns one share of the node, and releases it here [R3].
-        reclaim::with(|local| unsafe { local.release_now(self.0.cast(), Node::<T>::KIND) });
+        let share = unsafe { Share::new(self.0.cast(), Node::<T>::KIND) };
+        reclaim::with(|local| local.release_now(share));
     }
 }
 
@@ -307,7 +309,7 @@ impl<T: Send + Sync + 'static> ValueHead<T> {
             seen,
             value: Pinned { node, pin, .. },
         } = basis;
-        let written = self.publish(local, patience, &pin, seen, Some(node), value)?;
+        let written = self.publish(local, patience, &pin, seen, |base| base == node, value)?;
         Ok(Published::new(written, pin))
     }
 
@@ -320,13 +322,14 @@ impl<T: Send + Sync + 'static> ValueHead<T> {
         pin: CellPin,
         value: T,
     ) -> Result<Published<'_, T>, (T, Lost)> {
-        let written = self.publish(local, patience, &pin, self.0.load(), None, value)?;
+        let written = self.publish(local, patience, &pin, self.0.load(), |_| true, value)?;
         Ok(Published::new(written, pin))
     }
 
     /// Installs a node with `value` in place of `seen`, or returns the value. `seen` was loaded
-    /// under `pin`. If the value was computed from the current one, the state of the cell must be
-    /// `relied_on`: a transaction that owned the cell may have committed since [C2].
+    /// under `pin`. If the value was computed from the current one, the node of the cell must be
+    /// the one that the caller has read: a transaction that owned the cell may have committed
+    /// since [C2]. By a function, so that a write of any value compares nothing.
     #[inline]
     fn publish(
         &self,
@@ -334,7 +337,7 @@ impl<T: Send + Sync + 'static> ValueHead<T> {
         patience: &Patience,
         pin: &CellPin,
         seen: Word,
-        relied_on: Option<NonNull<Header>>,
+        is_read: impl Fn(NonNull<Header>) -> bool,
         value: T,
     ) -> Result<Written, (T, Lost)> {
         let (mut seen, mut value) = (seen, value);
@@ -347,7 +350,7 @@ impl<T: Send + Sync + 'static> ValueHead<T> {
                     Err(lost) => return Err((value, lost)),
                 },
             };
-            if relied_on.is_some_and(|node| node != base.as_ptr()) {
+            if !is_read(base.as_ptr()) {
                 return Err((value, Lost::Moved));
             }
             let node = local.allocate(Node::after(base, value));
@@ -368,11 +371,13 @@ impl<T: Send + Sync + 'static> ValueHead<T> {
         let version = header.version();
         // SAFETY: superseded by this compare-and-swap and no other [C2], under this thread's pin;
         // every node of this cell is of this kind.
-        unsafe { local.retire(pin, base.cast(), Node::<T>::KIND) };
+        local.retire(pin, unsafe { Retired::new(base.cast(), Node::<T>::KIND) });
         if seen.node() != base {
             // The node of a transaction that was aborted, or the claim of one that has ended.
             // SAFETY: unlinked by this compare-and-swap and no other; as above.
-            unsafe { local.retire(pin, seen.node().cast(), Node::<T>::KIND) };
+            local.retire(pin, unsafe {
+                Retired::new(seen.node().cast(), Node::<T>::KIND)
+            });
         }
         Ok(Written {
             version,

@@ -215,6 +215,7 @@ impl Queue {
 
     /// Removes the first `n` waiters, grants them the key by their signal, and adds those to
     /// `wakeup` that are not `me`.
+    #[inline]
     pub(crate) fn grant(&mut self, n: u64, me: Option<&Waiter>, wakeup: &mut Wakeup) {
         for _ in 0..n {
             let head = self.head.expect("a run is no longer than its queue");

@@ -11,7 +11,7 @@ use crate::word::Mode;
 
 impl Waiter {
     /// Returns a waiter for one wait, of an owner if there is one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take_for(owner: Option<Owner>, mode: Mode, notify: Notify) -> Arc<Self> {
         let mut waiter = Self::take(mode, notify);
         if let Some(owner) = owner {

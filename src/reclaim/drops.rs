@@ -1,18 +1,21 @@
 //! The end of objects: destructors run one after another, and never one inside another [R10].
-#![allow(unsafe_code)]
 
-use core::cell::{Cell, RefCell};
-use core::ptr;
-use std::collections::VecDeque;
+use core::cell::Cell;
 
 use super::inside::Inside;
-use super::kind::{Kind, Retired, has_one_share};
+use super::kind::{Last, Share};
 use super::local::Local;
+use super::participant::Place;
 use crate::sync::plain_thread_local;
 
 plain_thread_local! {
-    // The outermost release, while it runs. It exists as long as the thread [R9].
-    static RUNNING: Cell<*const Release<'static>> = Cell::new(ptr::null());
+    // The slot of the outermost release, while it runs. It exists as long as the thread [R9].
+    static RUNNING: Cell<Option<Place>> = Cell::new(None);
+}
+
+plain_thread_local! {
+    // How many objects joined the queue in the slot and were not removed by this thread.
+    static QUEUED: Cell<usize> = Cell::new(0);
 }
 
 /// The number of objects in the queue of a destructor from which on other threads that write also
@@ -21,100 +24,63 @@ const OFFER_FROM: usize = 1024;
 
 /// Whether this thread releases objects, and so may run a destructor.
 pub(super) fn is_releasing() -> bool {
-    RUNNING.with(|running| !running.get().is_null())
+    running().is_some()
+}
+
+#[inline(always)]
+fn running() -> Option<Place> {
+    RUNNING.with(|place| {
+        let running = place.take();
+        place.set(running.clone());
+        running
+    })
 }
 
 /// Destroys an object whose last share the caller has dropped, or queues it inside a destructor.
-///
-/// # Safety
-/// As for [`Retired::destroy`].
 #[inline]
-pub(super) unsafe fn destroy(local: &Local, retired: Retired) {
-    if retired.is_plain() {
-        // SAFETY: the caller's contract.
-        return unsafe { destroy_plain(local, &retired) };
+pub(super) fn destroy(local: &Local, object: Last) {
+    if object.is_plain() {
+        return object.end(local.pool());
     }
-    let running = RUNNING.with(Cell::get);
-    // SAFETY: it is on the stack of this thread, below the running destructor.
-    if let Some(running) = unsafe { running.as_ref() } {
-        running.enqueue(retired);
-        return;
+    if let Some(running) = running() {
+        return enqueue(&running, object);
     }
     Release::run(local, |release| {
-        // SAFETY: the caller's contract.
-        unsafe { release.destroy(&retired) };
+        object.end(local.pool());
         while release.destroy_next() {}
     });
 }
 
-/// Drops the shares that retired objects without user code had to themselves, and destroys each
-/// object whose last share it was. All of them are of one kind.
-///
-/// # Safety
-/// As for [`Retired::drop_share`], for each object.
-#[inline]
-pub(super) unsafe fn release_plain(local: &Local, kind: &'static Kind, objects: &[Retired]) {
-    debug_assert!(
-        objects
-            .iter()
-            .all(|r| r.is_plain() && ptr::eq(r.kind, kind))
-    );
-    let count_at = kind.count_at();
-    let is_last = |retired: &&Retired| {
-        // SAFETY: the caller's contract.
-        let has_one = count_at.is_some_and(|at| unsafe { has_one_share(retired.object, at) });
-        has_one || drop_share_slow(retired)
-    };
-    if kind.is_inert() && kind.free().is_none() {
-        let memory = objects.iter().filter(is_last).map(|retired| retired.object);
-        // SAFETY: only the memory is left of each, and it is ours.
-        unsafe { local.keep_all(kind, memory) };
-    } else {
-        for retired in objects.iter().filter(is_last) {
-            // SAFETY: it was the last share.
-            unsafe { destroy_plain(local, retired) };
-        }
+/// Adds an object to the queue, where other threads reach it.
+fn enqueue(running: &Place, object: Last) {
+    let slot = running.slot();
+    match slot {
+        Some(slot) => slot.enqueue(object),
+        None => orphans::push(object),
     }
-
-    #[cold]
-    fn drop_share_slow(retired: &Retired) -> bool {
-        // SAFETY: the contract of the function around it.
-        unsafe { retired.drop_share() }
+    let queued = QUEUED.with(|queued| {
+        queued.set(queued.get() + 1);
+        queued.get()
+    });
+    if queued >= OFFER_FROM {
+        slot.into_iter().for_each(|slot| slot.offer(true));
     }
 }
 
-/// # Safety
-/// As for [`Retired::destroy`]; it runs no user code.
-#[inline]
-unsafe fn destroy_plain(local: &Local, retired: &Retired) {
-    // SAFETY: the caller's contract.
-    unsafe { retired.destroy() };
-    // SAFETY: only the memory is left, and it is ours.
-    unsafe { local.keep(retired) };
-}
-
-/// The outermost release of a thread.
+/// The outermost release of a thread. While it runs, [`destroy`] queues.
 pub(super) struct Release<'a> {
     local: &'a Local,
-    /// How many objects joined the queue in the slot and were not removed by this thread.
-    queued: Cell<usize>,
-    /// The queue of a thread without a slot, in a model that reclaims nothing.
-    orphans: RefCell<VecDeque<Retired>>,
 }
 
-/// While it lives, [`destroy`] queues.
-struct Outermost(());
+/// Ends the outermost release.
+struct Outermost<'a>(&'a Local);
 
-impl Outermost {
-    fn enter(release: &Release<'_>) -> Self {
-        RUNNING.with(|place| place.set(ptr::from_ref(release).cast()));
-        Outermost(())
-    }
-}
-
-impl Drop for Outermost {
+impl Drop for Outermost<'_> {
     fn drop(&mut self) {
-        RUNNING.with(|place| place.set(ptr::null()));
+        RUNNING.with(|place| place.set(None));
+        if QUEUED.with(Cell::get) > 0 {
+            self.0.end_queue();
+        }
     }
 }
 
@@ -122,88 +88,75 @@ impl<'a> Release<'a> {
     /// Calls `f`, which may run destructors. Not inside a destructor.
     #[inline]
     pub(super) fn run<R>(local: &'a Local, f: impl FnOnce(&Self) -> R) -> R {
-        let release = Release {
-            local,
-            queued: Cell::new(0),
-            orphans: RefCell::default(),
-        };
+        // It ends after the user code.
+        let _outermost = Outermost(local);
+        QUEUED.with(|queued| queued.set(0));
+        RUNNING.with(|place| place.set(Some(local.place())));
         let _outside = Inside::no_closure();
-        // It ends before the release does.
-        let _outermost = Outermost::enter(&release);
-        f(&release)
+        f(&Release { local })
     }
 
-    /// Drops the share that a retired object had to itself, and destroys the object if it was the
-    /// last. Objects that its destructor drops are queued.
-    ///
-    /// # Safety
-    /// The grace period of the object is over [R2].
+    /// Drops a share, and destroys the object if it was the last. Objects that its destructor drops
+    /// are queued.
     #[inline]
-    pub(super) unsafe fn release(&self, retired: &Retired) {
-        // SAFETY: the caller's contract.
-        if unsafe { retired.drop_share() } {
-            // SAFETY: it was the last.
-            unsafe { self.destroy(retired) };
+    pub(super) fn release(&self, share: Share) {
+        if let Some(object) = share.give_up() {
+            object.end(self.local.pool());
         }
     }
 
-    /// # Safety
-    /// As for [`Retired::destroy`].
-    unsafe fn destroy(&self, retired: &Retired) {
-        // The memory is kept, including when the destructor panics.
-        let _memory = Memory(self.local, retired);
-        // SAFETY: the caller's contract.
-        unsafe { retired.destroy() };
-    }
-
-    /// Adds an object to the queue, where other threads reach it.
-    fn enqueue(&self, retired: Retired) {
-        match self.local.slot() {
-            Some(slot) => slot.enqueue(retired),
-            None => self.orphans.borrow_mut().push_back(retired),
-        }
-        self.queued.set(self.queued.get() + 1);
-        if self.queued.get() >= OFFER_FROM {
-            self.local.offer();
-        }
-    }
-
-    fn dequeue(&self) -> Option<Retired> {
-        let queued = self.queued.get().checked_sub(1)?;
+    fn dequeue(&self) -> Option<Last> {
+        let queued = QUEUED.with(Cell::get).checked_sub(1)?;
         let next = match self.local.slot() {
             Some(slot) => slot.dequeue(),
-            None => self.orphans.borrow_mut().pop_front(),
+            None => orphans::pop(),
         };
         // Other threads may have removed some.
-        self.queued.set(next.as_ref().map_or(0, |_| queued));
+        let queued = next.as_ref().map_or(0, |_| queued);
+        QUEUED.with(|place| place.set(queued));
         next
     }
 
     /// Destroys the next object of the queue. `false`: there is none.
     pub(super) fn destroy_next(&self) -> bool {
-        let Some(retired) = self.dequeue() else {
+        let Some(object) = self.dequeue() else {
             return false;
         };
-        // SAFETY: this thread has dropped its last share, and has removed it [R4].
-        unsafe { self.destroy(&retired) };
+        object.end(self.local.pool());
         true
     }
 }
 
-impl Drop for Release<'_> {
-    fn drop(&mut self) {
-        if self.queued.get() > 0 {
-            self.local.end_queue();
-        }
+/// The queue of a thread without a slot, in a model that reclaims nothing.
+#[cfg(any(latchwork_loom, latchwork_shuttle))]
+mod orphans {
+    use core::cell::RefCell;
+    use std::collections::VecDeque;
+
+    use crate::reclaim::kind::Last;
+    use crate::sync::thread_local;
+
+    thread_local! {
+        static ORPHANS: RefCell<VecDeque<Last>> = RefCell::default();
+    }
+
+    pub(super) fn push(object: Last) {
+        ORPHANS.with(|orphans| orphans.borrow_mut().push_back(object));
+    }
+
+    pub(super) fn pop() -> Option<Last> {
+        ORPHANS.with(|orphans| orphans.borrow_mut().pop_front())
     }
 }
 
-/// The memory of an object that is being destroyed.
-struct Memory<'a>(&'a Local, &'a Retired);
+/// A thread of a real build has a slot.
+#[cfg(not(any(latchwork_loom, latchwork_shuttle)))]
+mod orphans {
+    use crate::reclaim::kind::Last;
 
-impl Drop for Memory<'_> {
-    fn drop(&mut self) {
-        // SAFETY: destroyed, so that only the memory is left, and it is ours.
-        unsafe { self.0.keep(self.1) };
+    pub(super) fn push(_: Last) {}
+
+    pub(super) fn pop() -> Option<Last> {
+        None
     }
 }

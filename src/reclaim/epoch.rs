@@ -7,7 +7,6 @@
 use crossbeam_utils::CachePadded;
 
 use super::members::Verdict;
-use super::registry::Registry;
 use crate::sync::tuning::AGES;
 use crate::sync::{AtomicU64, Ordering, constructor, full_fence, load_load_fence, publish};
 
@@ -23,9 +22,29 @@ const DORMANT: u64 = AGES;
 /// The first epoch, which is not the state of an unpinned thread.
 const FIRST: u64 = DORMANT + 1;
 
+/// The slots of a domain, as an advance visits them.
+pub(super) trait Scan {
+    /// Visits the state of each slot that is a member. `false`: `look` has ended the scan.
+    fn scan(&self, look: impl Fn(&State) -> Verdict) -> bool;
+
+    /// Whether a scan visits so many slots that idle ones should leave.
+    fn is_large(&self) -> bool;
+
+    /// The number of epochs between two scans in which idle slots age.
+    fn age_every(&self) -> u64;
+}
+
 /// The epoch of the process.
 #[derive(Debug)]
 pub(super) struct Epoch(CachePadded<AtomicU64>);
+
+/// The epoch at which objects left their buffer. They were unlinked before [R2].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tag(u64);
+
+/// The greatest epoch whose objects are reclaimable; 0 if there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reach(u64);
 
 /// The epoch at which a thread is pinned, or an age from [`UNPINNED`] to [`DORMANT`]. Only the
 /// thread itself stores into it. Other threads let it age, by compare-and-swap, so each of them
@@ -96,6 +115,40 @@ impl State {
     }
 }
 
+impl Reach {
+    /// Whether objects with this tag are reclaimable.
+    #[inline(always)]
+    pub(super) fn covers(self, tag: Tag) -> bool {
+        tag.0 <= self.0
+    }
+
+    pub(super) fn epoch(self) -> u64 {
+        self.0
+    }
+}
+
+#[cfg(any(latchwork_loom, latchwork_shuttle))]
+impl Tag {
+    /// That of the last objects of an execution.
+    pub(super) fn of_the_end() -> Self {
+        Tag(0)
+    }
+}
+
+#[cfg(all(test, not(any(latchwork_loom, latchwork_shuttle))))]
+impl Tag {
+    pub(super) fn at(epoch: u64) -> Self {
+        Tag(epoch)
+    }
+}
+
+#[cfg(all(test, not(any(latchwork_loom, latchwork_shuttle))))]
+impl Reach {
+    pub(super) fn to(epoch: u64) -> Self {
+        Reach(epoch)
+    }
+}
+
 impl Epoch {
     constructor! {
         pub(super) fn new() -> Self {
@@ -103,15 +156,15 @@ impl Epoch {
         }
     }
 
-    /// Returns the epoch of objects that were unlinked before the call [R2].
-    pub(super) fn tag(&self) -> u64 {
+    /// Returns the tag of objects that were unlinked before the call [R2].
+    pub(super) fn tag(&self) -> Tag {
         // F1: the objects were unlinked before it, each by a read-modify-write that happens before
         // this call, and the caller has loaded their number. On x86 such an operation is a full
         // barrier by itself.
         load_load_fence();
         // Relaxed: only the value matters. The fence excludes an earlier one where a reader depends
         // on it [R2].
-        self.0.load(Ordering::Relaxed)
+        Tag(self.0.load(Ordering::Relaxed))
     }
 
     /// Returns the epoch for a [`GracePeriod`](super::local::GracePeriod) that begins now.
@@ -128,22 +181,22 @@ impl Epoch {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// The greatest epoch whose objects are reclaimable; 0 if there is none.
-    pub(super) fn reclaimable(&self) -> u64 {
+    /// Returns which objects are reclaimable.
+    pub(super) fn reclaimable(&self) -> Reach {
         // Acquire: the accesses of every reader of such an object happen before its release. Pairs
         // with the Release in `advance`, and with those before it in its release sequence [R2].
-        self.0.load(Ordering::Acquire).saturating_sub(GRACE)
+        Reach(self.0.load(Ordering::Acquire).saturating_sub(GRACE))
     }
 
     /// Moves the epoch on if no thread is pinned at an earlier one. `false`: one is, and no other
     /// thread has moved the epoch on concurrently.
-    pub(super) fn advance(&self, registry: &Registry) -> bool {
+    pub(super) fn advance(&self, slots: &impl Scan) -> bool {
         // Relaxed: an old value makes the compare-and-swap fail.
         let epoch = self.0.load(Ordering::Relaxed);
         // F2: a state that was published before a fence before this one is found below [R2].
         full_fence();
-        let ages = registry.is_large() && epoch % registry.age_every() == 0;
-        let permits = registry.scan(|state| match state.look(epoch) {
+        let ages = slots.is_large() && epoch % slots.age_every() == 0;
+        let permits = slots.scan(|state| match state.look(epoch) {
             Look::Pinned => Verdict::Stop,
             Look::Idle { age } if ages && state.has_aged(age) => Verdict::Leave,
             Look::Idle { .. } => Verdict::Idle,
@@ -162,7 +215,7 @@ impl Epoch {
     }
 
     /// Makes objects that no pin protects reclaimable. `false`: a pin stands in the way.
-    pub(super) fn advance_twice(&self, registry: &Registry) -> bool {
-        self.advance(registry) && self.advance(registry)
+    pub(super) fn advance_twice(&self, slots: &impl Scan) -> bool {
+        self.advance(slots) && self.advance(slots)
     }
 }

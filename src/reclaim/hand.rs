@@ -1,35 +1,51 @@
 //! The objects that a thread has removed from a slot and is about to destroy.
-#![allow(unsafe_code)]
 
-use core::mem::MaybeUninit;
+use core::cell::{Cell, RefCell, RefMut};
 use core::ops::Range;
 
+use super::alloc::NodePool;
 use super::domain::Domain;
-use super::drops;
-use super::kind::Retired;
+use super::epoch::Reach;
+use super::kind::Share;
 use super::limbo::{Limbo, Queued};
-use super::local::Local;
-use super::registry::Slot;
+use super::slot::Slot;
 use crate::sync::tuning::BATCH_IN_HAND;
+
+/// The room of a thread for the objects that it has removed.
+#[derive(Default)]
+pub(super) struct Palm(RefCell<[Option<Share>; BATCH_IN_HAND]>);
 
 /// Objects with destructors that were removed together, so that the mutex of their slot is locked
 /// once for all. If a destructor panics, the rest returns to that slot.
 pub(super) struct Hand<'a> {
-    local: &'a Local,
     domain: &'a Domain,
+    /// Where the number of objects is published.
+    own: &'a Slot,
     from: &'a Slot,
-    objects: [MaybeUninit<Retired>; BATCH_IN_HAND],
+    nodes: &'a NodePool,
+    /// The number of retired objects at which the next write collects.
+    collect_at: &'a Cell<u64>,
+    objects: RefMut<'a, [Option<Share>; BATCH_IN_HAND]>,
     /// Those that are there.
     range: Range<usize>,
 }
 
 impl<'a> Hand<'a> {
-    pub(super) fn new(local: &'a Local, domain: &'a Domain, from: &'a Slot) -> Self {
+    /// Not inside a destructor: the thread has one hand.
+    pub(super) fn new(
+        palm: &'a Palm,
+        nodes: &'a NodePool,
+        collect_at: &'a Cell<u64>,
+        domain: &'a Domain,
+        [own, from]: [&'a Slot; 2],
+    ) -> Self {
         Hand {
-            local,
             domain,
+            own,
             from,
-            objects: [const { MaybeUninit::uninit() }; BATCH_IN_HAND],
+            nodes,
+            collect_at,
+            objects: palm.0.borrow_mut(),
             range: 0..0,
         }
     }
@@ -41,19 +57,16 @@ impl<'a> Hand<'a> {
         limbo: &mut Limbo,
         n: usize,
         batch: usize,
-        up_to: u64,
+        up_to: Reach,
         queued: Queued,
     ) -> (usize, bool) {
         self.range = 0..0;
         let (mut plain, mut bytes) = (0, 0);
         loop {
-            plain += limbo.drain_plain(n - plain - self.range.end, up_to, |kind, some| {
-                // SAFETY: their grace periods are over [R2]; they are plain.
-                unsafe { drops::release_plain(self.local, kind, some) };
-            });
+            plain += limbo.release_plain(n - plain - self.range.end, up_to, self.nodes);
             let room = (n - plain).min(batch) - self.range.end;
-            let some = limbo.pop_some(room, up_to, queued, |retired| {
-                self.objects[self.range.end].write(retired);
+            let some = limbo.pop_some(room, up_to, queued, |share| {
+                self.objects[self.range.end] = Some(share);
                 self.range.end += 1;
             });
             bytes += some.bytes;
@@ -68,24 +81,18 @@ impl<'a> Hand<'a> {
     fn begin(&self, bytes: usize) {
         // An object alone does not wait: its destructor begins at once.
         if self.range.end > 1 {
-            if let Some(own) = self.local.slot() {
-                own.in_hand().begin(self.range.end, bytes);
-            }
+            self.own.in_hand().begin(self.range.end, bytes);
         }
     }
 
     #[inline]
-    pub(super) fn next(&mut self) -> Option<Retired> {
-        let next = self.range.next()?;
-        // SAFETY: written by `fill`, and read once.
-        let retired = unsafe { self.objects[next].assume_init_read() };
+    pub(super) fn next(&mut self) -> Option<Share> {
+        let share = self.objects[self.range.next()?].take();
         // Alone, it was not counted.
         if self.range.end > 1 {
-            if let Some(own) = self.local.slot() {
-                own.in_hand().set(self.range.len());
-            }
+            self.own.in_hand().set(self.range.len());
         }
-        Some(retired)
+        share
     }
 
     #[cold]
@@ -93,15 +100,15 @@ impl<'a> Hand<'a> {
         self.from.with_limbo(&self.domain.epoch, |limbo, _| {
             // Backwards, so that they keep their order.
             while let Some(i) = self.range.next_back() {
-                // SAFETY: as in `next`.
-                limbo.restore(unsafe { self.objects[i].assume_init_read() });
+                if let Some(share) = self.objects[i].take() {
+                    limbo.restore(share);
+                }
             }
             self.domain.registry.count_restore();
-            if let Some(own) = self.local.slot() {
-                own.in_hand().clear();
-            }
+            self.own.in_hand().clear();
         });
-        self.local.collect_soon();
+        // The next write collects.
+        self.collect_at.set(self.own.own_len());
     }
 }
 

@@ -1,16 +1,26 @@
-//! How the retired objects of one type are released.
+//! The end of an object, step by step. Each step is a type, which the next one consumes:
+//!
+//! | type | the holder may |
+//! |---|---|
+//! | [`Retired`] | release the object once its grace period is over: it is unlinked |
+//! | [`Share`] | drop a reference to the object now |
+//! | [`Last`] | destroy the object: it was the last share |
+//!
+//! A [`Waiting`] turns retired objects into shares when an epoch permits it [R2].
 #![allow(unsafe_code)]
 
 use core::ptr::NonNull;
+use std::collections::VecDeque;
 
-use super::alloc::{Pool, Shape, return_to_allocator};
+use super::alloc::{NodePool, Pool, Shape};
+use super::epoch::{Reach, Tag};
 use crate::sync::tuning::{GARBAGE_BATCH as BATCH, GARBAGE_BATCH_BYTES as BATCH_BYTES};
 use crate::sync::{AtomicU32, Canary, Ordering};
 
 /// The functions and the memory of one type of objects.
 #[derive(Debug)]
 pub(crate) struct Kind {
-    pub(super) shape: Shape,
+    shape: Shape,
     /// Drops the reference that the object had to itself. `true`: it was the last. Runs no user
     /// code, and returns `true` again if it has done so for the same caller.
     drop_share: unsafe fn(NonNull<u8>) -> bool,
@@ -24,7 +34,7 @@ pub(crate) struct Kind {
     /// Frees the memory of an object that was destroyed, in place of the pool of its shape.
     free: Option<Free>,
     /// The next write collects.
-    pub(super) is_large: bool,
+    is_large: bool,
 }
 
 /// Frees the memory of an object.
@@ -90,21 +100,6 @@ impl Kind {
         self.free = Some(free);
         self
     }
-
-    #[inline]
-    pub(super) fn free(&self) -> Option<Free> {
-        self.free
-    }
-
-    #[inline]
-    pub(super) fn count_at(&self) -> Option<usize> {
-        self.count_at
-    }
-
-    #[inline]
-    pub(super) fn is_inert(&self) -> bool {
-        self.is_inert
-    }
 }
 
 /// Returns whether an object with a count of references has only one. Then no thread can add
@@ -113,7 +108,7 @@ impl Kind {
 /// # Safety
 /// The object is of a kind that has its count at this offset, and the caller has a reference.
 #[inline(always)]
-pub(super) unsafe fn has_one_share(object: NonNull<u8>, count_at: usize) -> bool {
+unsafe fn has_one_share(object: NonNull<u8>, count_at: usize) -> bool {
     // SAFETY: inside the object, by the contract of `counted_at`.
     let count = unsafe { object.add(count_at) };
     // SAFETY: as above; the object is alive, by the reference.
@@ -123,58 +118,379 @@ pub(super) unsafe fn has_one_share(object: NonNull<u8>, count_at: usize) -> bool
     count.load(Ordering::Acquire) == 1
 }
 
-/// An object that was unlinked and that readers may still see.
+/// An object that was unlinked and that readers may still see, with the share that it had to
+/// itself. A value that is dropped leaks the object.
 #[derive(Debug)]
-pub(super) struct Retired {
-    pub(super) object: NonNull<u8>,
-    pub(super) kind: &'static Kind,
+pub(crate) struct Retired {
+    object: NonNull<u8>,
+    kind: &'static Kind,
 }
 
 // SAFETY: the thread that retires an object guarantees that any thread may release it.
 unsafe impl Send for Retired {}
 
 impl Retired {
+    /// # Safety
+    /// `object` is from `allocate`, is of this kind and may change threads. It is unlinked by a
+    /// thread that is pinned, and is retired only by this value [R1].
+    #[inline(always)]
+    pub(crate) unsafe fn new(object: NonNull<u8>, kind: &'static Kind) -> Self {
+        Retired { object, kind }
+    }
+
+    /// Returns the address of an object that is not retired yet.
+    #[inline(always)]
+    pub(super) fn into_object(self) -> NonNull<u8> {
+        self.object
+    }
+
+    #[inline(always)]
+    pub(super) fn is_large(&self) -> bool {
+        self.kind.is_large
+    }
+
     #[inline]
-    pub(super) fn is_plain(&self) -> bool {
+    fn is_plain(&self) -> bool {
         self.kind.destructor == Destructor::None
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    fn bytes(&self) -> usize {
         self.kind.shape.layout.size()
     }
+}
 
-    /// `true`: the object is the caller's.
-    ///
+/// A reference to an object that its holder may drop.
+#[derive(Debug)]
+pub(crate) struct Share(Retired);
+
+impl Share {
     /// # Safety
-    /// Its grace period is over [R2], or the reference is the caller's.
-    #[inline]
-    pub(super) unsafe fn drop_share(&self) -> bool {
-        // SAFETY: `Kind::of` vouches for the function, the caller for the time.
-        unsafe { (self.kind.drop_share)(self.object) }
+    /// `object` is from `allocate`, is of this kind, and the share belongs to the caller: it is of
+    /// a reference, or the grace period of the object is over [R2].
+    #[inline(always)]
+    pub(crate) unsafe fn new(object: NonNull<u8>, kind: &'static Kind) -> Self {
+        Share(Retired { object, kind })
     }
 
-    /// Frees the memory, when no thread is left.
+    /// The reference of a retired object that no other thread can use.
     ///
     /// # Safety
-    /// The object was destroyed, and its memory is the caller's.
-    pub(super) unsafe fn return_to_allocator(&self) {
-        match self.kind.free {
-            // SAFETY: the caller's contract.
-            None => unsafe { return_to_allocator(self.object, self.kind.shape.layout) },
+    /// Every pin has ended, and no thread can begin another.
+    #[cfg(any(latchwork_loom, latchwork_shuttle))]
+    pub(super) unsafe fn of_retired(retired: Retired) -> Self {
+        Share(retired)
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.0.bytes()
+    }
+
+    /// Drops the share. Runs no user code.
+    #[inline]
+    pub(super) fn give_up(self) -> Option<Last> {
+        // SAFETY: `Kind::of` vouches for the function, and the share is there by the contract of
+        // each constructor.
+        let is_last = unsafe { (self.0.kind.drop_share)(self.0.object) };
+        is_last.then_some(Last(self.0))
+    }
+
+    #[cfg(all(test, not(any(latchwork_loom, latchwork_shuttle))))]
+    pub(super) fn address(&self) -> usize {
+        self.0.object.addr().get()
+    }
+}
+
+/// An object whose last share was dropped.
+#[derive(Debug)]
+pub(super) struct Last(Retired);
+
+impl Last {
+    #[inline]
+    pub(super) fn is_plain(&self) -> bool {
+        self.0.is_plain()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.0.bytes()
+    }
+
+    /// The share again: to drop it has the same result.
+    pub(super) fn into_share(self) -> Share {
+        Share(self.0)
+    }
+
+    /// Destroys the object where it lies, and frees its memory, including when its destructor
+    /// panics. May run user code, unless the object is plain.
+    #[inline]
+    pub(super) fn end(self, pool: Pool<'_>) {
+        let Retired { object, kind } = self.0;
+        let memory = Memory(object, kind, pool);
+        if !kind.is_inert {
+            // SAFETY: `Kind::of` vouches for the function, and the last share was dropped.
+            unsafe { (kind.destroy)(object) }
+        }
+        drop(memory);
+    }
+}
+
+/// The memory of an object that is being destroyed.
+struct Memory<'a>(NonNull<u8>, &'static Kind, Pool<'a>);
+
+impl Drop for Memory<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        let Memory(object, kind, pool) = self;
+        match kind.free {
+            // SAFETY: from `allocate` with this shape, and destroyed by the holder of the last
+            // share.
+            None => unsafe { pool.put(*object, &kind.shape) },
             // SAFETY: as above; `Kind::freed_by` vouches for the function.
-            Some(free) => unsafe { free(self.object, &Pool::OF_ALLOCATOR) },
+            Some(free) => unsafe { free(*object, pool) },
+        }
+    }
+}
+
+/// A number of objects, and of their bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Size {
+    pub(super) objects: usize,
+    pub(super) bytes: usize,
+}
+
+impl Size {
+    /// That of one object.
+    #[inline]
+    pub(super) fn of(bytes: usize) -> Self {
+        Size { objects: 1, bytes }
+    }
+}
+
+/// Objects that were unlinked before the epoch was loaded that is their tag.
+pub(super) struct Absorbed<I> {
+    tag: Tag,
+    objects: I,
+}
+
+impl<I: Iterator<Item = Retired>> Absorbed<I> {
+    /// # Safety
+    /// Each object was unlinked before the tag was determined [R2].
+    pub(super) unsafe fn new(tag: Tag, objects: I) -> Self {
+        Absorbed { tag, objects }
+    }
+
+    pub(super) fn tag(&self) -> Tag {
+        self.tag
+    }
+}
+
+/// Retired objects that left their buffer at one epoch, in order. They become shares when the epoch
+/// permits it [R2].
+///
+/// A process has one epoch. So a reach that covers the tag is of the epoch that the tag is of.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    tag: Tag,
+    objects: VecDeque<Retired>,
+}
+
+impl Waiting {
+    /// With the memory of an empty list.
+    pub(super) fn new(tag: Tag, memory: VecDeque<Retired>) -> Self {
+        debug_assert!(memory.is_empty());
+        let objects = memory;
+        Waiting { tag, objects }
+    }
+
+    /// Ends the list without a release. Returns its memory, with the objects in it.
+    pub(super) fn into_memory(self) -> VecDeque<Retired> {
+        self.objects
+    }
+
+    pub(super) fn has_tag(&self, tag: Tag) -> bool {
+        self.tag == tag
+    }
+
+    #[inline]
+    pub(super) fn is_covered_by(&self, reach: Reach) -> bool {
+        reach.covers(self.tag)
+    }
+
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.objects.is_empty()
+    }
+
+    /// Adds objects with the same tag. Returns their size.
+    #[allow(
+        clippy::manual_inspect,
+        reason = "`inspect` hides the length of the iterator, which `extend` trusts"
+    )]
+    pub(super) fn extend(&mut self, absorbed: Absorbed<impl Iterator<Item = Retired>>) -> Size {
+        assert!(self.has_tag(absorbed.tag), "objects of another epoch");
+        let (before, mut bytes) = (self.objects.len(), 0);
+        self.objects.extend(absorbed.objects.map(|retired| {
+            bytes += retired.bytes();
+            retired
+        }));
+        let objects = self.objects.len() - before;
+        Size { objects, bytes }
+    }
+
+    /// Removes the oldest object, if it is reclaimable.
+    #[inline]
+    pub(super) fn pop(&mut self, reach: Reach) -> Option<Share> {
+        if !self.is_covered_by(reach) {
+            return None;
+        }
+        self.objects.pop_front().map(Share)
+    }
+
+    /// Removes the oldest object, if it is reclaimable and runs user code.
+    pub(super) fn pop_with_destructor(&mut self, reach: Reach) -> Option<Share> {
+        let first = self.objects.front()?;
+        if first.is_plain() {
+            return None;
+        }
+        self.pop(reach)
+    }
+
+    /// Removes the oldest reclaimable objects, in order and at most `n`, while they run user code.
+    /// Calls `f` for each, and returns their size.
+    #[inline]
+    pub(super) fn pop_some(&mut self, n: usize, reach: Reach, f: impl FnMut(Share)) -> Size {
+        let mut size = Size::default();
+        if !self.is_covered_by(reach) {
+            return size;
+        }
+        let (objects, _) = self.objects.as_slices();
+        let some = &objects[..objects.len().min(n)];
+        for retired in some.iter().take_while(|retired| !retired.is_plain()) {
+            size.objects += 1;
+            size.bytes += retired.bytes();
+        }
+        self.objects.drain(..size.objects).map(Share).for_each(f);
+        size
+    }
+
+    /// Releases the oldest reclaimable objects, in order and at most `n`, while they run no user
+    /// code. Returns their size.
+    #[inline]
+    pub(super) fn release_plain(&mut self, n: usize, reach: Reach, nodes: &NodePool) -> Size {
+        let mut size = Size::default();
+        if !self.is_covered_by(reach) {
+            return size;
+        }
+        let (objects, _) = self.objects.as_slices();
+        let mut rest = &objects[..objects.len().min(n)];
+        while let Some(first) = rest.first().filter(|first| first.is_plain()) {
+            let same = |retired: &&Retired| core::ptr::eq(retired.kind, first.kind);
+            let (run, others) = rest.split_at(rest.iter().take_while(same).count());
+            // SAFETY: their grace periods are over [R2], and they are removed below: a plain object
+            // neither panics nor runs code that could use this list.
+            unsafe { release_run(first.kind, run, nodes) };
+            size.objects += run.len();
+            size.bytes += run.len() * first.bytes();
+            rest = others;
+        }
+        self.objects.drain(..size.objects);
+        size
+    }
+}
+
+/// Drops the shares that some plain objects of one kind had to themselves, and ends each object
+/// whose last share it was.
+///
+/// # Safety
+/// The shares belong to the caller, which does not use the objects again.
+#[inline]
+unsafe fn release_run(kind: &'static Kind, objects: &[Retired], nodes: &NodePool) {
+    let is_last = |retired: &&Retired| {
+        let has_one = kind.count_at.is_some_and(|at| {
+            // SAFETY: the caller's contract.
+            unsafe { has_one_share(retired.object, at) }
+        });
+        has_one || drop_share_slow(retired)
+    };
+    if kind.is_inert && kind.free.is_none() {
+        let memory = objects.iter().filter(is_last).map(|retired| retired.object);
+        // SAFETY: only the memory is left of each, and it is ours. The iterator uses no pool.
+        unsafe { nodes.put_all(memory, &kind.shape) };
+    } else {
+        for &Retired { object, kind } in objects.iter().filter(is_last) {
+            Last(Retired { object, kind }).end(Pool::of(nodes));
         }
     }
 
-    /// Leaves only the memory.
-    ///
-    /// # Safety
-    /// [`drop_share`](Self::drop_share) has returned `true` to the caller.
-    #[inline]
-    pub(super) unsafe fn destroy(&self) {
-        if !self.kind.is_inert {
-            // SAFETY: `Kind::of` vouches for the function, and the object is the caller's.
-            unsafe { (self.kind.destroy)(self.object) }
+    #[cold]
+    fn drop_share_slow(retired: &Retired) -> bool {
+        // SAFETY: the contract of the function around it.
+        unsafe { (retired.kind.drop_share)(retired.object) }
+    }
+}
+
+#[cfg(all(test, not(any(latchwork_loom, latchwork_shuttle))))]
+pub(super) mod tests {
+    use core::cell::RefCell;
+
+    use super::*;
+
+    std::thread_local! {
+        /// The addresses of the objects whose shares were dropped.
+        pub(in crate::reclaim) static SEEN: RefCell<Vec<usize>> =
+            const { RefCell::new(Vec::new()) };
+    }
+
+    /// Objects that do not exist, in the order of their addresses, plain or not, of so many bytes.
+    pub(in crate::reclaim) fn absorbed<T: 'static>(
+        epoch: u64,
+        range: core::ops::Range<usize>,
+        plain: bool,
+    ) -> Absorbed<impl Iterator<Item = Retired>> {
+        Absorbed {
+            tag: Tag::at(epoch),
+            objects: objects::<T>(range, plain),
         }
+    }
+
+    /// Shares of such objects.
+    pub(in crate::reclaim) fn shares<T: 'static>(
+        range: core::ops::Range<usize>,
+        plain: bool,
+    ) -> impl Iterator<Item = Share> {
+        objects::<T>(range, plain).map(Share)
+    }
+
+    /// Such objects whose shares were dropped, with a destructor.
+    pub(in crate::reclaim) fn lasts<T: 'static>(
+        range: core::ops::Range<usize>,
+    ) -> impl Iterator<Item = Last> {
+        objects::<T>(range, false).map(Last)
+    }
+
+    fn objects<T: 'static>(
+        range: core::ops::Range<usize>,
+        plain: bool,
+    ) -> impl Iterator<Item = Retired> {
+        fn note(object: NonNull<u8>) -> bool {
+            SEEN.with_borrow_mut(|seen| seen.push(object.addr().get()));
+            false
+        }
+        const fn kind<T>(destructor: Destructor) -> Kind {
+            // SAFETY: they access no object.
+            unsafe { Kind::of::<T>(note, |_| (), destructor) }
+        }
+        let (none, of_user) =
+            const { (&kind::<T>(Destructor::None), &kind::<T>(Destructor::OfUser)) };
+        let kind = if plain { none } else { of_user };
+        let one = move |n: usize| Retired {
+            object: NonNull::new(core::ptr::without_provenance_mut(n)).expect("not null"),
+            kind,
+        };
+        range.map(one)
     }
 }

@@ -1,43 +1,36 @@
 //! The state of one thread in the domain of cells: its membership, and its free nodes.
-#![allow(unsafe_code)]
 
 use core::cell::Cell;
 use core::ptr::NonNull;
 use std::time::Duration;
 
-use super::alloc::{NodePool, Pool, Shape, layout};
+use super::alloc::{NodePool, Pool};
 use super::domain::Domain;
 use super::drops::{self, Release};
-use super::hand::Hand;
-use super::kind::{Kind, Retired};
-use super::limbo::{Queued, Size};
-use super::participant::{CellPin, Participant};
+use super::epoch::Reach;
+use super::hand::{Hand, Palm};
+use super::kind::{Retired, Share, Size};
+use super::limbo::Queued;
+use super::participant::{CellPin, OwnSlot, Participant, Place};
 use super::quota::{CHUNK, Quota};
-use super::registry::Slot;
-use super::retire_buffer::RetireBuffer;
+use super::slot::{Slot, with_local};
+use super::thread::name as thread_name;
 use crate::sync::tuning::{
     ADVANCE_AFTER, COLLECT_AFTER, COLLECT_AFTER_SLOW, COLLECT_FOR, FLUSHES_IN_VAIN,
     GARBAGE_BATCH as BATCH, GARBAGE_BATCH_BYTES as BATCH_BYTES, GARBAGE_LIMIT as LIMIT,
-    RELEASES_PER_RETIRE, RESCUE_AFTER, RETIRE_BUFFER, SCAN_OF_SLOT,
+    RELEASES_PER_RETIRE, RESCUE_AFTER, SCAN_OF_SLOT,
 };
-use crate::sync::{Counter, plain_thread_local, recently, thread_local, yield_now};
+use crate::sync::{recently, thread_local, yield_now};
 
 thread_local! {
     static LOCAL: Local = Local::new();
 }
 
-plain_thread_local! {
-    // The name of the thread, 0 before its first use. It does not change while the thread is torn
-    // down and each call of `with` makes another `Local` [R9].
-    static THREAD: Cell<usize> = Cell::new(0);
-}
-
 pub(crate) struct Local {
-    /// The length of the retire buffer at which it may be full.
-    full_at: Cell<u64>,
     /// The length of the retire buffer at which the next write collects.
     collect_at: Cell<u64>,
     nodes: NodePool,
+    palm: Palm,
     participant: Participant,
     pace: Pace,
     /// The name of its thread.
@@ -49,10 +42,9 @@ pub(crate) struct Local {
 /// once, with the block. See [`Local::take_block`].
 #[derive(Default)]
 struct KeptBlock {
-    memory: Cell<Option<NonNull<u8>>>,
+    memory: Cell<Option<Retired>>,
     /// How many objects were made in it.
     used: Cell<usize>,
-    kind: Cell<Option<&'static Kind>>,
 }
 
 /// When this thread advances the epoch next.
@@ -114,29 +106,7 @@ impl GracePeriod {
 /// state. Then `f` gets a temporary one, whose garbage stays in its slot.
 #[inline(always)]
 pub(crate) fn with<R>(f: impl FnOnce(&Local) -> R) -> R {
-    let own;
-    let local = match LOCAL.try_with(|local| NonNull::from(local)) {
-        // SAFETY: it is there until the thread ends, which it does not do inside `f`. If `f` ends
-        // the process, the destructors of thread-locals run, and `f` does not continue.
-        Ok(local) => unsafe { local.as_ref() },
-        Err(_) => {
-            own = one_for_itself();
-            &own
-        }
-    };
-    f(local)
-}
-
-/// The name of the calling thread, that no other thread has, ended threads included. After a fork
-/// the child has the name of the thread that forked.
-pub(super) fn thread() -> usize {
-    static NAMES: Counter = Counter::new();
-    THREAD.with(|name| {
-        if name.get() == 0 {
-            name.set(NAMES.next() as usize + 1);
-        }
-        name.get()
-    })
+    with_local(&LOCAL, one_for_itself, f)
 }
 
 #[cold]
@@ -198,14 +168,14 @@ impl Census {
 impl Local {
     #[cold]
     fn new() -> Self {
-        let thread = thread();
+        let thread = thread_name();
         let participant = Participant::register(thread);
-        let len = participant.slot().map_or(0, |slot| slot.buffer().own_len());
+        let len = participant.slot().map_or(0, |slot| slot.own_len());
         Local {
-            full_at: Cell::new(len),
             // The first write looks for garbage that other threads have left.
             collect_at: Cell::new(len),
             nodes: NodePool::default(),
+            palm: Palm::default(),
             participant,
             pace: Pace {
                 collected_from: Cell::new(len),
@@ -222,41 +192,24 @@ impl Local {
     /// were made in it.
     #[inline(always)]
     pub(crate) fn take_block(&self) -> Option<(NonNull<u8>, usize)> {
-        let memory = self.block.memory.take()?;
-        Some((memory, self.block.used.get()))
+        let block = self.block.memory.take()?;
+        Some((block.into_object(), self.block.used.get()))
     }
 
     /// Keeps a block for the thread's next object. Between `take_block` and this call, other code
     /// of the thread may have kept another block, which is retired then.
-    ///
-    /// # Safety
-    /// As for [`retire`](Self::retire). The caller does not use the objects in the block again, and
-    /// all blocks are of this kind.
     #[inline(always)]
-    pub(crate) unsafe fn keep_block(
-        &self,
-        pin: &CellPin,
-        block: NonNull<u8>,
-        used: usize,
-        kind: &'static Kind,
-    ) {
+    pub(crate) fn keep_block(&self, pin: &CellPin, block: Retired, used: usize) {
         self.block.used.set(used);
-        self.block.kind.set(Some(kind));
         if let Some(before) = self.block.memory.replace(Some(block)) {
-            self.retire_block_slow(pin, before);
+            self.retire_slow(pin, before);
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn retire_block_slow(&self, pin: &CellPin, block: NonNull<u8>) {
-        let kind = self
-            .block
-            .kind
-            .get()
-            .expect("a block was kept with its kind");
-        // SAFETY: the contract of `keep_block`.
-        unsafe { self.retire(pin, block, kind) };
+    fn retire_slow(&self, pin: &CellPin, block: Retired) {
+        self.retire(pin, block);
     }
 
     /// Whether this thread keeps a pin.
@@ -281,7 +234,7 @@ impl Local {
     /// under these pins happen before the return [R2].
     pub(crate) fn is_over(&self, period: GracePeriod) -> bool {
         let domain = self.participant.enter();
-        domain.is_none_or(|(domain, _)| period.0 <= domain.epoch.reclaimable())
+        domain.is_none_or(|(domain, _)| period.0 <= domain.epoch.reclaimable().epoch())
     }
 
     /// Ends all grace periods that no pin holds back.
@@ -294,27 +247,15 @@ impl Local {
     /// Moves `object` into memory of its own.
     #[inline]
     pub(crate) fn allocate<N>(&self, object: N) -> NonNull<N> {
-        let memory = self.reserve();
-        // SAFETY: fresh memory of this layout.
-        unsafe { memory.write(object) };
-        memory
+        self.nodes.allocate(object)
     }
 
-    /// Returns memory for an object that the caller writes where it will lie.
+    /// Returns memory for an object that the caller writes where it will lie. No object is moved
+    /// out of its memory to be dropped: it may be larger than the stack of the thread that drops it
+    /// [R8].
     #[inline]
     pub(crate) fn reserve<N>(&self) -> NonNull<N> {
-        self.nodes.take(const { layout::<N>() }).cast()
-    }
-
-    /// Keeps the memory of an object that has been dropped where it lay. No object is moved out of
-    /// its memory to be dropped: it may be larger than the stack of the thread that drops it [R8].
-    ///
-    /// # Safety
-    /// `object` is from `allocate` or `reserve`, on any thread, and no thread uses it again.
-    #[inline]
-    pub(crate) unsafe fn free<N>(&self, object: NonNull<N>) {
-        // SAFETY: it is from `take` with this layout.
-        unsafe { self.nodes.put(object.cast(), &const { Shape::of::<N>() }) };
+        self.nodes.reserve()
     }
 
     /// The pool of this thread, for the memory of objects.
@@ -323,41 +264,11 @@ impl Local {
         Pool::of(&self.nodes)
     }
 
-    /// Keeps the memory of an object that was destroyed.
-    ///
-    /// # Safety
-    /// As for [`free`](Self::free).
-    #[inline]
-    pub(super) unsafe fn keep(&self, retired: &Retired) {
-        match retired.kind.free() {
-            // SAFETY: the caller's contract.
-            None => unsafe { self.nodes.put(retired.object, &retired.kind.shape) },
-            // SAFETY: as above; `Kind::freed_by` vouches for the function.
-            Some(free) => unsafe { free(retired.object, &self.pool()) },
-        }
-    }
-
-    /// Keeps the memory of some objects of one kind.
-    ///
-    /// # Safety
-    /// As for [`free`](Self::free). The iterator runs no user code.
-    #[inline]
-    pub(super) unsafe fn keep_all(&self, kind: &Kind, memory: impl Iterator<Item = NonNull<u8>>) {
-        // SAFETY: the caller's contract.
-        unsafe { self.nodes.put_all(memory, &kind.shape) };
-    }
-
-    /// Drops one reference to `object` now. If it was the last, destroys the object: now, or inside
-    /// the destructor of another object, after that destructor [R10]. May run user code.
-    ///
-    /// # Safety
-    /// `object` is from `allocate`, is of this kind, and the reference belongs to the caller.
-    pub(crate) unsafe fn release_now(&self, object: NonNull<u8>, kind: &'static Kind) {
-        let retired = Retired { object, kind };
-        // SAFETY: the caller's contract.
-        if unsafe { retired.drop_share() } {
-            // SAFETY: it was the last.
-            unsafe { drops::destroy(self, retired) };
+    /// Drops one reference to an object now. If it was the last, destroys the object: now, or
+    /// inside the destructor of another object, after that destructor [R10]. May run user code.
+    pub(crate) fn release_now(&self, share: Share) {
+        if let Some(object) = share.give_up() {
+            drops::destroy(self, object);
         }
     }
 
@@ -366,80 +277,57 @@ impl Local {
         self.thread
     }
 
-    /// Releases `object` by `kind` once no thread can see it. Runs no user code.
-    ///
-    /// # Safety
-    /// `object` is from `allocate`, is of this kind and may change threads, is unlinked, and is
-    /// retired only this once; `pin` belongs to this thread [R1].
+    /// Releases an object once no thread can see it. Runs no user code.
     #[inline]
-    pub(crate) unsafe fn retire(&self, pin: &CellPin, object: NonNull<u8>, kind: &'static Kind) {
-        // SAFETY: the caller's contract.
-        unsafe { self.retire_all(pin, [(object, kind)]) };
+    pub(crate) fn retire(&self, pin: &CellPin, object: Retired) {
+        self.retire_all(pin, [object]);
     }
 
     /// Retires some objects as [`retire`](Self::retire) does.
-    ///
-    /// # Safety
-    /// The contract of `retire`, for each object. `objects` retires nothing itself.
     #[inline(always)]
-    pub(crate) unsafe fn retire_all(
-        &self,
-        _pin: &CellPin,
-        objects: impl IntoIterator<Item = (NonNull<u8>, &'static Kind)>,
-    ) {
-        let Some((domain, slot)) = self.participant.enter() else {
-            // A model that reclaims nothing forgets the objects. The iterator has effects.
-            return objects.into_iter().for_each(|_| ());
-        };
-        let buffer = slot.buffer();
-        let places = buffer.places();
-        let mut len = buffer.own_len();
-        for (object, kind) in objects {
-            if len == self.full_at.get() {
-                // SAFETY: this thread's slot; so many were written.
-                unsafe { buffer.publish(len) };
-                self.make_room(domain, slot);
-            }
-            // SAFETY: this thread's slot; so many were written, and there is room.
-            unsafe { RetireBuffer::write(places, len, Retired { object, kind }) };
-            len += 1;
-            if kind.is_large {
+    pub(crate) fn retire_all<const N: usize>(&self, _: &CellPin, objects: [Retired; N]) {
+        // A model that reclaims nothing forgets the objects.
+        if let Some((domain, own)) = self.participant.enter() {
+            let is_large = objects.iter().any(Retired::is_large);
+            let len = match own.push(objects) {
+                Ok(len) => len,
+                Err(objects) => self.push_slow(domain, own, objects),
+            };
+            if is_large {
                 self.collect_at.set(len);
             }
         }
-        // SAFETY: this thread's slot; so many were written.
-        unsafe { buffer.publish(len) };
     }
 
     #[cold]
     #[inline(never)]
-    fn make_room(&self, domain: &Domain, slot: &Slot) {
-        let retired = slot.with_limbo(&domain.epoch, |_, absorbed| absorbed);
-        self.has_absorbed(slot, retired);
+    fn push_slow<const N: usize>(
+        &self,
+        domain: &Domain,
+        own: &OwnSlot,
+        objects: [Retired; N],
+    ) -> u64 {
+        self.has_absorbed(own.make_room(&domain.epoch));
+        own.push(objects).expect("a buffer with room")
     }
 
-    /// The buffer of the slot is empty.
-    fn has_absorbed(&self, slot: &Slot, retired: usize) {
-        self.full_at
-            .set(slot.buffer().own_len() + RETIRE_BUFFER as u64);
+    /// The buffer of the slot is empty: so many objects have left it.
+    fn has_absorbed(&self, retired: usize) {
         self.pace.retired.set(self.pace.retired.get() + retired);
     }
 
-    pub(super) fn slot(&self) -> Option<&Slot> {
+    pub(super) fn place(&self) -> Place {
+        self.participant.place()
+    }
+
+    pub(super) fn slot(&self) -> Option<&OwnSlot> {
         self.participant.slot()
     }
 
-    /// Lets other threads release the garbage of this one [R11].
-    pub(super) fn offer(&self) {
-        if let Some(slot) = self.slot() {
-            slot.offer(true);
-        }
-    }
-
     /// The next write collects.
-    pub(super) fn collect_soon(&self) {
+    fn collect_soon(&self) {
         if let Some(slot) = self.slot() {
-            self.collect_at.set(slot.buffer().own_len());
+            self.collect_at.set(slot.own_len());
         }
     }
 
@@ -458,7 +346,7 @@ impl Local {
     #[inline]
     pub(crate) fn collect_some(&self) {
         if let Some(slot) = self.participant.slot() {
-            if slot.buffer().own_len() >= self.collect_at.get() {
+            if slot.own_len() >= self.collect_at.get() {
                 self.collect_some_slow();
             }
         }
@@ -482,21 +370,18 @@ impl Local {
             Some(span) if span < RESCUE_AFTER => COLLECT_AFTER_SLOW,
             _ => 1,
         };
-        let len = slot.buffer().own_len();
+        let len = slot.own_len();
         self.collect_at.set(len + within);
         let looked = slot.try_with_limbo(&domain.epoch, |limbo, retired| {
             let reclaimable = limbo.count_up_to(up_to);
             // Objects without a destructor at once: most garbage is of this kind.
             let n = RELEASES_PER_RETIRE * retired.max(1);
-            let done = limbo.drain_plain(n, up_to, |kind, some| {
-                // SAFETY: their grace periods are over [R2]; they are plain.
-                unsafe { drops::release_plain(self, kind, some) };
-            });
+            let done = limbo.release_plain(n, up_to, &self.nodes);
             (retired, done, reclaimable - done, limbo.size())
         });
         // Otherwise another thread releases objects of this slot.
         if let Some((retired, done, reclaimable, left)) = looked {
-            self.has_absorbed(slot, retired);
+            self.has_absorbed(retired);
             let pace = &self.pace;
             let per = |len: u64| RELEASES_PER_RETIRE * (len as usize).max(1);
             let least = per(len - pace.outside_from.get());
@@ -524,7 +409,7 @@ impl Local {
             };
             pace.owed.set(owed);
             pace.batch.set(quota.end());
-            pace.outside_from.set(slot.buffer().own_len());
+            pace.outside_from.set(slot.own_len());
             if owed > 0 {
                 self.collect_at.set(len + 1);
             }
@@ -539,17 +424,14 @@ impl Local {
     /// Inside a destructor and during a panic: releases objects that run no user code, and leaves
     /// the others to later writes, or to other threads [R11].
     #[cold]
-    fn collect_plain(&self, domain: &Domain, slot: &Slot) {
+    fn collect_plain(&self, domain: &Domain, slot: &OwnSlot) {
         slot.offer(true);
-        self.collect_at.set(slot.buffer().own_len() + COLLECT_AFTER);
+        self.collect_at.set(slot.own_len() + COLLECT_AFTER);
         let (now, up_to) = (recently(), domain.epoch.reclaimable());
         let looked = slot.try_with_limbo(&domain.epoch, |limbo, retired| {
             let mut left = RELEASES_PER_RETIRE * retired.max(1);
             loop {
-                let plain = limbo.drain_plain(left, up_to, |kind, some| {
-                    // SAFETY: their grace periods are over [R2]; they are plain.
-                    unsafe { drops::release_plain(self, kind, some) };
-                });
+                let plain = limbo.release_plain(left, up_to, &self.nodes);
                 let others = limbo.set_aside(left - plain, up_to);
                 left -= plain + others;
                 if left == 0 || others == 0 {
@@ -558,8 +440,8 @@ impl Local {
             }
         });
         if let Some((retired, left)) = looked {
-            self.has_absorbed(slot, retired);
-            self.pace.outside_from.set(slot.buffer().own_len());
+            self.has_absorbed(retired);
+            self.pace.outside_from.set(slot.own_len());
             if left.objects > 0 {
                 self.advance_if_due(domain, slot, left, now);
             }
@@ -568,7 +450,7 @@ impl Local {
 
     /// Advances the epoch, if this thread has retired much since it changed, or has not tried for a
     /// while. `true`: the latter, and every earlier object became reclaimable.
-    fn advance_if_due(&self, domain: &Domain, slot: &Slot, left: Size, now: u64) -> bool {
+    fn advance_if_due(&self, domain: &Domain, slot: &OwnSlot, left: Size, now: u64) -> bool {
         let Domain {
             epoch, registry, ..
         } = domain;
@@ -614,7 +496,7 @@ impl Local {
             yield_now();
             epoch.advance_twice(registry);
             let left = slot.with_limbo(epoch, |limbo, absorbed| {
-                self.has_absorbed(slot, absorbed);
+                self.has_absorbed(absorbed);
                 limbo.size().objects
             });
             pace.yields_at.set(limit.max(left + left / 16));
@@ -630,12 +512,22 @@ impl Local {
         &self,
         domain: &Domain,
         slot: &Slot,
-        up_to: u64,
+        up_to: Reach,
         queued: Queued,
         quota: &mut Quota,
     ) -> bool {
+        let Some(own) = self.slot() else {
+            return false;
+        };
         Release::run(self, |release| {
-            let mut hand = Hand::new(self, domain, slot);
+            let own: &Slot = own;
+            let mut hand = Hand::new(
+                &self.palm,
+                &self.nodes,
+                &self.collect_at,
+                domain,
+                [own, slot],
+            );
             let mut is_empty = false;
             while quota.is_left() {
                 if release.destroy_next() {
@@ -651,10 +543,9 @@ impl Local {
                 });
                 is_empty = all;
                 quota.count_plain(plain);
-                while let Some(retired) = hand.next() {
+                while let Some(share) = hand.next() {
                     quota.count_destroyed();
-                    // SAFETY: it was popped, and so its grace period is over [R2].
-                    unsafe { release.release(&retired) };
+                    release.release(share);
                 }
             }
             true
@@ -682,7 +573,7 @@ impl Local {
             if waiting == 0 {
                 return;
             }
-            let retired = slot.buffer().own_len();
+            let retired = slot.own_len();
             // Objects that were retired before the call need two epochs.
             let moves = epoch.advance_twice(registry);
             let up_to = epoch.reclaimable();
@@ -691,7 +582,7 @@ impl Local {
             }
             // Less garbage than ever, or a destructor has retired the next object of a chain. Other
             // threads may retire all the time, so more of theirs is no reason to go on.
-            let has_gained = waiting < least || slot.buffer().own_len() != retired;
+            let has_gained = waiting < least || slot.own_len() != retired;
             least = least.min(waiting);
             in_vain = if has_gained { 0 } else { in_vain + 1 };
             if in_vain > FLUSHES_IN_VAIN || (!moves && self.is_pinned()) {
@@ -707,8 +598,8 @@ impl Local {
 
 impl Drop for Local {
     fn drop(&mut self) {
-        if let Some((block, _)) = self.take_block() {
-            self.retire_block_slow(&self.pin(), block);
+        if let Some(block) = self.block.memory.take() {
+            self.retire_slow(&self.pin(), block);
         }
         // Its garbage stays in the slot for others [R5]. No destructor runs: one that panics here
         // would end the process.
@@ -877,9 +768,8 @@ mod tests {
     fn a_pin_outlives_the_state_of_its_thread() {
         let local = Box::new(Local::new());
         let pin = local.pin();
-        let slot = NonNull::from(local.participant.slot().unwrap());
-        // SAFETY: slots are never freed.
-        let is_ours = || unsafe { slot.as_ref() }.owner() == thread() as u64;
+        let slot = local.slot().expect("a real build reclaims").slot().clone();
+        let is_ours = || slot.owner() == thread_name() as u64;
         drop(local);
         assert!(is_ours());
         drop(pin);

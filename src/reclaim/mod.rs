@@ -15,9 +15,8 @@ mod alloc;
 mod domain;
 mod drops;
 mod epoch;
-#[cfg(all(unix, not(any(latchwork_loom, latchwork_shuttle))))]
-mod fork;
 mod hand;
+mod in_hand;
 pub(crate) mod inside;
 mod kind;
 mod limbo;
@@ -27,13 +26,14 @@ mod participant;
 mod quota;
 mod registry;
 mod rescue;
-mod retire_buffer;
+mod slot;
 mod table_domain;
+mod thread;
 
 pub(crate) use alloc::Pool;
 #[cfg(latchwork_loom)]
 pub(crate) use domain::{reclaim_in_model, reclaim_with_dormant_slots_in_model};
-pub(crate) use kind::{Destructor, Kind};
+pub(crate) use kind::{Destructor, Kind, Retired, Share};
 pub(crate) use local::{GracePeriod, Local, census, with};
 pub(crate) use participant::CellPin;
 pub(crate) use table_domain::{Domain, Pin};

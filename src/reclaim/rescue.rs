@@ -4,7 +4,7 @@ use super::domain::Domain;
 use super::limbo::Queued;
 use super::local::Local;
 use super::quota::Quota;
-use super::registry::Slot;
+use super::slot::Slot;
 use crate::sync::tuning::{COLLECT_FOR, RESCUE_AFTER, RESCUES};
 use crate::sync::{Counter, recently};
 

@@ -9,7 +9,7 @@ pub(crate) use loom::cell::UnsafeCell;
 pub(crate) use loom::hint::spin_loop;
 pub(crate) use loom::sync::MutexGuard;
 pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64};
-pub(crate) use loom::thread::yield_now;
+pub(crate) use loom::thread::{LocalKey, yield_now};
 pub(crate) use loom::thread_local;
 
 pub(crate) fn nap() {

@@ -36,9 +36,9 @@ pub(crate) use core::sync::atomic::Ordering;
 #[cfg(latchwork_loom)]
 pub(crate) use imp::make_fences_steps;
 pub(crate) use imp::{
-    AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Mutex, Parker, Unparker, UnsafeCell, acquire_fence,
-    constructor, full_fence, global, load_load_fence, nap, plain_thread_local, publish,
-    release_fence, spin_loop, store_load_fence, thread_local, unlock_fairly, yield_now,
+    AtomicPtr, AtomicU16, AtomicU32, AtomicU64, LocalKey, Mutex, Parker, Unparker, UnsafeCell,
+    acquire_fence, constructor, full_fence, global, load_load_fence, nap, plain_thread_local,
+    publish, release_fence, spin_loop, store_load_fence, thread_local, unlock_fairly, yield_now,
 };
 pub(crate) use pages::Pages;
 
@@ -128,6 +128,23 @@ impl Counter {
         set.is_ok()
     }
 
+    /// Sets the counter to `value` if it is 0, and returns whether it was.
+    pub(crate) fn claim(&self, value: u64) -> bool {
+        // Acquire: what the thread before did happens before. Pairs with the Release in `clear`.
+        // Relaxed on failure: another thread has claimed it.
+        let set = self
+            .0
+            .compare_exchange(0, value, Ordering::Acquire, Ordering::Relaxed);
+        set.is_ok()
+    }
+
+    /// Sets the counter to 0, for another thread to claim.
+    pub(crate) fn clear(&self) {
+        // Release: pairs with the Acquire in `claim`.
+        self.0.store(0, Ordering::Release);
+    }
+
+    #[inline]
     pub(crate) fn get(&self) -> u64 {
         // Relaxed: as above.
         self.0.load(Ordering::Relaxed)

@@ -11,7 +11,7 @@ pub(crate) use parking_lot::Mutex;
 pub(crate) use super::noise::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Mutex};
 
 pub(crate) use core::hint::spin_loop;
-pub(crate) use std::thread::yield_now;
+pub(crate) use std::thread::{LocalKey, yield_now};
 
 /// Orders the caller's last compare-and-swap before its next load, in the single order of all such
 /// fences (store buffering).

@@ -12,7 +12,7 @@ use super::few::{self, Failed, Few, Unused, restore};
 use super::touched::Keeper;
 use crate::cell::VersionedCell;
 use crate::mvcc::{Head, Header, Node, NodeRef, Owner, OwnerSlot, Rank, ValueRef, When, Word};
-use crate::reclaim::{CellPin, Kind, Local};
+use crate::reclaim::{CellPin, Kind, Local, Retired};
 
 /// One cell.
 pub(super) struct Access<'t> {
@@ -267,7 +267,7 @@ impl<'t> Access<'t> {
     fn retire_above(&self, local: &Local, pin: &CellPin, word: Word, base: NodeRef<'_>) {
         if word.node() != base.as_ptr() {
             // SAFETY: unlinked by this compare-and-swap and no other [X7].
-            unsafe { local.retire(pin, word.node().cast(), self.kind) };
+            local.retire(pin, unsafe { Retired::new(word.node().cast(), self.kind) });
         }
     }
 
@@ -342,7 +342,8 @@ impl<'t> Access<'t> {
     #[inline(always)]
     pub(super) fn retire_base(&self, local: &Local, pin: &CellPin, put: &Put<'t>) {
         // SAFETY: superseded by this compare-and-swap and no other [C2].
-        unsafe { local.retire(pin, put.base.as_ptr().cast(), self.kind) };
+        let base = unsafe { Retired::new(put.base.as_ptr().cast(), self.kind) };
+        local.retire(pin, base);
     }
 
     /// Stamps the installed nodes of all accesses after the commit of their owner, reports each to
@@ -362,11 +363,11 @@ impl<'t> Access<'t> {
             let base = access
                 .seen
                 .expect("an own node with a value is upon another one");
-            Some((base.as_ptr().cast(), access.kind))
+            // SAFETY: superseded by the commit, which belongs to this thread. The node on it is
+            // stamped, so no thread that pins from now on reaches this one [X7].
+            Some(unsafe { Retired::new(base.as_ptr().cast(), access.kind) })
         });
-        // SAFETY: superseded by the commit, which belongs to this thread. The nodes on them are
-        // stamped, so no thread that pins from now on reaches these [X7].
-        unsafe { local.retire_all(pin, replaced) };
+        replaced.for_each(|base| local.retire(pin, base));
     }
 
     /// Restores the previous node of the cell, if the attempt's own node is there.

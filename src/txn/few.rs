@@ -9,7 +9,7 @@ use core::ptr::NonNull;
 
 use crate::cell::VersionedCell;
 use crate::mvcc::{Head, Header, Node, NodeRef, OwnerSlot, Version, When, Word};
-use crate::reclaim::{CellPin, Kind, Local};
+use crate::reclaim::{CellPin, Kind, Local, Retired, Share};
 use crate::sync::{load_load_fence, store_load_fence};
 
 /// The cells, and the nodes that an owner installs in them.
@@ -85,11 +85,12 @@ impl<const N: usize> Few<'_, N> {
             unsafe { self.nodes[i].as_ref() }.set_when(When::stamp(stamp));
             is_waited |= self.heads[i].load().is_waited();
         }
-        // By number: iterators over arrays by value copy the arrays.
-        let replaced = (0..N).map(|i| (self.base(i).cast(), self.kinds[i]));
-        // SAFETY: superseded by the commit, which belongs to this thread. The nodes on them are
-        // stamped, so no thread that pins from now on reaches them [X7].
-        unsafe { local.retire_all(pin, replaced) };
+        let replaced = core::array::from_fn::<_, N, _>(|i| {
+            // SAFETY: superseded by the commit, which belongs to this thread. The nodes on them are
+            // stamped, so no thread that pins from now on reaches them [X7].
+            unsafe { Retired::new(self.base(i).cast(), self.kinds[i]) }
+        });
+        local.retire_all(pin, replaced);
         // SAFETY: each of its nodes is stamped [X1].
         unsafe { own.end(local, pin) };
         Ok(is_waited)
@@ -235,7 +236,7 @@ impl Unused {
     /// Drops the value. Runs user code.
     pub(super) fn release(self, local: &Local) {
         // SAFETY: never published, so that its one share is ours.
-        unsafe { local.release_now(self.node.cast(), self.kind) };
+        local.release_now(unsafe { Share::new(self.node.cast(), self.kind) });
     }
 
     /// # Safety
@@ -261,7 +262,7 @@ pub(crate) fn restore(
         }
         if head.replace_marked(word, base) {
             // SAFETY: unlinked by this compare-and-swap and no other [X7].
-            unsafe { local.retire(pin, node.cast(), kind) };
+            local.retire(pin, unsafe { Retired::new(node.cast(), kind) });
             return;
         }
     }

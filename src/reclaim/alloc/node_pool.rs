@@ -6,10 +6,9 @@
 
 use core::alloc::Layout;
 use core::ptr::NonNull;
-use std::alloc::{alloc, dealloc, handle_alloc_error};
+use std::alloc::dealloc;
 
-use super::free_list::FreeList;
-use super::slab::{self, Slab};
+use super::slab::{self, FreeList, Slab, allocate};
 use crate::sync::tuning;
 
 /// Sizes are rounded up to multiples of this, which is also the greatest alignment that is kept.
@@ -49,7 +48,7 @@ const fn class(layout: Layout) -> Option<usize> {
 
 /// The layout of an object's memory, which has an address of its own although the object may have
 /// no size.
-pub(in crate::reclaim) const fn layout<N>() -> Layout {
+const fn layout<N>() -> Layout {
     let layout = Layout::new::<N>();
     if layout.size() > 0 {
         return layout;
@@ -95,6 +94,7 @@ impl Shape {
 pub(crate) struct Pool<'a>(Option<&'a NodePool>);
 
 impl<'a> Pool<'a> {
+    #[cfg(any(latchwork_loom, latchwork_shuttle))]
     pub(in crate::reclaim) const OF_ALLOCATOR: Self = Pool(None);
 
     pub(in crate::reclaim) fn of(nodes: &'a NodePool) -> Self {
@@ -120,8 +120,12 @@ impl<'a> Pool<'a> {
         unsafe { self.put(object, &Shape::of_layout(layout)) };
     }
 
+    /// The same, of an object of this shape.
+    ///
+    /// # Safety
+    /// As for [`NodePool::put`].
     #[inline]
-    unsafe fn put(&self, memory: NonNull<u8>, shape: &Shape) {
+    pub(in crate::reclaim) unsafe fn put(&self, memory: NonNull<u8>, shape: &Shape) {
         match self.0 {
             // SAFETY: the caller's contract.
             Some(nodes) => unsafe { nodes.put(memory, shape) },
@@ -144,26 +148,36 @@ fn layout_of(class: usize) -> Layout {
     Layout::from_size_align(bytes_of(class), GRAIN).expect("a class is small")
 }
 
-pub(in crate::reclaim) fn allocate(layout: Layout) -> NonNull<u8> {
-    // SAFETY: the size is not zero: a byte at least, by `layout`.
-    NonNull::new(unsafe { alloc(layout) }).unwrap_or_else(|| handle_alloc_error(layout))
-}
-
 /// Gives memory back to the allocator.
 ///
 /// # Safety
 /// As for [`NodePool::put`].
 #[cold]
-pub(in crate::reclaim) unsafe fn return_to_allocator(memory: NonNull<u8>, layout: Layout) {
+unsafe fn return_to_allocator(memory: NonNull<u8>, layout: Layout) {
     let layout = class(layout).map_or(layout, layout_of);
     // SAFETY: `take` allocated it with the layout of its class, or its own if it has none.
     unsafe { dealloc(memory.as_ptr(), layout) }
 }
 
 impl NodePool {
+    /// Moves `object` into memory of its own.
+    #[inline]
+    pub(in crate::reclaim) fn allocate<N>(&self, object: N) -> NonNull<N> {
+        let memory = self.reserve();
+        // SAFETY: fresh memory of this layout.
+        unsafe { memory.write(object) };
+        memory
+    }
+
+    /// Returns memory for an object that the caller writes where it will lie.
+    #[inline]
+    pub(in crate::reclaim) fn reserve<N>(&self) -> NonNull<N> {
+        self.take(const { layout::<N>() }).cast()
+    }
+
     /// Memory for `layout`, as the allocator would give.
     #[inline]
-    pub(in crate::reclaim) fn take(&self, layout: Layout) -> NonNull<u8> {
+    fn take(&self, layout: Layout) -> NonNull<u8> {
         let Some(class) = class(layout) else {
             return allocate(layout);
         };

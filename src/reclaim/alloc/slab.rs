@@ -1,4 +1,5 @@
-//! Memory for small nodes, by the block: each node has a cache line for itself.
+//! Memory for small nodes, by the block: each node has a cache line for itself. Free memory is in
+//! lists that lie in the free pieces themselves.
 //!
 //! A thread that needs slots acquires all free slots of one block, if necessary of a new one. It
 //! returns surplus slots, and returns all of them when it ends. Blocks are allocated by the group.
@@ -17,12 +18,88 @@
 use core::alloc::Layout;
 use core::cell::Cell;
 use core::ptr::{NonNull, with_exposed_provenance_mut};
-use std::alloc::dealloc;
+use std::alloc::{alloc, dealloc, handle_alloc_error};
 
 use parking_lot::Mutex;
 
-use super::free_list::FreeList;
-use super::node_pool::allocate;
+/// The layout of a free piece.
+struct Free {
+    next: Option<NonNull<Free>>,
+}
+
+/// A list of free pieces of one size, which it owns.
+#[derive(Default)]
+pub(super) struct FreeList {
+    first: Cell<Option<NonNull<Free>>>,
+    len: Cell<usize>,
+}
+
+impl FreeList {
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.len.get()
+    }
+
+    #[inline]
+    pub(super) fn pop(&self) -> Option<NonNull<u8>> {
+        let first = self.first.get()?;
+        // SAFETY: a piece in the list was written by `push`, and the list owns it.
+        self.first.set(unsafe { first.as_ref() }.next);
+        self.len.set(self.len.get() - 1);
+        Some(first.cast())
+    }
+
+    /// # Safety
+    /// `memory` is the caller's, and as long and as aligned as two words.
+    #[inline]
+    pub(super) unsafe fn push(&self, memory: NonNull<u8>) {
+        let free = memory.cast::<Free>();
+        let next = self.first.get();
+        // SAFETY: the caller's contract.
+        unsafe { free.write(Free { next }) };
+        self.first.set(Some(free));
+        self.len.set(self.len.get() + 1);
+    }
+
+    /// Adds some pieces, at most `most`, and returns how many there were.
+    ///
+    /// # Safety
+    /// As for [`push`](Self::push). The iterator uses neither the list nor a piece that it has
+    /// returned.
+    #[inline(always)]
+    pub(super) unsafe fn push_all(
+        &self,
+        most: usize,
+        memory: &mut impl Iterator<Item = NonNull<u8>>,
+    ) -> usize {
+        let (mut first, mut pushed) = (self.first.get(), 0);
+        while pushed < most {
+            let Some(memory) = memory.next() else { break };
+            let free = memory.cast::<Free>();
+            // SAFETY: the caller's contract.
+            unsafe { free.write(Free { next: first }) };
+            first = Some(free);
+            pushed += 1;
+        }
+        self.first.set(first);
+        self.len.set(self.len.get() + pushed);
+        pushed
+    }
+
+    /// Replaces this list, which is empty, by another.
+    pub(super) fn refill(&self, other: Self) {
+        debug_assert_eq!(self.len(), 0);
+        self.first.set(other.first.get());
+        self.len.set(other.len.get());
+    }
+}
+
+/// Returns memory of a layout, which has a size.
+pub(super) fn allocate(layout: Layout) -> NonNull<u8> {
+    assert!(layout.size() > 0, "an object has a byte at least");
+    // SAFETY: the size is not zero.
+    NonNull::new(unsafe { alloc(layout) }).unwrap_or_else(|| handle_alloc_error(layout))
+}
 
 /// Bytes of a slot: a cache line.
 pub(super) const SLOT: usize = 64;
