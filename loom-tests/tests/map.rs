@@ -370,8 +370,40 @@ fn an_update_enters_a_room_beside_its_release() {
         });
 }
 
+/// The map ends while another thread releases a node that was replaced. The memory of its entry is
+/// freed once: with the map, or by a later flush.
+#[test]
+fn a_map_ends_beside_the_release_of_a_room() {
+    /// The memory of its entry is too large to be kept by a thread.
+    type Large = [u64; 40];
+    Model::new("the end of a map beside the flush that frees a room")
+        .rules("[V16]")
+        .preemptions(Some(3))
+        .outcomes(&["0 0 1", "0 1 1", "1 0 1", "1 1 1"])
+        .check(|| {
+            model::reclaim_in_model();
+            let map = VersionedMap::<u64, Large, BuildHasherDefault<Itself>>::default();
+            map.insert(KEY, [1; 40]);
+            let pin = latchwork::pin();
+            let (key, _) = map.get_key_value_in(&pin, &KEY).expect("it was inserted");
+            let memory = std::ptr::from_ref(key).addr();
+            drop(pin);
+            map.update(&KEY, |_| [2; 40]);
+            watched::watch(memory);
+            let flush = loom::thread::spawn(|| {
+                latchwork::flush();
+                watched::frees()
+            });
+            drop(map);
+            let freed = watched::frees();
+            let other = flush.join().unwrap();
+            latchwork::flush();
+            format!("{freed} {other} {}", watched::frees())
+        });
+}
+
 /// One thread has the last share of a value that was replaced, and leaves the room while another
-/// thread releases the entry. The memory is freed once, by the thread that leaves last.
+/// thread releases the entry, unless the other one is pinned. The memory is freed once.
 #[test]
 fn an_entry_and_its_node_leave_at_once() {
     /// The memory of its entry is too large to be kept by a thread.
@@ -401,6 +433,45 @@ fn an_entry_and_its_node_leave_at_once() {
             });
             latchwork::flush();
             let frees = node.join().unwrap();
+            latchwork::flush();
+            format!("{frees} {}", watched::frees())
+        });
+}
+
+/// One thread has the last share of a value that was replaced, and leaves the room while another
+/// thread buries the entry and releases it.
+#[test]
+fn a_node_leaves_beside_the_burial_of_its_entry() {
+    /// The memory of its entry is too large to be kept by a thread.
+    type Large = [u64; 40];
+    Model::new("the last share of a node beside the burial of its entry")
+        .rules("[V16]")
+        .preemptions(Some(2))
+        .outcomes(&["0 1", "1 1"])
+        .check(|| {
+            model::reclaim_in_model();
+            let map = VersionedMap::<u64, Large, BuildHasherDefault<Itself>>::default();
+            map.insert(KEY, [1; 40]);
+            let pin = latchwork::pin();
+            let (key, _) = map.get_key_value_in(&pin, &KEY).expect("it was inserted");
+            let memory = std::ptr::from_ref(key).addr();
+            drop(pin);
+            let shared = map.get_owned(&KEY).expect("it was inserted");
+            map.remove(&KEY);
+            // Afterwards the share is the only one.
+            latchwork::flush();
+            watched::watch(memory);
+            let node = loom::thread::spawn(move || {
+                drop(shared);
+                watched::frees()
+            });
+            map.end_grace_in_model();
+            map.bury_in_model(2);
+            latchwork::flush();
+            let frees = node.join().unwrap();
+            map.end_grace_in_model();
+            map.bury_in_model(2);
+            latchwork::flush();
             format!("{frees} {}", watched::frees())
         });
 }

@@ -199,6 +199,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Index<K, V> {
         let kind = Node::<V>::kind_of(base.header());
         // SAFETY: the vacant node was replaced by the dead one, by this thread [V4].
         unsafe { local.retire(pin, base.as_ptr().cast(), kind) };
+        entry.end();
         // In all tables: no earlier one has it.
         slot.end();
         let mut table = table;

@@ -69,6 +69,16 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Entry<K, V> {
         }
     };
 
+    /// How the memory of an entry is released whose key and cell were moved out.
+    const MEMORY: &'static Kind = {
+        // SAFETY: no value is left in it.
+        let kind = unsafe {
+            Kind::of::<WithRoom<K, V>>(Self::drop_share, Self::destroy_nothing, Destructor::None)
+        };
+        // SAFETY: the memory is freed with the last tenant.
+        &unsafe { kind.freed_by(Self::leave_destroyed) }
+    };
+
     /// The room of an entry, if it has one. The tenants lie directly before the node, so that the
     /// thread that releases the node finds them, and the node determines the layout of the rest
     /// [V16]. A node that is large has memory of its own, since its room would be empty once it was
@@ -153,7 +163,7 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Entry<K, V> {
 
     /// The memory for a node of the entry, whose value is replaced: the room, if it is free. The
     /// caller is pinned.
-    #[inline]
+    #[inline(always)]
     pub(super) fn new_node(&self, local: &Local, node: Node<V>) -> NonNull<Node<V>> {
         if Self::ROOM == Room::NONE || !self.tenants.enter() {
             return local.allocate(node);
@@ -219,20 +229,45 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Entry<K, V> {
         unsafe { NodeRef::new(seen.node()) }
     }
 
+    /// Marks that the entry ends. It is dead, and is retired afterwards [V16].
+    #[inline]
+    pub(super) fn end(&self) {
+        if Self::ROOM != Room::NONE {
+            self.tenants.end();
+        }
+    }
+
+    /// Whether a node is in the room that is not the current one.
+    fn has_replaced_node(&self) -> bool {
+        let current = self.cell.head().load().node();
+        // SAFETY: the current node belongs to the cell, and is alive.
+        let has_current = || unsafe { current.as_ref() }.is_in_room();
+        Self::ROOM != Room::NONE && self.tenants.has_node() && !has_current()
+    }
+
     /// Moves the parts out of an entry, and leaves its memory to the node in its room, or frees it.
     ///
     /// # Safety
-    /// `entry` is from `make`, and no other thread can reach it.
+    /// `entry` is from `make`, and no other thread can reach it but by a node that was retired.
     pub(super) unsafe fn into_parts(entry: NonNull<Self>, local: &Local) -> (K, VersionedCell<V>) {
         // SAFETY: the caller alone has it.
-        let Entry { key, cell, .. } = unsafe { entry.as_ref() };
+        let this = unsafe { entry.as_ref() };
         // SAFETY: as above, and nothing uses the key again.
-        let key = key.with(|key| unsafe { key.read() });
+        let key = this.key.with(|key| unsafe { key.read() });
         // SAFETY: as above.
-        let cell = unsafe { core::ptr::from_ref(cell).read() };
-        // SAFETY: the parts were moved out.
-        unsafe { Self::leave(entry, &local.pool()) };
-        (key, ManuallyDrop::into_inner(cell))
+        let cell = unsafe { core::ptr::from_ref(&this.cell).read() };
+        let cell = ManuallyDrop::into_inner(cell);
+        this.end();
+        if this.has_replaced_node() {
+            // Another thread may be releasing the node. If its pin is older, it does not find the
+            // mark [V16].
+            // SAFETY: the parts were moved out, and no thread finds the entry.
+            unsafe { local.retire(&local.pin(), entry.cast(), Self::MEMORY) };
+        } else {
+            // SAFETY: the parts were moved out.
+            unsafe { Self::leave(entry, &local.pool()) };
+        }
+        (key, cell)
     }
 
     /// Frees the memory of an entry, or leaves it to the node in its room.
@@ -265,6 +300,10 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static> Entry<K, V> {
     unsafe fn drop_share(_: NonNull<u8>) -> bool {
         true
     }
+
+    /// # Safety
+    /// None: nothing is left in the memory.
+    unsafe fn destroy_nothing(_: NonNull<u8>) {}
 
     /// # Safety
     /// `object` is an entry that no thread can reach.

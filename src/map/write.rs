@@ -660,10 +660,9 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static, S> VersionedMap<K, V, S
         // SAFETY: superseded by this compare-and-swap and no other [C2], under this thread's pin.
         unsafe { local.retire(pin, base.as_ptr().cast(), kind) };
         if seen.node() != base.as_ptr() {
-            // The node of a transaction that was aborted, or the claim of one that has ended.
             // SAFETY: unlinked by this compare-and-swap and no other; in no room, since its owner
             // has made it.
-            unsafe { local.retire(pin, seen.node().cast(), Node::<V>::KIND) };
+            unsafe { retire_above::<V>(local, pin, seen) };
         }
         let written = Written {
             version: header.version(),
@@ -676,6 +675,17 @@ impl<K: Send + Sync + 'static, V: Send + Sync + 'static, S> VersionedMap<K, V, S
         }
         written
     }
+}
+
+/// Retires the node of a transaction that was aborted, or the claim of one that has ended.
+///
+/// # Safety
+/// The node of the word was unlinked by this thread, under the pin, and is in no room.
+#[cold]
+#[inline(never)]
+unsafe fn retire_above<V: Send + Sync + 'static>(local: &Local, pin: &CellPin, seen: Word) {
+    // SAFETY: the caller's contract.
+    unsafe { local.retire(pin, seen.node().cast(), Node::<V>::KIND) };
 }
 
 impl Written {

@@ -472,7 +472,22 @@ impl<T: Send + Sync + 'static> Node<T> {
         let room = unsafe { node.as_ref() }.header.room;
         // SAFETY: the caller alone has the node. Only its header is left.
         unsafe { node.drop_in_place() };
+        if room == Room::NONE {
+            // SAFETY: as above.
+            return unsafe { local.free(node) };
+        }
         // SAFETY: as above.
+        unsafe { Self::leave_room(node, room, local) };
+    }
+
+    /// Leaves the room of an entry, as [`free`](Self::free) does.
+    ///
+    /// # Safety
+    /// As for `free`.
+    #[cold]
+    #[inline(never)]
+    unsafe fn leave_room(node: NonNull<Self>, room: Room, local: &Local) {
+        // SAFETY: the caller's contract.
         unsafe { Self::free(node, room, &local.pool()) };
     }
 
@@ -502,7 +517,12 @@ impl<T: Send + Sync + 'static> Node<T> {
         // SAFETY: they lie directly before the room, and the node is a tenant [V16].
         let tenants = unsafe { memory.sub(size_of::<Tenants>()).cast::<Tenants>() };
         // SAFETY: as above. Another thread may free the memory while `leave` returns.
-        if unsafe { tenants.as_ref() }.leave(Tenant::Node) {
+        let tenants = unsafe { tenants.as_ref() };
+        let is_last = match pool.is_pinned() {
+            true => tenants.leave_pinned(),
+            false => tenants.leave(Tenant::Node),
+        };
+        if is_last {
             // SAFETY: the memory of the entry is the caller's.
             unsafe { Self::free_entry(memory, room, pool) };
         }

@@ -9,8 +9,11 @@
 //! # Orderings
 //! A tenant leaves with Release, after its last access to the memory. The next node enters with
 //! Acquire, and so does the tenant that leaves last, which frees the memory.
+//!
+//! `ending` is Relaxed. Fences order it: those of the pin under which a node leaves, and of the
+//! grace period that begins after the mark [R2].
 
-use crate::sync::{AtomicU16, Ordering, UnsafeCell};
+use crate::sync::{AtomicU8, Ordering, UnsafeCell};
 
 /// The place of the memory of a node.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -42,14 +45,16 @@ impl Room {
 
 /// The tenants of the memory of an entry. Lies directly before the room.
 pub(crate) struct Tenants {
-    word: AtomicU16,
+    word: AtomicU8,
+    /// Not 0: the entry ends, and may have left.
+    ending: AtomicU8,
     /// Stands for the memory: a checker sees each use. In a real build it has no size.
     memory: UnsafeCell<()>,
 }
 
 /// One of the two tenants.
 #[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(u16)]
+#[repr(u8)]
 pub(crate) enum Tenant {
     Entry = 1,
     Node = 2,
@@ -58,9 +63,10 @@ pub(crate) enum Tenant {
 impl Tenants {
     /// Those of a new entry.
     pub(crate) fn new(has_node: bool) -> Self {
-        let node = if has_node { Tenant::Node as u16 } else { 0 };
+        let node = if has_node { Tenant::Node as u8 } else { 0 };
         Tenants {
-            word: AtomicU16::new(Tenant::Entry as u16 | node),
+            word: AtomicU8::new(Tenant::Entry as u8 | node),
+            ending: AtomicU8::new(0),
             memory: UnsafeCell::new(()),
         }
     }
@@ -70,8 +76,8 @@ impl Tenants {
     #[inline]
     pub(crate) fn enter(&self) -> bool {
         let (free, used) = (
-            Tenant::Entry as u16,
-            Tenant::Entry as u16 | Tenant::Node as u16,
+            Tenant::Entry as u8,
+            Tenant::Entry as u8 | Tenant::Node as u8,
         );
         // Relaxed: the exchange decides.
         if self.word.load(Ordering::Relaxed) != free {
@@ -88,21 +94,54 @@ impl Tenants {
         entered.is_ok()
     }
 
+    /// Marks that the entry ends. It leaves after a grace period that begins later, or the caller
+    /// has checked that no thread is releasing a node of the room.
+    #[inline]
+    pub(crate) fn end(&self) {
+        // Relaxed: a node whose pin is older leaves before the entry, and one whose pin is newer
+        // finds the mark [R2] [V16].
+        self.ending.store(1, Ordering::Relaxed);
+    }
+
+    /// Whether a node is in the room. If not, no thread releases one, unless another node enters.
+    #[inline]
+    pub(crate) fn has_node(&self) -> bool {
+        // Acquire: the uses of the node that has left happen before the memory is freed. Pairs with
+        // the Release in `leave_pinned` [V16].
+        self.word.load(Ordering::Acquire) & Tenant::Node as u8 != 0
+    }
+
+    /// As [`leave`](Self::leave), of the node. The calling thread is pinned: unless the entry ends,
+    /// it does not leave before the pin ends, and no other thread changes the word.
+    #[inline]
+    pub(crate) fn leave_pinned(&self) -> bool {
+        // Relaxed: see `end`.
+        if self.ending.load(Ordering::Relaxed) != 0 {
+            return self.leave(Tenant::Node);
+        }
+        self.memory.with(|_| ());
+        // Release: the uses of this node happen before another node enters, or before the memory is
+        // freed [V16]. A store: an exchange would wait for the line, which may be in no cache.
+        self.word.store(Tenant::Entry as u8, Ordering::Release);
+        false
+    }
+
     /// Leaves. `true`: the other tenant has left before, and the memory is the caller's.
     ///
-    /// The caller does not use the memory again otherwise.
+    /// The caller does not use the memory again otherwise. The entry leaves after its
+    /// [`end`](Self::end).
     #[inline]
     pub(crate) fn leave(&self, tenant: Tenant) -> bool {
         self.memory.with(|_| ());
         // Acquire: the last uses by the other tenant happen before the memory is freed. Pairs with
         // the Release below [V16]. No tenant enters any more: a node does so only while the entry
         // can be found.
-        if self.word.load(Ordering::Acquire) != tenant as u16 {
+        if self.word.load(Ordering::Acquire) != tenant as u8 {
             // Release: the uses by this tenant happen before another node enters, or before the
             // memory is freed [V16].
-            let before = self.word.fetch_sub(tenant as u16, Ordering::Release);
-            debug_assert!(before & tenant as u16 != 0, "a tenant leaves twice");
-            if before != tenant as u16 {
+            let before = self.word.fetch_sub(tenant as u8, Ordering::Release);
+            debug_assert!(before & tenant as u8 != 0, "a tenant leaves twice");
+            if before != tenant as u8 {
                 return false;
             }
             // Acquire: as above.
@@ -123,11 +162,23 @@ mod tests {
         assert!(!tenants.enter());
         assert!(!tenants.leave(Tenant::Node));
         assert!(tenants.enter() && !tenants.enter());
+        tenants.end();
         assert!(!tenants.leave(Tenant::Entry));
         assert!(tenants.leave(Tenant::Node));
         let tenants = Tenants::new(true);
         assert!(!tenants.leave(Tenant::Node));
+        tenants.end();
         assert!(tenants.leave(Tenant::Entry));
+    }
+
+    #[test]
+    fn a_node_that_leaves_under_a_pin_checks_whether_the_entry_ends() {
+        let tenants = Tenants::new(true);
+        assert!(tenants.has_node() && !tenants.leave_pinned());
+        assert!(!tenants.has_node() && tenants.enter());
+        tenants.end();
+        assert!(!tenants.leave(Tenant::Entry));
+        assert!(tenants.leave_pinned());
     }
 
     #[test]

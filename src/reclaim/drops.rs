@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use super::inside::Inside;
 use super::kind::{Kind, Retired, has_one_share};
 use super::local::Local;
+use super::participant::CellPin;
 use crate::sync::plain_thread_local;
 
 plain_thread_local! {
@@ -53,7 +54,12 @@ pub(super) unsafe fn destroy(local: &Local, retired: Retired) {
 /// # Safety
 /// As for [`Retired::drop_share`], for each object.
 #[inline]
-pub(super) unsafe fn release_plain(local: &Local, kind: &'static Kind, objects: &[Retired]) {
+pub(super) unsafe fn release_plain(
+    local: &Local,
+    kind: &'static Kind,
+    objects: &[Retired],
+    pin: &mut Option<CellPin>,
+) {
     debug_assert!(
         objects
             .iter()
@@ -69,6 +75,16 @@ pub(super) unsafe fn release_plain(local: &Local, kind: &'static Kind, objects: 
         let memory = objects.iter().filter(is_last).map(|retired| retired.object);
         // SAFETY: only the memory is left of each, and it is ours.
         unsafe { local.keep_all(kind, memory) };
+    } else if let Some(free) = kind.free() {
+        // One pin for all: the memory of each costs less then [V16].
+        pin.get_or_insert_with(|| local.pin());
+        let pool = local.pool();
+        for retired in objects.iter().filter(is_last) {
+            // SAFETY: it was the last share. No user code runs, so the thread remains pinned.
+            unsafe { retired.destroy() };
+            // SAFETY: only the memory is left, and it is ours.
+            unsafe { free(retired.object, &pool) };
+        }
     } else {
         for retired in objects.iter().filter(is_last) {
             // SAFETY: it was the last share.

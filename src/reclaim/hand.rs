@@ -45,11 +45,11 @@ impl<'a> Hand<'a> {
         queued: Queued,
     ) -> (usize, bool) {
         self.range = 0..0;
-        let (mut plain, mut bytes) = (0, 0);
+        let (mut plain, mut bytes, mut pin) = (0, 0, None);
         loop {
             plain += limbo.drain_plain(n - plain - self.range.end, up_to, |kind, some| {
                 // SAFETY: their grace periods are over [R2]; they are plain.
-                unsafe { drops::release_plain(self.local, kind, some) };
+                unsafe { drops::release_plain(self.local, kind, some, &mut pin) };
             });
             let room = (n - plain).min(batch) - self.range.end;
             let some = limbo.pop_some(room, up_to, queued, |retired| {

@@ -260,7 +260,7 @@ impl Local {
     }
 
     /// Whether this thread keeps a pin.
-    #[allow(dead_code, reason = "debug builds ask")]
+    #[inline]
     pub(crate) fn is_pinned(&self) -> bool {
         self.participant.is_pinned()
     }
@@ -317,10 +317,14 @@ impl Local {
         unsafe { self.nodes.put(object.cast(), &const { Shape::of::<N>() }) };
     }
 
-    /// The pool of this thread, for the memory of objects.
+    /// The pool of this thread, for the memory of objects. The thread does not pin or unpin while
+    /// it has the pool.
     #[inline]
     pub(crate) fn pool(&self) -> Pool<'_> {
-        Pool::of(&self.nodes)
+        match self.is_pinned() {
+            true => Pool::of_pinned(&self.nodes),
+            false => Pool::of(&self.nodes),
+        }
     }
 
     /// Keeps the memory of an object that was destroyed.
@@ -332,8 +336,12 @@ impl Local {
         match retired.kind.free() {
             // SAFETY: the caller's contract.
             None => unsafe { self.nodes.put(retired.object, &retired.kind.shape) },
-            // SAFETY: as above; `Kind::freed_by` vouches for the function.
-            Some(free) => unsafe { free(retired.object, &self.pool()) },
+            Some(free) => {
+                // Before the pool, which is that of a pinned thread: the memory costs less [V16].
+                let _pin = self.pin();
+                // SAFETY: as above; `Kind::freed_by` vouches for the function.
+                unsafe { free(retired.object, &self.pool()) }
+            }
         }
     }
 
@@ -488,9 +496,10 @@ impl Local {
             let reclaimable = limbo.count_up_to(up_to);
             // Objects without a destructor at once: most garbage is of this kind.
             let n = RELEASES_PER_RETIRE * retired.max(1);
+            let mut pin = None;
             let done = limbo.drain_plain(n, up_to, |kind, some| {
                 // SAFETY: their grace periods are over [R2]; they are plain.
-                unsafe { drops::release_plain(self, kind, some) };
+                unsafe { drops::release_plain(self, kind, some, &mut pin) };
             });
             (retired, done, reclaimable - done, limbo.size())
         });
@@ -545,10 +554,11 @@ impl Local {
         let (now, up_to) = (recently(), domain.epoch.reclaimable());
         let looked = slot.try_with_limbo(&domain.epoch, |limbo, retired| {
             let mut left = RELEASES_PER_RETIRE * retired.max(1);
+            let mut pin = None;
             loop {
                 let plain = limbo.drain_plain(left, up_to, |kind, some| {
                     // SAFETY: their grace periods are over [R2]; they are plain.
-                    unsafe { drops::release_plain(self, kind, some) };
+                    unsafe { drops::release_plain(self, kind, some, &mut pin) };
                 });
                 let others = limbo.set_aside(left - plain, up_to);
                 left -= plain + others;

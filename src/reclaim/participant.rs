@@ -76,6 +76,7 @@ impl Participant {
         CellPin(self.0.clone(), PhantomData)
     }
 
+    #[inline(always)]
     pub(super) fn is_pinned(&self) -> bool {
         self.slot().is_some_and(Slot::is_pinned)
     }

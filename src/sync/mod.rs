@@ -36,7 +36,7 @@ pub(crate) use core::sync::atomic::Ordering;
 #[cfg(latchwork_loom)]
 pub(crate) use imp::make_fences_steps;
 pub(crate) use imp::{
-    AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Mutex, Parker, Unparker, UnsafeCell, acquire_fence,
+    AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Mutex, Parker, Unparker, UnsafeCell, acquire_fence,
     constructor, full_fence, global, load_load_fence, nap, plain_thread_local, publish,
     release_fence, spin_loop, store_load_fence, thread_local, unlock_fairly, yield_now,
 };

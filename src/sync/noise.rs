@@ -79,7 +79,7 @@ macro_rules! noisy {
         }
     };
 }
-noisy!(AtomicU16, u16);
+noisy!(AtomicU8, u8);
 noisy!(AtomicU32, u32);
 noisy!(AtomicU64, u64);
 

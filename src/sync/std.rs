@@ -3,12 +3,12 @@
 use std::time::Instant;
 
 #[cfg(not(latchwork_noise))]
-pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64};
+pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64};
 #[cfg(not(latchwork_noise))]
 pub(crate) use parking_lot::Mutex;
 
 #[cfg(latchwork_noise)]
-pub(crate) use super::noise::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Mutex};
+pub(crate) use super::noise::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Mutex};
 
 pub(crate) use core::hint::spin_loop;
 pub(crate) use std::thread::yield_now;

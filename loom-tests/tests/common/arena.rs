@@ -13,7 +13,7 @@ pub struct Ascending;
 /// Whether the memory is that of cells or of entries, by their sizes under loom. A hash table has
 /// no such layout.
 fn is_kept(layout: Layout) -> bool {
-    layout.align() == 16 && matches!(layout.size(), 64 | 128)
+    layout.align() == 16 && matches!(layout.size(), 64 | 128 | 144)
 }
 
 /// More than an execution needs.

@@ -92,13 +92,37 @@ impl Shape {
 /// Where memory goes that is freed: to the pool of a thread, or to the allocator if no thread is
 /// left.
 #[derive(Clone, Copy)]
-pub(crate) struct Pool<'a>(Option<&'a NodePool>);
+pub(crate) struct Pool<'a> {
+    nodes: Option<&'a NodePool>,
+    /// Whether the thread is pinned for as long as it has this value.
+    is_pinned: bool,
+}
 
 impl<'a> Pool<'a> {
-    pub(in crate::reclaim) const OF_ALLOCATOR: Self = Pool(None);
+    pub(in crate::reclaim) const OF_ALLOCATOR: Self = Pool {
+        nodes: None,
+        is_pinned: false,
+    };
 
     pub(in crate::reclaim) fn of(nodes: &'a NodePool) -> Self {
-        Pool(Some(nodes))
+        Pool {
+            nodes: Some(nodes),
+            is_pinned: false,
+        }
+    }
+
+    /// That of a thread that is pinned.
+    pub(in crate::reclaim) fn of_pinned(nodes: &'a NodePool) -> Self {
+        Pool {
+            is_pinned: true,
+            ..Self::of(nodes)
+        }
+    }
+
+    /// Whether the thread is pinned. If not, it may be.
+    #[inline]
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.is_pinned
     }
 
     /// Frees the memory of an object.
@@ -122,7 +146,7 @@ impl<'a> Pool<'a> {
 
     #[inline]
     unsafe fn put(&self, memory: NonNull<u8>, shape: &Shape) {
-        match self.0 {
+        match self.nodes {
             // SAFETY: the caller's contract.
             Some(nodes) => unsafe { nodes.put(memory, shape) },
             // SAFETY: as above.
