@@ -285,7 +285,11 @@ impl Local {
 
     /// Retires some objects as [`retire`](Self::retire) does.
     #[inline(always)]
-    pub(crate) fn retire_all<const N: usize>(&self, _: &CellPin, objects: [Retired; N]) {
+    pub(crate) fn retire_all<const N: usize>(&self, pin: &CellPin, objects: [Retired; N]) {
+        // The buffer of a checker is smaller than some arrays.
+        if N > OwnSlot::ROOM {
+            return objects.into_iter().for_each(|one| self.retire(pin, one));
+        }
         // A model that reclaims nothing forgets the objects.
         if let Some((domain, own)) = self.participant.enter() {
             let is_large = objects.iter().any(Retired::is_large);

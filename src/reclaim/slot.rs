@@ -406,11 +406,14 @@ impl<H: Home> OwnSlot<H> {
         }
     }
 
+    /// The most objects that are retired together.
+    pub(super) const ROOM: usize = ROOM;
+
     /// Retires some objects. Returns how many were retired, ever, or the objects if the buffer has
-    /// no room for them: then [`make_room`](Self::make_room) empties it.
+    /// no room for them: then [`make_room`](Self::make_room) empties it. More than
+    /// [`ROOM`](Self::ROOM) objects never have room.
     #[inline(always)]
     pub(super) fn push<const N: usize>(&self, objects: [Retired; N]) -> Result<u64, [Retired; N]> {
-        const { assert!(0 < N && N <= ROOM) };
         let slot: &Slot = &self.slot;
         let before = slot.own_len();
         let len = before + N as u64;
