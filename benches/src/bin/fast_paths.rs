@@ -164,7 +164,7 @@ fn transactions(rounds: usize) -> Vec<Row> {
     });
     let summed_32 = each(steps, |from, _| {
         let some = &mutexes[from.min(ACCOUNTS - 32)..][..32];
-        let guards: Vec<_> = some.iter().map(Mutex::lock).collect();
+        let guards: [_; 32] = std::array::from_fn(|i| some[i].lock());
         black_box(guards.iter().map(|guard| **guard).sum::<i64>());
     });
     let two = "two ordered mutexes";
@@ -315,7 +315,14 @@ fn few_keys(rounds: usize) -> Vec<Row> {
         }
     };
     let key = black_box(9_u64);
-    let session = |operations: usize| {
+    let mut session = table.session();
+    let in_session = |operations: usize| {
+        for _ in 0..operations {
+            session.lock(black_box(&key)).expect("it is free");
+            session.unlock(black_box(&key));
+        }
+    };
+    let new_session = |operations: usize| {
         for _ in 0..operations {
             let mut session = table.session();
             session.lock(black_box(&key)).expect("it is free");
@@ -336,9 +343,16 @@ fn few_keys(rounds: usize) -> Vec<Row> {
         ),
         compare(
             rounds,
-            "a session of one free key",
+            "lock and unlock in a session",
             "a lock",
-            session,
+            in_session,
+            alone,
+        ),
+        compare(
+            rounds,
+            "a new session, one lock",
+            "a lock",
+            new_session,
             alone,
         ),
     ]
