@@ -66,10 +66,10 @@
 #![doc = "\
   The 99.9th percentile of the time of a transaction
   is <!--figure: 20 pairs, two threads in opposite orders, the 99.9th percentile of the time vs the
-  median-->17<!--/--> times the median."]
+  median-->16<!--/--> times the median."]
 //! - *Large transactions.* Three threads write one of 10,000 cells without a pause. Beside them,
 //!   five transactions over all of these cells
-//!   take <!--figure: 5 transactions over 10,000 cells beside 3 hammers-->0.04<!--/--> seconds
+//!   take <!--figure: 5 transactions over 10,000 cells beside 3 hammers-->0.02<!--/--> seconds
 //!   together. Each of them escalates and owns the cells at which it aborted.
 //!   (`transactions-beside`)
 //! - *Stalled threads.* A thread that is stopped inside an attempt delays no reader and no writer

@@ -15,10 +15,10 @@
 //! | operation, one thread | ratio of time |
 //! |---|---|
 //! | `u64`, one key | <!--figure: exclusive, u64, one key vs padded Mutex-->1.00<!--/--> |
-//! | `u64`, 4,096 keys | <!--figure: exclusive, u64, 4,096 keys vs padded Mutex-->0.98<!--/--> |
-//! | `&str`, one key | <!--figure: exclusive, &str, one key vs padded Mutex-->1.01<!--/--> |
-//! | shared, `u64` | <!--figure: shared, u64, one key vs padded RwLock, read-->0.81<!--/--> |
-//! | `lock_all` | <!--figure: lock_all, three u64 keys vs three padded Mutexes-->1.22<!--/--> |
+//! | `u64`, 4,096 keys | <!--figure: exclusive, u64, 4,096 keys vs padded Mutex-->0.99<!--/--> |
+//! | `&str`, one key | <!--figure: exclusive, &str, one key vs padded Mutex-->1.00<!--/--> |
+//! | shared, `u64` | <!--figure: shared, u64, one key vs padded RwLock, read-->0.82<!--/--> |
+//! | `lock_all` | <!--figure: lock_all, three u64 keys vs three padded Mutexes-->1.21<!--/--> |
 //! | read of a cell | <!--figure: read vs parking_lot::RwLock-->0.53<!--/--> |
 //! | update of a cell | <!--figure: update vs parking_lot::RwLock-->2.3<!--/--> |
 //!
@@ -32,28 +32,28 @@
 //! | operation, several threads | ratio of throughput |
 //! |---|---|
 //! | 8 threads, 16 keys | <!--figure: 8 threads, 16 keys vs padded Mutex-->1.13<!--/--> |
-//! | 8 threads, 1 key | <!--figure: 8 threads, 1 key vs padded Mutex-->0.99<!--/--> |
-//! | 2 threads, 1 key | <!--figure: 2 threads, 1 key vs padded Mutex-->0.97<!--/--> |
-//! | shared | <!--figure: 2 threads, one key, shared vs padded RwLock, read-->0.82<!--/--> |
+//! | 8 threads, 1 key | <!--figure: 8 threads, 1 key vs padded Mutex-->0.98<!--/--> |
+//! | 2 threads, 1 key | <!--figure: 2 threads, 1 key vs padded Mutex-->0.88<!--/--> |
+//! | shared | <!--figure: 2 threads, one key, shared vs padded RwLock, read-->0.84<!--/--> |
 //!
 //! ## `dashmap`, `lockmap`, `keyed-lock`, `lockable`
 //! | lock and unlock of a free key, against | ratio of time |
 //! |---|---|
 //! | `dashmap`: insert and remove | <!--figure: u64, one key vs dashmap-->0.32<!--/--> |
-//! | `lockmap` | <!--figure: u64, one key vs lockmap-->0.21<!--/--> |
+//! | `lockmap` | <!--figure: u64, one key vs lockmap-->0.19<!--/--> |
 //! | `keyed-lock` | <!--figure: u64, one key vs keyed-lock-->0.13<!--/--> |
 //! | `lockable` | <!--figure: u64, one key vs lockable, try_lock-->0.10<!--/--> |
 //!
 //! ## `tokio::sync::Mutex`
 //! - A task that hands a key to another task on the same thread
-//!   needs <!--figure: two tasks hand one key over, Eventual vs tokio::sync::Mutex-->1.5<!--/-->
+//!   needs <!--figure: two tasks hand one key over, Eventual vs tokio::sync::Mutex-->1.6<!--/-->
 //!   times the time.
 //! - A `lock_async` that is polled once
 //!   takes <!--figure: lock_async polled once, one key vs lock-->1.5<!--/--> times the time of
 //!   `lock`, and allocates nothing.
 #![doc = "\
 - 8 threads on one key under `Fifo`
-  reach <!--figure: 8 threads on one key, Fifo vs tokio::sync::Mutex::blocking_lock-->8.0<!--/-->
+  reach <!--figure: 8 threads on one key, Fifo vs tokio::sync::Mutex::blocking_lock-->7.2<!--/-->
   times the throughput of `blocking_lock`."]
 //!
 //! ## `arc-swap`
@@ -61,9 +61,9 @@
 //! |---|---|---|
 //! | `read` | `load` | <!--figure: read vs ArcSwap::load-->0.57<!--/--> |
 //! | `read_in` | `load` | <!--figure: read_in vs ArcSwap::load-->0.02<!--/--> |
-//! | `read_in` | `Cache::load` | <!--figure: read_in vs arc_swap::Cache-->0.87<!--/--> |
-//! | `read_owned` | `load_full` | <!--figure: read_owned vs ArcSwap::load_full-->0.89<!--/--> |
-//! | `update` | `rcu` | <!--figure: update vs ArcSwap::rcu-->0.22<!--/--> |
+//! | `read_in` | `Cache::load` | <!--figure: read_in vs arc_swap::Cache-->0.88<!--/--> |
+//! | `read_owned` | `load_full` | <!--figure: read_owned vs ArcSwap::load_full-->0.90<!--/--> |
+//! | `update` | `rcu` | <!--figure: update vs ArcSwap::rcu-->0.21<!--/--> |
 //!
 //! ## `papaya`, `dashmap`, `scc`, `moka`
 //! Maps of `u64` to `u64`. Reads are under one pin, which stands for a guard of `papaya`. *Growth*
@@ -71,25 +71,25 @@
 //!
 //! | operation, one thread | against | ratio of time |
 //! |---|---|---|
-//! | read | `papaya` | <!--figure: get_in, held pin, 2^14 keys vs papaya-->0.79<!--/--> |
-//! | read | `dashmap` | <!--figure: get_in, held pin, 2^14 keys vs dashmap-->0.48<!--/--> |
-//! | read | `scc` | <!--figure: get_in, held pin, 2^14 keys vs scc-->0.31<!--/--> |
-//! | insert | `papaya` | <!--figure: insert of new keys, presized vs papaya-->0.98<!--/--> |
-//! | growth | `papaya` | <!--figure: insert of new keys, growing vs papaya-->0.65<!--/--> |
-//! | growth | `dashmap` | <!--figure: insert of new keys, growing vs dashmap-->2.45<!--/--> |
-//! | update | `papaya` | <!--figure: update, 2^14 keys vs papaya-->0.88<!--/--> |
-//! | update | `dashmap` | <!--figure: update, 2^14 keys vs dashmap-->3.04<!--/--> |
-//! | update | `scc` | <!--figure: update, 2^14 keys vs scc-->2.09<!--/--> |
-//! | lock, set | `dashmap` | <!--figure: lock, set and commit vs dashmap, get_mut-->4.2<!--/--> |
-//! | scan | `papaya` | <!--figure: scan of 1,000,000 keys vs papaya, values-->1.18<!--/--> |
+//! | read | `papaya` | <!--figure: get_in, held pin, 2^14 keys vs papaya-->0.97<!--/--> |
+//! | read | `dashmap` | <!--figure: get_in, held pin, 2^14 keys vs dashmap-->0.45<!--/--> |
+//! | read | `scc` | <!--figure: get_in, held pin, 2^14 keys vs scc-->0.30<!--/--> |
+//! | insert | `papaya` | <!--figure: insert of new keys, presized vs papaya-->0.97<!--/--> |
+//! | growth | `papaya` | <!--figure: insert of new keys, growing vs papaya-->0.66<!--/--> |
+//! | growth | `dashmap` | <!--figure: insert of new keys, growing vs dashmap-->2.44<!--/--> |
+//! | update | `papaya` | <!--figure: update, 2^14 keys vs papaya-->0.84<!--/--> |
+//! | update | `dashmap` | <!--figure: update, 2^14 keys vs dashmap-->3.06<!--/--> |
+//! | update | `scc` | <!--figure: update, 2^14 keys vs scc-->2.07<!--/--> |
+//! | lock, set | `dashmap` | <!--figure: lock, set and commit vs dashmap, get_mut-->4.1<!--/--> |
+//! | scan | `papaya` | <!--figure: scan of 1,000,000 keys vs papaya, values-->1.20<!--/--> |
 //!
 //! - After each key was updated once, a read
-//!   takes <!--figure: get_in, held pin, 2^14 keys, updated once vs papaya-->1.53<!--/--> times the
+//!   takes <!--figure: get_in, held pin, 2^14 keys, updated once vs papaya-->1.91<!--/--> times the
 //!   time of `papaya`.
 #![doc = "\
 - To remove a key and insert another one
-  takes <!--figure: churn: remove and insert, 2^14 keys vs papaya-->1.73<!--/--> times the time of
-  `papaya`, and <!--figure: churn: remove and insert, 2^14 keys vs dashmap-->4.54<!--/--> times that
+  takes <!--figure: churn: remove and insert, 2^14 keys vs papaya-->1.71<!--/--> times the time of
+  `papaya`, and <!--figure: churn: remove and insert, 2^14 keys vs dashmap-->4.49<!--/--> times that
   of `dashmap`."]
 //! - A batch of four conditional puts
 //!   takes <!--figure: batch of 4 conditional puts vs Mutex<HashMap>-->7.69<!--/--> times the time
@@ -97,7 +97,7 @@
 //! - Two threads with 98 % reads
 //!   reach <!--figure: map, 98 % reads, two threads vs papaya, two threads-->1.19<!--/--> of the
 //!   throughput of `papaya`,
-//!   and <!--figure: map, 10 % reads, two threads vs papaya, two threads-->2.91<!--/--> times with
+//!   and <!--figure: map, 10 % reads, two threads vs papaya, two threads-->2.56<!--/--> times with
 //!   10 % reads.
 //! - A key and its value
 //!   need <!--figure: a key that was never updated-->82.1<!--/--> bytes, and those of
@@ -112,7 +112,7 @@
 //!
 //! ## `crossbeam-skiplist`
 //! The B+tree of `examples/btree.rs`, on optimistic latches, with two threads and 95 % reads,
-//! reaches <!--figure: 2 threads, 95 % reads vs crossbeam-skiplist-->3.9<!--/--> times its
+//! reaches <!--figure: 2 threads, 95 % reads vs crossbeam-skiplist-->3.6<!--/--> times its
 //! throughput, and <!--figure: 2 threads, 95 % reads vs RwLock<BTreeMap>-->2.9<!--/--> times that
 //! of an `RwLock<BTreeMap>`.
 //!
@@ -148,7 +148,7 @@
 //!   at most 32 bytes.
 //! - Replaced values stay in the megabytes while pins are short: 8 threads on 2 cores that update
 //!   without a pause
-//!   keep <!--figure: 8 threads, each its own cell, update: memory-->15<!--/--> MiB.
+//!   keep <!--figure: 8 threads, each its own cell, update: memory-->31<!--/--> MiB.
 //!
 //! # Where it is slower
 //! - *Hot values.* On one or two values that all threads change, use a mutex. In the main job,
@@ -157,7 +157,7 @@
 //! - *Updates.* An update of a cell costs several uncontended mutexes; see above.
 //! - *Maps.* Reads, updates in place, removals and walks of other maps are faster; see above.
 //! - *`Fairness::Fifo`.* Under contention, each lock costs a context switch. 8 threads on 16 keys
-//!   reach <!--figure: 8 threads, 16 keys, Fifo vs padded Mutex-->0.26<!--/--> of the throughput of
+//!   reach <!--figure: 8 threads, 16 keys, Fifo vs padded Mutex-->0.24<!--/--> of the throughput of
 //!   the mutexes.
 //! - *Sessions.* An uncontended lock in a session needs more time than a plain one:
 //!   by <!--figure: lock and unlock in a session, one key vs LockTable::lock + drop-->1.2<!--/-->.

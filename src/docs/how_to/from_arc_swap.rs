@@ -117,7 +117,7 @@
 //!
 //! # When to stay with `arc-swap`
 //! Stay if readers keep values for a long time and clone them often: `read_owned`
-//! costs <!--figure: read_owned vs ArcSwap::load_full-->0.89<!--/--> times `load_full`. Also stay
+//! costs <!--figure: read_owned vs ArcSwap::load_full-->0.90<!--/--> times `load_full`. Also stay
 //! if the destructor must run promptly, or if you need none of the additions.
 //!
 //! [`VersionedCell`]: crate::VersionedCell
