@@ -291,6 +291,22 @@ fn pairs_that_part_deep_grow_no_root_for_nothing() {
     churn_until_as_new(&table, fresh);
 }
 
+/// Only a child of the root examined the root. Once all slots have a child, none is linked: a
+/// million consecutive integers had a root of 2^12 slots, and so had a million random keys after a
+/// thread that was suspended in the move before.
+#[test]
+fn a_root_whose_slots_all_have_children_grows() {
+    let (table, fresh) = small();
+    let keys: Vec<u64> = (0..20_000).collect();
+    // Two keys for each slot are too few.
+    let guards = hold(&table, &keys[..2_048]);
+    assert_eq!(growths(&table), (0, 0));
+    let others = hold(&table, &keys[2_048..]);
+    assert_eq!(growths(&table), (1, 0));
+    drop((guards, others));
+    churn_until_as_new(&table, fresh);
+}
+
 #[test]
 fn keys_of_one_slot_grow_no_root() {
     let (table, fresh) = small();

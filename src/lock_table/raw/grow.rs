@@ -417,19 +417,21 @@ impl Roots {
     }
 
     /// Counts a child that was linked at a depth, where a child of the root has depth 0, and grows
-    /// the root if it has too many. Continues the move in progress.
+    /// the root if it has too many words. Continues the move in progress.
+    ///
+    /// A child of a child also examines a crowded root: once all slots have children, no other
+    /// child is linked.
     pub(super) fn child_added(&self, domain: &Domain, hash: u64, depth: u32) {
         if !ROOTS_MOVE {
             return;
         }
-        if depth == 0 {
-            let children = self.children.next().wrapping_add(1) as isize;
-            if is_crowded(self.current(), children) {
-                self.grow(&domain.pin(), hash, children);
-                return;
-            }
-        }
-        if self.phase().direction().is_some() {
+        let children = match depth {
+            0 => self.children.next().wrapping_add(1),
+            _ => self.children.get(),
+        } as isize;
+        if is_crowded(self.current(), children) {
+            self.grow(&domain.pin(), hash, children);
+        } else if self.phase().direction().is_some() {
             let pin = domain.pin();
             self.move_some(&pin, self.phase());
         }
