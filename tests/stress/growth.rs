@@ -307,6 +307,27 @@ fn a_root_whose_slots_all_have_children_grows() {
     churn_until_as_new(&table, fresh);
 }
 
+/// The sample of a root visited its slots in steps of Knuth's multiplier. With a hasher that
+/// multiplies by it, a sample was of consecutive keys: where these were held the root grew, and
+/// behind them it shrank, again and again.
+#[test]
+fn consecutive_keys_of_a_multiplying_hasher_move_no_root_to_and_fro() {
+    let table: Table = LockTable::builder().hasher(Place::Identity).build();
+    let hash = |key: u64| key.wrapping_mul(2_654_435_761);
+    let rows = 600;
+    let keys = (0..rows).flat_map(|row| (0..4).map(move |part| row + part * 4096));
+    let guards = hold(&table, &keys.map(hash).collect::<Vec<_>>());
+    for _ in 0..5_000 {
+        // Each shares a slot with a key that is held: the last, the first, and another.
+        for key in [rows - 1 + 3 * 4096, 0, 7] {
+            drop(table.lock(&hash(key | 1 << 40)));
+        }
+    }
+    let (growths, shrinks) = growths(&table);
+    assert!(growths + shrinks <= 1, "{growths} {shrinks}");
+    drop(guards);
+}
+
 #[test]
 fn keys_of_one_slot_grow_no_root() {
     let (table, fresh) = small();

@@ -536,8 +536,10 @@ fn is_crowded(root: Root<'_>, children: isize) -> bool {
 
 /// Returns so many slots of a root, beginning somewhere, which are spread over the root.
 fn sample(root: Root<'_>, hash: u64, slots: usize) -> impl Iterator<Item = &Slot> {
-    /// Odd, so that the places differ; and far from a multiple of a power of two.
-    const STRIDE: usize = 0x9E37_79B1;
+    /// Odd, so that the places differ. Of 1,500 random numbers, that whose places are spread most
+    /// evenly in the roots of all levels: no gap is more than 2.1 times the mean. A multiplier of
+    /// hash functions would visit the slots of consecutive keys instead.
+    const STRIDE: usize = 0xC23E_96D1;
     let first = root.index(hash);
     (1..=slots).map(move |step| root.at(first.wrapping_add(step.wrapping_mul(STRIDE))))
 }
