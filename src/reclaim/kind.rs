@@ -294,9 +294,9 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// With the memory of an empty list.
+    /// With the memory of an empty list: objects in it would be of another epoch [R2].
     pub(super) fn new(tag: Tag, memory: VecDeque<Retired>) -> Self {
-        debug_assert!(memory.is_empty());
+        assert!(memory.is_empty(), "objects of another epoch");
         let objects = memory;
         Waiting { tag, objects }
     }
