@@ -79,8 +79,7 @@ impl Counter {
     /// Increments it as [`increment`](Self::increment) does, and returns a number that no other
     /// call returns.
     pub(crate) fn next(&self) -> u64 {
-        // Relaxed: only the number itself is used.
-        self.0.fetch_add(1, Ordering::Relaxed)
+        self.advance(1)
     }
 
     /// Adds a number as [`next`](Self::next) adds one, and returns the number before.

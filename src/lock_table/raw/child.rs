@@ -40,6 +40,11 @@ impl Child {
         &self.slots
     }
 
+    /// Freezes all slots: from then on, none of them changes. Returns their words.
+    pub(super) fn freeze(&self) -> [SlotWord; FAN] {
+        core::array::from_fn(|i| self.slots[i].freeze())
+    }
+
     /// Returns the number of slots that are in use, as a hint.
     pub(super) fn in_use(&self) -> usize {
         let words = self.slots.iter().map(|slot| slot.peek().thawed());
@@ -140,12 +145,18 @@ pub(super) unsafe fn lone_word(pin: &Pin, word: SlotWord) -> SlotWord {
     if matches!(child.occupancy(), Occupancy::More) {
         return word;
     }
-    let words: [SlotWord; FAN] = core::array::from_fn(|i| child.slots[i].freeze());
+    only_word(&child.freeze()).unwrap_or(word)
+}
+
+/// Returns the word that stands for the frozen words of a group of slots one level up: EMPTY if all
+/// of them are, or the only other one. `None` if they need a child.
+pub(super) fn only_word(words: &[SlotWord; FAN]) -> Option<SlotWord> {
     let mut left = words.iter().copied().filter(|w| *w != SlotWord::EMPTY);
     match (left.next(), left.next()) {
-        (None, _) => SlotWord::EMPTY,
-        (Some(single), None) if single.kind() != Kind::Child => single,
-        _ => word,
+        (None, _) => Some(SlotWord::EMPTY),
+        // A child means other index bits one level up.
+        (Some(single), None) if single.kind() != Kind::Child => Some(single),
+        _ => None,
     }
 }
 
@@ -159,14 +170,11 @@ pub(super) unsafe fn lone_word(pin: &Pin, word: SlotWord) -> SlotWord {
 pub(super) unsafe fn fold(pin: &Pin, parent: &Slot, word: SlotWord) -> bool {
     // SAFETY: the caller's contract.
     let child = unsafe { child_ref(word, pin) };
-    // Step 16: from here on, no slot of the child changes.
-    let words: [SlotWord; FAN] = core::array::from_fn(|i| child.slots[i].freeze());
-    let mut left = words.iter().copied().filter(|w| *w != SlotWord::EMPTY);
-    let (new, copy) = match (left.next(), left.next()) {
-        (None, _) => (SlotWord::EMPTY, None),
-        // A child means other index bits one level up.
-        (Some(single), None) if single.kind() != Kind::Child => (single, None),
-        _ => {
+    // Step 16.
+    let words = child.freeze();
+    let (new, copy) = match only_word(&words) {
+        Some(word) => (word, None),
+        None => {
             let copy = Box::into_raw(Box::new(Child::new(|i| words[i])));
             (SlotWord::child(copy.expose_provenance()), Some(copy))
         }

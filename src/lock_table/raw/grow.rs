@@ -8,7 +8,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::child::{FAN, child_ref, lone_word, publish, retire};
+use super::child::{FAN, child_ref, lone_word, only_word, publish, retire};
 use super::monitor::monitor_ref;
 use super::root::{Header, LEVELS, Root, bits_above};
 use super::slot::Slot;
@@ -346,8 +346,7 @@ impl Roots {
             }
             Kind::Child => {
                 // SAFETY: loaded under the pin.
-                let slots = unsafe { child_ref(word, pin) }.slots();
-                let words: [SlotWord; FAN] = core::array::from_fn(|i| slots[i].freeze());
+                let words = unsafe { child_ref(word, pin) }.freeze();
                 below = children_in(&words);
                 install(&|index| words[index]);
             }
@@ -385,17 +384,9 @@ impl Roots {
         // SAFETY: all loaded under the pin.
         let words = frozen.map(|word| unsafe { lone_word(pin, word) });
         // Step 22.
-        let mut left = words
-            .iter()
-            .copied()
-            .filter(|word| *word != SlotWord::EMPTY);
-        let (moved, published) = match (left.next(), left.next()) {
-            (None, _) => (target.install(SlotWord::EMPTY).is_ok(), 0),
-            // A child means other index bits one level up.
-            (Some(single), None) if single.kind() != Kind::Child => {
-                (target.install(single).is_ok(), 0)
-            }
-            _ => {
+        let (moved, published) = match only_word(&words) {
+            Some(word) => (target.install(word).is_ok(), 0),
+            None => {
                 let published = publish(|index| words[index], |child| target.install(child));
                 (published, u64::from(published))
             }
