@@ -317,6 +317,30 @@ fn shrinking_lifts_a_lone_key() {
         });
 }
 
+/// A key is locked in a child by a thread that has found the child before the move began. The
+/// mover, which lifts the one key that is left, misses no key that it has not frozen out.
+#[test]
+fn shrinking_begins_beside_a_claim_in_a_child() {
+    Model::new("another key is locked in a child whose lone key begins to move up")
+        .rules("[G3] [F1]")
+        .preemptions(Some(2))
+        .outcomes(&["w0"])
+        .check(|| {
+            let world = grown();
+            world.hold_shared(A, 1);
+            world.hold_shared(C, 1);
+            world.give_back(C, 1);
+            let mover = spawn(&world, |w| {
+                w.shrink();
+                w.give_back(A, 1);
+            });
+            world.hold_shared(C, 1);
+            mover.join().unwrap();
+            world.give_back(C, 1);
+            moved(world, [])
+        });
+}
+
 /// Both threads move the group. One finds a lone key in the child, the other finds two.
 #[test]
 fn shrinking_lifts_a_key_that_is_left() {
